@@ -1,0 +1,122 @@
+"""A GPT of the nanoGPT family that knows nothing about characters.
+
+Axes: B batch, T tokens per row, S tokens seen so far (cached + new), V vocabulary, D model width.
+
+Pre-norm blocks, learned positions, ReLU MLP of 4x, queries, keys and values without bias: the parent experiment's decoder,
+at any size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Cache = list[tuple[Tensor, Tensor]]  # keys and values of each block, (B, heads, S, D / heads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Size of a decoder. `tie`: the output layer shares the token embedding's weight."""
+
+    vocab_size: int
+    context: int = 64
+    n_layer: int = 3
+    n_head: int = 4
+    n_embd: int = 128
+    dropout: float = 0.0
+    tie: bool = False
+
+    def __post_init__(self) -> None:
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd is {self.n_embd}, which {self.n_head} heads do not divide: choose a multiple of n_head.")
+
+
+class Attention(nn.Module):
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.n_head, self.dropout = config.n_head, config.dropout
+        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
+        self.proj = nn.Linear(config.n_embd, config.n_embd)
+
+    def forward(self, x_BTD: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        B, T, D = x_BTD.shape
+        q, k, v = (part.view(B, T, self.n_head, D // self.n_head).transpose(1, 2) for part in self.qkv(x_BTD).split(D, dim=2))
+        if past is not None:
+            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+        # subtle: with a cache only single new tokens arrive, and one token may look at everything before it
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=past is None, dropout_p=self.dropout if self.training else 0.0)
+        return self.proj(y.transpose(1, 2).reshape(B, T, D)), (k, v)
+
+
+class Block(nn.Module):
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(config.n_embd), nn.LayerNorm(config.n_embd)
+        self.attn = Attention(config)
+        self.mlp = nn.Sequential(
+            nn.Linear(config.n_embd, 4 * config.n_embd),
+            nn.ReLU(),
+            nn.Linear(4 * config.n_embd, config.n_embd),
+            nn.Dropout(config.dropout),
+        )
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x_BTD: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        attended_BTD, present = self.attn(self.ln_1(x_BTD), past)
+        x_BTD = x_BTD + self.drop(attended_BTD)
+        return x_BTD + self.mlp(self.ln_2(x_BTD)), present
+
+
+class Decoder(nn.Module):
+    """ids_BT (B, T) -> logits_BTV (B, T, V).
+
+    `keep_BT`, a mask, asks for the logits of those positions only, (kept, V): the output layer is the dearest part of a
+    small model. `cache`, an empty list at first, is extended in place: feed the prompt, then one token at a time.
+
+    Raises ValueError when the row, with what is cached, is longer than the context, or an id is outside the vocabulary.
+    """
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # token embeddings
+        self.wpe = nn.Embedding(config.context, config.n_embd)  # position embeddings
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if config.tie:
+            self.lm_head.weight = self.wte.weight
+
+    def forward(self, ids_BT: Tensor, keep_BT: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        seen = cache[0][0].shape[2] if cache else 0
+        length = seen + ids_BT.shape[1]
+        if length > self.wpe.num_embeddings:
+            raise ValueError(f"{length} tokens do not fit the context of {self.wpe.num_embeddings}: shorten the prompt or the answer, or train with a longer context.")
+        x_BTD = self.wte(ids_BT) + self.wpe(torch.arange(seen, length, device=ids_BT.device))
+        presents: Cache = []
+        for number, block in enumerate(self.blocks):
+            x_BTD, present = block(x_BTD, cache[number] if cache else None)
+            presents.append(present)
+        if cache is not None:
+            cache[:] = presents
+        x_BTD = self.ln_f(x_BTD)
+        logits: Tensor = self.lm_head(x_BTD if keep_BT is None else x_BTD[keep_BT])
+        return logits
+
+    @torch.no_grad()
+    def extend_context(self, context: int, generator: torch.Generator) -> None:
+        """Make room for longer rows: the learned positions stay, new ones are N(0, 0.02)."""
+        old = self.wpe.weight
+        if context <= len(old):
+            return
+        self.wpe = nn.Embedding(context, self.config.n_embd).to(old.device)
+        self.wpe.weight.normal_(std=0.02, generator=generator)
+        self.wpe.weight[: len(old)] = old

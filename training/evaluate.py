@@ -1,0 +1,119 @@
+"""Ask a model: freely generated answers, marked, and the loss on held-out text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tiktoken
+import torch
+from torch import Tensor, nn
+
+from synthetic_tasks import SPLITS, TASKS, Question, QuestionPool, WordSplits, is_right, majority_baseline, read_answer, render, stream
+
+from .batches import text_batches
+from .config import CompareConfig
+from .data import Data
+from .generate import generate
+from .loop import summed_loss
+from .statistics import Row, wilson
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The questions of one task on one split, the same for every arm."""
+
+    task: str
+    split: str
+    prompts: list[str]
+    answers: list[str]
+
+    @property
+    def majority(self) -> float:
+        return majority_baseline(self.answers)
+
+
+def set_exams(config: CompareConfig, splits: WordSplits, seed: int) -> list[Exam]:
+    """Questions for every task and split, as a function of the config and the seed."""
+    exams = []
+    for split in SPLITS:
+        pool = QuestionPool(splits[split], config.tasks)
+        for task in config.tasks:
+            questions = pool.distinct(task, config.questions, "exam", split, seed)
+            exams.append(_exam(config, task, split, list(questions), seed))
+    return exams
+
+
+def _exam(config: CompareConfig, task: str, split: str, questions: list[Question], seed: int) -> Exam:
+    rendered = [
+        render(question, TASKS[task], wording=config.wording, form=config.answer_form, rng=stream("exam wording", seed, i))
+        for i, question in enumerate(questions)
+    ]
+    return Exam(task, split, [r.prompt for r in rendered], [r.answer for r in rendered])
+
+
+def prompt_ids(encoding: tiktoken.Encoding, prompt: str) -> list[int]:
+    """The tokens of a prompt. Every answer begins with a space that opens a token of its own, so the cut is clean."""
+    return encoding.encode_ordinary(prompt)
+
+
+def check_lengths(config: CompareConfig, data: Data, seeds: Sequence[int]) -> None:
+    """Raise ValueError, before any training, when a question and its answer do not fit the context."""
+    questions = data.questions(config)
+    for seed in seeds:
+        for i in range(500):
+            questions.example("finetune", seed, i)
+        for exam in set_exams(config, data.splits, seed):
+            for prompt, answer in zip(exam.prompts, exam.answers, strict=True):
+                length = len(prompt_ids(data.encoding, prompt + answer)) + 1
+                if length > config.finetune_context:
+                    raise ValueError(
+                        f"a question of the split {exam.split} needs {length} tokens, but finetune_context is {config.finetune_context}: "
+                        f"choose a larger one, shorter words (longest_letters), or the compact wording. The question: {prompt!r}"
+                    )
+
+
+def stop_ids(encoding: tiktoken.Encoding) -> list[int]:
+    """The tokens that end an answer: those that hold a newline."""
+    return [i for i in range(encoding.n_vocab) if b"\n" in encoding.decode_single_token_bytes(i)]
+
+
+def answer_all(model: nn.Module, encoding: tiktoken.Encoding, exams: list[Exam], context: int) -> list[list[str]]:
+    """The model's own words for every question, batched over all exams."""
+    prompts = [prompt_ids(encoding, prompt) for exam in exams for prompt in exam.prompts]
+    longest = max(len(encoding.encode_ordinary(answer)) for exam in exams for answer in exam.answers) + 1
+    generated = iter(generate(model, prompts, max_new_tokens=longest, stop=stop_ids(encoding), context=context))
+    return [[encoding.decode(next(generated)) for _ in exam.prompts] for exam in exams]
+
+
+def mark(exams: list[Exam], answers: list[list[str]], arm: str, seed: int) -> tuple[list[Row], list[dict[str, Any]]]:
+    """One long row per task and split, and every single answer with its mark."""
+    rows, marked = [], []
+    for exam, given in zip(exams, answers, strict=True):
+        right = [is_right(text, expected) for text, expected in zip(given, exam.answers, strict=True)]
+        low, high = wilson(sum(right), len(right))
+        rows.append(Row(arm, seed, exam.task, exam.split, "exact_match", sum(right) / len(right), low, high, len(right), exam.majority))
+        marked += [
+            {"task": exam.task, "split": exam.split, "prompt": prompt, "expected": expected.strip(), "given": read_answer(text), "right": mark}
+            for prompt, expected, text, mark in zip(exam.prompts, exam.answers, given, right, strict=True)
+        ]
+    return rows, marked
+
+
+@torch.no_grad()
+def text_loss(model: nn.Module, ids: Tensor, rows: int, context: int) -> tuple[float, int]:
+    """Mean loss on fixed windows of held-out text, in nats per token, and the number of tokens it is the mean of."""
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    per_batch = min(rows, 32)
+    batch_at = text_batches(ids, per_batch, context, "validation")
+    total, count = 0.0, 0
+    for k in range(math.ceil(rows / per_batch)):
+        batch = batch_at(k)
+        total += float(summed_loss(model, batch.ids_BT.to(device), batch.targets_BT.to(device), None))
+        count += batch.num_targets
+    model.train(was_training)
+    return total / count, count
