@@ -85,7 +85,7 @@ def fold(model: Model) -> Model:
         embedding.host.weight = nn.Parameter(table_VD, requires_grad=embedding.weight.requires_grad)
         embedding.host.train(embedding.training)
         _replace(model, embedding, embedding.host)
-        if tied and hasattr(model, "config"):
+        if tied and hasattr(getattr(model, "config", None), "tie_word_embeddings"):
             model.config.tie_word_embeddings = False
     return model
 

@@ -62,8 +62,8 @@ class LSTMEncoder(nn.Module):
 
     def forward(self, ids_U: Tensor) -> Tensor:
         nodes = plan(self._parents_N, self._chars_N, self._nodes_V, self._starts, ids_U)
-        states_NH = self.states(nodes)
-        spelled_UD: Tensor = self.projection(states_NH[nodes.nodes_U])  # subtle: -1 reads the last state, masked below
+        states_NH = nn.functional.pad(self.states(nodes), (0, 0, 0, 1))  # a last row for -1, tokens without characters
+        spelled_UD: Tensor = self.projection(states_NH[nodes.nodes_U])
         return torch.where(nodes.nodes_U[:, None] >= 0, spelled_UD, 0)
 
     def states(self, nodes: Plan) -> Tensor:

@@ -1,0 +1,45 @@
+"""One thread, no network, and small real objects that many tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+import pytest
+import tiktoken
+import torch
+
+from charembed import SpellingTable
+from training.config import PRESETS, CompareConfig
+from training.data import Data, prepare
+
+ROOT = Path(__file__).parent.parent
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> CompareConfig:
+    return PRESETS["tiny"]
+
+
+@pytest.fixture(scope="session")
+def data(tiny: CompareConfig, cache: Path) -> Data:
+    """The tiny preset's data: 512 tokens trained on the packaged corpus."""
+    return prepare(tiny, cache)
+
+
+@pytest.fixture(scope="session")
+def encoding(data: Data) -> tiktoken.Encoding:
+    return data.encoding
+
+
+@pytest.fixture(scope="session")
+def table(data: Data) -> SpellingTable:
+    return data.table

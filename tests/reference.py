@@ -1,0 +1,61 @@
+"""Slow, obvious twins of the fast code. Tests compare with them, benchmarks measure against them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from charembed import LSTMEncoder
+
+
+class PackedTwin(nn.Module):
+    """The parent's design: at every position of every row, a packed LSTM over that token's characters.
+
+    ids_BT (B, T) -> spelled_BTD (B, T, D); shares its parameters with the encoder that it is the twin of.
+    """
+
+    def __init__(self, encoder: LSTMEncoder) -> None:
+        super().__init__()
+        self.chars, self.lstm, self.projection, self.table = encoder.chars, encoder.lstm, encoder.projection, encoder.table
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        ids = ids_BT.flatten()
+        lengths = self.table.lengths_V[ids].long()
+        spelled = lengths > 0
+        packed = pack_padded_sequence(self.chars(self.table.chars_VC[ids[spelled]].long()), lengths[spelled], batch_first=True, enforce_sorted=False)
+        lstm = nn.LSTM(self.lstm.input_size, self.lstm.hidden_size, batch_first=True, device="meta")
+        _, (last, _) = torch.func.functional_call(lstm, dict(self.lstm.named_parameters()), (packed,))
+        vectors = self.projection(last[0])
+        out = vectors.new_zeros(len(ids), vectors.shape[1]).masked_scatter(spelled[:, None], vectors)
+        return out.view(*ids_BT.shape, -1)
+
+
+@torch.no_grad()
+def generate_one_by_one(model: nn.Module, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stop: Sequence[int] = ()) -> list[list[int]]:
+    """Greedy answers without batches and without a cache."""
+    model.eval()
+    answers = []
+    for prompt in prompts:
+        ids = list(prompt)
+        for _ in range(max_new_tokens):
+            token = int(model(torch.tensor([ids]))[0, -1].argmax())
+            if token in stop:
+                break
+            ids.append(token)
+        answers.append(ids[len(prompt) :])
+    return answers
+
+
+def solve(task: str, word: str, letters: tuple[str, ...]) -> str:
+    """The four tasks, letter by letter."""
+    if task == "reverse":
+        return "".join(word[i] for i in range(len(word) - 1, -1, -1))
+    if task == "count":
+        return str(sum(1 for letter in word if letter == letters[0]))
+    first = min(i for i in range(len(word)) if word[i] == letters[0])
+    if task == "index":
+        return str(first)
+    return word[:first] + letters[1] + word[first + 1 :]
