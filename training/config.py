@@ -61,13 +61,13 @@ class CompareConfig:
     warmup: int = _value(50, "steps in which the learning rate rises; afterwards it falls along a cosine to a tenth")
     precision: str = _choice("auto", PRECISIONS, "arithmetic of the training step: auto is bf16 on a GPU that has it, else fp32")
     # pretraining
-    steps: int = _value(500, "pretraining steps")
+    steps: int = _value(400, "pretraining steps")
     batch_size: int = _value(32, "rows per pretraining step")
-    lr: float = _value(2e-3, "peak learning rate in pretraining")
+    lr: float = _value(3e-3, "peak learning rate in pretraining")
     # fine-tuning
-    finetune_steps: int = _value(2400, "fine-tuning steps")
+    finetune_steps: int = _value(2600, "fine-tuning steps")
     finetune_batch_size: int = _value(64, "questions per fine-tuning step")
-    finetune_lr: float = _value(2e-3, "peak learning rate in fine-tuning")
+    finetune_lr: float = _value(3e-3, "peak learning rate in fine-tuning")
     replay_share: float = _value(0.1, "share of the fine-tuning steps that go on with pretraining text instead (0 to 1)")
     tasks: tuple[str, ...] = _value(tuple(TASKS), f"tasks to fine-tune on; from {', '.join(TASKS)}")
     wording: str = _choice("compact", WORDINGS, "how questions are put")

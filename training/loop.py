@@ -71,11 +71,13 @@ def train(model: nn.Module, phase: Phase, batch_at: BatchAt, folder: Path, accel
     """
     optimizers = build_optimizers(model, kind=phase.optimizer, lr=phase.lr, char_lr=phase.char_lr, weight_decay=phase.weight_decay)
     step, digest = _load_state(folder, phase, model, optimizers)
-    _cut_metrics(folder / "metrics.jsonl", phase.name, step)
+    saved = step
     wrapped, *prepared = accelerator.prepare(model, *optimizers)
     model.train()
     main = accelerator.is_main_process
     folder.mkdir(parents=True, exist_ok=True)
+    if main:
+        _cut_metrics(folder / "metrics.jsonl", phase.name, step)
     with open(folder / "metrics.jsonl", "a") if main else open(os.devnull, "w") as metrics, _interruptible() as interrupted:
         label, position = bar or Bar("", 0)
         progress = tqdm(total=phase.steps, initial=step, desc=f"{label} {phase.name}", position=position, disable=bar is None or not main, leave=False)
@@ -89,10 +91,10 @@ def train(model: nn.Module, phase: Phase, batch_at: BatchAt, folder: Path, accel
             loss = summed_loss(wrapped, *_on(accelerator.device, mine.ids_BT, mine.targets_BT, mine.keep_BT)) / batch.num_targets
             loss_nats = float(accelerator.reduce(loss.detach(), "sum"))
             if not math.isfinite(loss_nats):
-                kept = _save_state(folder, phase, step, digest, model, optimizers) if main else None
+                kept = f"the state of step {saved} is kept in {folder / STATE}" if saved else "nothing had been saved yet"
                 raise NotFinite(
-                    f"the {phase.name} loss is {loss_nats} at step {step}, so training stopped before the weights moved; the state "
-                    f"before this step is kept in {kept or folder / STATE}: lower the learning rate or look at the batch."
+                    f"the {phase.name} loss is {loss_nats} at step {step}, so training stopped before the weights moved; {kept}: "
+                    f"lower the learning rate or look at the batch."
                 )
             accelerator.backward(loss * accelerator.num_processes)  # DDP averages over processes, the loss is a share of the sum
             accelerator.clip_grad_norm_(wrapped.parameters(), phase.clip)
@@ -105,9 +107,11 @@ def train(model: nn.Module, phase: Phase, batch_at: BatchAt, folder: Path, accel
             progress.update()
             progress.set_postfix_str(f"{batch.kind} loss {loss_nats:.3f}", refresh=False)
             stopping = accelerator.reduce(torch.tensor(float(bool(interrupted)), device=accelerator.device), "sum") > 0
-            if main and (stopping or step == phase.steps or step % phase.save_every == 0):
-                metrics.flush()
-                _save_state(folder, phase, step, digest, model, optimizers)
+            if stopping or step == phase.steps or step % phase.save_every == 0:
+                saved = step
+                if main:
+                    metrics.flush()
+                    _save_state(folder, phase, step, digest, model, optimizers)
             if stopping and step < phase.steps:
                 progress.close()
                 raise Interrupted(f"{phase.name} stopped after step {step} of {phase.steps}; its state is saved.")
@@ -144,13 +148,12 @@ def load_parameters(model: nn.Module, tensors: Mapping[str, Tensor], source: Pat
         parameter.copy_(tensors[name])
 
 
-def _save_state(folder: Path, phase: Phase, step: int, digest: str, model: nn.Module, optimizers: list[Optimizer]) -> Path:
+def _save_state(folder: Path, phase: Phase, step: int, digest: str, model: nn.Module, optimizers: list[Optimizer]) -> None:
     tensors = {f"model/{name}": value for name, value in trained_parameters(model).items()}
     for number, optimizer in enumerate(optimizers):
         for index, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{index}/{key}": value for key, value in values.items()}
     write_tensors(folder / STATE, tensors, {"phase": phase.name, "step": step, "batches": digest})
-    return folder / STATE
 
 
 def _load_state(folder: Path, phase: Phase, model: nn.Module, optimizers: list[Optimizer]) -> tuple[int, str]:
