@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
@@ -112,24 +113,22 @@ def compare(config: CompareConfig, options: argparse.Namespace, console: Console
     run_options = RunOptions(cache=options.cache, threads=options.threads, cpu=options.cpu, progress=not options.quiet, save_every=options.save_every)
     if options.threads < 1 or options.save_every < 1 or (options.jobs is not None and options.jobs < 1):
         raise ValueError(f"threads {options.threads}, jobs {options.jobs} and save-every {options.save_every} must be 1 or more.")
+    state = PartialState(cpu=options.cpu)
     check_folder(out, config, options.resume)
-    main_process = int(os.environ.get("RANK", 0)) == 0
+    state.wait_for_everyone()
     torch.set_num_threads(options.threads)
-    if main_process:
-        with console.status("Corpus, vocabulary, spellings, words ..."):
-            data = prepare(config, options.cache)
-    else:
+    with state.main_process_first(), console.status("Corpus, vocabulary, spellings, words ..."):
         data = prepare(config, options.cache)
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     check_lengths(config, data, seeds)
     if len(config.arms) > 1:
         assert_paired({arm: build_arm(config, arm, config.first_seed, data.table) for arm in config.arms})
-    if main_process and not (out / "config.json").exists():
+    if state.is_main_process and not (out / "config.json").exists():
         write_json(out / "config.json", describe(config, options, data))
     jobs = [(seed, arm) for seed in seeds for arm in config.arms]
-    side_by_side = options.jobs or (1 if on_gpu or "RANK" in os.environ else min(2, os.cpu_count() or 1))
+    side_by_side = options.jobs or (1 if on_gpu or state.num_processes > 1 else min(2, os.cpu_count() or 1))
     run_all(config, jobs, out, run_options, data, side_by_side)
-    if main_process:
+    if state.is_main_process:
         finish(config, out, seeds, console)
     return 0
 
@@ -251,7 +250,7 @@ def finish(config: CompareConfig, out: Path, seeds: range, console: Console) -> 
     write_report(out, config, rows, summary, sentences, metrics, answers)
     print_table(console, config, summary)
     for sentence in sentences:
-        console.print(sentence, highlight=False)
+        console.print(sentence, highlight=False, markup=False)
     console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 

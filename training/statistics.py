@@ -99,39 +99,49 @@ def _difference(task: str, split: str, metric: str, arm: str, control: str, foun
     return Row(f"{arm} - {control}", "mean", task, split, f"{metric}_difference", float(np.mean(values)), low, high, sum(row.n for row in found), None)
 
 
+PLACES = {
+    "unseen_tokens": "On words with a token that no question had contained",
+    "unseen_words": "On new words made of familiar tokens",
+    "longer_words": "On words longer than any trained on",
+    "seen": "On the training words themselves",
+}
+JUDGEMENTS = ("better", "worse", "no difference shown")
+
+
 def verdict(summary: list[Row], arm: str, control: str, seeds: int) -> list[str]:
     """What the letters were worth, in plain words, from the rows alone."""
-    name = f"{arm} - {control}"
+    value = {(row.arm, row.task, row.split): row.value for row in summary if row.metric == "exact_match"}
+    differences = [row for row in summary if row.arm == f"{arm} - {control}"]
     sentences = []
-    where = {
-        "unseen_tokens": "on words with a token that no question had contained",
-        "unseen_words": "on new words made of familiar tokens",
-        "longer_words": "on words longer than any trained on",
-        "seen": "on the training words themselves",
-    }
-    for split, words in where.items():
+    for split, place in PLACES.items():
+        found = [row for row in differences if row.split == split and row.metric == "exact_match_difference"]
         parts = []
-        for row in summary:
-            if (row.arm, row.split, row.metric) == (name, split, "exact_match_difference"):
-                mean = {r.arm: r.value for r in summary if (r.task, r.split, r.metric) == (row.task, split, "exact_match")}
-                parts.append(f"{row.task} {_judge(row)} ({mean[control]:.0%} to {mean[arm]:.0%}, {_points(row)})")
+        for judgement in JUDGEMENTS:
+            named = [
+                f"{row.task} ({value[arm, row.task, split]:.0%} against {value[control, row.task, split]:.0%}, {_span(row, 100, '.0f')} points)".replace("%", " %")
+                for row in found
+                if _judge(row) == judgement
+            ]
+            if named:
+                parts.append(f"{judgement} at {' and '.join(filter(None, (', '.join(named[:-1]), named[-1])))}")
         if parts:
-            sentences.append(f"{words.capitalize()}: " + "; ".join(parts) + ".")
-    for row in summary:
-        if row.arm == name and row.metric == "loss_nats_difference":
-            between = f", 95 % interval {row.low:+.3f} to {row.high:+.3f}" if row.low is not None else ""
-            judged = "no difference shown" if row.low is None or row.low <= 0 <= (row.high or 0) else ("better" if row.value < 0 else "worse")
-            sentences.append(f"{row.task.capitalize()}: {row.value:+.3f} nats per token{between} ({judged if row.low is not None else 'one seed: no interval'}).")
-    over = "over the questions of one pair; train more seeds before you believe a small one" if seeds == 1 else f"over {seeds} pairs"
-    sentences.append(f"Differences are {arm} minus {control}, in points of exact match; intervals of 95 % {over}.")
+            sentences.append(f"{place}, {arm} against {control}: {'; '.join(parts)}.")
+    for row in differences:
+        if row.metric == "loss_nats_difference":
+            judged = "one pair, so no interval" if row.low is None else {"better": "worse", "worse": "better"}.get(_judge(row), _judge(row))
+            sentences.append(f"{row.task.capitalize()}, {arm} has {_span(row, 1, '.3f')} nats per token ({judged}).")
+    over = "over the questions of one pair: train more seeds before you believe a small difference" if seeds == 1 else f"over {seeds} pairs"
+    sentences.append(f"Differences are {arm} minus {control}; the intervals are of 95 %, {over}.")
     return sentences
 
 
 def _judge(row: Row) -> str:
     if row.low is None or row.high is None or row.low <= 0 <= row.high:
         return "no difference shown"
-    return "gained" if row.value > 0 else "lost"
+    return "better" if row.value > 0 else "worse"
 
 
-def _points(row: Row) -> str:
-    return f"{100 * row.value:+.0f} points, {100 * (row.low or 0):+.0f} to {100 * (row.high or 0):+.0f}"
+def _span(row: Row, scale: int, form: str) -> str:
+    """+85 [+80 to +90]"""
+    between = "" if row.low is None or row.high is None else f" [{format(scale * row.low, '+' + form)} to {format(scale * row.high, '+' + form)}]"
+    return format(scale * row.value, "+" + form) + between

@@ -1,0 +1,62 @@
+"""The way of the data made visible: text, ids, bytes, characters, vectors and their shapes.
+
+    python examples/look_inside_a_token.py "strawberries are naïve 🍓"
+
+Trains the quick preset's vocabulary once (seconds) and keeps it in the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from charembed import CharEmbedding, LSTMEncoder, SpellingTable
+from training.config import PRESETS, preset
+from training.corpus import load_corpus
+from training.vocabulary import load_encoding
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("text", nargs="?", default="strawberries are naïve 🍓")
+    parser.add_argument("--preset", default="quick", choices=PRESETS, help="whose vocabulary to use")
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    options = parser.parse_args(argv)
+    if not options.text:
+        parser.error("the text is empty: pass at least one character")
+    config, console = preset(options.preset), Console()
+    encoding = load_encoding(load_corpus(config.corpus, config.alphabet).train, config.vocab_size, config.alphabet, options.cache)
+    spellings = SpellingTable.from_tokenizer(encoding)
+    embedding = CharEmbedding(torch.nn.Embedding(config.vocab_size, config.width), LSTMEncoder(spellings, config.width, init="loud"))
+
+    ids = encoding.encode_ordinary(options.text)
+    ids_BT = torch.tensor([ids])
+    ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
+    spelled_UD = embedding.encoder(ids_U)
+    table = Table(title=repr(options.text))
+    for heading in ("id", "bytes", "characters", "length", "‖token‖", "‖spelled‖"):
+        table.add_column(heading, justify="left" if heading in ("bytes", "characters") else "right")
+    for place, token_id in enumerate(ids):
+        table.add_row(
+            str(token_id), repr(encoding.decode_single_token_bytes(token_id)), " ".join(map(repr, spellings.spell(token_id))),
+            str(int(spellings.lengths_V[token_id])), f"{embedding.weight[token_id].norm():.2f}", f"{spelled_UD[which_BT[0, place]].norm():.2f}",
+        )  # fmt: skip
+    console.print(table)
+    for name, what, tensor in (
+        ("ids_BT", "the text as tokens", ids_BT),
+        ("ids_U", "the distinct ones: only these are read letter by letter", ids_U),
+        ("chars_UC", "their characters, padded", spellings.chars_VC[ids_U]),
+        ("spelled_UD", "the LSTM's last states, projected", spelled_UD),
+        ("spelled_BTD", "gathered back to every position", spelled_UD[which_BT]),
+        ("embedded_BTD", "token + spelled: what the decoder gets", embedding.train()(ids_BT)),
+    ):
+        console.print(f"{name:12} {tuple(tensor.shape)!s:16} {what}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

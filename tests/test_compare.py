@@ -1,0 +1,200 @@
+"""The main job in miniature, on the real corpus, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from synthetic_tasks import SPLITS, TASKS
+from tests.conftest import ROOT
+from training import compare
+from training.statistics import Row, over_questions, over_seeds, read_rows, summarise, verdict, wilson
+
+TINY = ["--preset", "tiny", "--quiet", "--cpu"]
+COMMAND = [sys.executable, "-m", "training.compare", *TINY]
+
+
+@pytest.fixture(scope="session")
+def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two pairs, its arms trained side by side in their own processes."""
+    out = tmp_path_factory.mktemp("runs") / "pair"
+    subprocess.run([*COMMAND, "--seeds", "2", "--out", out, "--cache", cache], cwd=ROOT, check=True, capture_output=True)
+    return out
+
+
+def numbers(out: Path) -> list[tuple[object, ...]]:
+    """All results but those that tell seconds."""
+    return [tuple(vars(row).values()) for row in read_rows(out / "results.json") if "seconds" not in row.metric]
+
+
+def losses(out: Path) -> list[tuple[object, ...]]:
+    rows = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+    return [(row["arm"], row["seed"], row["phase"], row["step"], row["loss_nats"]) for row in rows]
+
+
+def test_the_run_folder_is_complete(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir()} == {"config.json", "metrics.jsonl", "results.json", "report.html", "seed0", "seed1"}
+    saved = json.loads((finished / "config.json").read_text())
+    assert saved["config"]["vocab_size"] == 512
+    assert re.fullmatch("[0-9a-f]{64}", saved["data"]["corpus_sha256"])
+    assert saved["versions"]["torch"] == torch.__version__
+    assert len(losses(finished)) == 2 * 2 * 16
+
+
+def test_every_cell_has_its_row_with_interval_and_majority(finished: Path) -> None:
+    rows = [row for row in read_rows(finished / "results.json") if row.metric == "exact_match"]
+    cells = {(row.arm, row.seed, row.task, row.split) for row in rows}
+    assert cells == {(arm, seed, task, split) for arm in ("matched", "lstm") for seed in (0, 1, "mean") for task in TASKS for split in SPLITS}
+    for row in rows:
+        assert row.low is not None
+        assert row.high is not None
+        assert row.majority is not None
+        assert 0 <= row.low <= row.value <= row.high <= 1
+        assert row.n == (16 if row.seed == "mean" else 8)
+
+
+def test_the_report_is_one_file_with_its_plots(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert page.count("<svg") == 3
+    assert not re.search(r'(src|href)="(?!#)', page), "self-contained: nothing is loaded from elsewhere"
+    for words in ("reverse", "unseen tokens", "lstm &minus; matched", "nats per token", "parameters after folding"):
+        assert words in page
+
+
+def test_one_process_gives_the_same_numbers_as_two(finished: Path, cache: Path, tmp_path: Path) -> None:
+    assert compare.main([*TINY, "--seeds", "2", "--jobs", "1", "--out", str(tmp_path / "x"), "--cache", str(cache)]) == 0
+    assert numbers(tmp_path / "x") == numbers(finished)
+    assert losses(tmp_path / "x") == losses(finished)
+
+
+def test_a_finished_run_is_rendered_again_without_training(finished: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    (copy / "report.html").unlink()
+    assert compare.main([*TINY, "--seeds", "2", "--out", str(copy), "--cache", str(cache), "--resume"]) == 0
+    assert (copy / "report.html").read_text() == (finished / "report.html").read_text()
+    assert "Exact match of freely generated answers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_loses_nothing_and_resume_ends_with_the_same_numbers(jobs: str, cache: Path, tmp_path: Path) -> None:
+    flags = ["--steps", "300", "--finetune-steps", "20", "--jobs", jobs, "--cache", str(cache)]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    subprocess.run([*COMMAND, *flags, "--out", whole], cwd=ROOT, check=True, capture_output=True)
+    process = subprocess.Popen([*COMMAND, *flags, "--out", parts], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    metrics = parts / "seed0" / "matched" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "--resume goes on from there" in errors
+    assert "Traceback" not in errors
+    assert not (parts / "results.json").exists()
+    subprocess.run([*COMMAND, *flags, "--out", parts, "--resume"], cwd=ROOT, check=True, capture_output=True)
+    assert numbers(parts) == numbers(whole)
+    assert losses(parts) == losses(whole)
+
+
+def test_two_distributed_processes_give_the_losses_of_one(finished: Path, cache: Path, tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
+              "--dynamo_backend", "no", "--main_process_port", "0", "--num_cpu_threads_per_process", "1", "-m", "training.compare"]  # fmt: skip
+    done = subprocess.run([*launch, *TINY, "--out", tmp_path / "ddp", "--cache", cache], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one = [row for row in losses(finished) if row[1] == 0]
+    two = losses(tmp_path / "ddp")
+    assert [row[:4] for row in two] == [row[:4] for row in one]
+    np.testing.assert_allclose([row[4] for row in two], [row[4] for row in one], rtol=1e-4)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--vocab-size", "100"], "vocab_size is 100, but the alphabet alone has 256 characters"),
+        (["--corpus", "nowhere.txt"], "the corpus 'nowhere.txt' does not exist"),
+        (["--words", "nowhere.txt"], "the word list 'nowhere.txt' does not exist"),
+        (["--preset", "fast"], "there is no preset 'fast'; choose one of quick, parent, tiny"),
+        (["--arms", "matched,cnn"], "arms is 'matched,cnn'"),
+        (["--wording", "sentences"], "choose a larger finetune_context"),
+        (["--threads", "0"], "threads 0, jobs None and save-every 200 must be 1 or more"),
+    ],
+)
+def test_bad_input_gets_one_sentence_before_any_training(flags: list[str], message: str, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare.main([*TINY, "--cache", str(cache), "--out", str(tmp_path / "x"), *flags]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert len(errors.splitlines()) == 1 or "The question" in errors
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_unknown_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        compare.main(["--vocabsize", "512"])
+    assert stopped.value.code == 2
+    assert "unrecognized arguments: --vocabsize 512. Run 'python -m training.compare --help'" in capsys.readouterr().err
+
+
+def test_help_names_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        compare.main(["--help"])
+    shown = capsys.readouterr().out
+    for item in compare.fields(compare.CompareConfig):
+        assert f"--{item.name.replace('_', '-')} " in shown
+
+
+def test_a_folder_with_another_run_is_left_alone(finished: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    common = [*TINY, "--cache", str(cache), "--out", str(finished)]
+    assert compare.main([*common, "--seeds", "2", "--width", "32", "--resume"]) == 2
+    assert "holds another run: its width is 16, not 32" in capsys.readouterr().err
+    assert compare.main([*common, "--seeds", "2"]) == 2
+    assert "already holds this run: go on with it or render it again with --resume" in capsys.readouterr().err
+    (tmp_path / "notes.txt").write_text("mine")
+    assert compare.main([*TINY, "--cache", str(cache), "--out", str(tmp_path)]) == 2
+    assert "exists and is no run folder" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_two_arms_of_the_same_kind_differ_by_exactly_zero(finished: Path, cache: Path, tmp_path: Path) -> None:
+    """A/A: the arm trained alone, in another run, has the very losses it had in the pair."""
+    assert compare.main([*TINY, "--arms", "lstm", "--out", str(tmp_path / "a"), "--cache", str(cache)]) == 0
+    assert losses(tmp_path / "a") == [row for row in losses(finished) if row[:2] == ("lstm", 0)]
+
+
+def test_wilson_and_student_give_the_textbook_intervals() -> None:
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert over_seeds([1.0, 2.0, 3.0]) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-3)
+    assert over_seeds([0.5, 0.5]) == (0.5, 0.5)
+
+
+def test_paired_intervals_over_questions() -> None:
+    low, high = over_questions([1.0] * 30 + [0.0] * 70)
+    assert 0.2 < low < 0.3 < high < 0.4
+    low, high = over_questions([0.0] * 250)
+    assert low < 0 < high < 0.02
+
+
+def test_the_verdict_tells_gain_loss_and_nothing_apart() -> None:
+    right, rows = {}, []
+    marks = {"reverse": ("1" * 90 + "0" * 10, "0" * 100), "count": ("10" * 50, "01" * 50), "index": ("0" * 100, "1" * 90 + "0" * 10)}
+    for task, (ours, theirs) in marks.items():
+        for arm, bits in (("lstm", ours), ("matched", theirs)):
+            right[arm, 0, task, "unseen_tokens"] = [bit == "1" for bit in bits]
+            low, high = wilson(bits.count("1"), 100)
+            rows.append(Row(arm, 0, task, "unseen_tokens", "exact_match", bits.count("1") / 100, low, high, 100, 0.1))
+    text = " ".join(verdict(summarise(rows, "matched", ("matched", "lstm"), right), "lstm", "matched", 1))
+    assert re.search(r"better at reverse \(90 % against 0 %", text)
+    assert re.search(r"worse at index \(0 % against 90 %", text)
+    assert re.search(r"no difference shown at count", text)
