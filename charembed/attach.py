@@ -50,7 +50,10 @@ def attach(
         if isinstance(tokenizer, SpellingTable):
             table = tokenizer
             if table.num_tokens != host.num_embeddings:
-                raise ValueError(f"the spelling table has {table.num_tokens} tokens, but the embedding has {host.num_embeddings} rows: build it with num_tokens={host.num_embeddings}.")
+                raise ValueError(
+                    f"the spelling table has {table.num_tokens} tokens, but the embedding has {host.num_embeddings} rows: "
+                    f"build it with num_tokens={host.num_embeddings}."
+                )
         else:
             table = SpellingTable.from_tokenizer(tokenizer, host.num_embeddings)
         encoder = LSTMEncoder(table, host.embedding_dim, char_dim=char_dim, hidden_size=hidden_size, init=init, seed=seed)
@@ -85,8 +88,9 @@ def fold(model: Model) -> Model:
         embedding.host.weight = nn.Parameter(table_VD, requires_grad=embedding.weight.requires_grad)
         embedding.host.train(embedding.training)
         _replace(model, embedding, embedding.host)
-        if tied and hasattr(getattr(model, "config", None), "tie_word_embeddings"):
-            model.config.tie_word_embeddings = False
+        config: Any = getattr(model, "config", None)
+        if tied and hasattr(config, "tie_word_embeddings"):
+            config.tie_word_embeddings = False
     return model
 
 

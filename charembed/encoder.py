@@ -6,6 +6,7 @@ Axes: U distinct tokens, N nodes of the prefix tree, A alphabet, E character wid
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,9 +35,11 @@ class LSTMEncoder(nn.Module):
         seed: of a private generator; the global random state is neither read nor moved.
     """
 
-    def __init__(
-        self, table: SpellingTable, dim: int, *, char_dim: int = 128, hidden_size: int = 128, init: str = "zero", seed: int = 0
-    ) -> None:
+    _parents_N: Tensor
+    _chars_N: Tensor
+    _nodes_V: Tensor
+
+    def __init__(self, table: SpellingTable, dim: int, *, char_dim: int = 128, hidden_size: int = 128, init: str = "zero", seed: int = 0) -> None:
         super().__init__()
         if init not in INITS:
             raise ValueError(f"init is {init!r}; choose one of {', '.join(INITS)}.")
@@ -68,14 +71,16 @@ class LSTMEncoder(nn.Module):
 
     def states(self, nodes: Plan) -> Tensor:
         """(N, H): the LSTM's hidden state after each prefix of the plan."""
-        lstm = self.lstm
+        parameters: dict[str, Tensor] = dict(self.lstm.named_parameters())
+        weight_GH = parameters["weight_hh_l0"]
         # The input half of the gates depends on the character alone, so it is a table of A rows, computed once.
-        gates_AG = nn.functional.linear(self.chars.weight, lstm.weight_ih_l0, lstm.bias_ih_l0 + lstm.bias_hh_l0)
+        bias_G = parameters["bias_ih_l0"] + parameters["bias_hh_l0"]
+        gates_AG = nn.functional.linear(self.chars.weight, parameters["weight_ih_l0"], bias_G)
         device = gates_AG.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else lstm.weight_hh_l0.dtype
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_GH.dtype
         with torch.autocast(device, enabled=False):
-            states_NH: Tensor = _PrefixLSTM.apply(gates_AG.to(lstm.weight_hh_l0.dtype), lstm.weight_hh_l0, nodes, dtype)
-        return states_NH
+            apply: Callable[..., Tensor] = _PrefixLSTM.apply
+            return apply(gates_AG.to(weight_GH.dtype), weight_GH, nodes, dtype)
 
 
 class _PrefixLSTM(torch.autograd.Function):

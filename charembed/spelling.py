@@ -72,9 +72,7 @@ class SpellingTable:
         index_of = {symbol: index for index, symbol in enumerate(alphabet)}
         lengths_V = torch.tensor([len(row) for row in rows], dtype=torch.int32)
         chars_VC = torch.zeros(len(rows), int(lengths_V.max()), dtype=torch.int32)
-        chars_VC[torch.arange(chars_VC.shape[1]) < lengths_V[:, None]] = torch.tensor(
-            [index_of[symbol] for row in rows for symbol in row], dtype=torch.int32
-        )
+        chars_VC[torch.arange(chars_VC.shape[1]) < lengths_V[:, None]] = torch.tensor([index_of[symbol] for row in rows for symbol in row], dtype=torch.int32)
         return cls(alphabet, chars_VC, lengths_V, unit)
 
     @classmethod

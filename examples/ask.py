@@ -1,7 +1,7 @@
 """Ask both arms of a finished run about a word of your choice.
 
-    python examples/ask.py                                 # the newest run, then type words; empty line or Ctrl-D ends
-    python examples/ask.py --run runs/quick-1234abcd --word strawberry
+python examples/ask.py                                 # the newest run, then type words; empty line or Ctrl-D ends
+python examples/ask.py --run runs/quick-1234abcd --word strawberry
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def words_to_ask(word: str | None) -> Iterator[str]:
 
 def ask(word: str, models: dict[str, nn.Module], config: CompareConfig, data: Data, console: Console) -> None:
     """Put one question of each task about a word to every arm, and print what they say."""
-    held = [piece.decode() for piece in map(data.encoding.decode_single_token_bytes, data.encoding.encode_ordinary(" " + word)) if piece in data.splits.held_out]
+    held = [
+        piece.decode() for piece in map(data.encoding.decode_single_token_bytes, data.encoding.encode_ordinary(" " + word)) if piece in data.splits.held_out
+    ]
     split = next((name for name in ("seen", "unseen_words", "unseen_tokens", "longer_words") if word in data.splits[name]), "not in the word list")
     console.print(f"[bold]{word}[/]  {split.replace('_', ' ')}{f', unseen: {held}' if held else ''}", highlight=False)
     for name in config.tasks:

@@ -1,6 +1,6 @@
 """The drop-in in four lines, on a tiny decoder: attach, train, fold. Takes a second or two.
 
-    python examples/quickstart.py
+python examples/quickstart.py
 """
 
 from __future__ import annotations

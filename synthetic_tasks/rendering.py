@@ -28,7 +28,7 @@ class Rendered:
 
 
 def write_answer(answer: str, form: str) -> str:
-    """"aet", "spelled" -> " a e t"; "aet", "plain" -> " aet"; numbers alike in both."""
+    """ "aet", "spelled" -> " a e t"; "aet", "plain" -> " aet"; numbers alike in both."""
     return " " + (" ".join(answer) if form == "spelled" and answer.isalpha() else answer)
 
 

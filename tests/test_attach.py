@@ -29,7 +29,9 @@ def decoder(tie: bool) -> nn.Module:
 
 def gpt2(tie: bool) -> nn.Module:
     torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config(vocab_size=V, n_positions=32, n_embd=16, n_layer=2, n_head=2, tie_word_embeddings=tie, bos_token_id=None, eos_token_id=None))
+    return GPT2LMHeadModel(
+        GPT2Config(vocab_size=V, n_positions=32, n_embd=16, n_layer=2, n_head=2, tie_word_embeddings=tie, bos_token_id=None, eos_token_id=None)
+    )
 
 
 def logits_of(model: nn.Module, ids: Tensor = IDS) -> Tensor:
@@ -256,7 +258,7 @@ def test_a_refused_attach_changes_nothing() -> None:
         charembed.attach(charembed.attach(model, VOCABULARY), VOCABULARY)
     with pytest.raises(ValueError, match=r"Decoder has no get_input_embeddings\(\): name the embedding with module=..., one of 'wte', 'wpe'"):
         charembed.attach(decoder(False), VOCABULARY)
-    with pytest.raises(ValueError, match="has max_norm=1.0"):
+    with pytest.raises(ValueError, match=r"has max_norm=1\.0"):
         CharEmbedding(nn.Embedding(2, 2, max_norm=1.0), nn.Identity())
 
 

@@ -131,7 +131,9 @@ def test_two_distributed_processes_give_the_losses_of_one(finished: Path, cache:
         (["--threads", "0"], "threads 0, jobs None and save-every 200 must be 1 or more"),
     ],
 )
-def test_bad_input_gets_one_sentence_before_any_training(flags: list[str], message: str, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_gets_one_sentence_before_any_training(
+    flags: list[str], message: str, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert compare.main([*TINY, "--cache", str(cache), "--out", str(tmp_path / "x"), *flags]) == 2
     errors = capsys.readouterr().err
     assert message in errors

@@ -49,7 +49,7 @@ def test_bad_corpora_and_word_lists_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"word list '.*empty.txt' is empty"):
         load_words(str(tmp_path / "empty.txt"), 10)
     (tmp_path / "greek.txt").write_text("αβγ δεζ")
-    with pytest.raises(ValueError, match="no document .* is made of the 100 printable ASCII characters"):
+    with pytest.raises(ValueError, match=r"no document .* is made of the 100 printable ASCII characters"):
         load_corpus(str(tmp_path / "greek.txt"), "printable")
 
 

@@ -170,4 +170,6 @@ def test_bad_words_and_shares_are_refused(encoding: tiktoken.Encoding) -> None:
     with pytest.raises(ValueError, match="0 words and 4 tasks make no question"):
         QuestionPool([])
     with pytest.raises(ValueError, match="there is no split 'new'"):
-        split_words(["abcde", "abcfg", "xyzde", "xyzfg", *LONG], lambda w: [w[:3].encode(), w[3:].encode()], seed=0, max_letters=5, token_share=0.3, word_share=0.5)["new"]
+        split_words(
+            ["abcde", "abcfg", "xyzde", "xyzfg", *LONG], lambda w: [w[:3].encode(), w[3:].encode()], seed=0, max_letters=5, token_share=0.3, word_share=0.5
+        )["new"]

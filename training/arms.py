@@ -45,16 +45,19 @@ def build_arm(config: CompareConfig, arm: str, seed: int, table: SpellingTable) 
         torch.manual_seed(seed)
         decoder = Decoder(
             DecoderConfig(
-                vocab_size=config.vocab_size, context=config.context, n_layer=config.layers, n_head=config.heads,
-                n_embd=config.width, dropout=config.dropout, tie=config.tie,
-            )  # fmt: skip
+                vocab_size=config.vocab_size,
+                context=config.context,
+                n_layer=config.layers,
+                n_head=config.heads,
+                n_embd=config.width,
+                dropout=config.dropout,
+                tie=config.tie,
+            )
         )
     if arm == "plain":
         return decoder
     spelled = table.shuffled(torch.Generator().manual_seed(seed)) if arm == "shuffled" else table
-    encoder: nn.Module = LSTMEncoder(
-        spelled, config.width, char_dim=config.char_dim, hidden_size=config.char_hidden, init=config.init, seed=seed
-    )
+    encoder: nn.Module = LSTMEncoder(spelled, config.width, char_dim=config.char_dim, hidden_size=config.char_hidden, init=config.init, seed=seed)
     if arm == "matched":
         encoder = ExtraTable(config.vocab_size, config.width, num_parameters(encoder), config.init, seed)
     return charembed.attach(decoder, table, module="wte", encoder=encoder)

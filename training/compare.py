@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from importlib.metadata import version
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -143,7 +143,9 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
     wanted = config.as_dict()
     if different := [name for name in wanted if saved.get(name) != wanted[name]]:
         name = different[0]
-        raise ValueError(f"{out} holds another run: its {name} is {saved.get(name)!r}, not {wanted[name]!r} ({len(different)} fields differ); choose another --out.")
+        raise ValueError(
+            f"{out} holds another run: its {name} is {saved.get(name)!r}, not {wanted[name]!r} ({len(different)} fields differ); choose another --out."
+        )
     if not resume:
         raise ValueError(f"{out} already holds this run: go on with it or render it again with --resume, or choose another --out.")
 
@@ -156,7 +158,12 @@ def describe(config: CompareConfig, options: argparse.Namespace, data: Data) -> 
         "precision": resolve_precision(config.precision, options.cpu),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "data": data.facts,
-        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None, "threads_per_arm": options.threads},
+        "machine": {
+            "cpu": cpu_name(),
+            "cores": os.cpu_count(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "threads_per_arm": options.threads,
+        },
     }
 
 
@@ -180,7 +187,7 @@ def run_all(config: CompareConfig, jobs: list[tuple[int, str]], out: Path, optio
         return
     context = multiprocessing.get_context("spawn")
     lock = context.RLock()
-    running: dict[int, BaseProcess] = {}
+    running: dict[int, SpawnProcess] = {}
     codes: list[int | None] = []
     try:
         while jobs or running:
@@ -205,7 +212,7 @@ def run_all(config: CompareConfig, jobs: list[tuple[int, str]], out: Path, optio
         raise NotFinite("An arm broke off, as said above. Nothing that was saved is lost: --resume goes on from there.")
 
 
-def _start_deaf(process: BaseProcess) -> None:
+def _start_deaf(process: SpawnProcess) -> None:
     """Start a process that ignores Ctrl-C: this one hears it and asks the others to save and stop."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

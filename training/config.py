@@ -88,8 +88,24 @@ class CompareConfig:
                 raise ValueError(f"{item.name} is {value!r}; choose one of {', '.join(choices)}.")
             if item.type in ("int", "float") and value < 0:
                 raise ValueError(f"{item.name} is {value}; it cannot be negative.")
-        for name in ("seeds", "vocab_size", "context", "finetune_context", "layers", "heads", "width", "char_dim", "char_hidden",
-                     "batch_size", "finetune_batch_size", "questions", "validation_rows", "num_words", "min_letters", "clip"):
+        for name in (
+            "seeds",
+            "vocab_size",
+            "context",
+            "finetune_context",
+            "layers",
+            "heads",
+            "width",
+            "char_dim",
+            "char_hidden",
+            "batch_size",
+            "finetune_batch_size",
+            "questions",
+            "validation_rows",
+            "num_words",
+            "min_letters",
+            "clip",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above zero.")
         for name in ("dropout", "replay_share", "word_share", "token_share"):
@@ -125,14 +141,44 @@ PRESETS: dict[str, CompareConfig] = {
     "quick": QUICK,
     # The parent experiment (FACTS of the project: 512 tokens of 100 characters + 412 merges, its decoder, init and schedule).
     "parent": CompareConfig(
-        alphabet="printable", vocab_size=512, context=64, finetune_context=128, dropout=0.1, init="parent",
-        optimizer="adamw", warmup=0, steps=15_000, batch_size=64, lr=3e-4, finetune_steps=12_000, finetune_lr=3e-4,
-        replay_share=0.5, wording="sentences", answer_form="plain", max_letters=17, longest_letters=20,
+        alphabet="printable",
+        vocab_size=512,
+        context=64,
+        finetune_context=128,
+        dropout=0.1,
+        init="parent",
+        optimizer="adamw",
+        warmup=0,
+        steps=15_000,
+        batch_size=64,
+        lr=3e-4,
+        finetune_steps=12_000,
+        finetune_lr=3e-4,
+        replay_share=0.5,
+        wording="sentences",
+        answer_form="plain",
+        max_letters=17,
+        longest_letters=20,
     ),
     # Seconds, not minutes: everything is exercised, nothing is learnt. For tests and for trying out flags.
     "tiny": replace(
-        QUICK, vocab_size=512, context=32, finetune_context=48, layers=1, heads=2, width=16, char_dim=16, char_hidden=16, steps=6, batch_size=4,
-        finetune_steps=10, finetune_batch_size=8, warmup=2, questions=8, validation_rows=4, num_words=5000,
+        QUICK,
+        vocab_size=512,
+        context=32,
+        finetune_context=48,
+        layers=1,
+        heads=2,
+        width=16,
+        char_dim=16,
+        char_hidden=16,
+        steps=6,
+        batch_size=4,
+        finetune_steps=10,
+        finetune_batch_size=8,
+        warmup=2,
+        questions=8,
+        validation_rows=4,
+        num_words=5000,
     ),
 }
 

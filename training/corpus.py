@@ -10,7 +10,9 @@ from pathlib import Path
 
 VALIDATION_SHARE = 0.1  # the end of each document, by characters
 # Typographic characters written the way a typewriter would: for vocabularies of printable ASCII alone.
-TYPEWRITER = str.maketrans({"—": "--", "–": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "•": "*", "½": "1/2", "¼": "1/4", "é": "e", "á": "a", "í": "i", "ó": "o"})
+TYPEWRITER = str.maketrans(
+    {"—": "--", "–": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "•": "*", "½": "1/2", "¼": "1/4", "é": "e", "á": "a", "í": "i", "ó": "o"}
+)
 
 
 @dataclass(frozen=True)

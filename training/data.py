@@ -68,7 +68,9 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
     encoding = load_encoding(corpus.train, config.vocab_size, config.alphabet, cache)
     path = cache / f"ids-{hashlib.sha256(f'{encoding.name} {corpus.sha256}'.encode()).hexdigest()[:16]}.safetensors"
     if not path.exists():
-        tensors = {name: torch.tensor(encoding.encode_ordinary(text), dtype=torch.int32) for name, text in (("train", corpus.train), ("validation", corpus.validation))}
+        tensors = {
+            name: torch.tensor(encoding.encode_ordinary(text), dtype=torch.int32) for name, text in (("train", corpus.train), ("validation", corpus.validation))
+        }
         write_tensors(path, tensors, {"corpus": corpus.sha256, "encoding": encoding.name})
     ids, _ = read_tensors(path)
     text_batches(ids["validation"], 1, config.context)  # refuses a text that is too short, before any training

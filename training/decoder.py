@@ -99,7 +99,9 @@ class Decoder(nn.Module):
         seen = cache[0][0].shape[2] if cache else 0
         length = seen + ids_BT.shape[1]
         if length > self.wpe.num_embeddings:
-            raise ValueError(f"{length} tokens do not fit the context of {self.wpe.num_embeddings}: shorten the prompt or the answer, or train with a longer context.")
+            raise ValueError(
+                f"{length} tokens do not fit the context of {self.wpe.num_embeddings}: shorten the prompt or the answer, or train with a longer context."
+            )
         x_BTD = self.wte(ids_BT) + self.wpe(torch.arange(seen, length, device=ids_BT.device))
         presents: Cache = []
         for number, block in enumerate(self.blocks):

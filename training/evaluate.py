@@ -56,7 +56,8 @@ def _exam(config: CompareConfig, task: str, split: str, questions: list[Question
 
 def prompt_ids(encoding: tiktoken.Encoding, prompt: str) -> list[int]:
     """The tokens of a prompt. Every answer begins with a space that opens a token of its own, so the cut is clean."""
-    return encoding.encode_ordinary(prompt)
+    ids: list[int] = encoding.encode_ordinary(prompt)
+    return ids
 
 
 def check_lengths(config: CompareConfig, data: Data, seeds: Sequence[int]) -> None:

@@ -43,6 +43,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"{path} does not exist: finish the run that writes it, or name another folder.")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads((file.metadata() or {}).get("facts", "{}"))
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, json.loads((file.metadata() or {}).get("facts", "{}"))
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): delete it and run again with --resume.") from None

@@ -23,7 +23,7 @@ from .statistics import Row
 COLOURS = {"plain": "#8a8f98", "matched": "#d1603d", "lstm": "#1f6f8b", "shuffled": "#b59a2d"}
 SPLIT_NAMES = {"seen": "training\nwords", "unseen_words": "unseen\nwords", "unseen_tokens": "unseen\ntokens", "longer_words": "longer\nwords"}
 SMOOTHING = 25  # steps averaged for a curve
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "charembed", "font.family": "sans-serif", "font.size": 10, "axes.spines.top": False,
     "axes.spines.right": False, "axes.edgecolor": "#9aa0a6", "axes.labelcolor": "#3c4043", "xtick.color": "#3c4043", "ytick.color": "#3c4043",
     "axes.grid": True, "grid.color": "#e8eaed", "axes.axisbelow": True,
@@ -83,7 +83,7 @@ def answer_plot(config: CompareConfig, summary: list[Row]) -> str:
             panel.errorbar(places, values, bounds, fmt="none", ecolor="#202124", elinewidth=0.9, capsize=2)
         for place, row in enumerate(found):
             label = "majority answer" if place == 0 else None
-            panel.plot([place - 0.45, place + 0.45], [row.majority] * 2, color="#202124", linestyle=(0, (2, 1.5)), linewidth=1.1, label=label)
+            panel.plot([place - 0.45, place + 0.45], [row.majority or 0.0] * 2, color="#202124", linestyle=(0, (2, 1.5)), linewidth=1.1, label=label)
         panel.set_title(task, loc="left", fontweight="bold")
         panel.set_xticks(range(len(SPLITS)), [SPLIT_NAMES[split] for split in SPLITS], fontsize=8.5)
         panel.set_ylim(0, 1)

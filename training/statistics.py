@@ -81,13 +81,28 @@ def summarise(rows: list[Row], control: str, arms: Sequence[str], right: dict[tu
             if metric == "exact_match" and low is not None and high is not None:
                 low, high = max(0.0, low), min(1.0, high)
             majorities = [row.majority for row in found if row.majority is not None]
-            summary.append(Row(arm, "mean", task, split, metric, float(np.mean(values)), low, high, sum(row.n for row in found), float(np.mean(majorities)) if majorities else None))
+            summary.append(
+                Row(
+                    arm,
+                    "mean",
+                    task,
+                    split,
+                    metric,
+                    float(np.mean(values)),
+                    low,
+                    high,
+                    sum(row.n for row in found),
+                    float(np.mean(majorities)) if majorities else None,
+                )
+            )
             if arm != control:
                 summary.append(_difference(task, split, metric, arm, control, found, by_arm[control], right))
     return summary
 
 
-def _difference(task: str, split: str, metric: str, arm: str, control: str, found: list[Row], against: list[Row], right: dict[tuple[str, int, str, str], list[bool]]) -> Row:
+def _difference(
+    task: str, split: str, metric: str, arm: str, control: str, found: list[Row], against: list[Row], right: dict[tuple[str, int, str, str], list[bool]]
+) -> Row:
     values = [ours.value - theirs.value for ours, theirs in zip(found, against, strict=True)]
     low: float | None = None
     high: float | None = None
@@ -118,7 +133,9 @@ def verdict(summary: list[Row], arm: str, control: str, seeds: int) -> list[str]
         parts = []
         for judgement in JUDGEMENTS:
             named = [
-                f"{row.task} ({value[arm, row.task, split]:.0%} against {value[control, row.task, split]:.0%}, {_span(row, 100, '.0f')} points)".replace("%", " %")
+                f"{row.task} ({value[arm, row.task, split]:.0%} against {value[control, row.task, split]:.0%}, {_span(row, 100, '.0f')} points)".replace(
+                    "%", " %"
+                )
                 for row in found
                 if _judge(row) == judgement
             ]

@@ -38,7 +38,8 @@ def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[byt
     if bpe.get_vocab_size() < vocab_size:
         raise ValueError(f"the corpus gives only {bpe.get_vocab_size()} tokens, not the {vocab_size} asked for: use more text or a smaller vocabulary.")
     byte_of = {character: byte for byte, character in characters.items()}
-    return [bytes(byte_of[character] for character in bpe.id_to_token(i)) for i in range(vocab_size)]
+    pieces = [bpe.id_to_token(i) or "" for i in range(vocab_size)]
+    return [bytes(byte_of[character] for character in piece) for piece in pieces]
 
 
 def load_encoding(text: str, vocab_size: int, alphabet: str, cache: Path) -> tiktoken.Encoding:
