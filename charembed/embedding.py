@@ -43,6 +43,19 @@ class CharEmbedding(nn.Embedding):
         return self._host[0]
 
     def forward(self, ids: Tensor) -> Tensor:
+        """ids (...) -> (..., D). Raises ValueError for an id outside the table (on a GPU torch's own assertion comes first)."""
+        try:
+            return self._vectors(ids)
+        except IndexError:
+            wrong = ids[(ids < 0) | (ids >= self.num_embeddings)]
+            if len(wrong) == 0:
+                raise
+            raise ValueError(
+                f"token id {int(wrong[0])} is outside the embedding of {self.num_embeddings} tokens: use the tokenizer that the model "
+                f"was built for, or resize the embedding first."
+            ) from None
+
+    def _vectors(self, ids: Tensor) -> Tensor:
         if self.training:
             return self._token_plus_spelled(ids)
         exact: Tensor = self._look_up(self.table(), ids)

@@ -262,7 +262,9 @@ def test_a_refused_attach_changes_nothing() -> None:
         CharEmbedding(nn.Embedding(2, 2, max_norm=1.0), nn.Identity())
 
 
-def test_an_id_outside_the_table_is_an_error() -> None:
-    model = attach(decoder(False))
-    with pytest.raises(IndexError, match="out of range"):
-        model(torch.tensor([[V]]))
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("token_id", [V, -1])
+def test_an_id_outside_the_table_is_named(training: bool, token_id: int) -> None:
+    model = attach(decoder(False)).train(training)
+    with pytest.raises(ValueError, match=f"token id {token_id} is outside the embedding of {V} tokens: use the tokenizer"):
+        model(torch.tensor([[1, token_id]]))

@@ -62,9 +62,15 @@ def parse(argv: Sequence[str] | None) -> tuple[CompareConfig, argparse.Namespace
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--preset", default="quick")
     base = preset(first.parse_known_args(argv)[0].preset)
-    parser = _Parser(prog="python -m training.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = _Parser(
+        prog="python -m training.compare",
+        usage="python -m training.compare [--preset NAME] [--resume] [--FIELD VALUE ...]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--preset", default="quick", help=f"where the other values come from: {', '.join(PRESETS)} (quick)")
-    run = parser.add_argument_group("this run (changes no result)")
+    run = parser.add_argument_group("how to run it")
     run.add_argument("--out", type=Path, help="run folder (runs/PRESET-DIGEST)")
     run.add_argument("--resume", action="store_true", help="go on with an interrupted run, or render a finished one again")
     run.add_argument("--jobs", type=int, help="arms trained side by side, each in a process of its own (2 on a CPU, 1 on a GPU)")
@@ -73,7 +79,7 @@ def parse(argv: Sequence[str] | None) -> tuple[CompareConfig, argparse.Namespace
     run.add_argument("--save-every", type=int, default=200, help="steps between saved states (200)")
     run.add_argument("--cache", type=Path, default=Path(".cache"), help="folder for vocabularies and token ids (.cache)")
     run.add_argument("--quiet", action="store_true", help="no progress bars")
-    config = parser.add_argument_group("the comparison (every field of the config)")
+    config = parser.add_argument_group("what to compare (every field of the config, with its value in this preset)")
     for item in fields(CompareConfig):
         default = getattr(base, item.name)
         shown = ",".join(default) if isinstance(default, tuple) else default

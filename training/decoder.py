@@ -76,7 +76,7 @@ class Decoder(nn.Module):
     `keep_BT`, a mask, asks for the logits of those positions only, (kept, V): the output layer is the dearest part of a
     small model. `cache`, an empty list at first, is extended in place: feed the prompt, then one token at a time.
 
-    Raises ValueError when the row, with what is cached, is longer than the context, or an id is outside the vocabulary.
+    Raises ValueError when the row, with what is cached, is longer than the context.
     """
 
     def __init__(self, config: DecoderConfig) -> None:

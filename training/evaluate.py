@@ -17,7 +17,7 @@ from .batches import text_batches
 from .config import CompareConfig
 from .data import Data
 from .generate import generate
-from .loop import summed_loss
+from .loop import Bar, progress_bar, summed_loss
 from .statistics import Row, wilson
 
 
@@ -66,14 +66,22 @@ def check_lengths(config: CompareConfig, data: Data, seeds: Sequence[int]) -> No
     for seed in seeds:
         for i in range(500):
             questions.example("finetune", seed, i)
-        for exam in set_exams(config, data.splits, seed):
-            for prompt, answer in zip(exam.prompts, exam.answers, strict=True):
-                length = len(prompt_ids(data.encoding, prompt + answer)) + 1
+        exams = set_exams(config, data.splits, seed)
+        room = answer_room(data.encoding, exams)
+        for exam in exams:
+            for prompt in exam.prompts:
+                length = len(prompt_ids(data.encoding, prompt)) + room
                 if length > config.finetune_context:
                     raise ValueError(
-                        f"a question of the split {exam.split} needs {length} tokens, but finetune_context is {config.finetune_context}: "
-                        f"choose a larger one, shorter words (longest_letters), or the compact wording. The question: {prompt!r}"
+                        f"a question of the split {exam.split} and its answer may take {length} tokens, but finetune_context is "
+                        f"{config.finetune_context}: choose a larger one, shorter words (longest_letters), or the compact wording. "
+                        f"The question: {prompt!r}"
                     )
+
+
+def answer_room(encoding: tiktoken.Encoding, exams: list[Exam]) -> int:
+    """Tokens a model may write: the longest right answer and its end mark."""
+    return max(len(encoding.encode_ordinary(answer)) for exam in exams for answer in exam.answers) + 1
 
 
 def stop_ids(encoding: tiktoken.Encoding) -> list[int]:
@@ -81,11 +89,12 @@ def stop_ids(encoding: tiktoken.Encoding) -> list[int]:
     return [i for i in range(encoding.n_vocab) if b"\n" in encoding.decode_single_token_bytes(i)]
 
 
-def answer_all(model: nn.Module, encoding: tiktoken.Encoding, exams: list[Exam], context: int) -> list[list[str]]:
+def answer_all(model: nn.Module, encoding: tiktoken.Encoding, exams: list[Exam], context: int, bar: Bar | None = None) -> list[list[str]]:
     """The model's own words for every question, batched over all exams."""
     prompts = [prompt_ids(encoding, prompt) for exam in exams for prompt in exam.prompts]
-    longest = max(len(encoding.encode_ordinary(answer)) for exam in exams for answer in exam.answers) + 1
-    generated = iter(generate(model, prompts, max_new_tokens=longest, stop=stop_ids(encoding), context=context))
+    room = answer_room(encoding, exams)
+    with progress_bar(bar, "answers", len(prompts)) as progress:
+        generated = iter(generate(model, prompts, max_new_tokens=room, stop=stop_ids(encoding), context=context, progress=progress.update))
     return [[encoding.decode(next(generated)) for _ in exam.prompts] for exam in exams]
 
 

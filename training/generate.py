@@ -7,7 +7,7 @@ see alone.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,18 @@ ROWS = 512  # prompts answered together
 
 
 @torch.no_grad()
-def generate(model: nn.Module, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stop: Sequence[int] = (), context: int) -> list[list[int]]:
+def generate(
+    model: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    stop: Sequence[int] = (),
+    context: int,
+    progress: Callable[[int], object] | None = None,
+) -> list[list[int]]:
     """The tokens that the model writes after each prompt, up to and without the first one in `stop`.
 
-    [[5, 6], [9]] -> [[7, 8], [4]]
+    [[5, 6], [9]] -> [[7, 8], [4]]; `progress` is told the number of prompts each time some are answered.
 
     Raises ValueError for an empty prompt and for one that leaves no room in the context, before anything is generated.
     """
@@ -45,6 +53,8 @@ def generate(model: nn.Module, prompts: Sequence[Sequence[int]], *, max_new_toke
             ids_BT = torch.tensor([list(prompts[number]) for number in chunk], device=device)
             for row, token in _continue(model, ids_BT, max_new_tokens, set(stop)):
                 answers[chunk[row]].append(token)
+            if progress is not None:
+                progress(len(chunk))
     model.train(was_training)
     return answers
 

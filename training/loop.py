@@ -79,8 +79,7 @@ def train(model: nn.Module, phase: Phase, batch_at: BatchAt, folder: Path, accel
     if main:
         _cut_metrics(folder / "metrics.jsonl", phase.name, step)
     with open(folder / "metrics.jsonl", "a") if main else open(os.devnull, "w") as metrics, _interruptible() as interrupted:
-        label, position = bar or Bar("", 0)
-        progress = tqdm(total=phase.steps, initial=step, desc=f"{label} {phase.name}", position=position, disable=bar is None or not main, leave=False)
+        progress = progress_bar(bar if main else None, phase.name, phase.steps, step)
         while step < phase.steps:
             began = time.perf_counter()
             batch = batch_at(step)
@@ -119,6 +118,12 @@ def train(model: nn.Module, phase: Phase, batch_at: BatchAt, folder: Path, accel
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     accelerator.free_memory()
     return digest
+
+
+def progress_bar(bar: Bar | None, what: str, total: int, done: int = 0) -> Any:
+    """A tqdm bar at its place, or a silent one."""
+    label, position = bar or Bar("", 0)
+    return tqdm(total=total, initial=done, desc=f"{label} {what}", position=position, disable=bar is None, leave=False)
 
 
 def summed_loss(model: nn.Module, ids_BT: Tensor, targets_BT: Tensor, keep_BT: Tensor | None) -> Tensor:
