@@ -44,7 +44,7 @@ def losses(out: Path) -> list[tuple[object, ...]]:
 
 
 def test_the_run_folder_is_complete(finished: Path) -> None:
-    assert {path.name for path in finished.iterdir()} == {"config.json", "metrics.jsonl", "results.json", "report.html", "seed0", "seed1"}
+    assert {path.name for path in finished.iterdir()} == {"config.json", "metrics.jsonl", "results.json", "report.html", "answers.svg", "seed0", "seed1"}
     saved = json.loads((finished / "config.json").read_text())
     assert saved["config"]["vocab_size"] == 512
     assert re.fullmatch("[0-9a-f]{64}", saved["data"]["corpus_sha256"])

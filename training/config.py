@@ -77,6 +77,7 @@ class CompareConfig:
     longest_letters: int = _value(13, "longest word of the split longer_words")
     word_share: float = _value(0.2, "share of the words held out (0 to 1)")
     token_share: float = _value(0.1, "share of the tokens of two or more letters held out of every question (0 to 1)")
+    token_count: int = _value(50, "tokens are held out only if the training text has them this often")
     # asking
     questions: int = _value(250, "questions per task and split")
     validation_rows: int = _value(128, "rows of held-out text for the language-modelling loss")

@@ -74,6 +74,8 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
         write_tensors(path, tensors, {"corpus": corpus.sha256, "encoding": encoding.name})
     ids, _ = read_tensors(path)
     text_batches(ids["validation"], 1, config.context)  # refuses a text that is too short, before any training
+    counts_V = torch.bincount(ids["train"].long(), minlength=config.vocab_size)
+    rare = (counts_V < config.token_count).nonzero().squeeze(1).tolist()
     splits = split_words(
         words,
         lambda word: [encoding.decode_single_token_bytes(i) for i in encoding.encode_ordinary(" " + word)],
@@ -81,12 +83,12 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
         max_letters=config.max_letters,
         word_share=config.word_share,
         token_share=config.token_share,
-        protected=_wording_pieces(config, encoding),
+        protected=_wording_pieces(config, encoding) | {encoding.decode_single_token_bytes(i) for i in rare},
     )
     table = SpellingTable.from_tokenizer(encoding, config.vocab_size)
     held_out_ids = frozenset(encoding.encode_single_token(piece) for piece in splits.held_out)
-    seen_in_text = torch.bincount(ids["train"].long(), minlength=config.vocab_size)
-    held_counts = seen_in_text[sorted(held_out_ids)].float() if held_out_ids else torch.zeros(1)
+    held_counts = counts_V[sorted(held_out_ids)].float() if held_out_ids else torch.zeros(1)
+    pretrained_share = config.steps * config.batch_size * config.context / len(ids["train"])
     return Data(
         encoding=encoding,
         table=table,
@@ -107,6 +109,7 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
             "held_out_tokens": len(held_out_ids),
             "held_out_tokens_median_count_in_text": float(held_counts.median()),
             "held_out_tokens_least_count_in_text": float(held_counts.min()),
+            "held_out_tokens_least_count_in_pretraining": round(float(held_counts.min()) * pretrained_share, 1),  # expected
         },
     )
 

@@ -34,7 +34,7 @@ def write_report(
     out: Path, config: CompareConfig, rows: list[Row], summary: list[Row], sentences: list[str],
     metrics: list[dict[str, Any]], answers: list[dict[str, Any]],
 ) -> None:  # fmt: skip
-    """Render `report.html` into the run folder."""
+    """Render `report.html` into the run folder, and its main picture as `answers.svg`."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     facts = json.loads((out / "config.json").read_text("utf-8"))
     control, *others = config.arms
@@ -57,6 +57,7 @@ def write_report(
         costs=cost_table(config, rows),
         samples=sample_answers(config, answers),
     )
+    write_atomically(out / "answers.svg", plots["answers"])
     write_atomically(out / "report.html", page)
 
 

@@ -111,6 +111,8 @@ def _difference(
     elif metric == "exact_match":
         pair = zip(right[arm, int(found[0].seed), task, split], right[control, int(found[0].seed), task, split], strict=True)
         low, high = over_questions([float(ours) - float(theirs) for ours, theirs in pair])
+    if metric == "exact_match" and low is not None and high is not None:
+        low, high = max(-1.0, low), min(1.0, high)
     return Row(f"{arm} - {control}", "mean", task, split, f"{metric}_difference", float(np.mean(values)), low, high, sum(row.n for row in found), None)
 
 
