@@ -52,6 +52,7 @@ def write_report(
         sentences=sentences,
         plots={name: svg for name, svg in plots.items() if svg},
         colours=COLOURS,
+        smoothing=SMOOTHING,
         table=answer_table(config, summary),
         text=[row for row in summary if row.metric.startswith(("loss_nats", "bits_per_byte"))],
         costs=cost_table(config, rows),
