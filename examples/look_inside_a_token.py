@@ -1,6 +1,6 @@
 """The way of the data made visible: text, ids, bytes, characters, vectors and their shapes.
 
-    python examples/look_inside_a_token.py "strawberries are naïve 🍓"
+    python -m examples.look_inside_a_token "strawberries are naïve 🍓"
 
 Trains the quick preset's vocabulary once (seconds) and keeps it in the cache.
 """

@@ -1,6 +1,6 @@
 """The drop-in in four lines, on a tiny decoder: attach, train, fold. Takes a second or two.
 
-python examples/quickstart.py
+python -m examples.quickstart
 """
 
 from __future__ import annotations

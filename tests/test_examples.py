@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from examples.ask import newest_run
 from tests.conftest import ROOT
 from tests.test_compare import finished as finished  # the finished tiny run
 
 
-def run(*args: str | Path, cwd: Path = ROOT, typed: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-    return subprocess.run([sys.executable, *args], cwd=cwd, capture_output=True, text=True, input=typed, env=environment)
+def run(name: str, *args: str | Path, typed: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"examples.{name}", *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, input=typed, env=os.environ | {"COLUMNS": "120"})
 
 
 def test_quickstart_shows_the_three_promises() -> None:
-    done = run("examples/quickstart.py")
+    done = run("quickstart")
     assert done.returncode == 0, done.stderr
     assert "attached, logits unchanged: True" in done.stdout
     assert "folded, logits unchanged: True" in done.stdout
@@ -27,16 +28,16 @@ def test_quickstart_shows_the_three_promises() -> None:
 
 
 def test_look_inside_a_token_shows_the_way_of_the_data(cache: Path) -> None:
-    done = run("examples/look_inside_a_token.py", "--preset", "tiny", "--cache", cache, "the naïve 🍓")
+    done = run("look_inside_a_token", "--preset", "tiny", "--cache", cache, "the naïve 🍓")
     assert done.returncode == 0, done.stderr
-    assert "' ' 't' 'h' 'e'" in done.stdout or "'t' 'h' 'e'" in done.stdout
+    assert "'h' 'e'" in done.stdout
     assert "<0xF0>" in done.stdout
     assert "embedded_BTD" in done.stdout
-    assert "the text is empty" in run("examples/look_inside_a_token.py", "--preset", "tiny", "--cache", cache, "").stderr
+    assert "the text is empty" in run("look_inside_a_token", "--preset", "tiny", "--cache", cache, "").stderr
 
 
 def test_ask_lets_both_arms_answer(finished: Path, cache: Path) -> None:
-    done = run("examples/ask.py", "--run", finished, "--cache", cache, typed="banana\n\n")
+    done = run("ask", "--run", finished, "--cache", cache, typed="banana\n\n")
     assert done.returncode == 0, done.stderr
     assert "reverse banana:  a n a n a b" in done.stdout
     assert done.stdout.count("lstm") == done.stdout.count("matched") == 4
@@ -47,13 +48,12 @@ def test_ask_lets_both_arms_answer(finished: Path, cache: Path) -> None:
     [(["--run", "nowhere"], "nowhere is no run folder"), (["--run", "RUN", "--word", "Straße"], "none of the 1 words in the list is usable")],
 )
 def test_ask_refuses_in_one_sentence(flags: list[str], message: str, finished: Path, cache: Path) -> None:
-    done = run("examples/ask.py", *[str(finished) if flag == "RUN" else flag for flag in flags], "--cache", cache)
+    done = run("ask", *[str(finished) if flag == "RUN" else flag for flag in flags], "--cache", cache)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_ask_without_any_run_says_how_to_make_one(tmp_path: Path) -> None:
-    done = run(ROOT / "examples" / "ask.py", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "there is no finished run in runs: make one with 'python -m training.compare'" in done.stderr
+    with pytest.raises(ValueError, match=r"there is no finished run in .*: make one with 'python -m training.compare'"):
+        newest_run(tmp_path)
