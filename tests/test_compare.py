@@ -153,7 +153,7 @@ def test_help_names_every_field(capsys: pytest.CaptureFixture[str]) -> None:
         compare.main(["--help"])
     shown = capsys.readouterr().out
     for item in compare.fields(compare.CompareConfig):
-        assert f"--{item.name.replace('_', '-')} " in shown
+        assert re.search(rf"--{item.name.replace('_', '-')}[ ,]", shown), item.name
 
 
 def test_a_folder_with_another_run_is_left_alone(finished: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
