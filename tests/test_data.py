@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from synthetic_tasks import TASKS, render, stream
 from training.batches import encode_question, mixed_batches, pad_examples, text_batches
 from training.config import CompareConfig, preset
-from training.corpus import load_corpus, load_words, read_documents
+from training.corpus import load_corpus, load_words, packaged_files, read_documents
 from training.data import Data, prepare
 from training.vocabulary import load_encoding, train_ranks
 
@@ -48,6 +48,12 @@ def test_bad_corpora_and_word_lists_are_refused(tmp_path: Path) -> None:
         load_words(str(tmp_path / "nowhere"), 10)
     with pytest.raises(ValueError, match=r"word list '.*empty.txt' is empty"):
         load_words(str(tmp_path / "empty.txt"), 10)
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "train.jsonl").write_text('{"words": "hello"}\n')
+    with pytest.raises(ValueError, match="has no column 'text' but words"):
+        read_documents(f"hf:{tmp_path / 'rows'}")
+    with pytest.raises(ValueError, match="package 'no-such-package' is not installed, and it ships the data"):
+        packaged_files("no-such-package", ".txt")
     (tmp_path / "greek.txt").write_text("αβγ δεζ")
     with pytest.raises(ValueError, match=r"no document .* is made of the 100 printable ASCII characters"):
         load_corpus(str(tmp_path / "greek.txt"), "printable")
@@ -155,6 +161,12 @@ def test_replay_takes_its_share_of_the_steps() -> None:
 def test_a_question_longer_than_the_context_is_refused(data: Data, tiny: CompareConfig) -> None:
     questions = replace(data.questions(tiny), context=4)
     with pytest.raises(ValueError, match=r"a question has \d+ tokens, the context 4: choose a larger finetune_context"):
+        questions.example(0, 0)
+
+
+def test_questions_that_cannot_avoid_held_out_tokens_are_refused(data: Data, tiny: CompareConfig) -> None:
+    questions = replace(data.questions(tiny), held_out=frozenset(range(512)))
+    with pytest.raises(ValueError, match="a thousand questions in a row held a held-out token: lower token_share"):
         questions.example(0, 0)
 
 

@@ -25,7 +25,7 @@ from training.config import CompareConfig, preset
 from training.decoder import Cache, Decoder, DecoderConfig
 from training.files import read_tensors, write_atomically, write_tensors
 from training.generate import generate
-from training.loop import Interrupted, NotFinite, Phase, train
+from training.loop import Interrupted, NotFinite, Phase, load_parameters, train, trained_parameters
 from training.optimizers import build_optimizers, lr_scale
 
 SMALL = DecoderConfig(vocab_size=50, context=24, n_layer=2, n_head=2, n_embd=16)
@@ -224,6 +224,14 @@ def test_a_bad_loss_stops_before_the_weights_move(tmp_path: Path) -> None:
     tensors, facts = read_tensors(tmp_path / "state.safetensors")
     assert facts["step"] == 5
     assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+
+
+def test_parameters_of_another_model_are_refused_and_change_nothing() -> None:
+    model, other = small_model(), small_model(arm="matched")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"x.safetensors does not fit this model: wte.encoder.* differs \(and \d+ more\)"):
+        load_parameters(model, trained_parameters(other), Path("x.safetensors"))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_files_are_complete_or_absent(tmp_path: Path) -> None:
