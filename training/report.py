@@ -38,11 +38,13 @@ def write_report(
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     facts = json.loads((out / "config.json").read_text("utf-8"))
     control, *others = config.arms
+    costs = cost_table(config, rows)
     with matplotlib.rc_context(STYLE):
         plots = {
             "answers": answer_plot(config, summary),
             "pretraining": curve_plot(config, metrics, "pretrain", "text"),
             "finetuning": curve_plot(config, metrics, "finetune", "question"),
+            "costs": cost_plot(config, costs),
         }
     page = environment.get_template("report.html.jinja").render(
         config=config,
@@ -55,7 +57,7 @@ def write_report(
         smoothing=SMOOTHING,
         table=answer_table(config, summary),
         text=[row for row in summary if row.metric.startswith(("loss_nats", "bits_per_byte"))],
-        costs=cost_table(config, rows),
+        costs=costs,
         samples=sample_answers(config, answers),
     )
     write_atomically(out / "answers.svg", plots["answers"])
@@ -121,7 +123,23 @@ def curve_plot(config: CompareConfig, metrics: list[dict[str, Any]], phase: str,
     difference.set_xlabel("step")
     for panel in (loss, difference):
         if panel.get_legend_handles_labels()[1]:
-            panel.legend(frameon=False, loc="upper right")
+            panel.legend(frameon=False, loc="best")
+    return svg_of(figure)
+
+
+def cost_plot(config: CompareConfig, costs: list[dict[str, Any]]) -> str:
+    """What each arm cost, as a multiple of the control."""
+    figure = Figure(figsize=(10.5, 0.9 + 0.22 * len(costs) * len(config.arms)), layout="constrained")
+    panel: Axes = figure.subplots()
+    height = 0.8 / len(config.arms)
+    for number, arm in enumerate(config.arms):
+        places = np.arange(len(costs)) - 0.4 + height * (number + 0.5)
+        bars = panel.barh(places, [line["ratios"][arm] for line in costs], height * 0.9, color=COLOURS[arm], label=arm)
+        panel.bar_label(bars, fmt="%.2f", padding=3, fontsize=8.5)
+    panel.set_yticks(range(len(costs)), [line["name"] for line in costs])
+    panel.invert_yaxis()
+    panel.set_xlabel(f"multiple of {config.arms[0]}")
+    panel.grid(visible=False, axis="y")
     return svg_of(figure)
 
 
