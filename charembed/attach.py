@@ -129,8 +129,8 @@ def _find_embedding(model: nn.Module, path: str | None) -> nn.Embedding:
             found: Any = model.get_submodule(path)
         except AttributeError:
             raise ValueError(f"the model has no module {path!r}: {_embeddings_to_choose(model)}") from None
-    elif callable(getattr(model, "get_input_embeddings", None)):
-        found = model.get_input_embeddings()  # type: ignore[operator]
+    elif callable(get := getattr(model, "get_input_embeddings", None)):
+        found = get()
     else:
         raise ValueError(f"{type(model).__name__} has no get_input_embeddings(): {_embeddings_to_choose(model)}")
     if not isinstance(found, nn.Embedding):

@@ -141,6 +141,15 @@ def test_bad_input_gets_one_sentence_before_any_training(
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_bad_loss_names_the_step_and_ends_with_1(jobs: str, cache: Path, tmp_path: Path) -> None:
+    flags = ["--lr", "1e30", "--jobs", jobs, "--out", tmp_path / "x", "--cache", cache]
+    done = subprocess.run([*COMMAND, *flags], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.search(r"the pretrain loss is (nan|inf) at step \d+, so training stopped before the weights moved", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
 def test_an_unknown_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         compare.main(["--vocabsize", "512"])

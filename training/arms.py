@@ -39,7 +39,7 @@ class ExtraTable(nn.Module):
         return spelled_UD
 
 
-def build_arm(config: CompareConfig, arm: str, seed: int, table: SpellingTable) -> nn.Module:
+def build_arm(config: CompareConfig, arm: str, seed: int, table: SpellingTable) -> Decoder:
     """The decoder with the arm's input embedding. The same seed gives every arm the same decoder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

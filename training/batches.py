@@ -6,7 +6,7 @@ Axes: B rows, T tokens per row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import tiktoken
@@ -85,7 +85,7 @@ class Questions:
     encoding: tiktoken.Encoding
     pool: QuestionPool
     token_lengths: list[int]
-    held_out: Collection[int]
+    held_out: frozenset[int]
     wording: str
     form: str
     context: int
@@ -100,7 +100,7 @@ class Questions:
             question = self.pool.draw(rng)
             rendered = render(question, TASKS[question.task], wording=self.wording, form=self.form, rng=rng)
             ids, start = encode_question(self.encoding, rendered, self.token_lengths)
-            if not self.held_out or self.held_out.isdisjoint(ids):  # type: ignore[attr-defined]
+            if not self.held_out or self.held_out.isdisjoint(ids):
                 break
         else:
             raise ValueError("a thousand questions in a row held a held-out token: lower token_share.")

@@ -49,6 +49,10 @@ PACKAGES = ("torch", "accelerate", "tiktoken", "tokenizers", "safetensors", "sci
 BAD_INPUT, STOPPED = 2, 130
 
 
+class BrokeOff(Exception):
+    """An arm that ran in a process of its own ended with an error, which it has printed."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{message}. Run 'python -m training.compare --help' for what there is.\n")
@@ -101,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config, options = parse(argv)
         return compare(config, options, console)
-    except NotFinite as error:
+    except (NotFinite, BrokeOff) as error:
         print(error, file=sys.stderr)
         return 1
     except ValueError as error:
@@ -215,7 +219,7 @@ def run_all(config: CompareConfig, jobs: list[tuple[int, str]], out: Path, optio
             process.join()
         raise KeyboardInterrupt("Every arm saved its state.") from None
     if any(codes):
-        raise NotFinite("An arm broke off, as said above. Nothing that was saved is lost: --resume goes on from there.")
+        raise BrokeOff("An arm broke off, as said above. Nothing that was saved is lost: --resume goes on from there.")
 
 
 def _start_deaf(process: SpawnProcess) -> None:

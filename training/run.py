@@ -23,6 +23,7 @@ import charembed
 from .arms import build_arm, num_parameters
 from .config import CompareConfig
 from .data import Data, prepare
+from .decoder import Decoder
 from .evaluate import answer_all, mark, set_exams, text_loss
 from .files import read_tensors, write_atomically, write_json, write_tensors
 from .loop import Bar, Phase, load_parameters, train, trained_parameters
@@ -74,7 +75,7 @@ def run_arm(config: CompareConfig, seed: int, arm: str, folder: Path, options: R
     return rows
 
 
-def load_arm(config: CompareConfig, seed: int, arm: str, folder: Path, data: Data) -> nn.Module:
+def load_arm(config: CompareConfig, seed: int, arm: str, folder: Path, data: Data) -> Decoder:
     """A finished arm, ready to be asked. Raises ValueError when the folder does not hold it."""
     model = build_arm(config, arm, seed, data.table)
     _extend_context(model, config, seed)
@@ -102,8 +103,8 @@ def _train_or_load(model: nn.Module, phase: Phase, batch_at: Any, folder: Path, 
     accelerator.wait_for_everyone()
 
 
-def _extend_context(model: nn.Module, config: CompareConfig, seed: int) -> None:
-    model.extend_context(config.finetune_context, torch.Generator().manual_seed(seed))  # type: ignore[operator]
+def _extend_context(model: Decoder, config: CompareConfig, seed: int) -> None:
+    model.extend_context(config.finetune_context, torch.Generator().manual_seed(seed))
 
 
 def _row(arm: str, seed: int, task: str, metric: str, value: float, n: int = 1) -> Row:
