@@ -40,7 +40,7 @@ def logits_of(model: nn.Module, ids: Tensor = IDS) -> Tensor:
 
 
 def attach(model: nn.Module, **kwargs: object) -> nn.Module:
-    return charembed.attach(model, VOCABULARY, module="wte" if isinstance(model, Decoder) else None, **kwargs)  # type: ignore[arg-type]
+    return charembed.attach(model, VOCABULARY, module="wte" if isinstance(model, Decoder) else None, **kwargs)
 
 
 Host = Callable[[bool], nn.Module]
@@ -66,7 +66,7 @@ def test_off_is_identical(host: Host, tie: bool, training: bool, dtype: torch.dt
     others = dict(attached.named_parameters())
     for name, parameter in plain.named_parameters():
         assert torch.equal(others[name], parameter)
-        assert torch.equal(others[name].grad, parameter.grad), name  # type: ignore[arg-type]
+        assert torch.equal(others[name].grad, parameter.grad), name
 
 
 @hosts
@@ -86,7 +86,7 @@ def test_attaching_leaves_the_random_state_alone(host: Host) -> None:
 def test_generated_ids_are_identical() -> None:
     plain, attached = gpt2(True).eval(), attach(gpt2(True)).eval()
     kwargs = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(IDS)}
-    assert torch.equal(plain.generate(IDS, **kwargs), attached.generate(IDS, **kwargs))  # type: ignore[operator]
+    assert torch.equal(plain.generate(IDS, **kwargs), attached.generate(IDS, **kwargs))
 
 
 @hosts
@@ -100,7 +100,7 @@ def test_the_embedding_keeps_its_weight_its_key_and_its_type(host: Host, tie: bo
     assert isinstance(embedding, nn.Embedding)
     assert embedding.weight is weight
     assert {key for key in model.state_dict() if ".encoder." not in key} == keys
-    assert any(p is weight for p in (model.lm_head.weight,)) == tie  # type: ignore[union-attr]
+    assert any(p is weight for p in (model.lm_head.weight,)) == tie
 
 
 @hosts
@@ -121,23 +121,23 @@ def test_fold_computes_the_same_bits_and_leaves_nothing_behind(host: Host, tie: 
     with_gradient = logits_of(model)
     with torch.no_grad():
         expected = logits_of(model)
-    head = model.lm_head.weight.detach().clone()  # type: ignore[union-attr,operator]
+    head = model.lm_head.weight.detach().clone()
     keys = set(host(tie).state_dict())
     folded = charembed.fold(charembed.fold(model))
     assert torch.equal(logits_of(folded), expected)
     assert torch.equal(with_gradient, expected)
-    assert torch.equal(folded.lm_head.weight, head)  # type: ignore[union-attr,arg-type]
+    assert torch.equal(folded.lm_head.weight, head)
     assert set(folded.state_dict()) == keys
     assert not any("charembed" in type(module).__module__ for module in folded.modules())
     if host is gpt2:
-        assert folded.config.tie_word_embeddings is False  # type: ignore[union-attr]
+        assert folded.config.tie_word_embeddings is False
 
 
 def test_a_folded_gpt2_loads_where_charembed_cannot_be_imported(tmp_path: Path) -> None:
     model = attach(gpt2(True), init="loud").eval()
     with torch.no_grad():
         expected = logits_of(model)
-    charembed.fold(model).save_pretrained(tmp_path)  # type: ignore[operator]
+    charembed.fold(model).save_pretrained(tmp_path)
     script = (
         "import sys; sys.modules['charembed'] = None\n"
         "import torch; from transformers import AutoModelForCausalLM; from safetensors.torch import save_file\n"
@@ -204,8 +204,8 @@ def test_padding_gets_no_token_gradient_but_others_get_their_letters(padding_idx
     table = SpellingTable.from_bytes([b"a", b"b", b"c"])
     embedding = CharEmbedding(nn.Embedding(3, 4, padding_idx=padding_idx), LSTMEncoder(table, 4, init="loud"))
     embedding(torch.tensor([[2, 1]])).sum().backward()
-    bias = embedding.encoder.projection.bias.grad  # type: ignore[union-attr]
-    assert torch.equal(bias, torch.full((4,), 2.0))  # type: ignore[arg-type]
+    bias = embedding.encoder.projection.bias.grad
+    assert torch.equal(bias, torch.full((4,), 2.0))
 
 
 @hosts

@@ -116,7 +116,7 @@ def test_two_distributed_processes_give_the_losses_of_one(finished: Path, cache:
     one = [row for row in losses(finished) if row[1] == 0]
     two = losses(tmp_path / "ddp")
     assert [row[:4] for row in two] == [row[:4] for row in one]
-    np.testing.assert_allclose([row[4] for row in two], [row[4] for row in one], rtol=1e-4)  # type: ignore[arg-type]
+    np.testing.assert_allclose([row[4] for row in two], [row[4] for row in one], rtol=1e-4)
 
 
 @pytest.mark.parametrize(

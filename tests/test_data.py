@@ -127,7 +127,7 @@ def test_the_kept_tokens_are_the_answer_and_the_end_mark(wording: str, form: str
         assert data.encoding.encode_ordinary(rendered.prompt) == ids[:start], "training and asking must cut at the same place"
 
 
-def _ids(questions, i, attempt):  # type: ignore[no-untyped-def]
+def _ids(questions, i, attempt):
     rng = stream("question", 0, i, attempt)
     question = questions.pool.draw(rng)
     rendered = render(question, TASKS[question.task], wording=questions.wording, form=questions.form, rng=rng)
@@ -193,6 +193,6 @@ def test_bad_configs_are_refused() -> None:
         ({"finetune_context": 32}, "finetune_context is 32, below context 64"),
     ):
         with pytest.raises(ValueError, match=message):
-            replace(preset("quick"), **change)  # type: ignore[arg-type]
+            replace(preset("quick"), **change)
     with pytest.raises(ValueError, match="there is no preset 'fast'; choose one of quick, parent, tiny"):
         preset("fast")
