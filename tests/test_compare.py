@@ -209,3 +209,8 @@ def test_the_verdict_tells_gain_loss_and_nothing_apart() -> None:
     assert re.search(r"better at reverse \(90 % against 0 %", text)
     assert re.search(r"worse at index \(0 % against 90 %", text)
     assert re.search(r"no difference shown at count", text)
+    assert "plain,lstm" not in text
+
+
+def test_a_gain_on_text_over_matched_comes_with_its_warning(finished: Path) -> None:
+    assert "--arms plain,lstm tells them apart" in (finished / "report.html").read_text()

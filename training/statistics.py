@@ -149,6 +149,8 @@ def verdict(summary: list[Row], arm: str, control: str, seeds: int) -> list[str]
         if row.metric == "loss_nats_difference":
             judged = "one pair, so no interval" if row.low is None else {"better": "worse", "worse": "better"}.get(_judge(row), _judge(row))
             sentences.append(f"{row.task.capitalize()}, {arm} has {_span(row, 1, '.3f')} nats per token ({judged}).")
+    if control == "matched" and any(row.metric == "loss_nats_difference" for row in differences):
+        sentences.append("A gain on text over matched may be the cost of its second table, not the worth of letters: --arms plain,lstm tells them apart.")
     over = "over the questions of one pair: train more seeds before you believe a small difference" if seeds == 1 else f"over {seeds} pairs"
     sentences.append(f"Differences are {arm} minus {control}; the intervals are of 95 %, {over}.")
     return sentences
