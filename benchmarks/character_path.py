@@ -16,7 +16,7 @@ from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
 from benchmarks.measure import interleaved, machine, show
 from charembed import LSTMEncoder, SpellingTable
-from charembed.prefixes import build_tree, plan
+from charembed.prefixes import PrefixTree
 from tests.reference import PackedTwin
 from training.config import preset
 from training.corpus import load_corpus, packaged_files
@@ -55,7 +55,7 @@ def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
         outputs.append(candidate())
         gradients.append(torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None]))
     ids_U = ids_BT.unique()
-    nodes = len(plan(*build_tree(table), ids_U).chars_N)
+    nodes = len(PrefixTree.from_table(table).plan(ids_U).chars_N)
     product = torch.randn(nodes, 128), torch.randn(128, 512)
     seconds = interleaved(
         {"packed, per position": slow, "charembed": fast, "the recurrence's products alone": lambda: [product[0] @ product[1] for _ in range(3)]}, 7

@@ -2,14 +2,25 @@
 
 charembed.attach(model, tokenizer)      # nothing changes until the first update
 ...                                     # train as before
+charembed.save(model, "letters")        # the character part alone
 charembed.fold(model)                   # a plain model again, with the letters inside
 """
 
 from .attach import attach as attach
 from .attach import detach as detach
 from .attach import fold as fold
-from .attach import param_groups as param_groups
-from .attach import parameters as parameters
+from .attach import respell as respell
+from .checkpoint import load as load
+from .checkpoint import save as save
 from .embedding import CharEmbedding as CharEmbedding
 from .encoder import LSTMEncoder as LSTMEncoder
+from .errors import AttachError as AttachError
+from .errors import CharEmbedError as CharEmbedError
+from .errors import CheckpointError as CheckpointError
+from .errors import MismatchError as MismatchError
+from .errors import SpellingError as SpellingError
+from .parameters import param_groups as param_groups
+from .parameters import parameters as parameters
+from .parameters import print_trainable_parameters as print_trainable_parameters
 from .spelling import SpellingTable as SpellingTable
+from .spelling import spell as spell

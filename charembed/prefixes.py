@@ -8,11 +8,13 @@ the tree, so one step of the recurrence per node is all the work there is: nothi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from . import registry
 from .spelling import SpellingTable
 
 
@@ -33,41 +35,74 @@ class Plan:
     nodes_U: Tensor
 
 
-def build_tree(table: SpellingTable) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+@dataclass(frozen=True, eq=False)
+class PrefixTree:
     """All distinct prefixes of a spelling table, breadth first, so that a parent's number is below its children's.
 
-    [b"a", b"ab", b"b", None] -> parents [-1, -1, 0], chars [0, 1, 1], nodes_V [0, 2, 1, -1], starts [0, 2, 3]
+    [b"a", b"ab", b"b", None] -> parents_N [-1, -1, 0], chars_N [0, 1, 1], nodes_V [0, 2, 1, -1, -1], starts [0, 2, 3]
 
-    Returns parents_N, chars_N, nodes_V (all int64) and the number at which each level begins, with the end.
+    Plain tensors rather than buffers, because it follows from the spellings: a model that is built on the meta device or
+    emptied keeps it, and DDP has nothing to broadcast.
+
+    Attributes:
+        parents_N, chars_N: as in `Plan`; -1 is the parent of the first level.
+        nodes_V: (V + 1,) the node of each token, -1 for tokens without characters; the last entry is for ids beyond the table.
+        starts: as in `Plan`.
+        key: by which a compiled operator finds the tree.
     """
-    chars_VC, lengths_V = table.chars_VC.long(), table.lengths_V.long()
-    nodes_V = torch.full_like(lengths_V, -1)
-    parents, chars, starts = [], [], [0]
-    for level in range(chars_VC.shape[1]):
-        alive = (lengths_V > level).nonzero().squeeze(1)
-        keys, which = torch.unique(nodes_V[alive] * table.num_chars + chars_VC[alive, level], return_inverse=True)
-        parents.append(keys.div(table.num_chars, rounding_mode="floor"))
-        chars.append(keys.remainder(table.num_chars))
-        nodes_V[alive] = which + starts[-1]
-        starts.append(starts[-1] + len(keys))
-    return torch.cat(parents), torch.cat(chars), nodes_V, starts
 
+    parents_N: Tensor
+    chars_N: Tensor
+    nodes_V: Tensor
+    starts: list[int]
+    key: str = field(init=False)
+    _elsewhere: dict[torch.device, PrefixTree] = field(default_factory=dict, repr=False)
 
-def plan(parents_N: Tensor, chars_N: Tensor, nodes_V: Tensor, starts: list[int], ids_U: Tensor) -> Plan:
-    """The part of the tree that the given tokens need: their nodes and all shorter prefixes of them."""
-    wanted_U = nodes_V[ids_U]
-    needed_N = torch.zeros(len(parents_N) + 1, dtype=torch.bool, device=ids_U.device)
-    needed_N[wanted_U] = True  # subtle: -1, a token without characters, marks the spare last entry
-    for first, last in zip(reversed(starts[1:-1]), reversed(starts[2:]), strict=True):
-        needed_N[parents_N[first:last][needed_N[first:last]]] = True
-    needed_N = needed_N[:-1]
-    kept = needed_N.nonzero().squeeze(1)
-    new_number_N = needed_N.cumsum(0) - 1
-    new_starts: list[int] = torch.searchsorted(kept, torch.tensor(starts, device=kept.device)).tolist()
-    depth = next((level for level in range(1, len(new_starts)) if new_starts[level] == len(kept)), 0)
-    return Plan(
-        starts=new_starts[: depth + 1],
-        parents_N=new_number_N[parents_N[kept].clamp(min=0)],
-        chars_N=chars_N[kept],
-        nodes_U=torch.where(wanted_U < 0, -1, new_number_N[wanted_U.clamp(min=0)]),
-    )
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", registry.register(self))
+
+    @classmethod
+    def from_table(cls, table: SpellingTable) -> PrefixTree:
+        with torch.device("cpu"):
+            lengths_V, first_V = table.lengths_V.long(), table.starts_V
+            nodes_V = torch.full((table.num_tokens + 1,), -1)
+            parents, chars, starts = [], [], [0]
+            for level in range(int(lengths_V.max())):
+                alive = (lengths_V > level).nonzero().squeeze(1)
+                keys = nodes_V[alive] * table.num_chars + table.chars_S[first_V[alive] + level]
+                keys, which = torch.unique(keys, return_inverse=True)
+                parents.append(keys.div(table.num_chars, rounding_mode="floor"))
+                chars.append(keys.remainder(table.num_chars))
+                nodes_V[alive] = which + starts[-1]
+                starts.append(starts[-1] + len(keys))
+            return cls(torch.cat(parents), torch.cat(chars), nodes_V, starts)
+
+    def on(self, device: torch.device) -> PrefixTree:
+        """The same tree on another device; moved there once."""
+        if device == self.nodes_V.device:
+            return self
+        if device not in self._elsewhere:
+            self._elsewhere[device] = PrefixTree(self.parents_N.to(device), self.chars_N.to(device), self.nodes_V.to(device), self.starts)
+        return self._elsewhere[device]
+
+    def plan(self, ids_U: Tensor) -> Plan:
+        """The part of the tree that the given tokens need: their nodes and all shorter prefixes of them."""
+        wanted_U = self.nodes_V[ids_U.clamp(max=len(self.nodes_V) - 1)]
+        needed_N = torch.zeros(len(self.parents_N) + 1, dtype=torch.bool, device=ids_U.device)
+        needed_N[wanted_U] = True  # subtle: -1, a token without characters, marks the spare last entry
+        for first, last in zip(reversed(self.starts[1:-1]), reversed(self.starts[2:]), strict=True):
+            needed_N[self.parents_N[first:last][needed_N[first:last]]] = True
+        needed_N = needed_N[:-1]
+        kept = needed_N.nonzero().squeeze(1)
+        new_number_N = needed_N.cumsum(0) - 1
+        new_starts: list[int] = torch.searchsorted(kept, torch.tensor(self.starts, device=kept.device)).tolist()
+        depth = next((level for level in range(1, len(new_starts)) if new_starts[level] == len(kept)), 0)
+        return Plan(
+            starts=new_starts[: depth + 1],
+            parents_N=new_number_N[self.parents_N[kept].clamp(min=0)],
+            chars_N=self.chars_N[kept],
+            nodes_U=torch.where(wanted_U < 0, -1, new_number_N[wanted_U.clamp(min=0)]),
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PrefixTree:
+        return self  # never written to, so the copies of a model can share it

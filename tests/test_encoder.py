@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from charembed import LSTMEncoder, SpellingTable
-from charembed.prefixes import build_tree, plan
+from charembed.prefixes import PrefixTree
 from tests.reference import PackedTwin
 
 VOCABULARY = [b"the", b"then", b"there", None, b"a", "naïve 🍓".encode(), b"\xf0\x9f", b"b", b"ab" * 40]
@@ -20,7 +20,7 @@ VOCABULARY = [b"the", b"then", b"there", None, b"a", "naïve 🍓".encode(), b"\
 def test_a_plan_spells_exactly_the_tokens_asked_for(spellings: list[bytes | None], draw: st.DataObject) -> None:
     table = SpellingTable.from_bytes(spellings)
     ids = draw.draw(st.lists(st.integers(0, len(spellings) - 1), min_size=1, unique=True))
-    nodes = plan(*build_tree(table), torch.tensor(ids))
+    nodes = PrefixTree.from_table(table).plan(torch.tensor(ids))
     texts: list[str] = []
     for level, (first, last) in enumerate(zip(nodes.starts, nodes.starts[1:], strict=False)):
         for node in range(first, last):

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from charembed.encoder import INITS
+from charembed.encoder import INIT_STD
 from synthetic_tasks.questions import TASKS
 from synthetic_tasks.rendering import ANSWER_FORMS, WORDINGS
 
@@ -52,7 +52,7 @@ class CompareConfig:
     tie: bool = _value(False, "tie the output layer to the token embedding")
     char_dim: int = _value(128, "width E of a character's vector")
     char_hidden: int = _value(128, "width H of the character LSTM")
-    init: str = _choice("loud", INITS, "initial values of the character path, and of the matched table")
+    init: str = _choice("loud", tuple(INIT_STD), "initial values of the character path, and of the matched table")
     # optimisation
     optimizer: str = _choice("muon", OPTIMIZERS, "muon (for the decoder's matrices, AdamW for the rest) or adamw for all")
     weight_decay: float = _value(0.01, "weight decay of the decoder's matrices")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from charembed import SpellingTable
-from charembed.spelling import token_bytes
+from charembed.tokenizers import token_bytes
 from synthetic_tasks import TASKS, QuestionPool, WordSplits, all_wordings, split_words, usable_words
 
 from .batches import BatchAt, Questions, mixed_batches, text_batches

@@ -1,9 +1,8 @@
-"""Files that are complete or absent: written under a temporary name, fsynced, renamed."""
+"""JSON and tensors in files that are complete or absent."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step, so that a reader sees the old content or the new, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+from charembed.files import write_atomically as write_atomically
 
 
 def write_json(path: Path, value: Any) -> None:

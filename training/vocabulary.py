@@ -10,7 +10,7 @@ from pathlib import Path
 import tiktoken
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-from charembed.spelling import byte_level_alphabet
+from charembed.tokenizers import byte_level_alphabet
 
 from .files import write_atomically
 
