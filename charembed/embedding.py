@@ -126,6 +126,7 @@ class CharEmbedding(nn.Embedding):
         spelled_UD: Tensor = self.encoder(ids_U)
         if self.padding_idx is not None:
             # subtle: the padding row gets no gradient in a look-up, and that is a row of the vocabulary, not of this batch
+            spelled_UD = torch.where((ids_U == self.padding_idx)[:, None], spelled_UD.detach(), spelled_UD)
             spelled_UD, which_BT = nn.functional.pad(spelled_UD, (0, 0, self.padding_idx + 1, 0)), which_BT + self.padding_idx + 1
         spelled_BTD = self.look_up(spelled_UD.to(self.weight.dtype), which_BT)
         return token_BTD + spelled_BTD

@@ -1,174 +1,38 @@
-"""The plugin law, on the project's decoder and on a Hugging Face GPT-2."""
+"""Attached, and lived with: updates, copies, moves, other sizes of vocabulary, and what is refused."""
 
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
+import weakref
 
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel
 
 import charembed
-from charembed import CharEmbedding, LSTMEncoder, SpellingTable
-from training.decoder import Decoder, DecoderConfig
+from charembed import AttachError, CharEmbedding, CharEmbedError, LSTMEncoder, SpellingError, SpellingTable
+from tests.hosts import DECODER, GEMMA3, GPT2, HOSTS, IDS, NANOGPT, VOCABULARY, Host, V, char_embedding, logits_and_loss, logits_of
 
-VOCABULARY = [*(bytes([i]) for i in range(256)), b"the", b"then", b"there", None]
-V = len(VOCABULARY)
-IDS = torch.randint(V, (2, 9), generator=torch.Generator().manual_seed(3))
-
-
-def decoder(tie: bool) -> nn.Module:
-    torch.manual_seed(0)
-    return Decoder(DecoderConfig(vocab_size=V, context=16, n_layer=2, n_head=2, n_embd=16, tie=tie))
+hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
+hugging_face = pytest.mark.parametrize("host", [host for host in HOSTS if host.hugging_face], ids=lambda host: host.name)
+two = pytest.mark.parametrize("host", [DECODER, GPT2], ids=lambda host: host.name)
+TABLE = SpellingTable.from_bytes(VOCABULARY)
 
 
-def gpt2(tie: bool) -> nn.Module:
-    torch.manual_seed(0)
-    return GPT2LMHeadModel(
-        GPT2Config(vocab_size=V, n_positions=32, n_embd=16, n_layer=2, n_head=2, tie_word_embeddings=tie, bos_token_id=None, eos_token_id=None)
-    )
-
-
-def logits_of(model: nn.Module, ids: Tensor = IDS) -> Tensor:
-    output = model(ids)
-    return output if isinstance(output, Tensor) else output.logits
-
-
-def attach(model: nn.Module, **kwargs: object) -> nn.Module:
-    return charembed.attach(model, VOCABULARY, module="wte" if isinstance(model, Decoder) else None, **kwargs)
-
-
-Host = Callable[[bool], nn.Module]
-hosts = pytest.mark.parametrize("host", [decoder, gpt2])
-ties = pytest.mark.parametrize("tie", [True, False])
-
-
-@hosts
-@ties
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_off_is_identical(host: Host, tie: bool, training: bool, dtype: torch.dtype) -> None:
-    plain = host(tie).to(dtype).train(training)
-    attached = attach(copy.deepcopy(plain))
-    results = []
-    for model in (plain, attached):
-        torch.manual_seed(7)  # dropout
-        logits = logits_of(model)
-        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), IDS.flatten())
-        loss.backward()
-        results.append((logits.detach(), loss.detach(), torch.get_rng_state()))
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*results, strict=True))
-    others = dict(attached.named_parameters())
-    for name, parameter in plain.named_parameters():
-        assert torch.equal(others[name], parameter)
-        assert torch.equal(others[name].grad, parameter.grad), name
-
-
-@hosts
-def test_a_loud_encoder_is_not_identical(host: Host) -> None:
-    """The negative control of the law: a contribution is seen."""
-    assert not torch.equal(logits_of(host(False).eval()), logits_of(attach(host(False), init="loud").eval()))
-
-
-@hosts
-def test_attaching_leaves_the_random_state_alone(host: Host) -> None:
-    model = host(True)
-    before = torch.get_rng_state()
-    attach(model)
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def test_generated_ids_are_identical() -> None:
-    plain, attached = gpt2(True).eval(), attach(gpt2(True)).eval()
-    kwargs = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(IDS)}
-    assert torch.equal(plain.generate(IDS, **kwargs), attached.generate(IDS, **kwargs))
-
-
-@hosts
-@ties
-def test_the_embedding_keeps_its_weight_its_key_and_its_type(host: Host, tie: bool) -> None:
-    model = host(tie)
-    keys, weight = set(model.state_dict()), model.get_submodule("wte" if host is decoder else "transformer.wte").weight
-    attach(model)
-    embedding = model.get_submodule("wte" if host is decoder else "transformer.wte")
-    assert isinstance(embedding, CharEmbedding)
-    assert isinstance(embedding, nn.Embedding)
-    assert embedding.weight is weight
-    assert {key for key in model.state_dict() if ".encoder." not in key} == keys
-    assert any(p is weight for p in (model.lm_head.weight,)) == tie
-
-
-@hosts
-@ties
-def test_detach_restores_the_original_module(host: Host, tie: bool) -> None:
-    model = host(tie)
-    expected, original = logits_of(model.eval()), model.get_submodule("wte" if host is decoder else "transformer.wte")
-    attach(model, init="loud")
-    assert charembed.detach(charembed.detach(model)) is model
-    assert model.get_submodule("wte" if host is decoder else "transformer.wte") is original
-    assert torch.equal(logits_of(model.eval()), expected)
-
-
-@hosts
-@ties
-def test_fold_computes_the_same_bits_and_leaves_nothing_behind(host: Host, tie: bool) -> None:
-    model = attach(host(tie), init="loud").eval()
-    with_gradient = logits_of(model)
+def spelled(embedding: CharEmbedding, token_id: int) -> Tensor:
+    """What the letters add to one token's vector."""
     with torch.no_grad():
-        expected = logits_of(model)
-    head = model.lm_head.weight.detach().clone()
-    keys = set(host(tie).state_dict())
-    folded = charembed.fold(charembed.fold(model))
-    assert torch.equal(logits_of(folded), expected)
-    assert torch.equal(with_gradient, expected)
-    assert torch.equal(folded.lm_head.weight, head)
-    assert set(folded.state_dict()) == keys
-    assert not any("charembed" in type(module).__module__ for module in folded.modules())
-    if host is gpt2:
-        assert folded.config.tie_word_embeddings is False
+        return embedding.encoder(torch.tensor([token_id]))[0]
 
 
-def test_a_folded_gpt2_loads_where_charembed_cannot_be_imported(tmp_path: Path) -> None:
-    model = attach(gpt2(True), init="loud").eval()
-    with torch.no_grad():
-        expected = logits_of(model)
-    charembed.fold(model).save_pretrained(tmp_path)
-    script = (
-        "import sys; sys.modules['charembed'] = None\n"
-        "import torch; from transformers import AutoModelForCausalLM; from safetensors.torch import save_file\n"
-        f"model = AutoModelForCausalLM.from_pretrained({str(tmp_path)!r}).eval()\n"
-        f"with torch.no_grad(): save_file({{'logits': model(torch.tensor({IDS.tolist()})).logits}}, {str(tmp_path / 'out.safetensors')!r})\n"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
-    from safetensors.torch import load_file
-
-    assert torch.equal(load_file(tmp_path / "out.safetensors")["logits"], expected)
+# Evaluation and training say the same.
 
 
-@hosts
-def test_fold_refuses_a_table_that_is_not_finite_and_changes_nothing(host: Host) -> None:
-    model = attach(host(True), init="loud")
-    embedding = next(module for module in model.modules() if isinstance(module, CharEmbedding))
-    with torch.no_grad():
-        embedding.weight[5, 0] = float("nan")
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(ValueError, match="vector of token 5 is not finite, so nothing was folded"):
-        charembed.fold(model)
-    assert any(module is embedding for module in model.modules())
-    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0, equal_nan=True)
-
-
-@hosts
+@two
 def test_evaluation_follows_every_update(host: Host) -> None:
-    model = attach(host(False), init="loud")
+    model = host.attach(host(False), init="loud")
     optimizer = torch.optim.AdamW(charembed.parameters(model), lr=0.1)
-    ids = torch.arange(V)
-    embedding = next(module for module in model.modules() if isinstance(module, CharEmbedding))
+    ids, embedding = torch.arange(V), char_embedding(model)
     for _ in range(2):
         model.eval()
         with torch.no_grad():
@@ -185,47 +49,79 @@ def test_evaluation_follows_every_update(host: Host) -> None:
 
 @hosts
 def test_evaluation_with_gradients_gives_the_gradients_of_training(host: Host) -> None:
-    model = attach(host(False), init="loud")
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
+    model = host.attach(host(False), init="loud").eval()  # no dropout
     gradients = []
     for training in (True, False):
         model.zero_grad()
-        logits_of(model.train(training)).square().mean().backward()
+        char_embedding(model).train(training)
+        logits_and_loss(model)[1].backward()
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
-    assert len(gradients[0]) == len(gradients[1]) == len(list(model.parameters()))
+    assert len(gradients[0]) == len(gradients[1]) >= len(charembed.parameters(model))
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_evaluation_in_inference_mode_and_out_of_it() -> None:
+    model = GPT2.attach(GPT2(), init="loud").eval()
+    with torch.inference_mode():
+        within = logits_of(model).clone()
+    loss = logits_and_loss(model)[1]
+    loss.backward()
+    assert torch.equal(within, logits_of(model))
+    with torch.inference_mode():
+        charembed.fold(model)
+    assert torch.equal(within, logits_of(model))
+    logits_and_loss(model)[1].backward()
+
+
 @pytest.mark.parametrize("padding_idx", [None, 0, 2])
-def test_padding_gets_no_token_gradient_but_others_get_their_letters(padding_idx: int | None) -> None:
+def test_padding_gets_no_gradient_but_others_get_their_letters(padding_idx: int | None) -> None:
     table = SpellingTable.from_bytes([b"a", b"b", b"c"])
     embedding = CharEmbedding(nn.Embedding(3, 4, padding_idx=padding_idx), LSTMEncoder(table, 4, init="loud"))
     embedding(torch.tensor([[2, 1]])).sum().backward()
-    bias = embedding.encoder.projection.bias.grad
-    assert torch.equal(bias, torch.full((4,), 2.0))
+    assert torch.equal(embedding.encoder.projection.bias.grad, torch.full((4,), 1.0 if padding_idx == 2 else 2.0))
+    assert embedding.weight.grad.sum(1).tolist() == [0.0, 4.0, 0.0 if padding_idx == 2 else 4.0]
 
 
-@hosts
-@ties
-def test_every_trainable_parameter_is_in_exactly_one_group(host: Host, tie: bool) -> None:
-    model = attach(host(tie))
-    groups = charembed.param_groups(model, lr=1.0, char_lr=0.5, weight_decay=0.2)
-    members = [id(p) for group in groups for p in group["params"]]
-    assert sorted(members) == sorted(id(p) for p in model.parameters())
-    by_name = {group["name"]: group for group in groups}
-    assert {id(p) for p in by_name["char"]["params"]} == {id(p) for p in charembed.parameters(model)}
-    assert (by_name["char"]["lr"], by_name["char"]["weight_decay"], by_name["base"]["weight_decay"]) == (0.5, 0.0, 0.2)
-    for parameter in charembed.parameters(model):
-        parameter.requires_grad_(False)
-    assert [group["name"] for group in charembed.param_groups(model, lr=1.0)] == ["base", "base_vectors"]
+@two
+def test_a_batch_without_any_letter_trains(host: Host) -> None:
+    model = host.attach(host(False), init="loud")
+    logits_of(model, torch.full((1, 3), V - 1)).sum().backward()
+    assert all(torch.equal(parameter.grad, torch.zeros_like(parameter)) for parameter in charembed.parameters(model))
+
+
+def test_sparse_gradients_and_frequency_scaling_stay_the_hosts() -> None:
+    for kwargs in ({"sparse": True}, {"scale_grad_by_freq": True}):
+        plain = nn.Embedding(V, 4, **kwargs)
+        attached = CharEmbedding.from_embedding(copy.deepcopy(plain), TABLE)
+        for embedding in (plain, attached):
+            embedding(torch.tensor([3, 3, 5])).sum().backward()
+        assert plain.weight.grad.is_sparse == attached.weight.grad.is_sparse == ("sparse" in kwargs)
+        assert torch.equal(plain.weight.grad.to_dense(), attached.weight.grad.to_dense())
+
+
+def test_hooks_on_the_embedding_stay_while_attached_and_after() -> None:
+    model, seen = GPT2(), []
+    early = GPT2.embedding(model).register_forward_hook(lambda *_: seen.append("early"))
+    GPT2.attach(model)
+    late = GPT2.embedding(model).register_forward_pre_hook(lambda *_: seen.append("late"))
+    logits_of(model)
+    assert seen == ["late", "early"]
+    charembed.detach(model)
+    logits_of(model)
+    assert seen == ["late", "early"] * 2
+    early.remove()
+    late.remove()
+    logits_of(model)
+    assert len(seen) == 4
+
+
+# Moves and copies.
 
 
 @hosts
 def test_a_deep_copy_is_independent(host: Host) -> None:
-    model = attach(host(True), init="loud").eval()
+    model = host.attach(host(), init="loud").eval()
     with torch.no_grad():
         expected = logits_of(model)
         twin = copy.deepcopy(model)
@@ -233,38 +129,265 @@ def test_a_deep_copy_is_independent(host: Host) -> None:
             parameter.zero_()
         assert torch.equal(logits_of(model), expected)
         assert not torch.equal(logits_of(twin), expected)
+        shared = {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in twin.parameters()}
+        assert not shared
+        charembed.detach(twin)
+        assert torch.equal(logits_of(twin), logits_of(charembed.detach(copy.deepcopy(model))))
 
 
 @hosts
-def test_a_state_dict_goes_there_and_back(host: Host) -> None:
-    model, twin = attach(host(True), init="loud").eval(), attach(host(True), seed=9).eval()
-    twin.load_state_dict(model.state_dict(), strict=True)
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+def test_state_dicts_go_to_the_plain_host_and_back(host: Host, tie: bool) -> None:
+    model = host.attach(host(tie), init="loud").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01)
+    twin = host.attach(host(tie), seed=9).eval()
+    assert twin.load_state_dict(model.state_dict(), strict=True) == ([], [])
     assert torch.equal(logits_of(model), logits_of(twin))
 
+    plain = host(tie).eval()
+    base = {name: value for name, value in model.state_dict().items() if not name.startswith(f"{host.path}.encoder.")}
+    plain.load_state_dict(base, strict=True)
+    expected = logits_of(charembed.detach(copy.deepcopy(model)))
+    assert torch.equal(logits_of(plain), expected)
 
-def test_a_refused_attach_changes_nothing() -> None:
-    model = gpt2(True)
-    before = dict(model.named_modules())
-    with pytest.raises(ValueError, match=r"tokenizer has 261 tokens, but the embedding has 260 rows"):
-        charembed.attach(model, [*VOCABULARY, b"x"])
-    with pytest.raises(ValueError, match=r"no module 'embed': name the embedding with module=..., one of 'transformer.wte', 'transformer.wpe'"):
+    before = [parameter.clone() for parameter in charembed.parameters(twin)]
+    twin.load_state_dict(host(tie).state_dict(), strict=True)  # a plain checkpoint leaves the encoder as it is
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(charembed.parameters(twin), before, strict=True))
+    assert torch.equal(logits_of(charembed.detach(twin)), logits_of(host(tie).eval()))
+
+
+def test_a_state_dict_with_half_an_encoder_is_refused() -> None:
+    model = DECODER.attach(DECODER())
+    half = {name: value for name, value in model.state_dict().items() if "projection" not in name}
+    with pytest.raises(RuntimeError, match=r"Missing key.*wte.encoder.projection.weight"):
+        model.load_state_dict(half, strict=True)
+
+
+@hosts
+def test_half_and_to_move_everything(host: Host) -> None:
+    model = host.attach(host(), init="loud").eval()
+    expected = logits_of(model)
+    for dtype in (torch.bfloat16, torch.float16):
+        moved = copy.deepcopy(model).to(dtype)
+        assert {p.dtype for p in moved.parameters()} == {dtype}
+        assert logits_of(moved).dtype == dtype
+        torch.testing.assert_close(logits_of(moved).float(), expected, rtol=0.1, atol=0.1)
+    assert torch.equal(logits_of(copy.deepcopy(model).double().float()), expected)
+
+
+def test_the_encoder_keeps_float32_where_the_host_has_half_precision() -> None:
+    model = GPT2.attach(GPT2().bfloat16(), init="loud")
+    assert {p.dtype for p in charembed.parameters(model)} == {torch.float32}
+    logits_and_loss(model)[1].backward()
+    assert logits_of(model).dtype == torch.bfloat16
+    assert {p.grad.dtype for p in charembed.parameters(model)} == {torch.float32}
+
+
+@hosts
+def test_built_on_meta_and_materialised_the_spellings_are_right(host: Host) -> None:
+    """Memory is filled with garbage on the way, as `to_empty` may do."""
+    with torch.device("meta"):
+        model = host.build(True)
+        host.attach(model, init="loud")
+    assert all(p.is_meta for p in model.parameters())
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in [*model.parameters(), *model.buffers()]:
+            tensor.fill_(77)
+    char_embedding(model).encoder.reset_parameters()
+    real = host.attach(host(), init="loud")
+    ids = torch.arange(V)
+    assert torch.equal(char_embedding(model).encoder(ids), char_embedding(real).encoder(ids))
+    if not list(host().buffers()):
+        model.load_state_dict(host().state_dict())
+        assert torch.equal(logits_of(model.eval()), logits_of(real.eval()))
+
+
+def test_a_default_device_does_not_reach_the_spellings() -> None:
+    with torch.device("meta"):
+        table = SpellingTable.from_bytes(VOCABULARY)
+        tree = LSTMEncoder(table, 4)._tree
+    assert {tensor.device.type for tensor in (table.chars_S, table.lengths_V, table.starts_V, tree.nodes_V, tree.parents_N)} == {"cpu"}
+    assert table.fingerprint == TABLE.fingerprint
+
+
+# Other sizes of vocabulary.
+
+
+@hugging_face
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("first", [True, False], ids=["resized_then_attached", "attached_then_resized"])
+def test_a_grown_vocabulary_gets_its_letters_by_respelling(host: Host, tie: bool, first: bool) -> None:
+    model, grown = host(tie), [*VOCABULARY, b"the", "ж".encode(), None]
+    if first:
+        model.resize_token_embeddings(V + 3, mean_resizing=False)
+        charembed.attach(model, VOCABULARY, init="loud")
+    else:
+        charembed.attach(model, VOCABULARY, init="loud")
+        model.resize_token_embeddings(V + 3, mean_resizing=False)
+    embedding, new = char_embedding(model), torch.tensor([[V, V + 1, V + 2]])
+    old = {i: spelled(embedding, i) for i in (97, 256, V - 1)}
+    assert embedding.weight.shape[0] == embedding.num_embeddings == V + 3
+    for training in (True, False):
+        assert torch.equal(model.train(training).get_input_embeddings()(new), embedding.look_up(embedding.weight, new))  # no letters yet
+    assert charembed.respell(model, grown) is model
+    assert torch.equal(spelled(embedding, V), old[256])
+    assert spelled(embedding, V + 1).abs().sum() > 0
+    assert torch.equal(spelled(embedding, V + 2), torch.zeros_like(old[97]))
+    assert all(torch.equal(spelled(embedding, i), value) for i, value in old.items())
+    model.eval()
+    with torch.no_grad():
+        expected = logits_of(model, new)
+        model.train()
+        torch.testing.assert_close(embedding(new), model.eval().get_input_embeddings()(new), rtol=1e-5, atol=1e-5)
+    assert torch.equal(logits_of(charembed.fold(model), new), expected)
+
+
+@hugging_face
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+def test_a_shrunk_vocabulary_keeps_its_letters(host: Host, tie: bool) -> None:
+    model = host.attach(host(tie), init="loud").eval()
+    ids = IDS.clamp(max=99)
+    with torch.no_grad():
+        expected = model.get_input_embeddings()(ids)
+        model.resize_token_embeddings(100)
+        assert torch.equal(model.get_input_embeddings()(ids), expected)
+    with pytest.raises(SpellingError, match="the tokenizer has 260 tokens, but the embedding has 100 rows"):
+        charembed.respell(model, VOCABULARY)
+    charembed.respell(model, VOCABULARY[:100])
+    with torch.no_grad():
+        assert torch.equal(model.get_input_embeddings()(ids), expected)
+    with pytest.raises(CharEmbedError, match="token id 100 is outside the embedding of 100 tokens"):
+        model(torch.tensor([[100]]))
+    original = GPT2.embedding(model) if host is GPT2 else None
+    charembed.detach(model)
+    assert model.get_input_embeddings().num_embeddings == 100
+    assert original is None or original.host is model.get_input_embeddings()
+
+
+def test_new_characters_depend_on_the_character_alone() -> None:
+    one, other = (GPT2.attach(GPT2(), init="loud") for _ in range(2))
+    for model, added in ((one, ["ж", "я"]), (other, ["я", "ж"])):
+        model.resize_token_embeddings(V + 2, mean_resizing=False)
+        charembed.respell(model, [*VOCABULARY, *(text.encode() for text in added)])
+    assert torch.equal(spelled(char_embedding(one), V), spelled(char_embedding(other), V + 1))
+    assert not torch.equal(spelled(char_embedding(one), V), spelled(char_embedding(one), V + 1))
+
+
+# The smaller parts.
+
+
+def test_from_embedding_serves_hosts_that_attach_does_not_know() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ParameterDict({"x": nn.Parameter(torch.ones(2))})
+            self.embed = nn.Embedding(V, 8)
+
+    odd = Odd()
+    expected = odd.embed(IDS)
+    odd.embed = CharEmbedding.from_embedding(odd.embed, TABLE)
+    assert torch.equal(odd.embed(IDS), expected)
+    assert len(charembed.parameters(odd)) == 7
+    with pytest.raises(AttachError, match="spelling table has 260 tokens, but the embedding has 9 rows: build it with num_tokens=9"):
+        CharEmbedding.from_embedding(nn.Embedding(9, 8), TABLE)
+
+
+def test_an_encoder_of_your_own() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(1, 16)
+
+        def forward(self, ids_U: Tensor) -> Tensor:
+            return self.linear(TABLE.lengths_V[ids_U].float()[:, None])
+
+    model = charembed.attach(GPT2(), VOCABULARY, encoder=Counts())
+    logits_and_loss(model)[1].backward()
+    with pytest.raises(AttachError, match="the encoder is a Counts"):
+        charembed.respell(model, VOCABULARY)
+    expected = logits_of(model.eval())
+    assert torch.equal(logits_of(charembed.fold(model)), expected)
+
+
+def test_trainable_parameters_are_printed_as_peft_prints_them(capsys: pytest.CaptureFixture[str]) -> None:
+    model = GPT2.attach(GPT2(), char_dim=4, hidden_size=4)
+    model.requires_grad_(False)
+    for parameter in charembed.parameters(model)[1:]:
+        parameter.requires_grad_()
+    charembed.print_trainable_parameters(model)
+    letters = sum(p.numel() for p in charembed.parameters(model)[1:])
+    total = sum(p.numel() for p in model.parameters())
+    line = f"trainable params: {letters:,} || all params: {total:,} || trainable%: {100 * letters / total:.4f} || of the trainable, letters: {letters:,}\n"
+    assert capsys.readouterr().out == line
+
+
+def test_nothing_keeps_a_detached_embedding_alive() -> None:
+    model = DECODER.attach(DECODER())
+    gone = weakref.ref(char_embedding(model))
+    charembed.detach(model)
+    assert gone() is None
+
+
+# What is refused, and that it changes nothing.
+
+
+@hosts
+def test_a_refused_attach_changes_nothing(host: Host) -> None:
+    model = host()
+    before, keys = dict(model.named_modules()), list(model.state_dict())
+    with pytest.raises(SpellingError, match=r"tokenizer has 261 tokens, but the embedding has 260 rows"):
+        charembed.attach(model, [*VOCABULARY, b"x"], module=host.path)
+    with pytest.raises(SpellingError, match=r"cannot read spellings from str"):
+        charembed.attach(model, "gpt2", module=host.path)
+    with pytest.raises(AttachError, match=r"no module 'embed': name the embedding with module=..., one of '"):
         charembed.attach(model, VOCABULARY, module="embed")
-    with pytest.raises(ValueError, match=r"is a GPT2Model, not an nn.Embedding"):
-        charembed.attach(model, VOCABULARY, module="transformer")
-    with pytest.raises(ValueError, match="spelling table has 1 tokens, but the embedding has 260 rows"):
-        charembed.attach(model, SpellingTable.from_bytes([b"a"]))
+    with pytest.raises(AttachError, match="spelling table has 1 tokens, but the embedding has 260 rows"):
+        charembed.attach(model, SpellingTable.from_bytes([b"a"]), module=host.path)
+    with pytest.raises(AttachError, match="init is 'quiet'; choose one of zero, loud, parent"):
+        charembed.attach(model, VOCABULARY, module=host.path, init="quiet")
+    with pytest.raises(AttachError, match="hidden_size is 0; it must be at least 1"):
+        charembed.attach(model, VOCABULARY, module=host.path, hidden_size=0)
     assert dict(model.named_modules()) == before
-    with pytest.raises(ValueError, match="already has a CharEmbedding"):
-        charembed.attach(charembed.attach(model, VOCABULARY), VOCABULARY)
-    with pytest.raises(ValueError, match=r"Decoder has no get_input_embeddings\(\): name the embedding with module=..., one of 'wte', 'wpe'"):
-        charembed.attach(decoder(False), VOCABULARY)
-    with pytest.raises(ValueError, match=r"has max_norm=1\.0"):
+    assert list(model.state_dict()) == keys
+    host.attach(model)
+    embedding = char_embedding(model)
+    with pytest.raises(AttachError, match="already has a CharEmbedding"):
+        charembed.attach(model, VOCABULARY, module=host.path)
+    assert char_embedding(model) is embedding
+
+
+def test_models_that_cannot_be_attached_to_say_why() -> None:
+    with pytest.raises(
+        AttachError, match=r"is a GPT2Model, not an nn.Embedding: name the embedding with module=..., one of 'transformer.wte', 'transformer.wpe'"
+    ):
+        charembed.attach(GPT2(), VOCABULARY, module="transformer")
+    with pytest.raises(AttachError, match=r"Decoder has no get_input_embeddings\(\): name the embedding with module=..., one of 'wte', 'wpe'"):
+        charembed.attach(DECODER(), VOCABULARY)
+    with pytest.raises(AttachError, match=r"Linear has no get_input_embeddings.*holds no nn.Embedding at all"):
+        charembed.attach(nn.Linear(2, 2), VOCABULARY)
+    with pytest.raises(AttachError, match="wrapped in DataParallel, which would not see new parameters: attach first"):
+        charembed.attach(nn.DataParallel(NANOGPT()), VOCABULARY, module="module.transformer.wte")
+    with pytest.raises(AttachError, match=r"has max_norm=1\.0"):
         CharEmbedding(nn.Embedding(2, 2, max_norm=1.0), nn.Identity())
+    with pytest.raises(AttachError, match=r"weight is torch.int8: charembed needs a floating-point table"):
+        CharEmbedding(nn.Embedding.from_pretrained(torch.ones(2, 2, dtype=torch.int8)), nn.Identity())
+    with pytest.raises(AttachError, match="the embedding is a Linear"):
+        CharEmbedding(nn.Linear(2, 2), nn.Identity())
+    placed = nn.Embedding(2, 2)
+    placed._hf_hook = object()
+    with pytest.raises(AttachError, match="already placed by accelerate"):
+        CharEmbedding(placed, nn.Identity())
+    with pytest.raises(AttachError, match="no CharEmbedding to respell"):
+        charembed.respell(GPT2(), VOCABULARY)
 
 
+@pytest.mark.parametrize("host", [DECODER, GEMMA3], ids=lambda host: host.name)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("token_id", [V, -1])
-def test_an_id_outside_the_table_is_named(training: bool, token_id: int) -> None:
-    model = attach(decoder(False)).train(training)
-    with pytest.raises(ValueError, match=f"token id {token_id} is outside the embedding of {V} tokens: use the tokenizer"):
-        model(torch.tensor([[1, token_id]]))
+def test_an_id_outside_the_table_is_named(host: Host, training: bool, token_id: int) -> None:
+    embedding = char_embedding(host.attach(host(False)).train(training))
+    with pytest.raises(CharEmbedError, match=f"token id {token_id} is outside the embedding of {V} tokens: use the tokenizer"):
+        embedding(torch.tensor([[1, token_id]]))
