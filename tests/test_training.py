@@ -240,9 +240,10 @@ def test_files_are_complete_or_absent(tmp_path: Path) -> None:
     tensors, facts = read_tensors(path)
     assert tensors["a"].tolist() == [0, 1, 2]
     assert facts == {"step": 1}
-    threads = [threading.Thread(target=write_atomically, args=(tmp_path / "y", "z" * 100_000)) for _ in range(2)]
+    threads = [threading.Thread(target=write_atomically, args=(tmp_path / "y", "z" * 100_000)) for _ in range(4)]
     for thread in threads:
         thread.start()
+    for thread in threads:
         thread.join()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.safetensors", "y"]
     path.write_bytes(path.read_bytes()[:-2])
