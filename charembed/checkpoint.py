@@ -150,7 +150,8 @@ def _read_tensors(folder: Path, shapes: Mapping[str, list[int]], sha256: str) ->
             seen = {name: file.get_slice(name).get_shape() for name in names}
             if seen != shapes:
                 raise MismatchError(f"{path} holds {seen}, but the encoder has {dict(shapes)}: the manifest or the encoder is not the one it was saved with.")
-            tensors = {name: file.get_tensor(name) for name in names}
+            # subtle: cloned into aligned memory, because matrix products of unaligned weights may differ in the last bit
+            tensors = {name: file.get_tensor(name).clone() for name in names}
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged ({error}): {AGAIN}.") from None
     if (found := _hash_tensors(tensors)) != sha256:

@@ -17,7 +17,8 @@ from training.decoder import Decoder, DecoderConfig
 
 VOCABULARY = [*(bytes([i]) for i in range(256)), b"the", b"then", b"there", None]
 V = len(VOCABULARY)
-IDS = torch.randint(1, V, (2, 9), generator=torch.Generator().manual_seed(3))  # without 0, which is padding for some
+IDS = torch.randint(2, 256, (2, 9), generator=torch.Generator().manual_seed(3))
+IDS[0, 4], IDS[1, 2], IDS[1, 7], IDS[0, 7], IDS[1, 5] = 256, 257, 258, V - 1, 1  # words, one without letters, OPT's padding
 
 
 class Block(nn.Module):
@@ -99,7 +100,9 @@ NO_SPECIAL = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 def hugging_face(kind: str, head: str, tie: bool, **changes: Any) -> nn.Module:
     config = getattr(transformers, f"{CONFIGS.get(kind, kind)}Config")(**{**SIZES, **NO_SPECIAL, "tie_word_embeddings": tie, **changes})
-    return getattr(transformers, f"{kind}{head}")(config)
+    model = getattr(transformers, f"{kind}{head}")(config)
+    model.loss_type = model.loss_type or "ForCausalLM"  # GPT2LMHeadModel finds none by its name, and warns
+    return model
 
 
 def _host(name: str, kind: str, path: str, head: str = "ForCausalLM", generates: bool = True, **changes: Any) -> Host:
