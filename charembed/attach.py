@@ -70,8 +70,10 @@ def fold(model: Model) -> Model:
     A head that was tied to the embedding keeps the weights it had, as its own parameter, and `model.config`, where there
     is one, says `tie_word_embeddings = False`. Idempotent.
 
-    Raises CharEmbedError, and changes nothing, when the folded table is not finite.
+    Raises CharEmbedError, and changes nothing, when the folded table is not finite, AttachError when FSDP holds the weights.
     """
+    for embedding in char_embeddings(model):
+        embedding.check_whole()
     with torch.inference_mode(False):
         folded = [(embedding, embedding.table()) for embedding in char_embeddings(model)]
     for _, table_VD in folded:

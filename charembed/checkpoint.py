@@ -46,6 +46,7 @@ def save(model: nn.Module, path: str | Path) -> None:
     if len(embeddings) != 1:
         raise AttachError(f"the model has {len(embeddings)} CharEmbeddings, and exactly one can be saved: attach one, or save before folding.")
     (embedding,) = embeddings
+    embedding.check_whole()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in embedding.encoder.state_dict().items()}
     manifest: dict[str, Any] = {
         "format": FORMAT,

@@ -157,6 +157,15 @@ class CharEmbedding(nn.Embedding):
         """What the encoder reads. Raises AttachError when it is not an LSTMEncoder, and so reads no SpellingTable."""
         return self._lstm_encoder.table
 
+    def check_whole(self) -> None:
+        """Raises AttachError when the weights here are only this process's share of them."""
+        sharded = any(hasattr(parameter, "device_mesh") for parameter in self.parameters())
+        if sharded or self.weight.shape != (self.num_embeddings, self.embedding_dim):
+            raise AttachError(
+                "the weights are sharded over processes: gather them into an unsharded copy of the model first "
+                "(torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True)."
+            )
+
     def respell(self, table: SpellingTable) -> None:
         """See `charembed.respell`."""
         self._lstm_encoder.respell(table)

@@ -137,7 +137,8 @@ def _opaque(gates_AG: Tensor, weight_GH: Tensor, ids_U: Tensor, tree: str, dtype
 
 @_opaque.register_fake
 def _(gates_AG: Tensor, weight_GH: Tensor, ids_U: Tensor, tree: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    return gates_AG.new_empty(len(ids_U), weight_GH.shape[1]), torch.empty_like(ids_U, dtype=torch.bool)
+    # subtle: not len(ids_U), which would tie the graph to one batch shape
+    return gates_AG.new_empty(ids_U.shape[0], weight_GH.shape[1]), torch.empty_like(ids_U, dtype=torch.bool)
 
 
 @torch.library.custom_op("charembed::last_states_backward", mutates_args=())

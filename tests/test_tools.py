@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
 from transformers import Trainer, TrainingArguments
 
 import charembed
@@ -222,18 +223,37 @@ def test_the_graph_stays_whole(host: Host) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("fresh_compiler")
-def test_a_compiled_model_follows_updates_modes_shapes_and_autocast() -> None:
-    model = GPT2.attach(GPT2(), init="loud").eval()
-    run = compiled(model, dynamic=True)
-    for ids in (IDS, IDS[:, :5], IDS[:, :7]):
-        for training in (True, False):
-            char_embedding(model).train(training)
-            run(ids).backward()
-            with torch.no_grad():
+def test_a_compiled_model_follows_updates_modes_and_autocast() -> None:
+    model = NANOGPT.attach(NANOGPT(), init="loud").eval()
+    run = compiled(model)
+    for training in (True, False):
+        char_embedding(model).train(training)
+        run(IDS).backward()
+        with torch.no_grad():
+            for _ in range(2):
                 charembed.parameters(model)[1].add_(0.05)  # an update that no call of train() announces
-                torch.testing.assert_close(run(ids), logits_and_loss(model, ids)[1], rtol=1e-6, atol=1e-6)
-                with torch.autocast("cpu", torch.bfloat16):
-                    torch.testing.assert_close(run(ids), logits_and_loss(model, ids)[1], rtol=1e-6, atol=1e-6)
+                torch.testing.assert_close(run(IDS), logits_and_loss(model)[1], rtol=1e-6, atol=1e-6)
+            with torch.autocast("cpu", torch.bfloat16):
+                torch.testing.assert_close(run(IDS), logits_and_loss(model)[1], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("fresh_compiler")
+def test_other_batch_shapes_compile_no_more_graphs_than_the_plain_models(training: bool) -> None:
+    graphs = []
+    for model in (NANOGPT(), NANOGPT.attach(NANOGPT(), init="loud")):
+        counter = CompileCounterWithBackend("aot_eager")
+        run = compiled(model.eval(), backend=counter, dynamic=True)
+        NANOGPT.embedding(model).train(training)
+        for length in (9, 5, 7, 6):
+            ids = IDS[:, :length].contiguous()
+            loss = run(ids)
+            loss.backward()
+            torch.testing.assert_close(loss, logits_and_loss(model, ids)[1], rtol=1e-6, atol=1e-6)
+        graphs.append(counter.frame_count)
+        torch._dynamo.reset()
+    assert graphs[0] == graphs[1]
 
 
 @pytest.mark.slow
