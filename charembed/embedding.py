@@ -15,7 +15,7 @@ from .encoder import LSTMEncoder
 from .errors import AttachError, CharEmbedError
 from .spelling import SpellingTable
 
-TOKENS_AT_ONCE = 16_384  # of the vocabulary, while its table is computed: bounds the memory of the encoder's states
+TOKENS_AT_ONCE = 4_096  # of the vocabulary, while its table is computed: bounds the memory of the encoder's states
 HOOKS = [f"_{kind}_hooks{what}" for kind in ("forward", "forward_pre") for what in ("", "_with_kwargs")]
 HOOKS += ["_forward_hooks_always_called", "_backward_hooks", "_backward_pre_hooks"]
 

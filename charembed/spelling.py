@@ -23,6 +23,7 @@ from .tokenizers import token_bytes
 # Python's "surrogateescape" writes the lone byte 0xNN as the code point 0xDCNN, which no valid text contains, so code
 # points and lone bytes share one numbering. Only bytes from 0x80 up can be lone: the others are characters.
 LONE_BYTES = tuple(range(0xDC80, 0xDD00))
+TOKENS_AT_ONCE = 4_096  # while a table is built: bounds what is held beside it
 UNITS = {"codepoint": ("utf-8", "surrogateescape"), "byte": ("latin-1", "strict")}
 
 
@@ -64,19 +65,22 @@ class SpellingTable:
             raise SpellingError(f"unit is {unit!r}; choose 'codepoint' or 'byte'.")
         if len(spellings) == 0:
             raise SpellingError("the vocabulary is empty: pass the bytes of at least one token.")
-        texts = [characters(spelling, unit) if spelling else "" for spelling in spellings]
-        text = "".join(texts)
-        if not text:
-            raise SpellingError(f"none of the {len(texts)} tokens has a letter: pass their bytes, with None for special tokens only.")
-        found = set(range(256)) if unit == "byte" else {ord(character) for character in set(text)}
+        lengths: list[int] = []
+        codes, used = bytearray(), set[str]()
+        for first in range(0, len(spellings), TOKENS_AT_ONCE):
+            texts = [characters(spelling, unit) if spelling else "" for spelling in spellings[first : first + TOKENS_AT_ONCE]]
+            lengths += map(len, texts)
+            used.update(*texts)
+            codes += "".join(texts).encode("utf-32-le", "surrogatepass")
+        if not codes:
+            raise SpellingError(f"none of the {len(lengths)} tokens has a letter: pass their bytes, with None for special tokens only.")
+        found = set(range(256)) if unit == "byte" else set(map(ord, used))
         if not found.isdisjoint(LONE_BYTES):
             found |= set(LONE_BYTES)
         alphabet = (*alphabet, *sorted(found.difference(alphabet)))
-        with torch.device("cpu"):
-            codes_S = torch.frombuffer(bytearray(text.encode("utf-32-le", "surrogatepass")), dtype=torch.int32)
-            ascending_A, index_A = torch.tensor(alphabet, dtype=torch.int32).sort()
-            lengths_V = torch.tensor([len(text) for text in texts], dtype=torch.int32)
-            return cls(alphabet, index_A[torch.searchsorted(ascending_A, codes_S)].int(), lengths_V, unit)
+        ascending_A, index_A = torch.tensor(alphabet, dtype=torch.int32, device="cpu").sort()
+        chars_S = index_A.int()[torch.searchsorted(ascending_A, torch.frombuffer(codes, dtype=torch.int32), out_int32=True)]
+        return cls(alphabet, chars_S, torch.tensor(lengths, dtype=torch.int32, device="cpu"), unit)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, num_tokens: int | None = None, unit: str = "codepoint", alphabet: Sequence[int] = ()) -> SpellingTable:

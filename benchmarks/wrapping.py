@@ -1,0 +1,123 @@
+"""What wrapping an existing GPT costs, on a model of GPT-2's shape (124M parameters). About fifteen minutes.
+
+    pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.wrapping
+
+Prints the seconds of the spelling tables, of `attach` and of the import, the memory that `attach` takes, and the ratios of
+a training step (4 x 1024 tokens of running text), of evaluation and of generation, with letters against without.
+"""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+import charembed
+from benchmarks.measure import interleaved, machine, show
+from charembed import SpellingTable
+from training.corpus import load_corpus
+from training.encodings import published_encoding
+
+CACHE = Path(".cache")
+
+MEMORY = """
+from pathlib import Path
+from benchmarks.wrapping import gpt2, published_encoding, CACHE
+import charembed, gc, time, torch
+def kib(name): return int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)).split()[1])
+model, encoding = gpt2(), published_encoding("gpt2", CACHE)
+charembed.attach(torch.nn.Sequential(torch.nn.Embedding(2, 8)), [b"ab", None], module="0")  # so that torch's own code is in memory
+gc.collect()
+Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
+before = kib("VmRSS")
+began = time.perf_counter()
+charembed.attach(model, encoding)
+seconds = time.perf_counter() - began
+peak = kib("VmHWM")
+gc.collect()
+print(seconds, (kib("VmRSS") - before) / 1024, (peak - before) / 1024)
+"""
+
+IMPORT = "import time, torch; began = time.perf_counter(); import charembed; print(time.perf_counter() - began)"
+
+
+def gpt2() -> Any:
+    """The 124M-parameter model with random weights; the figures do not depend on their values."""
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config()).eval()
+
+
+def in_fresh_processes(script: str, times: int = 5) -> list[float]:
+    """The median of each number that a script prints."""
+    runs = [subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split() for _ in range(times)]
+    return [sorted(map(float, column))[times // 2] for column in zip(*runs, strict=True)]
+
+
+def cheap_figures() -> None:
+    for name in ("gpt2", "cl100k_base", "o200k_base"):
+        encoding = published_encoding(name, CACHE)
+        seconds = []
+        for _ in range(5):
+            began = time.perf_counter()
+            table = SpellingTable.from_tokenizer(encoding)
+            seconds.append(time.perf_counter() - began)
+        print(f"spelling table of {name}: {table.num_tokens:,} tokens, {table.num_chars:,} characters in {sorted(seconds)[2]:.2f} s")
+    print(f"import charembed, after torch: {in_fresh_processes(IMPORT)[0]:.3f} s")
+    seconds_, kept, peak = in_fresh_processes(MEMORY)
+    model = charembed.attach(gpt2(), published_encoding("gpt2", CACHE))
+    embedding = model.get_input_embeddings()
+    encoder = embedding.encoder
+    tensors = [embedding.spellings.chars_S, embedding.spellings.lengths_V, embedding.spellings.starts_V]
+    tensors += [encoder._tree.parents_N, encoder._tree.chars_N, encoder._tree.nodes_V]
+    parameters = sum(p.nbytes for p in encoder.parameters()) / 2**20
+    spellings, table = sum(t.nbytes for t in tensors) / 2**20, embedding.weight.nbytes / 2**20
+    print(f"attach: {seconds_:.2f} s; memory kept {kept:.1f} MiB, at its peak {peak:.1f} MiB")
+    print(f"  encoder {parameters:.1f} MiB + spellings {spellings:.1f} MiB; the table of evaluation, made when first used, {table:.1f} MiB")
+    print(f"  kept / (encoder + table) = {(kept + table) / (parameters + table):.3f}; at the peak {(peak + table) / (parameters + table):.3f}")
+
+
+def main() -> None:
+    print(machine())
+    cheap_figures()
+    encoding = published_encoding("gpt2", CACHE)
+    ids = torch.tensor(encoding.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[: 4 * 1024].view(4, 1024)
+    plain = gpt2()
+    unfolded = charembed.attach(copy.deepcopy(plain), encoding, init="loud")
+    folded = charembed.fold(copy.deepcopy(unfolded))
+    arms = {"plain": plain, "plain again": copy.deepcopy(plain), "unfolded": unfolded, "folded": folded}
+
+    def evaluate(model: Any) -> torch.Tensor:
+        with torch.no_grad():
+            return model(ids[:, :256], use_cache=False).logits
+
+    def generate(model: Any) -> torch.Tensor:
+        with torch.no_grad():
+            return model.generate(ids[:, :32], attention_mask=torch.ones_like(ids[:, :32]), max_new_tokens=32, do_sample=False, pad_token_id=50256)
+
+    print(f"folded computes the unfolded model's bits: {torch.equal(evaluate(unfolded), evaluate(folded))}")
+    show("evaluation, 4 x 256 tokens", interleaved({name: lambda m=m: evaluate(m) for name, m in arms.items()}, 9), "plain")
+    show("generation, 32 tokens after 4 x 32", interleaved({name: lambda m=m: generate(m) for name, m in arms.items()}, 9), "plain")
+
+    del arms["folded"]
+    steps = {}
+    for name, model in arms.items():
+        optimizer = torch.optim.AdamW(charembed.param_groups(model.train(), lr=1e-4))
+
+        def step(model: Any = model, optimizer: torch.optim.Optimizer = optimizer) -> None:
+            optimizer.zero_grad()
+            model(ids, labels=ids, use_cache=False).loss.backward()
+            optimizer.step()
+
+        steps["with letters" if name == "unfolded" else name] = step
+    print(f"{ids.numel()} tokens a step, {len(ids.unique())} distinct")
+    show("training step, 4 x 1024 tokens of running text", interleaved(steps, 5), "plain")
+
+
+if __name__ == "__main__":
+    main()
