@@ -1,0 +1,35 @@
+"""The README's and the documentation's Python, as a reader would run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+
+def blocks(path: Path) -> list[str]:
+    found = re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
+    assert found, path
+    return found
+
+
+def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", script], cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+
+
+def test_the_readmes_python_runs(tmp_path: Path) -> None:
+    for block in blocks(ROOT / "README.md"):
+        done = run(block, tmp_path)
+        assert done.returncode == 0, done.stderr
+
+
+def test_every_block_about_wrapping_runs_in_one_session(tmp_path: Path) -> None:
+    done = run("\n".join(blocks(ROOT / "docs" / "wrapping.md")), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "trainable params: " in done.stdout
+    assert "['char_embedding.json', 'char_embedding.safetensors']" in done.stdout
+    assert "torch.Size([1, 8, 32])" in done.stdout
