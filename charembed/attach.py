@@ -48,7 +48,7 @@ def attach(
     """
     host = find_embedding(model, module)
     if encoder is not None:
-        embedding = CharEmbedding(host, encoder.to(host.weight.device, host.weight.dtype))
+        embedding = CharEmbedding(host, encoder.to(host.weight.device))
     else:
         table = tokenizer if isinstance(tokenizer, SpellingTable) else SpellingTable.from_tokenizer(tokenizer, host.num_embeddings)
         embedding = CharEmbedding.from_embedding(host, table, init=init, char_dim=char_dim, hidden_size=hidden_size, seed=seed)

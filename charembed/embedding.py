@@ -94,6 +94,8 @@ class CharEmbedding(nn.Embedding):
         """ids (...) -> (..., D). Raises CharEmbedError for an id outside the table (on a GPU torch's own assertion comes first)."""
         if torch.compiler.is_compiling():
             return self.vectors(ids)
+        if self.host.weight is not self.weight:  # FSDP and to_empty put other parameters here
+            self.release()  # so that the host does not keep the old ones alive
         try:
             return self.vectors(ids)
         except IndexError:

@@ -331,6 +331,14 @@ def test_nothing_keeps_a_detached_embedding_alive() -> None:
     assert gone() is None
 
 
+def test_parameters_that_were_exchanged_are_not_kept_alive() -> None:
+    model = DECODER.attach(DECODER())
+    old = weakref.ref(char_embedding(model).weight)
+    model.to_empty(device="meta").to_empty(device="cpu")
+    logits_of(model)
+    assert old() is None
+
+
 # What is refused, and that it changes nothing.
 
 
