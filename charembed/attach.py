@@ -5,6 +5,7 @@ Only the input embedding changes hands; every other module of the model stays th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from .embedding import CharEmbedding
-from .errors import AttachError, CharEmbedError
+from .errors import AttachError, CharEmbedError, SpellingError
 from .spelling import SpellingTable
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -47,11 +48,12 @@ def attach(
     tokenizer does not fit it; the model is then unchanged.
     """
     host = find_embedding(model, module)
-    if encoder is not None:
-        embedding = CharEmbedding(host, encoder.to(host.weight.device))
-    else:
-        table = tokenizer if isinstance(tokenizer, SpellingTable) else SpellingTable.from_tokenizer(tokenizer, host.num_embeddings)
-        embedding = CharEmbedding.from_embedding(host, table, init=init, char_dim=char_dim, hidden_size=hidden_size, seed=seed)
+    with torch.inference_mode(False):
+        if encoder is not None:
+            embedding = CharEmbedding(host, encoder.to(host.weight.device))
+        else:
+            table = tokenizer if isinstance(tokenizer, SpellingTable) else SpellingTable.from_tokenizer(tokenizer, host.num_embeddings)
+            embedding = CharEmbedding.from_embedding(host, table, init=init, char_dim=char_dim, hidden_size=hidden_size, seed=seed)
     replace(model, host, embedding)
     return model
 
@@ -74,19 +76,17 @@ def fold(model: Model) -> Model:
     """
     for embedding in char_embeddings(model):
         embedding.check_whole()
-    with torch.inference_mode(False):
-        folded = [(embedding, embedding.table()) for embedding in char_embeddings(model)]
+    folded = [(embedding, embedding.compute_table()) for embedding in char_embeddings(model)]
     for _, table_VD in folded:
         if not bool(torch.isfinite(table_VD).all()):
             bad = int((~torch.isfinite(table_VD).all(dim=1)).nonzero()[0])
             raise CharEmbedError(f"the vector of token {bad} is not finite, so nothing was folded: fold an earlier checkpoint.")
     for embedding, table_VD in folded:
         if _tied(model, embedding):
-            for config in {id(config): config for part in model.modules() if (config := getattr(part, "config", None)) is not None}.values():
-                if getattr(config, "tie_word_embeddings", False) is True:
-                    config.tie_word_embeddings = False
+            _say_untied(model)
         host = embedding.release()
-        host.weight = nn.Parameter(table_VD, requires_grad=embedding.weight.requires_grad)
+        with torch.inference_mode(False):
+            host.weight = nn.Parameter(table_VD, requires_grad=embedding.weight.requires_grad)
         replace(model, embedding, host)
     return model
 
@@ -102,14 +102,25 @@ def respell(model: Model, tokenizer: Any) -> Model:
     Raises AttachError when there is nothing attached, SpellingError when the tokenizer has more tokens than the embedding.
     """
     embeddings = list(char_embeddings(model))
-    tables = [
-        SpellingTable.from_tokenizer(tokenizer, embedding.num_embeddings, embedding.spellings.unit, embedding.spellings.alphabet) for embedding in embeddings
-    ]
     if not embeddings:
         raise AttachError("the model has no CharEmbedding to respell: call charembed.attach(model, tokenizer).")
+    tables = [_respelled(embedding, tokenizer) for embedding in embeddings]
     for embedding, table in zip(embeddings, tables, strict=True):
-        embedding.respell(table)
+        with torch.inference_mode(False):
+            embedding.respell(table)
     return model
+
+
+def _respelled(embedding: CharEmbedding, tokenizer: Any) -> SpellingTable:
+    known, rows = embedding.spellings, embedding.num_embeddings
+    if not isinstance(tokenizer, SpellingTable):
+        return SpellingTable.from_tokenizer(tokenizer, rows, known.unit, known.alphabet)
+    if (tokenizer.num_tokens, tokenizer.unit) != (rows, known.unit):
+        raise SpellingError(
+            f"the spelling table has {tokenizer.num_tokens} tokens in unit {tokenizer.unit!r}, the embedding {rows} rows in {known.unit!r}: "
+            f"build it with num_tokens={rows}, unit={known.unit!r}."
+        )
+    return tokenizer.over(known.alphabet)
 
 
 def char_embeddings(model: nn.Module) -> Iterator[CharEmbedding]:
@@ -135,17 +146,32 @@ def find_embedding(model: nn.Module, path: str | None) -> nn.Embedding:
             found = model.get_input_embeddings()  # type: ignore[operator]
         except (AttributeError, NotImplementedError):
             raise AttachError(f"{type(model).__name__} has no get_input_embeddings(): {_embeddings_to_choose(model)}") from None
+    if found is model:
+        raise AttachError("the model is the embedding itself: use charembed.CharEmbedding.from_embedding.")
     if not isinstance(found, nn.Embedding):
         raise AttachError(f"the input embedding is a {type(found).__name__}, not an nn.Embedding: {_embeddings_to_choose(model)}")
+    if others := [path for path, part in model.named_modules() if isinstance(part, nn.Embedding) and part is not found and part.weight is found.weight]:
+        raise AttachError(f"the embedding shares its weight with {', '.join(map(repr, others))}, which would stay without letters: untie them first.")
     return found
 
 
 def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put `new` wherever the model holds `old`."""
     for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):  # named_children would name a module once
             if child is old:
-                setattr(parent, name, new)
+                parent._modules[name] = new
+
+
+def _say_untied(model: nn.Module) -> None:
+    """Write tie_word_embeddings = False into copies of the configs: another model may share them."""
+    configs = [(part, config) for part in model.modules() if (config := getattr(part, "config", None)) is not None]
+    copies = {id(config): copy.deepcopy(config) for _, config in configs if getattr(config, "tie_word_embeddings", False) is True}
+    for config in copies.values():
+        object.__setattr__(config, "tie_word_embeddings", False)
+    for part, config in configs:
+        if id(config) in copies and "config" in vars(part):  # a wrapper answers with the config of what it wraps
+            part.config = copies[id(config)]
 
 
 def _tied(model: nn.Module, embedding: CharEmbedding) -> bool:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from .attach import Model, char_embeddings, find_embedding, replace
+from .attach import Model, find_embedding, replace
 from .embedding import CharEmbedding
 from .encoder import LSTMEncoder
 from .errors import AttachError, CheckpointError, MismatchError
@@ -29,6 +29,9 @@ from .spelling import SpellingTable
 
 FORMAT = 1
 TENSORS, MANIFEST = "char_embedding.safetensors", "char_embedding.json"
+WRAPPER_NAMES = ("_orig_mod", "module")  # what torch.compile and DDP put into a path
+KEYS = {"module": str, "num_tokens": int, "embedding_dim": int, "encoder": str, "tensors_sha256": str}
+LSTM_KEYS = {"config": dict, "unit": str, "alphabet": list, "spellings_sha256": str}
 LARGEST_MANIFEST = 64 * 2**20  # bytes; the largest alphabets there are take one
 AGAIN = "save it again, or take another copy"
 
@@ -42,17 +45,19 @@ def save(model: nn.Module, path: str | Path) -> None:
 
     Raises AttachError when the model has no CharEmbedding, or its vocabulary was resized and not yet respelled.
     """
-    embeddings = list(char_embeddings(model))
-    if len(embeddings) != 1:
-        raise AttachError(f"the model has {len(embeddings)} CharEmbeddings, and exactly one can be saved: attach one, or save before folding.")
-    (embedding,) = embeddings
+    # PEFT's modules_to_save keeps the module as it was beside the one that is trained
+    found = {name: part for name, part in model.named_modules() if isinstance(part, CharEmbedding) and "original_module" not in name.split(".")}
+    if len(found) != 1:
+        raise AttachError(f"the model has {len(found)} CharEmbeddings, and exactly one can be saved: attach one, or save before folding.")
+    ((module, embedding),) = found.items()
     embedding.check_whole()
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in embedding.encoder.state_dict().items()}
+    # cloned, because safetensors refuses what shares memory
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in embedding.encoder.state_dict().items()}
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "charembed": _version(),
         "model": type(model).__name__,
-        "module": next(name for name, module in model.named_modules() if module is embedding),
+        "module": ".".join(name for name in module.split(".") if name not in WRAPPER_NAMES),
         "num_tokens": embedding.num_embeddings,
         "embedding_dim": embedding.embedding_dim,
         "encoder": type(embedding.encoder).__name__,
@@ -79,7 +84,7 @@ def load(model: Model, tokenizer: Any, path: str | Path, *, module: str | None =
 
     Arguments:
         tokenizer: as in `attach`; its spellings must be those that the part was saved with.
-        module: as in `attach`; by default `model.get_input_embeddings()`, or else the path that was saved.
+        module: as in `attach`; by default the path that was saved, or `model.get_input_embeddings()` where this model has no such path.
         encoder: of your own kind, when it was saved with one; its parameters are overwritten.
 
     Raises CheckpointError for files that are missing, damaged or of an unknown format, MismatchError for whole files of
@@ -87,7 +92,7 @@ def load(model: Model, tokenizer: Any, path: str | Path, *, module: str | None =
     """
     folder = Path(path)
     manifest = _read_manifest(folder)
-    if module is None and not hasattr(model, "get_input_embeddings"):
+    if module is None and (isinstance(_at(model, manifest["module"]), nn.Embedding) or not hasattr(model, "get_input_embeddings")):
         module = manifest["module"]
     host = find_embedding(model, module)
     _match("vocabulary", "rows in the embedding", manifest["num_tokens"], host.num_embeddings)
@@ -103,11 +108,20 @@ def load(model: Model, tokenizer: Any, path: str | Path, *, module: str | None =
     tensors = _read_tensors(folder, shapes, manifest["tensors_sha256"])
     if encoder is None:
         encoder = LSTMEncoder(table, manifest["embedding_dim"], **manifest["config"])
-    encoder.load_state_dict(tensors, strict=True, assign=True)
-    dtypes = {tensor.dtype for tensor in tensors.values()} | {host.weight.dtype}
-    widest = max(dtypes, key=lambda dtype: (torch.finfo(dtype).bits, torch.finfo(dtype).max))
-    replace(model, host, CharEmbedding(host, encoder.to(host.weight.device, widest)))
+    with torch.inference_mode(False):
+        encoder.load_state_dict(tensors, strict=True, assign=True)
+        if host.weight.dtype in (torch.float32, torch.float64):  # a part that was saved in half precision on a wider base
+            encoder.to(host.weight.dtype)
+        embedding = CharEmbedding(host, encoder.to(host.weight.device))
+    replace(model, host, embedding)
     return model
+
+
+def _at(model: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        return None
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -139,6 +153,10 @@ def _parse(text: str | bytes, path: Path) -> dict[str, Any]:
     seen, expected = _hash_manifest(manifest), manifest.get("manifest_sha256")
     if seen != expected:
         raise CheckpointError(f"the manifest in {path} is damaged (SHA-256 {seen[:12]}..., it says {str(expected)[:12]}...): {AGAIN}.")
+    kinds = KEYS | (LSTM_KEYS if manifest.get("encoder") == LSTMEncoder.__name__ else {})
+    wrong = [key for key, kind in kinds.items() if not isinstance(manifest.get(key), kind)]
+    if wrong or ("config" in kinds and manifest["config"].keys() != {"char_dim", "hidden_size", "init", "seed"}):
+        raise CheckpointError(f"the manifest in {path} does not say what it must ({', '.join(wrong) or 'config'}): {AGAIN}.")
     return manifest
 
 
@@ -167,7 +185,7 @@ def _match(what: str, where: str, saved: Any, ours: Any) -> None:
 
 def _match_spellings(tokenizer: Any, manifest: Mapping[str, Any]) -> SpellingTable:
     if isinstance(tokenizer, SpellingTable):
-        table = tokenizer
+        table = tokenizer.over(manifest["alphabet"])
     else:
         table = SpellingTable.from_tokenizer(tokenizer, manifest["num_tokens"], manifest["unit"], manifest["alphabet"])
     if table.fingerprint != manifest["spellings_sha256"] or list(table.alphabet) != manifest["alphabet"]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from . import registry
 from .encoder import LSTMEncoder
@@ -16,8 +17,8 @@ from .errors import AttachError, CharEmbedError
 from .spelling import SpellingTable
 
 TOKENS_AT_ONCE = 4_096  # of the vocabulary, while its table is computed: bounds the memory of the encoder's states
-HOOKS = [f"_{kind}_hooks{what}" for kind in ("forward", "forward_pre") for what in ("", "_with_kwargs")]
-HOOKS += ["_forward_hooks_always_called", "_backward_hooks", "_backward_pre_hooks"]
+PROBED = 64  # values of each parameter that are looked at, before a table is trusted
+HOOKS = [name for name in nn.Module().__dict__ if "_hooks" in name]
 
 
 class CharEmbedding(nn.Embedding):
@@ -34,6 +35,7 @@ class CharEmbedding(nn.Embedding):
     """
 
     encoder: nn.Module
+    optimizer_steps = 0  # of any optimizer in this process: fused ones leave no trace in a parameter's version
 
     def __init__(self, host: nn.Embedding, encoder: nn.Module) -> None:
         _check(host)
@@ -47,9 +49,10 @@ class CharEmbedding(nn.Embedding):
             self.register_buffer(name, buffer, persistent=name not in host._non_persistent_buffers_set)
         for name in HOOKS:  # shared, so that a hook set before or while attached is there before and after
             setattr(self, name, getattr(host, name))
+        self._is_full_backward_hook = host._is_full_backward_hook
         self.encoder = encoder
         self._host = (_Bare(host),)  # subtle: in a tuple, so that it is no submodule and the keys stay the host's
-        self._table: tuple[Any, Tensor] | None = None
+        self._table: tuple[Any, Tensor, Tensor] | None = None
         self._key = registry.register(self)
         self.train(host.training)
 
@@ -76,6 +79,18 @@ class CharEmbedding(nn.Embedding):
         return cls(embedding, encoder.to(embedding.weight.device, torch.promote_types(embedding.weight.dtype, torch.float32)))
 
     @property
+    def num_embeddings(self) -> int:
+        """Rows. Fewer than before (`resize_token_embeddings`) take the letters of the lost rows with them, for good."""
+        return self._num_embeddings
+
+    @num_embeddings.setter
+    def num_embeddings(self, number: int) -> None:
+        self._num_embeddings = number
+        encoder = self._modules.get("encoder")
+        if isinstance(encoder, LSTMEncoder) and number < encoder.table.num_tokens:
+            self.respell(encoder.table.first(number))
+
+    @property
     def host(self) -> nn.Embedding:
         """The embedding that was there before, as it was; `release` brings it up to date."""
         return self._host[0].host
@@ -84,6 +99,7 @@ class CharEmbedding(nn.Embedding):
         """The host with the weights, size and mode of now."""
         host = self.host
         host.num_embeddings, host.padding_idx = self.num_embeddings, self.padding_idx
+        host._is_full_backward_hook = self._is_full_backward_hook
         for name in host._parameters:
             host._parameters[name] = self._parameters[name]
         for name in host._buffers:
@@ -126,33 +142,53 @@ class CharEmbedding(nn.Embedding):
         else:
             ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
         spelled_UD: Tensor = self.encoder(ids_U)
+        spelled_UD = spelled_UD.to(self.weight.dtype)
         if self.padding_idx is not None:
-            # subtle: the padding row gets no gradient in a look-up, and that is a row of the vocabulary, not of this batch
             spelled_UD = torch.where((ids_U == self.padding_idx)[:, None], spelled_UD.detach(), spelled_UD)
+        if self._plain_look_up:
+            return token_BTD + nn.functional.embedding(which_BT, spelled_UD)
+        if self.padding_idx is not None:
+            # subtle: the host gives its padding row no gradient, and that is a row of the vocabulary, not of this batch
             spelled_UD, which_BT = nn.functional.pad(spelled_UD, (0, 0, self.padding_idx + 1, 0)), which_BT + self.padding_idx + 1
-        spelled_BTD = self.look_up(spelled_UD.to(self.weight.dtype), which_BT)
-        return token_BTD + spelled_BTD
+        return token_BTD + self.look_up(spelled_UD, which_BT)
+
+    @property
+    def _plain_look_up(self) -> bool:
+        return type(self.host).forward is nn.Embedding.forward
 
     def look_up(self, weight: Tensor, ids: Tensor, scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:
         """Rows of `weight`, through the host's own forward where it has one (Gemma-like hosts scale there)."""
-        if type(self.host).forward is nn.Embedding.forward:
+        if self._plain_look_up:
             return nn.functional.embedding(ids, weight, self.padding_idx, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
         state = {**self._parameters, **self._buffers, "weight": weight}
         rows: Tensor = torch.func.functional_call(self._host[0], {f"host.{name}": value for name, value in state.items() if value is not None}, (ids,))
         return rows
 
     def table(self) -> Tensor:
-        """(V, D): token + spelled for every id; recomputed when a parameter has changed since the last call."""
-        state = tuple((p.data_ptr(), 0 if p.is_inference() else p._version, p.dtype, p.shape) for p in self.parameters())
-        if self._table is None or self._table[0] != state:
-            device = self.weight.device
-            # subtle: no_grad within, because leaving inference mode turns gradients on
-            with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
-                table_VD = self.weight.detach().clone()
-                for ids_U in torch.split(torch.arange(self.num_embeddings, device=device), TOKENS_AT_ONCE):
-                    table_VD[ids_U[0] : ids_U[-1] + 1] += self.encoder(ids_U).to(self.weight.dtype)
-            self._table = state, table_VD
-        return self._table[1]
+        """(V, D): token + spelled for every id; recomputed when a parameter has changed since the last call.
+
+        Changes are seen by the parameters' versions, by the steps of optimizers, and by a few of the values themselves. A
+        write through `.data` that touches few rows escapes all three: call `eval()` after one.
+        """
+        with torch.no_grad():
+            parameters = [parameter.detach() for parameter in self.parameters()]
+            probe = torch.cat([p.flatten()[:: max(1, p.numel() // PROBED)] for p in parameters])
+        state = CharEmbedding.optimizer_steps, *((p.data_ptr(), 0 if p.is_inference() else p._version, p.dtype, p.shape) for p in parameters)
+        if self._table is None or self._table[0] != state or not torch.equal(self._table[1], probe):
+            self._table = state, probe, self.compute_table()
+        return self._table[2]
+
+    def compute_table(self) -> Tensor:
+        """`table`, computed anew."""
+        device, training = self.weight.device, self.encoder.training
+        # subtle: no_grad within, because leaving inference mode turns gradients on
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+            table_VD = self.weight.detach().clone()
+            self.encoder.eval()
+            for ids_U in torch.split(torch.arange(self.num_embeddings, device=device), TOKENS_AT_ONCE):
+                table_VD[ids_U[0] : ids_U[-1] + 1] += self.encoder(ids_U).to(self.weight.dtype)
+            self.encoder.train(training)
+        return table_VD
 
     @property
     def spellings(self) -> SpellingTable:
@@ -160,13 +196,16 @@ class CharEmbedding(nn.Embedding):
         return self._lstm_encoder.table
 
     def check_whole(self) -> None:
-        """Raises AttachError when the weights here are only this process's share of them."""
-        sharded = any(hasattr(parameter, "device_mesh") for parameter in self.parameters())
-        if sharded or self.weight.shape != (self.num_embeddings, self.embedding_dim):
+        """Raises AttachError when the weights here are not the whole table: on the meta device, a share of it, or of another size."""
+        if any(parameter.is_meta for parameter in self.parameters()):
+            raise AttachError("the weights are on the meta device: load them first.")
+        if any(hasattr(parameter, "device_mesh") for parameter in self.parameters()) or self.weight.dim() != 2 or self.weight.numel() == 0:
             raise AttachError(
                 "the weights are sharded over processes: gather them into an unsharded copy of the model first "
                 "(torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True)."
             )
+        if len(self.weight) != self.num_embeddings:
+            raise AttachError(f"the weight has {len(self.weight)} rows, but num_embeddings is {self.num_embeddings}: set it to {len(self.weight)}.")
 
     def respell(self, table: SpellingTable) -> None:
         """See `charembed.respell`."""
@@ -223,14 +262,40 @@ def _(ids: Tensor, weight: Tensor, key: str) -> Tensor:
     return embedding.look_up(weight, ids)
 
 
+def _count_optimizer_step(*_: object) -> None:
+    CharEmbedding.optimizer_steps += 1
+
+
+register_optimizer_step_post_hook(_count_optimizer_step)
+
+
 def _check(host: nn.Embedding) -> None:
     if not isinstance(host, nn.Embedding):
         raise AttachError(f"the embedding is a {type(host).__name__}, not an nn.Embedding.")
+    if "weight" not in host._parameters or any(host.children()):
+        raise AttachError(f"the embedding is a {type(host).__name__} with modules or parametrizations of its own, which charembed cannot take over.")
     if host.max_norm is not None:
         raise AttachError(f"the embedding has max_norm={host.max_norm}, which rewrites its weight at each look-up; charembed needs max_norm=None.")
-    if not host.weight.is_floating_point():
+    if host.weight.dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
         raise AttachError(f"the embedding's weight is {host.weight.dtype}: charembed needs a floating-point table; leave the embedding out of quantization.")
     if hasattr(host, "_hf_hook"):
         raise AttachError("the embedding was already placed by accelerate (device_map): load without device_map, attach, then dispatch the model.")
     if hasattr(host.weight, "device_mesh"):
         raise AttachError("the embedding's weight is already sharded over processes: attach before FSDP or tensor parallelism wraps the model.")
+    if type(host).forward is not nn.Embedding.forward and not host.weight.is_meta and not _is_linear(host):
+        raise AttachError(
+            f"{type(host).__name__}.forward is not linear in the weight (a bias, a norm, dropout?), so token and letters cannot go through it one by one: "
+            f"move that out of the embedding."
+        )
+
+
+def _is_linear(host: nn.Embedding) -> bool:
+    """Does forward(a) + forward(b) = forward(a + b) hold? Asked with the dropout of now, and without moving the random state."""
+    rows_1D = torch.linspace(-1, 1, host.embedding_dim, device=host.weight.device).to(host.weight.dtype)[None]
+    ids = torch.zeros(8, dtype=torch.long, device=host.weight.device)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        a, b, both = (
+            torch.func.functional_call(_Bare(host), {"host.weight": rows.expand(host.num_embeddings, -1)}, (ids,))
+            for rows in (rows_1D, 0.5 * rows_1D.flip(1), rows_1D + 0.5 * rows_1D.flip(1))
+        )
+    return bool(torch.isclose(a + b, both, rtol=2e-2, atol=2e-2 * float(both.abs().max())).all())

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import AttachError
+from .errors import AttachError, CharEmbedError
 from .prefixes import PrefixTree
 from .recurrence import last_states
 from .spelling import SpellingTable
@@ -85,10 +85,13 @@ class LSTMEncoder(nn.Module):
         if new:
             # subtle: the Parameter stays the same object, as it does when transformers resizes an embedding
             self.chars.weight.data = torch.cat([self.chars.weight, *(row.to(self.chars.weight) for row in new)])
+            self.chars.weight.grad = None  # of the old shape
             self.chars.num_embeddings = table.num_chars
         self.table, self._tree = table, PrefixTree.from_table(table)
 
     def forward(self, ids_U: Tensor) -> Tensor:
+        if self.chars.weight.is_meta:
+            raise CharEmbedError("the encoder's parameters are on the meta device: fill them (load_state_dict, or encoder.reset_parameters()) before use.")
         # The input half of the gates depends on the character alone, so it is a table of A rows, computed once.
         gates_AG = nn.functional.linear(self.chars.weight, self.lstm.weight_ih_l0, self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0)
         last_UH, spelled_U = last_states(gates_AG, self.lstm.weight_hh_l0, self._tree, ids_U)

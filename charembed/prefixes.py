@@ -104,5 +104,8 @@ class PrefixTree:
             nodes_U=torch.where(wanted_U < 0, -1, new_number_N[wanted_U.clamp(min=0)]),
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PrefixTree, (self.parents_N, self.chars_N, self.nodes_V, self.starts)  # in another process it has another key
+
     def __deepcopy__(self, memo: dict[int, Any]) -> PrefixTree:
         return self  # never written to, so the copies of a model can share it

@@ -6,6 +6,8 @@ import itertools
 from typing import Any
 from weakref import WeakValueDictionary
 
+from .errors import CharEmbedError
+
 _OBJECTS: WeakValueDictionary[str, Any] = WeakValueDictionary()
 _NUMBERS = itertools.count()
 
@@ -18,5 +20,10 @@ def register(thing: Any) -> str:
 
 
 def find(key: str) -> Any:
-    """What was registered under this name. Raises KeyError when it is gone."""
-    return _OBJECTS[key]
+    """What was registered under this name. Raises CharEmbedError when it is gone, or never was in this process."""
+    try:
+        return _OBJECTS[key]
+    except KeyError:
+        raise CharEmbedError(
+            f"a compiled or exported graph looks for {key!r}, which is not in this process: fold the model before it is exported or freed."
+        ) from None

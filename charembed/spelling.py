@@ -9,6 +9,7 @@ character (byte-level BPE cuts inside UTF-8) gets a symbol of its own. Special t
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,8 +79,7 @@ class SpellingTable:
         if not found.isdisjoint(LONE_BYTES):
             found |= set(LONE_BYTES)
         alphabet = (*alphabet, *sorted(found.difference(alphabet)))
-        ascending_A, index_A = torch.tensor(alphabet, dtype=torch.int32, device="cpu").sort()
-        chars_S = index_A.int()[torch.searchsorted(ascending_A, torch.frombuffer(codes, dtype=torch.int32), out_int32=True)]
+        chars_S = _indices(torch.frombuffer(codes, dtype=torch.int32), alphabet)
         return cls(alphabet, chars_S, torch.tensor(lengths, dtype=torch.int32, device="cpu"), unit)
 
     @classmethod
@@ -87,16 +87,17 @@ class SpellingTable:
         """Build from a tiktoken.Encoding, a Hugging Face tokenizer, or a sequence of bytes (see `token_bytes`).
 
         `num_tokens` pads the table with letterless rows up to the size of an embedding that has more rows than the
-        tokenizer has tokens. Raises SpellingError when the tokenizer has more tokens than that.
+        tokenizer has tokens. Raises SpellingError when the tokenizer has tokens with letters beyond them.
         """
         spellings = token_bytes(tokenizer)
-        if num_tokens is not None and len(spellings) > num_tokens:
+        # Special tokens beyond the rows are left out: a tokenizer may have an image's, where the model reads text alone.
+        if num_tokens is not None and any(spelling is not None for spelling in spellings[num_tokens:]):
             raise SpellingError(
                 f"the tokenizer has {len(spellings)} tokens, but the embedding has {num_tokens} rows: pass the model's own "
                 f"tokenizer, or resize the embedding first."
             )
-        missing = 0 if num_tokens is None else num_tokens - len(spellings)
-        return cls.from_bytes([*spellings, *[None] * missing], unit, alphabet)
+        missing = 0 if num_tokens is None else max(0, num_tokens - len(spellings))
+        return cls.from_bytes([*spellings[:num_tokens], *[None] * missing], unit, alphabet)
 
     @property
     def num_tokens(self) -> int:
@@ -122,13 +123,26 @@ class SpellingTable:
     def _real_VC(self) -> Tensor:
         return torch.arange(int(self.lengths_V.max()), device="cpu") < self.lengths_V[:, None]
 
+    @property
+    def _codes_S(self) -> Tensor:
+        return torch.tensor(self.alphabet, dtype=torch.int32, device="cpu")[self.chars_S.long()]
+
+    def over(self, alphabet: Sequence[int]) -> SpellingTable:
+        """The same spellings in an alphabet that begins with the given one."""
+        alphabet = (*alphabet, *sorted(set(self.alphabet).difference(alphabet)))
+        return SpellingTable(alphabet, _indices(self._codes_S, alphabet), self.lengths_V, self.unit)
+
+    def first(self, num_tokens: int) -> SpellingTable:
+        """The spellings of the first tokens, in the same alphabet."""
+        lengths_V = self.lengths_V[:num_tokens]
+        return SpellingTable(self.alphabet, self.chars_S[: int(lengths_V.sum())], lengths_V, self.unit)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the spellings: equal fingerprints, equal letters of equal ids, in whatever order the alphabet is."""
-        codes_S = torch.tensor(self.alphabet, dtype=torch.int32, device="cpu")[self.chars_S.long()]
         digest = hashlib.sha256(self.unit.encode())
         digest.update(self.lengths_V.numpy().tobytes())
-        digest.update(codes_S.numpy().tobytes())
+        digest.update(self._codes_S.numpy().tobytes())
         return digest.hexdigest()
 
     def spell(self, token_id: int) -> list[str]:
@@ -156,6 +170,12 @@ class SpellingTable:
         return self  # never written to, so the copies of a model can share it
 
 
+def _indices(codes_S: Tensor, alphabet: Sequence[int]) -> Tensor:
+    """Where each code point stands in the alphabet."""
+    ascending_A, index_A = torch.tensor(alphabet, dtype=torch.int32, device="cpu").sort()
+    return index_A.int()[torch.searchsorted(ascending_A, codes_S, out_int32=True)]
+
+
 def readable(symbol: int, unit: str = "codepoint") -> str:
     """104 -> "h"; a byte as "<0xC3>"."""
     if unit == "byte":
@@ -171,6 +191,10 @@ def spell(tokenizer: Any, token_id: int) -> list[str]:
     Raises SpellingError for an id outside the vocabulary.
     """
     spellings = token_bytes(tokenizer)
-    if token_id is None or not 0 <= token_id < len(spellings):  # None is what a tokenizer says of an unknown piece
+    try:
+        token_id = operator.index(token_id)
+    except TypeError:  # None, which a tokenizer answers for an unknown piece, or the piece itself
+        raise SpellingError(f"token id {token_id!r} is no whole number: pass one of the tokenizer's {len(spellings)} ids.") from None
+    if not 0 <= token_id < len(spellings):
         raise SpellingError(f"token id {token_id} is outside the tokenizer's {len(spellings)} tokens (0 to {len(spellings) - 1}).")
     return [readable(ord(character)) for character in characters(spellings[token_id] or b"")]

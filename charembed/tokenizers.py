@@ -22,9 +22,10 @@ def token_bytes(tokenizer: Any) -> list[bytes | None]:
     if hasattr(tokenizer, "decode_single_token_bytes"):
         return _tiktoken_bytes(tokenizer)
     if hasattr(tokenizer, "convert_ids_to_tokens"):
-        return _piece_bytes(tokenizer.get_vocab(), tokenizer.added_tokens_decoder, set(tokenizer.all_special_ids))
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        return _piece_bytes(tokenizer.get_vocab(), added, set(tokenizer.all_special_ids), getattr(tokenizer, "backend_tokenizer", None))
     if hasattr(tokenizer, "get_added_tokens_decoder"):
-        return _piece_bytes(tokenizer.get_vocab(), tokenizer.get_added_tokens_decoder(), set())
+        return _piece_bytes(tokenizer.get_vocab(), tokenizer.get_added_tokens_decoder(), set(), tokenizer)
     if isinstance(tokenizer, Sequence) and not isinstance(tokenizer, str) and all(spelling is None or isinstance(spelling, bytes) for spelling in tokenizer):
         return list(tokenizer)
     raise SpellingError(
@@ -43,27 +44,42 @@ def _tiktoken_bytes(encoding: Any) -> list[bytes | None]:
     return spellings
 
 
-def _piece_bytes(vocabulary: Mapping[str, int], added: Mapping[int, Any], special: set[int]) -> list[bytes | None]:
+def _piece_bytes(vocabulary: Mapping[str, int], added: Mapping[int, Any], special: set[int], backend: Any) -> list[bytes | None]:
     """From the written pieces of a vocabulary; `added` maps ids to added tokens, which are written as they are."""
     special = special | {token_id for token_id, token in added.items() if token.special}
     spellings: list[bytes | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
-    read = _piece_reader([piece for piece, token_id in vocabulary.items() if token_id not in added])
+    read = _piece_reader([piece for piece, token_id in vocabulary.items() if token_id not in added], backend)
     for piece, token_id in vocabulary.items():
         if token_id not in special:
-            spellings[token_id] = piece.encode() if token_id in added else read(piece)
+            spellings[token_id] = _utf8(piece) if token_id in added else read(piece)
     return spellings
 
 
-def _piece_reader(pieces: Sequence[str]) -> Callable[[str], bytes]:
-    """How this vocabulary writes bytes, told from all of its pieces: "Ġthe", "▁the" and WordPiece's "the" are b" the"."""
+def _piece_reader(pieces: Sequence[str], backend: Any) -> Callable[[str], bytes]:
+    """How this vocabulary writes bytes: "Ġthe", "▁the" and WordPiece's "the" are b" the", "the</w>" is b"the ".
+
+    A tokenizers.Tokenizer says it by its parts (`backend`); without one it is told from the pieces.
+    """
     byte_of = {character: byte for byte, character in byte_level_alphabet().items()}
-    used = set().union(*pieces)
-    # A byte-level vocabulary is written in its 256 stand-in characters only; one that uses "▁" is not.
-    if "Ġ" in used and used <= byte_of.keys():
-        return lambda piece: bytes(byte_of[character] for character in piece)
-    if "▁" not in used and any(piece.startswith("##") for piece in pieces):
-        return lambda piece: (piece[2:] if piece.startswith("##") else " " + piece).encode()
-    return lambda piece: bytes([int(piece[3:5], 16)]) if BYTE_PIECE.fullmatch(piece) else piece.replace("▁", " ").encode()
+    parts = " ".join(repr(getattr(backend, part, "")) for part in ("pre_tokenizer", "decoder"))
+    model = getattr(backend, "model", None)
+    if "ByteLevel" in parts or (backend is None and _share(pieces, lambda piece: byte_of.keys() >= set(piece)) > 0.99 and any("Ġ" in p for p in pieces)):
+        return lambda piece: bytes(map(byte_of.__getitem__, piece)) if byte_of.keys() >= set(piece) else _utf8(piece)
+    if "WordPiece" in parts or type(model).__name__ == "WordPiece" or (backend is None and _share(pieces, lambda piece: piece.startswith("##")) > 0.02):
+        prefix = getattr(model, "continuing_subword_prefix", None) or "##"
+        return lambda piece: _utf8(piece.removeprefix(prefix) if piece.startswith(prefix) and piece != prefix else " " + piece)
+    end = getattr(model, "end_of_word_suffix", None) or ("</w>" if _share(pieces, lambda piece: piece.endswith("</w>")) > 0.02 else "")
+    if end:
+        return lambda piece: _utf8(piece.removesuffix(end) + " " if piece.endswith(end) else piece)
+    return lambda piece: bytes([int(piece[3:5], 16)]) if BYTE_PIECE.fullmatch(piece) else _utf8(piece.replace("▁", " "))
+
+
+def _share(pieces: Sequence[str], holds: Callable[[str], bool]) -> float:
+    return sum(map(holds, pieces)) / max(len(pieces), 1)
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def byte_level_alphabet() -> dict[int, str]:

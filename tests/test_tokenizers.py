@@ -74,8 +74,12 @@ def test_a_token_is_spelled_for_people(encodings: dict[str, tiktoken.Encoding]) 
     assert charembed.spell(gpt2, 50256) == []
     with pytest.raises(SpellingError, match=r"token id 50257 is outside the tokenizer's 50257 tokens \(0 to 50256\)"):
         charembed.spell(gpt2, 50257)
-    with pytest.raises(SpellingError, match=r"token id None is outside"):  # what a tokenizer answers for an unknown piece
+    with pytest.raises(
+        SpellingError, match="token id None is no whole number: pass one of the tokenizer's 50257 ids"
+    ):  # what a tokenizer answers for an unknown piece
         charembed.spell(gpt2, None)
+    with pytest.raises(SpellingError, match="token id ' straw' is no whole number"):
+        charembed.spell(gpt2, " straw")
     with pytest.raises(ValueError, match="no package ships the encoding 'gpt5'; choose one of gpt2, cl100k_base, o200k_base"):
         published_encoding("gpt5")
 
