@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 import charembed
-from charembed import AttachError, CharEmbedding, CharEmbedError, LSTMEncoder, SpellingError, SpellingTable
+from charembed import AttachError, CharEmbedding, CharEmbedError, LSTMEncoder, SpellingError, SpellingTable, registry
 from tests.hosts import DECODER, GEMMA3, GPT2, HOSTS, IDS, NANOGPT, VOCABULARY, Host, V, char_embedding, logits_and_loss, logits_of
 
 hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
@@ -45,6 +47,54 @@ def test_evaluation_follows_every_update(host: Host) -> None:
         trained = embedding(ids).detach()
         model.eval()
         torch.testing.assert_close(embedding(ids).detach(), trained, rtol=1e-5, atol=1e-5)
+
+
+def fused_step(model: nn.Module) -> None:
+    optimizer = torch.optim.AdamW(charembed.parameters(model), lr=0.05, fused=True)  # moves no version counter
+    char_embedding(model)(torch.arange(V)).square().sum().backward()
+    optimizer.step()
+
+
+def sparse_fused_step(model: nn.Module) -> None:
+    """One row of the token table moves, which no small sample of its values would show."""
+    weight = char_embedding(model).weight
+    optimizer = torch.optim.SGD([weight], lr=0.5, fused=True)
+    char_embedding(model)(IDS[:1, :1]).sum().backward()
+    optimizer.step()
+
+
+def averaged_weights(model: nn.Module) -> None:
+    for parameter in charembed.parameters(model):
+        parameter.data.copy_(parameter.data * 0.5)
+
+
+def merged_weights(model: nn.Module) -> None:
+    char_embedding(model).weight.data += 0.1
+
+
+@two
+@pytest.mark.parametrize("update", [fused_step, sparse_fused_step, averaged_weights, merged_weights])
+def test_evaluation_and_fold_follow_updates_that_leave_no_trace(host: Host, update: Callable[[nn.Module], None]) -> None:
+    """All in evaluation mode, without any call of train() or eval()."""
+    model = host.attach(host(False), init="loud").eval()
+    with torch.no_grad():
+        before = logits_of(model)
+    update(model)
+    with torch.no_grad():
+        after = logits_of(model)
+        truth = logits_of(copy.deepcopy(model))
+    assert not torch.equal(after, before)
+    assert torch.equal(after, truth)
+    assert torch.equal(logits_of(charembed.fold(model)), truth)
+
+
+def test_fold_trusts_no_cache() -> None:
+    model = DECODER.attach(DECODER(False), init="loud").eval()
+    with torch.no_grad():
+        logits_of(model)
+        char_embedding(model).weight.data[IDS[0, 0], 3] += 1.0  # one value, written where nothing looks
+        truth = logits_of(copy.deepcopy(model))
+    assert torch.equal(logits_of(charembed.fold(model)), truth)
 
 
 @hosts
@@ -83,6 +133,14 @@ def test_padding_gets_no_gradient_but_others_get_their_letters(padding_idx: int 
     assert embedding.weight.grad.sum(1).tolist() == [0.0, 4.0, 0.0 if padding_idx == 2 else 4.0]
 
 
+def test_padding_at_a_high_id_costs_no_memory() -> None:
+    """Rows are not allocated up to the padding's id."""
+    embedding = CharEmbedding(nn.Embedding(10**6, 1, padding_idx=10**6 - 1), nn.Embedding(10**6, 1))
+    with torch.profiler.profile(profile_memory=True) as profile:
+        embedding(torch.tensor([[2, 1]]))
+    assert max(event.self_cpu_memory_usage for event in profile.key_averages()) < 10_000
+
+
 @two
 def test_a_batch_without_any_letter_trains(host: Host) -> None:
     model = host.attach(host(False), init="loud")
@@ -116,7 +174,32 @@ def test_hooks_on_the_embedding_stay_while_attached_and_after() -> None:
     assert len(seen) == 4
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+def test_full_backward_hooks_stay_too() -> None:
+    model, seen = GPT2(), []
+    GPT2.embedding(model).register_full_backward_hook(lambda *_: seen.append("early"))
+    GPT2.attach(model)
+    logits_and_loss(model)[1].backward()
+    charembed.detach(model)
+    logits_and_loss(model)[1].backward()
+    assert seen == ["early"] * 2
+
+
 # Moves and copies.
+
+
+def test_a_tree_that_went_to_another_process_has_a_name_of_its_own() -> None:
+    """What `spawn` does to a model: in the other process its tree may carry a name that another tree has there."""
+    encoder = LSTMEncoder(TABLE, 16, init="loud")
+    rebuild, parts = encoder._tree.__reduce__()
+    tree = rebuild(*parts)
+    assert tree.key != encoder._tree.key
+    assert registry.find(tree.key) is tree
+    expected = encoder(torch.arange(V))
+    encoder._tree = tree
+    assert torch.equal(encoder(torch.arange(V)), expected)
+    with pytest.raises(CharEmbedError, match="looks for 'PrefixTree -1', which is not in this process: fold the model before"):
+        registry.find("PrefixTree -1")
 
 
 @hosts
@@ -261,6 +344,9 @@ def test_a_shrunk_vocabulary_keeps_its_letters(host: Host, tie: bool) -> None:
         assert torch.equal(model.get_input_embeddings()(ids), expected)
     with pytest.raises(CharEmbedError, match="token id 100 is outside the embedding of 100 tokens"):
         model(torch.tensor([[100]]))
+    model.resize_token_embeddings(V, mean_resizing=False)  # grown again, the new rows have no letters
+    assert torch.equal(spelled(char_embedding(model), 256), torch.zeros(16))
+    model.resize_token_embeddings(100)
     original = GPT2.embedding(model) if host is GPT2 else None
     charembed.detach(model)
     assert model.get_input_embeddings().num_embeddings == 100
@@ -274,6 +360,54 @@ def test_new_characters_depend_on_the_character_alone() -> None:
         charembed.respell(model, [*VOCABULARY, *(text.encode() for text in added)])
     assert torch.equal(spelled(char_embedding(one), V), spelled(char_embedding(other), V + 1))
     assert not torch.equal(spelled(char_embedding(one), V), spelled(char_embedding(one), V + 1))
+
+
+def test_respelling_takes_a_table_and_leaves_no_gradient_of_the_old_shape() -> None:
+    model = GPT2.attach(GPT2(), init="loud")
+    logits_and_loss(model)[1].backward()
+    model.resize_token_embeddings(V + 1, mean_resizing=False)
+    grown = SpellingTable.from_bytes([*VOCABULARY, "ж".encode()])
+    with pytest.raises(SpellingError, match="the spelling table has 260 tokens in unit 'codepoint', the embedding 261 rows"):
+        charembed.respell(model, TABLE)
+    charembed.respell(model, grown)
+    assert char_embedding(model).spellings.spell(V) == ["ж"]
+    assert char_embedding(model).spellings.fingerprint == grown.fingerprint
+    model.transformer.wte.weight.grad = None
+    logits_and_loss(model)[1].backward()
+
+
+def test_special_tokens_without_a_row_are_left_out() -> None:
+    """As in Gemma 3's models of text, whose tokenizer has an image's token beyond the embedding."""
+    assert SpellingTable.from_tokenizer([*VOCABULARY, None, None], V).fingerprint == TABLE.fingerprint
+    GPT2.attach(GPT2())
+    charembed.attach(GPT2(), [*VOCABULARY, None])
+
+
+def test_attaching_within_inference_mode_leaves_parameters_that_train() -> None:
+    model = GPT2()
+    with torch.inference_mode():
+        GPT2.attach(model, init="loud")
+    logits_and_loss(model)[1].backward()
+    assert all(parameter.grad is not None for parameter in charembed.parameters(model))
+
+
+def test_an_encoders_dropout_is_off_in_the_table() -> None:
+    encoder = nn.Sequential(LSTMEncoder(TABLE, 16, init="loud"), nn.Dropout(0.5))
+    model = charembed.attach(GPT2(), VOCABULARY, encoder=encoder).train()
+    state = torch.get_rng_state()
+    tables = [char_embedding(model).compute_table() for _ in range(2)]
+    assert torch.equal(*tables)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert encoder.training
+
+
+def test_folding_leaves_a_shared_config_alone() -> None:
+    config = transformers.GPT2Config(vocab_size=V, n_embd=16, n_layer=1, n_head=2, bos_token_id=None, eos_token_id=None)
+    one, other = transformers.GPT2LMHeadModel(config), transformers.GPT2LMHeadModel(config)
+    charembed.fold(GPT2.attach(one))
+    assert (one.config.tie_word_embeddings, one.transformer.config.tie_word_embeddings) == (False, False)
+    assert one.config is one.transformer.config
+    assert other.config.tie_word_embeddings is True
 
 
 # The smaller parts.
@@ -365,6 +499,65 @@ def test_a_refused_attach_changes_nothing(host: Host) -> None:
     with pytest.raises(AttachError, match="already has a CharEmbedding"):
         charembed.attach(model, VOCABULARY, module=host.path)
     assert char_embedding(model) is embedding
+
+
+class Biased(nn.Embedding):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) + 1.0
+
+
+class Dropping(nn.Embedding):
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.functional.dropout(super().forward(input), 0.5, self.training)
+
+
+class Normed(nn.Embedding):
+    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+        super().__init__(num_embeddings, embedding_dim)
+        self.norm = nn.LayerNorm(embedding_dim)
+
+
+def test_embeddings_that_are_more_than_a_table_are_refused() -> None:
+    for odd in (Biased(V, 8), Dropping(V, 8)):
+        model, state = nn.Sequential(odd), torch.get_rng_state()
+        with pytest.raises(AttachError, match=f"{type(odd).__name__}.forward is not linear in the weight"):
+            charembed.attach(model, VOCABULARY, module="0")
+        assert model[0] is odd
+        assert torch.equal(torch.get_rng_state(), state)
+    for odd in (Normed(V, 8), nn.utils.parametrizations.weight_norm(nn.Embedding(V, 8))):
+        with pytest.raises(AttachError, match="with modules or parametrizations of its own"):
+            charembed.attach(nn.Sequential(odd), VOCABULARY, module="0")
+
+
+def test_embeddings_that_share_a_weight_are_refused_and_shared_modules_replaced() -> None:
+    t5 = transformers.T5ForConditionalGeneration(
+        transformers.T5Config(vocab_size=V, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0)
+    )
+    with pytest.raises(AttachError, match=r"shares its weight with 'encoder.embed_tokens', 'decoder.embed_tokens', which would stay without letters"):
+        charembed.attach(t5, VOCABULARY)
+    model = nn.Module()
+    model.tok = nn.Embedding(V, 8)
+    model.wte = model.tok
+    charembed.attach(model, VOCABULARY, module="wte")
+    assert model.tok is model.wte
+    assert isinstance(model.wte, CharEmbedding)
+    with pytest.raises(AttachError, match=r"the model is the embedding itself: use charembed.CharEmbedding.from_embedding"):
+        charembed.attach(nn.Embedding(V, 8), VOCABULARY, module="")
+
+
+def test_weights_that_are_not_there_are_named() -> None:
+    with torch.device("meta"):
+        model = DECODER.attach(DECODER.build(True))
+    with pytest.raises(AttachError, match="the weights are on the meta device: load them first"):
+        charembed.fold(model)
+    model.to_empty(device="cpu")
+    char_embedding(model).encoder.to("meta")
+    with pytest.raises(CharEmbedError, match="the encoder's parameters are on the meta device: fill them"):
+        logits_of(model)
+    model = DECODER.attach(DECODER(False))
+    char_embedding(model).weight = nn.Parameter(torch.zeros(V + 2, 16))
+    with pytest.raises(AttachError, match="the weight has 262 rows, but num_embeddings is 260: set it to 262"):
+        charembed.fold(model)
 
 
 def test_models_that_cannot_be_attached_to_say_why() -> None:

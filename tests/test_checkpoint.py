@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -152,6 +153,45 @@ def test_an_encoder_of_your_own_is_handed_over(tmp_path: Path) -> None:
         charembed.load(GPT2(), VOCABULARY, tmp_path, encoder=Counts(3))
 
 
+class Looked(Counts):
+    """Holds its spellings as a buffer of integers, and one parameter twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("lengths_V", SpellingTable.from_bytes(VOCABULARY).lengths_V.long())
+        self.again = self.linear
+
+
+def test_buffers_of_integers_and_shared_parameters_are_saved(tmp_path: Path) -> None:
+    model = charembed.attach(GPT2(), VOCABULARY, encoder=Looked()).eval()
+    charembed.save(model, tmp_path)
+    again = charembed.load(GPT2(), VOCABULARY, tmp_path, encoder=Looked()).eval()
+    assert torch.equal(logits_of(again), logits_of(model))
+
+
+def test_the_saved_path_is_preferred_and_wrappers_leave_no_trace_in_it(tmp_path: Path) -> None:
+    two = nn.ModuleDict({"a": nn.Embedding(V, 8), "b": nn.Embedding(V, 8)})
+    two.get_input_embeddings = lambda: two["a"]
+    charembed.save(charembed.attach(two, VOCABULARY, module="b"), tmp_path)
+    fresh = nn.ModuleDict({"a": nn.Embedding(V, 8), "b": nn.Embedding(V, 8)})
+    fresh.get_input_embeddings = lambda: fresh["a"]
+    charembed.load(fresh, VOCABULARY, tmp_path)
+    assert [type(fresh[name]).__name__ for name in "ab"] == ["Embedding", "CharEmbedding"]
+    for wrapped in (torch.compile(DECODER.attach(DECODER()), backend="eager"), nn.DataParallel(DECODER.attach(DECODER()))):
+        charembed.save(wrapped, tmp_path)
+        assert char_embedding(charembed.load(DECODER(), VOCABULARY, tmp_path)) is not None
+
+
+def test_a_part_loaded_with_a_spelling_table_needs_no_special_order(tmp_path: Path) -> None:
+    model, grown = trained(GPT2), [*VOCABULARY, "ж".encode()]
+    model.resize_token_embeddings(V + 1, mean_resizing=False)
+    charembed.respell(model, [*VOCABULARY, "я".encode()])
+    charembed.respell(model, grown)  # the alphabet now ends with two characters that are out of order
+    charembed.save(model, tmp_path)
+    base = charembed.detach(copy.deepcopy(model))
+    assert torch.equal(logits_of(charembed.load(base, SpellingTable.from_bytes(grown), tmp_path).eval()), logits_of(model))
+
+
 # What does not belong here.
 
 
@@ -190,6 +230,16 @@ def test_another_format_is_refused_naming_both_versions(saved: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has format 2, written by charembed 9\.9; charembed .* reads format 1"):
         charembed.load(model, VOCABULARY, saved)
     assert unchanged(model)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"num_tokens": "many"}, "num_tokens"), ({"alphabet": None}, "alphabet"), ({"config": {}}, "config"), ({"encoder": 3}, "encoder")],
+)
+def test_a_manifest_that_says_too_little_is_refused(saved: Path, changes: dict[str, Any], named: str) -> None:
+    rewrite(saved, **changes)
+    with pytest.raises(CheckpointError, match=f"does not say what it must \\({named}"):
+        charembed.load(GPT2(), VOCABULARY, saved)
 
 
 def test_sizes_are_checked_before_anything_is_allocated(saved: Path) -> None:

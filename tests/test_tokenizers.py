@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,48 @@ def test_special_tokens_have_no_letters_and_added_ones_have_their_own() -> None:
 def test_gaps_in_the_numbering_have_no_letters() -> None:
     encoding = tiktoken.Encoding("x", pat_str=r"\S+|\s+", mergeable_ranks={bytes([i]): i for i in range(256)}, special_tokens={"<|end|>": 300})
     assert token_bytes(encoding)[256:] == [None] * 45
+
+
+def test_one_stray_piece_does_not_change_how_the_others_are_read() -> None:
+    tokenizer = byte_level()
+    vocabulary = {**tokenizer.get_vocab(), "日本": tokenizer.get_vocab_size(), "##": tokenizer.get_vocab_size() + 1}
+    merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+    stray = Tokenizer(models.BPE(vocabulary, merges))
+    stray.pre_tokenizer = tokenizer.pre_tokenizer
+    assert charembed.spell(stray, vocabulary["Ġthe"]) == [" ", "t", "h", "e"]
+    assert charembed.spell(stray, vocabulary["日本"]) == ["日", "本"]
+    assert charembed.spell(stray, vocabulary["##"]) == ["#", "#"]
+
+
+def test_an_end_of_word_is_a_space() -> None:
+    model = models.BPE({"he": 0, "l": 1, "lo</w>": 2, "</w>": 3}, [], end_of_word_suffix="</w>")
+    assert token_bytes(Tokenizer(model)) == [b"he", b"l", b"lo ", b" "]
+
+
+class Duck:
+    """A slow tokenizer, which has no parts to ask."""
+
+    def __init__(self, pieces: list[str]) -> None:
+        self.pieces, self.all_special_ids = pieces, [0]
+
+    def get_vocab(self) -> dict[str, int]:
+        return {piece: i for i, piece in enumerate(self.pieces)}
+
+    def convert_ids_to_tokens(self, i: int) -> str:
+        return self.pieces[i]
+
+
+def test_a_tokenizer_without_parts_is_told_from_its_pieces() -> None:
+    for pieces, expected in (
+        (["<s>", *"abcdefgh" * 20, "Ġthe", "Ã©", "日"], [b" the", "é".encode(), "日".encode()]),
+        (["[UNK]", "the", "##re", "##"], [b" the", b"re", b" ##"]),
+        (["<unk>", "▁the", "<0xE6>", "\ud800"], [b" the", b"\xe6", b"\xed\xa0\x80"]),
+        (["<unk>", "the</w>", "th", "e</w>"], [b"the ", b"th", b"e "]),
+    ):
+        unique = [piece if pieces.index(piece) == i else f"{piece}{i}" for i, piece in enumerate(pieces)]
+        spellings = token_bytes(Duck(unique))
+        assert spellings[0] is None
+        assert spellings[-3:] == expected
 
 
 def test_pieces_that_only_look_like_bytes_are_letters() -> None:
