@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from . import registry
-from .encoder import LSTMEncoder
+from .encoder import ON_META, LSTMEncoder
 from .errors import AttachError, CharEmbedError
 from .spelling import SpellingTable
 
@@ -172,6 +172,8 @@ class CharEmbedding(nn.Embedding):
         """
         with torch.no_grad():
             parameters = [parameter.detach() for parameter in self.parameters()]
+            if any(parameter.is_meta for parameter in parameters):
+                raise CharEmbedError(ON_META)
             probe = torch.cat([p.flatten()[:: max(1, p.numel() // PROBED)] for p in parameters])
         state = CharEmbedding.optimizer_steps, *((p.data_ptr(), 0 if p.is_inference() else p._version, p.dtype, p.shape) for p in parameters)
         if self._table is None or self._table[0] != state or not torch.equal(self._table[1], probe):

@@ -19,6 +19,7 @@ from .spelling import SpellingTable
 
 # Standard deviations of the characters' vectors and of the output projection; None is 1 / sqrt(hidden_size).
 INIT_STD: dict[str, tuple[float, float | None]] = {"zero": (1.0, 0.0), "loud": (1.0, None), "parent": (0.02, 0.02)}
+ON_META = "the encoder's parameters are on the meta device: fill them (load_state_dict, or encoder.reset_parameters()) before use."
 
 
 class LSTMEncoder(nn.Module):
@@ -91,7 +92,7 @@ class LSTMEncoder(nn.Module):
 
     def forward(self, ids_U: Tensor) -> Tensor:
         if self.chars.weight.is_meta:
-            raise CharEmbedError("the encoder's parameters are on the meta device: fill them (load_state_dict, or encoder.reset_parameters()) before use.")
+            raise CharEmbedError(ON_META)
         # The input half of the gates depends on the character alone, so it is a table of A rows, computed once.
         gates_AG = nn.functional.linear(self.chars.weight, self.lstm.weight_ih_l0, self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0)
         last_UH, spelled_U = last_states(gates_AG, self.lstm.weight_hh_l0, self._tree, ids_U)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, cpu_offload
 from accelerate.state import AcceleratorState
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
@@ -18,7 +18,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from transformers import Trainer, TrainingArguments
 
 import charembed
-from charembed import AttachError
+from charembed import AttachError, CharEmbedError
 from tests.hosts import DECODER, GEMMA3, GPT2, HOSTS, IDS, NANOGPT, VOCABULARY, Host, V, char_embedding, logits_and_loss, logits_of
 
 hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
@@ -138,6 +138,18 @@ def test_accelerate_takes_the_steps_of_a_bare_loop() -> None:
             optimizer.step()
         results.append(accelerator.unwrap_model(wrapped).state_dict())
     assert all(torch.equal(value, results[1][name]) for name, value in results[0].items())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_offloaded_embedding_moves_in_one_piece() -> None:
+    model = GPT2.attach(GPT2(False), init="loud").eval()
+    expected = logits_of(model).detach()
+    with torch.no_grad():
+        whole = cpu_offload(copy.deepcopy(model), execution_device=torch.device("cpu"), preload_module_classes=["CharEmbedding"])
+        assert torch.equal(logits_of(whole), expected)
+        in_parts = cpu_offload(model, execution_device=torch.device("cpu"))
+        with pytest.raises(CharEmbedError, match="the encoder's parameters are on the meta device"):
+            logits_of(in_parts)
 
 
 # Gradient checkpointing and autocast
@@ -309,6 +321,22 @@ def test_lora_on_top_in_both_orders(letters_first: bool, tmp_path: Path) -> None
     plain = charembed.fold(first.merge_and_unload())
     torch.testing.assert_close(logits_of(plain), expected, rtol=1e-4, atol=1e-5)
     assert not any("charembed" in type(module).__module__ or "peft" in type(module).__module__ for module in plain.modules())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_embedding_that_peft_saves_whole(tmp_path: Path) -> None:
+    config = LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True, modules_to_save=["wte"], **LORA)
+    model = get_peft_model(GPT2.attach(GPT2(False), init="loud"), config)
+    with torch.no_grad():
+        charembed.parameters(model)[-1].add_(0.5)
+        for name, parameter in model.named_parameters():
+            if "wte.modules_to_save" in name and ".encoder." in name:
+                parameter.mul_(1.5)
+    model.eval()
+    charembed.save(model, tmp_path)
+    again = charembed.load(GPT2(False), VOCABULARY, tmp_path)
+    trained = next(part for name, part in model.named_modules() if name.endswith("modules_to_save.default"))
+    assert torch.equal(char_embedding(again).encoder(torch.arange(V)), trained.encoder(torch.arange(V)))
 
 
 @pytest.mark.filterwarnings("ignore")
