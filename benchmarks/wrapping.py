@@ -9,7 +9,6 @@ a training step (4 x 1024 tokens of running text), of evaluation and of generati
 from __future__ import annotations
 
 import copy
-import ctypes
 import subprocess
 import sys
 import time
@@ -131,11 +130,6 @@ def evaluation_and_generation() -> None:
 
 
 def training_step() -> None:
-    # The steps allocate gigabytes; without this, glibc gives them back to the system and asks again, which takes a third of the time.
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(-4, 0)  # M_MMAP_MAX
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
     ids, plain, steps = running_text(), gpt2(), {}
     letters = charembed.attach(copy.deepcopy(plain), published_encoding("gpt2", CACHE))
     for name, model in {"plain": plain, "with letters": letters}.items():
@@ -148,7 +142,7 @@ def training_step() -> None:
 
         steps[name] = step
     steps["plain again"] = steps["plain"]  # how far two measurements of the same thing lie apart
-    show("training step, 4 x 1024 tokens of running text", interleaved(steps, 5), "plain")
+    show("training step, 4 x 1024 tokens of running text", interleaved(steps, 4), "plain")
 
 
 def main() -> None:
