@@ -130,14 +130,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             raise CheckpointError(f"{folder / name} does not exist: name a folder that charembed.save wrote.")
     if (size := (folder / MANIFEST).stat().st_size) > LARGEST_MANIFEST:
         raise CheckpointError(f"{folder / MANIFEST} has {size:,} bytes, which no manifest has: {AGAIN}.")
-    manifest = _parse((folder / MANIFEST).read_bytes(), folder / MANIFEST)
+    _parse((folder / MANIFEST).read_bytes(), folder / MANIFEST)
+    # subtle: both are checked and the tensors' own counts, for a save that was interrupted between its two renames left the
+    # old manifest beside the new tensors
     try:
         with safe_open(folder / TENSORS, framework="pt") as file:
-            inside = _parse((file.metadata() or {}).get("manifest", ""), folder / TENSORS)
+            return _parse((file.metadata() or {}).get("manifest", ""), folder / TENSORS)
     except SafetensorError as error:
         raise CheckpointError(f"{folder / TENSORS} is damaged ({error}): {AGAIN}.") from None
-    # subtle: a save that was interrupted between its two renames left the old manifest beside the new tensors
-    return inside if inside != manifest else manifest
 
 
 def _parse(text: str | bytes, path: Path) -> dict[str, Any]:
