@@ -282,6 +282,8 @@ def _check(host: nn.Embedding) -> None:
         raise AttachError(f"the embedding's weight is {host.weight.dtype}: charembed needs a floating-point table; leave the embedding out of quantization.")
     if hasattr(host, "_hf_hook"):
         raise AttachError("the embedding was already placed by accelerate (device_map): load without device_map, attach, then dispatch the model.")
+    if "forward" in vars(host):
+        raise AttachError("the embedding's forward was replaced on the instance, which charembed would pass by: undo that, or do it in a subclass.")
     if hasattr(host.weight, "device_mesh"):
         raise AttachError("the embedding's weight is already sharded over processes: attach before FSDP or tensor parallelism wraps the model.")
     if type(host).forward is not nn.Embedding.forward and not host.weight.is_meta and not _is_linear(host):

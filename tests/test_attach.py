@@ -581,6 +581,10 @@ def test_models_that_cannot_be_attached_to_say_why() -> None:
     placed._hf_hook = object()
     with pytest.raises(AttachError, match="already placed by accelerate"):
         CharEmbedding(placed, nn.Identity())
+    patched = nn.Embedding(2, 2)
+    patched.forward = lambda ids: ids
+    with pytest.raises(AttachError, match="forward was replaced on the instance"):
+        CharEmbedding(patched, nn.Identity())
     with pytest.raises(AttachError, match="no CharEmbedding to respell"):
         charembed.respell(GPT2(), VOCABULARY)
 
