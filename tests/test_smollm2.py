@@ -78,8 +78,8 @@ def spellings(tokenizer: Any) -> list[bytes | None]:
 @settings(max_examples=200, deadline=None)
 @given(text=st.text(max_size=60))
 def test_its_spellings_join_to_the_text(text: str, tokenizer: Any, spellings: list[bytes | None]) -> None:
+    assume(all(bytes([byte]) in spellings for byte in text.encode()))  # it drops the few bytes that its vocabulary lacks, 0xF1 for one
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assume(tokenizer.unk_token_id not in ids)  # its vocabulary lacks a few bytes, 0xF1 for one
     assert b"".join(spellings[i] or b"" for i in ids) == text.encode()
 
 
