@@ -44,6 +44,17 @@ gc.collect()
 print(seconds, (kib("VmRSS") - before) / 1024, (peak - before) / 1024)
 """
 
+ALIVE = """
+import gc, tracemalloc, torch, charembed
+from benchmarks.wrapping import published_encoding, CACHE
+encoding, model = published_encoding("gpt2", CACHE), torch.nn.Sequential(torch.nn.Embedding(50_257, 768))
+gc.collect()
+tracemalloc.start()
+charembed.attach(model, encoding, module="0")
+gc.collect()
+print(tracemalloc.get_traced_memory()[0] / 2**20)
+"""
+
 IMPORT = "import time, torch; began = time.perf_counter(); import charembed; print(time.perf_counter() - began)"
 
 
@@ -77,9 +88,11 @@ def cheap_figures() -> None:
     tensors += [encoder._tree.parents_N, encoder._tree.chars_N, encoder._tree.nodes_V]
     parameters = sum(p.nbytes for p in encoder.parameters()) / 2**20
     spellings, table = sum(t.nbytes for t in tensors) / 2**20, embedding.weight.nbytes / 2**20
-    print(f"attach: {seconds_:.2f} s; memory kept {kept:.1f} MiB, at its peak {peak:.1f} MiB")
+    print(f"attach: {seconds_:.2f} s; resident memory grows by {kept:.1f} MiB, at the peak {peak:.1f} MiB")
     print(f"  encoder {parameters:.1f} MiB + spellings {spellings:.1f} MiB; the table of evaluation, made when first used, {table:.1f} MiB")
-    print(f"  kept / (encoder + table) = {(kept + table) / (parameters + table):.3f}; at the peak {(peak + table) / (parameters + table):.3f}")
+    objects = in_fresh_processes(ALIVE, 1)[0]
+    print(f"  alive: these tensors and {objects:.2f} MiB of Python objects, {1 + objects / (parameters + spellings):.3f} of encoder + spellings")
+    print(f"  (growth + table) / (encoder + table) = {(kept + table) / (parameters + table):.3f}; at the peak {(peak + table) / (parameters + table):.3f}")
 
 
 def running_text() -> torch.Tensor:
