@@ -14,6 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from . import registry
 from .encoder import ON_META, LSTMEncoder
 from .errors import AttachError, CharEmbedError
+from .host import Bare, check
 from .spelling import SpellingTable
 
 TOKENS_AT_ONCE = 4_096  # of the vocabulary, while its table is computed: bounds the memory of the encoder's states
@@ -38,7 +39,7 @@ class CharEmbedding(nn.Embedding):
     optimizer_steps = 0  # of any optimizer in this process: fused ones leave no trace in a parameter's version
 
     def __init__(self, host: nn.Embedding, encoder: nn.Module) -> None:
-        _check(host)
+        check(host)
         nn.Module.__init__(self)
         self.num_embeddings, self.embedding_dim = host.num_embeddings, host.embedding_dim
         self.padding_idx, self.max_norm, self.norm_type = host.padding_idx, host.max_norm, host.norm_type
@@ -51,7 +52,7 @@ class CharEmbedding(nn.Embedding):
             setattr(self, name, getattr(host, name))
         self._is_full_backward_hook = host._is_full_backward_hook
         self.encoder = encoder
-        self._host = (_Bare(host),)  # subtle: in a tuple, so that it is no submodule and the keys stay the host's
+        self._host = (Bare(host),)  # subtle: in a tuple, so that it is no submodule and the keys stay the host's
         self._table: tuple[Any, Tensor, Tensor] | None = None
         self._key = registry.register(self)
         self.train(host.training)
@@ -69,7 +70,7 @@ class CharEmbedding(nn.Embedding):
 
         Raises AttachError, and changes nothing, for an embedding that cannot be taken over or a table of another size.
         """
-        _check(embedding)
+        check(embedding)
         if table.num_tokens != embedding.num_embeddings:
             raise AttachError(
                 f"the spelling table has {table.num_tokens} tokens, but the embedding has {embedding.num_embeddings} rows: "
@@ -240,17 +241,6 @@ class CharEmbedding(nn.Embedding):
         self._key = registry.register(self)
 
 
-class _Bare(nn.Module):
-    """The host's own forward without the host's hooks, which are the CharEmbedding's now."""
-
-    def __init__(self, host: nn.Embedding) -> None:
-        super().__init__()
-        self.host = host
-
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.host.forward(ids)
-
-
 # A compiled graph cannot ask whether the table is still true; this operator, which it does not look into, can.
 @torch.library.custom_op("charembed::from_table", mutates_args=())
 def _from_table(ids: Tensor, weight: Tensor, key: str) -> Tensor:
@@ -269,37 +259,3 @@ def _count_optimizer_step(*_: object) -> None:
 
 
 register_optimizer_step_post_hook(_count_optimizer_step)
-
-
-def _check(host: nn.Embedding) -> None:
-    if not isinstance(host, nn.Embedding):
-        raise AttachError(f"the embedding is a {type(host).__name__}, not an nn.Embedding.")
-    if "weight" not in host._parameters or any(host.children()):
-        raise AttachError(f"the embedding is a {type(host).__name__} with modules or parametrizations of its own, which charembed cannot take over.")
-    if host.max_norm is not None:
-        raise AttachError(f"the embedding has max_norm={host.max_norm}, which rewrites its weight at each look-up; charembed needs max_norm=None.")
-    if host.weight.dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
-        raise AttachError(f"the embedding's weight is {host.weight.dtype}: charembed needs a floating-point table; leave the embedding out of quantization.")
-    if hasattr(host, "_hf_hook"):
-        raise AttachError("the embedding was already placed by accelerate (device_map): load without device_map, attach, then dispatch the model.")
-    if "forward" in vars(host):
-        raise AttachError("the embedding's forward was replaced on the instance, which charembed would pass by: undo that, or do it in a subclass.")
-    if hasattr(host.weight, "device_mesh"):
-        raise AttachError("the embedding's weight is already sharded over processes: attach before FSDP or tensor parallelism wraps the model.")
-    if type(host).forward is not nn.Embedding.forward and not host.weight.is_meta and not _is_linear(host):
-        raise AttachError(
-            f"{type(host).__name__}.forward is not linear in the weight (a bias, a norm, dropout?), so token and letters cannot go through it one by one: "
-            f"move that out of the embedding."
-        )
-
-
-def _is_linear(host: nn.Embedding) -> bool:
-    """Does forward(a) + forward(b) = forward(a + b) hold? Asked with the dropout of now, and without moving the random state."""
-    rows_1D = torch.linspace(-1, 1, host.embedding_dim, device=host.weight.device).to(host.weight.dtype)[None]
-    ids = torch.zeros(8, dtype=torch.long, device=host.weight.device)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        a, b, both = (
-            torch.func.functional_call(_Bare(host), {"host.weight": rows.expand(host.num_embeddings, -1)}, (ids,))
-            for rows in (rows_1D, 0.5 * rows_1D.flip(1), rows_1D + 0.5 * rows_1D.flip(1))
-        )
-    return bool(torch.isclose(a + b, both, rtol=2e-2, atol=2e-2 * float(both.abs().max())).all())

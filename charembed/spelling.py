@@ -186,7 +186,7 @@ def readable(symbol: int, unit: str = "codepoint") -> str:
 def spell(tokenizer: Any, token_id: int) -> list[str]:
     """The characters that charembed sees in one token of a tokenizer.
 
-    spell(tokenizer, 13811) -> [" ", "c", "h", "e", "e", "s", "e"]; a byte of a cut character as "<0xF0>"; [] for a special token.
+    spell(gpt2, 9891) -> [" ", "c", "h", "e", "e", "s", "e"]; a byte of a cut character as "<0xF0>"; [] for a special token.
 
     Raises SpellingError for an id outside the vocabulary.
     """

@@ -12,11 +12,12 @@ import transformers
 from torch import Tensor, nn
 
 import charembed
-from charembed import CharEmbedding
+from charembed import CharEmbedding, SpellingTable
 from training.decoder import Decoder, DecoderConfig
 
 VOCABULARY = [*(bytes([i]) for i in range(256)), b"the", b"then", b"there", None]
 V = len(VOCABULARY)
+TABLE = SpellingTable.from_bytes(VOCABULARY)
 IDS = torch.randint(2, 256, (2, 9), generator=torch.Generator().manual_seed(3))
 IDS[0, 4], IDS[1, 2], IDS[1, 7], IDS[0, 7], IDS[1, 5] = 256, 257, 258, V - 1, 1  # words, one without letters, OPT's padding
 
@@ -151,3 +152,9 @@ def logits_of(model: nn.Module, ids: Tensor = IDS) -> Tensor:
 
 def char_embedding(model: nn.Module) -> CharEmbedding:
     return next(module for module in model.modules() if isinstance(module, CharEmbedding))
+
+
+def spelled(embedding: CharEmbedding, token_id: int) -> Tensor:
+    """What the letters add to one token's vector."""
+    with torch.no_grad():
+        return embedding.encoder(torch.tensor([token_id]))[0]

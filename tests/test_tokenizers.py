@@ -72,6 +72,7 @@ def test_a_token_is_spelled_for_people(encodings: dict[str, tiktoken.Encoding]) 
     gpt2 = encodings["gpt2"]
     assert charembed.spell(gpt2, gpt2.encode(" strawberry")[0]) == [" ", *"strawberry"][: len(gpt2.decode([gpt2.encode(" strawberry")[0]]))]
     assert charembed.spell(gpt2, gpt2.encode("🍓")[0]) == ["<0xF0>", "<0x9F>"]
+    assert charembed.spell(gpt2, 9891) == [" ", *"cheese"]
     assert charembed.spell(gpt2, 50256) == []
     with pytest.raises(SpellingError, match=r"token id 50257 is outside the tokenizer's 50257 tokens \(0 to 50256\)"):
         charembed.spell(gpt2, 50257)
