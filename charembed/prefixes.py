@@ -66,7 +66,7 @@ class PrefixTree:
         with torch.device("cpu"):
             lengths_V, first_V = table.lengths_V.long(), table.starts_V
             nodes_V = torch.full((table.num_tokens + 1,), -1)
-            parents, chars, starts = [], [], [0]
+            parents, chars, starts = [nodes_V[:0]], [nodes_V[:0]], [0]  # empty, for a vocabulary without any letter
             for level in range(int(lengths_V.max())):
                 alive = (lengths_V > level).nonzero().squeeze(1)
                 keys = nodes_V[alive] * table.num_chars + table.chars_S[first_V[alive] + level]
@@ -92,9 +92,8 @@ class PrefixTree:
         needed_N[wanted_U] = True  # subtle: -1, a token without characters, marks the spare last entry
         for first, last in zip(reversed(self.starts[1:-1]), reversed(self.starts[2:]), strict=True):
             needed_N[self.parents_N[first:last][needed_N[first:last]]] = True
-        needed_N = needed_N[:-1]
-        kept = needed_N.nonzero().squeeze(1)
-        new_number_N = needed_N.cumsum(0) - 1
+        new_number_N = needed_N.cumsum(0) - 1  # with the spare entry, so that there is a number 0 where there is no node
+        kept = needed_N[:-1].nonzero().squeeze(1)
         new_starts: list[int] = torch.searchsorted(kept, torch.tensor(self.starts, device=kept.device)).tolist()
         depth = next((level for level in range(1, len(new_starts)) if new_starts[level] == len(kept)), 0)
         return Plan(

@@ -94,3 +94,14 @@ def test_special_tokens_without_a_row_are_left_out() -> None:
     assert SpellingTable.from_tokenizer([*VOCABULARY, None, None], V).fingerprint == TABLE.fingerprint
     GPT2.attach(GPT2())
     charembed.attach(GPT2(), [*VOCABULARY, None])
+
+
+def test_a_vocabulary_shrunk_to_tokens_without_letters_still_works() -> None:
+    model = charembed.attach(GPT2(), [None, None, *VOCABULARY[2:]], init="loud")
+    model.resize_token_embeddings(2)
+    embedding = char_embedding(model)
+    ids = torch.tensor([[0, 1]])
+    for training in (True, False):
+        assert torch.equal(model.train(training).get_input_embeddings()(ids), embedding.look_up(embedding.weight, ids))
+    embedding.train()(ids).sum().backward()
+    charembed.fold(model)
