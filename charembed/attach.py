@@ -18,7 +18,7 @@ from torch import nn
 from .embedding import CharEmbedding
 from .encoders import ENCODERS
 from .errors import AttachError, SpellingError
-from .host import check
+from .host import check, check_size
 from .spelling import SpellingTable
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -90,11 +90,7 @@ def _made(encoder: Any, tokenizer: Any, host: nn.Embedding, arguments: dict[str,
     if not isinstance(tokenizer, SpellingTable):
         unit = getattr(ENCODERS[encoder], "unit", "codepoint")
         spellings = SpellingTable.from_tokenizer(tokenizer, host.num_embeddings, unit)
-    if spellings.num_tokens != host.num_embeddings:
-        raise AttachError(
-            f"the spelling table has {spellings.num_tokens} tokens, but the embedding has "
-            f"{host.num_embeddings} rows: build it with num_tokens={host.num_embeddings}."
-        )
+    check_size(spellings, host)
     if (without := int((spellings.lengths_V == 0).sum())) > LETTERLESS * spellings.num_tokens:
         warnings.warn(
             f"{without} of the embedding's {spellings.num_tokens} rows get no letters: is this the model's "
@@ -114,6 +110,13 @@ def _given(encoder: nn.Module, tokenizer: Any, host: nn.Embedding, arguments: di
             "effect: leave it out."
         )
     spells = getattr(encoder, "spellings", None)
+    if spells is not None:
+        check_size(spells, host)
+    if (width := getattr(encoder, "dim", host.embedding_dim)) != host.embedding_dim:
+        raise AttachError(
+            f"the encoder gives vectors of width {width}, but the embedding has {host.embedding_dim} columns: "
+            f"build it with dim={host.embedding_dim}."
+        )
     if tokenizer is not None:
         unit = getattr(spells, "unit", "codepoint")
         table = tokenizer
@@ -165,7 +168,8 @@ def disabled(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for embedding, silent in zip(embeddings, before, strict=True):
-            embedding.silent = silent
+            if isinstance(embedding, CharEmbedding):  # not detached or folded meanwhile
+                embedding.silent = silent
 
 
 def respell(model: Model, tokenizer: Any) -> Model:
@@ -261,14 +265,19 @@ def _embeddings_to_choose(model: nn.Module) -> str:
 
 
 def _warn_of_optimizers(model: nn.Module) -> None:
-    base = {id(parameter) for parameter in model.parameters()}
-    for thing in gc.get_objects():
-        if issubclass(type(thing), torch.optim.Optimizer) and any(
-            id(p) in base for group in getattr(thing, "param_groups", ()) for p in group["params"]
-        ):
+    every = {id(parameter) for parameter in model.parameters()}
+    letters = {id(p) for embedding in char_embeddings(model) for p in embedding.encoder.parameters()}
+    kinds = _with_subclasses(torch.optim.Optimizer)
+    for optimizer in [thing for thing in gc.get_objects() if type(thing) in kinds]:
+        held = {id(p) for group in getattr(optimizer, "param_groups", ()) for p in group["params"]}
+        if held & every and not held & letters:
             warnings.warn(
-                f"a {type(thing).__name__} was built before the letters were attached, so it does not train "
+                f"a {type(optimizer).__name__} was built before the letters were attached, so it does not train "
                 "them: build it again.",
                 stacklevel=3,
             )
             return
+
+
+def _with_subclasses(kind: Any) -> set[type]:
+    return {kind}.union(*map(_with_subclasses, kind.__subclasses__()))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .encoders import ENCODERS
 from .errors import AttachError, CharEmbedError
 from .freshness import SpelledTable, spell_all
-from .host import check
+from .host import check, check_size
 from .spelling import SpellingTable
 
 
@@ -47,7 +47,8 @@ class CharEmbedding(nn.Embedding):
         host.__dict__.pop(
             "forward", None
         )  # accelerate leaves the class's own there when its hooks are removed
-        host.__class__ = _class_for(type(host))
+        kind: Any = type(host)
+        host.__class__ = _class_for(kind)
         assert isinstance(host, CharEmbedding)
         return host
 
@@ -77,11 +78,7 @@ class CharEmbedding(nn.Embedding):
         another size.
         """
         check(embedding)
-        if table.num_tokens != embedding.num_embeddings:
-            raise AttachError(
-                f"the spelling table has {table.num_tokens} tokens, but the embedding has "
-                f"{embedding.num_embeddings} rows: build it with num_tokens={embedding.num_embeddings}."
-            )
+        check_size(table, embedding)
         with torch.random.fork_rng(devices=[]):  # an encoder of the user's own may draw its first values
             made = ENCODERS[encoder](table, embedding.embedding_dim, **arguments)
         return cls(

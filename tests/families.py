@@ -15,30 +15,59 @@ from tests.hosts import IDS, V
 
 HEADS = ("CAUSAL_LM", "MASKED_LM", "SEQ_TO_SEQ_CAUSAL_LM", "PRETRAINING", "IMAGE_TEXT_TO_TEXT")
 SMALL: dict[str, Any] = {  # the names that configs have for their sizes
-    **dict.fromkeys(("vocab_size", "src_vocab_size", "tgt_vocab_size", "decoder_vocab_size", "entity_vocab_size"), V),
-    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "emb_dim", "embedding_size", "word_embed_proj_dim"), 16),
-    **dict.fromkeys(("true_hidden_size", "intra_bottleneck_size", "decoder_hidden_size", "entity_emb_size"), 16),
+    **dict.fromkeys(
+        ("vocab_size", "src_vocab_size", "tgt_vocab_size", "decoder_vocab_size", "entity_vocab_size"), V
+    ),
+    **dict.fromkeys(
+        ("hidden_size", "d_model", "n_embd", "emb_dim", "embedding_size", "word_embed_proj_dim"), 16
+    ),
+    **dict.fromkeys(
+        ("true_hidden_size", "intra_bottleneck_size", "decoder_hidden_size", "entity_emb_size"), 16
+    ),
     **dict.fromkeys(("embedding_rank", "pronunciation_embed_dim", "shape_embed_dim", "shape_vocab_size"), 16),
-    **dict.fromkeys(("intermediate_size", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "d_ff", "hidden_dim"), 32),
-    **dict.fromkeys(("ffn_hidden_size", "moe_intermediate_size", "shared_expert_intermediate_size", "d_inner"), 32),
-    **dict.fromkeys(("num_hidden_layers", "num_layers", "encoder_layers", "decoder_layers", "num_decoder_layers"), 2),
-    **dict.fromkeys(("n_layer", "n_layers", "num_encoder_layers", "num_experts_per_tok", "type_vocab_size"), 2),
-    **dict.fromkeys(("num_attention_heads", "num_heads", "encoder_attention_heads", "decoder_attention_heads"), 2),
+    **dict.fromkeys(
+        ("intermediate_size", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "d_ff", "hidden_dim"), 32
+    ),
+    **dict.fromkeys(
+        ("ffn_hidden_size", "moe_intermediate_size", "shared_expert_intermediate_size", "d_inner"), 32
+    ),
+    **dict.fromkeys(
+        ("num_hidden_layers", "num_layers", "encoder_layers", "decoder_layers", "num_decoder_layers"), 2
+    ),
+    **dict.fromkeys(
+        ("n_layer", "n_layers", "num_encoder_layers", "num_experts_per_tok", "type_vocab_size"), 2
+    ),
+    **dict.fromkeys(
+        ("num_attention_heads", "num_heads", "encoder_attention_heads", "decoder_attention_heads"), 2
+    ),
     **dict.fromkeys(("n_head", "n_heads", "num_key_value_heads", "num_encoder_attention_heads"), 2),
     **dict.fromkeys(("num_decoder_attention_heads", "mamba_n_heads", "n_mamba_heads"), 2),
     **dict.fromkeys(("head_dim", "d_kv", "attention_head_size", "mamba_d_state", "state_size"), 8),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
-    **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_source_positions", "block_size"), 64),
+    **dict.fromkeys(
+        ("max_position_embeddings", "n_positions", "n_ctx", "max_source_positions", "block_size"), 64
+    ),
     **dict.fromkeys(("bos_token_id", "eos_token_id"), 2),
     **dict.fromkeys(("pad_token_id", "decoder_start_token_id"), 0),
     **dict.fromkeys(("image_token_id", "image_token_index"), 3),
     "num_hidden_groups": 1,
 }
 KINDS = ["linear_attention", "hybrid", "linear_attention", "hybrid"]
-HYBRID = {"num_hidden_layers": 4, "layers_block_type": KINDS, "attention_hidden_size": 32, "attention_head_dim": 16}
+HYBRID = {
+    "num_hidden_layers": 4,
+    "layers_block_type": KINDS,
+    "attention_hidden_size": 32,
+    "attention_head_dim": 16,
+}
 OWN: dict[str, dict[str, Any]] = {  # what the sizes above leave inconsistent
     "ZambaConfig": {**HYBRID, "mamba_dt_rank": 4, "use_mamba_kernels": False},
-    "Zamba2Config": {**HYBRID, "adapter_rank": 4, "mamba_ngroups": 1, "use_mamba_kernels": False, "chunk_size": 8},
+    "Zamba2Config": {
+        **HYBRID,
+        "adapter_rank": 4,
+        "mamba_ngroups": 1,
+        "use_mamba_kernels": False,
+        "chunk_size": 8,
+    },
     "XmodConfig": {"default_language": "en_XX"},
     "MobileBertConfig": {"embedding_size": 16},
 }
@@ -48,13 +77,20 @@ REMOVED = {"ProphetNetConfig": ("num_hidden_layers",), "NeoMMEConfig": ("head_di
 def classes() -> dict[str, Any]:
     """The models with a head that the auto classes know, by name."""
     lists = [getattr(modeling_auto, f"MODEL_FOR_{head}_MAPPING_NAMES") for head in HEADS]
-    names = [name for mapping in lists for value in mapping.values() for name in ([value] if isinstance(value, str) else value)]
+    names = [
+        name
+        for mapping in lists
+        for value in mapping.values()
+        for name in ([value] if isinstance(value, str) else value)
+    ]
     return {name: getattr(transformers, name) for name in names if hasattr(transformers, name)}
 
 
 def ties_more_than_its_head(made: Any) -> bool:
     keys = made._tied_weights_keys or {}
-    return len(keys) > 1 or made.__name__.startswith("Zamba")  # whose layers share theirs by the instance's keys
+    return len(keys) > 1 or made.__name__.startswith(
+        "Zamba"
+    )  # whose layers share theirs by the instance's keys
 
 
 def small(config_class: type, depth: int = 0) -> Any:

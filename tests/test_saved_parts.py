@@ -56,7 +56,10 @@ def saved(tmp_path: Path) -> Path:
 def test_another_base_is_refused_and_changes_nothing(saved: Path) -> None:
     model = other_base()
     expected = logits_of(model.eval())
-    with pytest.raises(MismatchError, match=r"for another base: its token table had SHA-256 \w{12}.*check_base=False if you know better"):
+    with pytest.raises(
+        MismatchError,
+        match=r"for another base: its token table had SHA-256 \w{12}.*check_base=False if you know better",
+    ):
         charembed.load(model, VOCABULARY, saved)
     assert type(GPT2.embedding(model)) is nn.Embedding
     assert torch.equal(logits_of(model), expected)
@@ -70,7 +73,9 @@ def test_who_knows_better_may_load_it_on_another_base(saved: Path) -> None:
 
 @pytest.mark.parametrize("before", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("now", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-def test_the_same_base_in_another_dtype_is_known_again(before: torch.dtype, now: torch.dtype, tmp_path: Path) -> None:
+def test_the_same_base_in_another_dtype_is_known_again(
+    before: torch.dtype, now: torch.dtype, tmp_path: Path
+) -> None:
     charembed.save(GPT2.attach(GPT2().to(before)), tmp_path)
     charembed.load(GPT2().to(now), VOCABULARY, tmp_path)
     if before != now:
@@ -106,13 +111,17 @@ def test_a_part_that_is_not_finite_is_neither_saved_nor_loaded(value: float, sav
     before = (saved / TENSORS).read_bytes()
     with torch.no_grad():
         charembed.parameters(model)[1][0, 0] = value
-    with pytest.raises(CharEmbedError, match=r"the encoder's lstm\.weight_ih_l0 is not finite, so nothing was saved"):
+    with pytest.raises(
+        CharEmbedError, match=r"the encoder's lstm\.weight_ih_l0 is not finite, so nothing was saved"
+    ):
         charembed.save(model, saved)
     assert (saved / TENSORS).read_bytes() == before
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "isfinite", lambda tensor: torch.ones((), dtype=torch.bool))
         charembed.save(model, saved)
-    with pytest.raises(CheckpointError, match=r"lstm\.weight_ih_l0 in .* is not finite: take an earlier copy"):
+    with pytest.raises(
+        CheckpointError, match=r"lstm\.weight_ih_l0 in .* is not finite: take an earlier copy"
+    ):
         charembed.load(GPT2(), VOCABULARY, saved)
 
 
@@ -126,7 +135,9 @@ def test_files_of_format_1_still_load_bit_equal() -> None:
     tensors = load_file(OLD / TENSORS)
     assert tensors.keys() == encoder.state_dict().keys()
     assert all(torch.equal(value, tensors[name]) for name, value in encoder.state_dict().items())
-    torch.testing.assert_close(encoder(torch.arange(V)), PackedTwin(encoder)(torch.arange(V)[None])[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        encoder(torch.arange(V)), PackedTwin(encoder)(torch.arange(V)[None])[0], rtol=1e-5, atol=1e-6
+    )
     assert encoder.config == json.loads((OLD / "char_embedding.json").read_text())["config"]
 
 
@@ -147,7 +158,10 @@ LORA: dict[str, Any] = {"r": 2, "lora_alpha": 4, "init_lora_weights": False}
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("encoder", list(charembed.ENCODERS))
 def test_lora_on_all_linear_layers_passes_the_encoder_by(encoder: str, tmp_path: Path) -> None:
-    model = get_peft_model(GPT2.attach(GPT2(), encoder=encoder, init="loud"), LoraConfig(target_modules="all-linear", fan_in_fan_out=True, **LORA))
+    model = get_peft_model(
+        GPT2.attach(GPT2(), encoder=encoder, init="loud"),
+        LoraConfig(target_modules="all-linear", fan_in_fan_out=True, **LORA),
+    )
     assert not any("lora_" in name for name, _ in model.named_modules() if ".encoder." in name)
     charembed.save(moved(model), tmp_path)
     again = charembed.load(GPT2(), VOCABULARY, tmp_path)
@@ -165,7 +179,10 @@ def test_lora_on_a_part_of_an_encoder_is_refused_by_peft_or_at_saving(encoder: s
     except ValueError as error:
         assert "not supported" in str(error)
     else:
-        with pytest.raises(AttachError, match=r"another tool has changed the encoder's parts .*leave the encoder out of LoRA's target_modules"):
+        with pytest.raises(
+            AttachError,
+            match=r"another tool has changed the encoder's parts .*leave the encoder out of LoRA's target_modules",
+        ):
             charembed.save(adapted, tmp_path)
 
 
@@ -185,10 +202,17 @@ class Own(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_lora_inside_an_encoder_of_ones_own_is_saved_after_merging(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_lora_inside_an_encoder_of_ones_own_is_saved_after_merging(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(charembed.ENCODERS, "own", Own)
-    model = get_peft_model(GPT2.attach(GPT2(), encoder="own"), LoraConfig(target_modules="all-linear", **LORA)).eval()
-    with pytest.raises(AttachError, match=r"another tool has changed the encoder's parts \(hidden\..*merge \(merge_and_unload\), then save"):
+    model = get_peft_model(
+        GPT2.attach(GPT2(), encoder="own"), LoraConfig(target_modules="all-linear", **LORA)
+    ).eval()
+    with pytest.raises(
+        AttachError,
+        match=r"another tool has changed the encoder's parts \(hidden\..*merge \(merge_and_unload\), then save",
+    ):
         charembed.save(model, tmp_path)
     merged = model.merge_and_unload()
     charembed.save(merged, tmp_path)
@@ -201,7 +225,9 @@ def test_lora_inside_an_encoder_of_ones_own_is_saved_after_merging(monkeypatch: 
 @pytest.mark.parametrize("host", [GPT2, GEMMA3], ids=lambda host: host.name)
 def test_an_encoder_that_peft_saves_whole(host: Host, tmp_path: Path) -> None:
     target = "c_attn" if host is GPT2 else "q_proj"
-    config = LoraConfig(target_modules=[target], fan_in_fan_out=host is GPT2, modules_to_save=["encoder"], **LORA)
+    config = LoraConfig(
+        target_modules=[target], fan_in_fan_out=host is GPT2, modules_to_save=["encoder"], **LORA
+    )
     model = get_peft_model(host.attach(host(), init="loud"), config)
     optimizer = torch.optim.AdamW(charembed.param_groups(model, lr=1e-2))
     for _ in range(2):
@@ -240,12 +266,16 @@ def test_dynamic_quantization_passes_the_encoder_by(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("registered", [True, False])
-def test_a_quantized_encoder_is_refused(registered: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_quantized_encoder_is_refused(
+    registered: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     if registered:
         monkeypatch.setitem(charembed.ENCODERS, "own", Own)
     model = charembed.attach(GPT2(), None, encoder=Own(charembed.SpellingTable.from_bytes(VOCABULARY), 16))
     quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-    with pytest.raises(AttachError, match=r"is quantized, which cannot be saved: save before quantization, or fold first"):
+    with pytest.raises(
+        AttachError, match=r"is quantized, which cannot be saved: save before quantization, or fold first"
+    ):
         charembed.save(quantized, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -294,8 +324,14 @@ def test_nothing_that_is_refused_reaches_the_hub(hub: Path) -> None:
 
 def test_the_hub_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    for call in (lambda: charembed.save(GPT2.attach(GPT2()), "hf:owner/name"), lambda: charembed.load(GPT2(), VOCABULARY, "hf:owner/name")):
-        with pytest.raises(CharEmbedError, match=r"begins with 'hf:' needs the package huggingface_hub: pip install huggingface_hub"):
+    for call in (
+        lambda: charembed.save(GPT2.attach(GPT2()), "hf:owner/name"),
+        lambda: charembed.load(GPT2(), VOCABULARY, "hf:owner/name"),
+    ):
+        with pytest.raises(
+            CharEmbedError,
+            match=r"begins with 'hf:' needs the package huggingface_hub: pip install huggingface_hub",
+        ):
             call()
 
 
@@ -329,7 +365,13 @@ if __name__ == "__main__":
 def test_a_spawned_process_gets_the_letters_too(tmp_path: Path) -> None:
     script = tmp_path / "spawned.py"
     script.write_text(SPAWN)
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.strip() == "True", done.stderr
 
 

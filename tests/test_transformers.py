@@ -13,14 +13,35 @@ import transformers
 from accelerate import dispatch_model
 from accelerate.hooks import remove_hook_from_submodules
 from torch import Tensor, nn
-from transformers import BartConfig, BartForConditionalGeneration, GPT2LMHeadModel, PreTrainedModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import charembed
 from charembed import AttachError, CharEmbedding
 from tests.families import quiet
-from tests.hosts import GEMMA3, GPT2, HOSTS, IDS, VOCABULARY, Host, V, char_embedding, hugging_face, logits_and_loss, logits_of
+from tests.hosts import (
+    GEMMA3,
+    GPT2,
+    HOSTS,
+    IDS,
+    VOCABULARY,
+    Host,
+    V,
+    char_embedding,
+    hugging_face,
+    logits_and_loss,
+    logits_of,
+)
 
-hugging = pytest.mark.parametrize("host", [host for host in HOSTS if host.hugging_face], ids=lambda host: host.name)
+hugging = pytest.mark.parametrize(
+    "host", [host for host in HOSTS if host.hugging_face], ids=lambda host: host.name
+)
 two = pytest.mark.parametrize("host", [GPT2, GEMMA3], ids=lambda host: host.name)
 
 
@@ -78,11 +99,20 @@ def test_initialising_a_model_around_it_leaves_letters_and_tokens_alone(host: Ho
 def test_an_encoder_decoder_model_of_attached_ones_leaves_them_alone() -> None:
     def bert(decoder: bool) -> Any:
         config = transformers.BertConfig(
-            vocab_size=V, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, is_decoder=decoder, add_cross_attention=decoder
+            vocab_size=V,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            is_decoder=decoder,
+            add_cross_attention=decoder,
         )
         return transformers.BertLMHeadModel(config) if decoder else transformers.BertModel(config)
 
-    encoder, decoder = (trained(charembed.attach(bert(which), VOCABULARY, init="loud", char_dim=4, hidden_size=4)) for which in (False, True))
+    encoder, decoder = (
+        trained(charembed.attach(bert(which), VOCABULARY, init="loud", char_dim=4, hidden_size=4))
+        for which in (False, True)
+    )
     before = state(encoder), state(decoder)
     both = transformers.EncoderDecoderModel(encoder=encoder, decoder=decoder)
     assert_same(state(both.encoder), before[0])
@@ -116,8 +146,12 @@ class SpelledFirst(GPT2LMHeadModel):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-@pytest.mark.parametrize(("spelled", "host"), [(SpelledGPT2, GPT2), (SpelledGemma3, GEMMA3), (SpelledFirst, GPT2)])
-def test_a_class_that_attaches_itself_is_loaded(spelled: Any, host: Host, dtype: torch.dtype, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("spelled", "host"), [(SpelledGPT2, GPT2), (SpelledGemma3, GEMMA3), (SpelledFirst, GPT2)]
+)
+def test_a_class_that_attaches_itself_is_loaded(
+    spelled: Any, host: Host, dtype: torch.dtype, tmp_path: Path
+) -> None:
     base: Any = host()
     base.save_pretrained(tmp_path / "base")
     kwargs = {} if dtype is torch.float32 else {"dtype": dtype}
@@ -134,7 +168,9 @@ def test_a_class_that_attaches_itself_is_loaded(spelled: Any, host: Host, dtype:
     again = spelled.from_pretrained(tmp_path / "whole", **kwargs).eval()
     for ours, theirs in zip(charembed.parameters(again), charembed.parameters(moved), strict=True):
         assert torch.equal(ours, theirs)
-    torch.testing.assert_close(logits_of(again), logits_of(moved), rtol=1e-2 if kwargs else 1e-5, atol=1e-2 if kwargs else 1e-5)
+    torch.testing.assert_close(
+        logits_of(again), logits_of(moved), rtol=1e-2 if kwargs else 1e-5, atol=1e-2 if kwargs else 1e-5
+    )
     if dtype is torch.float32:
         assert_same(state(charembed.detach(again)), state(charembed.detach(moved)))
 
@@ -145,7 +181,9 @@ def test_a_class_that_attaches_itself_is_loaded(spelled: Any, host: Host, dtype:
 @two
 def test_save_pretrained_of_an_attached_model_says_where_the_letters_go(host: Host, tmp_path: Path) -> None:
     model: Any = host.attach(host())
-    with pytest.warns(UserWarning, match=r"save_pretrained .* charembed\.save\(model, folder\).* charembed\.fold\(model\)"):
+    with pytest.warns(
+        UserWarning, match=r"save_pretrained .* charembed\.save\(model, folder\).* charembed\.fold\(model\)"
+    ):
         model.save_pretrained(tmp_path)
 
 
@@ -197,7 +235,9 @@ def replicate(network: nn.Module) -> Any:
             setattr(copied, name, None if child is None else copies[where[child]])
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                moved = parameter.view_as(parameter)  # what Broadcast gives: a tensor with its gradient, no Parameter
+                moved = parameter.view_as(
+                    parameter
+                )  # what Broadcast gives: a tensor with its gradient, no Parameter
                 setattr(copied, name, moved)
                 copied._former_parameters[name] = moved
         for name, buffer in module._buffers.items():
@@ -219,7 +259,9 @@ def test_what_accelerate_has_placed_is_taken_over_after_its_hooks_are_gone() -> 
     assert torch.equal(logits_of(model), logits_of(plain))
     model = dispatch_model(model, device_map={"": "cpu"}, force_hooks=True)
     for change in (charembed.detach, charembed.fold):
-        with pytest.raises(AttachError, match=r"call accelerate\.hooks\.remove_hook_from_submodules\(model\) first"):
+        with pytest.raises(
+            AttachError, match=r"call accelerate\.hooks\.remove_hook_from_submodules\(model\) first"
+        ):
             change(model)
         assert isinstance(model.get_input_embeddings(), CharEmbedding)
     assert torch.equal(logits_of(model), logits_of(plain))
@@ -235,7 +277,9 @@ def test_a_model_loaded_with_a_device_map(tmp_path: Path) -> None:
     plain.save_pretrained(tmp_path)
     model = charembed.attach(GPT2LMHeadModel.from_pretrained(tmp_path, device_map="cpu"), VOCABULARY)
     assert torch.equal(logits_of(model.eval()), logits_of(plain.eval()))
-    half = charembed.attach(GPT2LMHeadModel.from_pretrained(tmp_path, dtype=torch.float16), VOCABULARY, init="loud").eval()
+    half = charembed.attach(
+        GPT2LMHeadModel.from_pretrained(tmp_path, dtype=torch.float16), VOCABULARY, init="loud"
+    ).eval()
     expected = logits_of(half)
     assert expected.dtype is torch.float16
     assert torch.equal(logits_of(charembed.fold(half)), expected)
@@ -246,21 +290,49 @@ def test_a_model_loaded_with_a_device_map(tmp_path: Path) -> None:
 
 def multimodal() -> Any:
     text = transformers.Gemma3TextConfig(
-        vocab_size=V, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=8, pad_token_id=0
+        vocab_size=V,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        pad_token_id=0,
     )
     vision = transformers.SiglipVisionConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=8,
     )
-    config = transformers.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=1, image_token_index=3)
+    config = transformers.Gemma3Config(
+        text_config=text, vision_config=vision, mm_tokens_per_image=1, image_token_index=3
+    )
     return transformers.Gemma3ForConditionalGeneration(config)
 
 
 def llava() -> Any:
     text = transformers.LlamaConfig(
-        vocab_size=V, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, tie_word_embeddings=True
+        vocab_size=V,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        tie_word_embeddings=True,
     )
-    vision = transformers.CLIPVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8)
-    config = transformers.LlavaConfig(text_config=text, vision_config=vision, image_token_index=3, tie_word_embeddings=True)
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=8,
+    )
+    config = transformers.LlavaConfig(
+        text_config=text, vision_config=vision, image_token_index=3, tie_word_embeddings=True
+    )
     return transformers.LlavaForConditionalGeneration(config)
 
 
@@ -288,15 +360,45 @@ def test_a_folded_multimodal_model_has_one_config(build: Any, tmp_path: Path) ->
 
 def t5(**kwargs: Any) -> Any:
     torch.manual_seed(0)
-    config = T5Config(vocab_size=V, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, decoder_start_token_id=0, eos_token_id=None, **kwargs)
+    config = T5Config(
+        vocab_size=V,
+        d_model=16,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_heads=2,
+        decoder_start_token_id=0,
+        eos_token_id=None,
+        **kwargs,
+    )
     return T5ForConditionalGeneration(config)
 
 
 def bart(**kwargs: Any) -> Any:
     torch.manual_seed(0)
-    sizes = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in (("layers", 1), ("ffn_dim", 32), ("attention_heads", 2))}
-    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": None, "forced_eos_token_id": None, "decoder_start_token_id": 1}
-    return BartForConditionalGeneration(BartConfig(vocab_size=V, d_model=16, max_position_embeddings=64, scale_embedding=True, **sizes, **special, **kwargs))
+    sizes = {
+        f"{side}_{what}": n
+        for side in ("encoder", "decoder")
+        for what, n in (("layers", 1), ("ffn_dim", 32), ("attention_heads", 2))
+    }
+    special = {
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": None,
+        "forced_eos_token_id": None,
+        "decoder_start_token_id": 1,
+    }
+    return BartForConditionalGeneration(
+        BartConfig(
+            vocab_size=V,
+            d_model=16,
+            max_position_embeddings=64,
+            scale_embedding=True,
+            **sizes,
+            **special,
+            **kwargs,
+        )
+    )
 
 
 both = pytest.mark.parametrize("build", [t5, bart])
@@ -325,7 +427,9 @@ def test_all_embeddings_that_share_a_weight_get_the_letters(build: Any, training
     for name, parameter in plain.named_parameters():
         assert torch.equal(parameter.grad, gradients[name].grad), name
     assert all(parameter.grad is not None for parameter in charembed.parameters(model))
-    assert [type(part) for part in charembed.detach(model).modules()] == [type(part) for part in plain.modules()]
+    assert [type(part) for part in charembed.detach(model).modules()] == [
+        type(part) for part in plain.modules()
+    ]
 
 
 @both
@@ -349,7 +453,11 @@ def test_shared_embeddings_train_fold_save_and_load(build: Any, tmp_path: Path) 
         twin = charembed.attach(build(), VOCABULARY, char_dim=8, hidden_size=8, seed=3).eval()
         assert twin.load_state_dict(model.state_dict(), strict=True) == ([], [])
         assert torch.equal(run(twin).logits, expected)
-        base = {name: value for name, value in model.state_dict().items() if ".encoder." not in name or name in build().state_dict()}
+        base = {
+            name: value
+            for name, value in model.state_dict().items()
+            if ".encoder." not in name or name in build().state_dict()
+        }
         plain = build()
         plain.load_state_dict(base, strict=True)
 
@@ -428,7 +536,10 @@ def test_an_attached_model_prints(host: Host) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("strategy", [{}, {"num_beams": 2}, {"do_sample": True}, {"num_beams": 2, "do_sample": True}, {"use_cache": False}])
+@pytest.mark.parametrize(
+    "strategy",
+    [{}, {"num_beams": 2}, {"do_sample": True}, {"num_beams": 2, "do_sample": True}, {"use_cache": False}],
+)
 def test_generation_is_the_same_attached_and_folded(strategy: dict[str, Any]) -> None:
     model: Any = hugging_face("Llama", "ForCausalLM", True)
     charembed.attach(model, VOCABULARY, init="loud").eval()
