@@ -114,8 +114,8 @@ def _given(encoder: nn.Module, tokenizer: Any, host: nn.Embedding, arguments: di
         check_size(spells, host)
     if (width := getattr(encoder, "dim", host.embedding_dim)) != host.embedding_dim:
         raise AttachError(
-            f"the encoder gives vectors of width {width}, but the embedding has {host.embedding_dim} columns: "
-            f"build it with dim={host.embedding_dim}."
+            f"the encoder gives vectors of width {width}, but the embedding has {host.embedding_dim} "
+            f"columns: build it with dim={host.embedding_dim}."
         )
     if tokenizer is not None:
         unit = getattr(spells, "unit", "codepoint")
@@ -272,8 +272,8 @@ def _warn_of_optimizers(model: nn.Module) -> None:
         held = {id(p) for group in getattr(optimizer, "param_groups", ()) for p in group["params"]}
         if held & every and not held & letters:
             warnings.warn(
-                f"a {type(optimizer).__name__} was built before the letters were attached, so it does not train "
-                "them: build it again.",
+                f"a {type(optimizer).__name__} was built before the letters were attached, so it does not "
+                "train them: build it again.",
                 stacklevel=3,
             )
             return

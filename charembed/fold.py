@@ -80,8 +80,8 @@ def _say_untied(model: nn.Module) -> bool:
         return False
     if reads := next((part for part, _ in parts if _reads_whether_tied(part)), None):
         warnings.warn(
-            f"{type(reads).__name__} computes something else where config.tie_word_embeddings is False, so it "
-            "stays True: from_pretrained keeps embedding and head apart because their values differ, but "
+            f"{type(reads).__name__} computes something else where config.tie_word_embeddings is False, so "
+            "it stays True: from_pretrained keeps embedding and head apart because their values differ, but "
             "tie_weights() and resize_token_embeddings() would tie them again.",
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""Folded, saved and loaded by plain transformers, every family keeps every weight, also what it ties beside the head."""
+"""Folded, saved and loaded by plain transformers, a family keeps every weight, also what it ties beside its head."""
 
 from __future__ import annotations
 

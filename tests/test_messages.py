@@ -208,7 +208,7 @@ def test_an_optimizer_that_was_built_before_is_named() -> None:
     for _ in range(2):  # also when it has stepped
         with pytest.warns(
             UserWarning,
-            match="a AdamW was built before the letters were attached, so it does not train them: build it again",
+            match="a AdamW was built before the letters were attached, so it does not train them",
         ):
             charembed.attach(model, VOCABULARY)
         logits_and_loss(charembed.detach(model))[1].backward()

@@ -174,16 +174,9 @@ def test_lora_on_all_linear_layers_passes_the_encoder_by(encoder: str, tmp_path:
 @pytest.mark.parametrize("encoder", sorted(charembed.ENCODERS.keys() - {"bee"}))  # which has no projection
 def test_lora_on_a_part_of_an_encoder_is_refused_by_peft_or_at_saving(encoder: str, tmp_path: Path) -> None:
     model = GPT2.attach(GPT2(), encoder=encoder)
-    try:
-        adapted = get_peft_model(model, LoraConfig(target_modules=["projection"], **LORA))
-    except ValueError as error:
-        assert "not supported" in str(error)
-    else:
-        with pytest.raises(
-            AttachError,
-            match=r"another tool has changed the encoder's parts .*leave the encoder out of LoRA's target_modules",
-        ):
-            charembed.save(adapted, tmp_path)
+    with pytest.raises((ValueError, AttachError), match=r"is not supported|leave the encoder out of LoRA"):
+        charembed.save(get_peft_model(model, LoraConfig(target_modules=["projection"], **LORA)), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 class Own(nn.Module):
@@ -211,7 +204,7 @@ def test_lora_inside_an_encoder_of_ones_own_is_saved_after_merging(
     ).eval()
     with pytest.raises(
         AttachError,
-        match=r"another tool has changed the encoder's parts \(hidden\..*merge \(merge_and_unload\), then save",
+        match=r"changed the encoder's parts \(hidden\..*merge \(merge_and_unload\), then save",
     ):
         charembed.save(model, tmp_path)
     merged = model.merge_and_unload()
