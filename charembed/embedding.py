@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import types
 import uuid
 import warnings
 from typing import Any
@@ -225,10 +226,10 @@ class CharEmbedding(nn.Embedding):
         self._spelled.drop()
 
     def _save_to_state_dict(self, *args: Any) -> None:
-        frame = sys._getframe()
-        while frame.f_back is not None and frame.f_code.co_name != "save_pretrained":
+        frame: types.FrameType | None = sys._getframe()
+        while frame is not None and not _saves_for_from_pretrained(frame):
             frame = frame.f_back
-        if frame.f_code.co_name == "save_pretrained":
+        if frame is not None:
             warnings.warn(
                 "save_pretrained writes the letters where from_pretrained does not look for them: keep them "
                 "with charembed.save(model, folder), or make them part of a plain model with "
@@ -243,6 +244,12 @@ class CharEmbedding(nn.Embedding):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._key = _register(self)
+
+
+def _saves_for_from_pretrained(frame: types.FrameType) -> bool:
+    """Is it transformers' save_pretrained? (PEFT's keeps its adapter alone.)"""
+    module = str(frame.f_globals.get("__name__"))
+    return frame.f_code.co_name == "save_pretrained" and module.startswith("transformers.")
 
 
 @functools.cache

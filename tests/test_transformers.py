@@ -12,6 +12,7 @@ import torch
 import transformers
 from accelerate import dispatch_model
 from accelerate.hooks import remove_hook_from_submodules
+from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import (
     BartConfig,
@@ -20,6 +21,8 @@ from transformers import (
     PreTrainedModel,
     T5Config,
     T5ForConditionalGeneration,
+    Trainer,
+    TrainingArguments,
 )
 
 import charembed
@@ -198,6 +201,34 @@ def test_nothing_else_warns_of_it(host: Host, tmp_path: Path) -> None:
         model.config.save_pretrained(tmp_path / "config")
         charembed.fold(copy.deepcopy(model)).save_pretrained(tmp_path / "folded")
         charembed.detach(model).save_pretrained(tmp_path / "base")
+
+
+def test_neither_pefts_adapters_nor_training_warn_of_it(tmp_path: Path) -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        adapted = get_peft_model(
+            GPT2.attach(GPT2()), LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True)
+        )
+        adapted.save_pretrained(tmp_path / "adapter")
+        model = GPT2.attach(GPT2())
+        arguments = TrainingArguments(
+            str(tmp_path),
+            max_steps=2,
+            save_strategy="no",
+            eval_strategy="steps",
+            eval_steps=1,
+            report_to=[],
+            use_cpu=True,
+        )
+        rows = [{"input_ids": row, "labels": row} for row in IDS]
+        optimizer = torch.optim.AdamW(charembed.param_groups(model, lr=1e-3, char_lr=1e-2))
+        trainer = Trainer(
+            model=model, args=arguments, train_dataset=rows, eval_dataset=rows, optimizers=(optimizer, None)
+        )
+        trainer.train()
+    assert not [warning for warning in seen if "letters" in str(warning.message)]
+    assert [group["name"] for group in trainer.optimizer.param_groups] == ["base", "base_vectors", "char"]
+    assert any("eval_loss" in row for row in trainer.state.log_history)
 
 
 # DataParallel
