@@ -70,7 +70,7 @@ def put(hosts: list[nn.Embedding], encoder: nn.Module) -> None:
     first, *others = hosts
     embedding = CharEmbedding(first, encoder.to(first.weight.device))
     for other in others:
-        CharEmbedding(other, encoder, embedding._spelled)
+        CharEmbedding(other, encoder, embedding)
 
 
 def _made(encoder: Any, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]) -> nn.Module:
@@ -248,11 +248,26 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
             f"the input embedding is a {type(found).__name__}, not an nn.Embedding: "
             f"{_embeddings_to_choose(model)}"
         )
-    embeddings = (part for part in model.modules() if isinstance(part, nn.Embedding) and part is not found)
-    hosts = [found, *(part for part in embeddings if part._parameters.get("weight", 0) is found.weight)]
+    hosts = [found, *_tied_to(found, model)]
     for host in hosts:
         check(host)
     return hosts
+
+
+def _tied_to(found: nn.Embedding, model: Any) -> Iterator[nn.Embedding]:
+    """The other embeddings that hold its weight, or will: from_pretrained ties what it built on meta."""
+    later = {}
+    if found.weight.is_meta and hasattr(model, "get_expanded_tied_weights_keys"):
+        later = model.get_expanded_tied_weights_keys(all_submodels=True)
+    source = {
+        part: later.get(f"{path}.weight", f"{path}.weight")
+        for path, part in model.named_modules()
+        if isinstance(part, nn.Embedding)
+    }
+    for part in source:
+        same = part._parameters.get("weight", 0) is found.weight or source[part] == source.get(found)
+        if same and part is not found:
+            yield part
 
 
 def _embeddings_to_choose(model: nn.Module) -> str:

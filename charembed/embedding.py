@@ -37,9 +37,9 @@ class CharEmbedding(nn.Embedding):
     Raises AttachError for an embedding that it cannot take over.
     """
 
-    encoder: nn.Module
     host_class: type[nn.Embedding]  # the class it had before
     silent: bool  # see charembed.disabled
+    _spelled: SpelledTable
 
     def __new__(cls, host: Any = None, *_: Any) -> CharEmbedding:
         if host is None:  # what copies are made of
@@ -53,13 +53,30 @@ class CharEmbedding(nn.Embedding):
         assert isinstance(host, CharEmbedding)
         return host
 
-    def __init__(self, host: nn.Embedding, encoder: nn.Module, spelled: SpelledTable | None = None) -> None:
-        self.encoder, self.silent = encoder.train(host.training), False
-        self._spelled = spelled or SpelledTable()
+    def __init__(self, host: nn.Embedding, encoder: nn.Module, first: CharEmbedding | None = None) -> None:
+        self.silent = False
         self._key = _register(self)
+        if (
+            first is not None
+        ):  # subtle: not registered, as transformers refuses to save parameters of two names
+            vars(self).update(_first=first, _spelled=first._spelled)
+            return
+        self._spelled = SpelledTable()
+        self._modules["encoder"] = encoder.train(host.training)
         if not any(parameter.is_meta for parameter in encoder.parameters()):
             for part in encoder.modules():  # transformers initialises what has not this mark
                 part._is_hf_initialized = True  # type: ignore[assignment]
+
+    @property
+    def encoder(self) -> nn.Module:
+        """Of embeddings that share their weight the first holds it."""
+        found: nn.Module = self._holder._modules["encoder"]  # type: ignore[assignment]
+        return found
+
+    @property
+    def _holder(self) -> CharEmbedding:
+        holder: CharEmbedding = vars(self).get("_first", self)
+        return holder
 
     @classmethod
     def from_embedding(
@@ -89,7 +106,9 @@ class CharEmbedding(nn.Embedding):
 
     def release(self) -> nn.Embedding:
         """The host again, without letters."""
-        del self.encoder, self.silent, self._spelled, self._key
+        self._modules.pop("encoder", None)
+        for name in ("silent", "_spelled", "_key", "_first"):
+            vars(self).pop(name, None)
         self.__class__ = self.host_class  # type: ignore[assignment]
         return self
 
@@ -112,7 +131,7 @@ class CharEmbedding(nn.Embedding):
         if self.silent:
             return super().forward(ids)
         with_gradient = torch.is_grad_enabled() and any(
-            parameter.requires_grad for parameter in self.parameters()
+            parameter.requires_grad for part in (self, self.encoder) for parameter in part.parameters()
         )
         if with_gradient:
             self._spelled.drop()  # the weights may move
@@ -148,10 +167,11 @@ class CharEmbedding(nn.Embedding):
             )
         else:
             ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
-        spelled_UD: Tensor = self.encoder(ids_U)
+        # a replica's encoder may be on another device, where the first of several embeddings is
+        spelled_UD: Tensor = self.encoder(ids_U.to(self._holder.weight.device))
         if spelled_UD.requires_grad and not torch.compiler.is_compiling():
             spelled_UD.register_hook(self._spelled.step_may_follow)  # type: ignore[no-untyped-call]
-        spelled_UD = spelled_UD.to(self.weight.dtype)
+        spelled_UD = spelled_UD.to(self.weight.device, self.weight.dtype)
         if self.padding_idx is not None:
             spelled_UD = torch.where((ids_U == self.padding_idx)[:, None], spelled_UD.detach(), spelled_UD)
         return token_BTD + nn.functional.embedding(which_BT, self._through_host(spelled_UD))
@@ -218,7 +238,7 @@ class CharEmbedding(nn.Embedding):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # A plain checkpoint has nothing to say about the encoder, which then stays as it is; a part of one is
         # an error.
-        if not any(name.startswith(f"{prefix}encoder.") for name in state_dict):
+        if self._holder is self and not any(name.startswith(f"{prefix}encoder.") for name in state_dict):
             state_dict.update(
                 {f"{prefix}encoder.{name}": value for name, value in self.encoder.state_dict().items()}
             )

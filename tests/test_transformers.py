@@ -448,6 +448,11 @@ def test_all_embeddings_that_share_a_weight_get_the_letters(build: Any, training
     spelled = [part for part in model.modules() if isinstance(part, CharEmbedding)]
     assert len(spelled) == 3
     assert len({id(part.encoder) for part in spelled}) == len({id(part.weight) for part in spelled}) == 1
+    names = [
+        name for name, _ in model.named_parameters(remove_duplicate=False) if name.endswith("chars.weight")
+    ]
+    assert names == [name for name in model.state_dict() if name.endswith("chars.weight")]
+    assert len(names) == 1
     results = []
     for one in (plain, model):
         out = run(one)
@@ -506,6 +511,32 @@ def test_shared_embeddings_train_fold_save_and_load(build: Any, tmp_path: Path) 
         model.save_pretrained(tmp_path / "plain")
         reloaded = type(model).from_pretrained(tmp_path / "plain").eval()
         assert torch.equal(run(reloaded).logits, expected)
+
+
+@both
+def test_replicas_of_shared_embeddings_compute_the_same(build: Any) -> None:
+    model = charembed.attach(build(), VOCABULARY, init="loud").eval()
+    parts = [part for part in model.modules() if isinstance(part, CharEmbedding)]
+    network = nn.ModuleList(parts)
+    expected = [part(IDS) for part in parts]
+    for copied, vectors in zip(replicate(network), expected, strict=True):
+        torch.testing.assert_close(copied(IDS), vectors, rtol=1e-5, atol=1e-6)
+
+
+class SpelledT5(T5ForConditionalGeneration):
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)  # from_pretrained ties the embeddings later
+        charembed.attach(self, VOCABULARY, init="loud")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_shared_embeddings_go_through_save_pretrained_too(tmp_path: Path) -> None:
+    """As a checkpoint of Trainer's, and for a class that attaches itself."""
+    model: Any = trained(charembed.attach(t5(), VOCABULARY, init="loud")).eval()
+    model.save_pretrained(tmp_path)
+    again: Any = SpelledT5.from_pretrained(tmp_path).eval()
+    assert_same(state(again), state(model))
+    torch.testing.assert_close(run(again).logits, run(model).logits)
 
 
 @both
