@@ -51,7 +51,7 @@ def param_groups(
 
 
 class ParameterCounts(NamedTuple):
-    """Numbers of parameters, each counted once; `letters`: those of the trainable that charembed added."""
+    """Numbers of parameters, each counted once; `letters`: the trainable ones that charembed added."""
 
     trainable: int
     all: int
