@@ -45,9 +45,7 @@ class CharEmbedding(nn.Embedding):
         if host is None:  # what copies are made of
             return super().__new__(cls)
         check(host)
-        host.__dict__.pop(
-            "forward", None
-        )  # accelerate leaves the class's own there when its hooks are removed
+        vars(host).pop("forward", None)  # accelerate leaves the class's own when its hooks are removed
         host.__class__ = _class_for(type(host))  # type: ignore[arg-type]
         assert isinstance(host, CharEmbedding)
         return host
@@ -55,9 +53,8 @@ class CharEmbedding(nn.Embedding):
     def __init__(self, host: nn.Embedding, encoder: nn.Module, first: CharEmbedding | None = None) -> None:
         self.silent = False
         self._key = _register(self)
-        if (
-            first is not None
-        ):  # subtle: not registered, as transformers refuses to save parameters of two names
+        if first is not None:
+            # subtle: not registered, as transformers refuses to save a parameter of two names
             vars(self).update(_first=first, _spelled=first._spelled)
             return
         self._spelled = SpelledTable()
