@@ -1,4 +1,4 @@
-"""Folded, saved and loaded by plain transformers, a family keeps every weight, also what it ties beside its head."""
+"""Folded, saved and loaded by plain transformers, a family keeps every weight, whatever it ties."""
 
 from __future__ import annotations
 

@@ -355,6 +355,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow  # for the imports of two processes
 def test_a_spawned_process_gets_the_letters_too(tmp_path: Path) -> None:
     script = tmp_path / "spawned.py"
     script.write_text(SPAWN)

@@ -1,4 +1,4 @@
-"""An attached model within transformers: built around, loaded, saved, folded, placed, with several embeddings."""
+"""An attached model within transformers: built around, loaded, saved, folded, with several embeddings."""
 
 from __future__ import annotations
 

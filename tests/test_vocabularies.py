@@ -47,7 +47,9 @@ def without_backend(tokenizer: Tokenizer) -> Any:
     return duck
 
 
-@pytest.mark.parametrize("wrap", [lambda t: t, lambda t: PreTrainedTokenizerFast(tokenizer_object=t), without_backend])
+@pytest.mark.parametrize(
+    "wrap", [lambda t: t, lambda t: PreTrainedTokenizerFast(tokenizer_object=t), without_backend]
+)
 def test_clips_pieces_are_bytes_and_ends_of_words(wrap: Any) -> None:
     tokenizer = clip()
     spellings = token_bytes(wrap(tokenizer))
@@ -69,7 +71,9 @@ def test_other_vocabularies_without_parts_are_read_as_with_them() -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The tokenizers that a vocabulary is read from."""
     seen: list[Any] = []
-    monkeypatch.setattr(reading, "token_bytes", lambda tokenizer: (seen.append(tokenizer), token_bytes(tokenizer))[1])
+    monkeypatch.setattr(
+        reading, "token_bytes", lambda tokenizer: (seen.append(tokenizer), token_bytes(tokenizer))[1]
+    )
     return seen
 
 
@@ -105,7 +109,9 @@ def test_two_tokenizers_are_not_taken_for_each_other() -> None:
     one, other = ([b"a", b"b"], [b"c", b"d"])
     assert charembed.spell(one, 0) + charembed.spell(other, 0) == ["a", "c"]
     encodings = [
-        tiktoken.Encoding("same", pat_str=r"\S+", mergeable_ranks={bytes([i + k]): i for i in range(9)}, special_tokens={})
+        tiktoken.Encoding(
+            "same", pat_str=r"\S+", mergeable_ranks={bytes([i + k]): i for i in range(9)}, special_tokens={}
+        )
         for k in (97, 107)
     ]
     assert [charembed.spell(encoding, 0) for encoding in encodings] == [["a"], ["k"]]
