@@ -62,9 +62,9 @@ class CharEncoder(nn.Module):
         if init not in INIT_STD:
             raise AttachError(f"init is {init!r}; choose one of {', '.join(INIT_STD)}.")
         for name, size in sizes.items():
-            for value in size if isinstance(size, tuple | list) else (size,):
-                if not isinstance(value, int) or value < 1:
-                    raise AttachError(f"{name} is {value}; it must be at least 1.")
+            for value in size if isinstance(size, tuple) else (size,):
+                if type(value) is not int or value < 1:
+                    raise AttachError(f"{name} is {value!r}; it must be a whole number of 1 or more.")
         self.letters: Any
         self.projection: Any
         self.spellings, self.dim, self.init, self.seed, self.sizes = spellings, dim, init, seed, sizes
