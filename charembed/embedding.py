@@ -47,7 +47,7 @@ class CharEmbedding(nn.Embedding):
         host.__dict__.pop(
             "forward", None
         )  # accelerate leaves the class's own there when its hooks are removed
-        host.__class__ = _class_for(type(host))
+        host.__class__ = _class_for(type(host))  # type: ignore[arg-type]
         assert isinstance(host, CharEmbedding)
         return host
 
@@ -96,7 +96,7 @@ class CharEmbedding(nn.Embedding):
         return self
 
     def forward(self, ids: Tensor) -> Tensor:
-        """ids (...) -> (..., D). Raises CharEmbedError for an id outside the table (on a GPU torch asserts)."""
+        """ids (...) -> (..., D). Raises CharEmbedError for an id outside (on a GPU torch asserts)."""
         if torch.compiler.is_compiling():
             return self._vectors(ids)
         try:

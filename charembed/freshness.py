@@ -46,7 +46,7 @@ class SpelledTable:
         self._kept = None
 
     def get(self, encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
-        """(rows, D) in the dtype and on the device of `like`; waits for a GPU only where gradients are left."""
+        """(rows, D) in the dtype and on the device of `like`; waits for a GPU only if gradients are left."""
         tensors = list(_tensors(encoder))
         state = (rows, like.dtype, like.device, getattr(encoder, "spellings", None), *map(_version, tensors))
         kept = self._kept  # subtle: read once, as another thread may drop it
