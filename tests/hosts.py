@@ -62,7 +62,7 @@ class Block(nn.Module):
 
 
 class NanoGPT(nn.Module):
-    """Shaped like the nanoGPT family: `transformer.wte`, a tied `lm_head`, `_init_weights` on every Linear and Embedding."""
+    """Shaped like the nanoGPT family: `transformer.wte`, tied `lm_head`, `_init_weights` on all matrices."""
 
     def __init__(self, tie: bool, width: int = 16, context: int = 32) -> None:
         super().__init__()

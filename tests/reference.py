@@ -22,7 +22,7 @@ from charembed import (
 
 
 class PackedTwin(nn.Module):
-    """The parent's design: at every position of every row, a packed LSTM (or GRU) over that token's characters.
+    """The parent's design: at every position, a packed LSTM (or GRU) over that token's characters.
 
     ids_BT (B, T) -> spelled_BTD (B, T, D); shares its parameters with the encoder that it is the twin of.
     """

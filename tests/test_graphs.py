@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import charembed
 from charembed import ENCODERS
 from tests.conftest import ROOT
-from tests.hosts import GPT2, IDS, NANOGPT, SMALL, V, char_embedding, logits_and_loss, logits_of
+from tests.hosts import IDS, NANOGPT, SMALL, char_embedding, logits_and_loss, logits_of
 
 kinds = pytest.mark.parametrize("kind", ENCODERS)
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the compiler, about itself

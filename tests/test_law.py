@@ -239,7 +239,7 @@ def test_every_trainable_parameter_is_in_exactly_one_group(host: Host, tie: bool
 
 @hosts
 def test_training_gradients_are_those_of_a_plain_table(host: Host) -> None:
-    """The slow twin of the whole embedding: one dense table, token + spelled, looked up by the host itself."""
+    """The slow twin of the whole embedding: one table, token + spelled, looked up by the host itself."""
     model = host.attach(host(False), init="loud").eval()  # no dropout
     for module in model.modules():
         if isinstance(module, CharEmbedding):
@@ -283,7 +283,7 @@ save_file(found, sys.argv[1])
 
 
 def test_folded_models_load_where_charembed_cannot_be_imported(tmp_path: Path) -> None:
-    """All Hugging Face hosts in one fresh process, tied ones, so that loading would tie them again if it could."""
+    """In one fresh process, all tied, so that loading would tie them again if it could."""
     expected, lines = {}, []
     for host in (host for host in HOSTS if host.hugging_face):
         model = host.attach(host(), init="loud").eval()
