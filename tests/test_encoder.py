@@ -279,7 +279,14 @@ def test_built_on_meta_it_is_filled_in_place(kind: str) -> None:
         empty.reset_parameters()
         assert torch.equal(empty(IDS), build(kind)(IDS))
     with torch.device("meta"):
-        encoder = build(kind)
+        encoder, other = build(kind), build(kind)
+    assert torch.equal(other.to_empty(device="cpu")(IDS), moved(IDS))  # nobody filled it
+    with torch.device("meta"):
+        other = build(kind, init="zero")
+    nn.utils.vector_to_parameters(
+        nn.utils.parameters_to_vector(moved.parameters()), other.to_empty(device="cpu").parameters()
+    )
+    assert torch.equal(other(IDS), moved(IDS))
     encoder.load_state_dict(moved.state_dict(), assign=True)
     assert torch.equal(encoder(IDS), moved(IDS))
 
