@@ -77,7 +77,7 @@ CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU}
 
 
 class Level(NamedTuple):
-    """What the gradient needs to know of one level: the state of the nodes' parents, and what the cell keeps."""
+    """What the gradient needs of one level: the state of the nodes' parents and what the cell keeps."""
 
     before: State | None
     kept: State
