@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .models import LanguageModel
+
 Cache = list[tuple[Tensor, Tensor]]  # keys and values of each block, (B, heads, S, D / heads)
 
 
@@ -70,7 +72,7 @@ class Block(nn.Module):
         return x_BTD + self.mlp(self.ln_2(x_BTD)), present
 
 
-class Decoder(nn.Module):
+class Decoder(LanguageModel):
     """ids_BT (B, T) -> logits_BTV (B, T, V).
 
     `keep_BT`, a mask, asks for the logits of those positions only, (kept, V): the output layer is the dearest part of a
@@ -78,6 +80,8 @@ class Decoder(nn.Module):
 
     Raises ValueError when the row, with what is cached, is longer than the context.
     """
+
+    embedding = "wte"
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -112,6 +116,19 @@ class Decoder(nn.Module):
         x_BTD = self.ln_f(x_BTD)
         logits: Tensor = self.lm_head(x_BTD if keep_BT is None else x_BTD[keep_BT])
         return logits
+
+    @property
+    def context(self) -> int:
+        return self.wpe.num_embeddings
+
+    def new_cache(self) -> Cache:
+        return []
+
+    def drop_rows(self, cache: Cache, kept: Tensor) -> None:
+        cache[:] = [(k[kept], v[kept]) for k, v in cache]
+
+    def inner_matrices(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.blocks.parameters() if parameter.dim() == 2]
 
     @torch.no_grad()
     def extend_context(self, context: int, generator: torch.Generator) -> None:
