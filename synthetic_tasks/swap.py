@@ -2,7 +2,7 @@
 
 from random import Random
 
-from .task import Question, Task
+from .word_task import Question, Recipe
 
 
 def solve(word: str, old: str, new: str) -> str:
@@ -59,4 +59,4 @@ ANSWERS = (
     "It reads",
     "The filled word is",
 )
-TASK = Task("swap", ask, lambda word: (0,), QUESTIONS, ANSWERS, "swap {a} {b} {word}:")
+RECIPE = Recipe("swap", ask, lambda word: (0,), QUESTIONS, ANSWERS, "swap {a} {b} {word}:")

@@ -44,7 +44,11 @@ def usable_words(words: Iterable[str], min_letters: int, max_letters: int) -> li
     Raises ValueError when none is left.
     """
     words = list(words)
-    usable = [w for w in dict.fromkeys(words) if min_letters <= len(w) <= max_letters and w.isascii() and w.isalpha() and w.islower()]
+    usable = [
+        w
+        for w in dict.fromkeys(words)
+        if min_letters <= len(w) <= max_letters and w.isascii() and w.isalpha() and w.islower()
+    ]
     if not usable:
         raise ValueError(
             f"none of the {len(words)} words in the list is usable: they must be lower-case ASCII words of "
@@ -75,7 +79,9 @@ def split_words(
     Raises ValueError when a split comes out empty.
     """
     pieces = {word: frozenset(pieces_of(word)) for word in words}
-    candidates = sorted({piece for held in pieces.values() for piece in held if len(piece.strip()) > 1} - set(protected))
+    candidates = sorted(
+        {piece for held in pieces.values() for piece in held if len(piece.strip()) > 1} - set(protected)
+    )
     rng = Random(seed)
     held_out = frozenset(rng.sample(candidates, round(token_share * len(candidates))))
     ordinary, splits = [], {split: [] for split in SPLITS}  # type: tuple[list[str], dict[str, list[str]]]
