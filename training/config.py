@@ -11,12 +11,12 @@ import json
 from dataclasses import Field, asdict, dataclass
 from typing import Any
 
-from synthetic_tasks.questions import TASKS
-from synthetic_tasks.rendering import ANSWER_FORMS, WORDINGS
+from synthetic_tasks import ANSWER_FORMS, TASKS, WORDINGS, Material, build_task
 
+from .arms import ARMS
 from .fields import check, check_field, described, value
+from .objectives import OBJECTIVES
 
-ARMS = ("plain", "matched", "lstm", "shuffled")
 DECODER = "decoder"  # the model that is trained from scratch; any other name is a pretrained one
 KINDS = ("text", "question", "spelling")
 ROWS = ("text", "question")  # the kinds of phase in which the model reads rows of tokens
@@ -33,7 +33,9 @@ class DataConfig:
         "bytes", "what the vocabulary starts from: all 256 bytes, or the 100 printable ASCII characters", choices=("bytes", "printable"), only=DECODER
     )
     vocab_size: int = value(4096, "tokens of the BPE vocabulary", above=0, only=DECODER)
-    tasks: tuple[str, ...] = value(tuple(TASKS), f"tasks to fine-tune on; from {', '.join(TASKS)}", some_of=tuple(TASKS))
+    tasks: tuple[str, ...] = value(
+        ("reverse", "count", "index", "swap"), f"tasks to fine-tune on, some with sizes (path_star:2x5); from {', '.join(TASKS)}", distinct=True
+    )
     wording: str = value("compact", "how questions are put", choices=WORDINGS)
     answer_form: str = value("spelled", "how words are answered: with the letters apart, or as words", choices=ANSWER_FORMS)
     min_letters: int = value(5, "shortest word", above=0)
@@ -45,6 +47,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        for spec in self.tasks:
+            build_task(spec, Material())
         if not self.min_letters <= self.max_letters < self.longest_letters:
             raise ValueError(
                 f"min_letters {self.min_letters}, max_letters {self.max_letters} and longest_letters {self.longest_letters} must "
@@ -107,11 +111,23 @@ class Phase:
         "cosine", "the learning rate after its warm-up: falls along a cosine to a tenth, or constant", choices=("cosine", "constant"), bare="every"
     )
     warmup: int = value(50, "steps in which the learning rate rises", low=0, bare="every")
+    spelling_loss: float = value(
+        0.0, "weight of the spelling loss: from the vectors of tokens of the whole vocabulary, heads that are thrown away read the letters",
+        low=0, kinds=ROWS, bare="every",
+    )  # fmt: skip
+    token_dropout: float = value(
+        0.0, "share of the positions whose token part is left out in training (0 to 1)", low=0, below=1, kinds=ROWS, bare="every"
+    )
 
     def __post_init__(self) -> None:
         assert self.kind in KINDS, self.kind
         for item in described(self):
             check_field(item, getattr(self, item.name), self.flag(item))
+
+    @property
+    def spells(self) -> bool:
+        """Does this phase read letters from vectors?"""
+        return self.kind == "spelling" or self.spelling_loss > 0
 
     def flag(self, item: Field[Any]) -> str:
         """What a field of this phase is called among all fields of a config: "lr", "finetune_lr"."""
@@ -133,7 +149,9 @@ class ExamConfig:
         check(self)
 
 
+SPELLING = Phase(name="warmup_spelling", kind="spelling", title="the spelling warm-up", steps=0, batch_size=512, lr=3e-3, optimizer="adamw")
 PHASES = (
+    SPELLING,
     Phase(name="pretrain", kind="text", title="pretraining"),
     Phase(name="finetune", kind="question", title="fine-tuning", steps=2600, batch_size=64, replay_share=0.1),
 )
@@ -146,9 +164,10 @@ class CompareConfig:
     CompareConfig(seeds=3, data=DataConfig(vocab_size=8192))
     """
 
-    arms: tuple[str, ...] = value(("matched", "lstm"), f"arms, the control first; from {', '.join(ARMS)}", some_of=ARMS)
+    arms: tuple[str, ...] = value(("matched", "lstm"), f"arms, the control first; from {', '.join(ARMS)}", some_of=tuple(ARMS))
     seeds: int = value(1, "pairs to train, with seeds first_seed, first_seed + 1, ...", above=0)
     first_seed: int = value(0, "seed of the first pair", low=0)
+    objective: str = value("next_token", "how an answer is trained and written", choices=tuple(OBJECTIVES))
     precision: str = value(
         "auto", "arithmetic of the training step: auto is bf16 on a GPU that has it, else fp32", choices=("auto", "fp32", "bf16")
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .config import CompareConfig, DataConfig, ExamConfig, ModelConfig, Phase
+from .config import SPELLING, CompareConfig, DataConfig, ExamConfig, ModelConfig, Phase
 
 QUICK = CompareConfig()
 
@@ -20,6 +20,7 @@ PARENT = CompareConfig(
     data=DataConfig(alphabet="printable", vocab_size=512, wording="sentences", answer_form="plain", max_letters=13, longest_letters=15),
     model=ModelConfig(dropout=0.1, init="parent"),
     phases=(
+        SPELLING,
         HIS,
         replace(HIS, name="finetune", kind="question", title="fine-tuning", steps=12_000, context=128, replay_share=0.5),
         replace(HIS, name="tasks_only", kind="question", title="tasks alone", steps=74_000, context=128, lr=3e-5),
@@ -32,6 +33,7 @@ TINY = replace(
     data=DataConfig(vocab_size=512, num_words=5000),
     model=ModelConfig(layers=1, heads=2, width=16, char_dim=16, char_hidden=16),
     phases=(
+        replace(SPELLING, warmup=2),
         Phase(name="pretrain", kind="text", title="pretraining", steps=6, batch_size=4, context=32, warmup=2),
         Phase(name="finetune", kind="question", title="fine-tuning", steps=10, batch_size=8, context=48, warmup=2, replay_share=0.1),
     ),
