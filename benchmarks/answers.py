@@ -14,10 +14,10 @@ import charembed
 from benchmarks.measure import interleaved, machine, show
 from tests.reference import generate_one_by_one
 from training.arms import build_arm
-from training.config import preset
 from training.data import prepare
-from training.evaluate import prompt_ids, set_exams
+from training.evaluate import set_exams
 from training.generate import generate
+from training.presets import preset
 
 NEW_TOKENS = 12
 
@@ -26,8 +26,8 @@ def main() -> None:
     print(machine())
     config = preset("quick")
     data = prepare(config, Path(".cache"))
-    model = build_arm(config, "lstm", 0, data.table).eval()
-    prompts = [prompt_ids(data.encoding, prompt) for exam in set_exams(config, data.splits, 0) for prompt in exam.prompts[:20]]
+    model = build_arm(config, "lstm", 0, data.spellings).eval()
+    prompts = [data.tokenizer.encode(item.prompt) for exam in set_exams(config, data, 0) for item in exam.items[:20]]
 
     def batched() -> list[list[int]]:
         return generate(model, prompts, max_new_tokens=NEW_TOKENS, context=config.context)
@@ -38,8 +38,8 @@ def main() -> None:
     print(f"{len(prompts)} prompts, identical answers: {batched() == one_by_one()}")
     show("answers of 12 tokens", interleaved({"one by one, no cache": one_by_one, "batched, cached": batched}, 3), "one by one, no cache", faster=True)
 
-    plain = build_arm(config, "plain", 0, data.table).eval()
-    ids_BT = data.pretraining(config, 0)(0).ids_BT
+    plain = build_arm(config, "plain", 0, data.spellings).eval()
+    ids_BT = data.batches(config, config.text, 0)(0).ids_BT
     with torch.no_grad():
         unfolded = model(ids_BT)
         folded = charembed.fold(copy.deepcopy(model))

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from charembed import CharEmbedding, LSTMEncoder, SpellingTable
-from training.config import PRESETS, preset
 from training.corpus import load_corpus
+from training.presets import PRESETS, preset
 from training.vocabulary import load_encoding
 
 
@@ -30,9 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not options.text:
         parser.error("the text is empty: pass at least one character")
     config, console = preset(options.preset), Console()
-    encoding = load_encoding(load_corpus(config.corpus, config.alphabet).train, config.vocab_size, config.alphabet, options.cache)
+    data = config.data
+    encoding = load_encoding(load_corpus(data.corpus, data.alphabet).train, data.vocab_size, data.alphabet, options.cache)
     spellings = SpellingTable.from_tokenizer(encoding)
-    embedding = CharEmbedding(torch.nn.Embedding(config.vocab_size, config.width), LSTMEncoder(spellings, config.width, init="loud"))
+    embedding = CharEmbedding(torch.nn.Embedding(data.vocab_size, config.model.width), LSTMEncoder(spellings, config.model.width, init="loud"))
 
     ids = encoding.encode_ordinary(options.text)
     ids_BT = torch.tensor([ids])

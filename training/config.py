@@ -189,6 +189,9 @@ class CompareConfig:
         """The phase that says how running text is cut into rows: for pretraining, replay and the loss on held-out text."""
         return next(phase for phase in self.phases if phase.kind == "text")
 
+    def phase(self, name: str) -> Phase:
+        return next(phase for phase in self.phases if phase.name == name)
+
     @property
     def context(self) -> int:
         """The longest row that any phase reads; what a finished model is asked with."""
