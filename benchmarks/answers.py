@@ -27,7 +27,7 @@ def main() -> None:
     config = preset("quick")
     data = prepare(config, Path(".cache"))
     model = build_arm(config, "lstm", 0, data.table).eval()
-    prompts = [prompt_ids(data.encoding, prompt) for exam in set_exams(config, data.splits, 0) for prompt in exam.prompts[:20]]
+    prompts = [prompt_ids(data.encoding, prompt) for exam in set_exams(config, data.tasks(config), 0) for prompt in exam.prompts[:20]]
 
     def batched() -> list[list[int]]:
         return generate(model, prompts, max_new_tokens=NEW_TOKENS, context=config.context)

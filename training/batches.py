@@ -13,7 +13,7 @@ import tiktoken
 import torch
 from torch import Tensor
 
-from synthetic_tasks import TASKS, QuestionPool, Rendered, render, stream
+from synthetic_tasks import Item, Task, stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def text_batches(ids: Tensor, batch_size: int, context: int, *key: int | str) ->
     return batch_at
 
 
-def encode_question(encoding: tiktoken.Encoding, rendered: Rendered, token_lengths: list[int]) -> tuple[list[int], int]:
+def encode_question(encoding: tiktoken.Encoding, rendered: Item, token_lengths: list[int]) -> tuple[list[int], int]:
     """A question's token ids, and the number of the answer's first token.
 
     The text is tokenised in one piece, as it would be met; the answer's first token is the first one that reaches past
@@ -83,11 +83,9 @@ class Questions:
     """
 
     encoding: tiktoken.Encoding
-    pool: QuestionPool
+    tasks: tuple[Task, ...]
     token_lengths: list[int]
     held_out: frozenset[int]
-    wording: str
-    form: str
     context: int
 
     def example(self, *key: int | str) -> tuple[list[int], int]:
@@ -97,8 +95,8 @@ class Questions:
         """
         for attempt in range(1000):
             rng = stream("question", *key, attempt)
-            question = self.pool.draw(rng)
-            rendered = render(question, TASKS[question.task], wording=self.wording, form=self.form, rng=rng)
+            task = rng.choice(self.tasks)
+            rendered = task.draw(task.splits[0].name, rng)
             ids, start = encode_question(self.encoding, rendered, self.token_lengths)
             if not self.held_out or self.held_out.isdisjoint(ids):
                 break

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from charembed.encoder import INIT_STD
-from synthetic_tasks.questions import TASKS
-from synthetic_tasks.rendering import ANSWER_FORMS, WORDINGS
+from synthetic_tasks import ANSWER_FORMS, TASKS, WORD_TASKS, WORDINGS, Material, build_task
 
 ARMS = ("plain", "matched", "lstm", "shuffled")
 OPTIMIZERS = ("muon", "adamw")
@@ -69,7 +68,7 @@ class CompareConfig:
     finetune_batch_size: int = _value(64, "questions per fine-tuning step")
     finetune_lr: float = _value(3e-3, "peak learning rate in fine-tuning")
     replay_share: float = _value(0.1, "share of the fine-tuning steps that go on with pretraining text instead (0 to 1)")
-    tasks: tuple[str, ...] = _value(tuple(TASKS), f"tasks to fine-tune on; from {', '.join(TASKS)}")
+    tasks: tuple[str, ...] = _value(WORD_TASKS, f"tasks to fine-tune on; from {', '.join(TASKS)}")
     wording: str = _choice("compact", WORDINGS, "how questions are put")
     answer_form: str = _choice("spelled", ANSWER_FORMS, "how words are answered: with the letters apart, or as words")
     min_letters: int = _value(5, "shortest word")
@@ -112,10 +111,11 @@ class CompareConfig:
         for name in ("dropout", "replay_share", "word_share", "token_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in 0 to 1, without 1.")
-        for name, known in (("arms", ARMS), ("tasks", tuple(TASKS))):
-            values = getattr(self, name)
-            if not values or len(set(values)) != len(values) or not set(values) <= set(known):
-                raise ValueError(f"{name} is {','.join(values)!r}; name some of {', '.join(known)}, each once, with commas between.")
+        if not self.arms or len(set(self.arms)) != len(self.arms) or not set(self.arms) <= set(ARMS):
+            raise ValueError(f"arms is {','.join(self.arms)!r}; name some of {', '.join(ARMS)}, each once, with commas between.")
+        names = [build_task(spec, Material(None, self.wording, self.answer_form)).name for spec in self.tasks]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"tasks is {','.join(self.tasks)!r}; name some of {', '.join(TASKS)}, each once, with commas between.")
         if self.width % self.heads:
             raise ValueError(f"width is {self.width}, which {self.heads} heads do not divide: choose a multiple of heads.")
         if not self.min_letters <= self.max_letters < self.longest_letters:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from charembed import SpellingTable
 from charembed.tokenizers import token_bytes
-from synthetic_tasks import TASKS, QuestionPool, WordSplits, all_wordings, split_words, usable_words
+from synthetic_tasks import Material, Task, WordSplits, build_task, split_words, usable_words
 
 from .batches import BatchAt, Questions, mixed_batches, text_batches
 from .config import CompareConfig
@@ -44,14 +44,15 @@ class Data:
     def pretraining(self, config: CompareConfig, seed: int) -> BatchAt:
         return text_batches(self.train_ids, config.batch_size, config.context, "pretrain", seed)
 
+    def tasks(self, config: CompareConfig) -> tuple[Task, ...]:
+        return build_tasks(config, self.splits)
+
     def questions(self, config: CompareConfig) -> Questions:
         return Questions(
             encoding=self.encoding,
-            pool=QuestionPool(self.splits.seen, config.tasks),
+            tasks=self.tasks(config),
             token_lengths=[len(spelling or b"") for spelling in token_bytes(self.encoding)],
             held_out=self.held_out_ids,
-            wording=config.wording,
-            form=config.answer_form,
             context=config.finetune_context,
         )
 
@@ -114,6 +115,10 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
     )
 
 
+def build_tasks(config: CompareConfig, words: WordSplits | None) -> tuple[Task, ...]:
+    return tuple(build_task(spec, Material(words, config.wording, config.answer_form)) for spec in config.tasks)
+
+
 def _wording_pieces(config: CompareConfig, encoding: tiktoken.Encoding) -> set[bytes]:
-    texts = [text for task in config.tasks for text in all_wordings(TASKS[task], config.wording)]
+    texts = [text for task in build_tasks(config, None) for text in task.fixed_texts()]
     return {encoding.decode_single_token_bytes(i) for text in texts for i in encoding.encode_ordinary(text)}

@@ -11,7 +11,7 @@ import tiktoken
 import torch
 from torch import Tensor, nn
 
-from synthetic_tasks import SPLITS, TASKS, Question, QuestionPool, WordSplits, is_right, majority_baseline, read_answer, render, stream
+from synthetic_tasks import Item, Task, distinct, read_answer
 
 from .batches import text_batches
 from .config import CompareConfig
@@ -25,33 +25,22 @@ from .statistics import Row, wilson
 class Exam:
     """The questions of one task on one split, the same for every arm."""
 
-    task: str
+    task: Task
     split: str
-    prompts: list[str]
-    answers: list[str]
+    items: list[Item]
 
     @property
-    def majority(self) -> float:
-        return majority_baseline(self.answers)
+    def prompts(self) -> list[str]:
+        return [item.prompt for item in self.items]
 
 
-def set_exams(config: CompareConfig, splits: WordSplits, seed: int) -> list[Exam]:
+def set_exams(config: CompareConfig, tasks: Sequence[Task], seed: int) -> list[Exam]:
     """Questions for every task and split, as a function of the config and the seed."""
-    exams = []
-    for split in SPLITS:
-        pool = QuestionPool(splits[split], config.tasks)
-        for task in config.tasks:
-            questions = pool.distinct(task, config.questions, "exam", split, seed)
-            exams.append(_exam(config, task, split, list(questions), seed))
-    return exams
-
-
-def _exam(config: CompareConfig, task: str, split: str, questions: list[Question], seed: int) -> Exam:
-    rendered = [
-        render(question, TASKS[task], wording=config.wording, form=config.answer_form, rng=stream("exam wording", seed, i))
-        for i, question in enumerate(questions)
+    return [
+        Exam(task, split.name, distinct(task, split.name, config.questions, "exam", split.name, seed))
+        for task in tasks
+        for split in task.splits
     ]
-    return Exam(task, split, [r.prompt for r in rendered], [r.answer for r in rendered])
 
 
 def prompt_ids(encoding: tiktoken.Encoding, prompt: str) -> list[int]:
@@ -66,7 +55,7 @@ def check_lengths(config: CompareConfig, data: Data, seeds: Sequence[int]) -> No
     for seed in seeds:
         for i in range(500):
             questions.example("finetune", seed, i)
-        exams = set_exams(config, data.splits, seed)
+        exams = set_exams(config, data.tasks(config), seed)
         room = answer_room(data.encoding, exams)
         for exam in exams:
             for prompt in exam.prompts:
@@ -81,7 +70,7 @@ def check_lengths(config: CompareConfig, data: Data, seeds: Sequence[int]) -> No
 
 def answer_room(encoding: tiktoken.Encoding, exams: list[Exam]) -> int:
     """Tokens a model may write: the longest right answer and its end mark."""
-    return max(len(encoding.encode_ordinary(answer)) for exam in exams for answer in exam.answers) + 1
+    return max(len(encoding.encode_ordinary(item.answer)) for exam in exams for item in exam.items) + 1
 
 
 def stop_ids(encoding: tiktoken.Encoding) -> list[int]:
@@ -102,12 +91,12 @@ def mark(exams: list[Exam], answers: list[list[str]], arm: str, seed: int) -> tu
     """One long row per task and split, and every single answer with its mark."""
     rows, marked = [], []
     for exam, given in zip(exams, answers, strict=True):
-        right = [is_right(text, expected) for text, expected in zip(given, exam.answers, strict=True)]
+        right = [exam.task.is_right(text, item) for text, item in zip(given, exam.items, strict=True)]
         low, high = wilson(sum(right), len(right))
-        rows.append(Row(arm, seed, exam.task, exam.split, "exact_match", sum(right) / len(right), low, high, len(right), exam.majority))
+        rows.append(Row(arm, seed, exam.task.name, exam.split, "exact_match", sum(right) / len(right), low, high, len(right), exam.task.baseline(exam.items)))
         marked += [
-            {"task": exam.task, "split": exam.split, "prompt": prompt, "expected": expected.strip(), "given": read_answer(text), "right": mark}
-            for prompt, expected, text, mark in zip(exam.prompts, exam.answers, given, right, strict=True)
+            {"task": exam.task.name, "split": exam.split, "prompt": item.prompt, "expected": item.answer.strip(), "given": read_answer(text), "right": mark}
+            for item, text, mark in zip(exam.items, given, right, strict=True)
         ]
     return rows, marked
 

@@ -65,7 +65,7 @@ def run_arm(config: CompareConfig, seed: int, arm: str, folder: Path, options: R
     _train_or_load(model, _phase(config, "finetune", seed, options), data.finetuning(config, seed), folder, accelerator, bar)
     rows += _text_rows(model, data, config, arm, seed, "text, after fine-tuning")
 
-    exams = set_exams(config, data.splits, seed)
+    exams = set_exams(config, data.tasks(config), seed)
     marked_rows, marked = mark(exams, answer_all(model, data.encoding, exams, config.finetune_context, bar), arm, seed)
     rows += marked_rows
     rows += _cost_rows(folder, model, size, arm, seed)
