@@ -125,7 +125,9 @@ def word_splits(words: WordSplits | None) -> tuple[Split, ...]:
 
 
 def _lengths(words: Sequence[str]) -> str:
-    return f"{min(map(len, words))} to {max(map(len, words))}"
+    """(strawberry, tea) -> "3 to 10" """
+    shortest, longest = min(map(len, words)), max(map(len, words))
+    return f"{shortest} to {longest}" if shortest < longest else str(longest)
 
 
 def write_answer(answer: str, form: str) -> str:
