@@ -6,6 +6,7 @@ Axes: U distinct tokens, K width of the extra table, D model width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,20 @@ from charembed import LSTMEncoder, SpellingTable
 
 from .config import CompareConfig
 from .decoder import Decoder, DecoderConfig
+
+
+@dataclass(frozen=True)
+class Arm:
+    colour: str
+    sentence: str
+
+
+ARMS = {
+    "plain": Arm("#8a8f98", "the model as it is"),
+    "matched": Arm("#d1603d", "as many extra parameters as the letters have, in a second table, and no letters"),
+    "shuffled": Arm("#b59a2d", "the letters of other tokens"),
+    "lstm": Arm("#1f6f8b", "the letters of each token, read by an LSTM"),
+}
 
 
 class ExtraTable(nn.Module):

@@ -20,7 +20,7 @@ import platform
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -30,23 +30,29 @@ from typing import Any, NoReturn
 import torch
 from accelerate import PartialState
 from rich.console import Console
-from rich.table import Table
 from tqdm import tqdm
-
-from synthetic_tasks import SPLITS
 
 from .arms import assert_paired, build_arm
 from .config import PRESETS, CompareConfig, preset
-from .data import Data, prepare
+from .data import Data, build_tasks, prepare
 from .evaluate import check_lengths
 from .files import read_tensors, write_atomically, write_json
 from .loop import Bar, Interrupted, NotFinite
+from .prose import print_table, verdict
 from .report import write_report
 from .run import RunOptions, resolve_precision, run_arm
-from .statistics import Row, read_rows, summarise, verdict
+from .statistics import Row, read_rows, summarise
 
 PACKAGES = ("torch", "accelerate", "tiktoken", "tokenizers", "safetensors", "scipy", "numpy")
 BAD_INPUT, STOPPED = 2, 130
+
+
+@dataclass(frozen=True)
+class PhaseFacts:
+    name: str
+    kind: str
+    title: str
+    replay_share: float = 0.0
 
 
 class BrokeOff(Exception):
@@ -139,7 +145,7 @@ def compare(config: CompareConfig, options: argparse.Namespace, console: Console
     side_by_side = options.jobs or (1 if on_gpu or state.num_processes > 1 else min(2, os.cpu_count() or 1))
     run_all(config, jobs, out, run_options, data, side_by_side)
     if state.is_main_process:
-        finish(config, out, seeds, console)
+        finish(config, out, seeds, console, data)
     return 0
 
 
@@ -243,7 +249,7 @@ def _job(config: CompareConfig, seed: int, arm: str, folder: Path, options: RunO
         sys.exit(1)
 
 
-def finish(config: CompareConfig, out: Path, seeds: range, console: Console) -> None:
+def finish(config: CompareConfig, out: Path, seeds: range, console: Console, data: Data) -> None:
     """Results, metrics and report of the whole run, from what the arms wrote; and a table for the terminal."""
     control, arms = config.arms[0], config.arms
     rows: list[Row] = []
@@ -260,34 +266,32 @@ def finish(config: CompareConfig, out: Path, seeds: range, console: Console) -> 
                 right.setdefault((arm, seed, answer["task"], answer["split"]), []).append(answer["right"])
                 answers.append({"arm": arm, "seed": seed, **answer})
         assert len({tuple(hashes) for hashes in digests.values()}) == 1, f"the arms of seed {seed} saw different batches: {digests}"
+    tasks = build_tasks(config, data.splits)
     summary = summarise(rows, control, arms, right)
-    sentences = [sentence for arm in arms[1:] for sentence in verdict(summary, arm, control, len(seeds))]
+    sentences = [sentence for arm in arms[1:] for sentence in verdict(summary, tasks, arm, control, len(seeds))]
     write_atomically(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in metrics))
     write_json(out / "results.json", [vars(row) for row in rows + summary])
-    write_report(out, config, rows, summary, sentences, metrics, answers)
-    print_table(console, config, summary)
+    write_report(
+        out,
+        json.loads((out / "config.json").read_text("utf-8")),
+        f"{config.vocab_size:,} tokens, {config.layers} layers of width {config.width}, corpus {config.corpus} "
+        f"({data.facts['train_tokens']:,} tokens).",
+        arms=arms,
+        tasks=tasks,
+        phases=(
+            PhaseFacts("pretrain", "text", "pretraining"),
+            PhaseFacts("finetune", "question", "fine-tuning", config.replay_share),
+        ),
+        rows=rows,
+        summary=summary,
+        sentences=sentences,
+        metrics=metrics,
+        answers=answers,
+    )
+    print_table(console, arms, tasks, summary)
     for sentence in sentences:
         console.print(sentence, highlight=False, markup=False)
     console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
-
-
-def print_table(console: Console, config: CompareConfig, summary: list[Row]) -> None:
-    """Exact match of each arm beside the majority baseline, by split and task."""
-    value = {(row.arm, row.task, row.split): row for row in summary if row.metric in ("exact_match", "exact_match_difference")}
-    control, *others = config.arms
-    table = Table(title="Exact match of freely generated answers")
-    for heading in ("split", "task", "majority", *config.arms, *(f"{arm} - {control} (95 %)" for arm in others)):
-        table.add_column(heading, justify="left" if heading in ("split", "task") else "right")
-    for split in SPLITS:
-        for task in config.tasks:
-            differences = [value[f"{arm} - {control}", task, split] for arm in others]
-            table.add_row(
-                split, task, f"{value[control, task, split].majority or 0:.2f}",
-                *(f"{value[arm, task, split].value:.2f}" for arm in config.arms),
-                *(f"{d.value:+.2f} ({d.low:+.2f} to {d.high:+.2f})" for d in differences),
-            )  # fmt: skip
-        table.add_section()
-    console.print(table)
 
 
 if __name__ == "__main__":
