@@ -3,6 +3,7 @@
 from .draws import distinct as distinct
 from .draws import stream as stream
 from .registry import TASKS as TASKS
+from .registry import WORD_TASKS as WORD_TASKS
 from .registry import build_task as build_task
 from .registry import needs_words as needs_words
 from .scoring import END as END

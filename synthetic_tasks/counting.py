@@ -11,21 +11,22 @@ from .task import Item, Material, Split, Task
 FORMS = ("M", "MxN")
 FEWEST_SEQUENCES = 1000  # below that, an eighth of them is too few to ask about
 RULE = (
-    f"M symbols (2 to {len(NAMES)}) in sequences of N (M or more, 10 M if left out; M^N at least {FEWEST_SEQUENCES}), "
-    f"such as counting:10x100"
+    f"M symbols (2 to {len(NAMES)}) in sequences of N (M or more, 10 M if left out; M^N at least "
+    f"{FEWEST_SEQUENCES}), such as counting:10x100"
 )
 
 
 class Counting(Task):
-    """Query count: n symbols out of m, then the symbol to count. With `most`, the paper's other task: how often does the
-    most frequent one occur?
+    """Query count: n symbols out of m, then the symbol to count. With `most`, the paper's other task: how
+    often does the most frequent one occur?
 
     Counting(2, 5).draw("seen", rng) -> Item("counting a b b a b; b:", " 3", ...)
 
-    The count is drawn first, each with the same chance, so the best constant answer gets about m / 2n: 1 to 2n/m for a
-    symbol that is named, and n/m to twice that for the most frequent one. The other places are filled at random.
-    An eighth of all sequences is kept out of training; they make up the split "fresh". The sequences of "longer" are
-    longer by half and their counts go up with it, so some answers there are numbers that no training answer was.
+    The count is drawn first, each with the same chance, so the best constant answer gets about m / 2n: 1 to
+    2n/m for a symbol that is named, and n/m to twice that for the most frequent one. The other places are
+    filled at random. An eighth of all sequences is kept out of training; they make up the split "fresh". The
+    sequences of "longer" are longer by half and their counts go up with it, so some answers there are numbers
+    that no training answer was.
     """
 
     def __init__(self, m: int, n: int, *, most: bool = False) -> None:

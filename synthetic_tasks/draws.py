@@ -30,7 +30,8 @@ def distinct(task: Task, split: str, n: int, *key: int | str) -> list[Item]:
 
 
 def is_held_out(thing: str) -> bool:
-    """Whether training never sees this sequence or graph: one in eight, decided by its text, so that no list is kept.
+    """Whether training never sees this sequence or graph: one in eight, decided by its text, so that no list
+    is kept.
 
     A split made of these never coincides with training, not even by chance.
     """

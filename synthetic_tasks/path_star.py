@@ -14,25 +14,26 @@ from .task import Item, Material, Split, Task
 
 FORMS = ("DxL",)
 RULE = (
-    f"D arms (2 or more) of L nodes each (2 or more), such as path_star:2x5; with an arm more, or a node more an arm, "
-    f"a graph may have {len(NAMES)} nodes"
+    f"D arms (2 or more) of L nodes each (2 or more), such as path_star:2x5; with an arm more, or a node "
+    f"more an arm, a graph may have {len(NAMES)} nodes"
 )
 POOL = 50  # names to draw nodes from, as in the paper; more where a graph needs more
 
 
 class PathStar(Task):
-    """G(d, l): d arms of l nodes, the start that they share included. Given are the edges in random order, the start
-    and the end of one arm; asked is the way from start to goal, both included.
+    """G(d, l): d arms of l nodes, the start that they share included. Given are the edges in random order,
+    the start and the end of one arm; asked is the way from start to goal, both included.
 
-    PathStar(2, 3).draw("seen", rng) -> Item("path a B, f c, B d, a f; a d:", " a B d", "path a B d; a f c: d")
+    PathStar(2, 3).draw("seen", rng) -> Item("path a B, f c, B d, a f; a d:", " a B d", ...)
 
-    Every step but the first follows from an edge. The first needs the whole arm, read backwards from the goal: who
-    guesses it and then follows the edges is right in 1 of d. That is the chance level of this task; `baseline`, the
-    best constant answer, gets about nothing.
+    Every step but the first follows from an edge. The first needs the whole arm, read backwards from the
+    goal: who guesses it and then follows the edges is right in 1 of d. That is the chance level of this task;
+    `baseline`, the best constant answer, gets about nothing.
 
-    An eighth of all graphs is kept out of training and makes up the split "fresh": the two share no graph, not even by
-    chance. The items of "seen" are drawn as training draws them. With n nodes there are 50! / (50 - n)! / (d - 1)!
-    questions: 9 x 10^14 for G(2, 5), so training hardly ever meets the same one again, and 117,600 for G(2, 2).
+    An eighth of all graphs is kept out of training and makes up the split "fresh": the two share no graph,
+    not even by chance. The items of "seen" are drawn as training draws them; whether training met one of them
+    is a matter of chance. With n nodes there are 50! / (50 - n)! / (d - 1)! questions: 9 x 10^14 for G(2, 5),
+    so a run hardly ever meets the same one twice, and 117,600 for G(2, 2).
     """
 
     def __init__(self, num_arms: int, arm_length: int) -> None:

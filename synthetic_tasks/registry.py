@@ -9,6 +9,7 @@ from .task import Material, Task
 from .word_task import Recipe, WordTask
 
 RECIPES: dict[str, Recipe] = {module.RECIPE.name: module.RECIPE for module in (reverse, count, index, swap)}
+WORD_TASKS = tuple(RECIPES)
 
 
 def build_word_task(name: str, sizes: str, material: Material) -> WordTask:
@@ -29,7 +30,8 @@ TASKS: dict[str, Callable[[str, str, Material], Task]] = {
 def build_task(spec: str, material: Material) -> Task:
     """The task that a spec names: "reverse", or with sizes "path_star:2x5", "counting:10x100".
 
-    Raises ValueError for a name that is none, and for sizes that cannot be. Words are needed for drawing alone.
+    Raises ValueError for a name that is none, and for sizes that cannot be. Words are needed for drawing
+    alone.
     """
     name, colon, sizes = spec.partition(":")
     if name not in TASKS:

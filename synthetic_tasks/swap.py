@@ -1,4 +1,7 @@
-"""swap: replace the first occurrence of one letter of a word by another of its letters. n, b, banana -> babana"""
+"""swap: replace the first occurrence of one letter of a word by another of its letters.
+
+n, b, banana -> babana
+"""
 
 from random import Random
 

@@ -45,7 +45,8 @@ class Split:
         name: as in results.json, "unseen_tokens".
         label: for tables and plots, "unseen tokens".
         place: opens a verdict's sentence, "On words with a token that no question had contained".
-        about: what a reader of the report has to know about it, with its sizes: "11 to 13 letters, after training on 5 to 10".
+        about: what a reader of the report has to know about it, with its sizes:
+            "11 to 13 letters, after training on 5 to 10".
     """
 
     name: str
@@ -59,7 +60,8 @@ class Material:
     """What a run gives its tasks to work with. Raises ValueError for an unknown wording or form.
 
     Attributes:
-        words: for tasks about words. None will do for all but drawing: names, splits and fixed texts need no words.
+        words: for tasks about words. None will do for all but drawing: names, splits and fixed texts need no
+            words.
         wording: "compact", one fixed short wording, or "sentences", drawn from many.
         form: words as answers, "spelled" with the letters apart or "plain".
     """
@@ -80,7 +82,8 @@ class Task(Protocol):
     Attributes:
         name: the full spec that builds it, sizes included: "reverse", "path_star:2x5".
         splits: the first one is what training draws from.
-        telling: the name of the split that says most about what was learnt; samples of answers are taken from it.
+        telling: the name of the split that says most about what was learnt; samples of answers are taken from
+            it.
     """
 
     name: str

@@ -20,7 +20,10 @@ ANSWER_PREFIXES = ("", "Answer: ", "A: ", "Solution: ", "Result: ")
 
 @dataclass(frozen=True)
 class Question:
-    """One question about one word. Question("count", "banana", ("a",), "3"): how often does a occur in banana? 3."""
+    """One question about one word.
+
+    Question("count", "banana", ("a",), "3"): how often does a occur in banana? 3.
+    """
 
     task: str
     word: str
@@ -34,9 +37,10 @@ class Recipe:
 
     Attributes:
         ask: (word, kind, rng) -> Question; draws the letters that the question names.
-        kinds: word -> the kinds of question that the word can serve. Kinds are drawn with equal chance and then a word
-            for it, which is what balances the answers: for count and index a kind is an answer.
-        questions: wordings with {word} and the letters {a}, {b}; the word always follows a space and is followed by no letter.
+        kinds: word -> the kinds of question that the word can serve. Kinds are drawn with equal chance and
+            then a word for it, which is what balances the answers: for count and index a kind is an answer.
+        questions: wordings with {word} and the letters {a}, {b}; the word always follows a space and is
+            followed by no letter.
         answers: what stands before the answer.
         compact: the shortest wording.
     """
@@ -52,7 +56,8 @@ class Recipe:
 class WordTask(Task):
     """A recipe, the words it is asked about, and how questions and answers are worded.
 
-    WordTask(count.RECIPE, Material(words)).draw("seen", rng) -> Item("count a banana:", " 3", "count a banana")
+    WordTask(count.RECIPE, Material(words)).draw("seen", rng)
+    -> Item("count a banana:", " 3", "count a banana")
     """
 
     def __init__(self, recipe: Recipe, material: Material) -> None:
@@ -63,7 +68,8 @@ class WordTask(Task):
         self._by_kind: dict[str, list[tuple[int, list[str]]]] = {}
 
     def draw(self, split: str, rng: Random) -> Item:
-        """A kind is drawn first, then a word for it, so that each answer of count and index is about equally frequent.
+        """A kind is drawn first, then a word for it, so that each answer of count and index is about equally
+        frequent.
 
         Raises ValueError for material without words, and for an unknown split.
         """
@@ -90,7 +96,8 @@ class WordTask(Task):
         if split not in self._by_kind:
             if self.material.words is None:
                 raise ValueError(
-                    f"the task {self.name!r} asks about words and was given none: build it with Material(words=...)."
+                    f"the task {self.name!r} asks about words and was given none: build it with "
+                    f"Material(words=...)."
                 )
             by_kind: defaultdict[int, list[str]] = defaultdict(list)
             for word in self.material.words[split]:
@@ -104,7 +111,7 @@ def word_splits(words: WordSplits | None) -> tuple[Split, ...]:
     """The splits of every word task, with the lengths of these words."""
     about = {} if words is None else {
         "longer_words": f"{_lengths(words.longer_words)} letters, after training on {_lengths(words.seen)}",
-        "unseen_tokens": f"each word holds at least one of {len(words.held_out)} tokens that no question of training contained",
+        "unseen_tokens": f"each word holds one of {len(words.held_out)} tokens that no training question had",
     }  # fmt: skip
     return tuple(
         Split(name, label, place, about.get(name, ""))
@@ -118,7 +125,9 @@ def word_splits(words: WordSplits | None) -> tuple[Split, ...]:
 
 
 def _lengths(words: Sequence[str]) -> str:
-    return f"{min(map(len, words))} to {max(map(len, words))}"
+    """(strawberry, tea) -> "3 to 10" """
+    shortest, longest = min(map(len, words)), max(map(len, words))
+    return f"{shortest} to {longest}" if shortest < longest else str(longest)
 
 
 def write_answer(answer: str, form: str) -> str:
@@ -129,8 +138,8 @@ def write_answer(answer: str, form: str) -> str:
 def render(question: Question, recipe: Recipe, material: Material, rng: Random) -> Item:
     """Put a question into words.
 
-    "compact": one fixed short wording. "sentences": prefix, one of the recipe's questions, joint, prefix and one of its
-    answer beginnings, each drawn from `rng`.
+    "compact": one fixed short wording. "sentences": prefix, one of the recipe's questions, joint, prefix and
+    one of its answer beginnings, each drawn from `rng`.
     """
     letters = dict(zip("ab", question.letters, strict=False))
     answer = write_answer(question.answer, material.form)

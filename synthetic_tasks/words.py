@@ -1,7 +1,7 @@
 """Which words are asked about, and the four disjoint splits.
 
-A split by word alone is not enough: a word that was never seen may be made of tokens that were seen a hundred times. So
-some tokens are held out too, and every word that holds one of them.
+A split by word alone is not enough: a word that was never seen may be made of tokens that were seen a hundred
+times. So some tokens are held out too, and every word that holds one of them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def split_words(
     """Split words by word and by token.
 
     Arguments:
-        pieces_of: a word's tokens, as bytes, in the place where it stands in a question: "strawberry" -> [b" straw", b"berry"].
+        pieces_of: a word's tokens, as bytes, in the place where it stands in a question:
+            "strawberry" -> [b" straw", b"berry"].
         max_letters: longest training word; longer ones make up `longer_words`.
         word_share: of the words that hold no held-out piece, the share that is held out (0 to 1).
         token_share: share of the pieces of two or more letters that is held out (0 to 1).
