@@ -48,10 +48,10 @@ def words_to_ask(word: str | None) -> Iterator[str]:
 
 def ask(word: str, models: dict[str, LanguageModel], config: CompareConfig, data: Data, console: Console) -> None:
     """Put one question of each word task about a word to every arm, and print what they say."""
-    tokenizer, words, objective = data.tokenizer, data.words, OBJECTIVES[config.objective]
-    assert words is not None
+    tokenizer, splits, objective = data.tokenizer, data.splits, OBJECTIVES[config.objective]
+    assert splits is not None
     held = [tokenizer.decode([token]) for token in tokenizer.encode_word(word) if token in data.held_out_ids]
-    split = next((name for name in SPLITS if word in words[name]), "not in the word list")
+    split = next((name for name in SPLITS if word in splits[name]), "not in the word list")
     console.print(f"[bold]{word}[/]  {split.replace('_', ' ')}{f', unseen: {held}' if held else ''}", highlight=False)
     for task in data.tasks:
         if not isinstance(task, WordTask):
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = options.run or newest_run()
         config = read_config(run)
         data = prepare(config, options.cache)
-        if data.words is None:
+        if data.splits is None:
             raise ValueError(f"the run in {run} asked no question about words: name another one with --run.")
         models = {arm: load_arm(config, config.first_seed, arm, arm_folder(run, config.first_seed, arm), data) for arm in config.arms}
         for word in words_to_ask(options.word):

@@ -478,7 +478,7 @@ def test_word_splits_say_their_sizes() -> None:
 
 
 def test_splits_are_disjoint_by_word_and_by_token(data: Data) -> None:
-    splits, encoding = data.splits, data.encoding
+    splits, encoding = data.splits, data.tokenizer.source
     pieces = {
         split: {piece for word in splits[split] for piece in encoding.encode_ordinary(" " + word)}
         for split in SPLITS

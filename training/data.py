@@ -33,7 +33,7 @@ class Data:
         spellings: of every row of the model's input embedding.
         train_ids, validation_ids: running text, int32.
         bytes_per_token: of the held-out text, for bits per byte.
-        words: by split, where a task is about words; `held_out_ids` are the tokens that only `unseen_tokens` holds.
+        splits: words by split, where a task is about words; `held_out_ids` are the tokens that only `unseen_tokens` holds.
         dummy: a token that the text has least often, for objectives that put one where nothing is known yet.
         facts: what config.json says about all this.
     """
@@ -44,7 +44,7 @@ class Data:
     validation_ids: Tensor
     bytes_per_token: float
     tasks: tuple[Task, ...]
-    words: WordSplits | None
+    splits: WordSplits | None
     held_out_ids: frozenset[int]
     dummy: int
     facts: dict[str, str | int | float]
@@ -107,7 +107,7 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
     }
     return Data(
         tokenizer=tokenizer, spellings=spellings, train_ids=ids["train"], validation_ids=ids["validation"], bytes_per_token=bytes_per_token,
-        tasks=tuple(build_task(spec, Material(splits, data.wording, data.answer_form)) for spec in data.tasks), words=splits,
+        tasks=tuple(build_task(spec, Material(splits, data.wording, data.answer_form)) for spec in data.tasks), splits=splits,
         held_out_ids=held_out_ids, dummy=int(counts_V[: len(tokenizer.spellings)].argmin()),
         facts=facts | (_word_facts(splits) | _held_out_facts(config, held_out_ids, counts_V) if splits else {}),
     )  # fmt: skip

@@ -52,7 +52,8 @@ class HuggingFace(LanguageModel):
     @property
     def embedding(self) -> str:  # type: ignore[override]
         table = self.model.get_input_embeddings()
-        return next(path for path, module in self.named_modules() if module is table)
+        path: str = next(path for path, module in self.named_modules() if module is table)
+        return path
 
     def forward(self, ids_BT: Tensor, keep_BT: Tensor | None = None, cache: Any = None) -> Tensor:
         options: dict[str, Any] = {"use_cache": cache is not None}

@@ -61,7 +61,8 @@ def run_arm(config: CompareConfig, seed: int, arm: str, folder: Path, options: R
     accelerator = Accelerator(cpu=options.cpu, mixed_precision={"bf16": "bf16", "fp32": "no"}[resolve_precision(config.precision, options.cpu)])
     data = data or prepare(config, options.cache)
     model = build_arm(config, arm, seed, data.spellings).to(accelerator.device)
-    heads = heads_for(model, model.embedding, data.spellings, seed).to(accelerator.device) if any(phase.steps and phase.spells for phase in config.phases) else None
+    spells = any(phase.spells for phase in trained_phases(config))
+    heads = heads_for(model, model.embedding, data.spellings, seed).to(accelerator.device) if spells else None
     rows: list[Row] = []
     for phase in config.phases:
         if phase.kind == "question":

@@ -70,4 +70,4 @@ def reader(model: nn.Module, path: str) -> nn.Module:
 def heads_for(model: nn.Module, path: str, spellings: SpellingTable, seed: int) -> SpellingHeads:
     """Heads for an arm: of the letters that its encoder is given, so that shuffled letters stay wrong; else of the true ones."""
     own = getattr(reader(model, path), "spellings", None) or spellings
-    return SpellingHeads(own, model.get_submodule(path).embedding_dim, seed)
+    return SpellingHeads(own, model.get_submodule(path).get_parameter("weight").shape[1], seed)
