@@ -1,39 +1,38 @@
-"""Give an existing model its letters, and take them away again.
+"""Give an existing model its letters, silence them, and take them away again.
 
-Only the input embedding changes hands; every other module of the model stays the object it was.
+Only the input embedding changes; every module of the model stays the object it was.
 """
 
 from __future__ import annotations
 
-import copy
+import gc
+import inspect
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from .embedding import CharEmbedding
-from .errors import AttachError, CharEmbedError, SpellingError
+from .encoders import ENCODERS
+from .errors import AttachError, SpellingError
+from .host import check
 from .spelling import SpellingTable
 
 Model = TypeVar("Model", bound=nn.Module)
 WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "DataParallel"}
+LETTERLESS = 0.25  # a larger share of rows without letters looks like the wrong tokenizer
 
 
 def attach(
-    model: Model,
-    tokenizer: Any,
-    *,
-    module: str | None = None,
-    encoder: nn.Module | None = None,
-    init: str = "zero",
-    char_dim: int = 128,
-    hidden_size: int = 128,
-    seed: int = 0,
+    model: Model, tokenizer: Any, *, module: str | None = None, encoder: str | nn.Module = "lstm", **arguments: Any
 ) -> Model:
-    """Replace the model's input embedding by a `CharEmbedding`, in place, and return the model.
+    """Give the model's input embedding its letters, in place, and return the model.
 
     model = charembed.attach(GPT2LMHeadModel(config), tokenizer)
+    model = charembed.attach(model, tokenizer, encoder="gru", hidden_size=256, init="loud")
 
     With the default init "zero" the model's outputs and the base's gradients are bit-identical to what they were, until
     the first update. The global random state is not touched. Attach before DDP, FSDP or an optimizer sees the model.
@@ -41,54 +40,110 @@ def attach(
     Arguments:
         tokenizer: a tiktoken.Encoding, a Hugging Face tokenizer, a list with the bytes of each id, or a SpellingTable.
         module: path of the embedding inside the model ("transformer.wte"); by default `model.get_input_embeddings()`.
-        encoder: any module that maps distinct ids (U,) to vectors (U, D), in place of the LSTMEncoder that is otherwise
-            made from `tokenizer`, `init`, `char_dim`, `hidden_size` and `seed` (see there).
+            Embeddings that share its weight (T5, BART) get the same letters.
+        encoder: a name in `charembed.ENCODERS`, or a module that maps distinct ids (U,) to vectors (U, D). With a module
+            `tokenizer` may be None; if it is given, it must be the one that the module spells.
+        arguments: of the named encoder: init="zero", seed=0 and its sizes (char_dim=128, hidden_size=128 for the LSTM).
 
-    Raises AttachError when there is already a CharEmbedding or no embedding that can be taken over, SpellingError when the
-    tokenizer does not fit it; the model is then unchanged.
+    Raises AttachError when there is already a CharEmbedding, no embedding that can be taken over, or an argument that
+    would have no effect, SpellingError when the tokenizer does not fit it; the model is then unchanged.
     """
-    host = find_embedding(model, module)
+    hosts = find_embeddings(model, module, tokenizer)
     with torch.inference_mode(False):
-        if encoder is not None:
-            embedding = CharEmbedding(host, encoder.to(host.weight.device))
-        else:
-            table = tokenizer if isinstance(tokenizer, SpellingTable) else SpellingTable.from_tokenizer(tokenizer, host.num_embeddings)
-            embedding = CharEmbedding.from_embedding(host, table, init=init, char_dim=char_dim, hidden_size=hidden_size, seed=seed)
-    replace(model, host, embedding)
+        made = _given(encoder, tokenizer, hosts[0], arguments) if isinstance(encoder, nn.Module) else None
+        put(hosts, made or _made(encoder, tokenizer, hosts[0], arguments))
+    _warn_of_optimizers(model)
     return model
+
+
+def put(hosts: list[nn.Embedding], encoder: nn.Module) -> None:
+    """Exchange the class of the hosts, which share their weight and now their letters."""
+    first, *others = hosts
+    embedding = CharEmbedding(first, encoder.to(first.weight.device))
+    for other in others:
+        CharEmbedding(other, encoder, embedding._spelled)
+
+
+def _made(encoder: Any, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]) -> nn.Module:
+    """A new encoder of a named kind. Raises before anything changes."""
+    if encoder not in ENCODERS:
+        raise AttachError(f"there is no encoder {encoder!r}: choose one of {', '.join(ENCODERS)}, or pass a module.")
+    known = [name for name in inspect.signature(ENCODERS[encoder]).parameters if name not in ("spellings", "dim")]
+    if unknown := arguments.keys() - known:
+        raise AttachError(f"the encoder {encoder!r} has no argument {sorted(unknown)[0]!r}: it takes {', '.join(known)}.")
+    spellings = tokenizer
+    if not isinstance(tokenizer, SpellingTable):
+        unit = getattr(ENCODERS[encoder], "unit", "codepoint")
+        spellings = SpellingTable.from_tokenizer(tokenizer, host.num_embeddings, unit)
+    if spellings.num_tokens != host.num_embeddings:
+        raise AttachError(
+            f"the spelling table has {spellings.num_tokens} tokens, but the embedding has {host.num_embeddings} rows: build "
+            f"it with num_tokens={host.num_embeddings}."
+        )
+    if (without := int((spellings.lengths_V == 0).sum())) > LETTERLESS * spellings.num_tokens:
+        warnings.warn(
+            f"{without} of the embedding's {spellings.num_tokens} rows get no letters: is this the model's own tokenizer?",
+            stacklevel=3,
+        )
+    with torch.random.fork_rng(devices=[]):  # an encoder of the user's own may draw its first values
+        made: nn.Module = ENCODERS[encoder](spellings, host.embedding_dim, **arguments)
+    # float32 even where the embedding has half precision: small updates of an LSTM would be lost there
+    return made.to(torch.promote_types(host.weight.dtype, torch.float32))
+
+
+def _given(encoder: nn.Module, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]) -> nn.Module:
+    if arguments:
+        raise AttachError(
+            f"the encoder is a {type(encoder).__name__} already, so {', '.join(arguments)} would have no effect: leave it out."
+        )
+    spells = getattr(encoder, "spellings", None)
+    if tokenizer is not None:
+        unit = getattr(spells, "unit", "codepoint")
+        table = tokenizer
+        if not isinstance(tokenizer, SpellingTable):
+            table = SpellingTable.from_tokenizer(tokenizer, host.num_embeddings, unit)
+        if spells is not None and spells.fingerprint != table.fingerprint:
+            raise SpellingError("the encoder spells other tokens than the tokenizer: pass None in the tokenizer's place if that is meant.")
+    return encoder
 
 
 def detach(model: Model) -> Model:
-    """Undo `attach`: the original embedding module returns, with the weights it has now. Idempotent; returns the model."""
-    for embedding in list(char_embeddings(model)):
-        replace(model, embedding, embedding.release())
-    return model
+    """Undo `attach`: the embedding is what it was, with the weights it has now. Idempotent; returns the model.
 
-
-def fold(model: Model) -> Model:
-    """Write token + spelled into the original embedding, so that a plain model remains; in place, returns the model.
-
-    The result computes, bit for bit, what the model computed in evaluation mode, at no extra cost and without charembed.
-    A head that was tied to the embedding keeps the weights it had, as its own parameter, and `model.config`, where there
-    is one, says `tie_word_embeddings = False`. Idempotent.
-
-    Raises CharEmbedError, and changes nothing, when the folded table is not finite, AttachError when FSDP holds the weights.
+    Raises AttachError, and changes nothing, where accelerate has placed the embedding.
     """
-    for embedding in char_embeddings(model):
-        embedding.check_whole()
-    folded = [(embedding, embedding.compute_table()) for embedding in char_embeddings(model)]
-    for _, table_VD in folded:
-        if not bool(torch.isfinite(table_VD).all()):
-            bad = int((~torch.isfinite(table_VD).all(dim=1)).nonzero()[0])
-            raise CharEmbedError(f"the vector of token {bad} is not finite, so nothing was folded: fold an earlier checkpoint.")
-    for embedding, table_VD in folded:
-        if _tied(model, embedding):
-            _say_untied(model)
-        host = embedding.release()
-        with torch.inference_mode(False):
-            host.weight = nn.Parameter(table_VD, requires_grad=embedding.weight.requires_grad)
-        replace(model, embedding, host)
+    embeddings = list(char_embeddings(model))
+    check_releasable(embeddings)
+    for embedding in embeddings:
+        embedding.release()
     return model
+
+
+def check_releasable(embeddings: list[CharEmbedding]) -> None:
+    for embedding in embeddings:
+        if "_hf_hook" in vars(embedding):
+            raise AttachError(
+                "accelerate has placed the embedding (device_map, offload): call "
+                "accelerate.hooks.remove_hook_from_submodules(model) first."
+            )
+        vars(embedding).pop("forward", None)  # what those hooks leave behind
+
+
+@contextmanager
+def disabled(model: nn.Module) -> Iterator[None]:
+    """Silence the letters for a while: within, the model is its base, bit for bit, also where gradients are taken.
+
+    with charembed.disabled(model): without_letters = model(ids)
+    """
+    embeddings = list(char_embeddings(model))
+    before = [embedding.silent for embedding in embeddings]
+    try:
+        for embedding in embeddings:
+            embedding.silent = True
+        yield
+    finally:
+        for embedding, silent in zip(embeddings, before, strict=True):
+            embedding.silent = silent
 
 
 def respell(model: Model, tokenizer: Any) -> Model:
@@ -96,8 +151,8 @@ def respell(model: Model, tokenizer: Any) -> Model:
 
     tokenizer.add_tokens(["strawberry"]); model.resize_token_embeddings(len(tokenizer)); charembed.respell(model, tokenizer)
 
-    New tokens then have their letters without any training. Characters that are new too get a first vector, so that the
-    encoder's table of characters grows: build the optimizer afterwards.
+    New tokens then have their letters without any training; rows that are gone take theirs with them. Characters that are
+    new too get a first vector, so that the encoder's table of characters grows: build the optimizer afterwards.
 
     Raises AttachError when there is nothing attached, SpellingError when the tokenizer has more tokens than the embedding.
     """
@@ -105,9 +160,9 @@ def respell(model: Model, tokenizer: Any) -> Model:
     if not embeddings:
         raise AttachError("the model has no CharEmbedding to respell: call charembed.attach(model, tokenizer).")
     tables = [_respelled(embedding, tokenizer) for embedding in embeddings]
-    for embedding, table in zip(embeddings, tables, strict=True):
+    for embedding, spellings in zip(embeddings, tables, strict=True):
         with torch.inference_mode(False):
-            embedding.respell(table)
+            embedding.respell(spellings.over(embedding.spellings.alphabet))
     return model
 
 
@@ -117,68 +172,57 @@ def _respelled(embedding: CharEmbedding, tokenizer: Any) -> SpellingTable:
         return SpellingTable.from_tokenizer(tokenizer, rows, known.unit, known.alphabet)
     if (tokenizer.num_tokens, tokenizer.unit) != (rows, known.unit):
         raise SpellingError(
-            f"the spelling table has {tokenizer.num_tokens} tokens in unit {tokenizer.unit!r}, the embedding {rows} rows in {known.unit!r}: "
-            f"build it with num_tokens={rows}, unit={known.unit!r}."
+            f"the spelling table has {tokenizer.num_tokens} tokens in unit {tokenizer.unit!r}, the embedding {rows} rows in "
+            f"{known.unit!r}: build it with num_tokens={rows}, unit={known.unit!r}."
         )
-    return tokenizer.over(known.alphabet)
+    return tokenizer
 
 
 def char_embeddings(model: nn.Module) -> Iterator[CharEmbedding]:
-    """All CharEmbeddings of a model; there is rarely more than one."""
+    """All CharEmbeddings of a model; more than one where embeddings share their weight."""
     return (module for module in model.modules() if isinstance(module, CharEmbedding))
 
 
-def find_embedding(model: nn.Module, path: str | None) -> nn.Embedding:
-    """The embedding to take over. Raises AttachError, naming what there is to choose from."""
+def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list[nn.Embedding]:
+    """The embedding to take over, and those that share its weight. Raises AttachError, naming what there is to choose from."""
+    if not isinstance(model, nn.Module):
+        swapped = " (model and tokenizer seem to be swapped)" if isinstance(tokenizer, nn.Module) else ""
+        raise AttachError(f"the model is a {type(model).__name__}, not a torch.nn.Module{swapped}: attach(model, tokenizer).")
     if any(True for _ in char_embeddings(model)):
         raise AttachError("the model already has a CharEmbedding: call charembed.detach(model) first.")
     for part in model.modules():
-        if type(part).__name__ in WRAPPERS:
-            raise AttachError(f"the model is wrapped in {type(part).__name__}, which would not see new parameters: attach first, wrap afterwards.")
+        if (wrapper := type(part).__name__) in WRAPPERS:
+            raise AttachError(f"the model is wrapped in {wrapper}, which would not see new parameters: attach first, wrap afterwards.")
     found: Any
-    if path is not None:
-        try:
-            found = model.get_submodule(path)
-        except AttributeError:
-            raise AttachError(f"the model has no module {path!r}: {_embeddings_to_choose(model)}") from None
-    else:
-        try:
-            found = model.get_input_embeddings()  # type: ignore[operator]
-        except (AttributeError, NotImplementedError):
-            raise AttachError(f"{type(model).__name__} has no get_input_embeddings(): {_embeddings_to_choose(model)}") from None
+    try:
+        found = model.get_submodule(path) if path is not None else model.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):
+        missing = f"{type(model).__name__} has no get_input_embeddings()" if path is None else f"the model has no module {path!r}"
+        raise AttachError(f"{missing}: {_embeddings_to_choose(model)}") from None
     if found is model:
         raise AttachError("the model is the embedding itself: use charembed.CharEmbedding.from_embedding.")
     if not isinstance(found, nn.Embedding):
         raise AttachError(f"the input embedding is a {type(found).__name__}, not an nn.Embedding: {_embeddings_to_choose(model)}")
-    if others := [path for path, part in model.named_modules() if isinstance(part, nn.Embedding) and part is not found and part.weight is found.weight]:
-        raise AttachError(f"the embedding shares its weight with {', '.join(map(repr, others))}, which would stay without letters: untie them first.")
-    return found
-
-
-def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put `new` wherever the model holds `old`."""
-    for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):  # named_children would name a module once
-            if child is old:
-                parent._modules[name] = new
-
-
-def _say_untied(model: nn.Module) -> None:
-    """Write tie_word_embeddings = False into copies of the configs: another model may share them."""
-    configs = [(part, config) for part in model.modules() if (config := getattr(part, "config", None)) is not None]
-    copies = {id(config): copy.deepcopy(config) for _, config in configs if getattr(config, "tie_word_embeddings", False) is True}
-    for config in copies.values():
-        object.__setattr__(config, "tie_word_embeddings", False)
-    for part, config in configs:
-        if id(config) in copies and "config" in vars(part):  # a wrapper answers with the config of what it wraps
-            part.config = copies[id(config)]
-
-
-def _tied(model: nn.Module, embedding: CharEmbedding) -> bool:
-    others = (part for part in model.modules() if part is not embedding)
-    return any(parameter is embedding.weight for part in others for parameter in part.parameters(recurse=False))
+    embeddings = (part for part in model.modules() if isinstance(part, nn.Embedding) and part is not found)
+    hosts = [found, *(part for part in embeddings if part._parameters.get("weight", 0) is found.weight)]
+    for host in hosts:
+        check(host)
+    return hosts
 
 
 def _embeddings_to_choose(model: nn.Module) -> str:
     paths = [repr(path) for path, module in model.named_modules() if isinstance(module, nn.Embedding)]
     return f"name the embedding with module=..., one of {', '.join(paths)}." if paths else "it holds no nn.Embedding at all."
+
+
+def _warn_of_optimizers(model: nn.Module) -> None:
+    base = {id(parameter) for parameter in model.parameters()}
+    for thing in gc.get_objects():
+        if issubclass(type(thing), torch.optim.Optimizer) and any(
+            id(p) in base for group in getattr(thing, "param_groups", ()) for p in group["params"]
+        ):
+            warnings.warn(
+                f"a {type(thing).__name__} was built before the letters were attached, so it does not train them: build it again.",
+                stacklevel=3,
+            )
+            return

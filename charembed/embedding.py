@@ -5,257 +5,237 @@ Axes: B batch, T tokens per row, U distinct tokens, V vocabulary, D model width.
 
 from __future__ import annotations
 
+import functools
+import sys
+import uuid
+import warnings
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from . import registry
-from .encoder import ON_META, LSTMEncoder
+from .encoders import ENCODERS
 from .errors import AttachError, CharEmbedError
-from .host import Bare, check
+from .freshness import SpelledTable, spell_all
+from .host import check
 from .spelling import SpellingTable
-
-TOKENS_AT_ONCE = 4_096  # of the vocabulary, while its table is computed: bounds the memory of the encoder's states
-PROBED = 64  # values of each parameter that are looked at, before a table is trusted
-HOOKS = [name for name in nn.Module().__dict__ if "_hooks" in name]
 
 
 class CharEmbedding(nn.Embedding):
-    """An `nn.Embedding` whose vectors are token + spelled: ids_BT (B, T) -> (B, T, D).
+    """An embedding whose vectors are token + spelled: ids_BT (B, T) -> (B, T, D).
 
-    It takes the host's embedding over: `weight` stays the same Parameter under the same state-dict key, so tied heads,
-    `isinstance` checks and plain checkpoints keep working. The encoder is any module that maps distinct ids (U,) to
-    vectors (U, D). Because those depend on the id alone,
+    CharEmbedding(host, encoder) takes the host over: the object stays, with its weight, keys, hooks and buffers, and its
+    class becomes this one in front of its own, so that tied heads, `isinstance` checks and plain checkpoints keep
+    working. The encoder is any module that maps distinct ids (U,) to vectors (U, D). Because those depend on the id alone,
 
-    - in training each distinct token of a batch is encoded once and gathered;
-    - in evaluation the sum for the whole vocabulary is one table, computed once and looked up.
+    - where gradients may be taken, each distinct token of a batch is encoded once and gathered;
+    - elsewhere the letters of the whole vocabulary are one table, computed once and looked up.
 
     Raises AttachError for an embedding that it cannot take over.
     """
 
     encoder: nn.Module
-    optimizer_steps = 0  # of any optimizer in this process: fused ones leave no trace in a parameter's version
+    host_class: type[nn.Embedding]  # the class it had before
+    silent: bool  # see charembed.disabled
 
-    def __init__(self, host: nn.Embedding, encoder: nn.Module) -> None:
+    def __new__(cls, host: nn.Embedding | None = None, *_: Any) -> CharEmbedding:
+        if host is None:  # what copies are made of
+            return super().__new__(cls)
         check(host)
-        nn.Module.__init__(self)
-        self.num_embeddings, self.embedding_dim = host.num_embeddings, host.embedding_dim
-        self.padding_idx, self.max_norm, self.norm_type = host.padding_idx, host.max_norm, host.norm_type
-        self.scale_grad_by_freq, self.sparse = host.scale_grad_by_freq, host.sparse
-        for name, parameter in host.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
-        for name, buffer in host.named_buffers(recurse=False):
-            self.register_buffer(name, buffer, persistent=name not in host._non_persistent_buffers_set)
-        for name in HOOKS:  # shared, so that a hook set before or while attached is there before and after
-            setattr(self, name, getattr(host, name))
-        self._is_full_backward_hook = host._is_full_backward_hook
-        self.encoder = encoder
-        self._host = (Bare(host),)  # subtle: in a tuple, so that it is no submodule and the keys stay the host's
-        self._table: tuple[Any, Tensor, Tensor] | None = None
-        self._key = registry.register(self)
-        self.train(host.training)
+        host.__dict__.pop("forward", None)  # accelerate leaves the class's own there when its hooks are removed
+        host.__class__ = _class_for(type(host))
+        assert isinstance(host, CharEmbedding)
+        return host
+
+    def __init__(self, host: nn.Embedding, encoder: nn.Module, spelled: SpelledTable | None = None) -> None:
+        self.encoder, self.silent = encoder.train(host.training), False
+        self._spelled = spelled or SpelledTable()
+        self._key = _register(self)
+        if not any(parameter.is_meta for parameter in encoder.parameters()):
+            for part in encoder.modules():  # transformers initialises what has not this mark
+                part._is_hf_initialized = True  # type: ignore[assignment]
 
     @classmethod
     def from_embedding(
-        cls, embedding: nn.Embedding, table: SpellingTable, *, init: str = "zero", char_dim: int = 128, hidden_size: int = 128, seed: int = 0
+        cls, embedding: nn.Embedding, table: SpellingTable, encoder: str = "lstm", **arguments: Any
     ) -> CharEmbedding:
-        """Give an embedding its letters, for hosts that `attach` does not know: put the result where the embedding was.
+        """Give an embedding its letters, for hosts that `attach` does not know; it stays the object that it was.
 
-        model.embed = CharEmbedding.from_embedding(model.embed, SpellingTable.from_tokenizer(tokenizer, model.embed.num_embeddings))
+        CharEmbedding.from_embedding(embed, SpellingTable.from_tokenizer(tokenizer, embed.num_embeddings), init="loud")
 
         The encoder stands on the embedding's device, in float32 even where the embedding has half precision: small
-        updates of an LSTM would be lost there. For the arguments see `LSTMEncoder`.
+        updates of an LSTM would be lost there. `arguments` are those of the encoder (see `charembed.ENCODERS`).
 
         Raises AttachError, and changes nothing, for an embedding that cannot be taken over or a table of another size.
         """
         check(embedding)
         if table.num_tokens != embedding.num_embeddings:
             raise AttachError(
-                f"the spelling table has {table.num_tokens} tokens, but the embedding has {embedding.num_embeddings} rows: "
-                f"build it with num_tokens={embedding.num_embeddings}."
+                f"the spelling table has {table.num_tokens} tokens, but the embedding has {embedding.num_embeddings} "
+                f"rows: build it with num_tokens={embedding.num_embeddings}."
             )
-        encoder = LSTMEncoder(table, embedding.embedding_dim, init=init, char_dim=char_dim, hidden_size=hidden_size, seed=seed)
-        return cls(embedding, encoder.to(embedding.weight.device, torch.promote_types(embedding.weight.dtype, torch.float32)))
-
-    @property
-    def num_embeddings(self) -> int:
-        """Rows. Fewer than before (`resize_token_embeddings`) take the letters of the lost rows with them, for good."""
-        return self._num_embeddings
-
-    @num_embeddings.setter
-    def num_embeddings(self, number: int) -> None:
-        self._num_embeddings = number
-        encoder = self._modules.get("encoder")
-        if isinstance(encoder, LSTMEncoder) and number < encoder.table.num_tokens:
-            self.respell(encoder.table.first(number))
-
-    @property
-    def host(self) -> nn.Embedding:
-        """The embedding that was there before, as it was; `release` brings it up to date."""
-        return self._host[0].host
+        with torch.random.fork_rng(devices=[]):  # an encoder of the user's own may draw its first values
+            made = ENCODERS[encoder](table, embedding.embedding_dim, **arguments)
+        return cls(embedding, made.to(embedding.weight.device, torch.promote_types(embedding.weight.dtype, torch.float32)))
 
     def release(self) -> nn.Embedding:
-        """The host with the weights, size and mode of now."""
-        host = self.host
-        host.num_embeddings, host.padding_idx = self.num_embeddings, self.padding_idx
-        host._is_full_backward_hook = self._is_full_backward_hook
-        for name in host._parameters:
-            host._parameters[name] = self._parameters[name]
-        for name in host._buffers:
-            host._buffers[name] = self._buffers[name]
-        return host.train(self.training)
+        """The host again, without letters."""
+        del self.encoder, self.silent, self._spelled, self._key
+        self.__class__ = self.host_class  # type: ignore[assignment]
+        return self
 
     def forward(self, ids: Tensor) -> Tensor:
-        """ids (...) -> (..., D). Raises CharEmbedError for an id outside the table (on a GPU torch's own assertion comes first)."""
+        """ids (...) -> (..., D). Raises CharEmbedError for an id outside the table (on a GPU torch's assertion comes first)."""
         if torch.compiler.is_compiling():
-            return self.vectors(ids)
-        if self.host.weight is not self.weight:  # FSDP and to_empty put other parameters here
-            self.release()  # so that the host does not keep the old ones alive
+            return self._vectors(ids)
         try:
-            return self.vectors(ids)
+            return self._vectors(ids)
         except IndexError:
             wrong = ids[(ids < 0) | (ids >= self.num_embeddings)]
             if len(wrong) == 0:
                 raise
             raise CharEmbedError(
-                f"token id {int(wrong[0])} is outside the embedding of {self.num_embeddings} tokens: use the tokenizer that the model "
-                f"was built for, or resize the embedding first."
+                f"token id {int(wrong[0])} is outside the embedding of {self.num_embeddings} tokens: use the tokenizer that "
+                f"the model was built for, or resize the embedding first."
             ) from None
 
-    def vectors(self, ids: Tensor) -> Tensor:
-        """`forward` without the kind word for a wrong id."""
-        if self.training:
-            return self.token_plus_spelled(ids)
-        exact: Tensor = _from_table(ids, self.weight.detach(), self._key) if torch.compiler.is_compiling() else self.look_up(self.table(), ids)
-        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters()):
-            # The value of the table, bit for bit, with the gradient of the sum: x - x is exactly zero.
-            smooth = self.token_plus_spelled(ids)
-            return exact + (smooth - smooth.detach())
-        return exact
+    def _vectors(self, ids: Tensor) -> Tensor:
+        if self.silent:
+            return super().forward(ids)
+        with_gradient = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
+        if with_gradient:
+            self._spelled.drop()  # the weights may move
+        # a replica of nn.DataParallel lives for one forward, and an exported graph must not depend on this process
+        if with_gradient or self.training or "_is_replica" in self.__dict__ or torch.compiler.is_exporting():
+            return self.encode(ids)
+        if torch.compiler.is_compiling():
+            looked_up: Tensor = _look_up(ids, self.weight.detach(), self._key)
+            return looked_up
+        return self.look_up(ids)
 
-    def token_plus_spelled(self, ids_BT: Tensor) -> Tensor:
+    def look_up(self, ids: Tensor) -> Tensor:
+        """The sum from the table, without gradients: bit for bit what `charembed.fold` writes."""
+        spelled_VD = self._spelled.get(self.encoder, self.weight, self.num_embeddings)
+        embedding = nn.functional.embedding
+        vectors = embedding(ids, self.weight.detach()) + embedding(ids, spelled_VD)
+        return vectors if self._plain else self._through_host(vectors.view(-1, vectors.shape[-1])).view_as(vectors)
+
+    def encode(self, ids_BT: Tensor) -> Tensor:
         """The sum with its gradient: the letters of each distinct token are read once."""
-        token_BTD = self.look_up(self.weight, ids_BT, self.scale_grad_by_freq, self.sparse)
+        token_BTD = super().forward(ids_BT)
         if torch.compiler.is_compiling():  # shapes must not depend on the data: the encoder finds the distinct ones itself
             ids_U, which_BT = ids_BT.flatten(), torch.arange(ids_BT.numel(), device=ids_BT.device).view(ids_BT.shape)
         else:
             ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
         spelled_UD: Tensor = self.encoder(ids_U)
+        if spelled_UD.requires_grad and not torch.compiler.is_compiling():
+            spelled_UD.register_hook(self._spelled.step_may_follow)
         spelled_UD = spelled_UD.to(self.weight.dtype)
         if self.padding_idx is not None:
             spelled_UD = torch.where((ids_U == self.padding_idx)[:, None], spelled_UD.detach(), spelled_UD)
-        if self._plain_look_up:
-            return token_BTD + nn.functional.embedding(which_BT, spelled_UD)
-        if self.padding_idx is not None:
-            # subtle: the host gives its padding row no gradient, and that is a row of the vocabulary, not of this batch
-            spelled_UD, which_BT = nn.functional.pad(spelled_UD, (0, 0, self.padding_idx + 1, 0)), which_BT + self.padding_idx + 1
-        return token_BTD + self.look_up(spelled_UD, which_BT)
+        return token_BTD + nn.functional.embedding(which_BT, self._through_host(spelled_UD))
 
     @property
-    def _plain_look_up(self) -> bool:
-        return type(self.host).forward is nn.Embedding.forward
+    def _plain(self) -> bool:
+        return self.host_class.forward is nn.Embedding.forward
 
-    def look_up(self, weight: Tensor, ids: Tensor, scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:
-        """Rows of `weight`, through the host's own forward where it has one (Gemma-like hosts scale there)."""
-        if self._plain_look_up:
-            return nn.functional.embedding(ids, weight, self.padding_idx, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
-        state = {**self._parameters, **self._buffers, "weight": weight}
-        rows: Tensor = torch.func.functional_call(self._host[0], {f"host.{name}": value for name, value in state.items() if value is not None}, (ids,))
-        return rows
+    def _through_host(self, rows_UD: Tensor) -> Tensor:
+        """(U, D) rows as the host's own forward gives them back: Gemma-like hosts scale there."""
+        if self._plain:
+            return rows_UD
+        # subtle: an object of its own, as two threads may be here and each has rows of its own
+        host = self.host_class.__new__(self.host_class)
+        host.__dict__ = {**self.__dict__, "weight": rows_UD, "padding_idx": None, "num_embeddings": len(rows_UD)}
+        return self.host_class.forward(host, torch.arange(len(rows_UD), device=rows_UD.device))
 
     def table(self) -> Tensor:
-        """(V, D): token + spelled for every id; recomputed when a parameter has changed since the last call.
-
-        Changes are seen by the parameters' versions, by the steps of optimizers, and by a few of the values themselves. A
-        write through `.data` that touches few rows escapes all three: call `eval()` after one.
-        """
+        """(V, D): token + spelled for every id, computed anew, before any scaling of the host's."""
         with torch.no_grad():
-            parameters = [parameter.detach() for parameter in self.parameters()]
-            if any(parameter.is_meta for parameter in parameters):
-                raise CharEmbedError(ON_META)
-            probe = torch.cat([p.flatten()[:: max(1, p.numel() // PROBED)] for p in parameters])
-        state = CharEmbedding.optimizer_steps, *((p.data_ptr(), 0 if p.is_inference() else p._version, p.dtype, p.shape) for p in parameters)
-        if self._table is None or self._table[0] != state or not torch.equal(self._table[1], probe):
-            self._table = state, probe, self.compute_table()
-        return self._table[2]
-
-    def compute_table(self) -> Tensor:
-        """`table`, computed anew."""
-        device, training = self.weight.device, self.encoder.training
-        # subtle: no_grad within, because leaving inference mode turns gradients on
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
-            table_VD = self.weight.detach().clone()
-            self.encoder.eval()
-            for ids_U in torch.split(torch.arange(self.num_embeddings, device=device), TOKENS_AT_ONCE):
-                table_VD[ids_U[0] : ids_U[-1] + 1] += self.encoder(ids_U).to(self.weight.dtype)
-            self.encoder.train(training)
-        return table_VD
+            return self.weight.detach() + spell_all(self.encoder, self.weight, self.num_embeddings)
 
     @property
     def spellings(self) -> SpellingTable:
-        """What the encoder reads. Raises AttachError when it is not an LSTMEncoder, and so reads no SpellingTable."""
-        return self._lstm_encoder.table
+        """What the encoder reads. Raises AttachError when it reads no SpellingTable."""
+        found = getattr(self.encoder, "spellings", None)
+        if not isinstance(found, SpellingTable):
+            raise AttachError(f"the encoder is a {type(self.encoder).__name__}, which has no spellings to look at or to change.")
+        return found
+
+    def respell(self, spellings: SpellingTable) -> None:
+        """See `charembed.respell`."""
+        self.encoder.respell(spellings)  # type: ignore[operator]
+        self._spelled.drop()
 
     def check_whole(self) -> None:
-        """Raises AttachError when the weights here are not the whole table: on the meta device, a share of it, or of another size."""
+        """Raises AttachError when the weights here are not the whole table: on the meta device, a share, of another size."""
         if any(parameter.is_meta for parameter in self.parameters()):
             raise AttachError("the weights are on the meta device: load them first.")
-        if any(hasattr(parameter, "device_mesh") for parameter in self.parameters()) or self.weight.dim() != 2 or self.weight.numel() == 0:
+        if any(hasattr(p, "device_mesh") for p in self.parameters()) or self.weight.dim() != 2 or self.weight.numel() == 0:
             raise AttachError(
                 "the weights are sharded over processes: gather them into an unsharded copy of the model first "
                 "(torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True)."
             )
         if len(self.weight) != self.num_embeddings:
-            raise AttachError(f"the weight has {len(self.weight)} rows, but num_embeddings is {self.num_embeddings}: set it to {len(self.weight)}.")
-
-    def respell(self, table: SpellingTable) -> None:
-        """See `charembed.respell`."""
-        self._lstm_encoder.respell(table)
-        self._table = None
-
-    @property
-    def _lstm_encoder(self) -> LSTMEncoder:
-        if not isinstance(self.encoder, LSTMEncoder):
-            raise AttachError(f"the encoder is a {type(self.encoder).__name__}: only charembed's LSTMEncoder has spellings that can be looked at and changed.")
-        return self.encoder
-
-    def train(self, mode: bool = True) -> CharEmbedding:
-        self._table = None  # an optimizer that writes through .data leaves no trace in the versions
-        super().train(mode)
-        return self
+            rows = len(self.weight)
+            raise AttachError(f"the weight has {rows} rows, but num_embeddings is {self.num_embeddings}: set it to {rows}.")
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # A plain checkpoint has nothing to say about the encoder, which then stays as it is; a part of one is an error.
         if not any(name.startswith(f"{prefix}encoder.") for name in state_dict):
             state_dict.update({f"{prefix}encoder.{name}": value for name, value in self.encoder.state_dict().items()})
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self._table = None
+        self._spelled.drop()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_table": None}  # a copy computes its own
+    def _save_to_state_dict(self, *args: Any) -> None:
+        frame = sys._getframe()
+        while frame.f_back is not None and frame.f_code.co_name != "save_pretrained":
+            frame = frame.f_back
+        if frame.f_code.co_name == "save_pretrained":
+            warnings.warn(
+                "save_pretrained writes the letters where from_pretrained does not look for them: keep them with "
+                "charembed.save(model, folder), or make them part of a plain model with charembed.fold(model) first.",
+                stacklevel=2,
+            )
+        super()._save_to_state_dict(*args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.host_class,), self.__dict__.copy()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._key = registry.register(self)
+        self._key = _register(self)
 
 
-# A compiled graph cannot ask whether the table is still true; this operator, which it does not look into, can.
-@torch.library.custom_op("charembed::from_table", mutates_args=())
-def _from_table(ids: Tensor, weight: Tensor, key: str) -> Tensor:
-    embedding: CharEmbedding = registry.find(key)
-    return embedding.look_up(embedding.table(), ids).clone()
+@functools.cache
+def _class_for(host_class: type[nn.Embedding]) -> type[CharEmbedding]:
+    """CharEmbedding in front of the host's class: `super().forward` is the host's own."""
+    return type("CharEmbedding", (CharEmbedding, host_class), {"host_class": host_class})
 
 
-@_from_table.register_fake
+def _rebuild(host_class: type[nn.Embedding]) -> CharEmbedding:
+    return _class_for(host_class).__new__(_class_for(host_class))
+
+
+# A compiled graph cannot ask whether the table is still true; an operator, which it does not look into, can. It finds the
+# embedding by a name that no other process has, and `torch.export` takes the way of training, which needs none.
+_EMBEDDINGS: WeakValueDictionary[str, CharEmbedding] = WeakValueDictionary()
+
+
+def _register(embedding: CharEmbedding) -> str:
+    key = str(uuid.uuid4())
+    _EMBEDDINGS[key] = embedding
+    return key
+
+
+@torch.library.custom_op("charembed::look_up", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,))
+def _look_up(ids: Tensor, weight: Tensor, key: str) -> Tensor:
+    if key not in _EMBEDDINGS:
+        raise CharEmbedError(f"a compiled graph looks for the embedding {key}, which is not in this process any more.")
+    with torch.no_grad():
+        return _EMBEDDINGS[key].look_up(ids).clone()
+
+
+@_look_up.register_fake
 def _(ids: Tensor, weight: Tensor, key: str) -> Tensor:
-    embedding: CharEmbedding = registry.find(key)
-    return embedding.look_up(weight, ids)
-
-
-def _count_optimizer_step(*_: object) -> None:
-    CharEmbedding.optimizer_steps += 1
-
-
-register_optimizer_step_post_hook(_count_optimizer_step)
+    return weight.new_empty(*ids.shape, weight.shape[1])

@@ -1,123 +1,200 @@
-"""From letters to one vector per token.
+"""What every encoder is: from the letters of a token to one vector.
 
-Axes: U distinct tokens, A alphabet, E character width, H encoder width, D model width, G = 4H gates.
+Axes: V vocabulary, U distinct tokens, C characters per token (padded), A alphabet, E character width, D model width.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from .derived import Derived
 from .errors import AttachError, CharEmbedError
-from .prefixes import PrefixTree
-from .recurrence import last_states
 from .spelling import SpellingTable
 
-# Standard deviations of the characters' vectors and of the output projection; None is 1 / sqrt(hidden_size).
+# Standard deviations of the characters' vectors and of the output projection; None is 1 / sqrt(its inputs).
 INIT_STD: dict[str, tuple[float, float | None]] = {"zero": (1.0, 0.0), "loud": (1.0, None), "parent": (0.02, 0.02)}
 ON_META = "the encoder's parameters are on the meta device: fill them (load_state_dict, or encoder.reset_parameters()) before use."
 
 
-class LSTMEncoder(nn.Module):
-    """Reads the characters of a token with an LSTM; its state after the last character, projected, is the token's vector.
+class CharEncoder(nn.Module):
+    """Base of charembed's encoders: ids_U (U,) -> spelled_UD (U, D); a token without characters gets exactly zero.
 
-    ids_U (U,) -> spelled_UD (U, D); a token without characters gets exactly zero.
+    A subclass says in `build` which parameters it has, in `fill` their first values, in `prepare` what it derives from
+    the spellings, and in `read` how letters become vectors. It keeps `chars`, one vector per character, whose rows
+    follow the alphabet. A class of your own need not be a subclass; what `attach`, `save`, `load` and `respell` use is
 
-    h_t, c_t = LSTM(E[char_t], h_{t-1}, c_{t-1}) (Hochreiter & Schmidhuber 1997);  spelled = W h_last + b
+        Class(spellings, dim, **config), also on the meta device       .config, those keyword arguments
+        forward(ids_U) -> spelled_UD                                   .spellings, the SpellingTable
+        respell(spellings)                                             reset_parameters()
+
+    and `charembed.ENCODERS["name"] = Class` gives it a name.
 
     Arguments:
-        table: the spellings.
+        spellings: of the vocabulary.
         dim: D, the width of the model's embedding.
-        char_dim: E, width of a character's vector.
-        hidden_size: H, width of the LSTM.
-        init: "zero" (projection zero: attaching changes nothing until the first update), "loud" (characters N(0, 1) and
-            projection N(0, 1/H), to learn from scratch) or "parent" (the parent experiment: N(0, 0.02) and zero biases).
+        init: "zero" (attaching changes nothing until the first update), "loud" (characters N(0, 1) and projection
+            N(0, 1/H), to learn from scratch) or "parent" (the parent experiment: N(0, 0.02) and zero biases).
         seed: of a private generator; the global random state is neither read nor moved.
+        sizes: what the subclass takes, each a whole number of 1 or more, or a tuple of them.
     """
 
-    def __init__(self, table: SpellingTable, dim: int, *, char_dim: int = 128, hidden_size: int = 128, init: str = "zero", seed: int = 0) -> None:
+    unit: ClassVar[str] = "codepoint"  # of the spellings that `attach` reads for it
+    chars: Rows
+
+    def __init__(self, spellings: SpellingTable, dim: int, init: str, seed: int, **sizes: Any) -> None:
         super().__init__()
         if init not in INIT_STD:
             raise AttachError(f"init is {init!r}; choose one of {', '.join(INIT_STD)}.")
-        for name, value in (("char_dim", char_dim), ("hidden_size", hidden_size)):
-            if value < 1:
-                raise AttachError(f"{name} is {value}; it must be at least 1.")
-        self.table, self.init, self.seed = table, init, seed
-        self._tree = PrefixTree.from_table(table)
-        # Built without values, so that no number is drawn from the global generator; `reset_parameters` fills them in.
-        empty: dict[str, Any] = {"device": "meta", "dtype": torch.float32}
-        self.chars = nn.Embedding(table.num_chars, char_dim, **empty).to_empty(device="cpu")
-        self.lstm = LSTMWeights(char_dim, hidden_size)
-        self.projection = nn.Linear(hidden_size, dim, **empty).to_empty(device="cpu")
-        self.reset_parameters()
+        for name, size in sizes.items():
+            for value in size if isinstance(size, tuple | list) else (size,):
+                if not isinstance(value, int) or value < 1:
+                    raise AttachError(f"{name} is {value}; it must be at least 1.")
+        self.spellings, self.dim, self.init, self.seed, self.sizes = spellings, dim, init, seed, sizes
+        on_meta = torch.get_default_device().type == "meta"
+        with torch.device("meta"):  # without values, so that no number is drawn from the global generator
+            self.build(spellings.num_chars, dim, **sizes)
+        self.prepare(spellings)
+        self._filled = False
+        if not on_meta:
+            self.to_empty(device="cpu")
+            self.reset_parameters()
+
+    def build(self, num_chars: int, dim: int, **sizes: Any) -> None:
+        raise NotImplementedError
+
+    def fill(self, generator: torch.Generator) -> None:
+        raise NotImplementedError
+
+    def prepare(self, spellings: SpellingTable) -> None:
+        raise NotImplementedError
+
+    def read(self, ids_U: Tensor) -> Tensor:
+        raise NotImplementedError
 
     @property
     def config(self) -> dict[str, Any]:
-        """The keyword arguments that, with table and dim, build this encoder again."""
-        return {"char_dim": self.lstm.input_size, "hidden_size": self.lstm.hidden_size, "init": self.init, "seed": self.seed}
+        """The keyword arguments that, with spellings and dim, build this encoder again."""
+        return {**self.sizes, "init": self.init, "seed": self.seed}
+
+    @property
+    def chars_std(self) -> float:
+        return INIT_STD[self.init][0]
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Give every parameter its first value, a function of `init` and `seed` alone: also after `to_empty`, in any dtype."""
-        generator = torch.Generator().manual_seed(self.seed)
-        bound = 1 / math.sqrt(self.lstm.hidden_size)
-        for parameter in self.lstm.parameters():
-            parameter.copy_(torch.empty(parameter.shape, dtype=torch.float32, device="cpu").uniform_(-bound, bound, generator=generator))
-        chars_std, projection_std = INIT_STD[self.init]
-        self.chars.weight.copy_(_normal(self.chars.weight.shape, chars_std, generator))
-        self.projection.weight.copy_(_normal(self.projection.weight.shape, bound if projection_std is None else projection_std, generator))
-        self.projection.bias.zero_()
+        """Give every parameter its first value, a function of `init` and `seed` alone, in any dtype."""
+        self.fill(torch.Generator().manual_seed(self.seed))
+        self._filled = True
+
+    def fill_projection(self, generator: torch.Generator) -> None:
+        """N(0, 1) characters and the output's values, as `init` says."""
+        std, projection = INIT_STD[self.init][1], self.projection
+        normal_(self.chars.weight, self.chars_std, generator)
+        normal_(projection.weight, projection.weight.shape[1] ** -0.5 if std is None else std, generator)
+        projection.bias.zero_()
 
     @torch.no_grad()
-    def respell(self, table: SpellingTable) -> None:
+    def respell(self, spellings: SpellingTable) -> None:
         """Read other spellings with the same weights; characters that are new get a first vector, the others keep theirs.
 
-        The alphabet of `table` must begin with this encoder's, as `SpellingTable.from_tokenizer(..., alphabet=)` makes it.
+        The alphabet of `spellings` must begin with this encoder's, as `SpellingTable.over` makes it.
         """
-        known = self.table.alphabet
-        assert table.alphabet[: len(known)] == known, (table.num_chars, len(known))
-        std = INIT_STD[self.init][0]
-        # Seeded by the character, so that the order in which characters are met does not matter.
-        new = [_normal((1, self.lstm.input_size), std, torch.Generator().manual_seed(self.seed + 1 + symbol)) for symbol in table.alphabet[len(known) :]]
+        known = self.spellings.alphabet
+        assert spellings.alphabet[: len(known)] == known, (spellings.num_chars, len(known))
+        weight, new = self.chars.weight, []
+        for symbol in spellings.alphabet[len(known) :]:
+            # seeded by the character, so that the order in which characters are met does not matter
+            row = torch.empty(1, weight.shape[1], dtype=torch.float32, device="cpu")
+            new.append(normal_(row, self.chars_std, torch.Generator().manual_seed(self.seed + 1 + symbol)).to(weight))
         if new:
-            # subtle: the Parameter stays the same object, as it does when transformers resizes an embedding
-            self.chars.weight.data = torch.cat([self.chars.weight, *(row.to(self.chars.weight) for row in new)])
-            self.chars.weight.grad = None  # of the old shape
-            self.chars.num_embeddings = table.num_chars
-        self.table, self._tree = table, PrefixTree.from_table(table)
+            weight.data = torch.cat([weight, *new])  # subtle: the Parameter stays, as when transformers resizes
+            weight.grad = None  # of the old shape
+        self.spellings = spellings
+        self.prepare(spellings)
 
     def forward(self, ids_U: Tensor) -> Tensor:
-        if self.chars.weight.is_meta:
+        if not self._filled or self.chars.weight.is_meta:
+            self._fill_if_new()
+        lengths_V = self.letters.on(ids_U.device).lengths_V
+        spelled_U = lengths_V[ids_U.clamp(max=len(lengths_V) - 1)] > 0
+        return torch.where(spelled_U[:, None], self.read(ids_U), 0)
+
+    def _fill_if_new(self) -> None:
+        """An encoder that was built on the meta device and has memory by now, which nobody filled, fills itself.
+
+        So that a model whose class attaches in its `__init__` works after `from_pretrained`.
+        """
+        parameters = list(self.parameters())
+        if any(parameter.is_meta for parameter in parameters):
             raise CharEmbedError(ON_META)
-        # The input half of the gates depends on the character alone, so it is a table of A rows, computed once.
-        gates_AG = nn.functional.linear(self.chars.weight, self.lstm.weight_ih_l0, self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0)
-        last_UH, spelled_U = last_states(gates_AG, self.lstm.weight_hh_l0, self._tree, ids_U)
-        spelled_UD: Tensor = self.projection(last_UH)
-        return torch.where(spelled_U[:, None], spelled_UD, 0)
+        if not any(p._version or getattr(p, "_is_hf_initialized", False) for p in parameters if not p.is_inference()):
+            self.reset_parameters()
+        self._filled = True
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._filled = True
+        super()._load_from_state_dict(*args)
 
 
-class LSTMWeights(nn.Module):
-    """The parameters of a one-layer `nn.LSTM`, under its names; `last_states` runs them. (torch.compile refuses to touch an nn.LSTM.)"""
+class Rows(nn.Module):
+    """A table of vectors. No nn.Embedding, so that what looks for those (PEFT, transformers' init) passes it by."""
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
+    def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
-        self.input_size, self.hidden_size = input_size, hidden_size
-        self.weight_ih_l0 = _empty(4 * hidden_size, input_size)
-        self.weight_hh_l0 = _empty(4 * hidden_size, hidden_size)
-        self.bias_ih_l0 = _empty(4 * hidden_size)
-        self.bias_hh_l0 = _empty(4 * hidden_size)
-
-    def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}"
+        self.weight = nn.Parameter(torch.empty(rows, columns, dtype=torch.float32))
 
 
-def _empty(*shape: int) -> nn.Parameter:
-    return nn.Parameter(torch.empty(shape, dtype=torch.float32, device="cpu"))
+class Affine(Rows):
+    """x -> W x + b. No nn.Linear, so that LoRA on all linear layers, quantization and transformers' init pass it by."""
+
+    def __init__(self, columns: int, rows: int) -> None:
+        super().__init__(rows, columns)
+        self.bias = nn.Parameter(torch.empty(rows, dtype=torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight, self.bias)
 
 
-def _normal(shape: Sequence[int], std: float, generator: torch.Generator) -> Tensor:
-    return torch.empty(shape, dtype=torch.float32, device="cpu").normal_(0, std, generator=generator)
+@torch.no_grad()
+def normal_(parameter: Tensor, std: float, generator: torch.Generator) -> Tensor:
+    values = torch.empty(parameter.shape, dtype=torch.float32, device="cpu")
+    return parameter.copy_(values.normal_(0, std, generator=generator))
+
+
+@torch.no_grad()
+def uniform_(parameter: Tensor, bound: float, generator: torch.Generator) -> Tensor:
+    values = torch.empty(parameter.shape, dtype=torch.float32, device="cpu")
+    return parameter.copy_(values.uniform_(-bound, bound, generator=generator))
+
+
+@dataclass(frozen=True, eq=False)
+class PaddedSpellings(Derived):
+    """The first characters of each token as rows of equal length, for encoders that read them all at once.
+
+    chars_VC (V + 1, C) int32, padded with 0, and lengths_V (V + 1,), at most C; at the end an id without characters.
+    """
+
+    chars_VC: Tensor
+    lengths_V: Tensor
+
+    @classmethod
+    def from_spellings(cls, spellings: SpellingTable, max_chars: int) -> PaddedSpellings:
+        with torch.device("cpu"):
+            lengths_V = spellings.lengths_V.long().clamp(max=max_chars)
+            places_C = torch.arange(max(1, int(lengths_V.max())))
+            real_VC = places_C < lengths_V[:, None]
+            chars_VC = torch.zeros(real_VC.shape, dtype=torch.int32)
+            chars_VC[real_VC] = spellings.chars_S[(spellings.starts_V[:, None] + places_C)[real_VC]]
+            pad = nn.functional.pad
+            return cls(pad(chars_VC, (0, 0, 0, 1)), pad(lengths_V, (0, 1)))
+
+    def of(self, ids_U: Tensor) -> tuple[Tensor, Tensor]:
+        """chars_UC, and real_UC: which of them are characters of the token."""
+        here = self.on(ids_U.device)
+        ids_U = ids_U.clamp(max=len(here.lengths_V) - 1)
+        chars_UC = here.chars_VC[ids_U]
+        return chars_UC, torch.arange(chars_UC.shape[1], device=ids_U.device) < here.lengths_V[ids_U][:, None]

@@ -1,6 +1,6 @@
 """Tokens that begin alike share their first states: the spellings of a vocabulary as one tree of prefixes.
 
-Axes: V vocabulary, U distinct tokens, N nodes (distinct prefixes).
+Axes: V vocabulary, U distinct tokens, N nodes (distinct prefixes), S the characters of all tokens, L lengths.
 
 A recurrent encoder reads "the", "then" and "there" with the same states up to "the". Each distinct prefix is a node of
 the tree, so one step of the recurrence per node is all the work there is: nothing is computed twice, nothing is padding.
@@ -8,103 +8,98 @@ the tree, so one step of the recurrence per node is all the work there is: nothi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import registry
+from .derived import Derived
 from .spelling import SpellingTable
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(NamedTuple):
     """The nodes that some tokens need, shortest prefixes first, renumbered from 0.
 
     Attributes:
-        starts: node number at which each length begins, and the end: nodes `starts[l]` to `starts[l + 1]` have l + 1 characters.
-        parents_N: (N,) number of the prefix that is one character shorter; meaningless on the first level.
+        sizes: number of nodes of each length, from one character on.
+        parents_N: (N,) for each node the place of its parent among the nodes that are one character shorter.
         chars_N: (N,) last character.
-        nodes_U: (U,) the node of each token asked for; -1 for a token without characters.
+        last_U: (U,) the node of each token asked for, counted from 1; 0 for a token without characters.
     """
 
-    starts: list[int]
+    sizes: list[int]
     parents_N: Tensor
     chars_N: Tensor
-    nodes_U: Tensor
+    last_U: Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class PrefixTree:
+class PrefixTree(Derived):
     """All distinct prefixes of a spelling table, breadth first, so that a parent's number is below its children's.
 
-    [b"a", b"ab", b"b", None] -> parents_N [-1, -1, 0], chars_N [0, 1, 1], nodes_V [0, 2, 1, -1, -1], starts [0, 2, 3]
-
-    Plain tensors rather than buffers, because it follows from the spellings: a model that is built on the meta device or
-    emptied keeps it, and DDP has nothing to broadcast.
+    [b"a", b"ab", b"b", None] -> parents_N [0, 0, 0], chars_N [0, 1, 1], path_S [0, 0, 2, 1], starts_L [0, 2, 3]
 
     Attributes:
-        parents_N, chars_N: as in `Plan`; -1 is the parent of the first level.
-        nodes_V: (V + 1,) the node of each token, -1 for tokens without characters; the last entry is for ids beyond the table.
-        starts: as in `Plan`.
-        key: by which a compiled operator finds the tree.
+        parents_N, chars_N: (N,) the node that is one character shorter (0 on the first level), and the last character.
+        path_S: (S + 1,) the node of each character of each token, one token after another; at the end N, no node.
+        first_V, lengths_V: (V + 1,) where in `path_S` a token begins, and its characters; at the end an id without.
+        starts_L: (L + 1,) number of the first node of each length, and at the end N.
     """
 
     parents_N: Tensor
     chars_N: Tensor
-    nodes_V: Tensor
-    starts: list[int]
-    key: str = field(init=False)
-    _elsewhere: dict[torch.device, PrefixTree] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "key", registry.register(self))
+    path_S: Tensor
+    first_V: Tensor
+    lengths_V: Tensor
+    starts_L: Tensor
 
     @classmethod
-    def from_table(cls, table: SpellingTable) -> PrefixTree:
+    def from_spellings(cls, spellings: SpellingTable) -> PrefixTree:
         with torch.device("cpu"):
-            lengths_V, first_V = table.lengths_V.long(), table.starts_V
-            nodes_V = torch.full((table.num_tokens + 1,), -1)
-            parents, chars, starts = [nodes_V[:0]], [nodes_V[:0]], [0]  # empty, for a vocabulary without any letter
+            lengths_V, first_V = spellings.lengths_V.long(), spellings.starts_V
+            path_S = torch.zeros(len(spellings.chars_S) + 1, dtype=torch.long)
+            parents, chars, starts = [path_S[:0]], [path_S[:0]], [0]
             for level in range(int(lengths_V.max())):
-                alive = (lengths_V > level).nonzero().squeeze(1)
-                keys = nodes_V[alive] * table.num_chars + table.chars_S[first_V[alive] + level]
+                place = first_V[lengths_V > level] + level
+                keys = spellings.chars_S[place].long()
+                if level:
+                    keys += path_S[place - 1] * spellings.num_chars
                 keys, which = torch.unique(keys, return_inverse=True)
-                parents.append(keys.div(table.num_chars, rounding_mode="floor"))
-                chars.append(keys.remainder(table.num_chars))
-                nodes_V[alive] = which + starts[-1]
+                parents.append(keys.div(spellings.num_chars, rounding_mode="floor"))
+                chars.append(keys.remainder(spellings.num_chars))
+                path_S[place] = which + starts[-1]
                 starts.append(starts[-1] + len(keys))
-            return cls(torch.cat(parents), torch.cat(chars), nodes_V, starts)
-
-    def on(self, device: torch.device) -> PrefixTree:
-        """The same tree on another device; moved there once."""
-        if device == self.nodes_V.device:
-            return self
-        if device not in self._elsewhere:
-            self._elsewhere[device] = PrefixTree(self.parents_N.to(device), self.chars_N.to(device), self.nodes_V.to(device), self.starts)
-        return self._elsewhere[device]
+            path_S[-1] = starts[-1]
+            pad = torch.nn.functional.pad
+            first_V, lengths_V = pad(first_V, (0, 1), value=len(path_S) - 1), pad(lengths_V, (0, 1))
+            return cls(torch.cat(parents), torch.cat(chars), path_S, first_V, lengths_V, torch.tensor(starts))
 
     def plan(self, ids_U: Tensor) -> Plan:
-        """The part of the tree that the given tokens need: their nodes and all shorter prefixes of them."""
-        wanted_U = self.nodes_V[ids_U.clamp(max=len(self.nodes_V) - 1)]
-        needed_N = torch.zeros(len(self.parents_N) + 1, dtype=torch.bool, device=ids_U.device)
-        needed_N[wanted_U] = True  # subtle: -1, a token without characters, marks the spare last entry
-        for first, last in zip(reversed(self.starts[1:-1]), reversed(self.starts[2:]), strict=True):
-            needed_N[self.parents_N[first:last][needed_N[first:last]]] = True
-        new_number_N = needed_N.cumsum(0) - 1  # with the spare entry, so that there is a number 0 where there is no node
-        kept = needed_N[:-1].nonzero().squeeze(1)
-        new_starts: list[int] = torch.searchsorted(kept, torch.tensor(self.starts, device=kept.device)).tolist()
-        depth = next((level for level in range(1, len(new_starts)) if new_starts[level] == len(kept)), 0)
-        return Plan(
-            starts=new_starts[: depth + 1],
-            parents_N=new_number_N[self.parents_N[kept].clamp(min=0)],
-            chars_N=self.chars_N[kept],
-            nodes_U=torch.where(wanted_U < 0, -1, new_number_N[wanted_U.clamp(min=0)]),
+        """The part of the tree that the given tokens need: their nodes and all shorter prefixes of them.
+
+        On a GPU it waits for the device twice, however long the tokens are.
+        """
+        device, N = ids_U.device, len(self.parents_N)
+        ids_U = ids_U.clamp(max=len(self.lengths_V) - 1)
+        first_U, lengths_U = self.first_V[ids_U], self.lengths_V[ids_U]
+        total = int(lengths_U.sum())
+        shift_U = first_U - (lengths_U.cumsum(0) - lengths_U)
+        place = torch.arange(total, device=device) + shift_U.repeat_interleave(lengths_U, output_size=total)
+        needed_N = torch.zeros(N + 1, dtype=torch.bool, device=device).index_fill_(0, self.path_S[place], True)
+        number_N = needed_N.cumsum(0)  # of a node in the plan, from 1 on
+        starts: list[int] = torch.nn.functional.pad(number_N, (1, 0))[self.starts_L].tolist()
+        kept_N = torch.nonzero_static(needed_N[:N], size=starts[-1]).squeeze(1)
+        sizes = [last - first for first, last in zip(starts, starts[1:], strict=False) if last > first]
+        # the place of a parent among the nodes of its length: its number less those of the lengths before
+        before = [0, 0, *starts[1:]][: len(sizes)]
+        before_N = torch.tensor(before, device=device).repeat_interleave(
+            torch.tensor(sizes, dtype=torch.long, device=device), output_size=starts[-1]
         )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return PrefixTree, (self.parents_N, self.chars_N, self.nodes_V, self.starts)  # in another process it has another key
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> PrefixTree:
-        return self  # never written to, so the copies of a model can share it
+        last_S = torch.where(lengths_U > 0, first_U + lengths_U - 1, len(self.path_S) - 1)
+        return Plan(
+            sizes=sizes,
+            parents_N=number_N[self.parents_N[kept_N]] - 1 - before_N,
+            chars_N=self.chars_N[kept_N],
+            last_U=torch.where(lengths_U > 0, number_N[self.path_S[last_S]], 0),
+        )

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .errors import SpellingError
-from .tokenizers import token_bytes
+from .tokenizers import remembered_bytes, token_bytes
 
 # Python's "surrogateescape" writes the lone byte 0xNN as the code point 0xDCNN, which no valid text contains, so code
 # points and lone bytes share one numbering. Only bytes from 0x80 up can be lone: the others are characters.
@@ -190,7 +190,7 @@ def spell(tokenizer: Any, token_id: int) -> list[str]:
 
     Raises SpellingError for an id outside the vocabulary.
     """
-    spellings = token_bytes(tokenizer)
+    spellings = remembered_bytes(tokenizer)
     try:
         token_id = operator.index(token_id)
     except TypeError:  # None, which a tokenizer answers for an unknown piece, or the piece itself

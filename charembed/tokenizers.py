@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from .errors import SpellingError
 
 BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")  # how SentencePiece's byte fallback writes a byte
+
+
+_READ: WeakKeyDictionary[Any, tuple[Any, list[bytes | None]]] = WeakKeyDictionary()
 
 
 def token_bytes(tokenizer: Any) -> list[bytes | None]:
@@ -19,19 +23,33 @@ def token_bytes(tokenizer: Any) -> list[bytes | None]:
     Takes a tiktoken.Encoding, a Hugging Face tokenizer or a tokenizers.Tokenizer (byte-level, SentencePiece-style or
     WordPiece pieces), or a plain sequence of bytes and None. Raises SpellingError for anything else.
     """
-    if hasattr(tokenizer, "decode_single_token_bytes"):
+    if isinstance(tokenizer, Sequence) and not isinstance(tokenizer, str):
+        if all(spelling is None or isinstance(spelling, bytes) for spelling in tokenizer):
+            return list(tokenizer)
+    elif hasattr(tokenizer, "decode_single_token_bytes"):
         return _tiktoken_bytes(tokenizer)
-    if hasattr(tokenizer, "convert_ids_to_tokens"):
+    elif hasattr(tokenizer, "convert_ids_to_tokens"):
         added = getattr(tokenizer, "added_tokens_decoder", {})
-        return _piece_bytes(tokenizer.get_vocab(), added, set(tokenizer.all_special_ids), getattr(tokenizer, "backend_tokenizer", None))
-    if hasattr(tokenizer, "get_added_tokens_decoder"):
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        return _piece_bytes(tokenizer.get_vocab(), added, set(tokenizer.all_special_ids), backend)
+    elif hasattr(tokenizer, "get_added_tokens_decoder"):
         return _piece_bytes(tokenizer.get_vocab(), tokenizer.get_added_tokens_decoder(), set(), tokenizer)
-    if isinstance(tokenizer, Sequence) and not isinstance(tokenizer, str) and all(spelling is None or isinstance(spelling, bytes) for spelling in tokenizer):
-        return list(tokenizer)
     raise SpellingError(
-        f"cannot read spellings from {type(tokenizer).__name__}: pass a tiktoken.Encoding, a Hugging Face tokenizer, or a list "
-        f"with the bytes of each id (None for special tokens)."
+        f"cannot read spellings from {type(tokenizer).__name__}: pass a tiktoken.Encoding, a Hugging Face tokenizer, or a "
+        f"list with the bytes of each id (None for special tokens)."
     )
+
+
+def remembered_bytes(tokenizer: Any) -> list[bytes | None]:
+    """`token_bytes`, read once for each tokenizer and number of tokens."""
+    try:
+        size = len(tokenizer) if hasattr(tokenizer, "__len__") else getattr(tokenizer, "n_vocab", None)
+        found = _READ.get(tokenizer)
+    except TypeError:  # a list, which has nothing to read
+        return token_bytes(tokenizer)
+    if size is None or found is None or found[0] != size:
+        _READ[tokenizer] = found = size, token_bytes(tokenizer)
+    return found[1]
 
 
 def _tiktoken_bytes(encoding: Any) -> list[bytes | None]:
@@ -63,12 +81,26 @@ def _piece_reader(pieces: Sequence[str], backend: Any) -> Callable[[str], bytes]
     byte_of = {character: byte for byte, character in byte_level_alphabet().items()}
     parts = " ".join(repr(getattr(backend, part, "")) for part in ("pre_tokenizer", "decoder"))
     model = getattr(backend, "model", None)
-    if "ByteLevel" in parts or (backend is None and _share(pieces, lambda piece: byte_of.keys() >= set(piece)) > 0.99 and any("Ġ" in p for p in pieces)):
-        return lambda piece: bytes(map(byte_of.__getitem__, piece)) if byte_of.keys() >= set(piece) else _utf8(piece)
-    if "WordPiece" in parts or type(model).__name__ == "WordPiece" or (backend is None and _share(pieces, lambda piece: piece.startswith("##")) > 0.02):
-        prefix = getattr(model, "continuing_subword_prefix", None) or "##"
-        return lambda piece: _utf8(piece.removeprefix(prefix) if piece.startswith(prefix) and piece != prefix else " " + piece)
-    end = getattr(model, "end_of_word_suffix", None) or ("</w>" if _share(pieces, lambda piece: piece.endswith("</w>")) > 0.02 else "")
+    end = getattr(model, "end_of_word_suffix", None) or ""
+    if not end and _share(pieces, lambda piece: piece.endswith("</w>")) > 0.02:
+        end = "</w>"
+
+    def byte_level(piece: str) -> bytes:
+        stem = piece.removesuffix(end)  # CLIP writes bytes and the end of a word
+        if not byte_of.keys() >= set(stem):
+            return _utf8(piece)
+        return bytes(map(byte_of.__getitem__, stem)) + (b" " if end and piece.endswith(end) else b"")
+
+    def word_piece(piece: str) -> bytes:
+        return _utf8(piece.removeprefix(prefix) if piece.startswith(prefix) and piece != prefix else " " + piece)
+
+    all_stand_for_bytes = _share(pieces, lambda piece: byte_of.keys() >= set(piece)) > 0.99
+    if "ByteLevel" in parts or (backend is None and all_stand_for_bytes and any("Ġ" in piece for piece in pieces)):
+        return byte_level
+    prefix = getattr(model, "continuing_subword_prefix", None) or "##"
+    told = backend is None and _share(pieces, lambda piece: piece.startswith("##")) > 0.02
+    if "WordPiece" in parts or type(model).__name__ == "WordPiece" or told:
+        return word_piece
     if end:
         return lambda piece: _utf8(piece.removesuffix(end) + " " if piece.endswith(end) else piece)
     return lambda piece: bytes([int(piece[3:5], 16)]) if BYTE_PIECE.fullmatch(piece) else _utf8(piece.replace("▁", " "))

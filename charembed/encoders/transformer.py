@@ -1,0 +1,78 @@
+"""A small transformer over a token's characters."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..encoder import Affine, CharEncoder, PaddedSpellings, Rows, normal_, uniform_
+from ..errors import AttachError
+from ..spelling import SpellingTable
+
+
+class Block(nn.Module):
+    """Attention among the characters of a token, then an MLP of 4x, each after a normalisation without parameters."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv, self.out = Affine(width, 3 * width), Affine(width, width)
+        self.up, self.down = Affine(width, 4 * width), Affine(4 * width, width)
+
+    def forward(self, x_UCE: Tensor, real_UC: Tensor, heads: int) -> Tensor:
+        width = x_UCE.shape[2]
+        norm = nn.functional.layer_norm
+        parts = self.qkv(norm(x_UCE, (width,))).chunk(3, dim=2)
+        q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in parts)
+        mask = real_UC[:, None, None, :] | ~real_UC.any(1)[:, None, None, None]  # a row that sees nothing would be NaN
+        y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x_UCE = x_UCE + self.out(y.transpose(1, 2).flatten(2))
+        moved: Tensor = self.down(nn.functional.gelu(self.up(norm(x_UCE, (width,)))))
+        return x_UCE + moved
+
+
+class TransformerEncoder(CharEncoder):
+    """Pre-norm transformer blocks over the characters (Vaswani et al. 2017), their mean, projected.
+
+    x_1..n = blocks(E[char_t] + P[t]);  spelled = W mean(x_1..n) + b
+
+    A E + C E + layers * (12 E E + 9 E) + D (E + 1) parameters.
+    Cost: about C (12 E E + 2 C E) products per token and layer, C at most `max_chars`.
+
+    Arguments: as in `CharEncoder`, and
+        char_dim: E, width of a character's vector, a multiple of `heads`.
+        heads, layers: of the transformer.
+        max_chars: characters of a token that are read; the others are passed by.
+    """
+
+    def __init__(
+        self, spellings: SpellingTable, dim: int, *, char_dim: int = 64, heads: int = 4, layers: int = 1,
+        max_chars: int = 20, init: str = "zero", seed: int = 0,
+    ) -> None:  # fmt: skip
+        if heads > 0 and char_dim % heads:
+            raise AttachError(f"char_dim is {char_dim}, which {heads} heads do not divide: choose a multiple of heads.")
+        super().__init__(spellings, dim, init, seed, char_dim=char_dim, heads=heads, layers=layers, max_chars=max_chars)
+
+    def build(self, num_chars: int, dim: int, char_dim: int, heads: int, layers: int, max_chars: int) -> None:
+        self.chars, self.places = Rows(num_chars, char_dim), Rows(max_chars, char_dim)
+        self.blocks = nn.ModuleList(Block(char_dim) for _ in range(layers))
+        self.projection = Affine(char_dim, dim)
+
+    def fill(self, generator: torch.Generator) -> None:
+        normal_(self.places.weight, self.chars_std, generator)
+        for part in self.blocks.modules():
+            if isinstance(part, Affine):
+                uniform_(part.weight, part.weight.shape[1] ** -0.5, generator)
+                part.bias.zero_()
+        self.fill_projection(generator)
+
+    def prepare(self, spellings: SpellingTable) -> None:
+        self.letters = PaddedSpellings.from_spellings(spellings, self.sizes["max_chars"])
+
+    def read(self, ids_U: Tensor) -> Tensor:
+        chars_UC, real_UC = self.letters.of(ids_U)
+        x_UCE = nn.functional.embedding(chars_UC, self.chars.weight) + self.places.weight[: chars_UC.shape[1]]
+        for block in self.blocks:
+            x_UCE = block(x_UCE, real_UC, self.sizes["heads"])
+        mean_UE = (x_UCE * real_UC[..., None]).sum(1) / real_UC.sum(1, keepdim=True).clamp(min=1)
+        spelled_UD: Tensor = self.projection(mean_UE)
+        return spelled_UD

@@ -1,0 +1,94 @@
+"""What the letters of the whole vocabulary come to, kept as long as it is true.
+
+Axes: V vocabulary, D model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .encoder import ON_META
+from .errors import CharEmbedError
+
+TOKENS_AT_ONCE = 4_096  # of the vocabulary: bounds the memory of the encoder's states
+
+
+class _Kept(NamedTuple):
+    state: tuple[Any, ...]
+    values: list[Tensor] | None
+    spelled_VD: Tensor
+
+
+class SpelledTable:
+    """spelled_VD (V, D), what the encoder says of every id, computed when it is asked for and not known.
+
+    It is forgotten when a forward takes gradients (`drop`), when a backward passes (`step_may_follow`), and when the
+    version of a parameter or a buffer, or the spellings, are others. Fused optimizers move no version; their steps come
+    after a backward, so until its gradients are gone the values themselves are compared too. A write through `.data` to
+    the encoder, outside of training, is not seen: call `drop` after one.
+    """
+
+    def __init__(self) -> None:
+        self._kept: _Kept | None = None
+        self._stepping = False
+
+    def drop(self) -> None:
+        self._kept = None
+
+    def step_may_follow(self, _: Tensor | None = None) -> None:
+        self._kept, self._stepping = None, True
+
+    def get(self, encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
+        """(rows, D) in the dtype and on the device of `like`; nothing here waits for a GPU unless gradients are there."""
+        tensors = list(_tensors(encoder))
+        state = (rows, like.dtype, like.device, getattr(encoder, "spellings", None), *map(_version, tensors))
+        kept = self._kept  # subtle: read once, as another thread may drop it
+        if self._stepping and all(tensor.grad is None for tensor in tensors if tensor.is_leaf):
+            self._stepping = False
+        elif self._stepping and kept is not None:
+            same = kept.values is not None and all(map(torch.equal, kept.values, tensors))
+            kept = kept if same else None
+        if kept is None or kept.state != state:
+            values = [tensor.detach().clone() for tensor in tensors] if self._stepping else None
+            self._kept = kept = _Kept(state, values, spell_all(encoder, like, rows))
+        return kept.spelled_VD
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SpelledTable:
+        return memo.setdefault(id(self), SpelledTable())  # a copy computes its own
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SpelledTable, ()
+
+
+def spell_all(encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
+    """What the encoder says of ids 0 to rows - 1, in evaluation mode and without autocast, as a table like `like`."""
+    if any(tensor.is_meta for tensor in _tensors(encoder)):
+        raise CharEmbedError(ON_META)
+    training = [part for part in encoder.modules() if part.training]
+    # subtle: no_grad within, because leaving inference mode turns gradients on
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(like.device.type, enabled=False):
+        try:
+            if training:
+                encoder.eval()
+            ids_V = torch.arange(rows, device=like.device)
+            return torch.cat([encoder(ids_U).to(like.dtype) for ids_U in ids_V.split(TOKENS_AT_ONCE)])
+        finally:
+            for part in training:
+                part.training = True
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    """Parameters and buffers, without the names that would cost most of a look-up."""
+    yield from (tensor for tensor in module._parameters.values() if tensor is not None)
+    yield from (tensor for tensor in module._buffers.values() if tensor is not None)
+    for child in module._modules.values():
+        if child is not None:
+            yield from _tensors(child)
+
+
+def _version(tensor: Tensor) -> tuple[int, int, torch.dtype]:
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version, tensor.dtype
