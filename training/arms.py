@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 import charembed
-from charembed import LSTMEncoder, SpellingTable
+from charembed import ENCODERS, SpellingTable
 
 from .controls import TableEncoder, every_token, its_first_letter, its_length, same_size
 from .decoder import Decoder, DecoderConfig
@@ -44,14 +44,35 @@ class Arm:
     sentence: str
 
 
-def lstm(parts: Parts) -> LSTMEncoder:
-    model = parts.config
-    return LSTMEncoder(parts.spellings, parts.dim, char_dim=model.char_dim, hidden_size=model.char_hidden, init=model.init, seed=parts.seed)
+def encoder(name: str, *sizes: str) -> Callable[[Parts], nn.Module]:
+    """An arm with one of charembed's encoders. `sizes` are those that the config sets; the others are the encoder's own."""
+    kind: Any = ENCODERS[name]
+
+    def build(parts: Parts) -> nn.Module:
+        known = {"char_dim": parts.config.char_dim, "hidden_size": parts.config.char_hidden}
+        spellings = in_unit(parts.spellings, kind.unit)
+        made: nn.Module = kind(spellings, parts.dim, init=parts.config.init, seed=parts.seed, **{size: known[size] for size in sizes})
+        return made
+
+    return build
 
 
-def shuffled(parts: Parts) -> LSTMEncoder:
+def in_unit(spellings: SpellingTable, unit: str) -> SpellingTable:
+    """The same spellings in characters or in bytes, as an encoder wants them."""
+    if unit == spellings.unit:
+        return spellings
+    ends = spellings.lengths_V.cumsum(0).tolist()
+    text = "".join(chr(spellings.alphabet[char]) for char in spellings.chars_S.tolist())
+    tokens = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return SpellingTable.from_bytes([token.encode("utf-8", "surrogateescape") or None for token in tokens], unit)
+
+
+lstm = encoder("lstm", "char_dim", "hidden_size")
+
+
+def shuffled(parts: Parts) -> nn.Module:
     spellings = parts.spellings.shuffled(torch.Generator().manual_seed(parts.seed))
-    return lstm(Parts(spellings=spellings, dim=parts.dim, config=parts.config, seed=parts.seed))
+    return lstm(replace(parts, spellings=spellings))
 
 
 def matched(parts: Parts) -> TableEncoder:
@@ -71,6 +92,11 @@ ARMS: dict[str, Arm] = {
     "matched": Arm(build=matched, colour="#d1603d", sentence="as many extra parameters as the letters have, in a second table, and no letters"),
     "shuffled": Arm(build=shuffled, colour="#b59a2d", sentence="the letters of other tokens"),
     "lstm": Arm(build=lstm, colour="#1f6f8b", sentence="the letters of each token, read by an LSTM"),
+    "gru": Arm(build=encoder("gru", "char_dim", "hidden_size"), colour="#2f9e8f", sentence="the letters, read by a GRU"),
+    "cnn": Arm(build=encoder("cnn"), colour="#6a4c93", sentence="the letters, read by a convolution and a maximum over places"),
+    "bag": Arm(build=encoder("bag", "char_dim"), colour="#c2577a", sentence="the letters without their order"),
+    "bee": Arm(build=encoder("bee"), colour="#e0a526", sentence="the mean of the token's bytes, each turned by its place"),
+    "transformer": Arm(build=encoder("transformer"), colour="#3d5a80", sentence="the letters, read by a small transformer"),
     "length": Arm(build=control(its_length), colour="#7d8f4e", sentence="only how many letters a token has"),
     "first": Arm(build=control(its_first_letter), colour="#5c7a99", sentence="only the first letter of a token"),
     "random": Arm(build=control(every_token, trained=False), colour="#b07aa1", sentence="a fixed random vector for each token"),
@@ -101,8 +127,8 @@ def build_arm(config: CompareConfig, arm: str, seed: int, spellings: SpellingTab
     model = build_model(config, seed)
     host = model.get_submodule(model.embedding)
     assert isinstance(host, nn.Embedding)
-    encoder = ARMS[arm].build(Parts(spellings=spellings, dim=host.embedding_dim, config=config.model, seed=seed))
-    return model if encoder is None else charembed.attach(model, spellings, module=model.embedding, encoder=encoder)
+    made = ARMS[arm].build(Parts(spellings=spellings, dim=host.embedding_dim, config=config.model, seed=seed))
+    return model if made is None else charembed.attach(model, None, module=model.embedding, encoder=made)
 
 
 def num_parameters(model: nn.Module) -> int:

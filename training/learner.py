@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import charembed
+
 from .models import LanguageModel
 from .spelling_loss import SpellingHeads, reader
 
@@ -65,7 +67,8 @@ def dropping(model: LanguageModel, dropped_BT: Tensor | None) -> Iterator[None]:
     embedding = model.get_submodule(model.embedding)
 
     def leave_out(module: nn.Module, args: tuple[Any, ...], embedded_BTD: Tensor) -> Tensor:
-        token_BTD = F.embedding(args[0], embedding.get_parameter("weight"))
+        with charembed.disabled(model):
+            token_BTD = module.forward(*args)  # the host's own forward, whatever it does to a row
         return embedded_BTD - token_BTD * dropped_BT[..., None]
 
     handle = embedding.register_forward_hook(leave_out)
