@@ -32,11 +32,12 @@ class Setting:
 
 
 def settings(config: CompareConfig) -> dict[str, Setting]:
-    """Every value that can be changed, by name, in the order of the config."""
+    """Every value that can be changed and that the config's model looks at, by name, in the order of the config."""
     found = {item.name: Setting(item.name, item, (), getattr(config, item.name)) for item in described(config)}
     for section in SECTIONS:
         held = getattr(config, section)
-        found |= {item.name: Setting(item.name, item, (section,), getattr(held, item.name)) for item in described(held)}
+        looked_at = [item for item in described(held) if item.metadata.get("only", config.model.model) == config.model.model]
+        found |= {item.name: Setting(item.name, item, (section,), getattr(held, item.name)) for item in looked_at}
     for number, phase in enumerate(config.phases):
         for item in filter(phase.uses, described(phase)):
             if item.metadata.get("bare") == "every":
