@@ -44,7 +44,7 @@ def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
         outputs.append(candidate())
         gradients.append(torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None]))
     ids_U = ids_BT.unique()
-    nodes = len(PrefixTree.from_table(table).plan(ids_U).chars_N)
+    nodes = len(PrefixTree.from_spellings(table).plan(ids_U).chars_N)
     product = torch.randn(nodes, 128), torch.randn(128, 512)
     seconds = interleaved(
         {"packed, per position": slow, "charembed": fast, "the recurrence's products alone": lambda: [product[0] @ product[1] for _ in range(3)]}, 7

@@ -85,7 +85,7 @@ def cheap_figures() -> None:
     embedding = model.get_input_embeddings()
     encoder = embedding.encoder
     tensors = [embedding.spellings.chars_S, embedding.spellings.lengths_V, embedding.spellings.starts_V]
-    tensors += [encoder._tree.parents_N, encoder._tree.chars_N, encoder._tree.nodes_V]
+    tensors += encoder.letters.tensors()
     parameters = sum(p.nbytes for p in encoder.parameters()) / 2**20
     spellings, table = sum(t.nbytes for t in tensors) / 2**20, embedding.weight.nbytes / 2**20
     print(f"attach: {seconds_:.2f} s; resident memory grows by {kept:.1f} MiB, at the peak {peak:.1f} MiB")
@@ -119,7 +119,15 @@ def the_embedding_alone() -> None:
     print(f"{ids_BT.numel()} tokens a step, {len(ids_BT.unique())} distinct")
     show("the embedding alone, forward + backward", interleaved({"plain": lambda: train(plain), "with letters": lambda: train(letters)}, 15), "plain")
     letters.eval()
-    show("100 look-ups of 4 x 1 tokens, as in generation", interleaved({"plain": lambda: look_up(plain), "unfolded": lambda: look_up(letters)}, 15), "plain")
+    looks = interleaved({"plain": lambda: look_up(plain), "unfolded": lambda: look_up(letters)}, 15)
+    show("100 look-ups of 4 x 1 tokens, as in generation", looks, "plain")
+
+    def switch_and_look() -> None:
+        letters.train()
+        letters.eval()
+        look_up(letters)
+
+    show("100 look-ups after train() and eval()", interleaved({"before": lambda: look_up(letters), "after": switch_and_look}, 9), "before")
 
 
 def evaluation_and_generation() -> None:

@@ -27,26 +27,35 @@ LETTERLESS = 0.25  # a larger share of rows without letters looks like the wrong
 
 
 def attach(
-    model: Model, tokenizer: Any, *, module: str | None = None, encoder: str | nn.Module = "lstm", **arguments: Any
+    model: Model,
+    tokenizer: Any,
+    *,
+    module: str | None = None,
+    encoder: str | nn.Module = "lstm",
+    **arguments: Any,
 ) -> Model:
     """Give the model's input embedding its letters, in place, and return the model.
 
     model = charembed.attach(GPT2LMHeadModel(config), tokenizer)
     model = charembed.attach(model, tokenizer, encoder="gru", hidden_size=256, init="loud")
 
-    With the default init "zero" the model's outputs and the base's gradients are bit-identical to what they were, until
-    the first update. The global random state is not touched. Attach before DDP, FSDP or an optimizer sees the model.
+    With the default init "zero" the model's outputs and the base's gradients are bit-identical to what they
+    were, until the first update. The global random state is not touched. Attach before DDP, FSDP or an
+    optimizer sees the model.
 
     Arguments:
-        tokenizer: a tiktoken.Encoding, a Hugging Face tokenizer, a list with the bytes of each id, or a SpellingTable.
-        module: path of the embedding inside the model ("transformer.wte"); by default `model.get_input_embeddings()`.
-            Embeddings that share its weight (T5, BART) get the same letters.
-        encoder: a name in `charembed.ENCODERS`, or a module that maps distinct ids (U,) to vectors (U, D). With a module
-            `tokenizer` may be None; if it is given, it must be the one that the module spells.
-        arguments: of the named encoder: init="zero", seed=0 and its sizes (char_dim=128, hidden_size=128 for the LSTM).
+        tokenizer: a tiktoken.Encoding, a Hugging Face tokenizer, a list with the bytes of each id, or a
+            SpellingTable.
+        module: path of the embedding inside the model ("transformer.wte"); by default
+            `model.get_input_embeddings()`. Embeddings that share its weight (T5, BART) get the same letters.
+        encoder: a name in `charembed.ENCODERS`, or a module that maps distinct ids (U,) to vectors (U, D).
+            With a module `tokenizer` may be None; if it is given, it must be the one that the module spells.
+        arguments: of the named encoder: init="zero", seed=0 and its sizes (char_dim=128, hidden_size=128 for
+            the LSTM).
 
-    Raises AttachError when there is already a CharEmbedding, no embedding that can be taken over, or an argument that
-    would have no effect, SpellingError when the tokenizer does not fit it; the model is then unchanged.
+    Raises AttachError when there is already a CharEmbedding, no embedding that can be taken over, or an
+    argument that would have no effect, SpellingError when the tokenizer does not fit it; the model is then
+    unchanged.
     """
     hosts = find_embeddings(model, module, tokenizer)
     with torch.inference_mode(False):
@@ -67,22 +76,29 @@ def put(hosts: list[nn.Embedding], encoder: nn.Module) -> None:
 def _made(encoder: Any, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]) -> nn.Module:
     """A new encoder of a named kind. Raises before anything changes."""
     if encoder not in ENCODERS:
-        raise AttachError(f"there is no encoder {encoder!r}: choose one of {', '.join(ENCODERS)}, or pass a module.")
-    known = [name for name in inspect.signature(ENCODERS[encoder]).parameters if name not in ("spellings", "dim")]
+        raise AttachError(
+            f"there is no encoder {encoder!r}: choose one of {', '.join(ENCODERS)}, or pass a module."
+        )
+    known = [
+        name for name in inspect.signature(ENCODERS[encoder]).parameters if name not in ("spellings", "dim")
+    ]
     if unknown := arguments.keys() - known:
-        raise AttachError(f"the encoder {encoder!r} has no argument {sorted(unknown)[0]!r}: it takes {', '.join(known)}.")
+        raise AttachError(
+            f"the encoder {encoder!r} has no argument {sorted(unknown)[0]!r}: it takes {', '.join(known)}."
+        )
     spellings = tokenizer
     if not isinstance(tokenizer, SpellingTable):
         unit = getattr(ENCODERS[encoder], "unit", "codepoint")
         spellings = SpellingTable.from_tokenizer(tokenizer, host.num_embeddings, unit)
     if spellings.num_tokens != host.num_embeddings:
         raise AttachError(
-            f"the spelling table has {spellings.num_tokens} tokens, but the embedding has {host.num_embeddings} rows: build "
-            f"it with num_tokens={host.num_embeddings}."
+            f"the spelling table has {spellings.num_tokens} tokens, but the embedding has "
+            f"{host.num_embeddings} rows: build it with num_tokens={host.num_embeddings}."
         )
     if (without := int((spellings.lengths_V == 0).sum())) > LETTERLESS * spellings.num_tokens:
         warnings.warn(
-            f"{without} of the embedding's {spellings.num_tokens} rows get no letters: is this the model's own tokenizer?",
+            f"{without} of the embedding's {spellings.num_tokens} rows get no letters: is this the model's "
+            "own tokenizer?",
             stacklevel=3,
         )
     with torch.random.fork_rng(devices=[]):  # an encoder of the user's own may draw its first values
@@ -94,7 +110,8 @@ def _made(encoder: Any, tokenizer: Any, host: nn.Embedding, arguments: dict[str,
 def _given(encoder: nn.Module, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]) -> nn.Module:
     if arguments:
         raise AttachError(
-            f"the encoder is a {type(encoder).__name__} already, so {', '.join(arguments)} would have no effect: leave it out."
+            f"the encoder is a {type(encoder).__name__} already, so {', '.join(arguments)} would have no "
+            "effect: leave it out."
         )
     spells = getattr(encoder, "spellings", None)
     if tokenizer is not None:
@@ -103,12 +120,16 @@ def _given(encoder: nn.Module, tokenizer: Any, host: nn.Embedding, arguments: di
         if not isinstance(tokenizer, SpellingTable):
             table = SpellingTable.from_tokenizer(tokenizer, host.num_embeddings, unit)
         if spells is not None and spells.fingerprint != table.fingerprint:
-            raise SpellingError("the encoder spells other tokens than the tokenizer: pass None in the tokenizer's place if that is meant.")
+            raise SpellingError(
+                "the encoder spells other tokens than the tokenizer: pass None in the tokenizer's place if "
+                "that is meant."
+            )
     return encoder
 
 
 def detach(model: Model) -> Model:
-    """Undo `attach`: the embedding is what it was, with the weights it has now. Idempotent; returns the model.
+    """Undo `attach`: the embedding is what it was, with the weights it has now. Idempotent; returns the
+    model.
 
     Raises AttachError, and changes nothing, where accelerate has placed the embedding.
     """
@@ -131,7 +152,8 @@ def check_releasable(embeddings: list[CharEmbedding]) -> None:
 
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """Silence the letters for a while: within, the model is its base, bit for bit, also where gradients are taken.
+    """Silence the letters for a while: within, the model is its base, bit for bit, also where gradients are
+    taken.
 
     with charembed.disabled(model): without_letters = model(ids)
     """
@@ -147,18 +169,24 @@ def disabled(model: nn.Module) -> Iterator[None]:
 
 
 def respell(model: Model, tokenizer: Any) -> Model:
-    """Read the letters of a vocabulary that changed, with what the encoder has learnt; in place, returns the model.
+    """Read the letters of a vocabulary that changed, with what the encoder has learnt; in place, returns the
+    model.
 
-    tokenizer.add_tokens(["strawberry"]); model.resize_token_embeddings(len(tokenizer)); charembed.respell(model, tokenizer)
+    tokenizer.add_tokens(["strawberry"]); model.resize_token_embeddings(len(tokenizer));
+    charembed.respell(model, tokenizer)
 
-    New tokens then have their letters without any training; rows that are gone take theirs with them. Characters that are
-    new too get a first vector, so that the encoder's table of characters grows: build the optimizer afterwards.
+    New tokens then have their letters without any training; rows that are gone take theirs with them.
+    Characters that are new too get a first vector, so that the encoder's table of characters grows: build the
+    optimizer afterwards.
 
-    Raises AttachError when there is nothing attached, SpellingError when the tokenizer has more tokens than the embedding.
+    Raises AttachError when there is nothing attached, SpellingError when the tokenizer has more tokens than
+    the embedding.
     """
     embeddings = list(char_embeddings(model))
     if not embeddings:
-        raise AttachError("the model has no CharEmbedding to respell: call charembed.attach(model, tokenizer).")
+        raise AttachError(
+            "the model has no CharEmbedding to respell: call charembed.attach(model, tokenizer)."
+        )
     tables = [_respelled(embedding, tokenizer) for embedding in embeddings]
     for embedding, spellings in zip(embeddings, tables, strict=True):
         with torch.inference_mode(False):
@@ -172,8 +200,8 @@ def _respelled(embedding: CharEmbedding, tokenizer: Any) -> SpellingTable:
         return SpellingTable.from_tokenizer(tokenizer, rows, known.unit, known.alphabet)
     if (tokenizer.num_tokens, tokenizer.unit) != (rows, known.unit):
         raise SpellingError(
-            f"the spelling table has {tokenizer.num_tokens} tokens in unit {tokenizer.unit!r}, the embedding {rows} rows in "
-            f"{known.unit!r}: build it with num_tokens={rows}, unit={known.unit!r}."
+            f"the spelling table has {tokenizer.num_tokens} tokens in unit {tokenizer.unit!r}, the embedding "
+            f"{rows} rows in {known.unit!r}: build it with num_tokens={rows}, unit={known.unit!r}."
         )
     return tokenizer
 
@@ -184,25 +212,38 @@ def char_embeddings(model: nn.Module) -> Iterator[CharEmbedding]:
 
 
 def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list[nn.Embedding]:
-    """The embedding to take over, and those that share its weight. Raises AttachError, naming what there is to choose from."""
+    """The embedding to take over and those that share its weight. Raises AttachError, naming the choice."""
     if not isinstance(model, nn.Module):
         swapped = " (model and tokenizer seem to be swapped)" if isinstance(tokenizer, nn.Module) else ""
-        raise AttachError(f"the model is a {type(model).__name__}, not a torch.nn.Module{swapped}: attach(model, tokenizer).")
+        raise AttachError(
+            f"the model is a {type(model).__name__}, not a torch.nn.Module{swapped}: attach(model, "
+            "tokenizer)."
+        )
     if any(True for _ in char_embeddings(model)):
         raise AttachError("the model already has a CharEmbedding: call charembed.detach(model) first.")
     for part in model.modules():
         if (wrapper := type(part).__name__) in WRAPPERS:
-            raise AttachError(f"the model is wrapped in {wrapper}, which would not see new parameters: attach first, wrap afterwards.")
+            raise AttachError(
+                f"the model is wrapped in {wrapper}, which would not see new parameters: attach first, wrap "
+                "afterwards."
+            )
     found: Any
     try:
-        found = model.get_submodule(path) if path is not None else model.get_input_embeddings()  # type: ignore[operator]
+        found = model.get_input_embeddings() if path is None else model.get_submodule(path)  # type: ignore[operator]
     except (AttributeError, NotImplementedError):
-        missing = f"{type(model).__name__} has no get_input_embeddings()" if path is None else f"the model has no module {path!r}"
+        missing = (
+            f"{type(model).__name__} has no get_input_embeddings()"
+            if path is None
+            else f"the model has no module {path!r}"
+        )
         raise AttachError(f"{missing}: {_embeddings_to_choose(model)}") from None
     if found is model:
         raise AttachError("the model is the embedding itself: use charembed.CharEmbedding.from_embedding.")
     if not isinstance(found, nn.Embedding):
-        raise AttachError(f"the input embedding is a {type(found).__name__}, not an nn.Embedding: {_embeddings_to_choose(model)}")
+        raise AttachError(
+            f"the input embedding is a {type(found).__name__}, not an nn.Embedding: "
+            f"{_embeddings_to_choose(model)}"
+        )
     embeddings = (part for part in model.modules() if isinstance(part, nn.Embedding) and part is not found)
     hosts = [found, *(part for part in embeddings if part._parameters.get("weight", 0) is found.weight)]
     for host in hosts:
@@ -212,7 +253,11 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
 
 def _embeddings_to_choose(model: nn.Module) -> str:
     paths = [repr(path) for path, module in model.named_modules() if isinstance(module, nn.Embedding)]
-    return f"name the embedding with module=..., one of {', '.join(paths)}." if paths else "it holds no nn.Embedding at all."
+    return (
+        f"name the embedding with module=..., one of {', '.join(paths)}."
+        if paths
+        else "it holds no nn.Embedding at all."
+    )
 
 
 def _warn_of_optimizers(model: nn.Module) -> None:
@@ -222,7 +267,8 @@ def _warn_of_optimizers(model: nn.Module) -> None:
             id(p) in base for group in getattr(thing, "param_groups", ()) for p in group["params"]
         ):
             warnings.warn(
-                f"a {type(thing).__name__} was built before the letters were attached, so it does not train them: build it again.",
+                f"a {type(thing).__name__} was built before the letters were attached, so it does not train "
+                "them: build it again.",
                 stacklevel=3,
             )
             return

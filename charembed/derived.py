@@ -13,7 +13,8 @@ from torch import Tensor
 class Derived:
     """Base of dataclasses that hold such tensors, made on the CPU and moved to each other device once.
 
-    They are no buffers: a model that is built on the meta device or emptied keeps them, and DDP has nothing to
+    They are no buffers: a model that is built on the meta device or emptied keeps them, and DDP has nothing
+        to
     broadcast. They are never written to, so the copies of a model share them.
     """
 

@@ -25,9 +25,10 @@ from .spelling import SpellingTable
 class CharEmbedding(nn.Embedding):
     """An embedding whose vectors are token + spelled: ids_BT (B, T) -> (B, T, D).
 
-    CharEmbedding(host, encoder) takes the host over: the object stays, with its weight, keys, hooks and buffers, and its
-    class becomes this one in front of its own, so that tied heads, `isinstance` checks and plain checkpoints keep
-    working. The encoder is any module that maps distinct ids (U,) to vectors (U, D). Because those depend on the id alone,
+    CharEmbedding(host, encoder) takes the host over: the object stays, with its weight, keys, hooks and
+    buffers, and its class becomes this one in front of its own, so that tied heads, `isinstance` checks and
+    plain checkpoints keep working. The encoder is any module that maps distinct ids (U,) to vectors (U, D).
+    Because those depend on the id alone,
 
     - where gradients may be taken, each distinct token of a batch is encoded once and gathered;
     - elsewhere the letters of the whole vocabulary are one table, computed once and looked up.
@@ -39,11 +40,13 @@ class CharEmbedding(nn.Embedding):
     host_class: type[nn.Embedding]  # the class it had before
     silent: bool  # see charembed.disabled
 
-    def __new__(cls, host: nn.Embedding | None = None, *_: Any) -> CharEmbedding:
+    def __new__(cls, host: Any = None, *_: Any) -> CharEmbedding:
         if host is None:  # what copies are made of
             return super().__new__(cls)
         check(host)
-        host.__dict__.pop("forward", None)  # accelerate leaves the class's own there when its hooks are removed
+        host.__dict__.pop(
+            "forward", None
+        )  # accelerate leaves the class's own there when its hooks are removed
         host.__class__ = _class_for(type(host))
         assert isinstance(host, CharEmbedding)
         return host
@@ -60,24 +63,31 @@ class CharEmbedding(nn.Embedding):
     def from_embedding(
         cls, embedding: nn.Embedding, table: SpellingTable, encoder: str = "lstm", **arguments: Any
     ) -> CharEmbedding:
-        """Give an embedding its letters, for hosts that `attach` does not know; it stays the object that it was.
+        """Give an embedding its letters, for hosts that `attach` does not know; it stays the object that it
+        was.
 
-        CharEmbedding.from_embedding(embed, SpellingTable.from_tokenizer(tokenizer, embed.num_embeddings), init="loud")
+        CharEmbedding.from_embedding(embed, SpellingTable.from_tokenizer(tokenizer, embed.num_embeddings),
+        init="loud")
 
-        The encoder stands on the embedding's device, in float32 even where the embedding has half precision: small
-        updates of an LSTM would be lost there. `arguments` are those of the encoder (see `charembed.ENCODERS`).
+        The encoder stands on the embedding's device, in float32 even where the embedding has half precision:
+        small updates of an LSTM would be lost there. `arguments` are those of the encoder (see
+        `charembed.ENCODERS`).
 
-        Raises AttachError, and changes nothing, for an embedding that cannot be taken over or a table of another size.
+        Raises AttachError, and changes nothing, for an embedding that cannot be taken over or a table of
+        another size.
         """
         check(embedding)
         if table.num_tokens != embedding.num_embeddings:
             raise AttachError(
-                f"the spelling table has {table.num_tokens} tokens, but the embedding has {embedding.num_embeddings} "
-                f"rows: build it with num_tokens={embedding.num_embeddings}."
+                f"the spelling table has {table.num_tokens} tokens, but the embedding has "
+                f"{embedding.num_embeddings} rows: build it with num_tokens={embedding.num_embeddings}."
             )
         with torch.random.fork_rng(devices=[]):  # an encoder of the user's own may draw its first values
             made = ENCODERS[encoder](table, embedding.embedding_dim, **arguments)
-        return cls(embedding, made.to(embedding.weight.device, torch.promote_types(embedding.weight.dtype, torch.float32)))
+        return cls(
+            embedding,
+            made.to(embedding.weight.device, torch.promote_types(embedding.weight.dtype, torch.float32)),
+        )
 
     def release(self) -> nn.Embedding:
         """The host again, without letters."""
@@ -86,7 +96,7 @@ class CharEmbedding(nn.Embedding):
         return self
 
     def forward(self, ids: Tensor) -> Tensor:
-        """ids (...) -> (..., D). Raises CharEmbedError for an id outside the table (on a GPU torch's assertion comes first)."""
+        """ids (...) -> (..., D). Raises CharEmbedError for an id outside the table (on a GPU torch asserts)."""
         if torch.compiler.is_compiling():
             return self._vectors(ids)
         try:
@@ -96,17 +106,20 @@ class CharEmbedding(nn.Embedding):
             if len(wrong) == 0:
                 raise
             raise CharEmbedError(
-                f"token id {int(wrong[0])} is outside the embedding of {self.num_embeddings} tokens: use the tokenizer that "
-                f"the model was built for, or resize the embedding first."
+                f"token id {int(wrong[0])} is outside the embedding of {self.num_embeddings} tokens: use the "
+                "tokenizer that the model was built for, or resize the embedding first."
             ) from None
 
     def _vectors(self, ids: Tensor) -> Tensor:
         if self.silent:
             return super().forward(ids)
-        with_gradient = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
+        with_gradient = torch.is_grad_enabled() and any(
+            parameter.requires_grad for parameter in self.parameters()
+        )
         if with_gradient:
             self._spelled.drop()  # the weights may move
-        # a replica of nn.DataParallel lives for one forward, and an exported graph must not depend on this process
+        # a replica of nn.DataParallel lives for one forward, and an exported graph must not depend on this
+        # process
         if with_gradient or self.training or "_is_replica" in self.__dict__ or torch.compiler.is_exporting():
             return self.encode(ids)
         if torch.compiler.is_compiling():
@@ -119,18 +132,27 @@ class CharEmbedding(nn.Embedding):
         spelled_VD = self._spelled.get(self.encoder, self.weight, self.num_embeddings)
         embedding = nn.functional.embedding
         vectors = embedding(ids, self.weight.detach()) + embedding(ids, spelled_VD)
-        return vectors if self._plain else self._through_host(vectors.view(-1, vectors.shape[-1])).view_as(vectors)
+        return (
+            vectors
+            if self._plain
+            else self._through_host(vectors.view(-1, vectors.shape[-1])).view_as(vectors)
+        )
 
     def encode(self, ids_BT: Tensor) -> Tensor:
         """The sum with its gradient: the letters of each distinct token are read once."""
         token_BTD = super().forward(ids_BT)
-        if torch.compiler.is_compiling():  # shapes must not depend on the data: the encoder finds the distinct ones itself
-            ids_U, which_BT = ids_BT.flatten(), torch.arange(ids_BT.numel(), device=ids_BT.device).view(ids_BT.shape)
+        if (
+            torch.compiler.is_compiling()
+        ):  # shapes must not depend on the data: the encoder finds the distinct ones itself
+            ids_U, which_BT = (
+                ids_BT.flatten(),
+                torch.arange(ids_BT.numel(), device=ids_BT.device).view(ids_BT.shape),
+            )
         else:
             ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
         spelled_UD: Tensor = self.encoder(ids_U)
         if spelled_UD.requires_grad and not torch.compiler.is_compiling():
-            spelled_UD.register_hook(self._spelled.step_may_follow)
+            spelled_UD.register_hook(self._spelled.step_may_follow)  # type: ignore[no-untyped-call]
         spelled_UD = spelled_UD.to(self.weight.dtype)
         if self.padding_idx is not None:
             spelled_UD = torch.where((ids_U == self.padding_idx)[:, None], spelled_UD.detach(), spelled_UD)
@@ -146,7 +168,12 @@ class CharEmbedding(nn.Embedding):
             return rows_UD
         # subtle: an object of its own, as two threads may be here and each has rows of its own
         host = self.host_class.__new__(self.host_class)
-        host.__dict__ = {**self.__dict__, "weight": rows_UD, "padding_idx": None, "num_embeddings": len(rows_UD)}
+        host.__dict__ = {
+            **self.__dict__,
+            "weight": rows_UD,
+            "padding_idx": None,
+            "num_embeddings": len(rows_UD),
+        }
         return self.host_class.forward(host, torch.arange(len(rows_UD), device=rows_UD.device))
 
     def table(self) -> Tensor:
@@ -159,7 +186,10 @@ class CharEmbedding(nn.Embedding):
         """What the encoder reads. Raises AttachError when it reads no SpellingTable."""
         found = getattr(self.encoder, "spellings", None)
         if not isinstance(found, SpellingTable):
-            raise AttachError(f"the encoder is a {type(self.encoder).__name__}, which has no spellings to look at or to change.")
+            raise AttachError(
+                f"the encoder is a {type(self.encoder).__name__}, which has no spellings to look at or to "
+                "change."
+            )
         return found
 
     def respell(self, spellings: SpellingTable) -> None:
@@ -168,22 +198,32 @@ class CharEmbedding(nn.Embedding):
         self._spelled.drop()
 
     def check_whole(self) -> None:
-        """Raises AttachError when the weights here are not the whole table: on the meta device, a share, of another size."""
+        """Raises AttachError when the weights here are not the whole table."""
         if any(parameter.is_meta for parameter in self.parameters()):
             raise AttachError("the weights are on the meta device: load them first.")
-        if any(hasattr(p, "device_mesh") for p in self.parameters()) or self.weight.dim() != 2 or self.weight.numel() == 0:
+        if (
+            any(hasattr(p, "device_mesh") for p in self.parameters())
+            or self.weight.dim() != 2
+            or self.weight.numel() == 0
+        ):
             raise AttachError(
-                "the weights are sharded over processes: gather them into an unsharded copy of the model first "
-                "(torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True)."
+                "the weights are sharded over processes: gather them into an unsharded copy of the model "
+                "first (torch.distributed.checkpoint.state_dict.get_model_state_dict with "
+                "full_state_dict=True)."
             )
         if len(self.weight) != self.num_embeddings:
             rows = len(self.weight)
-            raise AttachError(f"the weight has {rows} rows, but num_embeddings is {self.num_embeddings}: set it to {rows}.")
+            raise AttachError(
+                f"the weight has {rows} rows, but num_embeddings is {self.num_embeddings}: set it to {rows}."
+            )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # A plain checkpoint has nothing to say about the encoder, which then stays as it is; a part of one is an error.
+        # A plain checkpoint has nothing to say about the encoder, which then stays as it is; a part of one is
+        # an error.
         if not any(name.startswith(f"{prefix}encoder.") for name in state_dict):
-            state_dict.update({f"{prefix}encoder.{name}": value for name, value in self.encoder.state_dict().items()})
+            state_dict.update(
+                {f"{prefix}encoder.{name}": value for name, value in self.encoder.state_dict().items()}
+            )
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._spelled.drop()
 
@@ -193,8 +233,9 @@ class CharEmbedding(nn.Embedding):
             frame = frame.f_back
         if frame.f_code.co_name == "save_pretrained":
             warnings.warn(
-                "save_pretrained writes the letters where from_pretrained does not look for them: keep them with "
-                "charembed.save(model, folder), or make them part of a plain model with charembed.fold(model) first.",
+                "save_pretrained writes the letters where from_pretrained does not look for them: keep them "
+                "with charembed.save(model, folder), or make them part of a plain model with "
+                "charembed.fold(model) first.",
                 stacklevel=2,
             )
         super()._save_to_state_dict(*args)
@@ -208,17 +249,20 @@ class CharEmbedding(nn.Embedding):
 
 
 @functools.cache
-def _class_for(host_class: type[nn.Embedding]) -> type[CharEmbedding]:
+def _class_for(host_class: Any) -> Any:
     """CharEmbedding in front of the host's class: `super().forward` is the host's own."""
     return type("CharEmbedding", (CharEmbedding, host_class), {"host_class": host_class})
 
 
-def _rebuild(host_class: type[nn.Embedding]) -> CharEmbedding:
-    return _class_for(host_class).__new__(_class_for(host_class))
+def _rebuild(host_class: Any) -> CharEmbedding:
+    embedding: CharEmbedding = _class_for(host_class).__new__(_class_for(host_class))
+    return embedding
 
 
-# A compiled graph cannot ask whether the table is still true; an operator, which it does not look into, can. It finds the
-# embedding by a name that no other process has, and `torch.export` takes the way of training, which needs none.
+# A compiled graph cannot ask whether the table is still true; an operator, which it does not look into, can.
+# It finds the
+# embedding by a name that no other process has, and `torch.export` takes the way of training, which needs
+# none.
 _EMBEDDINGS: WeakValueDictionary[str, CharEmbedding] = WeakValueDictionary()
 
 
@@ -231,7 +275,9 @@ def _register(embedding: CharEmbedding) -> str:
 @torch.library.custom_op("charembed::look_up", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,))
 def _look_up(ids: Tensor, weight: Tensor, key: str) -> Tensor:
     if key not in _EMBEDDINGS:
-        raise CharEmbedError(f"a compiled graph looks for the embedding {key}, which is not in this process any more.")
+        raise CharEmbedError(
+            f"a compiled graph looks for the embedding {key}, which is not in this process any more."
+        )
     with torch.no_grad():
         return _EMBEDDINGS[key].look_up(ids).clone()
 

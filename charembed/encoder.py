@@ -1,10 +1,12 @@
 """What every encoder is: from the letters of a token to one vector.
 
-Axes: V vocabulary, U distinct tokens, C characters per token (padded), A alphabet, E character width, D model width.
+Axes: V vocabulary, U distinct tokens, C characters per token (padded), A alphabet, E character width, D model
+width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,16 +18,25 @@ from .errors import AttachError, CharEmbedError
 from .spelling import SpellingTable
 
 # Standard deviations of the characters' vectors and of the output projection; None is 1 / sqrt(its inputs).
-INIT_STD: dict[str, tuple[float, float | None]] = {"zero": (1.0, 0.0), "loud": (1.0, None), "parent": (0.02, 0.02)}
-ON_META = "the encoder's parameters are on the meta device: fill them (load_state_dict, or encoder.reset_parameters()) before use."
+INIT_STD: dict[str, tuple[float, float | None]] = {
+    "zero": (1.0, 0.0),
+    "loud": (1.0, None),
+    "parent": (0.02, 0.02),
+}
+ON_META = (
+    "the encoder's parameters are on the meta device: fill them (load_state_dict, or "
+    "encoder.reset_parameters()) before use."
+)
 
 
 class CharEncoder(nn.Module):
-    """Base of charembed's encoders: ids_U (U,) -> spelled_UD (U, D); a token without characters gets exactly zero.
+    """Base of charembed's encoders: ids_U (U,) -> spelled_UD (U, D); a token without characters gets exactly
+    zero.
 
-    A subclass says in `build` which parameters it has, in `fill` their first values, in `prepare` what it derives from
-    the spellings, and in `read` how letters become vectors. It keeps `chars`, one vector per character, whose rows
-    follow the alphabet. A class of your own need not be a subclass; what `attach`, `save`, `load` and `respell` use is
+    A subclass says in `build` which parameters it has, in `fill` their first values, in `prepare` what it
+    derives from the spellings, and in `read` how letters become vectors. It keeps `chars`, one vector per
+    character, whose rows follow the alphabet. A class of your own need not be a subclass; what `attach`,
+    `save`, `load` and `respell` use is
 
         Class(spellings, dim, **config), also on the meta device       .config, those keyword arguments
         forward(ids_U) -> spelled_UD                                   .spellings, the SpellingTable
@@ -36,8 +47,9 @@ class CharEncoder(nn.Module):
     Arguments:
         spellings: of the vocabulary.
         dim: D, the width of the model's embedding.
-        init: "zero" (attaching changes nothing until the first update), "loud" (characters N(0, 1) and projection
-            N(0, 1/H), to learn from scratch) or "parent" (the parent experiment: N(0, 0.02) and zero biases).
+        init: "zero" (attaching changes nothing until the first update), "loud" (characters N(0, 1) and
+            projection N(0, 1/H), to learn from scratch) or "parent" (the parent experiment: N(0, 0.02) and
+            zero biases).
         seed: of a private generator; the global random state is neither read nor moved.
         sizes: what the subclass takes, each a whole number of 1 or more, or a tuple of them.
     """
@@ -53,6 +65,8 @@ class CharEncoder(nn.Module):
             for value in size if isinstance(size, tuple | list) else (size,):
                 if not isinstance(value, int) or value < 1:
                     raise AttachError(f"{name} is {value}; it must be at least 1.")
+        self.letters: Any
+        self.projection: Any
         self.spellings, self.dim, self.init, self.seed, self.sizes = spellings, dim, init, seed, sizes
         on_meta = torch.get_default_device().type == "meta"
         with torch.device("meta"):  # without values, so that no number is drawn from the global generator
@@ -63,17 +77,11 @@ class CharEncoder(nn.Module):
             self.to_empty(device="cpu")
             self.reset_parameters()
 
-    def build(self, num_chars: int, dim: int, **sizes: Any) -> None:
-        raise NotImplementedError
+    build: Callable[..., None]
 
-    def fill(self, generator: torch.Generator) -> None:
-        raise NotImplementedError
-
-    def prepare(self, spellings: SpellingTable) -> None:
-        raise NotImplementedError
-
-    def read(self, ids_U: Tensor) -> Tensor:
-        raise NotImplementedError
+    fill: Callable[[torch.Generator], None]
+    prepare: Callable[[SpellingTable], None]
+    read: Callable[[Tensor], Tensor]
 
     @property
     def config(self) -> dict[str, Any]:
@@ -99,7 +107,8 @@ class CharEncoder(nn.Module):
 
     @torch.no_grad()
     def respell(self, spellings: SpellingTable) -> None:
-        """Read other spellings with the same weights; characters that are new get a first vector, the others keep theirs.
+        """Read other spellings with the same weights; characters that are new get a first vector, the others
+        keep theirs.
 
         The alphabet of `spellings` must begin with this encoder's, as `SpellingTable.over` makes it.
         """
@@ -109,9 +118,13 @@ class CharEncoder(nn.Module):
         for symbol in spellings.alphabet[len(known) :]:
             # seeded by the character, so that the order in which characters are met does not matter
             row = torch.empty(1, weight.shape[1], dtype=torch.float32, device="cpu")
-            new.append(normal_(row, self.chars_std, torch.Generator().manual_seed(self.seed + 1 + symbol)).to(weight))
+            new.append(
+                normal_(row, self.chars_std, torch.Generator().manual_seed(self.seed + 1 + symbol)).to(weight)
+            )
         if new:
-            weight.data = torch.cat([weight, *new])  # subtle: the Parameter stays, as when transformers resizes
+            weight.data = torch.cat(
+                [weight, *new]
+            )  # subtle: the Parameter stays, as when transformers resizes
             weight.grad = None  # of the old shape
         self.spellings = spellings
         self.prepare(spellings)
@@ -124,14 +137,17 @@ class CharEncoder(nn.Module):
         return torch.where(spelled_U[:, None], self.read(ids_U), 0)
 
     def _fill_if_new(self) -> None:
-        """An encoder that was built on the meta device and has memory by now, which nobody filled, fills itself.
+        """An encoder that was built on the meta device and has memory by now, which nobody filled, fills
+        itself.
 
         So that a model whose class attaches in its `__init__` works after `from_pretrained`.
         """
         parameters = list(self.parameters())
         if any(parameter.is_meta for parameter in parameters):
             raise CharEmbedError(ON_META)
-        if not any(p._version or getattr(p, "_is_hf_initialized", False) for p in parameters if not p.is_inference()):
+        if not any(
+            p._version or getattr(p, "_is_hf_initialized", False) for p in parameters if not p.is_inference()
+        ):
             self.reset_parameters()
         self._filled = True
 
@@ -141,7 +157,7 @@ class CharEncoder(nn.Module):
 
 
 class Rows(nn.Module):
-    """A table of vectors. No nn.Embedding, so that what looks for those (PEFT, transformers' init) passes it by."""
+    """A table of vectors; no nn.Embedding, so that PEFT and transformers' init pass it by."""
 
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
@@ -149,7 +165,7 @@ class Rows(nn.Module):
 
 
 class Affine(Rows):
-    """x -> W x + b. No nn.Linear, so that LoRA on all linear layers, quantization and transformers' init pass it by."""
+    """x -> W x + b; no nn.Linear, so that LoRA on all linear layers, quantization and init pass it by."""
 
     def __init__(self, columns: int, rows: int) -> None:
         super().__init__(rows, columns)
@@ -175,7 +191,8 @@ def uniform_(parameter: Tensor, bound: float, generator: torch.Generator) -> Ten
 class PaddedSpellings(Derived):
     """The first characters of each token as rows of equal length, for encoders that read them all at once.
 
-    chars_VC (V + 1, C) int32, padded with 0, and lengths_V (V + 1,), at most C; at the end an id without characters.
+    chars_VC (V + 1, C) int32, padded with 0, and lengths_V (V + 1,), at most C; at the end an id without
+    characters.
     """
 
     chars_VC: Tensor

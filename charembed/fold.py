@@ -14,15 +14,17 @@ from .errors import CharEmbedError
 
 
 def fold(model: Model) -> Model:
-    """Write token + spelled into the original embedding, so that a plain model remains; in place, returns the model.
+    """Write token + spelled into the original embedding, so that a plain model remains; in place, returns the
+    model.
 
-    The result computes, bit for bit, what the model computed in evaluation mode, at no extra cost and without charembed.
-    A head that was tied to the embedding keeps the weights it had, as its own parameter, and `model.config`, where there
-    is one, says `tie_word_embeddings = False`. transformers then ties nothing at all when it loads the model, so every
-    other shared parameter becomes one for each module that holds it. Idempotent.
+    The result computes, bit for bit, what the model computed in evaluation mode, at no extra cost and without
+    charembed. A head that was tied to the embedding keeps the weights it had, as its own parameter, and
+    `model.config`, where there is one, says `tie_word_embeddings = False`. transformers then ties nothing at
+    all when it loads the model, so every other shared parameter becomes one for each module that holds it.
+    Idempotent.
 
-    Raises CharEmbedError, and changes nothing, when the folded table is not finite, AttachError when FSDP or accelerate
-    holds the weights.
+    Raises CharEmbedError, and changes nothing, when the folded table is not finite, AttachError when FSDP or
+    accelerate holds the weights.
     """
     embeddings = list(char_embeddings(model))
     check_releasable(embeddings)
@@ -31,7 +33,10 @@ def fold(model: Model) -> Model:
         embedding.check_whole()
         tables.append(embedding.table())
         if len(bad := (~torch.isfinite(tables[-1]).all(dim=1)).nonzero()):
-            raise CharEmbedError(f"the vector of token {int(bad[0])} is not finite, so nothing was folded: fold an earlier checkpoint.")
+            raise CharEmbedError(
+                f"the vector of token {int(bad[0])} is not finite, so nothing was folded: fold an earlier "
+                "checkpoint."
+            )
     weights = {id(embedding.weight) for embedding in embeddings}
     others = (part for part in model.modules() if part not in embeddings)
     tied = len(embeddings) > 1 or any(id(p) in weights for part in others for p in part._parameters.values())
@@ -43,10 +48,12 @@ def fold(model: Model) -> Model:
     return model
 
 
-def _exchange(module: nn.Module, parameter: nn.Parameter, values: Tensor) -> None:
+def _exchange(module: nn.Module, parameter: Tensor, values: Tensor) -> None:
     """Put a parameter of its own, with these values, wherever the module has this one."""
     with torch.inference_mode(False):
-        own = nn.Parameter(values.detach().clone() if values.is_inference() else values.detach(), parameter.requires_grad)
+        own = nn.Parameter(
+            values.detach().clone() if values.is_inference() else values.detach(), parameter.requires_grad
+        )
     for name, held in module._parameters.items():
         if held is parameter:
             module._parameters[name] = own
@@ -57,17 +64,21 @@ def _untie(model: nn.Module) -> None:
     for part in model.modules():
         for parameter in {parameter for parameter in part._parameters.values() if parameter is not None}:
             holders[id(parameter)].append((part, parameter))
-    for (_, *shared) in holders.values():
+    for _, *shared in holders.values():
         for part, parameter in shared:
             _exchange(part, parameter, parameter.detach().clone())
 
 
 def _say_untied(model: nn.Module) -> bool:
-    """Write tie_word_embeddings = False into copies of the configs, since another model may share them; was it True anywhere?"""
-    parts = [(part, config) for part in model.modules() if (config := getattr(part, "config", None)) is not None]
+    """Write tie_word_embeddings = False into copies of the configs, which others may share. Was it True?"""
+    parts = [
+        (part, config) for part in model.modules() if (config := getattr(part, "config", None)) is not None
+    ]
     if not any(_ties(config) for _, config in parts):
         return False
-    copies: dict[int, Any] = {}  # one memo, so that configs within configs stay the objects that the submodules hold
+    copies: dict[
+        int, Any
+    ] = {}  # one memo, so that configs within configs stay the objects that the submodules hold
     for part, config in parts:
         mine = copy.deepcopy(config, copies)
         if "config" in vars(part):  # a wrapper answers with the config of what it wraps

@@ -26,10 +26,11 @@ class _Kept(NamedTuple):
 class SpelledTable:
     """spelled_VD (V, D), what the encoder says of every id, computed when it is asked for and not known.
 
-    It is forgotten when a forward takes gradients (`drop`), when a backward passes (`step_may_follow`), and when the
-    version of a parameter or a buffer, or the spellings, are others. Fused optimizers move no version; their steps come
-    after a backward, so until its gradients are gone the values themselves are compared too. A write through `.data` to
-    the encoder, outside of training, is not seen: call `drop` after one.
+    It is forgotten when a forward takes gradients (`drop`), when a backward passes (`step_may_follow`), and
+    when the version of a parameter or a buffer, or the spellings, are others. Fused optimizers move no
+    version; their steps come after a backward, so until its gradients are gone the values themselves are
+    compared too. A write through `.data` to the encoder, outside of training, is not seen: call `drop` after
+    one.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,7 @@ class SpelledTable:
         self._kept, self._stepping = None, True
 
     def get(self, encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
-        """(rows, D) in the dtype and on the device of `like`; nothing here waits for a GPU unless gradients are there."""
+        """(rows, D) in the dtype and on the device of `like`; waits for a GPU only where gradients are left."""
         tensors = list(_tensors(encoder))
         state = (rows, like.dtype, like.device, getattr(encoder, "spellings", None), *map(_version, tensors))
         kept = self._kept  # subtle: read once, as another thread may drop it
@@ -58,14 +59,15 @@ class SpelledTable:
         return kept.spelled_VD
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SpelledTable:
-        return memo.setdefault(id(self), SpelledTable())  # a copy computes its own
+        twin: SpelledTable = memo.setdefault(id(self), SpelledTable())  # a copy computes its own
+        return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SpelledTable, ()
 
 
 def spell_all(encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
-    """What the encoder says of ids 0 to rows - 1, in evaluation mode and without autocast, as a table like `like`."""
+    """What the encoder says of ids 0 to rows - 1, in evaluation mode and without autocast."""
     if any(tensor.is_meta for tensor in _tensors(encoder)):
         raise CharEmbedError(ON_META)
     training = [part for part in encoder.modules() if part.training]
@@ -75,7 +77,7 @@ def spell_all(encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
             if training:
                 encoder.eval()
             ids_V = torch.arange(rows, device=like.device)
-            return torch.cat([encoder(ids_U).to(like.dtype) for ids_U in ids_V.split(TOKENS_AT_ONCE)])
+            return torch.cat([encoder(ids_U).to(like.dtype) for ids_U in torch.split(ids_V, TOKENS_AT_ONCE)])
         finally:
             for part in training:
                 part.training = True

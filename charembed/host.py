@@ -18,43 +18,52 @@ def check(host: nn.Embedding) -> None:
         raise AttachError(f"the embedding is a {type(host).__name__}, not an nn.Embedding.")
     kind = type(host).__name__
     if "weight" not in host._parameters or any(host.children()):
-        raise AttachError(f"the embedding is a {kind} with modules or parametrizations of its own, which charembed cannot take over.")
+        raise AttachError(
+            f"the embedding is a {kind} with modules or parametrizations of its own, which charembed cannot "
+            "take over."
+        )
     if host.max_norm is not None:
         raise AttachError(
-            f"the embedding has max_norm={host.max_norm}, which rewrites its weight at each look-up; charembed needs max_norm=None."
+            f"the embedding has max_norm={host.max_norm}, which rewrites its weight at each look-up; "
+            "charembed needs max_norm=None."
         )
     if host.weight.dtype not in FLOATS:
         raise AttachError(
-            f"the embedding's weight is {host.weight.dtype}: charembed needs a floating-point table; leave the embedding out of "
-            f"quantization."
+            f"the embedding's weight is {host.weight.dtype}: charembed needs a floating-point table; leave "
+            "the embedding out of quantization."
         )
     if hasattr(host, "_hf_hook"):
         raise AttachError(
-            "the embedding was already placed by accelerate (device_map): load without device_map, attach, then dispatch the model."
+            "the embedding was already placed by accelerate (device_map): load without device_map, attach, "
+            "then dispatch the model."
         )
     if (own := vars(host).get("forward")) is not None and own != types.MethodType(type(host).forward, host):
         raise AttachError(
-            "the embedding's forward was replaced on the instance, which charembed would pass by: undo that, or do it in a subclass."
+            "the embedding's forward was replaced on the instance, which charembed would pass by: undo that, "
+            "or do it in a subclass."
         )
     if hasattr(host.weight, "device_mesh"):
         raise AttachError(
-            "the embedding's weight is already sharded over processes: attach before FSDP or tensor parallelism wraps the model."
+            "the embedding's weight is already sharded over processes: attach before FSDP or tensor "
+            "parallelism wraps the model."
         )
     if type(host).forward is not nn.Embedding.forward and not host.weight.is_meta and not _is_linear(host):
         raise AttachError(
-            f"{kind}.forward is not linear in the weight (a bias, a norm, dropout?), so token and letters cannot go through it one "
-            f"by one: move that out of the embedding."
+            f"{kind}.forward is not linear in the weight (a bias, a norm, dropout?), so token and letters "
+            "cannot go through it one by one: move that out of the embedding."
         )
 
 
 def _is_linear(host: nn.Embedding) -> bool:
-    """Does forward(a) + forward(b) = forward(a + b) hold? Asked with the dropout of now, and without moving the random state."""
+    """Does forward(a) + forward(b) = forward(a + b) hold? Asked without moving the random state."""
     a_1D = torch.linspace(-1, 1, host.embedding_dim, device=host.weight.device).to(host.weight.dtype)[None]
     b_1D = 0.5 * a_1D.flip(1)
     ids = torch.zeros(8, dtype=torch.long, device=host.weight.device)
 
     def through(row_1D: Tensor) -> Tensor:
-        out: Tensor = torch.func.functional_call(host, {"weight": row_1D.expand(host.num_embeddings, -1)}, (ids,))
+        out: Tensor = torch.func.functional_call(
+            host, {"weight": row_1D.expand(host.num_embeddings, -1)}, (ids,)
+        )
         return out
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():

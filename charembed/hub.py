@@ -1,4 +1,4 @@
-"""Character parts on the Hugging Face hub, named "hf:owner/name". Needs the package huggingface_hub, which charembed does not."""
+"""Character parts on the Hugging Face hub, as "hf:owner/name"; this alone needs huggingface_hub."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ def named(path: str | Path) -> str:
 
 
 def push(repository: str, save: Callable[[Path], None]) -> None:
-    """Let `save` write into a folder and upload it, as one commit; the repository is made if it is not there."""
+    """Let `save` write into a folder and upload it as one commit; the repository is made if it is missing."""
     api = _hub().HfApi()
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder))
         api.create_repo(repository, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=folder, commit_message="The letters of a charembed model")
+        api.upload_folder(
+            repo_id=repository, folder_path=folder, commit_message="The letters of a charembed model"
+        )
 
 
 def fetch(repository: str, file: str) -> Path:
@@ -37,4 +39,7 @@ def _hub() -> Any:
     try:
         return importlib.import_module("huggingface_hub")
     except ImportError:
-        raise CharEmbedError(f"a name that begins with {PREFIX!r} needs the package huggingface_hub: pip install huggingface_hub.") from None
+        raise CharEmbedError(
+            f"a name that begins with {PREFIX!r} needs the package huggingface_hub: pip install "
+            "huggingface_hub."
+        ) from None

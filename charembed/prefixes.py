@@ -2,12 +2,14 @@
 
 Axes: V vocabulary, U distinct tokens, N nodes (distinct prefixes), S the characters of all tokens, L lengths.
 
-A recurrent encoder reads "the", "then" and "there" with the same states up to "the". Each distinct prefix is a node of
-the tree, so one step of the recurrence per node is all the work there is: nothing is computed twice, nothing is padding.
+A recurrent encoder reads "the", "then" and "there" with the same states up to "the". Each distinct prefix is
+a node of the tree, so one step of the recurrence per node is all the work there is: nothing is computed
+twice, nothing is padding.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +24,8 @@ class Plan(NamedTuple):
     """The nodes that some tokens need, shortest prefixes first, renumbered from 0.
 
     Attributes:
-        sizes: number of nodes of each length, from one character on.
+        sizes: number of nodes of each length, from one character on; two lengths at least, so that every
+            weight takes part.
         parents_N: (N,) for each node the place of its parent among the nodes that are one character shorter.
         chars_N: (N,) last character.
         last_U: (U,) the node of each token asked for, counted from 1; 0 for a token without characters.
@@ -36,14 +39,19 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PrefixTree(Derived):
-    """All distinct prefixes of a spelling table, breadth first, so that a parent's number is below its children's.
+    """All distinct prefixes of a spelling table, breadth first, so that a parent's number is below its
+    children's.
 
-    [b"a", b"ab", b"b", None] -> parents_N [0, 0, 0], chars_N [0, 1, 1], path_S [0, 0, 2, 1], starts_L [0, 2, 3]
+    [b"a", b"ab", b"b", None] -> parents_N [0, 0, 0], chars_N [0, 1, 1], path_S [0, 0, 2, 1], starts_L [0, 2,
+    3]
 
     Attributes:
-        parents_N, chars_N: (N,) the node that is one character shorter (0 on the first level), and the last character.
-        path_S: (S + 1,) the node of each character of each token, one token after another; at the end N, no node.
-        first_V, lengths_V: (V + 1,) where in `path_S` a token begins, and its characters; at the end an id without.
+        parents_N, chars_N: (N,) the node that is one character shorter (0 on the first level), and the last
+            character.
+        path_S: (S + 1,) the node of each character of each token, one token after another; at the end N, no
+            node.
+        first_V, lengths_V: (V + 1,) where in `path_S` a token begins, and its characters; at the end an id
+            without.
         starts_L: (L + 1,) number of the first node of each length, and at the end N.
     """
 
@@ -86,13 +94,16 @@ class PrefixTree(Derived):
         total = int(lengths_U.sum())
         shift_U = first_U - (lengths_U.cumsum(0) - lengths_U)
         place = torch.arange(total, device=device) + shift_U.repeat_interleave(lengths_U, output_size=total)
-        needed_N = torch.zeros(N + 1, dtype=torch.bool, device=device).index_fill_(0, self.path_S[place], True)
+        needed_N = torch.zeros(N + 1, dtype=torch.bool, device=device).index_fill_(
+            0, self.path_S[place], True
+        )
         number_N = needed_N.cumsum(0)  # of a node in the plan, from 1 on
         starts: list[int] = torch.nn.functional.pad(number_N, (1, 0))[self.starts_L].tolist()
         kept_N = torch.nonzero_static(needed_N[:N], size=starts[-1]).squeeze(1)
-        sizes = [last - first for first, last in zip(starts, starts[1:], strict=False) if last > first]
+        sizes = [last - first for first, last in itertools.pairwise(starts) if last > first]
+        sizes += [0] * (2 - len(sizes))
         # the place of a parent among the nodes of its length: its number less those of the lengths before
-        before = [0, 0, *starts[1:]][: len(sizes)]
+        before = [0, 0, *starts[1:], 0][: len(sizes)]
         before_N = torch.tensor(before, device=device).repeat_interleave(
             torch.tensor(sizes, dtype=torch.long, device=device), output_size=starts[-1]
         )

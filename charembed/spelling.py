@@ -2,8 +2,9 @@
 
 Axes: V vocabulary, S the characters of all tokens in a row, C characters per token (padded).
 
-A token is a run of bytes. Its characters are the Unicode code points of those bytes; a byte that belongs to no whole
-character (byte-level BPE cuts inside UTF-8) gets a symbol of its own. Special tokens have no characters.
+A token is a run of bytes. Its characters are the Unicode code points of those bytes; a byte that belongs to
+no whole character (byte-level BPE cuts inside UTF-8) gets a symbol of its own. Special tokens have no
+characters.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from torch import Tensor
 from .errors import SpellingError
 from .tokenizers import remembered_bytes, token_bytes
 
-# Python's "surrogateescape" writes the lone byte 0xNN as the code point 0xDCNN, which no valid text contains, so code
+# Python's "surrogateescape" writes the lone byte 0xNN as the code point 0xDCNN, which no valid text contains,
+# so code
 # points and lone bytes share one numbering. Only bytes from 0x80 up can be lone: the others are characters.
 LONE_BYTES = tuple(range(0xDC80, 0xDD00))
 TOKENS_AT_ONCE = 4_096  # while a table is built: bounds what is held beside it
@@ -55,7 +57,9 @@ class SpellingTable:
     unit: str = "codepoint"
 
     @classmethod
-    def from_bytes(cls, spellings: Sequence[bytes | None], unit: str = "codepoint", alphabet: Sequence[int] = ()) -> SpellingTable:
+    def from_bytes(
+        cls, spellings: Sequence[bytes | None], unit: str = "codepoint", alphabet: Sequence[int] = ()
+    ) -> SpellingTable:
         """Build from the bytes of each id in order; None for an id without letters (special or unused).
 
         Characters that are not in `alphabet` are put after it, so that indices into it stay what they were.
@@ -69,12 +73,18 @@ class SpellingTable:
         lengths: list[int] = []
         codes, used = bytearray(), set[str]()
         for first in range(0, len(spellings), TOKENS_AT_ONCE):
-            texts = [characters(spelling, unit) if spelling else "" for spelling in spellings[first : first + TOKENS_AT_ONCE]]
+            texts = [
+                characters(spelling, unit) if spelling else ""
+                for spelling in spellings[first : first + TOKENS_AT_ONCE]
+            ]
             lengths += map(len, texts)
             used.update(*texts)
             codes += "".join(texts).encode("utf-32-le", "surrogatepass")
         if not codes:
-            raise SpellingError(f"none of the {len(lengths)} tokens has a letter: pass their bytes, with None for special tokens only.")
+            raise SpellingError(
+                f"none of the {len(lengths)} tokens has a letter: pass their bytes, with None for special "
+                "tokens only."
+            )
         found = set(range(256)) if unit == "byte" else set(map(ord, used))
         if not found.isdisjoint(LONE_BYTES):
             found |= set(LONE_BYTES)
@@ -83,18 +93,27 @@ class SpellingTable:
         return cls(alphabet, chars_S, torch.tensor(lengths, dtype=torch.int32, device="cpu"), unit)
 
     @classmethod
-    def from_tokenizer(cls, tokenizer: Any, num_tokens: int | None = None, unit: str = "codepoint", alphabet: Sequence[int] = ()) -> SpellingTable:
-        """Build from a tiktoken.Encoding, a Hugging Face tokenizer, or a sequence of bytes (see `token_bytes`).
+    def from_tokenizer(
+        cls,
+        tokenizer: Any,
+        num_tokens: int | None = None,
+        unit: str = "codepoint",
+        alphabet: Sequence[int] = (),
+    ) -> SpellingTable:
+        """Build from a tiktoken.Encoding, a Hugging Face tokenizer, or a sequence of bytes (see
+        `token_bytes`).
 
-        `num_tokens` pads the table with letterless rows up to the size of an embedding that has more rows than the
-        tokenizer has tokens. Raises SpellingError when the tokenizer has tokens with letters beyond them.
+        `num_tokens` pads the table with letterless rows up to the size of an embedding that has more rows
+        than the tokenizer has tokens. Raises SpellingError when the tokenizer has tokens with letters beyond
+        them.
         """
         spellings = token_bytes(tokenizer)
-        # Special tokens beyond the rows are left out: a tokenizer may have an image's, where the model reads text alone.
+        # Special tokens beyond the rows are left out: a tokenizer may have an image's, where the model reads
+        # text alone.
         if num_tokens is not None and any(spelling is not None for spelling in spellings[num_tokens:]):
             raise SpellingError(
-                f"the tokenizer has {len(spellings)} tokens, but the embedding has {num_tokens} rows: pass the model's own "
-                f"tokenizer, or resize the embedding first."
+                f"the tokenizer has {len(spellings)} tokens, but the embedding has {num_tokens} rows: pass "
+                "the model's own tokenizer, or resize the embedding first."
             )
         missing = 0 if num_tokens is None else max(0, num_tokens - len(spellings))
         return cls.from_bytes([*spellings[:num_tokens], *[None] * missing], unit, alphabet)
@@ -115,7 +134,7 @@ class SpellingTable:
 
     @property
     def chars_VC(self) -> Tensor:
-        """(V, C) int32: a row per token, padded with 0; only the first `lengths_V[id]` entries of a row mean anything."""
+        """(V, C) int32: a row per token, padded with 0; its first `lengths_V[id]` entries mean something."""
         chars_VC = self.chars_S.new_zeros(self.num_tokens, int(self.lengths_V.max()))
         return chars_VC.masked_scatter_(self._real_VC, self.chars_S)
 
@@ -139,7 +158,7 @@ class SpellingTable:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the spellings: equal fingerprints, equal letters of equal ids, in whatever order the alphabet is."""
+        """SHA-256 over the spellings: equal ones, equal letters of equal ids, in whatever order the alphabet."""
         digest = hashlib.sha256(self.unit.encode())
         digest.update(self.lengths_V.numpy().tobytes())
         digest.update(self._codes_S.numpy().tobytes())
@@ -151,20 +170,29 @@ class SpellingTable:
         Raises SpellingError for an id outside the table.
         """
         if not 0 <= token_id < self.num_tokens:
-            raise SpellingError(f"token id {token_id} is outside the spelling table of {self.num_tokens} tokens (0 to {self.num_tokens - 1}).")
+            raise SpellingError(
+                f"token id {token_id} is outside the spelling table of {self.num_tokens} tokens (0 to "
+                f"{self.num_tokens - 1})."
+            )
         start = int(self.starts_V[token_id])
-        symbols = [self.alphabet[index] for index in self.chars_S[start : start + int(self.lengths_V[token_id])].tolist()]
+        symbols = [
+            self.alphabet[index]
+            for index in self.chars_S[start : start + int(self.lengths_V[token_id])].tolist()
+        ]
         return [readable(symbol, self.unit) for symbol in symbols]
 
     def shuffled(self, generator: torch.Generator) -> SpellingTable:
-        """The same spellings given to the wrong tokens: the control that has the letters' form but not their meaning.
+        """The same spellings given to the wrong tokens: the control that has the letters' form but not their
+        meaning.
 
         Tokens without letters keep none, so that special tokens stay special.
         """
         order_V = torch.arange(self.num_tokens)
         spelled = self.lengths_V.nonzero().squeeze(1)
         order_V[spelled] = spelled[torch.randperm(len(spelled), generator=generator)]
-        return SpellingTable(self.alphabet, self.chars_VC[order_V][self._real_VC[order_V]], self.lengths_V[order_V], self.unit)
+        return SpellingTable(
+            self.alphabet, self.chars_VC[order_V][self._real_VC[order_V]], self.lengths_V[order_V], self.unit
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SpellingTable:
         return self  # never written to, so the copies of a model can share it
@@ -186,7 +214,8 @@ def readable(symbol: int, unit: str = "codepoint") -> str:
 def spell(tokenizer: Any, token_id: int) -> list[str]:
     """The characters that charembed sees in one token of a tokenizer.
 
-    spell(gpt2, 9891) -> [" ", "c", "h", "e", "e", "s", "e"]; a byte of a cut character as "<0xF0>"; [] for a special token.
+    spell(gpt2, 9891) -> [" ", "c", "h", "e", "e", "s", "e"]; a byte of a cut character as "<0xF0>"; [] for a
+    special token.
 
     Raises SpellingError for an id outside the vocabulary.
     """
@@ -194,7 +223,12 @@ def spell(tokenizer: Any, token_id: int) -> list[str]:
     try:
         token_id = operator.index(token_id)
     except TypeError:  # None, which a tokenizer answers for an unknown piece, or the piece itself
-        raise SpellingError(f"token id {token_id!r} is no whole number: pass one of the tokenizer's {len(spellings)} ids.") from None
+        raise SpellingError(
+            f"token id {token_id!r} is no whole number: pass one of the tokenizer's {len(spellings)} ids."
+        ) from None
     if not 0 <= token_id < len(spellings):
-        raise SpellingError(f"token id {token_id} is outside the tokenizer's {len(spellings)} tokens (0 to {len(spellings) - 1}).")
+        raise SpellingError(
+            f"token id {token_id} is outside the tokenizer's {len(spellings)} tokens (0 to "
+            f"{len(spellings) - 1})."
+        )
     return [readable(ord(character)) for character in characters(spellings[token_id] or b"")]

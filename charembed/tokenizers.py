@@ -16,12 +16,14 @@ _READ: WeakKeyDictionary[Any, tuple[Any, list[bytes | None]]] = WeakKeyDictionar
 
 
 def token_bytes(tokenizer: Any) -> list[bytes | None]:
-    """The bytes of every id of a tokenizer, None for ids without letters (special tokens, gaps in the numbering).
+    """The bytes of every id of a tokenizer, None for ids without letters (special tokens, gaps in the
+    numbering).
 
     A tokenizer with the tokens "the" and "<|endoftext|>" -> [b"the", None]
 
-    Takes a tiktoken.Encoding, a Hugging Face tokenizer or a tokenizers.Tokenizer (byte-level, SentencePiece-style or
-    WordPiece pieces), or a plain sequence of bytes and None. Raises SpellingError for anything else.
+    Takes a tiktoken.Encoding, a Hugging Face tokenizer or a tokenizers.Tokenizer (byte-level,
+    SentencePiece-style or WordPiece pieces), or a plain sequence of bytes and None. Raises SpellingError for
+    anything else.
     """
     if isinstance(tokenizer, Sequence) and not isinstance(tokenizer, str):
         if all(spelling is None or isinstance(spelling, bytes) for spelling in tokenizer):
@@ -35,8 +37,8 @@ def token_bytes(tokenizer: Any) -> list[bytes | None]:
     elif hasattr(tokenizer, "get_added_tokens_decoder"):
         return _piece_bytes(tokenizer.get_vocab(), tokenizer.get_added_tokens_decoder(), set(), tokenizer)
     raise SpellingError(
-        f"cannot read spellings from {type(tokenizer).__name__}: pass a tiktoken.Encoding, a Hugging Face tokenizer, or a "
-        f"list with the bytes of each id (None for special tokens)."
+        f"cannot read spellings from {type(tokenizer).__name__}: pass a tiktoken.Encoding, a Hugging Face "
+        "tokenizer, or a list with the bytes of each id (None for special tokens)."
     )
 
 
@@ -62,8 +64,10 @@ def _tiktoken_bytes(encoding: Any) -> list[bytes | None]:
     return spellings
 
 
-def _piece_bytes(vocabulary: Mapping[str, int], added: Mapping[int, Any], special: set[int], backend: Any) -> list[bytes | None]:
-    """From the written pieces of a vocabulary; `added` maps ids to added tokens, which are written as they are."""
+def _piece_bytes(
+    vocabulary: Mapping[str, int], added: Mapping[int, Any], special: set[int], backend: Any
+) -> list[bytes | None]:
+    """From the written pieces of a vocabulary; `added` maps ids to added tokens, written as they are."""
     special = special | {token_id for token_id, token in added.items() if token.special}
     spellings: list[bytes | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
     read = _piece_reader([piece for piece, token_id in vocabulary.items() if token_id not in added], backend)
@@ -74,7 +78,8 @@ def _piece_bytes(vocabulary: Mapping[str, int], added: Mapping[int, Any], specia
 
 
 def _piece_reader(pieces: Sequence[str], backend: Any) -> Callable[[str], bytes]:
-    """How this vocabulary writes bytes: "Ġthe", "▁the" and WordPiece's "the" are b" the", "the</w>" is b"the ".
+    """How this vocabulary writes bytes: "Ġthe", "▁the" and WordPiece's "the" are b" the", "the</w>" is b"the
+    ".
 
     A tokenizers.Tokenizer says it by its parts (`backend`); without one it is told from the pieces.
     """
@@ -92,10 +97,14 @@ def _piece_reader(pieces: Sequence[str], backend: Any) -> Callable[[str], bytes]
         return bytes(map(byte_of.__getitem__, stem)) + (b" " if end and piece.endswith(end) else b"")
 
     def word_piece(piece: str) -> bytes:
-        return _utf8(piece.removeprefix(prefix) if piece.startswith(prefix) and piece != prefix else " " + piece)
+        return _utf8(
+            piece.removeprefix(prefix) if piece.startswith(prefix) and piece != prefix else " " + piece
+        )
 
     all_stand_for_bytes = _share(pieces, lambda piece: byte_of.keys() >= set(piece)) > 0.99
-    if "ByteLevel" in parts or (backend is None and all_stand_for_bytes and any("Ġ" in piece for piece in pieces)):
+    if "ByteLevel" in parts or (
+        backend is None and all_stand_for_bytes and any("Ġ" in piece for piece in pieces)
+    ):
         return byte_level
     prefix = getattr(model, "continuing_subword_prefix", None) or "##"
     told = backend is None and _share(pieces, lambda piece: piece.startswith("##")) > 0.02
@@ -103,7 +112,9 @@ def _piece_reader(pieces: Sequence[str], backend: Any) -> Callable[[str], bytes]
         return word_piece
     if end:
         return lambda piece: _utf8(piece.removesuffix(end) + " " if piece.endswith(end) else piece)
-    return lambda piece: bytes([int(piece[3:5], 16)]) if BYTE_PIECE.fullmatch(piece) else _utf8(piece.replace("▁", " "))
+    return lambda piece: (
+        bytes([int(piece[3:5], 16)]) if BYTE_PIECE.fullmatch(piece) else _utf8(piece.replace("▁", " "))
+    )
 
 
 def _share(pieces: Sequence[str], holds: Callable[[str], bool]) -> float:
@@ -115,7 +126,11 @@ def _utf8(text: str) -> bytes:
 
 
 def byte_level_alphabet() -> dict[int, str]:
-    """The printable stand-in that byte-level BPE (Radford et al. 2019) writes for each byte: 32 -> "Ġ", 97 -> "a"."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    """What byte-level BPE (Radford et al. 2019) writes for each byte: 32 -> "Ġ", 97 -> "a"."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}

@@ -19,14 +19,16 @@ class PackedTwin(nn.Module):
 
     def __init__(self, encoder: LSTMEncoder) -> None:
         super().__init__()
-        self.chars, self.lstm, self.projection, self.table = encoder.chars, encoder.lstm, encoder.projection, encoder.table
+        self.chars, self.lstm, self.projection, self.table = encoder.chars, encoder.lstm, encoder.projection, encoder.spellings
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         ids = ids_BT.flatten()
         lengths = self.table.lengths_V[ids].long()
         spelled = lengths > 0
-        packed = pack_padded_sequence(self.chars(self.table.chars_VC[ids[spelled]].long()), lengths[spelled], batch_first=True, enforce_sorted=False)
-        lstm = nn.LSTM(self.lstm.input_size, self.lstm.hidden_size, batch_first=True, device="meta")
+        letters = nn.functional.embedding(self.table.chars_VC[ids[spelled]], self.chars.weight)
+        packed = pack_padded_sequence(letters, lengths[spelled], batch_first=True, enforce_sorted=False)
+        gates, input_size = self.lstm.weight_ih_l0.shape
+        lstm = nn.LSTM(input_size, gates // 4, batch_first=True, device="meta")
         _, (last, _) = torch.func.functional_call(lstm, dict(self.lstm.named_parameters()), (packed,))
         vectors = self.projection(last[0])
         out = vectors.new_zeros(len(ids), vectors.shape[1]).masked_scatter(spelled[:, None], vectors)

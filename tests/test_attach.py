@@ -55,17 +55,54 @@ def sparse_fused_step(model: nn.Module) -> None:
     optimizer.step()
 
 
-def averaged_weights(model: nn.Module) -> None:
+def fused_step_after_an_evaluation(model: nn.Module) -> None:
+    """The table is made between the backward and the step."""
+    optimizer = torch.optim.AdamW(charembed.parameters(model), lr=0.05, fused=True)
+    char_embedding(model)(torch.arange(V)).square().sum().backward()
+    with torch.no_grad():
+        logits_of(model)
+    optimizer.step()
+
+
+def fused_step_between_evaluations(model: nn.Module) -> None:
+    """The table is made between the forward and the backward, and the gradients are gone before the next."""
+    optimizer = torch.optim.AdamW(charembed.parameters(model), lr=0.05, fused=True)
+    loss = char_embedding(model)(torch.arange(V)).square().sum()
+    with torch.no_grad():
+        logits_of(model)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def halved_weights(model: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in charembed.parameters(model):
+            parameter.mul_(0.5)
+
+
+def exchanged_weights(model: nn.Module) -> None:
     for parameter in charembed.parameters(model):
-        parameter.data.copy_(parameter.data * 0.5)
+        parameter.data = parameter.data * 0.5
 
 
 def merged_weights(model: nn.Module) -> None:
     char_embedding(model).weight.data += 0.1
 
 
+UPDATES = [
+    fused_step,
+    fused_step_after_an_evaluation,
+    fused_step_between_evaluations,
+    sparse_fused_step,
+    halved_weights,
+    exchanged_weights,
+    merged_weights,
+]
+
+
 @two
-@pytest.mark.parametrize("update", [fused_step, sparse_fused_step, averaged_weights, merged_weights])
+@pytest.mark.parametrize("update", UPDATES)
 def test_evaluation_and_fold_follow_updates_that_leave_no_trace(host: Host, update: Callable[[nn.Module], None]) -> None:
     """All in evaluation mode, without any call of train() or eval()."""
     model = host.attach(host(False), init="loud").eval()
@@ -225,9 +262,9 @@ def test_trainable_parameters_are_printed_as_peft_prints_them(capsys: pytest.Cap
     assert capsys.readouterr().out == line
 
 
-def test_nothing_keeps_a_detached_embedding_alive() -> None:
+def test_nothing_keeps_a_detached_encoder_alive() -> None:
     model = DECODER.attach(DECODER())
-    gone = weakref.ref(char_embedding(model))
+    gone = weakref.ref(char_embedding(model).encoder)
     charembed.detach(model)
     assert gone() is None
 
@@ -252,7 +289,7 @@ def test_an_encoders_dropout_is_off_in_the_table() -> None:
     encoder = nn.Sequential(LSTMEncoder(TABLE, 16, init="loud"), nn.Dropout(0.5))
     model = charembed.attach(GPT2(), VOCABULARY, encoder=encoder).train()
     state = torch.get_rng_state()
-    tables = [char_embedding(model).compute_table() for _ in range(2)]
+    tables = [char_embedding(model).table() for _ in range(2)]
     assert torch.equal(*tables)
     assert torch.equal(torch.get_rng_state(), state)
     assert encoder.training

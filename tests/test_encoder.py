@@ -20,14 +20,14 @@ VOCABULARY = [b"the", b"then", b"there", None, b"a", "naïve 🍓".encode(), b"\
 def test_a_plan_spells_exactly_the_tokens_asked_for(spellings: list[bytes | None], draw: st.DataObject) -> None:
     table = SpellingTable.from_bytes(spellings)
     ids = draw.draw(st.lists(st.integers(0, len(spellings) - 1), min_size=1, unique=True))
-    nodes = PrefixTree.from_table(table).plan(torch.tensor(ids))
+    plan = PrefixTree.from_spellings(table).plan(torch.tensor(ids))
     texts: list[str] = []
-    for level, (first, last) in enumerate(zip(nodes.starts, nodes.starts[1:], strict=False)):
-        for node in range(first, last):
-            before = texts[int(nodes.parents_N[node])] if level else ""
-            texts.append(before + chr(table.alphabet[int(nodes.chars_N[node])]))
+    shorter = [""]
+    for chars, parents in zip(plan.chars_N.split(plan.sizes), plan.parents_N.split(plan.sizes), strict=True):
+        shorter = [shorter[parent] + chr(table.alphabet[char]) for char, parent in zip(chars.tolist(), parents.tolist(), strict=True)]
+        texts += shorter
     wanted = [(spellings[i] or b"").decode() for i in ids]
-    assert ["" if node < 0 else texts[node] for node in nodes.nodes_U.tolist()] == wanted
+    assert [["", *texts][node] for node in plan.last_U.tolist()] == wanted
     assert sorted(texts) == sorted({word[:n] for word in wanted for n in range(1, len(word) + 1)})
 
 

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
 
 import charembed
-from charembed import CharEmbedError, LSTMEncoder, SpellingTable, registry
+from charembed import LSTMEncoder, SpellingTable
 from tests.hosts import DECODER, GPT2, HOSTS, TABLE, VOCABULARY, Host, V, char_embedding, logits_and_loss, logits_of
 
 hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 
 
-def test_a_tree_that_went_to_another_process_has_a_name_of_its_own() -> None:
-    """What `spawn` does to a model: in the other process its tree may carry a name that another tree has there."""
-    encoder = LSTMEncoder(TABLE, 16, init="loud")
-    rebuild, parts = encoder._tree.__reduce__()
-    tree = rebuild(*parts)
-    assert tree.key != encoder._tree.key
-    assert registry.find(tree.key) is tree
-    expected = encoder(torch.arange(V))
-    encoder._tree = tree
-    assert torch.equal(encoder(torch.arange(V)), expected)
-    with pytest.raises(CharEmbedError, match="looks for 'PrefixTree -1', which is not in this process: fold the model before"):
-        registry.find("PrefixTree -1")
+def test_a_pickled_model_computes_the_same_and_is_independent() -> None:
+    """What `spawn` does to a model."""
+    model = GPT2.attach(GPT2(), init="loud").eval()
+    with torch.no_grad():
+        expected = logits_of(model)
+        twin = pickle.loads(pickle.dumps(model))
+        assert torch.equal(logits_of(twin), expected)
+        charembed.parameters(twin)[0].zero_()
+        assert not torch.equal(logits_of(twin), expected)
+        assert torch.equal(logits_of(model), expected)
+        assert torch.equal(logits_of(charembed.fold(copy.deepcopy(twin))), logits_of(twin))
 
 
 @hosts
@@ -117,6 +117,6 @@ def test_built_on_meta_and_materialised_the_spellings_are_right(host: Host) -> N
 def test_a_default_device_does_not_reach_the_spellings() -> None:
     with torch.device("meta"):
         table = SpellingTable.from_bytes(VOCABULARY)
-        tree = LSTMEncoder(table, 4)._tree
-    assert {tensor.device.type for tensor in (table.chars_S, table.lengths_V, table.starts_V, tree.nodes_V, tree.parents_N)} == {"cpu"}
+        tree = LSTMEncoder(table, 4).letters
+    assert {tensor.device.type for tensor in (table.chars_S, table.lengths_V, table.starts_V, *tree.tensors())} == {"cpu"}
     assert table.fingerprint == TABLE.fingerprint

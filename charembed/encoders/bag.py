@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..encoder import Affine, CharEncoder, PaddedSpellings, Rows
-from ..spelling import SpellingTable
+from charembed.encoder import Affine, CharEncoder, PaddedSpellings, Rows
+from charembed.spelling import SpellingTable
 
 
 class BagEncoder(CharEncoder):
     """The sum of a token's character vectors, projected: what letters are worth without their order.
 
-    spelled = W (E[char_1] + ... + E[char_n]) + b  (as the bag of character n-grams of Bojanowski et al. 2017, with n = 1)
+    spelled = W (E[char_1] + ... + E[char_n]) + b  (as the bag of character n-grams of Bojanowski et al. 2017,
+    with n = 1)
 
     A E + D (E + 1) parameters. Cost: C E additions and D E products per token, C at most `max_chars`.
 
@@ -22,9 +23,15 @@ class BagEncoder(CharEncoder):
     """
 
     def __init__(
-        self, spellings: SpellingTable, dim: int, *, char_dim: int = 128, max_chars: int = 20, init: str = "zero",
+        self,
+        spellings: SpellingTable,
+        dim: int,
+        *,
+        char_dim: int = 128,
+        max_chars: int = 20,
+        init: str = "zero",
         seed: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(spellings, dim, init, seed, char_dim=char_dim, max_chars=max_chars)
 
     def build(self, num_chars: int, dim: int, char_dim: int, max_chars: int) -> None:

@@ -7,35 +7,47 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..encoder import Affine, CharEncoder, PaddedSpellings, Rows, uniform_
-from ..spelling import SpellingTable
+from charembed.encoder import Affine, CharEncoder, PaddedSpellings, Rows, uniform_
+from charembed.spelling import SpellingTable
 
 
 class CNNEncoder(CharEncoder):
     """The character CNN of Kim et al. 2016 (arXiv 1508.06615), as ELMo and CharacterBERT use it.
 
-    y = for each width w: max over places of tanh(filters_w * E[char_1..C])  (K filters each, F = K times the widths)
-    z = t y' + (1 - t) y,  t = sigmoid(W_t y + b_t),  y' = relu(W_h y + b_h);  spelled = W z + b
+    y = for each width w: max over places of tanh(filters_w * E[char_1..C])  (K filters each, F = K times the
+    widths) z = t y' + (1 - t) y,  t = sigmoid(W_t y + b_t),  y' = relu(W_h y + b_h);  spelled = W z + b
 
-    A filter's window begins at each character of the token and reads zeros past its end, so padding changes nothing.
-    A E + K E (sum of widths) + F + 2F (F + 1) + D (F + 1) parameters, where F = K times the number of widths.
+    A filter's window begins at each character of the token and reads zeros past its end, so padding changes
+    nothing. A E + K E (sum of widths) + F + 2F (F + 1) + D (F + 1) parameters, where F = K times the number
+    of widths.
     Cost: about C K E (sum of widths) + F (2F + D) products per token, C at most `max_chars`.
 
     Arguments: as in `CharEncoder`, and
         char_dim: E, width of a character's vector.
         widths: characters that a filter reads.
         filters: K, of each width.
-        max_chars: characters of a token that are read; the others are passed by (GPT-2: 99.9 % have 17 or fewer).
+        max_chars: characters of a token that are read; the others are passed by (GPT-2: 99.9 % have 17 or
+            fewer).
     """
 
     def __init__(
-        self, spellings: SpellingTable, dim: int, *, char_dim: int = 32, widths: Sequence[int] = (1, 2, 3, 4, 5),
-        filters: int = 48, max_chars: int = 20, init: str = "zero", seed: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        spellings: SpellingTable,
+        dim: int,
+        *,
+        char_dim: int = 32,
+        widths: Sequence[int] = (1, 2, 3, 4, 5),
+        filters: int = 48,
+        max_chars: int = 20,
+        init: str = "zero",
+        seed: int = 0,
+    ) -> None:
         sizes = {"char_dim": char_dim, "widths": tuple(widths), "filters": filters, "max_chars": max_chars}
         super().__init__(spellings, dim, init, seed, **sizes)
 
-    def build(self, num_chars: int, dim: int, char_dim: int, widths: Sequence[int], filters: int, max_chars: int) -> None:
+    def build(
+        self, num_chars: int, dim: int, char_dim: int, widths: Sequence[int], filters: int, max_chars: int
+    ) -> None:
         features = filters * len(widths)
         self.chars = Rows(num_chars, char_dim)
         self.filters = nn.ModuleList(Affine(width * char_dim, filters) for width in widths)
@@ -59,7 +71,8 @@ class CNNEncoder(CharEncoder):
         for width, part in zip(self.sizes["widths"], self.filters, strict=True):
             windows = nn.functional.pad(x_UCE, (0, 0, 0, width - 1)).unfold(1, width, 1)  # (U, C, E, width)
             responses_UCK = torch.tanh(part(windows.flatten(2)))
-            # below every tanh, and finite, so that a token without characters has a gradient of zero and not of NaN
+            # below every tanh, and finite, so that a token without characters has a gradient of zero and not
+            # of NaN
             found.append(responses_UCK.masked_fill(~real_UC[..., None], -2.0).amax(1))
         y_UF = torch.cat(found, dim=1)
         t_UF = torch.sigmoid(self.gate(y_UF))

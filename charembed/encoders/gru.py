@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..encoder import Affine, CharEncoder, Rows, uniform_
-from ..prefixes import PrefixTree
-from ..recurrence import last_states
-from ..spelling import SpellingTable
+from charembed.encoder import Affine, CharEncoder, Rows, uniform_
+from charembed.prefixes import PrefixTree
+from charembed.recurrence import last_states
+from charembed.spelling import SpellingTable
+
 from .lstm import RecurrentWeights
 
 
@@ -17,8 +18,8 @@ class GRUEncoder(CharEncoder):
 
     h_t = GRU(E[char_t], h_{t-1}) (Cho et al. 2014, in nn.GRU's form);  spelled = W h_last + b
 
-    A E + 3H (E + H + 2) + D (H + 1) parameters: three quarters of the LSTM's recurrent ones. Cost: one step of the GRU
-    per distinct prefix of the tokens asked for.
+    A E + 3H (E + H + 2) + D (H + 1) parameters: three quarters of the LSTM's recurrent ones. Cost: one step
+    of the GRU per distinct prefix of the tokens asked for.
 
     Arguments: as in `CharEncoder`, and
         char_dim: E, width of a character's vector.
@@ -26,9 +27,15 @@ class GRUEncoder(CharEncoder):
     """
 
     def __init__(
-        self, spellings: SpellingTable, dim: int, *, char_dim: int = 128, hidden_size: int = 128, init: str = "zero",
+        self,
+        spellings: SpellingTable,
+        dim: int,
+        *,
+        char_dim: int = 128,
+        hidden_size: int = 128,
+        init: str = "zero",
         seed: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(spellings, dim, init, seed, char_dim=char_dim, hidden_size=hidden_size)
 
     def build(self, num_chars: int, dim: int, char_dim: int, hidden_size: int) -> None:

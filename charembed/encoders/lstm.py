@@ -5,25 +5,30 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..encoder import Affine, CharEncoder, Rows, uniform_
-from ..prefixes import PrefixTree
-from ..recurrence import last_states
-from ..spelling import SpellingTable
+from charembed.encoder import Affine, CharEncoder, Rows, uniform_
+from charembed.prefixes import PrefixTree
+from charembed.recurrence import last_states
+from charembed.spelling import SpellingTable
 
 
 class RecurrentWeights(nn.Module):
-    """The parameters of a one-layer nn.LSTM or nn.GRU, under its names. (torch.compile refuses to touch an nn.LSTM.)"""
+    """The parameters of a one-layer nn.LSTM or nn.GRU under its names. (torch.compile refuses an nn.LSTM.)"""
 
     def __init__(self, num_gates: int, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        self.weight_ih_l0 = nn.Parameter(torch.empty(num_gates * hidden_size, input_size, dtype=torch.float32))
-        self.weight_hh_l0 = nn.Parameter(torch.empty(num_gates * hidden_size, hidden_size, dtype=torch.float32))
+        self.weight_ih_l0 = nn.Parameter(
+            torch.empty(num_gates * hidden_size, input_size, dtype=torch.float32)
+        )
+        self.weight_hh_l0 = nn.Parameter(
+            torch.empty(num_gates * hidden_size, hidden_size, dtype=torch.float32)
+        )
         self.bias_ih_l0 = nn.Parameter(torch.empty(num_gates * hidden_size, dtype=torch.float32))
         self.bias_hh_l0 = nn.Parameter(torch.empty(num_gates * hidden_size, dtype=torch.float32))
 
 
 class LSTMEncoder(CharEncoder):
-    """Reads a token's characters with an LSTM; its state after the last one, projected, is the token's vector.
+    """Reads a token's characters with an LSTM; its state after the last one, projected, is the token's
+    vector.
 
     h_t, c_t = LSTM(E[char_t], h_{t-1}, c_{t-1}) (Hochreiter & Schmidhuber 1997);  spelled = W h_last + b
 
@@ -36,9 +41,15 @@ class LSTMEncoder(CharEncoder):
     """
 
     def __init__(
-        self, spellings: SpellingTable, dim: int, *, char_dim: int = 128, hidden_size: int = 128, init: str = "zero",
+        self,
+        spellings: SpellingTable,
+        dim: int,
+        *,
+        char_dim: int = 128,
+        hidden_size: int = 128,
+        init: str = "zero",
         seed: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(spellings, dim, init, seed, char_dim=char_dim, hidden_size=hidden_size)
 
     def build(self, num_chars: int, dim: int, char_dim: int, hidden_size: int) -> None:
@@ -59,8 +70,11 @@ class LSTMEncoder(CharEncoder):
         self.letters = PrefixTree.from_spellings(spellings)
 
     def read(self, ids_U: Tensor) -> Tensor:
-        # the input half of the gates depends on the character alone, so it is a table of A rows, computed once
+        # the input half of the gates depends on the character alone, so it is a table of A rows, computed
+        # once
         bias_G = self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0
         gates_AG = nn.functional.linear(self.chars.weight, self.lstm.weight_ih_l0, bias_G)
-        spelled_UD: Tensor = self.projection(last_states("lstm", gates_AG, self.lstm.weight_hh_l0, self.letters, ids_U))
+        spelled_UD: Tensor = self.projection(
+            last_states("lstm", gates_AG, self.lstm.weight_hh_l0, self.letters, ids_U)
+        )
         return spelled_UD

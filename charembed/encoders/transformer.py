@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..encoder import Affine, CharEncoder, PaddedSpellings, Rows, normal_, uniform_
-from ..errors import AttachError
-from ..spelling import SpellingTable
+from charembed.encoder import Affine, CharEncoder, PaddedSpellings, Rows, normal_, uniform_
+from charembed.errors import AttachError
+from charembed.spelling import SpellingTable
 
 
 class Block(nn.Module):
-    """Attention among the characters of a token, then an MLP of 4x, each after a normalisation without parameters."""
+    """Attention among a token's characters, then an MLP of 4x, each after a LayerNorm without parameters."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -23,7 +23,9 @@ class Block(nn.Module):
         norm = nn.functional.layer_norm
         parts = self.qkv(norm(x_UCE, (width,))).chunk(3, dim=2)
         q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in parts)
-        mask = real_UC[:, None, None, :] | ~real_UC.any(1)[:, None, None, None]  # a row that sees nothing would be NaN
+        mask = (
+            real_UC[:, None, None, :] | ~real_UC.any(1)[:, None, None, None]
+        )  # a row that sees nothing would be NaN
         y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x_UCE = x_UCE + self.out(y.transpose(1, 2).flatten(2))
         moved: Tensor = self.down(nn.functional.gelu(self.up(norm(x_UCE, (width,)))))
@@ -45,12 +47,24 @@ class TransformerEncoder(CharEncoder):
     """
 
     def __init__(
-        self, spellings: SpellingTable, dim: int, *, char_dim: int = 64, heads: int = 4, layers: int = 1,
-        max_chars: int = 20, init: str = "zero", seed: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        spellings: SpellingTable,
+        dim: int,
+        *,
+        char_dim: int = 64,
+        heads: int = 4,
+        layers: int = 1,
+        max_chars: int = 20,
+        init: str = "zero",
+        seed: int = 0,
+    ) -> None:
         if heads > 0 and char_dim % heads:
-            raise AttachError(f"char_dim is {char_dim}, which {heads} heads do not divide: choose a multiple of heads.")
-        super().__init__(spellings, dim, init, seed, char_dim=char_dim, heads=heads, layers=layers, max_chars=max_chars)
+            raise AttachError(
+                f"char_dim is {char_dim}, which {heads} heads do not divide: choose a multiple of heads."
+            )
+        super().__init__(
+            spellings, dim, init, seed, char_dim=char_dim, heads=heads, layers=layers, max_chars=max_chars
+        )
 
     def build(self, num_chars: int, dim: int, char_dim: int, heads: int, layers: int, max_chars: int) -> None:
         self.chars, self.places = Rows(num_chars, char_dim), Rows(max_chars, char_dim)
