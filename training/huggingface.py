@@ -6,23 +6,28 @@ Axes: B rows, T tokens per row, P columns that hold a kept position, N positions
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.utils import logging
 
 import charembed
 
 from .models import LanguageModel
 
 
+disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
+
+
 def read(kind: Any, name: str, what: str, **options: Any) -> Any:
     """`kind.from_pretrained(name)`. Raises ValueError, in one sentence, for what is not there or cannot be read."""
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise ValueError(f"the folder {name!r} holds no model: it has no config.json. Name a folder that save_pretrained wrote, or a hub name.")
-    transformers.utils.logging.disable_progress_bar()  # the laboratory has its own
+    disable_progress_bar()  # the laboratory has its own
     try:
         return kind.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:

@@ -69,7 +69,8 @@ def dropping(model: LanguageModel, dropped_BT: Tensor | None) -> Iterator[None]:
     def leave_out(module: nn.Module, args: tuple[Any, ...], embedded_BTD: Tensor) -> Tensor:
         with charembed.disabled(model):
             token_BTD = module.forward(*args)  # the host's own forward, whatever it does to a row
-        return embedded_BTD - token_BTD * dropped_BT[..., None]
+        without_BTD: Tensor = embedded_BTD - token_BTD * dropped_BT[..., None]
+        return without_BTD
 
     handle = embedding.register_forward_hook(leave_out)
     try:
