@@ -1,11 +1,12 @@
-"""Path-star graphs of two arms of five nodes: trained to write the path forward, a model learns to follow edges and guesses the
-first step; trained to write it from its end, it learns the path (arXiv 2403.06963). Minutes per objective on one core.
+"""Path-star graphs of two arms of five nodes: trained to write the path forward, a model learns to follow
+edges and guesses the first step; trained to write it from its end, it learns the path (arXiv 2403.06963).
+Minutes per objective on one core.
 
     python -m benchmarks.path_star                                    # next_token and reversed
     python -m benchmarks.path_star --objectives teacherless --steps 3000
 
-Printed for new graphs: how often each token of the answer is right when all before it are given, and the share of answers
-that a model writes freely without a mistake. Guessing the arm gets 0.50 of both.
+Printed for new graphs: how often each token of the answer is right when all before it are given, and the
+share of answers that a model writes freely without a mistake. Guessing the arm gets 0.50 of both.
 """
 
 from __future__ import annotations
@@ -39,17 +40,28 @@ ITEMS = 500
 def setting(objective: str, steps: int, lr: float) -> CompareConfig:
     """The quick preset's decoder and vocabulary, and no text at all."""
     return changed(
-        preset("quick"), tasks=("path_star:2x5",), arms=("plain",), objective=objective, steps=0, finetune_steps=steps, finetune_lr=lr,
-        replay_share=0.0, questions=ITEMS,
-    )  # fmt: skip
+        preset("quick"),
+        tasks=("path_star:2x5",),
+        arms=("plain",),
+        objective=objective,
+        steps=0,
+        finetune_steps=steps,
+        finetune_lr=lr,
+        replay_share=0.0,
+        questions=ITEMS,
+    )
 
 
 @torch.no_grad()
 def given_the_rest(model: LanguageModel, config: CompareConfig, data: Data) -> list[float]:
-    """The share of new graphs on which each token of the answer is right when all before it are the right ones."""
+    """The share of new graphs on which each token of the answer is right when all before it are the right
+    ones.
+    """
     (exam,) = (exam for exam in set_exams(config, data, 0) if exam.split == "fresh")
     objective = data.questions(config).objective
-    batch = pad_examples([objective.arrange(*encode_item(data.tokenizer, item), data.dummy) for item in exam.items])
+    batch = pad_examples(
+        [objective.arrange(*encode_item(data.tokenizer, item), data.dummy) for item in exam.items]
+    )
     assert batch.keep_BT is not None
     right = model.eval()(batch.ids_BT, batch.keep_BT).argmax(-1) == batch.targets_BT[batch.keep_BT]
     return right.view(len(exam.items), -1).float().mean(0).tolist()
@@ -62,20 +74,34 @@ def measure(objective: str, steps: int, lr: float, cache: Path) -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         training = Training(
-            model=model, phase=phase, batch_at=data.batches(config, phase, 0), folder=Path(folder), accelerator=Accelerator(cpu=True), seed=0,
+            model=model,
+            phase=phase,
+            batch_at=data.batches(config, phase, 0),
+            folder=Path(folder),
+            accelerator=Accelerator(cpu=True),
+            seed=0,
             save_every=steps,
-        )  # fmt: skip
+        )
         train(training, Bar(objective, 0))
     seconds = time.perf_counter() - began
     print(f"{objective}, {steps} steps of {phase.batch_size}, {seconds:.0f} seconds")
-    print("  given the rest, token by token:", " ".join(f"{share:.2f}" for share in given_the_rest(model, config, data)))
+    print(
+        "  given the rest, token by token:",
+        " ".join(f"{share:.2f}" for share in given_the_rest(model, config, data)),
+    )
     exams = set_exams(config, data, 0)
     rows, _ = mark(exams, answer_all(model, config, data, exams), "plain", 0)
-    print("  written freely:", ", ".join(f"{row.split} {row.value:.2f} ({row.low:.2f} to {row.high:.2f})" for row in rows), flush=True)
+    print(
+        "  written freely:",
+        ", ".join(f"{row.split} {row.value:.2f} ({row.low:.2f} to {row.high:.2f})" for row in rows),
+        flush=True,
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--objectives", default="next_token,reversed")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--lr", type=float, default=3e-3)

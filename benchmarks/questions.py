@@ -28,7 +28,10 @@ def main() -> None:
             for k in range(EXAMPLES // BATCH):
                 batch_at(k)
             rate = EXAMPLES // BATCH * BATCH / (time.process_time() - began)
-            print(f"{name}, {wording}: {rate:,.0f} examples per second of one core ({rate / 3000:.1f} times the parent's 3,000)")
+            print(
+                f"{name}, {wording}: {rate:,.0f} examples per second of one core ({rate / 3000:.1f} times "
+                "the parent's 3,000)"
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""One whole training step (forward, backward, clipping, optimizers), with the character path and without. About two minutes.
+"""One whole training step (forward, backward, clipping, optimizers), with the character path and without.
+About two minutes.
 
     python -m benchmarks.step
 
@@ -62,7 +63,9 @@ def measure(title: str, config: CompareConfig, data: Data, phase: Phase, twin: b
     for model in models.values():
         model.extend_context(phase.context, torch.Generator().manual_seed(0))
     batch_at = data.batches(config, phase, 0)
-    show(title, interleaved({name: step_of(model, phase, batch_at) for name, model in models.items()}), "plain")
+    show(
+        title, interleaved({name: step_of(model, phase, batch_at) for name, model in models.items()}), "plain"
+    )
 
 
 def main() -> None:

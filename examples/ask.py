@@ -1,7 +1,7 @@
 """Ask both arms of a finished run about a word of your choice.
 
-python -m examples.ask                                 # the newest run, then type words; empty line or Ctrl-D ends
-python -m examples.ask --run runs/quick-1234abcd --word strawberry
+python -m examples.ask                                 # the newest run, then type words; empty line or Ctrl-D
+ends python -m examples.ask --run runs/quick-1234abcd --word strawberry
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ def newest_run(folder: Path = Path("runs")) -> Path:
     """The run that finished last. Raises ValueError when there is none."""
     finished = sorted(folder.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
     if not finished:
-        raise ValueError(f"there is no finished run in {folder}: make one with 'python -m training.compare', or name it with --run.")
+        raise ValueError(
+            f"there is no finished run in {folder}: make one with 'python -m training.compare', or name it "
+            "with --run."
+        )
     return finished[-1].parent
 
 
@@ -46,13 +49,17 @@ def words_to_ask(word: str | None) -> Iterator[str]:
         yield typed
 
 
-def ask(word: str, models: dict[str, LanguageModel], config: CompareConfig, data: Data, console: Console) -> None:
+def ask(
+    word: str, models: dict[str, LanguageModel], config: CompareConfig, data: Data, console: Console
+) -> None:
     """Put one question of each word task about a word to every arm, and print what they say."""
     tokenizer, splits, objective = data.tokenizer, data.splits, OBJECTIVES[config.objective]
     assert splits is not None
     held = [tokenizer.decode([token]) for token in tokenizer.encode_word(word) if token in data.held_out_ids]
     split = next((name for name in SPLITS if word in splits[name]), "not in the word list")
-    console.print(f"[bold]{word}[/]  {split.replace('_', ' ')}{f', unseen: {held}' if held else ''}", highlight=False)
+    console.print(
+        f"[bold]{word}[/]  {split.replace('_', ' ')}{f', unseen: {held}' if held else ''}", highlight=False
+    )
     for task in data.tasks:
         if not isinstance(task, WordTask):
             continue
@@ -68,7 +75,9 @@ def ask(word: str, models: dict[str, LanguageModel], config: CompareConfig, data
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", type=Path, help="run folder (the newest in runs/)")
     parser.add_argument("--word", help="ask about this word and end")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
@@ -79,7 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = prepare(config, options.cache)
         if data.splits is None:
             raise ValueError(f"the run in {run} asked no question about words: name another one with --run.")
-        models = {arm: load_arm(config, config.first_seed, arm, arm_folder(run, config.first_seed, arm), data) for arm in config.arms}
+        models = {
+            arm: load_arm(config, config.first_seed, arm, arm_folder(run, config.first_seed, arm), data)
+            for arm in config.arms
+        }
         for word in words_to_ask(options.word):
             usable_words([word], 1, 40)
             ask(word, models, config, data, Console())

@@ -22,7 +22,9 @@ from training.vocabulary import load_encoding
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("text", nargs="?", default="strawberries are naïve 🍓")
     parser.add_argument("--preset", default="quick", choices=PRESETS, help="whose vocabulary to use")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
@@ -31,9 +33,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("the text is empty: pass at least one character")
     config, console = preset(options.preset), Console()
     data = config.data
-    encoding = load_encoding(load_corpus(data.corpus, data.alphabet).train, data.vocab_size, data.alphabet, options.cache)
+    encoding = load_encoding(
+        load_corpus(data.corpus, data.alphabet).train, data.vocab_size, data.alphabet, options.cache
+    )
     spellings = SpellingTable.from_tokenizer(encoding)
-    embedding = CharEmbedding(torch.nn.Embedding(data.vocab_size, config.model.width), LSTMEncoder(spellings, config.model.width, init="loud"))
+    embedding = CharEmbedding(
+        torch.nn.Embedding(data.vocab_size, config.model.width),
+        LSTMEncoder(spellings, config.model.width, init="loud"),
+    )
 
     ids = encoding.encode_ordinary(options.text)
     ids_BT = torch.tensor([ids])
@@ -44,9 +51,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         table.add_column(heading, justify="left" if heading in ("bytes", "characters") else "right")
     for place, token_id in enumerate(ids):
         table.add_row(
-            str(token_id), repr(encoding.decode_single_token_bytes(token_id)), " ".join(map(repr, spellings.spell(token_id))),
-            str(int(spellings.lengths_V[token_id])), f"{embedding.weight[token_id].norm():.2f}", f"{spelled_UD[which_BT[0, place]].norm():.2f}",
-        )  # fmt: skip
+            str(token_id),
+            repr(encoding.decode_single_token_bytes(token_id)),
+            " ".join(map(repr, spellings.spell(token_id))),
+            str(int(spellings.lengths_V[token_id])),
+            f"{embedding.weight[token_id].norm():.2f}",
+            f"{spelled_UD[which_BT[0, place]].norm():.2f}",
+        )
     console.print(table)
     for name, what, tensor in (
         ("ids_BT", "the text as tokens", ids_BT),

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthetic_tasks import END
-from training.batches import mixed_batches, pad_examples, spelling_batches, text_batches, with_spelling, with_token_dropout
+from training.batches import (
+    mixed_batches,
+    pad_examples,
+    spelling_batches,
+    text_batches,
+    with_spelling,
+    with_token_dropout,
+)
 from training.config import CompareConfig
 from training.corpus import load_corpus, load_words, packaged_files, read_documents
 from training.data import Data, prepare
@@ -135,7 +142,9 @@ def test_each_objective_asks_for_every_token_of_the_answer_once() -> None:
 
 @pytest.mark.parametrize("wording", ["compact", "sentences"])
 @pytest.mark.parametrize("form", ["plain", "spelled"])
-def test_the_kept_tokens_are_the_answer_and_the_end_mark(wording: str, form: str, data: Data, tiny: CompareConfig, cache: Path) -> None:
+def test_the_kept_tokens_are_the_answer_and_the_end_mark(
+    wording: str, form: str, data: Data, tiny: CompareConfig, cache: Path
+) -> None:
     config = changed(tiny, wording=wording, answer_form=form, finetune_context=512)
     questions = prepare(config, cache).questions(config)
     for i in range(100):
@@ -154,7 +163,9 @@ def test_no_finetuning_example_holds_a_held_out_token(form: str, data: Data, tin
 
 
 def test_held_out_tokens_are_common_in_pretraining_text(tiny: CompareConfig, cache: Path) -> None:
-    """Some tokens of a BPE are only steps on the way to longer ones and never occur: nobody could have learnt them."""
+    """Some tokens of a BPE are only steps on the way to longer ones and never occur: nobody could have learnt
+    them.
+    """
     config = changed(tiny, vocab_size=1500, token_count=40)
     data = prepare(config, cache)
     counts = torch.bincount(data.train_ids, minlength=1500)
@@ -165,19 +176,25 @@ def test_held_out_tokens_are_common_in_pretraining_text(tiny: CompareConfig, cac
 
 
 def test_replay_takes_its_share_of_the_steps() -> None:
-    batch_at = mixed_batches(lambda k: pad_examples([Example([1, 2], [2], 0)]), text_batches(torch.arange(100), 1, 8), 0.25)
+    batch_at = mixed_batches(
+        lambda k: pad_examples([Example([1, 2], [2], 0)]), text_batches(torch.arange(100), 1, 8), 0.25
+    )
     assert [batch_at(k).kind for k in range(8)] == ["question", "question", "question", "text"] * 2
 
 
 def test_a_question_longer_than_the_context_is_refused(data: Data, tiny: CompareConfig) -> None:
     questions = replace(data.questions(tiny), context=4)
-    with pytest.raises(ValueError, match=r"a question has \d+ tokens, the context 4: choose a larger finetune_context"):
+    with pytest.raises(
+        ValueError, match=r"a question has \d+ tokens, the context 4: choose a larger finetune_context"
+    ):
         questions.item(0, 0)
 
 
 def test_questions_that_cannot_avoid_held_out_tokens_are_refused(data: Data, tiny: CompareConfig) -> None:
     questions = replace(data.questions(tiny), held_out=frozenset(range(512)))
-    with pytest.raises(ValueError, match="a thousand questions in a row held a held-out token: lower token_share"):
+    with pytest.raises(
+        ValueError, match="a thousand questions in a row held a held-out token: lower token_share"
+    ):
         questions.item(0, 0)
 
 
@@ -208,7 +225,9 @@ def test_a_phase_draws_its_own_chance_for_dropout_and_spelling(data: Data, tiny:
     assert not torch.equal(first.spelled_N, next_one.spelled_N)
     assert first.digest("") == again.digest("") != text(3).digest("")
     halves = [first.rows(rank, 2) for rank in range(2)]
-    assert sorted(torch.cat([half.spelled_N for half in halves if half.spelled_N is not None]).tolist()) == sorted(first.spelled_N.tolist())
+    assert sorted(
+        torch.cat([half.spelled_N for half in halves if half.spelled_N is not None]).tolist()
+    ) == sorted(first.spelled_N.tolist())
     assert spelling_batches(ids_L, 16, "y", 0)(0).ids_BT.numel() == 0
 
 
@@ -235,8 +254,14 @@ def test_bad_configs_are_refused() -> None:
         ({"finetune_context": 32}, "finetune_context is 32, below context 64"),
         ({"tasks": ("reverse", "reverse")}, "tasks is 'reverse,reverse'; name at least one, each once"),
         ({"tasks": ("anagram",)}, "there is no task 'anagram'; choose from reverse"),
-        ({"objective": "diffusion"}, "objective is 'diffusion'; choose one of next_token, reversed, teacherless"),
-        ({"model": "some/folder", "width": 64}, "width is a matter of the model 'decoder', and the model is 'some/folder': leave it out"),
+        (
+            {"objective": "diffusion"},
+            "objective is 'diffusion'; choose one of next_token, reversed, teacherless",
+        ),
+        (
+            {"model": "some/folder", "width": 64},
+            "width is a matter of the model 'decoder', and the model is 'some/folder': leave it out",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             changed(preset("quick"), **change)
@@ -246,7 +271,11 @@ def test_bad_configs_are_refused() -> None:
 
 def test_a_bare_flag_changes_all_phases_and_a_prefixed_one_its_own() -> None:
     config = changed(preset("quick"), warmup=7, finetune_warmup=9, lr=1e-4, finetune_lr=2e-4)
-    assert {phase.name: phase.warmup for phase in config.phases} == {"warmup_spelling": 7, "pretrain": 7, "finetune": 9}
+    assert {phase.name: phase.warmup for phase in config.phases} == {
+        "warmup_spelling": 7,
+        "pretrain": 7,
+        "finetune": 9,
+    }
     assert [config.phase(name).lr for name in ("pretrain", "finetune")] == [1e-4, 2e-4]
 
 
@@ -254,7 +283,9 @@ def test_a_bare_flag_changes_all_phases_and_a_prefixed_one_its_own() -> None:
 def test_a_config_comes_back_from_its_file(name: str) -> None:
     config = preset(name)
     assert CompareConfig.from_dict(config.as_dict()) == config
-    prefixed = {f"{before}{name}" for before in ("", "finetune_") for name in ("steps", "lr", "batch_size", "context")}
+    prefixed = {
+        f"{before}{name}" for before in ("", "finetune_") for name in ("steps", "lr", "batch_size", "context")
+    }
     assert prefixed | {"replay_share"} <= set(flags_of(config))
     with pytest.raises(ValueError, match="the saved config is of another version"):
         CompareConfig.from_dict({"seeds": 1})

@@ -37,7 +37,9 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """An arm: how its encoder is built (None: the model as it is), its colour in plots, and what it is, in one sentence."""
+    """An arm: how its encoder is built (None: the model as it is), its colour in plots, and what it is, in
+    one sentence.
+    """
 
     build: Callable[[Parts], nn.Module | None]
     colour: str
@@ -45,13 +47,21 @@ class Arm:
 
 
 def encoder(name: str, *sizes: str) -> Callable[[Parts], nn.Module]:
-    """An arm with one of charembed's encoders. `sizes` are those that the config sets; the others are the encoder's own."""
+    """An arm with one of charembed's encoders. `sizes` are those that the config sets; the others are the
+    encoder's own.
+    """
     kind: Any = ENCODERS[name]
 
     def build(parts: Parts) -> nn.Module:
         known = {"char_dim": parts.config.char_dim, "hidden_size": parts.config.char_hidden}
         spellings = in_unit(parts.spellings, kind.unit)
-        made: nn.Module = kind(spellings, parts.dim, init=parts.config.init, seed=parts.seed, **{size: known[size] for size in sizes})
+        made: nn.Module = kind(
+            spellings,
+            parts.dim,
+            init=parts.config.init,
+            seed=parts.seed,
+            **{size: known[size] for size in sizes},
+        )
         return made
 
     return build
@@ -64,7 +74,9 @@ def in_unit(spellings: SpellingTable, unit: str) -> SpellingTable:
     ends = spellings.lengths_V.cumsum(0).tolist()
     text = "".join(chr(spellings.alphabet[char]) for char in spellings.chars_S.tolist())
     tokens = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    return SpellingTable.from_bytes([token.encode("utf-8", "surrogateescape") or None for token in tokens], unit)
+    return SpellingTable.from_bytes(
+        [token.encode("utf-8", "surrogateescape") or None for token in tokens], unit
+    )
 
 
 lstm = encoder("lstm", "char_dim", "hidden_size")
@@ -77,34 +89,71 @@ def shuffled(parts: Parts) -> nn.Module:
 
 def matched(parts: Parts) -> TableEncoder:
     width = same_size(parts.spellings, parts.dim, num_parameters(lstm(parts)))
-    return TableEncoder(every_token(parts.spellings), width, parts.dim, init=parts.config.init, seed=parts.seed)
+    return TableEncoder(
+        every_token(parts.spellings), width, parts.dim, init=parts.config.init, seed=parts.seed
+    )
 
 
-def control(rows: Callable[[SpellingTable], torch.Tensor], *, trained: bool = True) -> Callable[[Parts], TableEncoder]:
+def control(
+    rows: Callable[[SpellingTable], torch.Tensor], *, trained: bool = True
+) -> Callable[[Parts], TableEncoder]:
     """An arm that looks up one row per token, as wide as a character's vector."""
     return lambda parts: TableEncoder(
-        rows(parts.spellings), parts.config.char_dim, parts.dim, init=parts.config.init, seed=parts.seed, trained=trained
+        rows(parts.spellings),
+        parts.config.char_dim,
+        parts.dim,
+        init=parts.config.init,
+        seed=parts.seed,
+        trained=trained,
     )
 
 
 ARMS: dict[str, Arm] = {
     "plain": Arm(build=lambda parts: None, colour="#8a8f98", sentence="the model as it is"),
-    "matched": Arm(build=matched, colour="#d1603d", sentence="as many extra parameters as the letters have, in a second table, and no letters"),
+    "matched": Arm(
+        build=matched,
+        colour="#d1603d",
+        sentence="as many extra parameters as the letters have, in a second table, and no letters",
+    ),
     "shuffled": Arm(build=shuffled, colour="#b59a2d", sentence="the letters of other tokens"),
     "lstm": Arm(build=lstm, colour="#1f6f8b", sentence="the letters of each token, read by an LSTM"),
-    "gru": Arm(build=encoder("gru", "char_dim", "hidden_size"), colour="#2f9e8f", sentence="the letters, read by a GRU"),
-    "cnn": Arm(build=encoder("cnn"), colour="#6a4c93", sentence="the letters, read by a convolution and a maximum over places"),
-    "bag": Arm(build=encoder("bag", "char_dim"), colour="#c2577a", sentence="the letters without their order"),
-    "bee": Arm(build=encoder("bee"), colour="#e0a526", sentence="the mean of the token's bytes, each turned by its place"),
-    "transformer": Arm(build=encoder("transformer"), colour="#3d5a80", sentence="the letters, read by a small transformer"),
+    "gru": Arm(
+        build=encoder("gru", "char_dim", "hidden_size"),
+        colour="#2f9e8f",
+        sentence="the letters, read by a GRU",
+    ),
+    "cnn": Arm(
+        build=encoder("cnn"),
+        colour="#6a4c93",
+        sentence="the letters, read by a convolution and a maximum over places",
+    ),
+    "bag": Arm(
+        build=encoder("bag", "char_dim"), colour="#c2577a", sentence="the letters without their order"
+    ),
+    "bee": Arm(
+        build=encoder("bee"),
+        colour="#e0a526",
+        sentence="the mean of the token's bytes, each turned by its place",
+    ),
+    "transformer": Arm(
+        build=encoder("transformer"), colour="#3d5a80", sentence="the letters, read by a small transformer"
+    ),
     "length": Arm(build=control(its_length), colour="#7d8f4e", sentence="only how many letters a token has"),
-    "first": Arm(build=control(its_first_letter), colour="#5c7a99", sentence="only the first letter of a token"),
-    "random": Arm(build=control(every_token, trained=False), colour="#b07aa1", sentence="a fixed random vector for each token"),
+    "first": Arm(
+        build=control(its_first_letter), colour="#5c7a99", sentence="only the first letter of a token"
+    ),
+    "random": Arm(
+        build=control(every_token, trained=False),
+        colour="#b07aa1",
+        sentence="a fixed random vector for each token",
+    ),
 }
 
 
 def build_model(config: CompareConfig, seed: int) -> LanguageModel:
-    """The model under the arms: the same seed gives the same one. A pretrained one is read from its folder."""
+    """The model under the arms: the same seed gives the same one. A pretrained one is read from its
+    folder.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.model.pretrained:
@@ -137,17 +186,27 @@ def num_parameters(model: nn.Module) -> int:
 
 
 def num_parameters_after_fold(model: LanguageModel) -> int:
-    """What `num_parameters` will say once the model is folded: no encoder, and a head of its own where it was tied."""
+    """What `num_parameters` will say once the model is folded: no encoder, and a head of its own where it was
+    tied.
+    """
     embedding = model.get_submodule(model.embedding)
     weight = embedding.get_parameter("weight")
     letters = charembed.parameters(model)
-    owners = sum(parameter is weight for module in model.modules() for parameter in module._parameters.values())
+    owners = sum(
+        parameter is weight for module in model.modules() for parameter in module._parameters.values()
+    )
     untied = weight.numel() if letters and owners > 1 else 0
-    return num_parameters(model) - sum(parameter.numel() for parameter in letters if parameter.requires_grad) + untied
+    return (
+        num_parameters(model)
+        - sum(parameter.numel() for parameter in letters if parameter.requires_grad)
+        + untied
+    )
 
 
 def assert_paired(arms: Iterable[tuple[str, nn.Module]]) -> None:
-    """The arms' law: every parameter of the model begins with the same value in all of them. Holds one arm at a time."""
+    """The arms' law: every parameter of the model begins with the same value in all of them. Holds one arm at
+    a time.
+    """
     first, shared = "", dict[str, str]()
     for name, model in arms:
         values = {key: _digest(value) for key, value in model.named_parameters() if ".encoder." not in key}

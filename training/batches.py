@@ -1,4 +1,5 @@
-"""Batch k of a run, as a function of (seed, k) alone: resuming needs no replay, and two arms see the same tokens.
+"""Batch k of a run, as a function of (seed, k) alone: resuming needs no replay, and two arms see the same
+tokens.
 
 Axes: B rows, T tokens per row, N tokens drawn from the vocabulary.
 """
@@ -19,7 +20,8 @@ from .objectives import Example
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Inputs and the tokens that should come out; the loss counts where `keep_BT` is true (everywhere if None).
+    """Inputs and the tokens that should come out; the loss counts where `keep_BT` is true (everywhere if
+    None).
 
     Attributes:
         dropped_BT: where the token part of the embedding is left out.
@@ -50,7 +52,9 @@ class Batch:
 
     def digest(self, before: str) -> str:
         """A hash that runs through all batches of a run: equal at the end means equal all along."""
-        seen = hashlib.sha256(before.encode() + self.ids_BT.numpy().tobytes() + self.targets_BT.numpy().tobytes())
+        seen = hashlib.sha256(
+            before.encode() + self.ids_BT.numpy().tobytes() + self.targets_BT.numpy().tobytes()
+        )
         for tensor in (self.dropped_BT, self.spelled_N):
             if tensor is not None:
                 seen.update(tensor.numpy().tobytes())
@@ -66,7 +70,10 @@ def text_batches(ids: Tensor, batch_size: int, context: int, *key: int | str) ->
     Raises ValueError when the text is shorter than one window.
     """
     if len(ids) <= context:
-        raise ValueError(f"the text has {len(ids)} tokens, too few for rows of {context} and the next one: use more text or a smaller context.")
+        raise ValueError(
+            f"the text has {len(ids)} tokens, too few for rows of {context} and the next one: use more text "
+            "or a smaller context."
+        )
 
     def batch_at(k: int) -> Batch:
         rng = stream("text", *key, k)
@@ -80,11 +87,14 @@ def text_batches(ids: Tensor, batch_size: int, context: int, *key: int | str) ->
 def pad_examples(examples: list[Example]) -> Batch:
     """Rows of different lengths as one batch; only the predictions of answer tokens are kept.
 
-    inputs [5, 6, 7, 8], targets [6, 7, 8], from 1 on -> inputs [5, 6, 7], targets [6, 7, 8], keep [False, True, True]
+    inputs [5, 6, 7, 8], targets [6, 7, 8], from 1 on -> inputs [5, 6, 7], targets [6, 7, 8], keep [False,
+    True, True]
     """
     longest = max(len(example.targets) for example in examples)
     ids_BT = torch.tensor([(example.inputs + [0] * longest)[:longest] for example in examples])
-    targets_BT = torch.tensor([example.targets + [0] * (longest - len(example.targets)) for example in examples])
+    targets_BT = torch.tensor(
+        [example.targets + [0] * (longest - len(example.targets)) for example in examples]
+    )
     firsts = torch.tensor([example.first for example in examples])[:, None]
     ends = torch.tensor([len(example.targets) for example in examples])[:, None]
     places = torch.arange(longest)
@@ -102,7 +112,9 @@ def mixed_batches(questions: BatchAt, text: BatchAt, replay_share: float) -> Bat
 
 
 def spelling_batches(ids_L: Tensor, batch_size: int, *key: int | str) -> BatchAt:
-    """Tokens drawn from all that have letters, and nothing to read: for the loss that reads letters from vectors."""
+    """Tokens drawn from all that have letters, and nothing to read: for the loss that reads letters from
+    vectors.
+    """
     nothing = torch.zeros(0, 1, dtype=torch.long)
     return lambda k: Batch(nothing, nothing, kind="spelling", spelled_N=_drawn(ids_L, batch_size, *key, k))
 
@@ -117,7 +129,10 @@ def with_token_dropout(batch_at: BatchAt, share: float, *key: int | str) -> Batc
 
     def dropping(k: int) -> Batch:
         batch = batch_at(k)
-        return replace(batch, dropped_BT=torch.rand(batch.ids_BT.shape, generator=_generator("token dropout", *key, k)) < share)
+        return replace(
+            batch,
+            dropped_BT=torch.rand(batch.ids_BT.shape, generator=_generator("token dropout", *key, k)) < share,
+        )
 
     return dropping
 

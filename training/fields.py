@@ -1,6 +1,8 @@
-"""The fields of a config: what each is for and which values it may have stand beside it, and one check reads that.
+"""The fields of a config: what each is for and which values it may have stand beside it, and one check reads
+that.
 
-`value(400, "pretraining steps", low=0)` makes a field; `check(section)` raises ValueError for the first value out of bounds.
+`value(400, "pretraining steps", low=0)` makes a field; `check(section)` raises ValueError for the first value
+out of bounds.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ def described(section: Any) -> list[Field[Any]]:
 
 
 def check(section: Any, prefix: str = "") -> None:
-    """Raise ValueError for the first field of a dataclass whose value is out of its bounds; `prefix` stands before its name."""
+    """Raise ValueError for the first field of a dataclass whose value is out of its bounds; `prefix` stands
+    before its name.
+    """
     for item in described(section):
         check_field(item, getattr(section, item.name), prefix + item.name)
 
@@ -41,13 +45,17 @@ def check_field(item: Field[Any], given: Any, name: str) -> None:
         check_names(name, given, facts.get("some_of"))
     if facts.get("low") == 0 and "below" in facts:
         if not 0 <= given < facts["below"]:
-            raise ValueError(f"{name} is {given}; it must lie in 0 to {facts['below']}, without {facts['below']}.")
+            raise ValueError(
+                f"{name} is {given}; it must lie in 0 to {facts['below']}, without {facts['below']}."
+            )
     elif facts.get("low") == 0 and not given >= 0:
         raise ValueError(f"{name} is {given}; it cannot be negative.")
     elif "low" in facts and not given >= facts["low"]:
         raise ValueError(f"{name} is {given}; it must be at least {facts['low']}.")
     elif "above" in facts and not given > facts["above"]:
-        raise ValueError(f"{name} is {given}; it must be above {'zero' if facts['above'] == 0 else facts['above']}.")
+        raise ValueError(
+            f"{name} is {given}; it must be above {'zero' if facts['above'] == 0 else facts['above']}."
+        )
 
 
 def check_names(name: str, given: Sequence[str], known: Sequence[str] | None) -> None:

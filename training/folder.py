@@ -43,18 +43,29 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
     if different or read_config(out).as_dict() != config.as_dict():
         name = different[0] if different else "list of phases"
         here, asked = (repr(held[name].value) if name in held else "another" for held in (saved, wanted))
-        raise ValueError(f"{out} holds another run: its {name} is {here}, not {asked} ({len(different)} fields differ); choose another --out.")
+        raise ValueError(
+            f"{out} holds another run: its {name} is {here}, not {asked} ({len(different)} fields differ); "
+            "choose another --out."
+        )
     if not resume:
-        raise ValueError(f"{out} already holds this run: go on with it or render it again with --resume, or choose another --out.")
+        raise ValueError(
+            f"{out} already holds this run: go on with it or render it again with --resume, or choose "
+            "another --out."
+        )
 
 
 def describe(config: CompareConfig, options: argparse.Namespace, data: Data) -> dict[str, Any]:
-    """What makes the run repeatable: config, resolved arithmetic, versions, hashes of all data, and the machine."""
+    """What makes the run repeatable: config, resolved arithmetic, versions, hashes of all data, and the
+    machine.
+    """
     return {
         "preset": options.preset,
         "config": config.as_dict(),
         "precision": resolve_precision(config.precision, options.cpu),
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in PACKAGES},
+        },
         "data": data.facts,
         "machine": {
             "cpu": cpu_name(),
@@ -67,5 +78,13 @@ def describe(config: CompareConfig, options: argparse.Namespace, data: Data) -> 
 
 def cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    names = (
+        [
+            line.split(":", 1)[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if info.exists()
+        else []
+    )
     return names[0] if names else platform.processor() or platform.machine()

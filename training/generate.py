@@ -1,7 +1,7 @@
 """Greedy answers, many at a time, with a key-value cache.
 
-Prompts of equal length are answered together, so there is no padding and no mask: each row sees exactly what it would
-see alone.
+Prompts of equal length are answered together, so there is no padding and no mask: each row sees exactly what
+it would see alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def generate(
 
     [[5, 6], [9]] -> [[7, 8], [4]]; `progress` is told the number of prompts each time some are answered.
 
-    Raises ValueError for an empty prompt and for one that leaves no room in the context, before anything is generated.
+    Raises ValueError for an empty prompt and for one that leaves no room in the context, before anything is
+    generated.
     """
     check_room(prompts, max_new_tokens, context)
     device = next(model.parameters()).device
@@ -54,7 +55,8 @@ def check_room(prompts: Sequence[Sequence[int]], room: int, context: int) -> Non
             raise ValueError(f"prompt {number} is empty: a prompt needs at least one token.")
         if len(prompt) + room > context:
             raise ValueError(
-                f"prompt {number} has {len(prompt)} tokens and the answer up to {room}, the context only {context}: "
+                f"prompt {number} has {len(prompt)} tokens and the answer up to {room}, the context only "
+                f"{context}: "
                 f"shorten the prompt, or train with a larger finetune_context."
             )
 
@@ -80,7 +82,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def _continue(model: LanguageModel, ids_BT: Tensor, max_new_tokens: int, stop: set[int]) -> Iterator[tuple[int, int]]:
+def _continue(
+    model: LanguageModel, ids_BT: Tensor, max_new_tokens: int, stop: set[int]
+) -> Iterator[tuple[int, int]]:
     """(row, token) for each new token; rows that have stopped leave the batch."""
     rows = list(range(len(ids_BT)))
     cache = model.new_cache()

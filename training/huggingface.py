@@ -19,19 +19,26 @@ import charembed
 
 from .models import LanguageModel
 
-
 disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
 
 
 def read(kind: Any, name: str, what: str, **options: Any) -> Any:
-    """`kind.from_pretrained(name)`. Raises ValueError, in one sentence, for what is not there or cannot be read."""
+    """`kind.from_pretrained(name)`. Raises ValueError, in one sentence, for what is not there or cannot be
+    read.
+    """
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
-        raise ValueError(f"the folder {name!r} holds no model: it has no config.json. Name a folder that save_pretrained wrote, or a hub name.")
+        raise ValueError(
+            f"the folder {name!r} holds no model: it has no config.json. Name a folder that save_pretrained "
+            "wrote, or a hub name."
+        )
     disable_progress_bar()  # the laboratory has its own
     try:
         return kind.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ValueError(f"{name!r} gives no {what} ({str(error).strip().splitlines()[0].rstrip('.')}): name another model.") from None
+        raise ValueError(
+            f"{name!r} gives no {what} ({str(error).strip().splitlines()[0].rstrip('.')}): name another "
+            "model."
+        ) from None
 
 
 def vocabulary_rows(name: str) -> int:
@@ -41,7 +48,9 @@ def vocabulary_rows(name: str) -> int:
 
 
 class HuggingFace(LanguageModel):
-    """A causal model of transformers, `model`, in fp32. Its own head makes the logits, with whatever scale or cap it has."""
+    """A causal model of transformers, `model`, in fp32. Its own head makes the logits, with whatever scale or
+    cap it has.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -50,8 +59,12 @@ class HuggingFace(LanguageModel):
 
     @classmethod
     def load(cls, name: str, context: int) -> HuggingFace:
-        """Raises ValueError when there is no causal model under this name, or none that reads rows of `context` tokens."""
-        model = cls(read(transformers.AutoModelForCausalLM, name, "causal language model", dtype=torch.float32))
+        """Raises ValueError when there is no causal model under this name, or none that reads rows of
+        `context` tokens.
+        """
+        model = cls(
+            read(transformers.AutoModelForCausalLM, name, "causal language model", dtype=torch.float32)
+        )
         model.extend_context(context, torch.Generator())
         return model
 
@@ -80,7 +93,8 @@ class HuggingFace(LanguageModel):
     def extend_context(self, context: int, generator: torch.Generator) -> None:
         if self.context is not None and context > self.context:
             raise ValueError(
-                f"the model reads {self.context} tokens at most, and the config wants rows of {context}: choose a smaller context and "
+                f"the model reads {self.context} tokens at most, and the config wants rows of {context}: "
+                "choose a smaller context and "
                 f"finetune_context, or another model."
             )
 
@@ -95,4 +109,8 @@ class HuggingFace(LanguageModel):
         for module in self.modules():
             if isinstance(module, nn.Embedding) or module is self.model.get_output_embeddings():
                 outer |= {id(parameter) for parameter in module.parameters()}
-        return [parameter for parameter in self.parameters() if parameter.dim() == 2 and id(parameter) not in outer]
+        return [
+            parameter
+            for parameter in self.parameters()
+            if parameter.dim() == 2 and id(parameter) not in outer
+        ]

@@ -1,4 +1,5 @@
-"""What one training step computes: the loss of a model on a batch, and, where it is wanted, the spelling loss beside it.
+"""What one training step computes: the loss of a model on a batch, and, where it is wanted, the spelling loss
+beside it.
 
 A learner is what is handed to accelerate: all that has a gradient in a phase, and nothing else, is in it.
 
@@ -22,14 +23,21 @@ from .spelling_loss import SpellingHeads, reader
 
 
 class Learner(nn.Module):
-    """A batch's tensors -> (cross-entropy in nats, spelling loss in nats), each summed over what it counts."""
+    """A batch's tensors -> (cross-entropy in nats, spelling loss in nats), each summed over what it
+    counts.
+    """
 
     def __init__(self, model: LanguageModel, heads: SpellingHeads | None) -> None:
         super().__init__()
         self.model, self.heads = model, heads
 
     def forward(
-        self, ids_BT: Tensor, targets_BT: Tensor, keep_BT: Tensor | None, dropped_BT: Tensor | None, spelled_N: Tensor | None
+        self,
+        ids_BT: Tensor,
+        targets_BT: Tensor,
+        keep_BT: Tensor | None,
+        dropped_BT: Tensor | None,
+        spelled_N: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         with dropping(self.model, dropped_BT):
             nats = summed_loss(self.model, ids_BT, targets_BT, keep_BT)

@@ -45,7 +45,8 @@ class Training:
 
     Attributes:
         seed: of the arm, for dropout.
-        heads: of the spelling loss, where any phase of the run has one; saved in every phase, trained where it is used.
+        heads: of the spelling loss, where any phase of the run has one; saved in every phase, trained where
+            it is used.
     """
 
     model: LanguageModel
@@ -74,10 +75,12 @@ class Training:
 def train(training: Training, bar: Bar | None = None) -> str:
     """Train a model in place for one phase, from where the folder's saved state says it is.
 
-    Writes a row per step to `metrics.jsonl` and, every `save_every` steps, at the end, and when interrupted, everything
-    needed to go on to `state.safetensors`. Returns the hash of all batches that were seen, from the first step.
+    Writes a row per step to `metrics.jsonl` and, every `save_every` steps, at the end, and when interrupted,
+    everything needed to go on to `state.safetensors`. Returns the hash of all batches that were seen, from
+    the first step.
 
-    Raises Interrupted after Ctrl-C, once the state is saved, and NotFinite before a bad loss reaches the weights.
+    Raises Interrupted after Ctrl-C, once the state is saved, and NotFinite before a bad loss reaches the
+    weights.
     """
     t, phase, main = training, training.phase, training.accelerator.is_main_process
     t.optimizers = build_optimizers(t.model, phase, t.used_heads)
@@ -88,7 +91,10 @@ def train(training: Training, bar: Bar | None = None) -> str:
     t.folder.mkdir(parents=True, exist_ok=True)
     if main:
         cut_metrics(t.folder / "metrics.jsonl", phase.name, t.step)
-    with open(t.folder / "metrics.jsonl", "a") if main else open(os.devnull, "w") as metrics, interruptible() as interrupted:
+    with (
+        open(t.folder / "metrics.jsonl", "a") if main else open(os.devnull, "w") as metrics,
+        interruptible() as interrupted,
+    ):
         progress = progress_bar(bar if main else None, phase.name, phase.steps, t.step)
         while t.step < phase.steps:
             began = time.perf_counter()
@@ -96,7 +102,8 @@ def train(training: Training, bar: Bar | None = None) -> str:
             metrics.write(json.dumps(row | {"seconds": round(time.perf_counter() - began, 4)}) + "\n")
             progress.update()
             progress.set_postfix_str(f"{row['kind']} loss {row['loss_nats']:.3f}", refresh=False)
-            stopping = t.accelerator.reduce(torch.tensor(float(bool(interrupted)), device=t.accelerator.device), "sum") > 0
+            asked = torch.tensor(float(bool(interrupted)), device=t.accelerator.device)
+            stopping = t.accelerator.reduce(asked, "sum") > 0
             if stopping or t.step == phase.steps or t.step % t.save_every == 0:
                 t.saved = t.step
                 if main:
@@ -104,7 +111,9 @@ def train(training: Training, bar: Bar | None = None) -> str:
                     save_state(t.folder, phase.name, t.step, t.digest, t.parts, t.optimizers)
             if stopping and t.step < phase.steps:
                 progress.close()
-                raise Interrupted(f"{phase.name} stopped after step {t.step} of {phase.steps}; its state is saved.")
+                raise Interrupted(
+                    f"{phase.name} stopped after step {t.step} of {phase.steps}; its state is saved."
+                )
         progress.close()
     t.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     t.accelerator.free_memory()
@@ -112,22 +121,28 @@ def train(training: Training, bar: Bar | None = None) -> str:
 
 
 def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str, Any]:
-    """One batch, one update. Returns the step's row of metrics. Raises NotFinite before a bad loss reaches the weights."""
+    """One batch, one update. Returns the step's row of metrics. Raises NotFinite before a bad loss reaches
+    the weights.
+    """
     phase, accelerator = t.phase, t.accelerator
     batch = t.batch_at(t.step)
     t.digest = batch.digest(t.digest)
     set_lr(t.optimizers, lr_scale(t.step, phase.steps, phase.warmup, phase.schedule))
-    torch.manual_seed(stream("dropout", phase.name, t.seed, t.step, accelerator.process_index).getrandbits(32))
+    chance = stream("dropout", phase.name, t.seed, t.step, accelerator.process_index)
+    torch.manual_seed(chance.getrandbits(32))
     losses = _losses(t, wrapped, batch)
     loss = sum(losses[1:], losses[0])
     nats = accelerator.reduce(torch.stack([part.detach() for part in losses]), "sum").tolist()
     if not all(map(math.isfinite, nats)):
-        kept = f"the state of step {t.saved} is kept in {t.folder / STATE}" if t.saved else "nothing had been saved yet"
+        state = f"the state of step {t.saved} is kept in {t.folder / STATE}"
+        kept = state if t.saved else "nothing had been saved yet"
         raise NotFinite(
-            f"the {phase.name} loss is {sum(nats)} at step {t.step}, so training stopped before the weights moved; {kept}: "
+            f"the {phase.name} loss is {sum(nats)} at step {t.step}, so training stopped before the weights "
+            f"moved; {kept}: "
             f"lower the learning rate or look at the batch."
         )
-    accelerator.backward(loss * accelerator.num_processes)  # DDP averages over processes, the loss is a share of the sum
+    # DDP averages over processes, and this loss is a share of the sum
+    accelerator.backward(loss * accelerator.num_processes)
     if phase.clip:
         accelerator.clip_grad_norm_(wrapped.parameters(), phase.clip)
     for optimizer in prepared:
@@ -147,7 +162,9 @@ def _losses(t: Training, wrapped: nn.Module, batch: Batch) -> list[Tensor]:
     if t.used_heads is None or batch.spelled_N is None:
         return [nats / batch.num_targets]
     spelling = spelling_nats / t.used_heads.num_targets(batch.spelled_N)
-    return [spelling] if batch.kind == "spelling" else [nats / batch.num_targets, t.phase.spelling_loss * spelling]
+    if batch.kind == "spelling":
+        return [spelling]
+    return [nats / batch.num_targets, t.phase.spelling_loss * spelling]
 
 
 def _learner(t: Training) -> nn.Module:
@@ -160,4 +177,6 @@ def _learner(t: Training) -> nn.Module:
 def progress_bar(bar: Bar | None, what: str, total: int, done: int = 0) -> Any:
     """A tqdm bar at its place, or a silent one."""
     label, position = bar or Bar("", 0)
-    return tqdm(total=total, initial=done, desc=f"{label} {what}", position=position, disable=bar is None, leave=False)
+    return tqdm(
+        total=total, initial=done, desc=f"{label} {what}", position=position, disable=bar is None, leave=False
+    )

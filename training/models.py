@@ -1,4 +1,5 @@
-"""What the laboratory asks of a language model. decoder.py answers it, and huggingface.py for any causal model of transformers.
+"""What the laboratory asks of a language model. decoder.py answers it, and huggingface.py for any causal
+model of transformers.
 
 Axes: B rows, T tokens per row, N positions kept, V vocabulary.
 """
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 class LanguageModel(nn.Module):
     """ids_BT (B, T) -> logits (B, T, V), or (N, V) for the N positions where `keep_BT` is true, row by row.
 
-    With a `cache`, an empty one at first, it is extended in place: feed the prompt, then one token at a time. Rows have no
-    padding on their left.
+    With a `cache`, an empty one at first, it is extended in place: feed the prompt, then one token at a time.
+    Rows have no padding on their left.
 
     Attributes:
         embedding: path of the input embedding inside the model.
@@ -44,5 +45,7 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     def inner_matrices(self) -> list[nn.Parameter]:
-        """The matrices between the embeddings and the output layer, in a fixed order: those that Muon moves."""
+        """The matrices between the embeddings and the output layer, in a fixed order: those that Muon
+        moves.
+        """
         raise NotImplementedError

@@ -1,6 +1,8 @@
-"""How a question and its answer become training rows, and how an answer is read from a trained model. One entry each.
+"""How a question and its answer become training rows, and how an answer is read from a trained model. One
+entry each.
 
-All objectives put a loss on the answer's tokens alone; a batch holds the inputs, the tokens that should come out, and where.
+All objectives put a loss on the answer's tokens alone; a batch holds the inputs, the tokens that should come
+out, and where.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from .models import LanguageModel
 
 
 class Example(NamedTuple):
-    """One question and its answer: the tokens to read, the token that should come out at each place, and from where on that counts.
+    """One question and its answer: the tokens to read, the token that should come out at each place, and from
+    where on that counts.
 
     The end mark may be among the inputs: a row that is padded reads it too, and nothing depends on it.
     """
@@ -27,7 +30,9 @@ class Example(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """How to ask: at most `room` tokens, which end before the first one of `stop`; `dummy` stands for what is not yet known."""
+    """How to ask: at most `room` tokens, which end before the first one of `stop`; `dummy` stands for what is
+    not yet known.
+    """
 
     room: int
     stop: frozenset[int]
@@ -42,13 +47,24 @@ class NextToken:
     """Each token of the answer from all before it; written one token at a time."""
 
     def arrange(self, prompt: list[int], answer: list[int], dummy: int) -> Example:
-        """The answer's last token is its end mark. prompt [5, 6], answer [7, 8] -> [5, 6, 7, 8], targets [6, 7, 8], from place 1 on."""
+        """The answer's last token is its end mark. prompt [5, 6], answer [7, 8] -> [5, 6, 7, 8], targets [6,
+        7, 8], from place 1 on.
+        """
         ids = prompt + answer
         return Example(ids, ids[1:], len(prompt) - 1)
 
-    def answers(self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress) -> list[list[int]]:
+    def answers(
+        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+    ) -> list[list[int]]:
         """The tokens a model answers each prompt with, without the end mark."""
-        return generate(model, prompts, max_new_tokens=asked.room, stop=asked.stop, context=asked.context, progress=progress)
+        return generate(
+            model,
+            prompts,
+            max_new_tokens=asked.room,
+            stop=asked.stop,
+            context=asked.context,
+            progress=progress,
+        )
 
 
 class Reversed(NextToken):
@@ -57,12 +73,15 @@ class Reversed(NextToken):
     def arrange(self, prompt: list[int], answer: list[int], dummy: int) -> Example:
         return super().arrange(prompt, [*reversed(answer[:-1]), answer[-1]], dummy)
 
-    def answers(self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress) -> list[list[int]]:
+    def answers(
+        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+    ) -> list[list[int]]:
         return [answer[::-1] for answer in super().answers(model, prompts, asked, progress)]
 
 
 class Teacherless:
-    """All tokens of the answer at once: the model reads the prompt and then a dummy in place of each token of the answer.
+    """All tokens of the answer at once: the model reads the prompt and then a dummy in place of each token of
+    the answer.
 
     Bachmann & Nagarajan 2024 (arXiv 2403.06963), after Monea et al. 2023.
     """
@@ -72,13 +91,17 @@ class Teacherless:
         return Example(prompt + [dummy] * (len(answer) - 1), prompt[1:] + answer, len(prompt) - 1)
 
     @torch.no_grad()
-    def answers(self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress) -> list[list[int]]:
+    def answers(
+        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+    ) -> list[list[int]]:
         check_room(prompts, asked.room, asked.context)
         written: list[list[int]] = [[] for _ in prompts]
         device = next(model.parameters()).device
         with evaluating(model):
             for numbers in chunks(prompts):
-                ids_BT = torch.tensor([prompts[number] + [asked.dummy] * (asked.room - 1) for number in numbers], device=device)
+                ids_BT = torch.tensor(
+                    [prompts[number] + [asked.dummy] * (asked.room - 1) for number in numbers], device=device
+                )
                 keep_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
                 keep_BT[:, -asked.room :] = True
                 tokens = model(ids_BT, keep_BT).argmax(-1).view(len(numbers), asked.room).tolist()
@@ -89,4 +112,8 @@ class Teacherless:
 
 
 Objective = NextToken | Teacherless
-OBJECTIVES: dict[str, Objective] = {"next_token": NextToken(), "reversed": Reversed(), "teacherless": Teacherless()}
+OBJECTIVES: dict[str, Objective] = {
+    "next_token": NextToken(),
+    "reversed": Reversed(),
+    "teacherless": Teacherless(),
+}

@@ -1,7 +1,7 @@
 """Which parameter is moved by what, and how fast.
 
-Muon (Jordan et al. 2024, `torch.optim.Muon`) moves the matrices inside the model; AdamW moves embeddings, the output layer,
-vectors and the character path, which has a group of its own.
+Muon (Jordan et al. 2024, `torch.optim.Muon`) moves the matrices inside the model; AdamW moves embeddings, the
+output layer, vectors and the character path, which has a group of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def build_optimizers(model: LanguageModel, phase: Phase, heads: nn.Module | None
     """The optimizers of one phase. Each group remembers its peak rate as "peak_lr"; see `set_lr`."""
     groups, matrices = _groups(model, phase)
     if heads is not None:
-        groups.append({"name": "heads", "params": list(heads.parameters()), "lr": phase.lr, "weight_decay": 0.0})
+        groups.append(
+            {"name": "heads", "params": list(heads.parameters()), "lr": phase.lr, "weight_decay": 0.0}
+        )
     inner = {"name": "inner", "params": matrices, "lr": phase.lr, "weight_decay": phase.weight_decay}
     optimizers: list[Optimizer] = []
     if matrices and phase.optimizer == "muon":
@@ -43,7 +45,9 @@ def build_optimizers(model: LanguageModel, phase: Phase, heads: nn.Module | None
 def _groups(model: LanguageModel, phase: Phase) -> tuple[list[dict[str, Any]], list[nn.Parameter]]:
     """What AdamW moves whatever the optimizer, and the inner matrices."""
     if phase.kind == "spelling":
-        letters = charembed.parameters(model) or [model.get_submodule(model.embedding).get_parameter("weight")]
+        letters = charembed.parameters(model) or [
+            model.get_submodule(model.embedding).get_parameter("weight")
+        ]
         return [{"name": "char", "params": letters, "lr": phase.lr, "weight_decay": 0.0}], []
     matrices = [parameter for parameter in model.inner_matrices() if parameter.requires_grad]
     inner = {id(parameter) for parameter in matrices}
@@ -56,7 +60,8 @@ def _groups(model: LanguageModel, phase: Phase) -> tuple[list[dict[str, Any]], l
 
 
 def lr_scale(step: int, steps: int, warmup: int, schedule: str = "cosine") -> float:
-    """Share of the peak rate at a step: up in a line over `warmup` steps, then down along a cosine to a tenth, or constant.
+    """Share of the peak rate at a step: up in a line over `warmup` steps, then down along a cosine to a
+    tenth, or constant.
 
     lr_scale(0, 100, 10) -> 0.1; lr_scale(10, 100, 10) -> 1.0; lr_scale(99, 100, 10) -> about 0.1
     """

@@ -15,8 +15,8 @@ from .tokenizers import Tokenizer
 def encode_item(tokenizer: Tokenizer, item: Item) -> tuple[list[int], list[int]]:
     """The ids of the prompt, and those of the answer with its end mark.
 
-    The text is tokenised in one piece, as it would be met; the answer's first token is the first one that reaches past
-    the place where the answer begins.
+    The text is tokenised in one piece, as it would be met; the answer's first token is the first one that
+    reaches past the place where the answer begins.
     """
     ids, ends = tokenizer.encode_with_ends(item.text)
     start = bisect_right(ends, len(item.prompt))
@@ -56,7 +56,8 @@ class Questions:
             raise ValueError("a thousand questions in a row held a held-out token: lower token_share.")
         if len(prompt) + len(answer) > self.context + 1:
             raise ValueError(
-                f"a question has {len(prompt) + len(answer)} tokens, the context {self.context}: choose a larger finetune_context, or the "
+                f"a question has {len(prompt) + len(answer)} tokens, the context {self.context}: choose a "
+                "larger finetune_context, or the "
                 f"compact wording. The question: {item.text!r}"
             )
         return item, prompt, answer

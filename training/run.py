@@ -1,7 +1,8 @@
 """One arm of one pair, from its first weights to its marked answers, in a folder of its own.
 
-The folder holds `metrics.jsonl`, `state.safetensors` (where training stands), a file per finished phase (`pretrain.safetensors`,
-`finetune.safetensors`) and, last, `results.json`: the arm is done when that file is there.
+The folder holds `metrics.jsonl`, `state.safetensors` (where training stands), a file per finished phase
+(`pretrain.safetensors`, `finetune.safetensors`) and, last, `results.json`: the arm is done when that file is
+there.
 """
 
 from __future__ import annotations
@@ -43,22 +44,43 @@ class RunOptions:
 
     @staticmethod
     def of(flags: argparse.Namespace) -> RunOptions:
-        return RunOptions(cache=flags.cache, threads=flags.threads, cpu=flags.cpu, progress=not flags.quiet, save_every=flags.save_every)
+        return RunOptions(
+            cache=flags.cache,
+            threads=flags.threads,
+            cpu=flags.cpu,
+            progress=not flags.quiet,
+            save_every=flags.save_every,
+        )
 
 
 def resolve_precision(precision: str, cpu: bool) -> str:
     """The arithmetic that will be used: "auto" is bf16 on a GPU that has it, and fp32 elsewhere."""
     if precision == "auto":
-        return "bf16" if torch.cuda.is_available() and not cpu and is_bf16_available(ignore_tpu=True) else "fp32"
+        return (
+            "bf16" if torch.cuda.is_available() and not cpu and is_bf16_available(ignore_tpu=True) else "fp32"
+        )
     return precision
 
 
-def run_arm(config: CompareConfig, seed: int, arm: str, folder: Path, options: RunOptions, data: Data | None = None, bar: Bar | None = None) -> list[Row]:
-    """Take one arm through all phases and ask it; what the folder already holds is not done again. Returns its result rows."""
+def run_arm(
+    config: CompareConfig,
+    seed: int,
+    arm: str,
+    folder: Path,
+    options: RunOptions,
+    data: Data | None = None,
+    bar: Bar | None = None,
+) -> list[Row]:
+    """Take one arm through all phases and ask it; what the folder already holds is not done again. Returns
+    its result rows.
+    """
     if (folder / "results.json").exists():
         return read_rows(folder / "results.json")
     torch.set_num_threads(options.threads)
-    accelerator = Accelerator(cpu=options.cpu, mixed_precision={"bf16": "bf16", "fp32": "no"}[resolve_precision(config.precision, options.cpu)])
+    accelerator = Accelerator(
+        cpu=options.cpu,
+        mixed_precision={"bf16": "bf16", "fp32": "no"}[resolve_precision(config.precision, options.cpu)],
+    )
     data = data or prepare(config, options.cache)
     model = build_arm(config, arm, seed, data.spellings).to(accelerator.device)
     spells = any(phase.spells for phase in trained_phases(config))
@@ -69,9 +91,15 @@ def run_arm(config: CompareConfig, seed: int, arm: str, folder: Path, options: R
             _extend_context(model, phase, seed)
         if phase.steps:
             training = Training(
-                model=model, phase=phase, batch_at=data.batches(config, phase, seed), folder=folder, accelerator=accelerator, seed=seed,
-                heads=heads, save_every=options.save_every,
-            )  # fmt: skip
+                model=model,
+                phase=phase,
+                batch_at=data.batches(config, phase, seed),
+                folder=folder,
+                accelerator=accelerator,
+                seed=seed,
+                heads=heads,
+                save_every=options.save_every,
+            )
             _train_or_load(training, bar)
         if phase.kind != "spelling":
             rows += _text_rows(model, data, config, arm, seed, f"text, after {phase.title}")
@@ -111,7 +139,11 @@ def _train_or_load(training: Training, bar: Bar | None) -> None:
         return
     digest = train(training, bar)
     if training.accelerator.is_main_process:
-        write_trained(path, training.parts, {"phase": training.phase.name, "steps": training.phase.steps, "batches": digest})
+        write_trained(
+            path,
+            training.parts,
+            {"phase": training.phase.name, "steps": training.phase.steps, "batches": digest},
+        )
     training.accelerator.wait_for_everyone()
 
 
@@ -123,19 +155,26 @@ def _row(arm: str, seed: int, task: str, metric: str, value: float, n: int = 1) 
     return Row(arm, seed, task, "all", metric, value, None, None, n, None)
 
 
-def _text_rows(model: nn.Module, data: Data, config: CompareConfig, arm: str, seed: int, task: str) -> list[Row]:
+def _text_rows(
+    model: nn.Module, data: Data, config: CompareConfig, arm: str, seed: int, task: str
+) -> list[Row]:
     loss_nats, n = text_loss(model, data.validation_ids, config.exam.validation_rows, config.text.context)
     bits = loss_nats / math.log(2) / data.bytes_per_token
     return [_row(arm, seed, task, "loss_nats", loss_nats, n), _row(arm, seed, task, "bits_per_byte", bits, n)]
 
 
-def _cost_rows(config: CompareConfig, folder: Path, model: LanguageModel, arm: str, seed: int) -> Iterator[Row]:
+def _cost_rows(
+    config: CompareConfig, folder: Path, model: LanguageModel, arm: str, seed: int
+) -> Iterator[Row]:
     path = folder / "metrics.jsonl"
     steps = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
     yield _row(arm, seed, "all", "parameters", num_parameters(model))
     for phase in config.phases:
-        seconds = [step["seconds"] for step in steps if step["phase"] == phase.name and step["kind"] == phase.kind]
+        seconds = [
+            step["seconds"] for step in steps if step["phase"] == phase.name and step["kind"] == phase.kind
+        ]
         if seconds:
             yield _row(arm, seed, phase.name, "median_step_seconds", statistics.median(seconds), len(seconds))
-    yield _row(arm, seed, "all", "training_seconds", sum(step["seconds"] for step in steps), len(steps))
+    if steps:
+        yield _row(arm, seed, "all", "training_seconds", sum(step["seconds"] for step in steps), len(steps))
     yield _row(arm, seed, "all", "parameters_after_fold", num_parameters_after_fold(model))

@@ -1,7 +1,8 @@
-"""The auxiliary spelling loss: from a token's vector, small linear heads say the letter at each of its first places.
+"""The auxiliary spelling loss: from a token's vector, small linear heads say the letter at each of its first
+places.
 
-The heads are trained with the model, kept for resuming, and thrown away at the end: they make the vector one from which the
-letters can be read, and take no part in anything else.
+The heads are trained with the model, kept for resuming, and thrown away at the end: they make the vector one
+from which the letters can be read, and take no part in anything else.
 
 Axes: N tokens drawn, P places, A alphabet, V vocabulary, D model width.
 """
@@ -21,7 +22,9 @@ IGNORED = -100
 
 
 class SpellingHeads(nn.Module):
-    """vectors_ND (N, D), ids_N -> nats, summed over the letters of these tokens, and the end after the last one."""
+    """vectors_ND (N, D), ids_N -> nats, summed over the letters of these tokens, and the end after the last
+    one.
+    """
 
     targets_VP: Tensor
 
@@ -39,7 +42,9 @@ class SpellingHeads(nn.Module):
 
     def forward(self, vectors_ND: Tensor, ids_N: Tensor) -> Tensor:
         logits = self.heads(vectors_ND).float().view(-1, self.symbols)
-        return F.cross_entropy(logits, self.targets_VP[ids_N].flatten(), ignore_index=IGNORED, reduction="sum")
+        return F.cross_entropy(
+            logits, self.targets_VP[ids_N].flatten(), ignore_index=IGNORED, reduction="sum"
+        )
 
 
 def spelling_targets(spellings: SpellingTable) -> Tensor:
@@ -59,7 +64,9 @@ def lettered_ids(spellings: SpellingTable) -> Tensor:
 
 
 def reader(model: nn.Module, path: str) -> nn.Module:
-    """What makes the vector that letters are read from: the encoder, or in an arm that has none the embedding itself."""
+    """What makes the vector that letters are read from: the encoder, or in an arm that has none the embedding
+    itself.
+    """
     embedding = model.get_submodule(path)
     if isinstance(embedding, charembed.CharEmbedding):
         encoder: nn.Module = embedding.encoder
@@ -68,6 +75,8 @@ def reader(model: nn.Module, path: str) -> nn.Module:
 
 
 def heads_for(model: nn.Module, path: str, spellings: SpellingTable, seed: int) -> SpellingHeads:
-    """Heads for an arm: of the letters that its encoder is given, so that shuffled letters stay wrong; else of the true ones."""
+    """Heads for an arm: of the letters that its encoder is given, so that shuffled letters stay wrong; else
+    of the true ones.
+    """
     own = getattr(reader(model, path), "spellings", None) or spellings
     return SpellingHeads(own, model.get_submodule(path).get_parameter("weight").shape[1], seed)

@@ -16,17 +16,26 @@ STATE = "state.safetensors"
 
 
 def trained_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Everything training changes, by name; a tied weight once. What is derived (spelling tables) is rebuilt, not stored."""
+    """Everything training changes, by name; a tied weight once. What is derived (spelling tables) is rebuilt,
+    not stored.
+    """
     return dict(model.named_parameters())
 
 
 @torch.no_grad()
 def load_parameters(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Put saved parameters into a model. Raises ValueError, before anything changes, when names or shapes differ."""
+    """Put saved parameters into a model. Raises ValueError, before anything changes, when names or shapes
+    differ.
+    """
     own = trained_parameters(model)
-    wrong = sorted(own.keys() ^ tensors.keys()) + [name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape]
+    wrong = sorted(own.keys() ^ tensors.keys()) + [
+        name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape
+    ]
     if wrong:
-        raise ValueError(f"{source} does not fit this model: {wrong[0]} differs (and {len(wrong) - 1} more); use the config it was saved with.")
+        raise ValueError(
+            f"{source} does not fit this model: {wrong[0]} differs (and {len(wrong) - 1} more); use the "
+            "config it was saved with."
+        )
     for name, parameter in own.items():
         parameter.copy_(tensors[name])
 
@@ -41,7 +50,14 @@ def load_trained(path: Path, parts: Mapping[str, nn.Module]) -> None:
     _load_parts(parts, read_tensors(path)[0], path)
 
 
-def save_state(folder: Path, phase: str, step: int, digest: str, parts: Mapping[str, nn.Module], optimizers: list[Optimizer]) -> None:
+def save_state(
+    folder: Path,
+    phase: str,
+    step: int,
+    digest: str,
+    parts: Mapping[str, nn.Module],
+    optimizers: list[Optimizer],
+) -> None:
     tensors = _named(parts)
     for number, optimizer in enumerate(optimizers):
         for index, values in optimizer.state_dict()["state"].items():
@@ -49,8 +65,12 @@ def save_state(folder: Path, phase: str, step: int, digest: str, parts: Mapping[
     write_tensors(folder / STATE, tensors, {"phase": phase, "step": step, "batches": digest})
 
 
-def load_state(folder: Path, phase: str, parts: Mapping[str, nn.Module], optimizers: list[Optimizer]) -> tuple[int, str]:
-    """Continue a saved phase: (steps done, hash of the batches so far); (0, "") when this phase has not begun."""
+def load_state(
+    folder: Path, phase: str, parts: Mapping[str, nn.Module], optimizers: list[Optimizer]
+) -> tuple[int, str]:
+    """Continue a saved phase: (steps done, hash of the batches so far); (0, "") when this phase has not
+    begun.
+    """
     if not (folder / STATE).exists():
         return 0, ""
     tensors, facts = read_tensors(folder / STATE)
@@ -76,10 +96,18 @@ def cut_metrics(path: Path, phase: str, step: int) -> None:
 
 
 def _named(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    return {f"{part}/{name}": value for part, module in parts.items() for name, value in trained_parameters(module).items()}
+    return {
+        f"{part}/{name}": value
+        for part, module in parts.items()
+        for name, value in trained_parameters(module).items()
+    }
 
 
 def _load_parts(parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], source: Path) -> None:
     for part, module in parts.items():
-        own = {name.removeprefix(f"{part}/"): value for name, value in tensors.items() if name.startswith(f"{part}/")}
+        own = {
+            name.removeprefix(f"{part}/"): value
+            for name, value in tensors.items()
+            if name.startswith(f"{part}/")
+        }
         load_parameters(module, own, source)

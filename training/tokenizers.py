@@ -34,7 +34,9 @@ class Tokenizer(Protocol):
         """The ids of a text, and nothing added to it."""
 
     def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
-        """The ids of an ASCII text, and where in it each of them ends: "reverse tea:" -> three ids, [7, 11, 12]."""
+        """The ids of an ASCII text, and where in it each of them ends: "reverse tea:" -> three ids, [7, 11,
+        12].
+        """
 
     def encode_word(self, word: str) -> list[int]:
         """The ids of a word as it stands in a sentence, after a space."""
@@ -60,7 +62,9 @@ class Tiktoken:
 
     def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
         ids = self.encode(text)
-        return ids, list(accumulate(map(self._lengths.__getitem__, ids)))  # bytes are characters: the text is ASCII
+        return ids, list(
+            accumulate(map(self._lengths.__getitem__, ids))
+        )  # bytes are characters: the text is ASCII
 
     def encode_word(self, word: str) -> list[int]:
         return self.encode(" " + word)
@@ -86,7 +90,10 @@ class HuggingFaceTokenizer:
         """Raises ValueError when there is no fast tokenizer under this name."""
         tokenizer = read(transformers.AutoTokenizer, name, "tokenizer")
         if not getattr(tokenizer, "is_fast", False) or len(tokenizer) == 0:
-            raise ValueError(f"{name!r} has no fast tokenizer (tokenizer.json), which tells where in a text each token stands: name another model.")
+            raise ValueError(
+                f"{name!r} has no fast tokenizer (tokenizer.json), which tells where in a text each token "
+                "stands: name another model."
+            )
         return cls(tokenizer)
 
     def encode(self, text: str) -> list[int]:
@@ -108,5 +115,7 @@ class HuggingFaceTokenizer:
         return [token for piece in encoded for token in piece.ids]
 
     def decode(self, ids: Sequence[int]) -> str:
-        text: str = self.source.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text: str = self.source.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
         return text

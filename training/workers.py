@@ -26,8 +26,17 @@ class BrokeOff(Exception):
     """An arm that ran in a process of its own ended with an error, which it has printed."""
 
 
-def run_all(config: CompareConfig, jobs: list[tuple[int, str]], out: Path, options: RunOptions, data: Data, side_by_side: int) -> None:
-    """Train and ask every arm. Raises KeyboardInterrupt when stopped, once all have saved, and BrokeOff when an arm failed."""
+def run_all(
+    config: CompareConfig,
+    jobs: list[tuple[int, str]],
+    out: Path,
+    options: RunOptions,
+    data: Data,
+    side_by_side: int,
+) -> None:
+    """Train and ask every arm. Raises KeyboardInterrupt when stopped, once all have saved, and BrokeOff when
+    an arm failed.
+    """
     jobs = [job for job in jobs if not (arm_folder(out, *job) / "results.json").exists()]
     if side_by_side == 1 or len(jobs) < 2:
         for seed, arm in jobs:
@@ -44,11 +53,18 @@ def run_all(config: CompareConfig, jobs: list[tuple[int, str]], out: Path, optio
             process.join()
         raise KeyboardInterrupt("Every arm saved its state.") from None
     if any(codes):
-        raise BrokeOff("An arm broke off, as said above. Nothing that was saved is lost: --resume goes on from there.")
+        raise BrokeOff(
+            "An arm broke off, as said above. Nothing that was saved is lost: --resume goes on from there."
+        )
 
 
 def _side_by_side(
-    config: CompareConfig, jobs: list[tuple[int, str]], out: Path, options: RunOptions, places: int, running: dict[int, SpawnProcess]
+    config: CompareConfig,
+    jobs: list[tuple[int, str]],
+    out: Path,
+    options: RunOptions,
+    places: int,
+    running: dict[int, SpawnProcess],
 ) -> list[int | None]:
     """Keep so many processes busy until no job is left, or one has failed. Returns their exit codes."""
     context = multiprocessing.get_context("spawn")
@@ -58,7 +74,9 @@ def _side_by_side(
         while jobs and len(running) < places and not any(codes):
             seed, arm = jobs.pop(0)
             place = min(set(range(places)) - running.keys())
-            process = context.Process(target=_job, args=(config, seed, arm, arm_folder(out, seed, arm), options, place, lock))
+            process = context.Process(
+                target=_job, args=(config, seed, arm, arm_folder(out, seed, arm), options, place, lock)
+            )
             _start_deaf(process)
             running[place] = process
         if not running:
@@ -78,7 +96,9 @@ def _start_deaf(process: SpawnProcess) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def _job(config: CompareConfig, seed: int, arm: str, folder: Path, options: RunOptions, place: int, lock: Any) -> None:
+def _job(
+    config: CompareConfig, seed: int, arm: str, folder: Path, options: RunOptions, place: int, lock: Any
+) -> None:
     tqdm.set_lock(lock)
     bar = Bar(f"seed {seed} {arm}", place) if options.progress else None
     try:
