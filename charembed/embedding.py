@@ -47,7 +47,7 @@ class CharEmbedding(nn.Embedding):
         host.__dict__.pop(
             "forward", None
         )  # accelerate leaves the class's own there when its hooks are removed
-        host.__class__ = _class_for(type(host))
+        host.__class__ = _class_for(type(host))  # type: ignore[arg-type]
         assert isinstance(host, CharEmbedding)
         return host
 

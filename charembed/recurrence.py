@@ -42,134 +42,101 @@ def gru_cell(gates: Tensor, recurrent: Tensor | None, before: State | None) -> S
 CELLS = {"lstm": lstm_cell, "gru": gru_cell}
 
 
-def last_states(
-    cell: str,
-    gates_AG: Tensor,
-    weight_GH: Tensor,
-    tree: PrefixTree,
-    ids_U: Tensor,
-    bias_G: Tensor | None = None,
-) -> Tensor:
+def last_states(cell: str, weights: Sequence[Tensor], tree: PrefixTree, ids_U: Tensor) -> Tensor:
     """The hidden state after the last character of each token: ids_U (U,) -> (U, H), zero for one without
     characters.
 
     Arguments:
         cell: a name in CELLS.
-        gates_AG: the input half of the gates for each character, biases included.
-        weight_GH, bias_G: the recurrent half. Products are computed in the dtype of autocast, where that is
-            on.
+        weights: gates_AG, the input half of the gates for each character, biases included; weight_GH, the
+            recurrent half; and for a GRU its bias_G. Products are computed in the dtype of autocast, where
+            that is on.
     """
-    device = gates_AG.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_GH.dtype
-    tree = tree.on(gates_AG.device)
+    device, dtype = weights[0].device.type, weights[1].dtype
+    tree = tree.on(weights[0].device)
+    product_dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
     with torch.autocast(device, enabled=False):
-        gates_AG = gates_AG.to(weight_GH.dtype)
+        weights = [weight.to(dtype) for weight in weights]
         if torch.compiler.is_compiling():
-            opaque: Tensor = _opaque(cell, gates_AG, weight_GH, bias_G, ids_U, tree.tensors(), dtype)
+            opaque: Tensor = _opaque(cell, weights, tree.tensors(), ids_U, product_dtype)
             return opaque
-        return _run(cell, gates_AG, weight_GH, bias_G, tree, ids_U, dtype)
+        return _run(cell, weights, tree, ids_U, product_dtype)
 
 
-def _run(
-    cell: str,
-    gates_AG: Tensor,
-    weight_GH: Tensor,
-    bias_G: Tensor | None,
-    tree: PrefixTree,
-    ids_U: Tensor,
-    dtype: torch.dtype,
-) -> Tensor:
-    plan, step, weight_HG = tree.plan(ids_U), CELLS[cell], weight_GH.t().to(dtype)
+def _run(cell: str, weights: Sequence[Tensor], tree: PrefixTree, ids_U: Tensor, dtype: torch.dtype) -> Tensor:
+    gates_AG, weight_GH, *bias_G = weights
+    plan, weight_HG = tree.plan(ids_U), weight_GH.t().to(dtype)
     states = [gates_AG.new_zeros(1, weight_GH.shape[1])]  # of tokens without characters
     before: State | None = None
     gates_NG = gates_AG.index_select(0, plan.chars_N)
     levels = zip(torch.split(gates_NG, plan.sizes), torch.split(plan.parents_N, plan.sizes), strict=True)
     for gates, parents in levels:
-        recurrent = None if bias_G is None else bias_G[None]
+        recurrent = bias_G[0][None] if bias_G else None
         if before is not None:
             before = tuple(part.index_select(0, parents) for part in before)
             product = before[0].to(dtype) @ weight_HG
             recurrent = product if recurrent is None else product + recurrent
-        before = step(gates, recurrent, before)
+        before = CELLS[cell](gates, recurrent, before)
         states.append(before[0])
     return torch.cat(states).index_select(0, plan.last_U)
 
 
-@torch.library.custom_op("charembed::last_states", mutates_args=())
-def _opaque(
-    cell: str,
-    gates_AG: Tensor,
-    weight_GH: Tensor,
-    bias_G: Tensor | None,
-    ids_U: Tensor,
-    tree: Sequence[Tensor],
-    dtype: torch.dtype,
+def _distinct(
+    cell: str, weights: Sequence[Tensor], tree: Sequence[Tensor], ids_U: Tensor, dtype: torch.dtype
 ) -> Tensor:
     distinct, which_U = torch.unique(ids_U, return_inverse=True)
-    return _run(cell, gates_AG, weight_GH, bias_G, PrefixTree(*tree), distinct, dtype)[which_U]
+    return _run(cell, weights, PrefixTree(*tree), distinct, dtype).index_select(0, which_U)
+
+
+@torch.library.custom_op("charembed::last_states", mutates_args=())
+def _opaque(
+    cell: str, weights: Sequence[Tensor], tree: Sequence[Tensor], ids_U: Tensor, dtype: torch.dtype
+) -> Tensor:
+    return _distinct(cell, weights, tree, ids_U, dtype)
 
 
 @_opaque.register_fake
-def _(
-    cell: str, gates_AG: Tensor, weight_GH: Tensor, bias_G: Any, ids_U: Tensor, tree: Any, dtype: Any
-) -> Tensor:
-    return gates_AG.new_empty(
-        ids_U.shape[0], weight_GH.shape[1]
-    )  # subtle: len(ids_U) would tie the graph to one shape
+def _(cell: str, weights: Sequence[Tensor], tree: Any, ids_U: Tensor, dtype: Any) -> Tensor:
+    return weights[0].new_empty(ids_U.shape[0], weights[1].shape[1])  # subtle: len(ids_U) would fix the shape
 
 
 @torch.library.custom_op("charembed::last_states_backward", mutates_args=())
 def _opaque_backward(
     grad_UH: Tensor,
     cell: str,
-    gates_AG: Tensor,
-    weight_GH: Tensor,
-    bias_G: Tensor | None,
-    ids_U: Tensor,
+    weights: Sequence[Tensor],
     tree: Sequence[Tensor],
+    ids_U: Tensor,
     dtype: torch.dtype,
 ) -> list[Tensor]:
-    distinct, which_U = torch.unique(ids_U, return_inverse=True)
-    inputs = [gates_AG, weight_GH] if bias_G is None else [gates_AG, weight_GH, bias_G]
-
-    def states(*inputs: Tensor) -> Tensor:
-        return _run(
-            cell,
-            inputs[0],
-            inputs[1],
-            inputs[2] if len(inputs) > 2 else None,
-            PrefixTree(*tree),
-            distinct,
-            dtype,
-        )
-
-    last_UH, pull = torch.func.vjp(states, *inputs)  # type: ignore[misc]
-    return list(pull(torch.zeros_like(last_UH).index_add_(0, which_U, grad_UH)))
+    # vjp, because an operator is called below autograd
+    _, pull = torch.func.vjp(lambda *given: _distinct(cell, given, tree, ids_U, dtype), *weights)  # type: ignore[misc]
+    return list(pull(grad_UH))
 
 
 @_opaque_backward.register_fake
 def _(
-    grad_UH: Tensor,
-    cell: str,
-    gates_AG: Tensor,
-    weight_GH: Tensor,
-    bias_G: Any,
-    ids_U: Any,
-    tree: Any,
-    dtype: Any,
+    grad_UH: Tensor, cell: str, weights: Sequence[Tensor], tree: Any, ids_U: Any, dtype: Any
 ) -> list[Tensor]:
-    return [torch.empty_like(part) for part in (gates_AG, weight_GH, bias_G) if part is not None]
+    return [torch.empty_like(weight) for weight in weights]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.cell, gates_AG, weight_GH, bias_G, ids_U, tree, ctx.dtype = inputs
-    ctx.save_for_backward(gates_AG, weight_GH, bias_G, ids_U, *tree)
+    ctx.cell, weights, tree, ids_U, ctx.dtype = inputs
+    ctx.save_for_backward(ids_U, *tree, *weights)
+    ctx.size = len(tree)
 
 
 def _gradient(ctx: Any, grad_UH: Tensor) -> tuple[Any, ...]:
-    gates_AG, weight_GH, bias_G, ids_U, *tree = ctx.saved_tensors
-    grads = _opaque_backward(grad_UH, ctx.cell, gates_AG, weight_GH, bias_G, ids_U, tree, ctx.dtype)
-    return None, *grads, *([None] * (3 - len(grads))), None, [None] * len(tree), None
+    ids_U, *tensors = ctx.saved_tensors
+    tree, weights = tensors[: ctx.size], tensors[ctx.size :]
+    return (
+        None,
+        _opaque_backward(grad_UH, ctx.cell, weights, tree, ids_U, ctx.dtype),
+        [None] * len(tree),
+        None,
+        None,
+    )
 
 
 _opaque.register_autograd(_gradient, setup_context=_keep)

@@ -54,6 +54,6 @@ class GRUEncoder(CharEncoder):
     def read(self, ids_U: Tensor) -> Tensor:
         gru = self.gru
         gates_AG = nn.functional.linear(self.chars.weight, gru.weight_ih_l0, gru.bias_ih_l0)
-        last_UH = last_states("gru", gates_AG, gru.weight_hh_l0, self.letters, ids_U, gru.bias_hh_l0)
+        last_UH = last_states("gru", [gates_AG, gru.weight_hh_l0, gru.bias_hh_l0], self.letters, ids_U)
         spelled_UD: Tensor = self.projection(last_UH)
         return spelled_UD

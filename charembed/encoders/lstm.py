@@ -75,6 +75,6 @@ class LSTMEncoder(CharEncoder):
         bias_G = self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0
         gates_AG = nn.functional.linear(self.chars.weight, self.lstm.weight_ih_l0, bias_G)
         spelled_UD: Tensor = self.projection(
-            last_states("lstm", gates_AG, self.lstm.weight_hh_l0, self.letters, ids_U)
+            last_states("lstm", [gates_AG, self.lstm.weight_hh_l0], self.letters, ids_U)
         )
         return spelled_UD
