@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass
 
 from synthetic_tasks import Item, Task, stream
@@ -18,9 +17,7 @@ def encode_item(tokenizer: Tokenizer, item: Item) -> tuple[list[int], list[int]]
     The text is tokenised in one piece, as it would be met; the answer's first token is the first one that
     reaches past the place where the answer begins.
     """
-    ids, ends = tokenizer.encode_with_ends(item.text)
-    start = bisect_right(ends, len(item.prompt))
-    assert start < len(ids), f"no token of {item.text!r} reaches past character {len(item.prompt)}"
+    ids, start = tokenizer.encode_cut(item.text, len(item.prompt))
     return ids[:start], ids[start:]
 
 
@@ -49,18 +46,18 @@ class Questions:
             rng = stream("question", *key, attempt)
             task = rng.choice(self.tasks)
             item = task.draw(task.splits[0].name, rng)
-            prompt, answer = encode_item(self.tokenizer, item)
-            if not self.held_out or (self.held_out.isdisjoint(prompt) and self.held_out.isdisjoint(answer)):
+            text = item.text
+            ids, start = self.tokenizer.encode_cut(text, len(item.prompt))
+            if self.held_out.isdisjoint(ids):
                 break
         else:
             raise ValueError("a thousand questions in a row held a held-out token: lower token_share.")
-        if len(prompt) + len(answer) > self.context + 1:
+        if len(ids) > self.context + 1:
             raise ValueError(
-                f"a question has {len(prompt) + len(answer)} tokens, the context {self.context}: choose a "
-                "larger finetune_context, or the "
-                f"compact wording. The question: {item.text!r}"
+                f"a question has {len(ids)} tokens, the context {self.context}: choose a larger "
+                f"finetune_context, or the compact wording. The question: {text!r}"
             )
-        return item, prompt, answer
+        return item, ids[:start], ids[start:]
 
     def example(self, *key: int | str) -> Example:
         _, prompt, answer = self.item(*key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any, Protocol
 
 import tiktoken
@@ -33,9 +32,10 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """The ids of a text, and nothing added to it."""
 
-    def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
-        """The ids of an ASCII text, and where in it each of them ends: "reverse tea:" -> three ids, [7, 11,
-        12].
+    def encode_cut(self, text: str, place: int) -> tuple[list[int], int]:
+        """The ids of an ASCII text, and the number of the first one that reaches past a place in it.
+
+        "reverse tea: a e t", 12 -> the ids of "reverse", " tea", ":", " a", " e", " t", and 3
         """
 
     def encode_word(self, word: str) -> list[int]:
@@ -60,11 +60,13 @@ class Tiktoken:
         ids: list[int] = self.source.encode_ordinary(text)
         return ids
 
-    def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
-        ids = self.encode(text)
-        return ids, list(
-            accumulate(map(self._lengths.__getitem__, ids))
-        )  # bytes are characters: the text is ASCII
+    def encode_cut(self, text: str, place: int) -> tuple[list[int], int]:
+        ids, reached = self.encode(text), 0
+        for number, token in enumerate(ids):
+            reached += self._lengths[token]  # bytes, which are characters here
+            if reached > place:
+                return ids, number
+        raise AssertionError(f"no token of {text!r} reaches past character {place}")
 
     def encode_word(self, word: str) -> list[int]:
         return self.encode(" " + word)
@@ -100,13 +102,13 @@ class HuggingFaceTokenizer:
         ids: list[int] = self.source.backend_tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
+    def encode_cut(self, text: str, place: int) -> tuple[list[int], int]:
         encoded = self.source.backend_tokenizer.encode(text, add_special_tokens=False)
-        return encoded.ids, [end for _, end in encoded.offsets]
+        return encoded.ids, next(number for number, (_, end) in enumerate(encoded.offsets) if end > place)
 
     def encode_word(self, word: str) -> list[int]:
-        ids, ends = self.encode_with_ends("x " + word)
-        return [token for token, end in zip(ids, ends, strict=True) if end > 1]
+        ids, start = self.encode_cut("x " + word, 1)
+        return ids[start:]
 
     def encode_long(self, text: str) -> list[int]:
         lines = text.splitlines(keepends=True)
