@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ import torch
 from synthetic_tasks import SPLITS
 from tests.conftest import ROOT
 from training import compare
-from training.flags import settings
+from training.data import Data
+from training.flags import changed, settings
 from training.presets import preset
+from training.run import RunOptions, run_arm
 from training.statistics import read_rows
 
 TINY = ["--preset", "tiny", "--quiet", "--cpu"]
@@ -299,6 +302,23 @@ def test_other_questions_objectives_and_losses_cross_with_other_arms(cache: Path
     page = (tmp_path / "x" / "report.html").read_text()
     assert "more arms" in page
     assert "only how many letters a token has" in page
+
+
+def test_a_third_phase_is_an_entry(data: Data, cache: Path, tmp_path: Path) -> None:
+    """The parent's last phase: tasks alone, at a constant rate of its own."""
+    tiny = preset("tiny")
+    last = replace(
+        tiny.phase("finetune"), name="tasks_only", title="tasks alone", steps=3, lr=3e-5, replay_share=0.0
+    )
+    config = replace(tiny, arms=("plain",), phases=(*tiny.phases, last))
+    assert changed(config, tasks_only_steps=5).phases[-1].steps == 5
+    folder = tmp_path / "seed0" / "plain"
+    rows = run_arm(config, 0, "plain", folder, RunOptions(cache=cache, cpu=True, progress=False), data)
+    assert [row.task for row in rows if row.metric == "loss_nats"] == [
+        "text, after pretraining", "text, after fine-tuning", "text, after tasks alone"
+    ]  # fmt: skip
+    steps = [json.loads(line)["phase"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [steps.count(phase.name) for phase in config.phases] == [0, 6, 10, 3]
 
 
 def test_a_gain_on_text_over_matched_comes_with_its_warning(finished: Path) -> None:
