@@ -96,7 +96,7 @@ class CharEmbedding(nn.Embedding):
         return self
 
     def forward(self, ids: Tensor) -> Tensor:
-        """ids (...) -> (..., D). Raises CharEmbedError for an id outside the table (on a GPU torch asserts)."""
+        """ids (...) -> (..., D). Raises CharEmbedError for an id outside (on a GPU torch asserts)."""
         if torch.compiler.is_compiling():
             return self._vectors(ids)
         try:

@@ -5,11 +5,13 @@ Axes: V vocabulary, D model width.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from .encoder import ON_META
 from .errors import CharEmbedError
@@ -26,37 +28,51 @@ class _Kept(NamedTuple):
 class SpelledTable:
     """spelled_VD (V, D), what the encoder says of every id, computed when it is asked for and not known.
 
-    It is forgotten when a forward takes gradients (`drop`), when a backward passes (`step_may_follow`), and
-    when the version of a parameter or a buffer, or the spellings, are others. Fused optimizers move no
-    version; their steps come after a backward, so until its gradients are gone the values themselves are
-    compared too. A write through `.data` to the encoder, outside of training, is not seen: call `drop` after
-    one.
+    It is forgotten when a forward takes gradients (`drop`), when a gradient arrives at what the encoder says
+    or at one of its parameters (`step_may_follow`), and when the version of a parameter or a buffer, or the
+    spellings, are others. Fused optimizers move no version; their steps come after a backward, so a table
+    that is made while gradients are left is compared by the values themselves until they are gone. A write
+    through `.data` to the encoder, outside of training, is not seen: call `drop` after one.
     """
 
     def __init__(self) -> None:
         self._kept: _Kept | None = None
-        self._stepping = False
+        self._watched: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def drop(self) -> None:
         self._kept = None
 
     def step_may_follow(self, _: Tensor | None = None) -> None:
-        self._kept, self._stepping = None, True
+        self._kept = None
 
     def get(self, encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
-        """(rows, D) in the dtype and on the device of `like`; waits for a GPU only where gradients are left."""
+        """(rows, D) in the dtype and on the device of `like`; waits for a GPU only if gradients are left."""
         tensors = list(_tensors(encoder))
         state = (rows, like.dtype, like.device, getattr(encoder, "spellings", None), *map(_version, tensors))
         kept = self._kept  # subtle: read once, as another thread may drop it
-        if self._stepping and all(tensor.grad is None for tensor in tensors if tensor.is_leaf):
-            self._stepping = False
-        elif self._stepping and kept is not None:
-            same = kept.values is not None and all(map(torch.equal, kept.values, tensors))
-            kept = kept if same else None
+        if kept is not None and kept.values is not None:
+            if not all(map(torch.equal, kept.values, tensors)):
+                kept = None
+            elif not _gradients_left(tensors):
+                self._kept = kept = kept._replace(values=None)
         if kept is None or kept.state != state:
-            values = [tensor.detach().clone() for tensor in tensors] if self._stepping else None
+            values = [tensor.detach().clone() for tensor in tensors] if _gradients_left(tensors) else None
+            self._watch(tensors)
             self._kept = kept = _Kept(state, values, spell_all(encoder, like, rows))
         return kept.spelled_VD
+
+    def _watch(self, tensors: list[Tensor]) -> None:
+        """Be told of gradients that do not come through the embedding: a spelling loss, a compiled graph."""
+        itself = weakref.ref(self)
+
+        def told(_: Tensor) -> None:
+            if (table := itself()) is not None:
+                table.step_may_follow()
+
+        told.__torch_unserializable__ = True  # type: ignore[attr-defined]  # else sharing the model warns
+        for tensor in tensors:
+            if tensor.requires_grad and tensor.is_leaf and tensor not in self._watched:
+                self._watched[tensor] = tensor.register_hook(told)  # type: ignore[no-untyped-call]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SpelledTable:
         twin: SpelledTable = memo.setdefault(id(self), SpelledTable())  # a copy computes its own
@@ -92,5 +108,10 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
             yield from _tensors(child)
 
 
-def _version(tensor: Tensor) -> tuple[int, int, torch.dtype]:
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version, tensor.dtype
+def _gradients_left(tensors: list[Tensor]) -> bool:
+    return any(tensor.grad is not None for tensor in tensors if tensor.is_leaf)
+
+
+def _version(tensor: Tensor) -> tuple[int, int, torch.dtype, bool]:
+    version = 0 if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), version, tensor.dtype, tensor.requires_grad

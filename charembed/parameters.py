@@ -51,7 +51,7 @@ def param_groups(
 
 
 class ParameterCounts(NamedTuple):
-    """Numbers of parameters, each counted once; `letters`: of the trainable ones those that charembed added."""
+    """Numbers of parameters, each counted once; `letters`: the trainable ones that charembed added."""
 
     trainable: int
     all: int

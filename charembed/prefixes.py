@@ -98,15 +98,14 @@ class PrefixTree(Derived):
             0, self.path_S[place], True
         )
         number_N = needed_N.cumsum(0)  # of a node in the plan, from 1 on
-        starts: list[int] = torch.nn.functional.pad(number_N, (1, 0))[self.starts_L].tolist()
+        starts_L = torch.nn.functional.pad(number_N, (1, 0))[self.starts_L]
+        starts: list[int] = starts_L.tolist()
         kept_N = torch.nonzero_static(needed_N[:N], size=starts[-1]).squeeze(1)
         sizes = [last - first for first, last in itertools.pairwise(starts) if last > first]
         sizes += [0] * (2 - len(sizes))
-        # the place of a parent among the nodes of its length: its number less those of the lengths before
-        before = [0, 0, *starts[1:], 0][: len(sizes)]
-        before_N = torch.tensor(before, device=device).repeat_interleave(
-            torch.tensor(sizes, dtype=torch.long, device=device), output_size=starts[-1]
-        )
+        # a parent's number less the nodes before its length is its place; on the first level it is not used
+        level_N = torch.bucketize(kept_N, self.starts_L, right=True) - 1
+        before_N = starts_L[(level_N - 1).clamp(min=0)]
         last_S = torch.where(lengths_U > 0, first_U + lengths_U - 1, len(self.path_S) - 1)
         return Plan(
             sizes=sizes,

@@ -1,98 +1,193 @@
-"""A recurrent cell over a tree of prefixes: one step per distinct prefix, level by level.
+"""A recurrent cell over a tree of prefixes: one step per distinct prefix, level by level, and its gradient.
 
 Axes: U tokens, N nodes of a plan, A alphabet, H encoder width, G gates (4H for an LSTM, 3H for a GRU).
 
-How many prefixes a batch needs is known when the batch is, and there a compiled graph would break: for
-`torch.compile` the whole recurrence is one operator that it does not look into, whose backward computes the
-states once more. `tests/reference.py` holds the slow twins (nn.LSTM and nn.GRU on packed sequences).
+The gradient is written out, a dozen operations a level, because the weight's is then one product for all
+levels; autograd over the levels is as fast, but adds it up in another order, and training follows the last
+digits. How many prefixes a batch needs is known when the batch is, and there a compiled graph would break:
+for `torch.compile` the whole recurrence is one operator that it does not look into, whose backward computes
+the states once more. `tests/reference.py` holds the slow twins (nn.LSTM and nn.GRU on packed sequences).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .prefixes import PrefixTree
+from .prefixes import Plan, PrefixTree
 
 State = tuple[Tensor, ...]  # the hidden state first
 
 
-def lstm_cell(gates: Tensor, recurrent: Tensor | None, before: State | None) -> State:
+class LSTM:
     """i, f, g, o = gates + recurrent; c = f c_before + i g; h = o tanh(c) (Hochreiter & Schmidhuber 1997)"""
-    i, f, g, o = (gates if recurrent is None else gates + recurrent).chunk(4, dim=1)
-    c = i.sigmoid() * g.tanh()
-    if before is not None:
-        c = torch.addcmul(c, f.sigmoid(), before[1])
-    return o.sigmoid() * c.tanh(), c
+
+    parts, keeps = 2, 5  # of the state, and of what a step keeps
+
+    @staticmethod
+    def step(gates: Tensor, recurrent: Tensor | None, before: State | None) -> tuple[State, State]:
+        """The state, and what `back` needs to know of this step."""
+        i, f, g, o = (gates if recurrent is None else gates + recurrent).chunk(4, dim=1)
+        i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+        c = i * g if before is None else torch.addcmul(i * g, f, before[1])
+        tanh_c = c.tanh()
+        return (o * tanh_c, c), (i, f, g, o, tanh_c)
+
+    @staticmethod
+    def back(before: State | None, kept: State, grads: State) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
+        """The gradients of gates and recurrent, and what goes straight to the parts of the state before."""
+        i, f, g, o, tanh_c = kept
+        grad_h, grad_c = grads
+        grad_c = torch.addcmul(grad_c, grad_h * o, 1 - tanh_c.square())
+        grad_f = torch.zeros_like(f) if before is None else (grad_c * before[1]) * (f * (1 - f))
+        grad_i, grad_g = (grad_c * g) * (i * (1 - i)), (grad_c * i) * (1 - g.square())
+        gates = torch.cat([grad_i, grad_f, grad_g, (grad_h * tanh_c) * (o * (1 - o))], dim=1)
+        return gates, gates, (None, grad_c * f)
 
 
-def gru_cell(gates: Tensor, recurrent: Tensor | None, before: State | None) -> State:
-    """n = tanh(gates_n + r recurrent_n);  h = (1 - z) n + z h_before (Cho et al. 2014)"""
-    assert recurrent is not None, "a GRU's candidate has a recurrent bias"
-    r, z, n = gates.chunk(3, dim=1)
-    recurrent_r, recurrent_z, recurrent_n = recurrent.chunk(3, dim=1)
-    n = torch.tanh(n + (r + recurrent_r).sigmoid() * recurrent_n)
-    z = (z + recurrent_z).sigmoid()
-    return ((1 - z) * n if before is None else n + z * (before[0] - n),)
+class GRU:
+    """n = tanh(gates_n + r recurrent_n); h = (1 - z) n + z h_before (Cho et al. 2014, in nn.GRU's form)"""
+
+    parts, keeps = 1, 4
+
+    @staticmethod
+    def step(gates: Tensor, recurrent: Tensor | None, before: State | None) -> tuple[State, State]:
+        assert recurrent is not None, "a GRU's candidate has a recurrent bias"
+        H = gates.shape[1] // 3
+        r, z = (gates + recurrent)[:, : 2 * H].sigmoid().chunk(2, dim=1)
+        recurrent_n = recurrent[:, 2 * H :].expand_as(r)
+        n = torch.tanh(gates[:, 2 * H :] + r * recurrent_n)
+        return ((1 - z) * n if before is None else n + z * (before[0] - n),), (r, z, n, recurrent_n)
+
+    @staticmethod
+    def back(before: State | None, kept: State, grads: State) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
+        (r, z, n, recurrent_n), (grad_h,) = kept, grads
+        grad_n = grad_h * (1 - z) * (1 - n.square())
+        grad_z = grad_h * (-n if before is None else before[0] - n) * z * (1 - z)
+        grad_r = grad_n * recurrent_n * r * (1 - r)
+        gates, recurrent = torch.cat([grad_r, grad_z, grad_n], 1), torch.cat([grad_r, grad_z, grad_n * r], 1)
+        return gates, recurrent, (grad_h * z,)
 
 
-CELLS = {"lstm": lstm_cell, "gru": gru_cell}
+CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU}
+
+
+class Level(NamedTuple):
+    """What the gradient needs of one level: the state of the nodes' parents and what the cell keeps."""
+
+    before: State | None
+    kept: State
 
 
 def last_states(cell: str, weights: Sequence[Tensor], tree: PrefixTree, ids_U: Tensor) -> Tensor:
-    """The hidden state after the last character of each token: ids_U (U,) -> (U, H), zero for one without
-    characters.
+    """The hidden state after a token's last character: ids_U (U,) -> (U, H), zero where there is none.
 
     Arguments:
         cell: a name in CELLS.
         weights: gates_AG, the input half of the gates for each character, biases included; weight_GH, the
-            recurrent half; and for a GRU its bias_G. Products are computed in the dtype of autocast, where
-            that is on.
+            recurrent half; and for a GRU its bias_G. Products are computed in the dtype of autocast.
     """
     device, dtype = weights[0].device.type, weights[1].dtype
     tree = tree.on(weights[0].device)
-    product_dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
+    products = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
     with torch.autocast(device, enabled=False):
         weights = [weight.to(dtype) for weight in weights]
         if torch.compiler.is_compiling():
-            opaque: Tensor = _opaque(cell, weights, tree.tensors(), ids_U, product_dtype)
+            opaque: Tensor = _opaque(cell, weights, tree.tensors(), ids_U, products)
             return opaque
-        return _run(cell, weights, tree, ids_U, product_dtype)
+        plan = tree.plan(ids_U)
+        states: Tensor = _Recurrence.apply(cell, plan, products, *weights)  # type: ignore[no-untyped-call]
+        return states.index_select(0, plan.last_U)
 
 
-def _run(cell: str, weights: Sequence[Tensor], tree: PrefixTree, ids_U: Tensor, dtype: torch.dtype) -> Tensor:
+def _forward(
+    cell: str, weights: Sequence[Tensor], plan: Plan, dtype: torch.dtype
+) -> tuple[Tensor, list[Level]]:
+    """(1 + N, H), the state after each prefix; first a row of zeros for tokens without characters."""
     gates_AG, weight_GH, *bias_G = weights
-    plan, weight_HG = tree.plan(ids_U), weight_GH.t().to(dtype)
-    states = [gates_AG.new_zeros(1, weight_GH.shape[1])]  # of tokens without characters
-    before: State | None = None
+    weight_HG = weight_GH.t().to(dtype)
+    states, levels = [gates_AG.new_zeros(1, weight_GH.shape[1])], list[Level]()
+    state: State = ()
     gates_NG = gates_AG.index_select(0, plan.chars_N)
-    levels = zip(torch.split(gates_NG, plan.sizes), torch.split(plan.parents_N, plan.sizes), strict=True)
-    for gates, parents in levels:
-        recurrent = bias_G[0][None] if bias_G else None
-        if before is not None:
-            before = tuple(part.index_select(0, parents) for part in before)
+    for gates, parents in zip(
+        *(torch.split(part, plan.sizes) for part in (gates_NG, plan.parents_N)), strict=True
+    ):
+        recurrent, before = bias_G[0][None] if bias_G else None, None
+        if state:
+            before = tuple(part.index_select(0, parents) for part in state)
             product = before[0].to(dtype) @ weight_HG
             recurrent = product if recurrent is None else product + recurrent
-        before = CELLS[cell](gates, recurrent, before)
-        states.append(before[0])
-    return torch.cat(states).index_select(0, plan.last_U)
+        state, kept = CELLS[cell].step(gates, recurrent, before)
+        states.append(state[0])
+        levels.append(Level(before, kept))
+    return torch.cat(states), levels
 
 
-def _distinct(
-    cell: str, weights: Sequence[Tensor], tree: Sequence[Tensor], ids_U: Tensor, dtype: torch.dtype
-) -> Tensor:
-    distinct, which_U = torch.unique(ids_U, return_inverse=True)
-    return _run(cell, weights, PrefixTree(*tree), distinct, dtype).index_select(0, which_U)
+def _backward(
+    grad_states: Tensor,
+    cell: str,
+    weights: Sequence[Tensor],
+    plan: Plan,
+    dtype: torch.dtype,
+    levels: list[Level],
+) -> list[Tensor]:
+    """The gradients of the weights, from that of the states."""
+    gates_AG, weight_GH, *bias_G = weights
+    weight = weight_GH.to(dtype)
+    grads_h = torch.split(grad_states[1:].clone(), plan.sizes)
+    grads = [(h, *(torch.zeros_like(h) for _ in range(CELLS[cell].parts - 1))) for h in grads_h]
+    parents, gates, recurrent = torch.split(plan.parents_N, plan.sizes), list[Tensor](), list[Tensor]()
+    for number in reversed(range(len(levels))):
+        grad_gates, grad_recurrent, direct = CELLS[cell].back(*levels[number], grads[number])
+        gates.insert(0, grad_gates)
+        recurrent.insert(0, grad_recurrent)
+        if number:
+            through = (grad_recurrent.to(dtype) @ weight).to(grad_states.dtype)
+            to_parents = (through if direct[0] is None else through + direct[0], *direct[1:])
+            for grad, part in zip(grads[number - 1], to_parents, strict=True):
+                grad.index_add_(0, parents[number], part)
+    grad_gates_AG = torch.zeros_like(gates_AG).index_add_(0, plan.chars_N, torch.cat(gates))
+    earlier = torch.cat([level.before[0] for level in levels if level.before is not None])
+    grad_weight_GH = torch.cat(recurrent[1:]).to(dtype).t() @ earlier.to(dtype)
+    grad_bias = [torch.cat(recurrent).sum(0)] if bias_G else []
+    return [grad_gates_AG, grad_weight_GH.to(weight_GH.dtype), *grad_bias]
+
+
+class _Recurrence(torch.autograd.Function):
+    """The states of a plan, with their gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, cell: str, plan: Plan, dtype: torch.dtype, *weights: Tensor) -> Tensor:
+        states, levels = _forward(cell, weights, plan, dtype)
+        ctx.plain = cell, plan, dtype, len(weights)
+        ctx.save_for_backward(
+            *weights, *(part for before, kept in levels for part in (*(before or ()), *kept))
+        )
+        return states
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
+        cell, plan, dtype, count = ctx.plain
+        weights, parts = ctx.saved_tensors[:count], iter(ctx.saved_tensors[count:])
+        levels = []
+        for number in range(len(plan.sizes)):
+            before = tuple(itertools.islice(parts, CELLS[cell].parts)) if number else None
+            levels.append(Level(before, tuple(itertools.islice(parts, CELLS[cell].keeps))))
+        return None, None, None, *_backward(grad_states, cell, weights, plan, dtype, levels)
 
 
 @torch.library.custom_op("charembed::last_states", mutates_args=())
 def _opaque(
     cell: str, weights: Sequence[Tensor], tree: Sequence[Tensor], ids_U: Tensor, dtype: torch.dtype
 ) -> Tensor:
-    return _distinct(cell, weights, tree, ids_U, dtype)
+    distinct, which_U = torch.unique(ids_U, return_inverse=True)
+    plan = PrefixTree(*tree).plan(distinct)
+    return _forward(cell, weights, plan, dtype)[0][plan.last_U[which_U]]
 
 
 @_opaque.register_fake
@@ -109,9 +204,11 @@ def _opaque_backward(
     ids_U: Tensor,
     dtype: torch.dtype,
 ) -> list[Tensor]:
-    # vjp, because an operator is called below autograd
-    _, pull = torch.func.vjp(lambda *given: _distinct(cell, given, tree, ids_U, dtype), *weights)  # type: ignore[misc]
-    return list(pull(grad_UH))
+    distinct, which_U = torch.unique(ids_U, return_inverse=True)
+    plan = PrefixTree(*tree).plan(distinct)
+    states, levels = _forward(cell, weights, plan, dtype)
+    grad_states = torch.zeros_like(states).index_add_(0, plan.last_U[which_U], grad_UH)
+    return _backward(grad_states, cell, weights, plan, dtype, levels)
 
 
 @_opaque_backward.register_fake

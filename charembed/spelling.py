@@ -158,7 +158,7 @@ class SpellingTable:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the spellings: equal ones, equal letters of equal ids, in whatever order the alphabet."""
+        """SHA-256 over the spellings: equal ones, equal letters of equal ids, in any alphabet."""
         digest = hashlib.sha256(self.unit.encode())
         digest.update(self.lengths_V.numpy().tobytes())
         digest.update(self._codes_S.numpy().tobytes())

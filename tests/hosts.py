@@ -21,6 +21,16 @@ TABLE = SpellingTable.from_bytes(VOCABULARY)
 IDS = torch.randint(2, 256, (2, 9), generator=torch.Generator().manual_seed(3))
 IDS[0, 4], IDS[1, 2], IDS[1, 7], IDS[0, 7], IDS[1, 5] = 256, 257, 258, V - 1, 1  # words, one without letters, OPT's padding
 
+# Sizes of each encoder at which a test is quick.
+SMALL: dict[str, dict[str, Any]] = {
+    "lstm": {"char_dim": 6, "hidden_size": 8},
+    "gru": {"char_dim": 6, "hidden_size": 8},
+    "cnn": {"char_dim": 4, "widths": (1, 2, 3), "filters": 4, "max_chars": 9},
+    "bag": {"char_dim": 6, "max_chars": 9},
+    "bee": {"max_chars": 9},
+    "transformer": {"char_dim": 8, "heads": 2, "layers": 2, "max_chars": 9},
+}
+
 
 class Block(nn.Module):
     """Attention, then an MLP, each after a LayerNorm."""
