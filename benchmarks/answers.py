@@ -1,5 +1,6 @@
-"""Greedy answers, batched with a cache, against one by one without; and a folded model against a plain one. A
-minute.
+"""Greedy answers, batched with a cache, against one by one without; and a folded model against a plain one.
+
+A minute.
 
 python -m benchmarks.answers
 """

@@ -1,6 +1,7 @@
-"""Path-star graphs of two arms of five nodes: trained to write the path forward, a model learns to follow
-edges and guesses the first step; trained to write it from its end, it learns the path (arXiv 2403.06963).
-Minutes per objective on one core.
+"""Path-star graphs of two arms of five nodes, one objective against another.
+
+Trained to write the path forward, a model learns to follow edges and guesses the first step; trained to write
+it from its end, it learns the path (arXiv 2403.06963). Minutes per objective on one core.
 
     python -m benchmarks.path_star                                    # next_token and reversed
     python -m benchmarks.path_star --objectives teacherless --steps 3000
@@ -54,9 +55,7 @@ def setting(objective: str, steps: int, lr: float) -> CompareConfig:
 
 @torch.no_grad()
 def given_the_rest(model: LanguageModel, config: CompareConfig, data: Data) -> list[float]:
-    """The share of new graphs on which each token of the answer is right when all before it are the right
-    ones.
-    """
+    """The share of new graphs on which each token of the answer is right when all before it are given."""
     (exam,) = (exam for exam in set_exams(config, data, 0) if exam.split == "fresh")
     objective = data.questions(config).objective
     batch = pad_examples(

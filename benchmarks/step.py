@@ -1,5 +1,4 @@
-"""One whole training step (forward, backward, clipping, optimizers), with the character path and without.
-About two minutes.
+"""One whole training step (forward, backward, clipping, optimizers), with letters and without. Two minutes.
 
     python -m benchmarks.step
 

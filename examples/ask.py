@@ -1,7 +1,7 @@
 """Ask both arms of a finished run about a word of your choice.
 
-python -m examples.ask                                 # the newest run, then type words; empty line or Ctrl-D
-ends python -m examples.ask --run runs/quick-1234abcd --word strawberry
+python -m examples.ask                       # the newest run, then type words; empty line or Ctrl-D ends
+python -m examples.ask --run runs/quick-1234abcd --word strawberry
 """
 
 from __future__ import annotations

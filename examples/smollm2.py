@@ -43,8 +43,9 @@ FLAGS = """
 
 
 def base(cache: Path) -> Path:
-    """The folder of the model in transformers' own format; converted on the first call. Raises ValueError
-    when it is not installed.
+    """The folder of the model in transformers' own format; converted on the first call.
+
+    Raises ValueError when it is not installed.
     """
     folder = cache / "smollm2"
     if not folder.is_dir():

@@ -1,6 +1,4 @@
-"""A weight file of the parent's kind, made up here: his shapes, his modules, one attention head to a
-module.
-"""
+"""A weight file of the parent's kind, made up here: his shapes, one attention head to a module."""
 
 from __future__ import annotations
 

@@ -163,9 +163,7 @@ def test_no_finetuning_example_holds_a_held_out_token(form: str, data: Data, tin
 
 
 def test_held_out_tokens_are_common_in_pretraining_text(tiny: CompareConfig, cache: Path) -> None:
-    """Some tokens of a BPE are only steps on the way to longer ones and never occur: nobody could have learnt
-    them.
-    """
+    """Some tokens of a BPE are only steps on the way to longer ones: nobody could have learnt them."""
     config = changed(tiny, vocab_size=1500, token_count=40)
     data = prepare(config, cache)
     counts = torch.bincount(data.train_ids, minlength=1500)

@@ -1,6 +1,4 @@
-"""Models and tokenizers that the laboratory did not make: adapters, and a pretrained model through the whole
-of compare.
-"""
+"""Models and tokenizers that the laboratory did not make: the adapters, and the whole way through compare."""
 
 from __future__ import annotations
 

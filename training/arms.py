@@ -37,9 +37,7 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """An arm: how its encoder is built (None: the model as it is), its colour in plots, and what it is, in
-    one sentence.
-    """
+    """How an arm's encoder is built (None: the model as it is), its colour, and what it is."""
 
     build: Callable[[Parts], nn.Module | None]
     colour: str
@@ -47,8 +45,9 @@ class Arm:
 
 
 def encoder(name: str, *sizes: str) -> Callable[[Parts], nn.Module]:
-    """An arm with one of charembed's encoders. `sizes` are those that the config sets; the others are the
-    encoder's own.
+    """An arm with one of charembed's encoders.
+
+    `sizes` are those that the config sets; the others are the encoder's own.
     """
     kind: Any = ENCODERS[name]
 
@@ -151,8 +150,9 @@ ARMS: dict[str, Arm] = {
 
 
 def build_model(config: CompareConfig, seed: int) -> LanguageModel:
-    """The model under the arms: the same seed gives the same one. A pretrained one is read from its
-    folder.
+    """The model under the arms: the same seed gives the same one.
+
+    A pretrained one is read from its folder.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -186,9 +186,7 @@ def num_parameters(model: nn.Module) -> int:
 
 
 def num_parameters_after_fold(model: LanguageModel) -> int:
-    """What `num_parameters` will say once the model is folded: no encoder, and a head of its own where it was
-    tied.
-    """
+    """What `num_parameters` will say of the folded model: no encoder, and an own head where it was tied."""
     embedding = model.get_submodule(model.embedding)
     weight = embedding.get_parameter("weight")
     letters = charembed.parameters(model)
@@ -204,8 +202,9 @@ def num_parameters_after_fold(model: LanguageModel) -> int:
 
 
 def assert_paired(arms: Iterable[tuple[str, nn.Module]]) -> None:
-    """The arms' law: every parameter of the model begins with the same value in all of them. Holds one arm at
-    a time.
+    """The arms' law: every parameter of the model begins with the same value in all of them.
+
+    Holds one arm at a time.
     """
     first, shared = "", dict[str, str]()
     for name, model in arms:

@@ -1,5 +1,4 @@
-"""Batch k of a run, as a function of (seed, k) alone: resuming needs no replay, and two arms see the same
-tokens.
+"""Batch k of a run, a function of (seed, k) alone: resuming needs no replay, two arms see the same tokens.
 
 Axes: B rows, T tokens per row, N tokens drawn from the vocabulary.
 """
@@ -21,8 +20,7 @@ from .objectives import Example
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Inputs and the tokens that should come out; the loss counts where `keep_BT` is true (everywhere if
-    None).
+    """Inputs and the tokens that should come out; the loss counts where `keep_BT` is true, or everywhere.
 
     Attributes:
         dropped_BT: where the token part of the embedding is left out.
@@ -113,9 +111,7 @@ def mixed_batches(questions: BatchAt, text: BatchAt, replay_share: float) -> Bat
 
 
 def spelling_batches(ids_L: Tensor, batch_size: int, *key: int | str) -> BatchAt:
-    """Tokens drawn from all that have letters, and nothing to read: for the loss that reads letters from
-    vectors.
-    """
+    """Tokens drawn from all that have letters, and no rows: for the spelling loss alone."""
     nothing = torch.zeros(0, 1, dtype=torch.long)
     return lambda k: Batch(nothing, nothing, kind="spelling", spelled_N=_drawn(ids_L, batch_size, *key, k))
 

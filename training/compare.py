@@ -1,13 +1,11 @@
-"""Train a pair of models, one of which sees the letters of its tokens, ask both about letters, and say what
-that was worth.
+"""Train a pair of models, one of which sees the letters of its tokens, ask both, and say what that was worth.
 
     python -m training.compare                       # preset quick: one pair, minutes on two CPU cores
     python -m training.compare --seeds 5             # five pairs, intervals over seeds
     python -m training.compare --preset parent       # the parent experiment
     python -m training.compare --vocab-size 8192 --arms matched,lstm,shuffled
-    python -m training.compare --model FOLDER --steps 0 --lr 1e-4 --finetune-lr 1e-4      # a pretrained
-    causal model python -m training.compare --tasks path_star:2x5 --objective reversed                 # other
-    questions, other objectives
+    python -m training.compare --model FOLDER --steps 0 --finetune-lr 1e-4      # a pretrained causal model
+    python -m training.compare --tasks path_star:2x5 --objective reversed       # other questions, objectives
 
 A run lands in its own folder: config.json, metrics.jsonl, results.json, report.html, and a folder per seed
 and arm with checkpoints and all answers. Ctrl-C saves where it is; the same command with --resume goes on to
@@ -41,8 +39,9 @@ from .workers import STOPPED, BrokeOff, run_all
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a comparison. Returns 0, or 2 for bad input, 1 for a run that broke, 130 for one that was
-    stopped.
+    """Run a comparison.
+
+    Returns 0, or 2 for bad input, 1 for a run that broke, 130 for one that was stopped.
     """
     try:
         config, options = parse(argv, __doc__)

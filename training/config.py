@@ -109,8 +109,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training: running text, questions with some text between them, or the spelling of tokens
-    alone.
+    """A stretch of training on running text, on questions with some text between, or on spelling alone.
 
     Attributes:
         name: of its files, and before its flags.
@@ -230,8 +229,9 @@ PHASES = (
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """A comparison of arms, completely described. Raises ValueError for values that cannot work, before any
-    time is spent.
+    """A comparison of arms, completely described.
+
+    Raises ValueError for values that cannot work, before any time is spent.
 
     CompareConfig(seeds=3, data=DataConfig(vocab_size=8192))
     """
@@ -265,9 +265,7 @@ class CompareConfig:
 
     @property
     def text(self) -> Phase:
-        """The phase that says how running text is cut into rows: for pretraining, replay and the loss on
-        held-out text.
-        """
+        """The phase whose rows running text is cut into: in pretraining, in replay, and for held-out text."""
         return next(phase for phase in self.phases if phase.kind == "text")
 
     def phase(self, name: str) -> Phase:

@@ -1,5 +1,4 @@
-"""Encoders that see less than the letters: what they are worth tells how much of a gain is size, form, or one
-single letter.
+"""Encoders that see less than the letters: how much of a gain is size, form, or a single letter?
 
 Axes: U distinct tokens, V vocabulary, R rows of a table, K its width, D model width.
 """
@@ -72,7 +71,5 @@ def its_first_letter(spellings: SpellingTable) -> Tensor:
 
 
 def same_size(spellings: SpellingTable, dim: int, num_parameters: int) -> int:
-    """The width of a table over all tokens whose parameters, with the projection, come as close to a number
-    as whole rows allow.
-    """
+    """The width at which a table over all tokens and its projection have about so many parameters."""
     return max(1, round((num_parameters - dim) / (spellings.num_tokens + dim)))

@@ -33,9 +33,7 @@ GATES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
 class Module(NamedTuple):
-    """The tensors of one module of the file: the name they share, the numbers in it, and what stands behind
-    it.
-    """
+    """The tensors of one module of the file: their common name, the numbers in it, what stands behind it."""
 
     name: str
     numbers: tuple[int, ...]
@@ -109,9 +107,7 @@ def _one(modules: list[Module], what: str, kind: str, **wanted: object) -> Modul
 
 
 def _outer(modules: list[Module]) -> tuple[dict[str, Tensor], int]:
-    """What stands outside the blocks: tables, output layer, last norm, and the extra path; and the model's
-    width.
-    """
+    """What stands outside the blocks (tables, output layer, last norm, extra path), and the model's width."""
     modules = list(modules)
     norm = _one(modules, "the last norm", "norm")
     (dim,) = norm.shape

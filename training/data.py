@@ -90,8 +90,9 @@ class Data:
 
 
 def prepare(config: CompareConfig, cache: Path) -> Data:
-    """Corpus, vocabulary, spellings, words and tasks. Raises ValueError for what is missing, empty or too
-    small.
+    """Corpus, vocabulary, spellings, words and tasks.
+
+    Raises ValueError for what is missing, empty or too small.
     """
     data = config.data
     words: list[str] = []
@@ -156,8 +157,9 @@ def _encoded(tokenizer: Tokenizer, corpus: Corpus, cache: Path) -> dict[str, Ten
 
 
 def _split(data: DataConfig, words: list[str], tokenizer: Tokenizer, counts_V: Tensor) -> WordSplits:
-    """The words by split. Held out are no tokens that the text has too seldom, and none that stand around a
-    question.
+    """The words by split.
+
+    Held out are no tokens that the text has too seldom, and none that stand around a question.
     """
     fixed = [
         text

@@ -49,9 +49,7 @@ def set_exams(config: CompareConfig, data: Data, seed: int) -> list[Exam]:
 
 
 def check_lengths(config: CompareConfig, data: Data) -> None:
-    """Raise ValueError, before any training, when a question and its answer do not fit the context, or cannot
-    be told apart.
-    """
+    """Raise ValueError when a question and its answer do not fit the context, or cannot be told apart."""
     phases = [phase for phase in config.phases if phase.kind == "question"]
     for seed in config.seed_range:
         for phase in phases:
@@ -75,9 +73,7 @@ def check_lengths(config: CompareConfig, data: Data) -> None:
 
 
 def check_cut(tokenizer: Tokenizer, item: Item, prompt: list[int]) -> None:
-    """Training reads prompt and answer in one piece, the exam reads the prompt alone: the tokens must be the
-    same.
-    """
+    """Training reads prompt and answer in one piece, the exam the prompt alone: the tokens must agree."""
     if tokenizer.encode(item.prompt) != prompt:
         raise ValueError(
             f"the tokenizer cuts {item.prompt!r} in another way when its answer follows: this laboratory "
@@ -151,9 +147,7 @@ def mark(
 
 @torch.no_grad()
 def text_loss(model: nn.Module, ids: Tensor, rows: int, context: int) -> tuple[float, int]:
-    """Mean loss on fixed windows of held-out text, in nats per token, and the number of tokens it is the mean
-    of.
-    """
+    """Mean loss on fixed windows of held-out text in nats per token, and the number of these tokens."""
     device = next(model.parameters()).device
     per_batch = min(rows, 32)
     batch_at = text_batches(ids, per_batch, context, "validation")

@@ -1,5 +1,4 @@
-"""The fields of a config: what each is for and which values it may have stand beside it, and one check reads
-that.
+"""The fields of a config: beside each, what it is for and which values it may have; one check reads that.
 
 `value(400, "pretraining steps", low=0)` makes a field; `check(section)` raises ValueError for the first value
 out of bounds.
@@ -30,9 +29,7 @@ def described(section: Any) -> list[Field[Any]]:
 
 
 def check(section: Any, prefix: str = "") -> None:
-    """Raise ValueError for the first field of a dataclass whose value is out of its bounds; `prefix` stands
-    before its name.
-    """
+    """Raise ValueError for the first field whose value is out of bounds; `prefix` goes before its name."""
     for item in described(section):
         check_field(item, getattr(section, item.name), prefix + item.name)
 

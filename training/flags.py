@@ -24,8 +24,9 @@ SECTIONS = ("data", "model", "exam")
 
 @dataclass(frozen=True)
 class Setting:
-    """One value of a config, by the name of its flag. `places` are the phases that hold it, or its one
-    section, or nothing.
+    """One value of a config, by the name of its flag.
+
+    `places` are the phases that hold it, or its one section, or nothing.
     """
 
     name: str
@@ -35,9 +36,7 @@ class Setting:
 
 
 def settings(config: CompareConfig) -> dict[str, Setting]:
-    """Every value that can be changed and that the config's model looks at, by name, in the order of the
-    config.
-    """
+    """Every value that can be changed and that the model looks at, by name, in the order of the config."""
     found = {
         item.name: Setting(item.name, item, (), getattr(config, item.name)) for item in described(config)
     }
@@ -64,8 +63,9 @@ def settings(config: CompareConfig) -> dict[str, Setting]:
 
 
 def changed(config: CompareConfig, **given: Any) -> CompareConfig:
-    """A config with other values, by the names of their flags: changed(config, vocab_size=512,
-    finetune_lr=1e-3).
+    """A config with other values, by the names of their flags.
+
+    changed(config, vocab_size=512, finetune_lr=1e-3)
 
     Raises ValueError for values that cannot work, and for values that the model would not look at.
     """

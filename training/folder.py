@@ -55,9 +55,7 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
 
 
 def describe(config: CompareConfig, options: argparse.Namespace, data: Data) -> dict[str, Any]:
-    """What makes the run repeatable: config, resolved arithmetic, versions, hashes of all data, and the
-    machine.
-    """
+    """What makes the run repeatable: config, arithmetic, versions, hashes of all data, and the machine."""
     return {
         "preset": options.preset,
         "config": config.as_dict(),

@@ -23,8 +23,9 @@ disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
 
 
 def read(kind: Any, name: str, what: str, **options: Any) -> Any:
-    """`kind.from_pretrained(name)`. Raises ValueError, in one sentence, for what is not there or cannot be
-    read.
+    """`kind.from_pretrained(name)`.
+
+    Raises ValueError, in one sentence, for what is not there or cannot be read.
     """
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise ValueError(
@@ -59,9 +60,7 @@ class HuggingFace(LanguageModel):
 
     @classmethod
     def load(cls, name: str, context: int) -> HuggingFace:
-        """Raises ValueError when there is no causal model under this name, or none that reads rows of
-        `context` tokens.
-        """
+        """Raises ValueError when no causal model of this name reads rows of `context` tokens."""
         model = cls(
             read(transformers.AutoModelForCausalLM, name, "causal language model", dtype=torch.float32)
         )

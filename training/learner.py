@@ -1,5 +1,4 @@
-"""What one training step computes: the loss of a model on a batch, and, where it is wanted, the spelling loss
-beside it.
+"""What one training step computes: a model's loss on a batch, and where it is wanted the spelling loss.
 
 A learner is what is handed to accelerate: all that has a gradient in a phase, and nothing else, is in it.
 
@@ -23,9 +22,7 @@ from .spelling_loss import SpellingHeads, reader
 
 
 class Learner(nn.Module):
-    """A batch's tensors -> (cross-entropy in nats, spelling loss in nats), each summed over what it
-    counts.
-    """
+    """A batch's tensors -> (cross-entropy, spelling loss), in nats, each summed over what it counts."""
 
     def __init__(self, model: LanguageModel, heads: SpellingHeads | None) -> None:
         super().__init__()

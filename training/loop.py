@@ -121,8 +121,9 @@ def train(training: Training, bar: Bar | None = None) -> str:
 
 
 def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str, Any]:
-    """One batch, one update. Returns the step's row of metrics. Raises NotFinite before a bad loss reaches
-    the weights.
+    """One batch, one update.
+
+    Returns the step's row of metrics. Raises NotFinite before a bad loss reaches the weights.
     """
     phase, accelerator = t.phase, t.accelerator
     batch = t.batch_at(t.step)

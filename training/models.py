@@ -45,7 +45,5 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     def inner_matrices(self) -> list[nn.Parameter]:
-        """The matrices between the embeddings and the output layer, in a fixed order: those that Muon
-        moves.
-        """
+        """The matrices between embeddings and output layer, in a fixed order: those that Muon moves."""
         raise NotImplementedError

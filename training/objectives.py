@@ -1,5 +1,6 @@
-"""How a question and its answer become training rows, and how an answer is read from a trained model. One
-entry each.
+"""How a question and its answer become training rows, and how an answer is read from a trained model.
+
+One entry each.
 
 All objectives put a loss on the answer's tokens alone; a batch holds the inputs, the tokens that should come
 out, and where.
@@ -18,8 +19,7 @@ from .models import LanguageModel
 
 
 class Example(NamedTuple):
-    """One question and its answer: the tokens to read, the token that should come out at each place, and from
-    where on that counts.
+    """A question and its answer: what to read, what should come out at each place, from where on it counts.
 
     The end mark may be among the inputs: a row that is padded reads it too, and nothing depends on it.
     """
@@ -30,9 +30,7 @@ class Example(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """How to ask: at most `room` tokens, which end before the first one of `stop`; `dummy` stands for what is
-    not yet known.
-    """
+    """At most `room` tokens, up to the first one of `stop`; `dummy` stands for what is not yet known."""
 
     room: int
     stop: frozenset[int]
@@ -80,8 +78,7 @@ class Reversed(NextToken):
 
 
 class Teacherless:
-    """All tokens of the answer at once: the model reads the prompt and then a dummy in place of each token of
-    the answer.
+    """All tokens of the answer at once: the model reads the prompt, then a dummy in place of each of them.
 
     Bachmann & Nagarajan 2024 (arXiv 2403.06963), after Monea et al. 2023.
     """

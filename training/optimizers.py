@@ -60,8 +60,7 @@ def _groups(model: LanguageModel, phase: Phase) -> tuple[list[dict[str, Any]], l
 
 
 def lr_scale(step: int, steps: int, warmup: int, schedule: str = "cosine") -> float:
-    """Share of the peak rate at a step: up in a line over `warmup` steps, then down along a cosine to a
-    tenth, or constant.
+    """Share of the peak rate: up in a line over `warmup` steps, then a cosine to a tenth, or constant.
 
     lr_scale(0, 100, 10) -> 0.1; lr_scale(10, 100, 10) -> 1.0; lr_scale(99, 100, 10) -> about 0.1
     """

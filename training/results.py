@@ -19,8 +19,9 @@ from .statistics import read_rows, summarise
 
 
 def finish(config: CompareConfig, out: Path, data: Data, console: Console) -> None:
-    """Results, metrics and report of the whole run; and a table for the terminal. The rows are all that it
-    rests on.
+    """Results, metrics and report of the whole run; and a table for the terminal.
+
+    The rows are all that it rests on.
     """
     arms, control = config.arms, config.arms[0]
     rows = [row for folder in _folders(config, out) for row in read_rows(folder / "results.json")]

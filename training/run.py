@@ -71,8 +71,9 @@ def run_arm(
     data: Data | None = None,
     bar: Bar | None = None,
 ) -> list[Row]:
-    """Take one arm through all phases and ask it; what the folder already holds is not done again. Returns
-    its result rows.
+    """Take one arm through all phases and ask it; what the folder already holds is not done again.
+
+    Returns its result rows.
     """
     if (folder / "results.json").exists():
         return read_rows(folder / "results.json")

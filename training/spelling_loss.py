@@ -1,5 +1,4 @@
-"""The auxiliary spelling loss: from a token's vector, small linear heads say the letter at each of its first
-places.
+"""The spelling loss: from a token's vector, small linear heads say the letter at each of its first places.
 
 The heads are trained with the model, kept for resuming, and thrown away at the end: they make the vector one
 from which the letters can be read, and take no part in anything else.
@@ -22,9 +21,7 @@ IGNORED = -100
 
 
 class SpellingHeads(nn.Module):
-    """vectors_ND (N, D), ids_N -> nats, summed over the letters of these tokens, and the end after the last
-    one.
-    """
+    """vectors_ND (N, D), ids_N -> nats, summed over the letters of these tokens and the ends after them."""
 
     targets_VP: Tensor
 
@@ -64,9 +61,7 @@ def lettered_ids(spellings: SpellingTable) -> Tensor:
 
 
 def reader(model: nn.Module, path: str) -> nn.Module:
-    """What makes the vector that letters are read from: the encoder, or in an arm that has none the embedding
-    itself.
-    """
+    """What makes the vector that letters are read from: the encoder, or without one the embedding itself."""
     embedding = model.get_submodule(path)
     if isinstance(embedding, charembed.CharEmbedding):
         encoder: nn.Module = embedding.encoder
@@ -75,8 +70,6 @@ def reader(model: nn.Module, path: str) -> nn.Module:
 
 
 def heads_for(model: nn.Module, path: str, spellings: SpellingTable, seed: int) -> SpellingHeads:
-    """Heads for an arm: of the letters that its encoder is given, so that shuffled letters stay wrong; else
-    of the true ones.
-    """
+    """Heads for the letters that the arm's encoder is given, so that shuffled ones stay wrong."""
     own = getattr(reader(model, path), "spellings", None) or spellings
     return SpellingHeads(own, model.get_submodule(path).get_parameter("weight").shape[1], seed)

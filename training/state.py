@@ -16,16 +16,18 @@ STATE = "state.safetensors"
 
 
 def trained_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Everything training changes, by name; a tied weight once. What is derived (spelling tables) is rebuilt,
-    not stored.
+    """Everything training changes, by name; a tied weight once.
+
+    What is derived (spelling tables) is rebuilt, not stored.
     """
     return dict(model.named_parameters())
 
 
 @torch.no_grad()
 def load_parameters(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Put saved parameters into a model. Raises ValueError, before anything changes, when names or shapes
-    differ.
+    """Put saved parameters into a model.
+
+    Raises ValueError, before anything changes, when names or shapes differ.
     """
     own = trained_parameters(model)
     wrong = sorted(own.keys() ^ tensors.keys()) + [
@@ -68,9 +70,7 @@ def save_state(
 def load_state(
     folder: Path, phase: str, parts: Mapping[str, nn.Module], optimizers: list[Optimizer]
 ) -> tuple[int, str]:
-    """Continue a saved phase: (steps done, hash of the batches so far); (0, "") when this phase has not
-    begun.
-    """
+    """Continue a saved phase: (steps done, hash of the batches so far), or (0, "") when it has not begun."""
     if not (folder / STATE).exists():
         return 0, ""
     tensors, facts = read_tensors(folder / STATE)

@@ -56,9 +56,7 @@ def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[byt
 
 
 def load_encoding(text: str, vocab_size: int, alphabet: str, cache: Path) -> tiktoken.Encoding:
-    """Train a vocabulary on a text, or take it from the cache, where it lies under the hash of all that made
-    it.
-    """
+    """Train a vocabulary on a text, or take it from the cache, by the hash of all that makes it."""
     key = hashlib.sha256(f"{SPLIT} {alphabet} {vocab_size} {DOCUMENT} {text}".encode()).hexdigest()[:16]
     path = cache / f"bpe-{key}.json"
     if path.exists():

@@ -34,8 +34,9 @@ def run_all(
     data: Data,
     side_by_side: int,
 ) -> None:
-    """Train and ask every arm. Raises KeyboardInterrupt when stopped, once all have saved, and BrokeOff when
-    an arm failed.
+    """Train and ask every arm.
+
+    Raises KeyboardInterrupt when stopped, once all have saved, and BrokeOff when an arm failed.
     """
     jobs = [job for job in jobs if not (arm_folder(out, *job) / "results.json").exists()]
     if side_by_side == 1 or len(jobs) < 2:
