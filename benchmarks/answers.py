@@ -1,4 +1,6 @@
-"""Greedy answers, batched with a cache, against one by one without; and a folded model against a plain one. A minute.
+"""Greedy answers, batched with a cache, against one by one without; and a folded model against a plain one.
+
+A minute.
 
 python -m benchmarks.answers
 """
@@ -14,10 +16,10 @@ import charembed
 from benchmarks.measure import interleaved, machine, show
 from tests.reference import generate_one_by_one
 from training.arms import build_arm
-from training.config import preset
 from training.data import prepare
-from training.evaluate import prompt_ids, set_exams
+from training.evaluate import set_exams
 from training.generate import generate
+from training.presets import preset
 
 NEW_TOKENS = 12
 
@@ -26,8 +28,10 @@ def main() -> None:
     print(machine())
     config = preset("quick")
     data = prepare(config, Path(".cache"))
-    model = build_arm(config, "lstm", 0, data.table).eval()
-    prompts = [prompt_ids(data.encoding, prompt) for exam in set_exams(config, data.splits, 0) for prompt in exam.prompts[:20]]
+    model = build_arm(config, "lstm", 0, data.spellings).eval()
+    prompts = [
+        data.tokenizer.encode(item.prompt) for exam in set_exams(config, data, 0) for item in exam.items[:20]
+    ]
 
     def batched() -> list[list[int]]:
         return generate(model, prompts, max_new_tokens=NEW_TOKENS, context=config.context)
@@ -36,16 +40,32 @@ def main() -> None:
         return generate_one_by_one(model, prompts, max_new_tokens=NEW_TOKENS)
 
     print(f"{len(prompts)} prompts, identical answers: {batched() == one_by_one()}")
-    show("answers of 12 tokens", interleaved({"one by one, no cache": one_by_one, "batched, cached": batched}, 3), "one by one, no cache", faster=True)
+    show(
+        "answers of 12 tokens",
+        interleaved({"one by one, no cache": one_by_one, "batched, cached": batched}, 3),
+        "one by one, no cache",
+        faster=True,
+    )
 
-    plain = build_arm(config, "plain", 0, data.table).eval()
-    ids_BT = data.pretraining(config, 0)(0).ids_BT
+    plain = build_arm(config, "plain", 0, data.spellings).eval()
+    ids_BT = data.batches(config, config.text, 0)(0).ids_BT
     with torch.no_grad():
         unfolded = model(ids_BT)
         folded = charembed.fold(copy.deepcopy(model))
-        print("folded logits equal to the unfolded model's, bit for bit:", torch.equal(folded(ids_BT), unfolded))
-        candidates = {"plain": plain, "plain, again": copy.deepcopy(plain), "lstm, unfolded": model, "lstm, folded": folded}
-        show("evaluation, 32 x 64 tokens", interleaved({name: lambda m=candidate: m(ids_BT) for name, candidate in candidates.items()}, 41), "plain")
+        print(
+            "folded logits equal to the unfolded model's, bit for bit:", torch.equal(folded(ids_BT), unfolded)
+        )
+        candidates = {
+            "plain": plain,
+            "plain, again": copy.deepcopy(plain),
+            "lstm, unfolded": model,
+            "lstm, folded": folded,
+        }
+        show(
+            "evaluation, 32 x 64 tokens",
+            interleaved({name: lambda m=candidate: m(ids_BT) for name, candidate in candidates.items()}, 41),
+            "plain",
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The main job as a user runs it: seconds and peak memory of the whole process tree. As long as the job itself.
+"""The main job as a user runs it: seconds and peak memory of the whole process tree.
 
 python -m benchmarks.main_job --seeds 1
 """
@@ -18,7 +18,7 @@ from benchmarks.measure import machine
 
 
 def tree_bytes(process: psutil.Process) -> int:
-    """Resident memory of a process and all below it; shared pages count once per process, so this is an upper bound."""
+    """Resident memory of a process and all below it: an upper bound, as shared pages count once for each."""
     total = 0
     for member in [process, *process.children(recursive=True)]:
         try:

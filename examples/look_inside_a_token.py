@@ -16,13 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from charembed import CharEmbedding, LSTMEncoder, SpellingTable
-from training.config import PRESETS, preset
 from training.corpus import load_corpus
+from training.presets import PRESETS, preset
 from training.vocabulary import load_encoding
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("text", nargs="?", default="strawberries are naïve 🍓")
     parser.add_argument("--preset", default="quick", choices=PRESETS, help="whose vocabulary to use")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
@@ -30,9 +32,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not options.text:
         parser.error("the text is empty: pass at least one character")
     config, console = preset(options.preset), Console()
-    encoding = load_encoding(load_corpus(config.corpus, config.alphabet).train, config.vocab_size, config.alphabet, options.cache)
+    data = config.data
+    encoding = load_encoding(
+        load_corpus(data.corpus, data.alphabet).train, data.vocab_size, data.alphabet, options.cache
+    )
     spellings = SpellingTable.from_tokenizer(encoding)
-    embedding = CharEmbedding(torch.nn.Embedding(config.vocab_size, config.width), LSTMEncoder(spellings, config.width, init="loud"))
+    embedding = CharEmbedding(
+        torch.nn.Embedding(data.vocab_size, config.model.width),
+        LSTMEncoder(spellings, config.model.width, init="loud"),
+    )
 
     ids = encoding.encode_ordinary(options.text)
     ids_BT = torch.tensor([ids])
@@ -43,9 +51,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         table.add_column(heading, justify="left" if heading in ("bytes", "characters") else "right")
     for place, token_id in enumerate(ids):
         table.add_row(
-            str(token_id), repr(encoding.decode_single_token_bytes(token_id)), " ".join(map(repr, spellings.spell(token_id))),
-            str(int(spellings.lengths_V[token_id])), f"{embedding.weight[token_id].norm():.2f}", f"{spelled_UD[which_BT[0, place]].norm():.2f}",
-        )  # fmt: skip
+            str(token_id),
+            repr(encoding.decode_single_token_bytes(token_id)),
+            " ".join(map(repr, spellings.spell(token_id))),
+            str(int(spellings.lengths_V[token_id])),
+            f"{embedding.weight[token_id].norm():.2f}",
+            f"{spelled_UD[which_BT[0, place]].norm():.2f}",
+        )
     console.print(table)
     for name, what, tensor in (
         ("ids_BT", "the text as tokens", ids_BT),

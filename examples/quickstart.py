@@ -11,7 +11,16 @@ from torch import nn
 import charembed
 from training.decoder import Decoder, DecoderConfig
 
-VOCABULARY = [b"straw", b"berry", b"rasp", b"blue", b" ", b"s", b"t", None]  # the bytes of each id; None has no letters
+VOCABULARY = [
+    b"straw",
+    b"berry",
+    b"rasp",
+    b"blue",
+    b" ",
+    b"s",
+    b"t",
+    None,
+]  # the bytes of each id; None has no letters
 
 
 def main() -> None:
@@ -34,7 +43,9 @@ def main() -> None:
         trained = model.eval()(ids)
     charembed.fold(model)
     print("folded, logits unchanged:", torch.equal(model(ids), trained))
-    print("what is left of charembed:", [name for name in model.state_dict() if "encoder" in name] or "nothing")
+    print(
+        "what is left of charembed:", [name for name in model.state_dict() if "encoder" in name] or "nothing"
+    )
 
 
 if __name__ == "__main__":

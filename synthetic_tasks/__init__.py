@@ -1,16 +1,20 @@
-"""Questions about letters, and their marking. Standard library only."""
+"""Questions and their marking. Standard library only."""
 
-from .questions import TASKS as TASKS
-from .questions import QuestionPool as QuestionPool
-from .questions import stream as stream
-from .rendering import Rendered as Rendered
-from .rendering import all_wordings as all_wordings
-from .rendering import render as render
-from .scoring import is_right as is_right
-from .scoring import majority_baseline as majority_baseline
+from .draws import distinct as distinct
+from .draws import stream as stream
+from .registry import TASKS as TASKS
+from .registry import WORD_TASKS as WORD_TASKS
+from .registry import build_task as build_task
+from .registry import needs_words as needs_words
+from .scoring import END as END
 from .scoring import read_answer as read_answer
-from .task import Question as Question
+from .task import ANSWER_FORMS as ANSWER_FORMS
+from .task import WORDINGS as WORDINGS
+from .task import Item as Item
+from .task import Material as Material
+from .task import Split as Split
 from .task import Task as Task
+from .word_task import WordTask as WordTask
 from .words import SPLITS as SPLITS
 from .words import WordSplits as WordSplits
 from .words import split_words as split_words

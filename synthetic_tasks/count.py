@@ -3,7 +3,7 @@
 from collections import Counter
 from random import Random
 
-from .task import Question, Task
+from .word_task import Question, Recipe
 
 LARGEST_KIND = 4  # words with four or more of one letter are few: they are one kind
 
@@ -67,4 +67,4 @@ ANSWERS = (
     "The answer is",
     "Frequency:",
 )
-TASK = Task("count", ask, kinds, QUESTIONS, ANSWERS, "count {a} {word}:")
+RECIPE = Recipe("count", ask, kinds, QUESTIONS, ANSWERS, "count {a} {word}:")

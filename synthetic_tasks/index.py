@@ -2,7 +2,7 @@
 
 from random import Random
 
-from .task import Question, Task
+from .word_task import Question, Recipe
 
 LARGEST_KIND = 7  # positions 0 to 7 are asked for equally often
 
@@ -13,7 +13,9 @@ def solve(word: str, letter: str) -> str:
 
 def kinds(word: str) -> list[int]:
     """The positions that are the first occurrence of their letter."""
-    return [position for position, letter in enumerate(word[: LARGEST_KIND + 1]) if word.index(letter) == position]
+    return [
+        position for position, letter in enumerate(word[: LARGEST_KIND + 1]) if word.index(letter) == position
+    ]
 
 
 def ask(word: str, kind: int, rng: Random) -> Question:
@@ -64,4 +66,4 @@ ANSWERS = (
     "Steps from the start:",
     "The answer is",
 )
-TASK = Task("index", ask, kinds, QUESTIONS, ANSWERS, "index {a} {word}:")
+RECIPE = Recipe("index", ask, kinds, QUESTIONS, ANSWERS, "index {a} {word}:")

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from .task import Question, Task
+from .word_task import Question, Recipe
 
 
 def solve(word: str) -> str:
@@ -57,4 +57,4 @@ ANSWERS = (
     "The mirrored spelling is",
     "The result is",
 )
-TASK = Task("reverse", ask, lambda word: (0,), QUESTIONS, ANSWERS, "reverse {word}:")
+RECIPE = Recipe("reverse", ask, lambda word: (0,), QUESTIONS, ANSWERS, "reverse {word}:")

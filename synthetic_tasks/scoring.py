@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from .rendering import END
+END = "\n"  # closes every answer, so that a model can say that it is done
 
 
 def read_answer(generated: str) -> str:
-    """What a model answered: its text up to the end mark, without the space around it. " a e t\\nreverse" -> "a e t"."""
+    """What a model answered: its text up to the end mark, without the space around it.
+
+    " a e t\\nreverse" -> "a e t"
+    """
     return generated.split(END, 1)[0].strip()
 
 

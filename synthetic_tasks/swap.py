@@ -1,8 +1,11 @@
-"""swap: replace the first occurrence of one letter of a word by another of its letters. n, b, banana -> babana"""
+"""swap: replace the first occurrence of one letter of a word by another of its letters.
+
+n, b, banana -> babana
+"""
 
 from random import Random
 
-from .task import Question, Task
+from .word_task import Question, Recipe
 
 
 def solve(word: str, old: str, new: str) -> str:
@@ -59,4 +62,4 @@ ANSWERS = (
     "It reads",
     "The filled word is",
 )
-TASK = Task("swap", ask, lambda word: (0,), QUESTIONS, ANSWERS, "swap {a} {b} {word}:")
+RECIPE = Recipe("swap", ask, lambda word: (0,), QUESTIONS, ANSWERS, "swap {a} {b} {word}:")

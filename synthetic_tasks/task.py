@@ -1,41 +1,107 @@
-"""What a task is: a name, a way to draw a question about a word, and the right answer.
+"""What a task is: something that gives items (a prompt and its answer), names its splits, and marks.
 
-Each task has a file of its own beside this one with its `ask`, its `solve` and its wordings.
+Each task has a file of its own beside this one, and a line in registry.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
+
+from .scoring import END as END
+from .scoring import is_right, majority_baseline
+from .words import WordSplits
+
+WORDINGS = ("compact", "sentences")
+ANSWER_FORMS = ("plain", "spelled")
 
 
 @dataclass(frozen=True)
-class Question:
-    """One question about one word. Question("count", "banana", ("a",), "3"): how often does a occur in banana? 3."""
-
-    task: str
-    word: str
-    letters: tuple[str, ...]
-    answer: str
-
-
-@dataclass(frozen=True)
-class Task:
-    """A kind of question.
+class Item:
+    """One thing to ask. Item("reverse tea:", " a e t", "reverse tea")
 
     Attributes:
-        ask: (word, kind, rng) -> Question; draws the letters that the question names.
-        kinds: word -> the kinds of question that the word can serve. Kinds are drawn with equal chance and then a word
-            for it, which is what balances the answers: for count and index a kind is an answer.
-        questions: wordings with {word} and the letters {a}, {b}; the word always follows a space and is followed by no letter.
-        answers: what stands before the answer.
-        compact: the shortest wording.
+        prompt: what a model reads.
+        answer: what it should write; always begins with the space that opens a token of its own.
+        key: what is asked, whatever the wording: two items with the same key are the same question.
+    """
+
+    prompt: str
+    answer: str
+    key: str
+
+    @property
+    def text(self) -> str:
+        return self.prompt + self.answer + END
+
+
+@dataclass(frozen=True)
+class Split:
+    """One of the ways in which a task draws items.
+
+    Attributes:
+        name: as in results.json, "unseen_tokens".
+        label: for tables and plots, "unseen tokens".
+        place: opens a verdict's sentence, "On words with a token that no question had contained".
+        about: what a reader of the report has to know about it, with its sizes:
+            "11 to 13 letters, after training on 5 to 10".
     """
 
     name: str
-    ask: Callable[[str, int, Random], Question]
-    kinds: Callable[[str], Sequence[int]]
-    questions: tuple[str, ...]
-    answers: tuple[str, ...]
-    compact: str
+    label: str
+    place: str
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run gives its tasks to work with. Raises ValueError for an unknown wording or form.
+
+    Attributes:
+        words: for tasks about words. None will do for all but drawing: names, splits and fixed texts need no
+            words.
+        wording: "compact", one fixed short wording, or "sentences", drawn from many.
+        form: words as answers, "spelled" with the letters apart or "plain".
+    """
+
+    words: WordSplits | None = None
+    wording: str = "compact"
+    form: str = "spelled"
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (("wording", self.wording, WORDINGS), ("form", self.form, ANSWER_FORMS)):
+            if value not in choices:
+                raise ValueError(f"there is no {name} {value!r}; choose one of {', '.join(choices)}.")
+
+
+class Task(Protocol):
+    """A kind of question. A class that derives from this one has marking by exact match, and its baseline.
+
+    Attributes:
+        name: the full spec that builds it, sizes included: "reverse", "path_star:2x5".
+        splits: the first one is what training draws from.
+        telling: the name of the split that says most about what was learnt; samples of answers are taken from
+            it.
+    """
+
+    name: str
+    splits: tuple[Split, ...]
+    telling: str
+
+    def draw(self, split: str, rng: Random) -> Item:
+        """One item, a function of the state of `rng`."""
+        ...
+
+    def fixed_texts(self) -> list[str]:
+        """The texts around what is asked about: their tokens are never held out."""
+        ...
+
+    def is_right(self, given: str, item: Item) -> bool:
+        """Whether a generated text answers the item."""
+        return is_right(given, item.answer)
+
+    def baseline(self, items: Sequence[Item]) -> float:
+        """What the best constant answer gets (0 to 1)."""
+        return majority_baseline([item.answer for item in items])

@@ -1,7 +1,7 @@
 """Which words are asked about, and the four disjoint splits.
 
-A split by word alone is not enough: a word that was never seen may be made of tokens that were seen a hundred times. So
-some tokens are held out too, and every word that holds one of them.
+A split by word alone is not enough: a word that was never seen may be made of tokens that were seen a hundred
+times. So some tokens are held out too, and every word that holds one of them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,11 @@ def usable_words(words: Iterable[str], min_letters: int, max_letters: int) -> li
     Raises ValueError when none is left.
     """
     words = list(words)
-    usable = [w for w in dict.fromkeys(words) if min_letters <= len(w) <= max_letters and w.isascii() and w.isalpha() and w.islower()]
+    usable = [
+        w
+        for w in dict.fromkeys(words)
+        if min_letters <= len(w) <= max_letters and w.isascii() and w.isalpha() and w.islower()
+    ]
     if not usable:
         raise ValueError(
             f"none of the {len(words)} words in the list is usable: they must be lower-case ASCII words of "
@@ -66,7 +70,8 @@ def split_words(
     """Split words by word and by token.
 
     Arguments:
-        pieces_of: a word's tokens, as bytes, in the place where it stands in a question: "strawberry" -> [b" straw", b"berry"].
+        pieces_of: a word's tokens, as bytes, in the place where it stands in a question:
+            "strawberry" -> [b" straw", b"berry"].
         max_letters: longest training word; longer ones make up `longer_words`.
         word_share: of the words that hold no held-out piece, the share that is held out (0 to 1).
         token_share: share of the pieces of two or more letters that is held out (0 to 1).
@@ -75,7 +80,9 @@ def split_words(
     Raises ValueError when a split comes out empty.
     """
     pieces = {word: frozenset(pieces_of(word)) for word in words}
-    candidates = sorted({piece for held in pieces.values() for piece in held if len(piece.strip()) > 1} - set(protected))
+    candidates = sorted(
+        {piece for held in pieces.values() for piece in held if len(piece.strip()) > 1} - set(protected)
+    )
     rng = Random(seed)
     held_out = frozenset(rng.sample(candidates, round(token_share * len(candidates))))
     ordinary, splits = [], {split: [] for split in SPLITS}  # type: tuple[list[str], dict[str, list[str]]]

@@ -12,8 +12,9 @@ import tiktoken
 import torch
 
 from charembed import SpellingTable
-from training.config import PRESETS, CompareConfig
+from training.config import CompareConfig
 from training.data import Data, prepare
+from training.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
@@ -37,9 +38,9 @@ def data(tiny: CompareConfig, cache: Path) -> Data:
 
 @pytest.fixture(scope="session")
 def encoding(data: Data) -> tiktoken.Encoding:
-    return data.encoding
+    return data.tokenizer.source
 
 
 @pytest.fixture(scope="session")
 def table(data: Data) -> SpellingTable:
-    return data.table
+    return data.spellings

@@ -148,15 +148,3 @@ def generate_one_by_one(
             ids.append(token)
         answers.append(ids[len(prompt) :])
     return answers
-
-
-def solve(task: str, word: str, letters: tuple[str, ...]) -> str:
-    """The four tasks, letter by letter."""
-    if task == "reverse":
-        return "".join(word[i] for i in range(len(word) - 1, -1, -1))
-    if task == "count":
-        return str(sum(1 for letter in word if letter == letters[0]))
-    first = min(i for i in range(len(word)) if word[i] == letters[0])
-    if task == "index":
-        return str(first)
-    return word[:first] + letters[1] + word[first + 1 :]

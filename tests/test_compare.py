@@ -10,16 +10,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from synthetic_tasks import SPLITS, TASKS
+from synthetic_tasks import SPLITS
 from tests.conftest import ROOT
 from training import compare
-from training.statistics import Row, over_questions, over_seeds, read_rows, summarise, verdict, wilson
+from training.data import Data
+from training.flags import changed, settings
+from training.presets import preset
+from training.run import RunOptions, run_arm
+from training.statistics import read_rows
 
 TINY = ["--preset", "tiny", "--quiet", "--cpu"]
 COMMAND = [sys.executable, "-m", "training.compare", *TINY]
@@ -29,13 +34,17 @@ COMMAND = [sys.executable, "-m", "training.compare", *TINY]
 def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two pairs, its arms trained side by side in their own processes."""
     out = tmp_path_factory.mktemp("runs") / "pair"
-    subprocess.run([*COMMAND, "--seeds", "2", "--out", out, "--cache", cache], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [*COMMAND, "--seeds", "2", "--out", out, "--cache", cache], cwd=ROOT, check=True, capture_output=True
+    )
     return out
 
 
 def numbers(out: Path) -> list[tuple[object, ...]]:
     """All results but those that tell seconds."""
-    return [tuple(vars(row).values()) for row in read_rows(out / "results.json") if "seconds" not in row.metric]
+    return [
+        tuple(vars(row).values()) for row in read_rows(out / "results.json") if "seconds" not in row.metric
+    ]
 
 
 def losses(out: Path) -> list[tuple[object, ...]]:
@@ -44,9 +53,17 @@ def losses(out: Path) -> list[tuple[object, ...]]:
 
 
 def test_the_run_folder_is_complete(finished: Path) -> None:
-    assert {path.name for path in finished.iterdir()} == {"config.json", "metrics.jsonl", "results.json", "report.html", "answers.svg", "seed0", "seed1"}
+    assert {path.name for path in finished.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "results.json",
+        "report.html",
+        "answers.svg",
+        "seed0",
+        "seed1",
+    }
     saved = json.loads((finished / "config.json").read_text())
-    assert saved["config"]["vocab_size"] == 512
+    assert saved["config"]["data"]["vocab_size"] == 512
     assert re.fullmatch("[0-9a-f]{64}", saved["data"]["corpus_sha256"])
     assert saved["versions"]["torch"] == torch.__version__
     assert len(losses(finished)) == 2 * 2 * 16
@@ -55,7 +72,13 @@ def test_the_run_folder_is_complete(finished: Path) -> None:
 def test_every_cell_has_its_row_with_interval_and_majority(finished: Path) -> None:
     rows = [row for row in read_rows(finished / "results.json") if row.metric == "exact_match"]
     cells = {(row.arm, row.seed, row.task, row.split) for row in rows}
-    assert cells == {(arm, seed, task, split) for arm in ("matched", "lstm") for seed in (0, 1, "mean") for task in TASKS for split in SPLITS}
+    assert cells == {
+        (arm, seed, task, split)
+        for arm in ("matched", "lstm")
+        for seed in (0, 1, "mean")
+        for task in ("reverse", "count", "index", "swap")
+        for split in SPLITS
+    }
     for row in rows:
         assert row.low is not None
         assert row.high is not None
@@ -68,17 +91,30 @@ def test_the_report_is_one_file_with_its_plots(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     assert page.count("<svg") == 4
     assert not re.search(r'(src|href)="(?!#)', page), "self-contained: nothing is loaded from elsewhere"
-    for words in ("reverse", "unseen tokens", "lstm &minus; matched", "nats per token", "parameters after folding"):
+    for words in (
+        "reverse",
+        "unseen tokens",
+        "lstm &minus; matched",
+        "nats per token",
+        "parameters after folding",
+    ):
         assert words in page
 
 
 def test_one_process_gives_the_same_numbers_as_two(finished: Path, cache: Path, tmp_path: Path) -> None:
-    assert compare.main([*TINY, "--seeds", "2", "--jobs", "1", "--out", str(tmp_path / "x"), "--cache", str(cache)]) == 0
+    assert (
+        compare.main(
+            [*TINY, "--seeds", "2", "--jobs", "1", "--out", str(tmp_path / "x"), "--cache", str(cache)]
+        )
+        == 0
+    )
     assert numbers(tmp_path / "x") == numbers(finished)
     assert losses(tmp_path / "x") == losses(finished)
 
 
-def test_a_finished_run_is_rendered_again_without_training(finished: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_rendered_again_without_training(
+    finished: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = shutil.copytree(finished, tmp_path / "copy")
     (copy / "report.html").unlink()
     assert compare.main([*TINY, "--seeds", "2", "--out", str(copy), "--cache", str(cache), "--resume"]) == 0
@@ -87,11 +123,19 @@ def test_a_finished_run_is_rendered_again_without_training(finished: Path, cache
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_loses_nothing_and_resume_ends_with_the_same_numbers(jobs: str, cache: Path, tmp_path: Path) -> None:
+def test_ctrl_c_loses_nothing_and_resume_ends_with_the_same_numbers(
+    jobs: str, cache: Path, tmp_path: Path
+) -> None:
     flags = ["--steps", "300", "--finetune-steps", "20", "--jobs", jobs, "--cache", str(cache)]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     subprocess.run([*COMMAND, *flags, "--out", whole], cwd=ROOT, check=True, capture_output=True)
-    process = subprocess.Popen([*COMMAND, *flags, "--out", parts], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [*COMMAND, *flags, "--out", parts],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     metrics = parts / "seed0" / "matched" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not metrics.exists() and time.monotonic() < deadline:
@@ -108,10 +152,35 @@ def test_ctrl_c_loses_nothing_and_resume_ends_with_the_same_numbers(jobs: str, c
     assert losses(parts) == losses(whole)
 
 
-def test_two_distributed_processes_give_the_losses_of_one(finished: Path, cache: Path, tmp_path: Path) -> None:
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
-              "--dynamo_backend", "no", "--main_process_port", "0", "--num_cpu_threads_per_process", "1", "-m", "training.compare"]  # fmt: skip
-    done = subprocess.run([*launch, *TINY, "--out", tmp_path / "ddp", "--cache", cache], cwd=ROOT, capture_output=True, text=True)
+def test_two_distributed_processes_give_the_losses_of_one(
+    finished: Path, cache: Path, tmp_path: Path
+) -> None:
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+        "--num_cpu_threads_per_process",
+        "1",
+        "-m",
+        "training.compare",
+    ]
+    done = subprocess.run(
+        [*launch, *TINY, "--out", tmp_path / "ddp", "--cache", cache],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     one = [row for row in losses(finished) if row[1] == 0]
     two = losses(tmp_path / "ddp")
@@ -126,7 +195,9 @@ def test_two_distributed_processes_give_the_losses_of_one(finished: Path, cache:
         (["--corpus", "nowhere.txt"], "the corpus 'nowhere.txt' does not exist"),
         (["--words", "nowhere.txt"], "the word list 'nowhere.txt' does not exist"),
         (["--preset", "fast"], "there is no preset 'fast'; choose one of quick, parent, tiny"),
-        (["--arms", "matched,cnn"], "arms is 'matched,cnn'"),
+        (["--arms", "matched,gpt"], "arms is 'matched,gpt'"),
+        (["--tasks", "path_star:1x5"], "the task 'path_star:1x5' has sizes that cannot be"),
+        (["--model", "EMPTY"], "holds no model: it has no config.json"),
         (["--wording", "sentences"], "choose a larger finetune_context"),
         (["--threads", "0"], "threads 0, jobs None and save-every 200 must be 1 or more"),
     ],
@@ -134,6 +205,8 @@ def test_two_distributed_processes_give_the_losses_of_one(finished: Path, cache:
 def test_bad_input_gets_one_sentence_before_any_training(
     flags: list[str], message: str, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "empty").mkdir()
+    flags = [str(tmp_path / "empty") if flag == "EMPTY" else flag for flag in flags]
     assert compare.main([*TINY, "--cache", str(cache), "--out", str(tmp_path / "x"), *flags]) == 2
     errors = capsys.readouterr().err
     assert message in errors
@@ -146,7 +219,10 @@ def test_a_bad_loss_names_the_step_and_ends_with_1(jobs: str, cache: Path, tmp_p
     flags = ["--lr", "1e30", "--jobs", jobs, "--out", tmp_path / "x", "--cache", cache]
     done = subprocess.run([*COMMAND, *flags], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert re.search(r"the pretrain loss is (nan|inf) at step \d+, so training stopped before the weights moved", done.stderr)
+    assert re.search(
+        r"the pretrain loss is (nan|inf) at step \d+, so training stopped before the weights moved",
+        done.stderr,
+    )
     assert "Traceback" not in done.stderr
 
 
@@ -154,18 +230,24 @@ def test_an_unknown_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         compare.main(["--vocabsize", "512"])
     assert stopped.value.code == 2
-    assert "unrecognized arguments: --vocabsize 512. Run 'python -m training.compare --help'" in capsys.readouterr().err
+    assert (
+        "unrecognized arguments: --vocabsize 512. Run 'python -m training.compare --help'"
+        in capsys.readouterr().err
+    )
 
 
 def test_help_names_every_field(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         compare.main(["--help"])
     shown = capsys.readouterr().out
-    for item in compare.fields(compare.CompareConfig):
-        assert re.search(rf"--{item.name.replace('_', '-')}[ ,]", shown), item.name
+    assert len(settings(preset("quick"))) > 60
+    for name in settings(preset("quick")):
+        assert re.search(rf"--{name.replace('_', '-')}[ ,]", shown), name
 
 
-def test_a_folder_with_another_run_is_left_alone(finished: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_another_run_is_left_alone(
+    finished: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     common = [*TINY, "--cache", str(cache), "--out", str(finished)]
     assert compare.main([*common, "--seeds", "2", "--width", "32", "--resume"]) == 2
@@ -178,38 +260,65 @@ def test_a_folder_with_another_run_is_left_alone(finished: Path, cache: Path, tm
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
-def test_two_arms_of_the_same_kind_differ_by_exactly_zero(finished: Path, cache: Path, tmp_path: Path) -> None:
+def test_two_arms_of_the_same_kind_differ_by_exactly_zero(
+    finished: Path, cache: Path, tmp_path: Path
+) -> None:
     """A/A: the arm trained alone, in another run, has the very losses it had in the pair."""
     assert compare.main([*TINY, "--arms", "lstm", "--out", str(tmp_path / "a"), "--cache", str(cache)]) == 0
     assert losses(tmp_path / "a") == [row for row in losses(finished) if row[:2] == ("lstm", 0)]
 
 
-def test_wilson_and_student_give_the_textbook_intervals() -> None:
-    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert over_seeds([1.0, 2.0, 3.0]) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-3)
-    assert over_seeds([0.5, 0.5]) == (0.5, 0.5)
+OPTIONS = [
+    "--tasks",
+    "counting:3x8,reverse,path_star:2x3",
+    "--arms",
+    "plain,length,lstm",
+    "--objective",
+    "teacherless",
+    "--warmup-spelling-steps",
+    "3",
+    "--spelling-loss",
+    "0.3",
+    "--token-dropout",
+    "0.1",
+    "--schedule",
+    "constant",
+    "--finetune-context",
+    "64",
+]
 
 
-def test_paired_intervals_over_questions() -> None:
-    low, high = over_questions([1.0] * 30 + [0.0] * 70)
-    assert 0.2 < low < 0.3 < high < 0.4
-    low, high = over_questions([0.0] * 250)
-    assert low < 0 < high < 0.02
+def test_other_questions_objectives_and_losses_cross_with_other_arms(cache: Path, tmp_path: Path) -> None:
+    assert (
+        compare.main([*TINY, *OPTIONS, "--jobs", "1", "--out", str(tmp_path / "x"), "--cache", str(cache)])
+        == 0
+    )
+    rows = read_rows(tmp_path / "x" / "results.json")
+    cells = {(row.task, row.split) for row in rows if row.metric == "exact_match"}
+    assert {("counting:3x8", "fresh"), ("path_star:2x3", "more_arms"), ("reverse", "unseen_tokens")} <= cells
+    steps = [json.loads(line) for line in (tmp_path / "x" / "metrics.jsonl").read_text().splitlines()]
+    assert {step["phase"] for step in steps} == {"warmup_spelling", "pretrain", "finetune"}
+    assert all("spelling_nats" in step for step in steps if step["kind"] != "spelling")
+    page = (tmp_path / "x" / "report.html").read_text()
+    assert "more arms" in page
+    assert "only how many letters a token has" in page
 
 
-def test_the_verdict_tells_gain_loss_and_nothing_apart() -> None:
-    right, rows = {}, []
-    marks = {"reverse": ("1" * 90 + "0" * 10, "0" * 100), "count": ("10" * 50, "01" * 50), "index": ("0" * 100, "1" * 90 + "0" * 10)}
-    for task, (ours, theirs) in marks.items():
-        for arm, bits in (("lstm", ours), ("matched", theirs)):
-            right[arm, 0, task, "unseen_tokens"] = [bit == "1" for bit in bits]
-            low, high = wilson(bits.count("1"), 100)
-            rows.append(Row(arm, 0, task, "unseen_tokens", "exact_match", bits.count("1") / 100, low, high, 100, 0.1))
-    text = " ".join(verdict(summarise(rows, "matched", ("matched", "lstm"), right), "lstm", "matched", 1))
-    assert re.search(r"better at reverse \(90 % against 0 %", text)
-    assert re.search(r"worse at index \(0 % against 90 %", text)
-    assert re.search(r"no difference shown at count", text)
-    assert "plain,lstm" not in text
+def test_a_third_phase_is_an_entry(data: Data, cache: Path, tmp_path: Path) -> None:
+    """The parent's last phase: tasks alone, at a constant rate of its own."""
+    tiny = preset("tiny")
+    last = replace(
+        tiny.phase("finetune"), name="tasks_only", title="tasks alone", steps=3, lr=3e-5, replay_share=0.0
+    )
+    config = replace(tiny, arms=("plain",), phases=(*tiny.phases, last))
+    assert changed(config, tasks_only_steps=5).phases[-1].steps == 5
+    folder = tmp_path / "seed0" / "plain"
+    rows = run_arm(config, 0, "plain", folder, RunOptions(cache=cache, cpu=True, progress=False), data)
+    assert [row.task for row in rows if row.metric == "loss_nats"] == [
+        "text, after pretraining", "text, after fine-tuning", "text, after tasks alone"
+    ]  # fmt: skip
+    steps = [json.loads(line)["phase"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [steps.count(phase.name) for phase in config.phases] == [0, 6, 10, 3]
 
 
 def test_a_gain_on_text_over_matched_comes_with_its_warning(finished: Path) -> None:

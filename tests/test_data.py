@@ -11,11 +11,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthetic_tasks import TASKS, render, stream
-from training.batches import encode_question, mixed_batches, pad_examples, text_batches
-from training.config import CompareConfig, preset
+from synthetic_tasks import END
+from training.batches import (
+    mixed_batches,
+    pad_examples,
+    spelling_batches,
+    text_batches,
+    with_spelling,
+    with_token_dropout,
+)
+from training.config import CompareConfig
 from training.corpus import load_corpus, load_words, packaged_files, read_documents
 from training.data import Data, prepare
+from training.flags import changed
+from training.flags import settings as flags_of
+from training.objectives import OBJECTIVES, Example, NextToken, Reversed, Teacherless
+from training.presets import preset
 from training.vocabulary import load_encoding, train_ranks
 
 TEXT = "the cat sat on the mat and the dog lay by the door of the house " * 40
@@ -107,7 +118,7 @@ def test_text_batch_k_is_a_function_of_seed_and_k() -> None:
 
 
 def test_only_the_answer_is_kept() -> None:
-    batch = pad_examples([([5, 6, 7, 8], 2), ([5, 6], 1)])
+    batch = pad_examples([NextToken().arrange([5, 6], [7, 8], 0), NextToken().arrange([5], [6], 0)])
     assert batch.ids_BT.tolist() == [[5, 6, 7], [5, 6, 0]]
     assert batch.targets_BT.tolist() == [[6, 7, 8], [6, 0, 0]]
     assert batch.keep_BT is not None
@@ -115,36 +126,45 @@ def test_only_the_answer_is_kept() -> None:
     assert batch.num_targets == 3
 
 
+def test_each_objective_asks_for_every_token_of_the_answer_once() -> None:
+    prompt, answer, end, dummy = [5, 6], [7, 8, 9], 1, 0
+    for objective, expected in (
+        (NextToken(), Example([5, 6, 7, 8, 9, 1], [6, 7, 8, 9, 1], 1)),
+        (Reversed(), Example([5, 6, 9, 8, 7, 1], [6, 9, 8, 7, 1], 1)),
+        (Teacherless(), Example([5, 6, 0, 0, 0], [6, 7, 8, 9, 1], 1)),
+    ):
+        example = objective.arrange(prompt, [*answer, end], dummy)
+        assert example == expected
+        batch = pad_examples([example])
+        assert batch.keep_BT is not None
+        assert sorted(batch.targets_BT[batch.keep_BT].tolist()) == sorted([*answer, end])
+
+
 @pytest.mark.parametrize("wording", ["compact", "sentences"])
 @pytest.mark.parametrize("form", ["plain", "spelled"])
-def test_the_kept_tokens_are_the_answer_and_the_end_mark(wording: str, form: str, data: Data, tiny: CompareConfig) -> None:
-    questions = replace(data.questions(replace(tiny, wording=wording, answer_form=form)), context=512)
+def test_the_kept_tokens_are_the_answer_and_the_end_mark(
+    wording: str, form: str, data: Data, tiny: CompareConfig, cache: Path
+) -> None:
+    config = changed(tiny, wording=wording, answer_form=form, finetune_context=512)
+    questions = prepare(config, cache).questions(config)
     for i in range(100):
-        ids, start = questions.example(0, i)
-        attempt = next(a for a in range(1000) if _ids(questions, i, a)[0] == ids)
-        rendered = _ids(questions, i, attempt)[1]
-        assert data.encoding.decode(ids[start:]) == rendered.answer + "\n"
-        assert data.encoding.encode_ordinary(rendered.prompt) == ids[:start], "training and asking must cut at the same place"
-
-
-def _ids(questions, i, attempt):
-    rng = stream("question", 0, i, attempt)
-    question = questions.pool.draw(rng)
-    rendered = render(question, TASKS[question.task], wording=questions.wording, form=questions.form, rng=rng)
-    return encode_question(questions.encoding, rendered, questions.token_lengths)[0], rendered
+        item, prompt, answer = questions.item(0, i)
+        assert data.tokenizer.decode(answer) == item.answer + END
+        assert data.tokenizer.encode(item.prompt) == prompt, "training and asking must cut at the same place"
 
 
 @pytest.mark.parametrize("form", ["plain", "spelled"])
 def test_no_finetuning_example_holds_a_held_out_token(form: str, data: Data, tiny: CompareConfig) -> None:
-    batch_at = data.finetuning(replace(tiny, answer_form=form, replay_share=0.0), seed=0)
+    config = changed(tiny, answer_form=form, replay_share=0.0)
+    batch_at = data.batches(config, config.phase("finetune"), seed=0)
     seen = {int(token) for k in range(40) for token in batch_at(k).ids_BT.unique()}
     assert data.held_out_ids
     assert data.held_out_ids.isdisjoint(seen)
 
 
 def test_held_out_tokens_are_common_in_pretraining_text(tiny: CompareConfig, cache: Path) -> None:
-    """Some tokens of a BPE are only steps on the way to longer ones and never occur: nobody could have learnt them."""
-    config = replace(tiny, vocab_size=1500, token_count=40)
+    """Some tokens of a BPE are only steps on the way to longer ones: nobody could have learnt them."""
+    config = changed(tiny, vocab_size=1500, token_count=40)
     data = prepare(config, cache)
     counts = torch.bincount(data.train_ids, minlength=1500)
     assert int(counts.min()) < 40
@@ -154,24 +174,30 @@ def test_held_out_tokens_are_common_in_pretraining_text(tiny: CompareConfig, cac
 
 
 def test_replay_takes_its_share_of_the_steps() -> None:
-    batch_at = mixed_batches(lambda k: pad_examples([([1, 2], 1)]), text_batches(torch.arange(100), 1, 8), 0.25)
+    batch_at = mixed_batches(
+        lambda k: pad_examples([Example([1, 2], [2], 0)]), text_batches(torch.arange(100), 1, 8), 0.25
+    )
     assert [batch_at(k).kind for k in range(8)] == ["question", "question", "question", "text"] * 2
 
 
 def test_a_question_longer_than_the_context_is_refused(data: Data, tiny: CompareConfig) -> None:
     questions = replace(data.questions(tiny), context=4)
-    with pytest.raises(ValueError, match=r"a question has \d+ tokens, the context 4: choose a larger finetune_context"):
-        questions.example(0, 0)
+    with pytest.raises(
+        ValueError, match=r"a question has \d+ tokens, the context 4: choose a larger finetune_context"
+    ):
+        questions.item(0, 0)
 
 
 def test_questions_that_cannot_avoid_held_out_tokens_are_refused(data: Data, tiny: CompareConfig) -> None:
     questions = replace(data.questions(tiny), held_out=frozenset(range(512)))
-    with pytest.raises(ValueError, match="a thousand questions in a row held a held-out token: lower token_share"):
-        questions.example(0, 0)
+    with pytest.raises(
+        ValueError, match="a thousand questions in a row held a held-out token: lower token_share"
+    ):
+        questions.item(0, 0)
 
 
 def test_the_digest_runs_through_all_batches(data: Data, tiny: CompareConfig) -> None:
-    batch_at = data.pretraining(tiny, 0)
+    batch_at = data.batches(tiny, tiny.text, 0)
     assert batch_at(1).digest(batch_at(0).digest("")) != batch_at(0).digest(batch_at(1).digest(""))
 
 
@@ -181,18 +207,87 @@ def test_data_is_the_same_from_the_cache(tiny: CompareConfig, data: Data, cache:
     assert torch.equal(again.train_ids, data.train_ids)
 
 
+def test_a_phase_draws_its_own_chance_for_dropout_and_spelling(data: Data, tiny: CompareConfig) -> None:
+    ids_L = torch.arange(10, 300)
+    text = text_batches(torch.arange(1000), 4, 8, 0)
+    batch_at = with_spelling(with_token_dropout(text, 0.5, "x", 0), ids_L, 32, "x", 0)
+    first, again, next_one = batch_at(3), batch_at(3), batch_at(4)
+    assert first.dropped_BT is not None
+    assert first.spelled_N is not None
+    assert 0 < int(first.dropped_BT.sum()) < 32
+    assert len(first.spelled_N.unique()) == 32
+    assert set(first.spelled_N.tolist()) <= set(ids_L.tolist())
+    assert torch.equal(first.ids_BT, text(3).ids_BT)
+    assert torch.equal(first.dropped_BT, again.dropped_BT)
+    assert torch.equal(first.spelled_N, again.spelled_N)
+    assert not torch.equal(first.spelled_N, next_one.spelled_N)
+    assert first.digest("") == again.digest("") != text(3).digest("")
+    halves = [first.rows(rank, 2) for rank in range(2)]
+    assert sorted(
+        torch.cat([half.spelled_N for half in halves if half.spelled_N is not None]).tolist()
+    ) == sorted(first.spelled_N.tolist())
+    assert spelling_batches(ids_L, 16, "y", 0)(0).ids_BT.numel() == 0
+
+
+def test_tasks_about_no_word_need_no_words(tiny: CompareConfig, cache: Path) -> None:
+    config = changed(tiny, tasks=("counting:3x8", "path_star:2x3"), words="nowhere.txt", finetune_context=64)
+    data = prepare(config, cache)
+    assert data.splits is None
+    assert not data.held_out_ids
+    assert {task.name for task in data.tasks} == {"counting:3x8", "path_star:2x3"}
+    batch = data.batches(config, config.phase("finetune"), 0)(0)
+    assert batch.kind == "question"
+
+
 def test_bad_configs_are_refused() -> None:
     for change, message in (
         ({"vocab_size": 0}, "vocab_size is 0; it must be above zero"),
-        ({"arms": ("matched", "cnn")}, "arms is 'matched,cnn'; name some of plain, matched, lstm, shuffled"),
+        ({"arms": ("matched", "gpt")}, "arms is 'matched,gpt'; name some of plain, matched, "),
         ({"width": 130}, "width is 130, which 4 heads do not divide"),
         ({"replay_share": 1.0}, "replay_share is 1.0; it must lie in 0 to 1"),
         ({"max_letters": 13}, "must rise"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd'; choose one of muon, adamw"),
         ({"steps": -1}, "steps is -1; it cannot be negative"),
+        ({"finetune_lr": -1.0}, "finetune_lr is -1.0; it cannot be negative"),
         ({"finetune_context": 32}, "finetune_context is 32, below context 64"),
+        ({"tasks": ("reverse", "reverse")}, "tasks is 'reverse,reverse'; name at least one, each once"),
+        ({"tasks": ("anagram",)}, "there is no task 'anagram'; choose from reverse"),
+        (
+            {"objective": "diffusion"},
+            "objective is 'diffusion'; choose one of next_token, reversed, teacherless",
+        ),
+        (
+            {"model": "some/folder", "width": 64},
+            "width is a matter of the model 'decoder', and the model is 'some/folder': leave it out",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
-            replace(preset("quick"), **change)
+            changed(preset("quick"), **change)
     with pytest.raises(ValueError, match="there is no preset 'fast'; choose one of quick, parent, tiny"):
         preset("fast")
+
+
+def test_a_bare_flag_changes_all_phases_and_a_prefixed_one_its_own() -> None:
+    config = changed(preset("quick"), warmup=7, finetune_warmup=9, lr=1e-4, finetune_lr=2e-4)
+    assert {phase.name: phase.warmup for phase in config.phases} == {
+        "warmup_spelling": 7,
+        "pretrain": 7,
+        "finetune": 9,
+    }
+    assert [config.phase(name).lr for name in ("pretrain", "finetune")] == [1e-4, 2e-4]
+
+
+@pytest.mark.parametrize("name", ["quick", "parent", "tiny"])
+def test_a_config_comes_back_from_its_file(name: str) -> None:
+    config = preset(name)
+    assert CompareConfig.from_dict(config.as_dict()) == config
+    prefixed = {
+        f"{before}{name}" for before in ("", "finetune_") for name in ("steps", "lr", "batch_size", "context")
+    }
+    assert prefixed | {"replay_share"} <= set(flags_of(config))
+    with pytest.raises(ValueError, match="the saved config is of another version"):
+        CompareConfig.from_dict({"seeds": 1})
+
+
+def test_the_objectives_are_the_ones_of_the_config() -> None:
+    assert preset("quick").objective == next(iter(OBJECTIVES))

@@ -16,7 +16,9 @@ from tests.test_compare import finished as finished  # the finished tiny run
 
 def run(name: str, *args: str | Path, typed: str | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"examples.{name}", *args]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, input=typed, env=os.environ | {"COLUMNS": "120"})
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, input=typed, env=os.environ | {"COLUMNS": "120"}
+    )
 
 
 def test_quickstart_shows_the_three_promises() -> None:
@@ -45,7 +47,10 @@ def test_ask_lets_both_arms_answer(finished: Path, cache: Path) -> None:
 
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [(["--run", "nowhere"], "nowhere is no run folder"), (["--run", "RUN", "--word", "Straße"], "none of the 1 words in the list is usable")],
+    [
+        (["--run", "nowhere"], "nowhere is no run folder"),
+        (["--run", "RUN", "--word", "Straße"], "none of the 1 words in the list is usable"),
+    ],
 )
 def test_ask_refuses_in_one_sentence(flags: list[str], message: str, finished: Path, cache: Path) -> None:
     done = run("ask", *[str(finished) if flag == "RUN" else flag for flag in flags], "--cache", cache)
@@ -55,5 +60,7 @@ def test_ask_refuses_in_one_sentence(flags: list[str], message: str, finished: P
 
 
 def test_ask_without_any_run_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"there is no finished run in .*: make one with 'python -m training.compare'"):
+    with pytest.raises(
+        ValueError, match=r"there is no finished run in .*: make one with 'python -m training.compare'"
+    ):
         newest_run(tmp_path)

@@ -1,135 +1,488 @@
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 import pytest
 import tiktoken
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthetic_tasks import (
+    END,
     SPLITS,
     TASKS,
-    QuestionPool,
-    all_wordings,
-    is_right,
-    majority_baseline,
+    WORD_TASKS,
+    Item,
+    Material,
+    Task,
+    WordSplits,
+    WordTask,
+    build_task,
+    distinct,
+    needs_words,
     read_answer,
-    render,
     split_words,
     stream,
     usable_words,
 )
-from synthetic_tasks.rendering import ANSWER_FORMS, WORDINGS, write_answer
-from tests import reference
+from synthetic_tasks.draws import is_held_out
+from synthetic_tasks.names import NAMES
+from synthetic_tasks.registry import RECIPES
+from synthetic_tasks.scoring import majority_baseline
+from synthetic_tasks.task import ANSWER_FORMS, WORDINGS
+from synthetic_tasks.word_task import write_answer
+from tests import reference_tasks
 from training.corpus import load_words
 from training.data import Data
+from training.encodings import published_encoding
 
-words = st.text(alphabet="abcz", min_size=1, max_size=12)
+some_words = st.text(alphabet="abcz", min_size=1, max_size=12)
+seeds = st.integers(0, 10**6)
 LONG = [f"{a}{b}toolong" for a in ("abc", "xyz", "abd") for b in ("xy", "yz")]
-all_tasks = pytest.mark.parametrize("task", TASKS)
+word_tasks = pytest.mark.parametrize("task", WORD_TASKS)
+WORDS = WordSplits(
+    seen=(
+        "strawberry",
+        "banana",
+        "letters",
+        "apple",
+        "berries",
+        "cherry",
+        "pepper",
+        "lemon",
+        "melon",
+        "onion",
+    ),
+    unseen_words=("garlic", "celery", "radish", "carrot"),
+    unseen_tokens=("turnip", "spinach", "parsley"),
+    longer_words=("watermelons", "elderberries", "pomegranates"),
+    held_out=frozenset({b" turn", b"ley", b"ach"}),
+)
+SPECS = (
+    "path_star:2x2",
+    "path_star:2x5",
+    "path_star:3x4",
+    "counting:2x10",
+    "counting:10x100",
+    "counting_mfc:4x12",
+    "counting_mfc:7x10",
+)
 
 
-@given(word=words, seed=st.integers(0, 1000))
-def test_answers_equal_the_slow_twin(word: str, seed: int) -> None:
-    for name, task in TASKS.items():
-        for kind in task.kinds(word):
-            question = task.ask(word, kind, Random(seed))
-            assert question.answer == reference.solve(name, word, question.letters)
+def built(
+    *specs: str, words: WordSplits | None = WORDS, wording: str = "compact", form: str = "spelled"
+) -> list[Task]:
+    return [build_task(spec, Material(words, wording, form)) for spec in specs]
+
+
+def word_task(name: str, *words: str, wording: str = "compact", form: str = "spelled") -> WordTask:
+    splits = WordSplits(
+        seen=words, unseen_words=words, unseen_tokens=words, longer_words=words, held_out=frozenset()
+    )
+    return WordTask(RECIPES[name], Material(splits, wording, form))
+
+
+def drawn_for_training(tasks: list[Task], i: int) -> Item:
+    """As training draws example i: the task first, then the item, from one stream."""
+    rng = stream("question", "finetune", 0, i, 0)
+    task = rng.choice(tasks)
+    return task.draw(task.splits[0].name, rng)
+
+
+# All tasks
+
+
+@pytest.mark.parametrize("spec", [*WORD_TASKS, *SPECS])
+def test_an_item_is_a_function_of_its_key_in_every_split(spec: str) -> None:
+    (task,) = built(spec)
+    assert task.name == spec
+    assert task.telling in [split.name for split in task.splits]
+    for split in task.splits:
+        assert split.place
+        assert split.label
+        items = [task.draw(split.name, stream(spec, split.name, i)) for i in range(50)]
+        assert [task.draw(split.name, stream(spec, split.name, i)) for i in reversed(range(50))] == items[
+            ::-1
+        ]
+        for item in items:
+            assert item.answer.startswith(" ")
+            assert item.text == item.prompt + item.answer + "\n"
+            assert END not in item.prompt + item.answer
+            assert task.is_right(item.text.removeprefix(item.prompt) + "what else", item)
+            assert not task.is_right(item.answer + " a", item)
+        by_key = {item.key: item.answer for item in items}
+        assert all(by_key[item.key] == item.answer for item in items)
+
+
+@pytest.mark.parametrize("spec", [*WORD_TASKS, *SPECS])
+def test_the_baseline_is_what_the_best_constant_answer_gets(spec: str) -> None:
+    (task,) = built(spec)
+    items = distinct(task, task.splits[0].name, 50, "baseline")
+    best = max(
+        sum(task.is_right(answer, item) for item in items) / len(items)
+        for answer in {item.answer for item in items}
+    )
+    assert task.baseline(items) == best
+    with pytest.raises(ValueError, match="no answers to score"):
+        task.baseline([])
+
+
+def test_distinct_items_are_distinct_and_end_when_a_split_runs_out() -> None:
+    assert len({item.key for item in distinct(word_task("reverse", "abc", "abd"), "seen", 10, 0)}) == 2
+    (graphs,) = built("path_star:2x5")
+    assert len({item.key for item in distinct(graphs, "fresh", 300, 0)}) == 300
+
+
+def test_sentences_of_one_question_count_as_one() -> None:
+    task = word_task("reverse", "abc", wording="sentences")
+    assert len({task.draw("seen", stream(i)).prompt for i in range(50)}) > 40
+    assert len(distinct(task, "seen", 10, 0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            "spell",
+            "there is no task 'spell'; choose from reverse, count, index, swap, counting, counting_mfc, path",
+        ),
+        ("", "there is no task ''; choose from"),
+        ("reverse:3", "the task 'reverse:3' has sizes, but reverse takes none: write reverse."),
+        ("path_star:", "the task 'path_star:' ends in a colon without sizes: write path_star, or the sizes"),
+        (
+            "path_star:0x5",
+            "the task 'path_star:0x5' has sizes that cannot be: write path_star:DxL, D arms (2 or more)",
+        ),
+        ("path_star:2x1", "such as path_star:2x5"),
+        ("path_star:5", "write path_star:DxL"),
+        ("path_star:2x5x1", "write path_star:DxL"),
+        ("path_star:-2x5", "write path_star:DxL"),
+        ("path_star:20x20", f"may have {len(NAMES)} nodes"),
+        (
+            "counting:x",
+            "the task 'counting:x' has sizes that cannot be: write counting:M or counting:MxN, M symbols",
+        ),
+        ("counting:1", "M symbols (2 to 151)"),
+        ("counting:152", "M symbols (2 to 151)"),
+        ("counting:10x9", "sequences of N (M or more"),
+        ("counting:2x9", "M^N at least 1000"),
+        ("counting_mfc:99999999999", "write counting_mfc:M or counting_mfc:MxN"),
+    ],
+)
+def test_a_bad_spec_gets_one_sentence_with_the_way_out(spec: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
+        build_task(spec, Material(WORDS))
+    assert "\n" not in str(refused.value)
+
+
+def test_sizes_have_defaults_and_one_spelling() -> None:
+    specs = ("path_star", "path_star:02x05", "counting", "counting:20", "counting_mfc")
+    assert [task.name for task in built(*specs)] == [
+        "path_star:2x5", "path_star:2x5", "counting:10x100", "counting:20x200", "counting_mfc:10x100",
+    ]  # fmt: skip
+
+
+def test_words_are_needed_by_word_tasks_alone_and_only_to_draw() -> None:
+    assert needs_words(["path_star:2x5", "swap"])
+    assert not needs_words(["path_star:2x5", "counting"])
+    for task in built(*WORD_TASKS, words=None):
+        assert task.fixed_texts()
+        assert [split.name for split in task.splits] == list(SPLITS)
+        with pytest.raises(ValueError, match=f"the task '{task.name}' asks about words and was given none"):
+            task.draw("seen", Random(0))
+    for task in built("path_star", "counting", words=None):
+        task.draw(task.splits[0].name, Random(0))
+    with pytest.raises(ValueError, match="there is no wording 'verse'; choose one of compact, sentences"):
+        Material(WORDS, "verse")
+    with pytest.raises(ValueError, match="there is no form 'loud'; choose one of plain, spelled"):
+        Material(WORDS, "compact", "loud")
+
+
+@pytest.mark.parametrize("spec", [*WORD_TASKS, *SPECS])
+def test_fixed_texts_hold_every_token_around_the_words(spec: str, encoding: tiktoken.Encoding) -> None:
+    """With the word and letters "q" for words, a question is made of nothing else."""
+    words = WordSplits(
+        seen=("q",), unseen_words=("q",), unseen_tokens=("q",), longer_words=("q",), held_out=frozenset()
+    )
+    for wording in WORDINGS:
+        (task,) = built(spec, words=words, wording=wording)
+        fixed = {i for text in task.fixed_texts() for i in encoding.encode_ordinary(text)}
+        for split in task.splits:
+            for i in range(30):
+                assert fixed.issuperset(encoding.encode_ordinary(task.draw(split.name, stream(i)).prompt))
+
+
+# Word tasks
+
+
+@given(word=some_words, seed=seeds)
+def test_answers_about_words_equal_the_slow_twin(word: str, seed: int) -> None:
+    for name, recipe in RECIPES.items():
+        for kind in recipe.kinds(word):
+            question = recipe.ask(word, kind, Random(seed))
+            assert question.answer == reference_tasks.solve_word(name, word, question.letters)
             assert set(question.letters) <= set(word)
 
 
-@all_tasks
+@word_tasks
 @pytest.mark.parametrize("word", ["aaaaa", "a", "zzzzzzzzzz"])
 def test_a_word_of_one_letter_never_crashes(task: str, word: str) -> None:
-    question = QuestionPool([word], [task]).draw(Random(0))
     for wording in WORDINGS:
         for form in ANSWER_FORMS:
-            assert render(question, TASKS[task], wording=wording, form=form, rng=Random(0)).text.endswith("\n")
+            assert (
+                word_task(task, word, wording=wording, form=form).draw("seen", Random(0)).text.endswith("\n")
+            )
 
 
 def test_count_asks_for_the_most_frequent_letter_and_index_for_the_first_occurrence() -> None:
-    assert {TASKS["count"].ask("banana", 3, Random(i)).letters for i in range(9)} == {("a",)}
-    assert TASKS["index"].kinds("banana") == [0, 1, 2]
-    assert TASKS["index"].ask("banana", 2, Random(0)).answer == "2"
-    assert TASKS["swap"].ask("ab", 0, Random(0)).answer in ("bb", "aa")
+    assert {RECIPES["count"].ask("banana", 3, Random(i)).letters for i in range(9)} == {("a",)}
+    assert RECIPES["index"].kinds("banana") == [0, 1, 2]
+    assert RECIPES["index"].ask("banana", 2, Random(0)).answer == "2"
+    assert RECIPES["swap"].ask("ab", 0, Random(0)).answer in ("bb", "aa")
 
 
-@all_tasks
+@word_tasks
 def test_there_are_twenty_wordings_each_and_the_word_stands_alone(task: str) -> None:
-    assert len(set(TASKS[task].questions)) == 20
-    assert len(set(TASKS[task].answers)) == 20
-    for question in (*TASKS[task].questions, TASKS[task].compact):
+    recipe = RECIPES[task]
+    assert len(set(recipe.questions)) == 20
+    assert len(set(recipe.answers)) == 20
+    for question in (*recipe.questions, recipe.compact):
         assert re.search(r" \{word\}([^a-zA-Z']|$)", question), question
         assert ("{a}" in question) == (task != "reverse")
         assert ("{b}" in question) == (task == "swap")
 
 
-def test_example_i_depends_on_seed_and_i_alone() -> None:
-    pool = QuestionPool(["strawberry", "banana", "letters"])
-    forwards = [pool.draw(stream(3, i)) for i in range(50)]
-    backwards = [pool.draw(stream(3, i)) for i in reversed(range(50))]
-    assert forwards == backwards[::-1]
-    assert forwards != [pool.draw(stream(4, i)) for i in range(50)]
-
-
 def test_answers_of_count_and_index_are_balanced() -> None:
-    pool = QuestionPool(usable_words(load_words("wordsegment", 50_000), 5, 10))
-    for task, limit in (("count", 0.33), ("index", 0.19)):
-        answers = [question.answer for question in pool.distinct(task, 250, "balance")]
-        assert majority_baseline(answers) < limit, Counter(answers)
-
-
-def test_distinct_questions_are_distinct_and_end_when_words_run_out() -> None:
-    assert len(set(QuestionPool(["abc", "abd"]).distinct("reverse", 10, 0))) == 2
+    words = usable_words(load_words("wordsegment", 50_000), 5, 10)
+    for name, limit in (("count", 0.33), ("index", 0.19)):
+        task = word_task(name, *words)
+        items = distinct(task, "seen", 250, "balance")
+        assert task.baseline(items) < limit, Counter(item.answer for item in items)
 
 
 @pytest.mark.parametrize("form", ANSWER_FORMS)
-@all_tasks
+@word_tasks
 def test_compact_prompt_and_answer(task: str, form: str) -> None:
-    question = QuestionPool(["strawberry"], [task]).draw(Random(1))
-    rendered = render(question, TASKS[task], wording="compact", form=form, rng=Random(0))
-    assert rendered.prompt == " ".join([task, *question.letters, "strawberry:"])
-    assert rendered.answer.replace(" ", "") == question.answer
+    asked = word_task(task, "strawberry", form=form).draw("seen", Random(1))
+    letters = asked.prompt.split()[1:-1]
+    assert asked.prompt == " ".join([task, *letters, "strawberry:"]) == asked.key + ":"
+    assert asked.answer.replace(" ", "") == reference_tasks.solve_word(task, "strawberry", tuple(letters))
+    assert (" " in asked.answer[1:]) == (form == "spelled" and task in ("reverse", "swap"))
 
 
 def test_sentences_vary_and_name_everything() -> None:
-    pool = QuestionPool(["strawberry"], ["swap"])
-    texts = [render(pool.draw(stream(i)), TASKS["swap"], wording="sentences", rng=stream(i)).prompt for i in range(200)]
+    task = word_task("swap", "strawberry", wording="sentences")
+    texts = [task.draw("seen", stream(i)).prompt for i in range(200)]
     assert len(set(texts)) > 150
     assert all(" strawberry" in text and "{" not in text for text in texts)
 
 
-def test_every_wording_is_listed_for_the_split() -> None:
-    listed = " ".join(all_wordings(TASKS["count"], "sentences"))
-    for i in range(50):
-        question = QuestionPool(["q"], ["count"]).draw(stream(i))
-        prompt = render(question, TASKS["count"], wording="sentences", rng=stream(i)).prompt
-        assert all(word in listed for word in prompt.split())
-
-
 @given(st.text(alphabet="abc", min_size=1, max_size=9))
 def test_marking_goes_there_and_back(word: str) -> None:
+    task = word_task("reverse", "abc")
     for form in ANSWER_FORMS:
-        written = write_answer(word, form)
-        assert is_right(written + "\nreverse", written)
-        assert is_right(written, written)
-        assert not is_right(written + " a\n", written)
-        assert not is_right(written[:-1], written) or len(word) == 0
+        item = Item("reverse it:", write_answer(word, form), "reverse it")
+        assert task.is_right(item.answer + "\nreverse", item)
+        assert task.is_right(item.answer, item)
+        assert not task.is_right(item.answer + " a\n", item)
+        assert not task.is_right(item.answer[:-1], item)
     assert read_answer(" a e t\nreverse tea:") == "a e t"
 
 
 def test_majority_baseline() -> None:
     assert majority_baseline(["1", "1", "2"]) == pytest.approx(2 / 3)
-    with pytest.raises(ValueError, match="no answers to score"):
-        majority_baseline([])
+
+
+# The questions that this laboratory has always asked: drawn by the code before tasks were behind a seam.
+
+TRAINED_COMPACT = [
+    "index e melon: 1\n",
+    "index o onion: 0\n",
+    "index n melon: 4\n",
+    "swap m o melon: o e l o n\n",
+    "index r cherry: 3\n",
+    "swap n o onion: o o i o n\n",
+    "swap i e berries: b e r r e e s\n",
+    "reverse onion: n o i n o\n",
+    "count p apple: 2\n",
+]
+TRAINED_SENTENCES = [
+    "Exercise: What is the index of e in melon?\nThe number is 1\n",
+    "Task: Point to o in onion with a number, zero for the start. Solution: It stands at 0\n",
+    "Q: How many steps from the start of melon to its first n?\nAnswer: Its position is 4\n",
+    "Question: In the word melon, change the first m to o. \nWith the letter in place: oelon\n",
+    "Search cherry for r: at what index is it found? It carries the number 3\n",
+    "Task: With o for the first n, how does onion read? Solution: It becomes ooion\n",
+]
+EXAMS = {
+    ("reverse", "seen"): [
+        "reverse pepper: r e p p e p\n",
+        "reverse strawberry: y r r e b w a r t s\n",
+        "reverse lemon: n o m e l\n",
+    ],
+    ("count", "unseen_words"): ["count e celery: 2\n", "count r carrot: 2\n", "count s radish: 1\n"],
+    ("index", "unseen_tokens"): ["index c spinach: 5\n", "index s parsley: 3\n", "index n spinach: 3\n"],
+    ("swap", "longer_words"): [
+        "swap l m watermelons: w a t e r m e m o n s\n",
+        "swap d s elderberries: e l s e r b e r r i e s\n",
+        "swap g a pomegranates: p o m e a r a n a t e s\n",
+    ],
+}
+
+
+def test_training_and_exams_ask_what_they_always_asked() -> None:
+    compact, sentences = built(*WORD_TASKS), built(*WORD_TASKS, wording="sentences", form="plain")
+    assert [drawn_for_training(compact, i).text for i in range(len(TRAINED_COMPACT))] == TRAINED_COMPACT
+    assert [drawn_for_training(sentences, i).text for i in range(len(TRAINED_SENTENCES))] == TRAINED_SENTENCES
+    for (name, split), texts in EXAMS.items():
+        (task,) = built(name)
+        assert [item.text for item in distinct(task, split, 3, "exam", split, 0)] == texts
+
+
+def test_thousands_of_questions_are_the_ones_they_always_were() -> None:
+    words = usable_words(load_words("wordsegment", 5000), 5, 13)
+    splits = split_words(words, pairs_of_letters, seed=0, max_letters=10, token_share=0.02)
+    for wording, form, expected in (
+        ("compact", "spelled", "f431964db608065b95ee791467cbb7e8e8fc9ea9eaa09b253c1d76da91ca5771"),
+        ("sentences", "plain", "2c5fb0792effc66fb8f7dff99a250456be40f5b05122f8a2149c16c2970f4d27"),
+    ):
+        tasks = built(*WORD_TASKS, words=splits, wording=wording, form=form)
+        assert sha256("".join(drawn_for_training(tasks, i).text for i in range(2000))) == expected
+    tasks = built(*WORD_TASKS, words=splits)
+    exams = [
+        item.text
+        for split in SPLITS
+        for task in tasks
+        for item in distinct(task, split, 100, "exam", split, 7)
+    ]
+    assert len(exams) == 1600
+    assert sha256("".join(exams)) == "be3756575ad7638811a5a101974217cea87a4393ef441125e36ce00afbb148f6"
+
+
+def pairs_of_letters(word: str) -> list[bytes]:
+    return [word[i : i + 2].encode() for i in range(0, len(word), 2)]
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# Counting and path-star
+
+
+@settings(deadline=None)
+@given(seed=seeds, m=st.integers(2, 30), more=st.integers(0, 60), most=st.booleans())
+def test_counts_equal_the_slow_twin(seed: int, m: int, more: int, most: bool) -> None:
+    n = max(m + more, 10)
+    (task,) = built(f"{'counting_mfc' if most else 'counting'}:{m}x{n}")
+    for split, length in (("seen", n), ("fresh", n), ("longer", n + (n + 1) // 2)):
+        item = task.draw(split, Random(seed))
+        assert item.answer == reference_tasks.solve_counting(item.prompt)
+        symbols = (
+            item.prompt.removeprefix("most frequent")
+            .removeprefix("counting")
+            .split(";")[0]
+            .rstrip(":")
+            .split()
+        )
+        assert len(symbols) == length
+        assert set(symbols) <= set(NAMES[:m])
+
+
+@settings(deadline=None)
+@given(seed=seeds, num_arms=st.integers(2, 7), arm_length=st.integers(2, 15))
+def test_paths_equal_the_slow_twin(seed: int, num_arms: int, arm_length: int) -> None:
+    (task,) = built(f"path_star:{num_arms}x{arm_length}")
+    sizes = {"seen": (num_arms, arm_length), "fresh": (num_arms, arm_length)}
+    sizes |= {"longer_arms": (num_arms, arm_length + 1), "more_arms": (num_arms + 1, arm_length)}
+    assert [split.name for split in task.splits] == list(sizes)
+    for split, (arms, nodes) in sizes.items():
+        item = task.draw(split, Random(seed))
+        assert item.answer == reference_tasks.solve_path(item.prompt)
+        assert len(item.answer.split()) == nodes
+        edges = [edge.split() for edge in item.prompt.removeprefix("path ").split(";")[0].split(", ")]
+        assert len(edges) == arms * (nodes - 1)
+        heads = [head for _, head in edges]
+        assert len(set(heads)) == len(heads)
+        assert Counter(tail for tail, _ in edges)[item.answer.split()[0]] == arms
+
+
+def test_the_edges_say_nothing_of_the_goal_by_their_order() -> None:
+    """Each of the places in the list is equally often that of the edge to take first."""
+    (task,) = built("path_star:2x3")
+    places: Counter[int] = Counter()
+    for i in range(4000):
+        item = task.draw("seen", stream(i))
+        edges = item.prompt.removeprefix("path ").split(";")[0].split(", ")
+        places[edges.index(" ".join(item.answer.split()[:2]))] += 1
+    assert set(places) == {0, 1, 2, 3}
+    assert all(900 < count < 1100 for count in places.values()), places
+
+
+def test_new_graphs_and_new_sequences_are_never_those_of_training() -> None:
+    """At sizes so small that training draws nearly all there is."""
+    (task,) = built("path_star:2x2")
+    seen = {item.key for item in (task.draw("seen", stream("t", i)) for i in range(200_000))}
+    fresh = {item.key for item in (task.draw("fresh", stream("f", i)) for i in range(2000))}
+    graphs = {key.split(":")[0] for key in seen}
+    assert len(graphs) > 0.8 * 58_800 * 7 / 8
+    assert graphs.isdisjoint(key.split(":")[0] for key in fresh)
+    for spec in ("counting:2x10", "counting_mfc:2x10"):
+        (task,) = built(spec)
+        sequences = {
+            split: {task.draw(split, stream(split, i)).prompt.split(";")[0] for i in range(8000)}
+            for split in ("seen", "fresh")
+        }
+        assert sequences["seen"].isdisjoint(sequences["fresh"])
+        assert len(sequences["fresh"]) > 50
+
+
+def test_an_eighth_is_held_out() -> None:
+    assert sum(is_held_out(f"{i} {i * i}") for i in range(8000)) == pytest.approx(1000, abs=120)
+
+
+def test_counts_are_balanced() -> None:
+    for spec, answers in (("counting:10x100", 20), ("counting_mfc:10x100", 11), ("counting:4x12", 6)):
+        (task,) = built(spec)
+        counts = Counter(task.draw("seen", stream(i)).answer for i in range(6000))
+        assert len(counts) == answers
+        assert max(counts.values()) < 1.25 * 6000 / answers
+
+
+def test_each_name_is_one_token_of_the_published_vocabularies(cache: Path) -> None:
+    assert len(set(NAMES)) == len(NAMES)
+    for name in ("gpt2", "cl100k_base"):
+        encoding = published_encoding(name, cache)
+        assert all(len(encoding.encode_ordinary(" " + node)) == 1 for node in NAMES)
+        (task,) = built("path_star:2x5")
+        item = task.draw("seen", Random(0))
+        prompt, answer = encoding.encode_ordinary(item.prompt), encoding.encode_ordinary(item.answer + END)
+        assert (
+            len(prompt) == 1 + 8 * 3 + 3
+        )  # the word, eight edges with comma or semicolon, start, goal, colon
+        assert len(answer) == 5 + 1
+        assert encoding.encode_ordinary(item.text) == prompt + answer
+
+
+# Splits of words
+
+
+def test_word_splits_say_their_sizes() -> None:
+    about = {split.name: split.about for split in built("reverse")[0].splits}
+    assert about["longer_words"] == "11 to 12 letters, after training on 5 to 10"
+    assert about["unseen_tokens"] == "each word holds one of 3 tokens that no training question had"
 
 
 def test_splits_are_disjoint_by_word_and_by_token(data: Data) -> None:
-    splits, encoding = data.splits, data.encoding
-    pieces = {split: {piece for word in splits[split] for piece in encoding.encode_ordinary(" " + word)} for split in SPLITS}
+    splits, encoding = data.splits, data.tokenizer.source
+    pieces = {
+        split: {piece for word in splits[split] for piece in encoding.encode_ordinary(" " + word)}
+        for split in SPLITS
+    }
     every = [word for split in SPLITS for word in splits[split]]
     assert len(every) == len(set(every))
     for split in ("seen", "unseen_words", "longer_words"):
@@ -153,23 +506,32 @@ def test_splits_repeat_and_follow_the_seed() -> None:
 
 def test_protected_pieces_are_never_held_out() -> None:
     names = [f"{a}{b}{c}{d}" for a in "abcd" for b in "efgh" for c in "ijkl" for d in "mn"] + LONG
-    protected = {f"{a}{b}".encode() for a in "abcd" for b in "efgh"} | {piece for word in LONG for piece in (word[:2].encode(), word[2:].encode())}
+    protected = {f"{a}{b}".encode() for a in "abcd" for b in "efgh"}
+    protected |= {piece for word in LONG for piece in (word[:2].encode(), word[2:].encode())}
     for seed in range(5):
-        splits = split_words(names, lambda w: [w[:2].encode(), w[2:].encode()], seed=seed, max_letters=4, token_share=0.3, protected=protected)
+        splits = split_words(
+            names,
+            lambda w: [w[:2].encode(), w[2:].encode()],
+            seed=seed,
+            max_letters=4,
+            token_share=0.3,
+            protected=protected,
+        )
         assert splits.held_out
         assert splits.held_out.isdisjoint(protected)
 
 
-def test_bad_words_and_shares_are_refused(encoding: tiktoken.Encoding) -> None:
-    with pytest.raises(ValueError, match="none of the 3 words in the list is usable: they must be lower-case ASCII words of 5 to 9"):
+def test_bad_words_and_shares_are_refused() -> None:
+    with pytest.raises(
+        ValueError,
+        match="none of the 3 words in the list is usable: they must be lower-case ASCII words of 5 to 9",
+    ):
         usable_words(["Paris", "naïve", "don't"], 5, 9)
     with pytest.raises(ValueError, match="the split 'unseen_words' is empty: 1 words are too few"):
         split_words(["abcde"], lambda word: [b"abc", b"de"], seed=0, max_letters=9)
-    with pytest.raises(ValueError, match="there is no task 'spell'; choose from reverse, count, index, swap"):
-        QuestionPool(["abc"], ["spell"])
-    with pytest.raises(ValueError, match="0 words and 4 tasks make no question"):
-        QuestionPool([])
-    with pytest.raises(ValueError, match="there is no split 'new'"):
-        split_words(
-            ["abcde", "abcfg", "xyzde", "xyzfg", *LONG], lambda w: [w[:3].encode(), w[3:].encode()], seed=0, max_letters=5, token_share=0.3, word_share=0.5
-        )["new"]
+    with pytest.raises(ValueError, match="there is no split 'new'; choose one of seen, unseen_words"):
+        built("reverse")[0].draw("new", Random(0))
+
+
+def test_every_task_is_listed_once() -> None:
+    assert list(TASKS) == [*WORD_TASKS, "counting", "counting_mfc", "path_star"]

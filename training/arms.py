@@ -1,66 +1,183 @@
-"""The arms of a comparison: one decoder, different input embeddings.
+"""The arms of a comparison: one model, different input embeddings. A new arm is one entry of ARMS.
 
-Axes: U distinct tokens, K width of the extra table, D model width.
+Axes: U distinct tokens, V vocabulary, D model width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import charembed
-from charembed import LSTMEncoder, SpellingTable
+from charembed import ENCODERS, SpellingTable
 
-from .config import CompareConfig
+from .controls import TableEncoder, every_token, its_first_letter, its_length, same_size
 from .decoder import Decoder, DecoderConfig
+from .huggingface import HuggingFace
+from .models import LanguageModel
+
+if TYPE_CHECKING:
+    from .config import CompareConfig, ModelConfig
 
 
-class ExtraTable(nn.Module):
-    """The parent's control: the character path's parameters spent on a second table, ids_U (U,) -> (U, D).
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What an arm's encoder is made of."""
 
-    `num_parameters` sets the width K so that table and projection together come as close to it as whole rows allow.
+    spellings: SpellingTable
+    dim: int
+    config: ModelConfig
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """How an arm's encoder is built (None: the model as it is), its colour, and what it is."""
+
+    build: Callable[[Parts], nn.Module | None]
+    colour: str
+    sentence: str
+
+
+def encoder(name: str, *sizes: str) -> Callable[[Parts], nn.Module]:
+    """An arm with one of charembed's encoders.
+
+    `sizes` are those that the config sets; the others are the encoder's own.
     """
+    kind: Any = ENCODERS[name]
 
-    def __init__(self, num_tokens: int, dim: int, num_parameters: int, init: str, seed: int) -> None:
-        super().__init__()
-        width = max(1, round((num_parameters - dim) / (num_tokens + dim)))
-        generator = torch.Generator().manual_seed(seed)
-        self.table = nn.Embedding(num_tokens, width, device="meta").to_empty(device="cpu")
-        self.projection = nn.Linear(width, dim, device="meta").to_empty(device="cpu")
-        with torch.no_grad():
-            self.table.weight.normal_(0, 0.02 if init == "parent" else 1, generator=generator)
-            self.projection.weight.normal_(0, {"zero": 0.0, "loud": width**-0.5, "parent": 0.02}[init], generator=generator)
-            self.projection.bias.zero_()
+    def build(parts: Parts) -> nn.Module:
+        known = {"char_dim": parts.config.char_dim, "hidden_size": parts.config.char_hidden}
+        spellings = in_unit(parts.spellings, kind.unit)
+        made: nn.Module = kind(
+            spellings,
+            parts.dim,
+            init=parts.config.init,
+            seed=parts.seed,
+            **{size: known[size] for size in sizes},
+        )
+        return made
 
-    def forward(self, ids_U: Tensor) -> Tensor:
-        spelled_UD: Tensor = self.projection(self.table(ids_U))
-        return spelled_UD
+    return build
 
 
-def build_arm(config: CompareConfig, arm: str, seed: int, table: SpellingTable) -> Decoder:
-    """The decoder with the arm's input embedding. The same seed gives every arm the same decoder."""
+def in_unit(spellings: SpellingTable, unit: str) -> SpellingTable:
+    """The same spellings in characters or in bytes, as an encoder wants them."""
+    if unit == spellings.unit:
+        return spellings
+    ends = spellings.lengths_V.cumsum(0).tolist()
+    text = "".join(chr(spellings.alphabet[char]) for char in spellings.chars_S.tolist())
+    tokens = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return SpellingTable.from_bytes(
+        [token.encode("utf-8", "surrogateescape") or None for token in tokens], unit
+    )
+
+
+lstm = encoder("lstm", "char_dim", "hidden_size")
+
+
+def shuffled(parts: Parts) -> nn.Module:
+    spellings = parts.spellings.shuffled(torch.Generator().manual_seed(parts.seed))
+    return lstm(replace(parts, spellings=spellings))
+
+
+def matched(parts: Parts) -> TableEncoder:
+    width = same_size(parts.spellings, parts.dim, num_parameters(lstm(parts)))
+    return TableEncoder(
+        every_token(parts.spellings), width, parts.dim, init=parts.config.init, seed=parts.seed
+    )
+
+
+def control(
+    rows: Callable[[SpellingTable], torch.Tensor], *, trained: bool = True
+) -> Callable[[Parts], TableEncoder]:
+    """An arm that looks up one row per token, as wide as a character's vector."""
+    return lambda parts: TableEncoder(
+        rows(parts.spellings),
+        parts.config.char_dim,
+        parts.dim,
+        init=parts.config.init,
+        seed=parts.seed,
+        trained=trained,
+    )
+
+
+ARMS: dict[str, Arm] = {
+    "plain": Arm(build=lambda parts: None, colour="#8a8f98", sentence="the model as it is"),
+    "matched": Arm(
+        build=matched,
+        colour="#d1603d",
+        sentence="as many extra parameters as the letters have, in a second table, and no letters",
+    ),
+    "shuffled": Arm(build=shuffled, colour="#b59a2d", sentence="the letters of other tokens"),
+    "lstm": Arm(build=lstm, colour="#1f6f8b", sentence="the letters of each token, read by an LSTM"),
+    "gru": Arm(
+        build=encoder("gru", "char_dim", "hidden_size"),
+        colour="#2f9e8f",
+        sentence="the letters, read by a GRU",
+    ),
+    "cnn": Arm(
+        build=encoder("cnn"),
+        colour="#6a4c93",
+        sentence="the letters, read by a convolution and a maximum over places",
+    ),
+    "bag": Arm(
+        build=encoder("bag", "char_dim"), colour="#c2577a", sentence="the letters without their order"
+    ),
+    "bee": Arm(
+        build=encoder("bee"),
+        colour="#e0a526",
+        sentence="the mean of the token's bytes, each turned by its place",
+    ),
+    "transformer": Arm(
+        build=encoder("transformer"), colour="#3d5a80", sentence="the letters, read by a small transformer"
+    ),
+    "length": Arm(build=control(its_length), colour="#7d8f4e", sentence="only how many letters a token has"),
+    "first": Arm(
+        build=control(its_first_letter), colour="#5c7a99", sentence="only the first letter of a token"
+    ),
+    "random": Arm(
+        build=control(every_token, trained=False),
+        colour="#b07aa1",
+        sentence="a fixed random vector for each token",
+    ),
+}
+
+
+def build_model(config: CompareConfig, seed: int) -> LanguageModel:
+    """The model under the arms: the same seed gives the same one.
+
+    A pretrained one is read from its folder.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        decoder = Decoder(
+        if config.model.pretrained:
+            return HuggingFace.load(config.model.model, config.context)
+        return Decoder(
             DecoderConfig(
-                vocab_size=config.vocab_size,
-                context=config.context,
-                n_layer=config.layers,
-                n_head=config.heads,
-                n_embd=config.width,
-                dropout=config.dropout,
-                tie=config.tie,
+                vocab_size=config.data.vocab_size,
+                context=config.text.context,
+                n_layer=config.model.layers,
+                n_head=config.model.heads,
+                n_embd=config.model.width,
+                dropout=config.model.dropout,
+                tie=config.model.tie,
             )
         )
-    if arm == "plain":
-        return decoder
-    spelled = table.shuffled(torch.Generator().manual_seed(seed)) if arm == "shuffled" else table
-    encoder: nn.Module = LSTMEncoder(spelled, config.width, char_dim=config.char_dim, hidden_size=config.char_hidden, init=config.init, seed=seed)
-    if arm == "matched":
-        encoder = ExtraTable(config.vocab_size, config.width, num_parameters(encoder), config.init, seed)
-    return charembed.attach(decoder, table, module="wte", encoder=encoder)
+
+
+def build_arm(config: CompareConfig, arm: str, seed: int, spellings: SpellingTable) -> LanguageModel:
+    """The model with the arm's input embedding. The same seed gives every arm the same model."""
+    model = build_model(config, seed)
+    host = model.get_submodule(model.embedding)
+    assert isinstance(host, nn.Embedding)
+    made = ARMS[arm].build(Parts(spellings=spellings, dim=host.embedding_dim, config=config.model, seed=seed))
+    return model if made is None else charembed.attach(model, None, module=model.embedding, encoder=made)
 
 
 def num_parameters(model: nn.Module) -> int:
@@ -68,12 +185,35 @@ def num_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def assert_paired(models: Mapping[str, nn.Module]) -> None:
-    """The arms' law: every parameter of the decoder begins with the same value in all of them."""
-    (first, reference), *others = models.items()
-    shared = {name: value for name, value in reference.named_parameters() if ".encoder." not in name}
-    for name, model in others:
-        values = {key: value for key, value in model.named_parameters() if ".encoder." not in key}
-        assert values.keys() == shared.keys(), f"{first} and {name} have different decoders"
+def num_parameters_after_fold(model: LanguageModel) -> int:
+    """What `num_parameters` will say of the folded model: no encoder, and an own head where it was tied."""
+    embedding = model.get_submodule(model.embedding)
+    weight = embedding.get_parameter("weight")
+    letters = charembed.parameters(model)
+    owners = sum(
+        parameter is weight for module in model.modules() for parameter in module._parameters.values()
+    )
+    untied = weight.numel() if letters and owners > 1 else 0
+    return (
+        num_parameters(model)
+        - sum(parameter.numel() for parameter in letters if parameter.requires_grad)
+        + untied
+    )
+
+
+def assert_paired(arms: Iterable[tuple[str, nn.Module]]) -> None:
+    """The arms' law: every parameter of the model begins with the same value in all of them.
+
+    Holds one arm at a time.
+    """
+    first, shared = "", dict[str, str]()
+    for name, model in arms:
+        values = {key: _digest(value) for key, value in model.named_parameters() if ".encoder." not in key}
+        first, shared = first or name, shared or values
+        assert values.keys() == shared.keys(), f"{first} and {name} have different models"
         for key, value in values.items():
-            assert torch.equal(value, shared[key]), f"{key} begins differently in {first} and {name}"
+            assert value == shared[key], f"{key} begins differently in {first} and {name}"
+
+
+def _digest(values: torch.Tensor) -> str:
+    return hashlib.sha256(values.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()

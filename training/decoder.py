@@ -2,8 +2,8 @@
 
 Axes: B batch, T tokens per row, S tokens seen so far (cached + new), V vocabulary, D model width.
 
-Pre-norm blocks, learned positions, ReLU MLP of 4x, queries, keys and values without bias: the parent experiment's decoder,
-at any size.
+Pre-norm blocks, learned positions, ReLU MLP of 4x, queries, keys and values without bias: the parent
+experiment's decoder, at any size.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .models import LanguageModel
 
 Cache = list[tuple[Tensor, Tensor]]  # keys and values of each block, (B, heads, S, D / heads)
 
@@ -31,7 +33,10 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd is {self.n_embd}, which {self.n_head} heads do not divide: choose a multiple of n_head.")
+            raise ValueError(
+                f"n_embd is {self.n_embd}, which {self.n_head} heads do not divide: choose a multiple of "
+                "n_head."
+            )
 
 
 class Attention(nn.Module):
@@ -41,13 +46,20 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
         self.proj = nn.Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x_BTD: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(
+        self, x_BTD: Tensor, past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         B, T, D = x_BTD.shape
-        q, k, v = (part.view(B, T, self.n_head, D // self.n_head).transpose(1, 2) for part in self.qkv(x_BTD).split(D, dim=2))
+        q, k, v = (
+            part.view(B, T, self.n_head, D // self.n_head).transpose(1, 2)
+            for part in self.qkv(x_BTD).split(D, dim=2)
+        )
         if past is not None:
             k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
         # subtle: with a cache only single new tokens arrive, and one token may look at everything before it
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=past is None, dropout_p=self.dropout if self.training else 0.0)
+        y = F.scaled_dot_product_attention(
+            q, k, v, is_causal=past is None, dropout_p=self.dropout if self.training else 0.0
+        )
         return self.proj(y.transpose(1, 2).reshape(B, T, D)), (k, v)
 
 
@@ -64,20 +76,25 @@ class Block(nn.Module):
         )
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x_BTD: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(
+        self, x_BTD: Tensor, past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         attended_BTD, present = self.attn(self.ln_1(x_BTD), past)
         x_BTD = x_BTD + self.drop(attended_BTD)
         return x_BTD + self.mlp(self.ln_2(x_BTD)), present
 
 
-class Decoder(nn.Module):
+class Decoder(LanguageModel):
     """ids_BT (B, T) -> logits_BTV (B, T, V).
 
-    `keep_BT`, a mask, asks for the logits of those positions only, (kept, V): the output layer is the dearest part of a
-    small model. `cache`, an empty list at first, is extended in place: feed the prompt, then one token at a time.
+    `keep_BT`, a mask, asks for the logits of those positions only, (kept, V): the output layer is the dearest
+    part of a small model. `cache`, an empty list at first, is extended in place: feed the prompt, then one
+    token at a time.
 
     Raises ValueError when the row, with what is cached, is longer than the context.
     """
+
+    embedding = "wte"
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -100,7 +117,8 @@ class Decoder(nn.Module):
         length = seen + ids_BT.shape[1]
         if length > self.wpe.num_embeddings:
             raise ValueError(
-                f"{length} tokens do not fit the context of {self.wpe.num_embeddings}: shorten the prompt or the answer, or train with a longer context."
+                f"{length} tokens do not fit the context of {self.wpe.num_embeddings}: shorten the prompt or "
+                "the answer, or train with a longer context."
             )
         x_BTD = self.wte(ids_BT) + self.wpe(torch.arange(seen, length, device=ids_BT.device))
         presents: Cache = []
@@ -112,6 +130,19 @@ class Decoder(nn.Module):
         x_BTD = self.ln_f(x_BTD)
         logits: Tensor = self.lm_head(x_BTD if keep_BT is None else x_BTD[keep_BT])
         return logits
+
+    @property
+    def context(self) -> int:
+        return self.wpe.num_embeddings
+
+    def new_cache(self) -> Cache:
+        return []
+
+    def drop_rows(self, cache: Cache, kept: Tensor) -> None:
+        cache[:] = [(k[kept], v[kept]) for k, v in cache]
+
+    def inner_matrices(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.blocks.parameters() if parameter.dim() == 2]
 
     @torch.no_grad()
     def extend_context(self, context: int, generator: torch.Generator) -> None:

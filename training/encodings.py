@@ -27,8 +27,8 @@ FILES = {
 def published_encoding(name: str, cache: Path = Path(".cache")) -> tiktoken.Encoding:
     """One of tiktoken's encodings: "gpt2" (50,257 tokens), "cl100k_base" (100,277) or "o200k_base" (200,019).
 
-    The files are put where tiktoken would keep what it downloads; it compares their SHA-256 itself. Raises ValueError for
-    another name or a missing package.
+    The files are put where tiktoken would keep what it downloads; it compares their SHA-256 itself. Raises
+    ValueError for another name or a missing package.
     """
     if name not in FILES:
         raise ValueError(f"no package ships the encoding {name!r}; choose one of {', '.join(FILES)}.")
@@ -37,7 +37,9 @@ def published_encoding(name: str, cache: Path = Path(".cache")) -> tiktoken.Enco
         kept = folder / hashlib.sha1((BLOBS + url).encode()).hexdigest()
         if not kept.is_file():
             (path,) = packaged_files(package, file)
-            write_atomically(kept, gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
+            write_atomically(
+                kept, gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            )
     before = os.environ.get("TIKTOKEN_CACHE_DIR")
     os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
     try:

@@ -3,127 +3,158 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import tiktoken
 import torch
 from torch import Tensor, nn
 
-from synthetic_tasks import SPLITS, TASKS, Question, QuestionPool, WordSplits, is_right, majority_baseline, read_answer, render, stream
+from synthetic_tasks import Item, Task, distinct, read_answer
 
 from .batches import text_batches
 from .config import CompareConfig
 from .data import Data
-from .generate import generate
-from .loop import Bar, progress_bar, summed_loss
+from .generate import evaluating
+from .learner import summed_loss
+from .loop import Bar, progress_bar
+from .models import LanguageModel
+from .objectives import OBJECTIVES, Asked
+from .questions import encode_item
 from .statistics import Row, wilson
+from .tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
 class Exam:
-    """The questions of one task on one split, the same for every arm."""
+    """The items of one task on one split, the same for every arm."""
 
-    task: str
+    task: Task
     split: str
-    prompts: list[str]
-    answers: list[str]
+    items: list[Item]
 
     @property
     def majority(self) -> float:
-        return majority_baseline(self.answers)
+        return self.task.baseline(self.items)
 
 
-def set_exams(config: CompareConfig, splits: WordSplits, seed: int) -> list[Exam]:
-    """Questions for every task and split, as a function of the config and the seed."""
-    exams = []
-    for split in SPLITS:
-        pool = QuestionPool(splits[split], config.tasks)
-        for task in config.tasks:
-            questions = pool.distinct(task, config.questions, "exam", split, seed)
-            exams.append(_exam(config, task, split, list(questions), seed))
-    return exams
-
-
-def _exam(config: CompareConfig, task: str, split: str, questions: list[Question], seed: int) -> Exam:
-    rendered = [
-        render(question, TASKS[task], wording=config.wording, form=config.answer_form, rng=stream("exam wording", seed, i))
-        for i, question in enumerate(questions)
+def set_exams(config: CompareConfig, data: Data, seed: int) -> list[Exam]:
+    """Items for every task and each of its splits, as a function of the config and the seed."""
+    names = dict.fromkeys(split.name for task in data.tasks for split in task.splits)
+    return [
+        Exam(task, name, distinct(task, name, config.exam.questions, "exam", name, seed))
+        for name in names
+        for task in data.tasks
+        if name in {split.name for split in task.splits}
     ]
-    return Exam(task, split, [r.prompt for r in rendered], [r.answer for r in rendered])
 
 
-def prompt_ids(encoding: tiktoken.Encoding, prompt: str) -> list[int]:
-    """The tokens of a prompt. Every answer begins with a space that opens a token of its own, so the cut is clean."""
-    ids: list[int] = encoding.encode_ordinary(prompt)
-    return ids
-
-
-def check_lengths(config: CompareConfig, data: Data, seeds: Sequence[int]) -> None:
-    """Raise ValueError, before any training, when a question and its answer do not fit the context."""
-    questions = data.questions(config)
-    for seed in seeds:
-        for i in range(500):
-            questions.example("finetune", seed, i)
-        exams = set_exams(config, data.splits, seed)
-        room = answer_room(data.encoding, exams)
+def check_lengths(config: CompareConfig, data: Data) -> None:
+    """Raise ValueError when a question and its answer do not fit the context, or cannot be told apart."""
+    phases = [phase for phase in config.phases if phase.kind == "question"]
+    for seed in config.seed_range:
+        for phase in phases:
+            questions = data.questions(config, phase.context)
+            for i in range(500):
+                item, prompt, _ = questions.item(phase.name, seed, i)
+                check_cut(data.tokenizer, item, prompt)
+        exams = set_exams(config, data, seed)
+        room = answer_room(data.tokenizer, exams)
         for exam in exams:
-            for prompt in exam.prompts:
-                length = len(prompt_ids(data.encoding, prompt)) + room
-                if length > config.finetune_context:
+            for item in exam.items:
+                length = len(data.tokenizer.encode(item.prompt)) + room
+                if length > config.context:
                     raise ValueError(
-                        f"a question of the split {exam.split} and its answer may take {length} tokens, but finetune_context is "
-                        f"{config.finetune_context}: choose a larger one, shorter words (longest_letters), or the compact wording. "
-                        f"The question: {prompt!r}"
+                        f"a question of the split {exam.split} and its answer may take {length} tokens, but "
+                        "finetune_context is "
+                        f"{config.context}: choose a larger one, shorter words (longest_letters), or the "
+                        "compact wording. "
+                        f"The question: {item.prompt!r}"
                     )
 
 
-def answer_room(encoding: tiktoken.Encoding, exams: list[Exam]) -> int:
+def check_cut(tokenizer: Tokenizer, item: Item, prompt: list[int]) -> None:
+    """Training reads prompt and answer in one piece, the exam the prompt alone: the tokens must agree."""
+    if tokenizer.encode(item.prompt) != prompt:
+        raise ValueError(
+            f"the tokenizer cuts {item.prompt!r} in another way when its answer follows: this laboratory "
+            "needs one that opens "
+            f"a token with the space before a word."
+        )
+
+
+def answer_room(tokenizer: Tokenizer, exams: list[Exam]) -> int:
     """Tokens a model may write: the longest right answer and its end mark."""
-    return max(len(encoding.encode_ordinary(answer)) for exam in exams for answer in exam.answers) + 1
+    return max(len(encode_item(tokenizer, item)[1]) for exam in exams for item in exam.items)
 
 
-def stop_ids(encoding: tiktoken.Encoding) -> list[int]:
+def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:
     """The tokens that end an answer: those that hold a newline."""
-    return [i for i in range(encoding.n_vocab) if b"\n" in encoding.decode_single_token_bytes(i)]
+    return frozenset(i for i, spelling in enumerate(tokenizer.spellings) if spelling and b"\n" in spelling)
 
 
-def answer_all(model: nn.Module, encoding: tiktoken.Encoding, exams: list[Exam], context: int, bar: Bar | None = None) -> list[list[str]]:
+def answer_all(
+    model: LanguageModel, config: CompareConfig, data: Data, exams: list[Exam], bar: Bar | None = None
+) -> list[list[str]]:
     """The model's own words for every question, batched over all exams."""
-    prompts = [prompt_ids(encoding, prompt) for exam in exams for prompt in exam.prompts]
-    room = answer_room(encoding, exams)
+    prompts = [data.tokenizer.encode(item.prompt) for exam in exams for item in exam.items]
+    asked = Asked(
+        room=answer_room(data.tokenizer, exams),
+        stop=stop_ids(data.tokenizer),
+        dummy=data.dummy,
+        context=config.context,
+    )
     with progress_bar(bar, "answers", len(prompts)) as progress:
-        generated = iter(generate(model, prompts, max_new_tokens=room, stop=stop_ids(encoding), context=context, progress=progress.update))
-    return [[encoding.decode(next(generated)) for _ in exam.prompts] for exam in exams]
+        generated = iter(OBJECTIVES[config.objective].answers(model, prompts, asked, progress.update))
+    return [[data.tokenizer.decode(next(generated)) for _ in exam.items] for exam in exams]
 
 
-def mark(exams: list[Exam], answers: list[list[str]], arm: str, seed: int) -> tuple[list[Row], list[dict[str, Any]]]:
+def mark(
+    exams: list[Exam], answers: list[list[str]], arm: str, seed: int
+) -> tuple[list[Row], list[dict[str, Any]]]:
     """One long row per task and split, and every single answer with its mark."""
     rows, marked = [], []
     for exam, given in zip(exams, answers, strict=True):
-        right = [is_right(text, expected) for text, expected in zip(given, exam.answers, strict=True)]
+        task = exam.task
+        right = [task.is_right(text, item) for text, item in zip(given, exam.items, strict=True)]
         low, high = wilson(sum(right), len(right))
-        rows.append(Row(arm, seed, exam.task, exam.split, "exact_match", sum(right) / len(right), low, high, len(right), exam.majority))
+        rows.append(
+            Row(
+                arm,
+                seed,
+                task.name,
+                exam.split,
+                "exact_match",
+                sum(right) / len(right),
+                low,
+                high,
+                len(right),
+                exam.majority,
+            )
+        )
         marked += [
-            {"task": exam.task, "split": exam.split, "prompt": prompt, "expected": expected.strip(), "given": read_answer(text), "right": mark}
-            for prompt, expected, text, mark in zip(exam.prompts, exam.answers, given, right, strict=True)
+            {
+                "task": task.name,
+                "split": exam.split,
+                "prompt": item.prompt,
+                "expected": item.answer.strip(),
+                "given": read_answer(text),
+                "right": is_right,
+            }
+            for item, text, is_right in zip(exam.items, given, right, strict=True)
         ]
     return rows, marked
 
 
 @torch.no_grad()
 def text_loss(model: nn.Module, ids: Tensor, rows: int, context: int) -> tuple[float, int]:
-    """Mean loss on fixed windows of held-out text, in nats per token, and the number of tokens it is the mean of."""
-    was_training = model.training
-    model.eval()
+    """Mean loss on fixed windows of held-out text in nats per token, and the number of these tokens."""
     device = next(model.parameters()).device
     per_batch = min(rows, 32)
     batch_at = text_batches(ids, per_batch, context, "validation")
     total, count = 0.0, 0
-    for k in range(math.ceil(rows / per_batch)):
-        batch = batch_at(k)
-        total += float(summed_loss(model, batch.ids_BT.to(device), batch.targets_BT.to(device), None))
-        count += batch.num_targets
-    model.train(was_training)
+    with evaluating(model):
+        for k in range(math.ceil(rows / per_batch)):
+            batch = batch_at(k)
+            total += float(summed_loss(model, batch.ids_BT.to(device), batch.targets_BT.to(device), None))
+            count += batch.num_targets
     return total / count, count

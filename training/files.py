@@ -31,6 +31,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, json.loads((file.metadata() or {}).get("facts", "{}"))
+            return {name: file.get_tensor(name) for name in names}, json.loads(
+                (file.metadata() or {}).get("facts", "{}")
+            )
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): delete it and run again with --resume.") from None

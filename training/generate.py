@@ -1,29 +1,30 @@
 """Greedy answers, many at a time, with a key-value cache.
 
-Prompts of equal length are answered together, so there is no padding and no mask: each row sees exactly what it would
-see alone.
+Prompts of equal length are answered together, so there is no padding and no mask: each row sees exactly what
+it would see alone.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from .decoder import Cache
+from .models import LanguageModel
 
 ROWS = 512  # prompts answered together
 
 
 @torch.no_grad()
 def generate(
-    model: nn.Module,
+    model: LanguageModel,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
-    stop: Sequence[int] = (),
+    stop: Collection[int] = (),
     context: int,
     progress: Callable[[int], object] | None = None,
 ) -> list[list[int]]:
@@ -31,38 +32,62 @@ def generate(
 
     [[5, 6], [9]] -> [[7, 8], [4]]; `progress` is told the number of prompts each time some are answered.
 
-    Raises ValueError for an empty prompt and for one that leaves no room in the context, before anything is generated.
+    Raises ValueError for an empty prompt and for one that leaves no room in the context, before anything is
+    generated.
     """
-    by_length: defaultdict[int, list[int]] = defaultdict(list)
-    for number, prompt in enumerate(prompts):
-        if not prompt:
-            raise ValueError(f"prompt {number} is empty: a prompt needs at least one token.")
-        if len(prompt) + max_new_tokens > context:
-            raise ValueError(
-                f"prompt {number} has {len(prompt)} tokens and the answer up to {max_new_tokens}, the context only {context}: "
-                f"shorten the prompt, or train with a larger finetune_context."
-            )
-        by_length[len(prompt)].append(number)
+    check_room(prompts, max_new_tokens, context)
     device = next(model.parameters()).device
     answers: list[list[int]] = [[] for _ in prompts]
-    was_training = model.training
-    model.eval()
-    for numbers in by_length.values():
-        for first in range(0, len(numbers), ROWS):
-            chunk = numbers[first : first + ROWS]
-            ids_BT = torch.tensor([list(prompts[number]) for number in chunk], device=device)
+    with evaluating(model):
+        for numbers in chunks(prompts):
+            ids_BT = torch.tensor([list(prompts[number]) for number in numbers], device=device)
             for row, token in _continue(model, ids_BT, max_new_tokens, set(stop)):
-                answers[chunk[row]].append(token)
+                answers[numbers[row]].append(token)
             if progress is not None:
-                progress(len(chunk))
-    model.train(was_training)
+                progress(len(numbers))
     return answers
 
 
-def _continue(model: nn.Module, ids_BT: Tensor, max_new_tokens: int, stop: set[int]) -> Iterator[tuple[int, int]]:
+def check_room(prompts: Sequence[Sequence[int]], room: int, context: int) -> None:
+    """Raise ValueError for an empty prompt and for one that leaves no room in the context."""
+    for number, prompt in enumerate(prompts):
+        if not prompt:
+            raise ValueError(f"prompt {number} is empty: a prompt needs at least one token.")
+        if len(prompt) + room > context:
+            raise ValueError(
+                f"prompt {number} has {len(prompt)} tokens and the answer up to {room}, the context only "
+                f"{context}: "
+                f"shorten the prompt, or train with a larger finetune_context."
+            )
+
+
+def chunks(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """The numbers of prompts that are answered together: of equal length, and not too many."""
+    by_length: defaultdict[int, list[int]] = defaultdict(list)
+    for number, prompt in enumerate(prompts):
+        by_length[len(prompt)].append(number)
+    for numbers in by_length.values():
+        for first in range(0, len(numbers), ROWS):
+            yield numbers[first : first + ROWS]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, and afterwards in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _continue(
+    model: LanguageModel, ids_BT: Tensor, max_new_tokens: int, stop: set[int]
+) -> Iterator[tuple[int, int]]:
     """(row, token) for each new token; rows that have stopped leave the batch."""
     rows = list(range(len(ids_BT)))
-    cache: Cache = []
+    cache = model.new_cache()
     for _ in range(max_new_tokens):
         last_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
         last_BT[:, -1] = True
@@ -76,5 +101,5 @@ def _continue(model: nn.Module, ids_BT: Tensor, max_new_tokens: int, stop: set[i
             rows = [rows[place] for place in going]
             kept = torch.tensor(going, device=ids_BT.device)
             next_B = next_B[kept]
-            cache[:] = [(k[kept], v[kept]) for k, v in cache]
+            model.drop_rows(cache, kept)
         ids_BT = next_B[:, None]

@@ -1,37 +1,31 @@
-"""The one training loop: pretraining and fine-tuning, any arm, one process or many."""
+"""The one training loop: any phase, any arm, any model, one process or many."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from tqdm import tqdm
 
 from synthetic_tasks import stream
 
-from .batches import BatchAt
-from .files import read_tensors, write_atomically, write_tensors
+from .batches import Batch, BatchAt
+from .config import Phase
+from .interrupts import Interrupted, interruptible
+from .learner import Learner, SpellingLearner
+from .models import LanguageModel
 from .optimizers import build_optimizers, lr_scale, set_lr
-
-STATE = "state.safetensors"
-
-
-class Interrupted(Exception):
-    """Someone asked the run to stop; its state was saved first."""
+from .spelling_loss import SpellingHeads
+from .state import STATE, cut_metrics, load_state, save_state
 
 
 class NotFinite(ValueError):
@@ -45,159 +39,145 @@ class Bar(NamedTuple):
     position: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """What the loop has to know of a phase. `name` is "pretrain" or "finetune"; rates are peaks; `seed` is for dropout."""
+@dataclass(kw_only=True)
+class Training:
+    """One arm in one phase: what a step needs to know.
 
-    name: str
-    steps: int
-    lr: float
-    char_lr: float
+    Attributes:
+        seed: of the arm, for dropout.
+        heads: of the spelling loss, where any phase of the run has one; saved in every phase, trained where
+            it is used.
+    """
+
+    model: LanguageModel
+    phase: Phase
+    batch_at: BatchAt
+    folder: Path
+    accelerator: Accelerator
     seed: int
-    optimizer: str = "muon"
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    warmup: int = 50
+    heads: SpellingHeads | None = None
     save_every: int = 200
+    step: int = 0
+    digest: str = ""
+    saved: int = 0
+    optimizers: list[Optimizer] = field(default_factory=list)
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """What is saved."""
+        return {"model": self.model} | ({} if self.heads is None else {"heads": self.heads})
+
+    @property
+    def used_heads(self) -> SpellingHeads | None:
+        return self.heads if self.phase.spells else None
 
 
-def train(model: nn.Module, phase: Phase, batch_at: BatchAt, folder: Path, accelerator: Accelerator, bar: Bar | None = None) -> str:
+def train(training: Training, bar: Bar | None = None) -> str:
     """Train a model in place for one phase, from where the folder's saved state says it is.
 
-    Writes a row per step to `metrics.jsonl` and, every `save_every` steps, at the end, and when interrupted, everything
-    needed to go on to `state.safetensors`. Returns the hash of all batches that were seen, from the first step.
+    Writes a row per step to `metrics.jsonl` and, every `save_every` steps, at the end, and when interrupted,
+    everything needed to go on to `state.safetensors`. Returns the hash of all batches that were seen, from
+    the first step.
 
-    Raises Interrupted after Ctrl-C, once the state is saved, and NotFinite before a bad loss reaches the weights.
+    Raises Interrupted after Ctrl-C, once the state is saved, and NotFinite before a bad loss reaches the
+    weights.
     """
-    optimizers = build_optimizers(model, kind=phase.optimizer, lr=phase.lr, char_lr=phase.char_lr, weight_decay=phase.weight_decay)
-    step, digest = _load_state(folder, phase, model, optimizers)
-    saved = step
-    wrapped, *prepared = accelerator.prepare(model, *optimizers)
-    model.train()
-    main = accelerator.is_main_process
-    folder.mkdir(parents=True, exist_ok=True)
+    t, phase, main = training, training.phase, training.accelerator.is_main_process
+    t.optimizers = build_optimizers(t.model, phase, t.used_heads)
+    t.step, t.digest = load_state(t.folder, phase.name, t.parts, t.optimizers)
+    t.saved = t.step
+    wrapped, *prepared = t.accelerator.prepare(_learner(t), *t.optimizers)
+    t.model.train()
+    t.folder.mkdir(parents=True, exist_ok=True)
     if main:
-        _cut_metrics(folder / "metrics.jsonl", phase.name, step)
-    with open(folder / "metrics.jsonl", "a") if main else open(os.devnull, "w") as metrics, _interruptible() as interrupted:
-        progress = progress_bar(bar if main else None, phase.name, phase.steps, step)
-        while step < phase.steps:
+        cut_metrics(t.folder / "metrics.jsonl", phase.name, t.step)
+    with (
+        open(t.folder / "metrics.jsonl", "a") if main else open(os.devnull, "w") as metrics,
+        interruptible() as interrupted,
+    ):
+        progress = progress_bar(bar if main else None, phase.name, phase.steps, t.step)
+        while t.step < phase.steps:
             began = time.perf_counter()
-            batch = batch_at(step)
-            digest = batch.digest(digest)
-            set_lr(optimizers, lr_scale(step, phase.steps, phase.warmup))
-            torch.manual_seed(stream("dropout", phase.name, phase.seed, step, accelerator.process_index).getrandbits(32))
-            mine = batch.rows(accelerator.process_index, accelerator.num_processes)
-            loss = summed_loss(wrapped, *_on(accelerator.device, mine.ids_BT, mine.targets_BT, mine.keep_BT)) / batch.num_targets
-            loss_nats = float(accelerator.reduce(loss.detach(), "sum"))
-            if not math.isfinite(loss_nats):
-                kept = f"the state of step {saved} is kept in {folder / STATE}" if saved else "nothing had been saved yet"
-                raise NotFinite(
-                    f"the {phase.name} loss is {loss_nats} at step {step}, so training stopped before the weights moved; {kept}: "
-                    f"lower the learning rate or look at the batch."
-                )
-            accelerator.backward(loss * accelerator.num_processes)  # DDP averages over processes, the loss is a share of the sum
-            accelerator.clip_grad_norm_(wrapped.parameters(), phase.clip)
-            for optimizer in prepared:
-                optimizer.step()
-                optimizer.zero_grad()
-            step += 1
-            row = {"phase": phase.name, "step": step, "kind": batch.kind, "loss_nats": loss_nats, "seconds": round(time.perf_counter() - began, 4)}
-            metrics.write(json.dumps(row) + "\n")
+            row = take_step(t, wrapped, prepared)
+            metrics.write(json.dumps(row | {"seconds": round(time.perf_counter() - began, 4)}) + "\n")
             progress.update()
-            progress.set_postfix_str(f"{batch.kind} loss {loss_nats:.3f}", refresh=False)
-            stopping = accelerator.reduce(torch.tensor(float(bool(interrupted)), device=accelerator.device), "sum") > 0
-            if stopping or step == phase.steps or step % phase.save_every == 0:
-                saved = step
+            progress.set_postfix_str(f"{row['kind']} loss {row['loss_nats']:.3f}", refresh=False)
+            asked = torch.tensor(float(bool(interrupted)), device=t.accelerator.device)
+            stopping = t.accelerator.reduce(asked, "sum") > 0
+            if stopping or t.step == phase.steps or t.step % t.save_every == 0:
+                t.saved = t.step
                 if main:
                     metrics.flush()
-                    _save_state(folder, phase, step, digest, model, optimizers)
-            if stopping and step < phase.steps:
+                    save_state(t.folder, phase.name, t.step, t.digest, t.parts, t.optimizers)
+            if stopping and t.step < phase.steps:
                 progress.close()
-                raise Interrupted(f"{phase.name} stopped after step {step} of {phase.steps}; its state is saved.")
+                raise Interrupted(
+                    f"{phase.name} stopped after step {t.step} of {phase.steps}; its state is saved."
+                )
         progress.close()
-    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
-    accelerator.free_memory()
-    return digest
+    t.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+    t.accelerator.free_memory()
+    return t.digest
+
+
+def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str, Any]:
+    """One batch, one update.
+
+    Returns the step's row of metrics. Raises NotFinite before a bad loss reaches the weights.
+    """
+    phase, accelerator = t.phase, t.accelerator
+    batch = t.batch_at(t.step)
+    t.digest = batch.digest(t.digest)
+    set_lr(t.optimizers, lr_scale(t.step, phase.steps, phase.warmup, phase.schedule))
+    chance = stream("dropout", phase.name, t.seed, t.step, accelerator.process_index)
+    torch.manual_seed(chance.getrandbits(32))
+    losses = _losses(t, wrapped, batch)
+    loss = sum(losses[1:], losses[0])
+    nats = accelerator.reduce(torch.stack([part.detach() for part in losses]), "sum").tolist()
+    if not all(map(math.isfinite, nats)):
+        state = f"the state of step {t.saved} is kept in {t.folder / STATE}"
+        kept = state if t.saved else "nothing had been saved yet"
+        raise NotFinite(
+            f"the {phase.name} loss is {sum(nats)} at step {t.step}, so training stopped before the weights "
+            f"moved; {kept}: "
+            f"lower the learning rate or look at the batch."
+        )
+    # DDP averages over processes, and this loss is a share of the sum
+    accelerator.backward(loss * accelerator.num_processes)
+    if phase.clip:
+        accelerator.clip_grad_norm_(wrapped.parameters(), phase.clip)
+    for optimizer in prepared:
+        optimizer.step()
+        optimizer.zero_grad()
+    t.step += 1
+    row = {"phase": phase.name, "step": t.step, "kind": batch.kind, "loss_nats": nats[0]}
+    return row | ({"spelling_nats": nats[1] / phase.spelling_loss} if len(nats) > 1 else {})
+
+
+def _losses(t: Training, wrapped: nn.Module, batch: Batch) -> list[Tensor]:
+    """This process's share of the batch's loss and, where there is one, of the weighted spelling loss."""
+    mine = batch.rows(t.accelerator.process_index, t.accelerator.num_processes)
+    device = t.accelerator.device
+    tensors = [None if tensor is None else tensor.to(device, non_blocking=True) for tensor in mine.tensors]
+    nats, spelling_nats = wrapped(*tensors)
+    if t.used_heads is None or batch.spelled_N is None:
+        return [nats / batch.num_targets]
+    spelling = spelling_nats / t.used_heads.num_targets(batch.spelled_N)
+    if batch.kind == "spelling":
+        return [spelling]
+    return [nats / batch.num_targets, t.phase.spelling_loss * spelling]
+
+
+def _learner(t: Training) -> nn.Module:
+    if t.phase.kind != "spelling":
+        return Learner(t.model, t.used_heads)
+    assert t.heads is not None
+    return SpellingLearner(t.model, t.heads)
 
 
 def progress_bar(bar: Bar | None, what: str, total: int, done: int = 0) -> Any:
     """A tqdm bar at its place, or a silent one."""
     label, position = bar or Bar("", 0)
-    return tqdm(total=total, initial=done, desc=f"{label} {what}", position=position, disable=bar is None, leave=False)
-
-
-def summed_loss(model: nn.Module, ids_BT: Tensor, targets_BT: Tensor, keep_BT: Tensor | None) -> Tensor:
-    """Cross-entropy in nats, summed over the tokens that count; logits are computed for these alone."""
-    logits = model(ids_BT, keep_BT)
-    targets = targets_BT.flatten() if keep_BT is None else targets_BT[keep_BT]
-    return F.cross_entropy(logits.float().view(-1, logits.shape[-1]), targets, reduction="sum")
-
-
-def _on(device: torch.device, *tensors: Tensor | None) -> list[Any]:
-    return [None if tensor is None else tensor.to(device, non_blocking=True) for tensor in tensors]
-
-
-def trained_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Everything training changes, by name; a tied weight once. What is derived (spelling tables) is rebuilt, not stored."""
-    return dict(model.named_parameters())
-
-
-@torch.no_grad()
-def load_parameters(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Put saved parameters into a model. Raises ValueError, before anything changes, when names or shapes differ."""
-    own = trained_parameters(model)
-    wrong = sorted(own.keys() ^ tensors.keys()) + [name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape]
-    if wrong:
-        raise ValueError(f"{source} does not fit this model: {wrong[0]} differs (and {len(wrong) - 1} more); use the config it was saved with.")
-    for name, parameter in own.items():
-        parameter.copy_(tensors[name])
-
-
-def _save_state(folder: Path, phase: Phase, step: int, digest: str, model: nn.Module, optimizers: list[Optimizer]) -> None:
-    tensors = {f"model/{name}": value for name, value in trained_parameters(model).items()}
-    for number, optimizer in enumerate(optimizers):
-        for index, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{number}/{index}/{key}": value for key, value in values.items()}
-    write_tensors(folder / STATE, tensors, {"phase": phase.name, "step": step, "batches": digest})
-
-
-def _load_state(folder: Path, phase: Phase, model: nn.Module, optimizers: list[Optimizer]) -> tuple[int, str]:
-    """Continue a saved phase: (steps done, hash of the batches so far); (0, "") when this phase has not begun."""
-    if not (folder / STATE).exists():
-        return 0, ""
-    tensors, facts = read_tensors(folder / STATE)
-    if facts["phase"] != phase.name:
-        return 0, ""
-    load_parameters(model, {name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")}, folder / STATE)
-    for number, optimizer in enumerate(optimizers):
-        saved = optimizer.state_dict()
-        for name, value in tensors.items():
-            if name.startswith(f"optimizer/{number}/"):
-                index, key = name.split("/")[2:]
-                saved["state"].setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict(saved)
-    return facts["step"], facts["batches"]
-
-
-def _cut_metrics(path: Path, phase: str, step: int) -> None:
-    """Forget the rows of this phase that lie after the saved state: they will be written again."""
-    if path.exists():
-        rows = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        kept = [line for line in rows if (row := json.loads(line))["phase"] != phase or row["step"] <= step]
-        write_atomically(path, "".join(line + "\n" for line in kept))
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[bool]]:
-    """Ctrl-C and SIGTERM fill the list instead of breaking off in the middle of a step."""
-    asked: list[bool] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.append(True)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return tqdm(
+        total=total, initial=done, desc=f"{label} {what}", position=position, disable=bar is None, leave=False
+    )

@@ -1,0 +1,175 @@
+"""Every field of a config as a flag, and a config with some of its values changed.
+
+A field of data, model or exam has its own name (`--vocab-size`). A field of a phase has the phase's name
+before it (`--finetune-lr`), but for the phase whose flag is bare: pretraining's (`--lr`). What all phases
+have alike is changed for all of them by the bare flag (`--warmup`), for one of them by its own
+(`--finetune-warmup`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import Field, dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .config import CompareConfig
+from .fields import described
+from .presets import PRESETS, preset
+
+BAD_INPUT = 2
+SECTIONS = ("data", "model", "exam")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of a config, by the name of its flag.
+
+    `places` are the phases that hold it, or its one section, or nothing.
+    """
+
+    name: str
+    item: Field[Any]
+    places: tuple[int | str, ...]
+    value: Any
+
+
+def settings(config: CompareConfig) -> dict[str, Setting]:
+    """Every value that can be changed and that the model looks at, by name, in the order of the config."""
+    found = {
+        item.name: Setting(item.name, item, (), getattr(config, item.name)) for item in described(config)
+    }
+    for section in SECTIONS:
+        held = getattr(config, section)
+        looked_at = [
+            item
+            for item in described(held)
+            if item.metadata.get("only", config.model.model) == config.model.model
+        ]
+        found |= {
+            item.name: Setting(item.name, item, (section,), getattr(held, item.name)) for item in looked_at
+        }
+    for number, phase in enumerate(config.phases):
+        for item in filter(phase.uses, described(phase)):
+            if item.metadata.get("bare") == "every":
+                before = found.get(item.name)
+                places = (*(before.places if before else ()), number)
+                found[item.name] = Setting(
+                    item.name, item, places, before.value if before else getattr(phase, item.name)
+                )
+            found[phase.flag(item)] = Setting(phase.flag(item), item, (number,), getattr(phase, item.name))
+    return found
+
+
+def changed(config: CompareConfig, **given: Any) -> CompareConfig:
+    """A config with other values, by the names of their flags.
+
+    changed(config, vocab_size=512, finetune_lr=1e-3)
+
+    Raises ValueError for values that cannot work, and for values that the model would not look at.
+    """
+    known = settings(config)
+    model = given.get("model", config.model.model)
+    top: dict[str, Any] = {}
+    inside: dict[int | str, dict[str, Any]] = {}
+    for name in sorted(given, key=lambda name: -len(known[name].places)):  # what is for all phases first
+        setting = known[name]
+        if (only := setting.item.metadata.get("only")) and only != model:
+            raise ValueError(
+                f"{name} is a matter of the model {only!r}, and the model is {model!r}: leave it out."
+            )
+        for place in setting.places:
+            inside.setdefault(place, {})[setting.item.name] = given[name]
+        if not setting.places:
+            top[name] = given[name]
+    for section in SECTIONS:
+        top[section] = replace(getattr(config, section), **inside.get(section, {}))
+    top["phases"] = tuple(
+        replace(phase, **inside.get(number, {})) for number, phase in enumerate(config.phases)
+    )
+    return replace(config, **top)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{message}. Run 'python -m training.compare --help' for what there is.\n")
+
+
+def parse(argv: Sequence[str] | None, manual: str | None) -> tuple[CompareConfig, argparse.Namespace]:
+    """The config, from a preset and the flags that differ from it, and the options of this run.
+
+    Raises ValueError for values that cannot work; an unknown flag ends the program with one sentence.
+    """
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--preset", default="quick")
+    base = preset(first.parse_known_args(argv)[0].preset)
+    parser = _Parser(
+        prog="python -m training.compare",
+        usage="python -m training.compare [--preset NAME] [--resume] [--FIELD VALUE ...]",
+        description=manual,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--preset", default="quick", help=f"where the other values come from: {', '.join(PRESETS)} (quick)"
+    )
+    _add_options(parser)
+    group = parser.add_argument_group(
+        "what to compare (every field of the config, with its value in this preset)"
+    )
+    known = settings(base)
+    for setting in known.values():
+        _add_flag(group, setting, base)
+    options = parser.parse_args(argv)
+    given = {name: getattr(options, name) for name in known if hasattr(options, name)}
+    if given.get("model", base.model.model) != base.model.model:
+        given.setdefault("init", "zero")  # a model that is already trained must first hear nothing
+    return changed(base, **given), options
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    run = parser.add_argument_group("how to run it")
+    run.add_argument("--out", type=Path, help="run folder (runs/PRESET-DIGEST)")
+    run.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted run, or render a finished one again"
+    )
+    run.add_argument(
+        "--jobs",
+        type=int,
+        help="arms trained side by side, each in a process of its own (2 on a CPU, 1 on a GPU)",
+    )
+    run.add_argument("--threads", type=int, default=1, help="CPU threads per arm (1)")
+    run.add_argument("--cpu", action="store_true", help="leave the GPU alone")
+    run.add_argument("--save-every", type=int, default=200, help="steps between saved states (200)")
+    run.add_argument(
+        "--cache", type=Path, default=Path(".cache"), help="folder for vocabularies and token ids (.cache)"
+    )
+    run.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _add_flag(group: argparse._ArgumentGroup, setting: Setting, config: CompareConfig) -> None:
+    value = setting.value
+    shown = ",".join(value) if isinstance(value, tuple) else value
+    kind: dict[str, Any] = {
+        "type": _names if isinstance(value, tuple) else type(value),
+        "metavar": setting.item.name.split("_")[-1].upper(),
+    }
+    if isinstance(value, bool):
+        kind = {"action": argparse.BooleanOptionalAction}
+    where = ""
+    if setting.places and isinstance(setting.places[0], int):
+        titles = [config.phases[number].title for number in setting.places if isinstance(number, int)]
+        where = (
+            "in all phases: "
+            if setting.item.metadata.get("bare") == "every" and setting.name == setting.item.name
+            else f"in {titles[0]}: "
+        )
+    text = f"{where}{setting.item.metadata['help']} ({shown})".replace("%", "%%")
+    group.add_argument(
+        f"--{setting.name.replace('_', '-')}", dest=setting.name, help=text, default=argparse.SUPPRESS, **kind
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))

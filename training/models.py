@@ -1,0 +1,49 @@
+"""What the laboratory asks of a language model. decoder.py answers it, and huggingface.py for any causal
+model of transformers.
+
+Axes: B rows, T tokens per row, N positions kept, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class LanguageModel(nn.Module):
+    """ids_BT (B, T) -> logits (B, T, V), or (N, V) for the N positions where `keep_BT` is true, row by row.
+
+    With a `cache`, an empty one at first, it is extended in place: feed the prompt, then one token at a time.
+    Rows have no padding on their left.
+
+    Attributes:
+        embedding: path of the input embedding inside the model.
+    """
+
+    embedding: str
+
+    def forward(self, ids_BT: Tensor, keep_BT: Tensor | None = None, cache: Any = None) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def context(self) -> int | None:
+        """The longest row it can read; None where there is no limit."""
+        raise NotImplementedError
+
+    def extend_context(self, context: int, generator: torch.Generator) -> None:
+        """Make room for longer rows. Raises ValueError where that cannot be done."""
+        raise NotImplementedError
+
+    def new_cache(self) -> Any:
+        """An empty cache."""
+        raise NotImplementedError
+
+    def drop_rows(self, cache: Any, kept: Tensor) -> None:
+        """Forget, in place, all rows of a cache but the ones whose numbers are in `kept`."""
+        raise NotImplementedError
+
+    def inner_matrices(self) -> list[nn.Parameter]:
+        """The matrices between embeddings and output layer, in a fixed order: those that Muon moves."""
+        raise NotImplementedError

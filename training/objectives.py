@@ -1,0 +1,116 @@
+"""How a question and its answer become training rows, and how an answer is read from a trained model.
+
+One entry each.
+
+All objectives put a loss on the answer's tokens alone; a batch holds the inputs, the tokens that should come
+out, and where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from typing import NamedTuple
+
+import torch
+
+from .generate import check_room, chunks, evaluating, generate
+from .models import LanguageModel
+
+
+class Example(NamedTuple):
+    """A question and its answer: what to read, what should come out at each place, from where on it counts.
+
+    The end mark may be among the inputs: a row that is padded reads it too, and nothing depends on it.
+    """
+
+    inputs: list[int]
+    targets: list[int]
+    first: int
+
+
+class Asked(NamedTuple):
+    """At most `room` tokens, up to the first one of `stop`; `dummy` stands for what is not yet known."""
+
+    room: int
+    stop: frozenset[int]
+    dummy: int
+    context: int
+
+
+Progress = Callable[[int], object]
+
+
+class NextToken:
+    """Each token of the answer from all before it; written one token at a time."""
+
+    def arrange(self, prompt: list[int], answer: list[int], dummy: int) -> Example:
+        """The answer's last token is its end mark. prompt [5, 6], answer [7, 8] -> [5, 6, 7, 8], targets [6,
+        7, 8], from place 1 on.
+        """
+        ids = prompt + answer
+        return Example(ids, ids[1:], len(prompt) - 1)
+
+    def answers(
+        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+    ) -> list[list[int]]:
+        """The tokens a model answers each prompt with, without the end mark."""
+        return generate(
+            model,
+            prompts,
+            max_new_tokens=asked.room,
+            stop=asked.stop,
+            context=asked.context,
+            progress=progress,
+        )
+
+
+class Reversed(NextToken):
+    """The answer's tokens from last to first, then its end mark; turned around after they are written."""
+
+    def arrange(self, prompt: list[int], answer: list[int], dummy: int) -> Example:
+        return super().arrange(prompt, [*reversed(answer[:-1]), answer[-1]], dummy)
+
+    def answers(
+        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+    ) -> list[list[int]]:
+        return [answer[::-1] for answer in super().answers(model, prompts, asked, progress)]
+
+
+class Teacherless:
+    """All tokens of the answer at once: the model reads the prompt, then a dummy in place of each of them.
+
+    Bachmann & Nagarajan 2024 (arXiv 2403.06963), after Monea et al. 2023.
+    """
+
+    def arrange(self, prompt: list[int], answer: list[int], dummy: int) -> Example:
+        """prompt [5, 6], answer [7, 8] -> inputs [5, 6, dummy], targets [6, 7, 8], from place 1 on."""
+        return Example(prompt + [dummy] * (len(answer) - 1), prompt[1:] + answer, len(prompt) - 1)
+
+    @torch.no_grad()
+    def answers(
+        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+    ) -> list[list[int]]:
+        check_room(prompts, asked.room, asked.context)
+        written: list[list[int]] = [[] for _ in prompts]
+        device = next(model.parameters()).device
+        with evaluating(model):
+            for numbers in chunks(prompts):
+                ids_BT = torch.tensor(
+                    [prompts[number] + [asked.dummy] * (asked.room - 1) for number in numbers], device=device
+                )
+                keep_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+                keep_BT[:, -asked.room :] = True
+                tokens = model(ids_BT, keep_BT).argmax(-1).view(len(numbers), asked.room).tolist()
+                for number, row in zip(numbers, tokens, strict=True):
+                    written[number] = list(takewhile(lambda token: token not in asked.stop, row))
+                progress(len(numbers))
+        return written
+
+
+Objective = NextToken | Teacherless
+OBJECTIVES: dict[str, Objective] = {
+    "next_token": NextToken(),
+    "reversed": Reversed(),
+    "teacherless": Teacherless(),
+}

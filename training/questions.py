@@ -1,0 +1,67 @@
+"""Questions as rows of tokens: drawn from the tasks, tokenised, without held-out tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from synthetic_tasks import Item, Task, stream
+
+from .batches import BatchAt, pad_examples
+from .objectives import Example, Objective
+from .tokenizers import Tokenizer
+
+
+def encode_item(tokenizer: Tokenizer, item: Item) -> tuple[list[int], list[int]]:
+    """The ids of the prompt, and those of the answer with its end mark.
+
+    The text is tokenised in one piece, as it would be met; the answer's first token is the first one that
+    reaches past the place where the answer begins.
+    """
+    ids, start = tokenizer.encode_cut(item.text, len(item.prompt))
+    return ids[:start], ids[start:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """Fine-tuning examples of some tasks.
+
+    Attributes:
+        held_out: token ids that no example may contain; an example that does is drawn again.
+        dummy: the token that an objective may put where nothing is known yet.
+    """
+
+    tokenizer: Tokenizer
+    tasks: tuple[Task, ...]
+    held_out: frozenset[int]
+    context: int
+    objective: Objective
+    dummy: int
+
+    def item(self, *key: int | str) -> tuple[Item, list[int], list[int]]:
+        """One item with the ids of its prompt and of its answer, as a function of the key alone.
+
+        Raises ValueError for an example that is longer than the context.
+        """
+        for attempt in range(1000):
+            rng = stream("question", *key, attempt)
+            task = rng.choice(self.tasks)
+            item = task.draw(task.splits[0].name, rng)
+            text = item.text
+            ids, start = self.tokenizer.encode_cut(text, len(item.prompt))
+            if self.held_out.isdisjoint(ids):
+                break
+        else:
+            raise ValueError("a thousand questions in a row held a held-out token: lower token_share.")
+        if len(ids) > self.context + 1:
+            raise ValueError(
+                f"a question has {len(ids)} tokens, the context {self.context}: choose a larger "
+                f"finetune_context, or the compact wording. The question: {text!r}"
+            )
+        return item, ids[:start], ids[start:]
+
+    def example(self, *key: int | str) -> Example:
+        _, prompt, answer = self.item(*key)
+        return self.objective.arrange(prompt, answer, self.dummy)
+
+    def batches(self, batch_size: int, *key: int | str) -> BatchAt:
+        return lambda k: pad_examples([self.example(*key, k * batch_size + row) for row in range(batch_size)])

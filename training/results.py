@@ -1,0 +1,99 @@
+"""From what the arms wrote to what the run says: rows, differences, verdict, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from .config import CompareConfig
+from .data import Data
+from .files import read_tensors, write_atomically, write_json
+from .folder import arm_folder
+from .prose import print_table, verdict
+from .report import write_report
+from .run import phase_file, trained_phases
+from .statistics import read_rows, summarise
+
+
+def finish(config: CompareConfig, out: Path, data: Data, console: Console) -> None:
+    """Results, metrics and report of the whole run; and a table for the terminal.
+
+    The rows are all that it rests on.
+    """
+    arms, control = config.arms, config.arms[0]
+    rows = [row for folder in _folders(config, out) for row in read_rows(folder / "results.json")]
+    metrics, answers = _lines(config, out, "metrics.jsonl"), _lines(config, out, "answers.jsonl")
+    assert_same_batches(config, out)
+    summary = summarise(rows, control, arms, _marks(answers))
+    sentences = [
+        sentence for arm in arms[1:] for sentence in verdict(summary, data.tasks, arm, control, config.seeds)
+    ]
+    write_atomically(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in metrics))
+    write_json(out / "results.json", [vars(row) for row in rows + summary])
+    facts = json.loads((out / "config.json").read_text("utf-8"))
+    write_report(
+        out,
+        facts,
+        setting(config, data),
+        arms=arms,
+        tasks=data.tasks,
+        phases=config.phases,
+        rows=rows,
+        summary=summary,
+        sentences=sentences,
+        metrics=metrics,
+        answers=answers,
+    )
+    print_table(console, arms, data.tasks, summary)
+    for sentence in sentences:
+        console.print(sentence, highlight=False, markup=False)
+    console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def setting(config: CompareConfig, data: Data) -> str:
+    """One sentence about the model and its text."""
+    model = config.model
+    built = f"{model.layers} layers of width {model.width}"
+    size = f"pretrained model {model.model}" if model.pretrained else built
+    text = f"corpus {config.data.corpus} ({data.facts['train_tokens']:,} tokens)"
+    return f"{data.facts['tokens']:,} tokens, {size}, {text}."
+
+
+def assert_same_batches(config: CompareConfig, out: Path) -> None:
+    """The arms' law: within a seed, all arms read the same batches in every phase."""
+    for seed in config.seed_range:
+        seen = {
+            arm: tuple(
+                read_tensors(arm_folder(out, seed, arm) / phase_file(phase))[1]["batches"]
+                for phase in trained_phases(config)
+            )
+            for arm in config.arms
+        }
+        assert len(set(seen.values())) == 1, f"the arms of seed {seed} saw different batches: {seen}"
+
+
+def _folders(config: CompareConfig, out: Path) -> list[Path]:
+    return [arm_folder(out, seed, arm) for seed in config.seed_range for arm in config.arms]
+
+
+def _lines(config: CompareConfig, out: Path, name: str) -> list[dict[str, Any]]:
+    """The rows that each arm wrote to a file, with arm and seed before them."""
+    found: list[dict[str, Any]] = []
+    for seed in config.seed_range:
+        for arm in config.arms:
+            path = arm_folder(out, seed, arm) / name
+            lines = path.read_text("utf-8").splitlines() if path.exists() else []
+            found += [{"arm": arm, "seed": seed, **json.loads(line)} for line in lines]
+    return found
+
+
+def _marks(answers: list[dict[str, Any]]) -> dict[tuple[str, int, str, str], list[bool]]:
+    marks: dict[tuple[str, int, str, str], list[bool]] = {}
+    for answer in answers:
+        marks.setdefault((answer["arm"], answer["seed"], answer["task"], answer["split"]), []).append(
+            answer["right"]
+        )
+    return marks
