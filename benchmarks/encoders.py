@@ -1,4 +1,5 @@
-"""What each encoder costs on GPT-2's vocabulary: forward and backward of the character path alone. Two minutes.
+"""What each encoder costs on GPT-2's vocabulary: forward and backward of the character path alone. Two
+minutes.
 
     pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.encoders
 

@@ -1,16 +1,19 @@
-"""A whole training step on a GPU, with letters and without: GPT-2's shape (124M), bf16, compiled, 16 x 1024 tokens.
+"""A whole training step on a GPU, with letters and without: GPT-2's shape (124M), bf16, compiled, 16 x 1024
+tokens.
 
-    pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.gpu      # on a machine with a GPU, minutes
-    python -m benchmarks.gpu --dry-run                     # a tiny model on the CPU: that the commands work, no figures
+    pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.gpu      # on a machine with a
+    GPU, minutes python -m benchmarks.gpu --dry-run                     # a tiny model on the CPU: that the
+    commands work, no figures
 
-Prints the ratio of the steps (plain measured twice, for the noise), the kernels in which the rest of the time goes, the
-look-up in evaluation, and whether a captured CUDA graph of it gives the same bits.
+Prints the ratio of the steps (plain measured twice, for the noise), the kernels in which the rest of the time
+goes, the look-up in evaluation, and whether a captured CUDA graph of it gives the same bits.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import statistics
 from typing import Any
 
@@ -36,7 +39,7 @@ def milliseconds(step: Any, device: torch.device, times: int) -> list[float]:
         step()
         mark.record()
     torch.cuda.synchronize()
-    return [one.elapsed_time(other) for one, other in zip(marks, marks[1:], strict=False)]
+    return [one.elapsed_time(other) for one, other in itertools.pairwise(marks)]
 
 
 def main() -> None:
@@ -80,7 +83,8 @@ def main() -> None:
         print("the steps run")
     else:
         print(
-            f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {len(ids.unique())} distinct tokens a step"
+            f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {len(ids.unique())} distinct tokens "
+            "a step"
         )
         show(f"training step, bf16, compiled, {rows} x {length} tokens", seconds, "plain")
         with torch.profiler.profile() as profile:
@@ -96,7 +100,8 @@ def in_evaluation(model: Any, ids: torch.Tensor, device: torch.device, dry: bool
         expected = embedding(one)
         if not dry:
             print(
-                f"look-up of 16 tokens: {1000 * statistics.median(milliseconds(lambda: embedding(one), device, 100)):.0f} us"
+                "look-up of 16 tokens: "
+                f"{1000 * statistics.median(milliseconds(lambda: embedding(one), device, 100)):.0f} us"
             )
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):

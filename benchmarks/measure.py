@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 
 
 def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int = 15) -> dict[str, float]:
-    """Median seconds of each candidate, run in turn so that a slow moment of the machine meets all of them."""
+    """Median seconds of each candidate, run in turn so that a slow moment of the machine meets all."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for candidate in candidates.values():
         candidate()

@@ -1,9 +1,11 @@
 """What wrapping an existing GPT costs, on a model of GPT-2's shape (124M parameters). About half an hour.
 
-    pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.wrapping [cheap] [alone] [evaluation] [step]
+    pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.wrapping [cheap] [alone]
+    [evaluation] [step]
 
-Prints the seconds of the spelling tables, of `attach` and of the import, the memory that `attach` takes, and the ratios of
-a training step (4 x 1024 tokens of running text), of evaluation and of generation, with letters against without.
+Prints the seconds of the spelling tables, of `attach` and of the import, the memory that `attach` takes, and
+the ratios of a training step (4 x 1024 tokens of running text), of evaluation and of generation, with letters
+against without.
 """
 
 from __future__ import annotations
@@ -30,9 +32,11 @@ MEMORY = """
 from pathlib import Path
 from benchmarks.wrapping import gpt2, published_encoding, CACHE
 import charembed, gc, time, torch
-def kib(name): return int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)).split()[1])
+def kib(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
 model, encoding = gpt2(), published_encoding("gpt2", CACHE)
-charembed.attach(torch.nn.Sequential(torch.nn.Embedding(2, 8)), [b"ab", None], module="0")  # so that torch's own code is in memory
+charembed.attach(torch.nn.Sequential(torch.nn.Embedding(2, 8)), [b"ab", None], module="0")  # torch's own code
 gc.collect()
 Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
 before = kib("VmRSS")
@@ -55,7 +59,9 @@ gc.collect()
 print(tracemalloc.get_traced_memory()[0] / 2**20)
 """
 
-IMPORT = "import time, torch; began = time.perf_counter(); import charembed; print(time.perf_counter() - began)"
+IMPORT = (
+    "import time, torch; began = time.perf_counter(); import charembed; print(time.perf_counter() - began)"
+)
 
 
 def gpt2() -> Any:
@@ -66,7 +72,12 @@ def gpt2() -> Any:
 
 def in_fresh_processes(script: str, times: int = 5) -> list[float]:
     """The median of each number that a script prints."""
-    runs = [subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split() for _ in range(times)]
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        ).stdout.split()
+        for _ in range(times)
+    ]
     return [sorted(map(float, column))[times // 2] for column in zip(*runs, strict=True)]
 
 
@@ -78,7 +89,10 @@ def cheap_figures() -> None:
             began = time.perf_counter()
             table = SpellingTable.from_tokenizer(encoding)
             seconds.append(time.perf_counter() - began)
-        print(f"spelling table of {name}: {table.num_tokens:,} tokens, {table.num_chars:,} characters in {sorted(seconds)[2]:.2f} s")
+        print(
+            f"spelling table of {name}: {table.num_tokens:,} tokens, {table.num_chars:,} characters in "
+            f"{sorted(seconds)[2]:.2f} s"
+        )
     print(f"import charembed, after torch: {in_fresh_processes(IMPORT)[0]:.3f} s")
     seconds_, kept, peak = in_fresh_processes(MEMORY)
     model = charembed.attach(gpt2(), published_encoding("gpt2", CACHE))
@@ -89,10 +103,19 @@ def cheap_figures() -> None:
     parameters = sum(p.nbytes for p in encoder.parameters()) / 2**20
     spellings, table = sum(t.nbytes for t in tensors) / 2**20, embedding.weight.nbytes / 2**20
     print(f"attach: {seconds_:.2f} s; resident memory grows by {kept:.1f} MiB, at the peak {peak:.1f} MiB")
-    print(f"  encoder {parameters:.1f} MiB + spellings {spellings:.1f} MiB; the table of evaluation, made when first used, {table:.1f} MiB")
+    print(
+        f"  encoder {parameters:.1f} MiB + spellings {spellings:.1f} MiB; the table of evaluation, made when "
+        f"first used, {table:.1f} MiB"
+    )
     objects = in_fresh_processes(ALIVE, 1)[0]
-    print(f"  alive: these tensors and {objects:.2f} MiB of Python objects, {1 + objects / (parameters + spellings):.3f} of encoder + spellings")
-    print(f"  (growth + table) / (encoder + table) = {(kept + table) / (parameters + table):.3f}; at the peak {(peak + table) / (parameters + table):.3f}")
+    print(
+        f"  alive: these tensors and {objects:.2f} MiB of Python objects, "
+        f"{1 + objects / (parameters + spellings):.3f} of encoder + spellings"
+    )
+    print(
+        f"  (growth + table) / (encoder + table) = {(kept + table) / (parameters + table):.3f}; at the peak "
+        f"{(peak + table) / (parameters + table):.3f}"
+    )
 
 
 def running_text() -> torch.Tensor:
@@ -105,7 +128,9 @@ def the_embedding_alone() -> None:
     ids_BT, one_BT = running_text(), running_text()[:, :1]
     gradient_BTD = torch.randn(4, 1024, 768)
     plain = torch.nn.Embedding(50_257, 768)
-    letters = charembed.CharEmbedding.from_embedding(copy.deepcopy(plain), SpellingTable.from_tokenizer(published_encoding("gpt2", CACHE)), init="loud")
+    letters = charembed.CharEmbedding.from_embedding(
+        copy.deepcopy(plain), SpellingTable.from_tokenizer(published_encoding("gpt2", CACHE)), init="loud"
+    )
 
     def train(embedding: torch.nn.Module) -> None:
         embedding.train().zero_grad()
@@ -117,7 +142,11 @@ def the_embedding_alone() -> None:
                 embedding(one_BT)
 
     print(f"{ids_BT.numel()} tokens a step, {len(ids_BT.unique())} distinct")
-    show("the embedding alone, forward + backward", interleaved({"plain": lambda: train(plain), "with letters": lambda: train(letters)}, 15), "plain")
+    show(
+        "the embedding alone, forward + backward",
+        interleaved({"plain": lambda: train(plain), "with letters": lambda: train(letters)}, 15),
+        "plain",
+    )
     letters.eval()
     looks = interleaved({"plain": lambda: look_up(plain), "unfolded": lambda: look_up(letters)}, 15)
     show("100 look-ups of 4 x 1 tokens, as in generation", looks, "plain")
@@ -127,7 +156,11 @@ def the_embedding_alone() -> None:
         letters.eval()
         look_up(letters)
 
-    show("100 look-ups after train() and eval()", interleaved({"before": lambda: look_up(letters), "after": switch_and_look}, 9), "before")
+    show(
+        "100 look-ups after train() and eval()",
+        interleaved({"before": lambda: look_up(letters), "after": switch_and_look}, 9),
+        "before",
+    )
 
 
 def evaluation_and_generation() -> None:
@@ -143,11 +176,25 @@ def evaluation_and_generation() -> None:
 
     def generate(model: Any) -> torch.Tensor:
         with torch.no_grad():
-            return model.generate(ids[:, :32], attention_mask=torch.ones_like(ids[:, :32]), max_new_tokens=32, do_sample=False, pad_token_id=50256)
+            return model.generate(
+                ids[:, :32],
+                attention_mask=torch.ones_like(ids[:, :32]),
+                max_new_tokens=32,
+                do_sample=False,
+                pad_token_id=50256,
+            )
 
     print(f"folded computes the unfolded model's bits: {torch.equal(evaluate(unfolded), evaluate(folded))}")
-    show("evaluation, 4 x 256 tokens", interleaved({name: lambda m=m: evaluate(m) for name, m in arms.items()}, 9), "plain")
-    show("generation, 32 tokens after 4 x 32", interleaved({name: lambda m=m: generate(m) for name, m in arms.items()}, 15), "plain")
+    show(
+        "evaluation, 4 x 256 tokens",
+        interleaved({name: lambda m=m: evaluate(m) for name, m in arms.items()}, 9),
+        "plain",
+    )
+    show(
+        "generation, 32 tokens after 4 x 32",
+        interleaved({name: lambda m=m: generate(m) for name, m in arms.items()}, 15),
+        "plain",
+    )
 
 
 def training_step() -> None:
@@ -169,7 +216,12 @@ def training_step() -> None:
 def main() -> None:
     print(machine())
     chosen = sys.argv[1:] or ["cheap", "alone", "evaluation", "step"]
-    parts = {"cheap": cheap_figures, "alone": the_embedding_alone, "evaluation": evaluation_and_generation, "step": training_step}
+    parts = {
+        "cheap": cheap_figures,
+        "alone": the_embedding_alone,
+        "evaluation": evaluation_and_generation,
+        "step": training_step,
+    }
     for name in chosen:
         parts[name]()
 

@@ -6,7 +6,6 @@ Only the input embedding changes; every module of the model stays the object it 
 from __future__ import annotations
 
 import gc
-import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from torch import nn
 from .embedding import CharEmbedding
 from .encoders import ENCODERS
 from .errors import AttachError, SpellingError
-from .host import check, check_size
+from .host import check, check_size, encoder_for
 from .spelling import SpellingTable
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -60,7 +59,7 @@ def attach(
     hosts = find_embeddings(model, module, tokenizer)
     with torch.inference_mode(False):
         made = _given(encoder, tokenizer, hosts[0], arguments) if isinstance(encoder, nn.Module) else None
-        put(hosts, made or _made(encoder, tokenizer, hosts[0], arguments))
+        put(hosts, made or _named(encoder, tokenizer, hosts[0], arguments))
     _warn_of_optimizers(model)
     return model
 
@@ -73,43 +72,25 @@ def put(hosts: list[nn.Embedding], encoder: nn.Module) -> None:
         CharEmbedding(other, encoder, embedding)
 
 
-def _made(encoder: Any, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]) -> nn.Module:
+def _named(name: Any, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]) -> nn.Module:
     """A new encoder of a named kind. Raises before anything changes."""
-    if encoder not in ENCODERS:
-        raise AttachError(
-            f"there is no encoder {encoder!r}: choose one of {', '.join(ENCODERS)}, or pass a module."
-        )
-    known = [
-        name for name in inspect.signature(ENCODERS[encoder]).parameters if name not in ("spellings", "dim")
-    ]
-    if unknown := arguments.keys() - known:
-        raise AttachError(
-            f"the encoder {encoder!r} has no argument {sorted(unknown)[0]!r}: it takes {', '.join(known)}."
-        )
-    spellings = tokenizer
-    if not isinstance(tokenizer, SpellingTable):
-        unit = getattr(ENCODERS[encoder], "unit", "codepoint")
-        spellings = SpellingTable.from_tokenizer(tokenizer, host.num_embeddings, unit)
-    check_size(spellings, host)
-    if (without := int((spellings.lengths_V == 0).sum())) > LETTERLESS * spellings.num_tokens:
+    spellings = _spellings(tokenizer, host, getattr(ENCODERS.get(name), "unit", None))
+    made = encoder_for(host, name, spellings, arguments)
+    without = int((spellings.lengths_V == 0).sum())
+    if without > LETTERLESS * host.num_embeddings:
         warnings.warn(
-            f"{without} of the embedding's {spellings.num_tokens} rows get no letters: is this the model's "
+            f"{without} of the embedding's {host.num_embeddings} rows get no letters: is this the model's "
             "own tokenizer?",
             stacklevel=3,
         )
-    with torch.random.fork_rng(devices=[]):  # an encoder of the user's own may draw its first values
-        made: nn.Module = ENCODERS[encoder](spellings, host.embedding_dim, **arguments)
-    # float32 even where the embedding has half precision: small updates of an LSTM would be lost there
-    return made.to(torch.promote_types(host.weight.dtype, torch.float32))
+    return made
 
 
 def _given(encoder: nn.Module, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]) -> nn.Module:
+    kind, spells = type(encoder).__name__, getattr(encoder, "spellings", None)
     if arguments:
-        raise AttachError(
-            f"the encoder is a {type(encoder).__name__} already, so {', '.join(arguments)} would have no "
-            "effect: leave it out."
-        )
-    spells = getattr(encoder, "spellings", None)
+        names = ", ".join(arguments)
+        raise AttachError(f"the encoder is a {kind} already, so {names} would have no effect: leave it out.")
     if spells is not None:
         check_size(spells, host)
     if (width := getattr(encoder, "dim", host.embedding_dim)) != host.embedding_dim:
@@ -118,10 +99,7 @@ def _given(encoder: nn.Module, tokenizer: Any, host: nn.Embedding, arguments: di
             f"columns: build it with dim={host.embedding_dim}."
         )
     if tokenizer is not None:
-        unit = getattr(spells, "unit", "codepoint")
-        table = tokenizer
-        if not isinstance(tokenizer, SpellingTable):
-            table = SpellingTable.from_tokenizer(tokenizer, host.num_embeddings, unit)
+        table = _spellings(tokenizer, host, getattr(spells, "unit", None))
         if spells is not None and spells.fingerprint != table.fingerprint:
             raise SpellingError(
                 "the encoder spells other tokens than the tokenizer: pass None in the tokenizer's place if "
@@ -130,9 +108,14 @@ def _given(encoder: nn.Module, tokenizer: Any, host: nn.Embedding, arguments: di
     return encoder
 
 
+def _spellings(tokenizer: Any, host: nn.Embedding, unit: str | None) -> SpellingTable:
+    if isinstance(tokenizer, SpellingTable):
+        return tokenizer
+    return SpellingTable.from_tokenizer(tokenizer, host.num_embeddings, unit or "codepoint")
+
+
 def detach(model: Model) -> Model:
-    """Undo `attach`: the embedding is what it was, with the weights it has now. Idempotent; returns the
-    model.
+    """Undo `attach`: the embedding is what it was, with the weights of now. Idempotent; returns the model.
 
     Raises AttachError, and changes nothing, where accelerate has placed the embedding.
     """
@@ -155,8 +138,7 @@ def check_releasable(embeddings: list[CharEmbedding]) -> None:
 
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """Silence the letters for a while: within, the model is its base, bit for bit, also where gradients are
-    taken.
+    """Silence the letters for a while: within, the model is its base, bit for bit, in training too.
 
     with charembed.disabled(model): without_letters = model(ids)
     """
@@ -173,11 +155,9 @@ def disabled(model: nn.Module) -> Iterator[None]:
 
 
 def respell(model: Model, tokenizer: Any) -> Model:
-    """Read the letters of a vocabulary that changed, with what the encoder has learnt; in place, returns the
-    model.
+    """Read the letters of a vocabulary that changed, with what the encoder has learnt; returns the model.
 
-    tokenizer.add_tokens(["strawberry"]); model.resize_token_embeddings(len(tokenizer));
-    charembed.respell(model, tokenizer)
+    model.resize_token_embeddings(len(tokenizer)); charembed.respell(model, tokenizer)
 
     New tokens then have their letters without any training; rows that are gone take theirs with them.
     Characters that are new too get a first vector, so that the encoder's table of characters grows: build the
@@ -219,10 +199,8 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
     """The embedding to take over and those that share its weight. Raises AttachError, naming the choice."""
     if not isinstance(model, nn.Module):
         swapped = " (model and tokenizer seem to be swapped)" if isinstance(tokenizer, nn.Module) else ""
-        raise AttachError(
-            f"the model is a {type(model).__name__}, not a torch.nn.Module{swapped}: attach(model, "
-            "tokenizer)."
-        )
+        kind = type(model).__name__
+        raise AttachError(f"the model is a {kind}, not a torch.nn.Module{swapped}: attach(model, tokenizer).")
     if any(True for _ in char_embeddings(model)):
         raise AttachError("the model already has a CharEmbedding: call charembed.detach(model) first.")
     for part in model.modules():
@@ -235,11 +213,8 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
     try:
         found = model.get_input_embeddings() if path is None else model.get_submodule(path)  # type: ignore[operator]
     except (AttributeError, NotImplementedError):
-        missing = (
-            f"{type(model).__name__} has no get_input_embeddings()"
-            if path is None
-            else f"the model has no module {path!r}"
-        )
+        missing = "the model has no module " + repr(path)
+        missing = f"{type(model).__name__} has no get_input_embeddings()" if path is None else missing
         raise AttachError(f"{missing}: {_embeddings_to_choose(model)}") from None
     if found is model:
         raise AttachError("the model is the embedding itself: use charembed.CharEmbedding.from_embedding.")
@@ -272,11 +247,9 @@ def _tied_to(found: nn.Embedding, model: Any) -> Iterator[nn.Embedding]:
 
 def _embeddings_to_choose(model: nn.Module) -> str:
     paths = [repr(path) for path, module in model.named_modules() if isinstance(module, nn.Embedding)]
-    return (
-        f"name the embedding with module=..., one of {', '.join(paths)}."
-        if paths
-        else "it holds no nn.Embedding at all."
-    )
+    if not paths:
+        return "it holds no nn.Embedding at all."
+    return f"name the embedding with module=..., one of {', '.join(paths)}."
 
 
 def _warn_of_optimizers(model: nn.Module) -> None:

@@ -38,14 +38,15 @@ READ = (
 TENSORS = "char_embedding.safetensors"
 LSTM_IN_FORMAT_1 = "LSTMEncoder"
 WRAPPER_NAMES = ("_orig_mod", "module")  # what torch.compile and DDP put into a path
-KEYS = {"module": str, "num_tokens": int, "embedding_dim": int, "encoder": str, "tensors_sha256": str}
-SPELLED_KEYS = {"config": dict, "unit": str, "alphabet": list, "spellings_sha256": str}
+TEXTS, NUMBERS = ("module", "encoder", "class", "tensors_sha256"), ("num_tokens", "embedding_dim")
+KEYS: dict[str, type] = dict.fromkeys(TEXTS, str) | dict.fromkeys(NUMBERS, int)
+SPELLED_KEYS: dict[str, type] = {"config": dict, "unit": str, "alphabet": list, "spellings_sha256": str}
 AGAIN = "save it again, or take another copy"
 
 
 def save(model: nn.Module, path: str | Path) -> None:
-    """Write the character part of a model, and nothing of its base, to a folder, or with "hf:owner/name" to
-    the hub.
+    """Write the character part of a model, and nothing of its base, to a folder or, as "hf:owner/name", the
+    hub.
 
     charembed.save(model, "letters") -> letters/char_embedding.safetensors
 
@@ -59,9 +60,7 @@ def save(model: nn.Module, path: str | Path) -> None:
     module, embedding = _the_one(model)
     embedding.check_whole()
     encoder, wrapped = embedding.encoder, getattr(embedding.encoder, "modules_to_save", None)
-    if (
-        wrapped is not None
-    ):  # PEFT's modules_to_save keeps the encoder as it was beside the one that is trained
+    if wrapped is not None:  # PEFT's modules_to_save keeps the encoder as it was beside the trained one
         encoder = wrapped[embedding.encoder.active_adapters[0]]  # type: ignore[index]
     name = next((name for name, kind in ENCODERS.items() if type(encoder) is kind), type(encoder).__name__)
     manifest: dict[str, Any] = {
@@ -72,6 +71,7 @@ def save(model: nn.Module, path: str | Path) -> None:
         "num_tokens": embedding.num_embeddings,
         "embedding_dim": embedding.embedding_dim,
         "encoder": name,
+        "class": type(encoder).__name__,
         "base": _fingerprint(embedding.weight),
     }
     if name in ENCODERS:
@@ -104,8 +104,7 @@ def load(
     encoder: nn.Module | None = None,
     check_base: bool = True,
 ) -> Model:
-    """Attach a saved character part to a fresh copy of its base, in place; returns the model, bit-equal to
-    what was saved.
+    """Attach a saved character part to a fresh copy of its base; returns the model, bit-equal to the saved.
 
     charembed.load(AutoModelForCausalLM.from_pretrained("gpt2"), tokenizer, "letters")
 
@@ -125,9 +124,8 @@ def load(
     """
     folder = hub.fetch(repository, TENSORS) if (repository := hub.named(path)) else Path(path)
     manifest = _read_manifest(folder / TENSORS)
-    if module is None and (
-        isinstance(_at(model, manifest["module"]), nn.Embedding) or not hasattr(model, "get_input_embeddings")
-    ):
+    saved_path = isinstance(_at(model, manifest["module"]), nn.Embedding)
+    if module is None and (saved_path or not hasattr(model, "get_input_embeddings")):
         module = manifest["module"]
     hosts = find_embeddings(model, module)
     host = hosts[0]
@@ -137,12 +135,15 @@ def load(
         _match_base(manifest["base"], host.weight)
     name, made = manifest["encoder"], encoder
     if encoder is not None:
-        _match("encoder", "as the class of the encoder", name, type(encoder).__name__)
+        _match("encoder", "as the class of the encoder", manifest["class"], type(encoder).__name__)
+        spells: Any = getattr(encoder, "spellings", None)
+        if spells is not None and (saved := manifest.get("spellings_sha256")):
+            _match("tokenizer", "as SHA-256 of its spellings", saved, spells.fingerprint)
         shapes = _shapes(encoder)
     elif name not in ENCODERS:
         raise MismatchError(
-            f"{folder} was saved with an encoder of your own, {name}: pass one with encoder=..., or register "
-            f"its class, charembed.ENCODERS[{name!r}] = {name}."
+            f"{folder} was saved with an encoder of your own, {manifest['class']}: pass one with "
+            f"encoder=..., or give its class a name, charembed.ENCODERS[{name!r}] = {manifest['class']}."
         )
     else:
         table = _match_spellings(tokenizer, manifest)
@@ -155,7 +156,7 @@ def load(
         if host.weight.dtype in (
             torch.float32,
             torch.float64,
-        ):  # a part that was saved in half precision on a wider base
+        ):  # the part may have half precision
             made.to(host.weight.dtype)
         put(hosts, made)
     return model
@@ -247,8 +248,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"the manifest in {path} is damaged (SHA-256 {seen[:12]}..., it says {str(expected)[:12]}...): "
             f"{AGAIN}."
         )
-    if manifest["format"] == 1 and manifest.get("encoder") == LSTM_IN_FORMAT_1:
-        manifest["encoder"] = "lstm"
+    if manifest["format"] == 1:
+        manifest["class"] = manifest.get("encoder")
+        if manifest["class"] == LSTM_IN_FORMAT_1:
+            manifest["encoder"] = "lstm"
     kinds = KEYS | (SPELLED_KEYS if manifest.get("encoder") in list(ENCODERS) else {})
     if wrong := [key for key, kind in kinds.items() if not isinstance(manifest.get(key), kind)]:
         raise CheckpointError(

@@ -16,10 +16,9 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from .encoders import ENCODERS
 from .errors import AttachError, CharEmbedError
 from .freshness import SpelledTable, spell_all
-from .host import check, check_size
+from .host import check, encoder_for
 from .spelling import SpellingTable
 
 
@@ -92,13 +91,7 @@ class CharEmbedding(nn.Embedding):
         another size.
         """
         check(embedding)
-        check_size(table, embedding)
-        with torch.random.fork_rng(devices=[]):  # an encoder of the user's own may draw its first values
-            made = ENCODERS[encoder](table, embedding.embedding_dim, **arguments)
-        return cls(
-            embedding,
-            made.to(embedding.weight.device, torch.promote_types(embedding.weight.dtype, torch.float32)),
-        )
+        return cls(embedding, encoder_for(embedding, encoder, table, arguments))
 
     def release(self) -> nn.Embedding:
         """The host again, without letters."""
@@ -126,13 +119,11 @@ class CharEmbedding(nn.Embedding):
     def _vectors(self, ids: Tensor) -> Tensor:
         if self.silent:
             return super().forward(ids)
-        with_gradient = torch.is_grad_enabled() and any(
-            parameter.requires_grad for part in (self, self.encoder) for parameter in part.parameters()
-        )
+        parameters = (parameter for part in (self, self.encoder) for parameter in part.parameters())
+        with_gradient = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)
         if with_gradient:
             self._spelled.drop()  # the weights may move
-        # a replica of nn.DataParallel lives for one forward, and an exported graph must not depend on this
-        # process
+        # a replica of nn.DataParallel lives for one forward, an exported graph must not need this process
         if with_gradient or self.training or "_is_replica" in self.__dict__ or torch.compiler.is_exporting():
             return self.encode(ids)
         if torch.compiler.is_compiling():
@@ -145,22 +136,18 @@ class CharEmbedding(nn.Embedding):
         spelled_VD = self._spelled.get(self.encoder, self.weight, self.num_embeddings)
         embedding = nn.functional.embedding
         vectors = embedding(ids, self.weight.detach()) + embedding(ids, spelled_VD)
-        return (
-            vectors
-            if self._plain
-            else self._through_host(vectors.view(-1, vectors.shape[-1])).view_as(vectors)
-        )
+        if self._plain:
+            return vectors
+        return self._through_host(vectors.view(-1, vectors.shape[-1])).view_as(vectors)
 
     def encode(self, ids_BT: Tensor) -> Tensor:
         """The sum with its gradient: the letters of each distinct token are read once."""
         token_BTD = super().forward(ids_BT)
         if (
             torch.compiler.is_compiling()
-        ):  # shapes must not depend on the data: the encoder finds the distinct ones itself
-            ids_U, which_BT = (
-                ids_BT.flatten(),
-                torch.arange(ids_BT.numel(), device=ids_BT.device).view(ids_BT.shape),
-            )
+        ):  # shapes must not depend on the data: the encoder finds the distinct
+            ids_U = ids_BT.flatten()
+            which_BT = torch.arange(len(ids_U), device=ids_BT.device).view(ids_BT.shape)
         else:
             ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
         # a replica's encoder may be on another device, where the first of several embeddings is
@@ -182,12 +169,7 @@ class CharEmbedding(nn.Embedding):
             return rows_UD
         # subtle: an object of its own, as two threads may be here and each has rows of its own
         host = self.host_class.__new__(self.host_class)
-        host.__dict__ = {
-            **self.__dict__,
-            "weight": rows_UD,
-            "padding_idx": None,
-            "num_embeddings": len(rows_UD),
-        }
+        host.__dict__ = {**vars(self), "weight": rows_UD, "padding_idx": None, "num_embeddings": len(rows_UD)}
         return self.host_class.forward(host, torch.arange(len(rows_UD), device=rows_UD.device))
 
     def table(self) -> Tensor:
@@ -200,10 +182,8 @@ class CharEmbedding(nn.Embedding):
         """What the encoder reads. Raises AttachError when it reads no SpellingTable."""
         found = getattr(self.encoder, "spellings", None)
         if not isinstance(found, SpellingTable):
-            raise AttachError(
-                f"the encoder is a {type(self.encoder).__name__}, which has no spellings to look at or to "
-                "change."
-            )
+            kind = type(self.encoder).__name__
+            raise AttachError(f"the encoder is a {kind}, which has no spellings to look at or to change.")
         return found
 
     def respell(self, spellings: SpellingTable) -> None:
@@ -215,11 +195,8 @@ class CharEmbedding(nn.Embedding):
         """Raises AttachError when the weights here are not the whole table."""
         if any(parameter.is_meta for parameter in self.parameters()):
             raise AttachError("the weights are on the meta device: load them first.")
-        if (
-            any(hasattr(p, "device_mesh") for p in self.parameters())
-            or self.weight.dim() != 2
-            or self.weight.numel() == 0
-        ):
+        sharded = any(hasattr(parameter, "device_mesh") for parameter in self.parameters())
+        if sharded or self.weight.dim() != 2 or self.weight.numel() == 0:
             raise AttachError(
                 "the weights are sharded over processes: gather them into an unsharded copy of the model "
                 "first (torch.distributed.checkpoint.state_dict.get_model_state_dict with "
@@ -232,8 +209,7 @@ class CharEmbedding(nn.Embedding):
             )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # A plain checkpoint has nothing to say about the encoder, which then stays as it is; a part of one is
-        # an error.
+        # a plain checkpoint says nothing about the encoder, which then stays; a part of one is an error
         if self._holder is self and not any(name.startswith(f"{prefix}encoder.") for name in state_dict):
             state_dict.update(
                 {f"{prefix}encoder.{name}": value for name, value in self.encoder.state_dict().items()}
@@ -280,9 +256,8 @@ def _rebuild(host_class: Any) -> CharEmbedding:
 
 
 # A compiled graph cannot ask whether the table is still true; an operator, which it does not look into, can.
-# It finds the
-# embedding by a name that no other process has, and `torch.export` takes the way of training, which needs
-# none.
+# It finds the embedding by a name that no other process has, and `torch.export` takes the way of training,
+# which needs none.
 _EMBEDDINGS: WeakValueDictionary[str, CharEmbedding] = WeakValueDictionary()
 
 

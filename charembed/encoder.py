@@ -1,7 +1,6 @@
 """What every encoder is: from the letters of a token to one vector.
 
-Axes: V vocabulary, U distinct tokens, C characters per token (padded), A alphabet, E character width, D model
-width.
+Axes: V vocabulary, U distinct tokens, C characters per token (padded), A alphabet, D model width.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ ON_META = (
 
 
 class CharEncoder(nn.Module):
-    """Base of charembed's encoders: ids_U (U,) -> spelled_UD (U, D); a token without characters gets exactly
-    zero.
+    """Base of charembed's encoders: ids_U (U,) -> spelled_UD (U, D), exactly zero without characters.
 
     A subclass says in `build` which parameters it has, in `fill` their first values, in `prepare` what it
     derives from the spellings, and in `read` how letters become vectors. It keeps `chars`, one vector per
@@ -77,7 +75,6 @@ class CharEncoder(nn.Module):
             self.to_empty(device="cpu")  # which fills it
 
     build: Callable[..., None]
-
     fill: Callable[[torch.Generator], None]
     prepare: Callable[[SpellingTable], None]
     read: Callable[[Tensor], Tensor]
@@ -106,8 +103,7 @@ class CharEncoder(nn.Module):
 
     @torch.no_grad()
     def respell(self, spellings: SpellingTable) -> None:
-        """Read other spellings with the same weights; characters that are new get a first vector, the others
-        keep theirs.
+        """Read other spellings with the same weights; only characters that are new get a first vector.
 
         The alphabet of `spellings` must begin with this encoder's, as `SpellingTable.over` makes it.
         """
@@ -117,9 +113,8 @@ class CharEncoder(nn.Module):
         for symbol in spellings.alphabet[len(known) :]:
             # seeded by the character, so that the order in which characters are met does not matter
             row = torch.empty(1, weight.shape[1], dtype=torch.float32, device="cpu")
-            new.append(
-                normal_(row, self.chars_std, torch.Generator().manual_seed(self.seed + 1 + symbol)).to(weight)
-            )
+            generator = torch.Generator().manual_seed(self.seed + 1 + symbol)
+            new.append(normal_(row, self.chars_std, generator).to(weight))
         if new:
             weight.data = torch.cat(
                 [weight, *new]
@@ -136,17 +131,14 @@ class CharEncoder(nn.Module):
         return torch.where(spelled_U[:, None], self.read(ids_U), 0)
 
     def _fill_if_new(self) -> None:
-        """An encoder that was built on the meta device and has memory by now, which nobody filled, fills
-        itself.
-
-        So that a model whose class attaches in its `__init__` works after `from_pretrained`.
-        """
+        """After `from_pretrained` of a class that attaches in `__init__` nobody has filled the encoder."""
         parameters = list(self.parameters())
         if any(parameter.is_meta for parameter in parameters):
             raise CharEmbedError(ON_META)
-        if not any(
-            p._version or getattr(p, "_is_hf_initialized", False) for p in parameters if not p.is_inference()
-        ):
+        written = (
+            p._version or getattr(p, "_is_hf_initialized", 0) for p in parameters if not p.is_inference()
+        )
+        if not any(written):
             self.reset_parameters()
         self._filled = True
 

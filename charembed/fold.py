@@ -16,8 +16,7 @@ from .errors import CharEmbedError
 
 
 def fold(model: Model) -> Model:
-    """Write token + spelled into the original embedding, so that a plain model remains; in place, returns the
-    model.
+    """Write token + spelled into the original embedding, so that a plain model remains; returns the model.
 
     The result computes, bit for bit, what the model computed in evaluation mode, at no extra cost and without
     charembed. A head that was tied to the embedding keeps the weights it had, as its own parameter, and
@@ -73,9 +72,7 @@ def _untie(model: nn.Module) -> None:
 
 def _say_untied(model: nn.Module) -> bool:
     """Write tie_word_embeddings = False into copies of the configs, which others may share. Was it True?"""
-    parts = [
-        (part, config) for part in model.modules() if (config := getattr(part, "config", None)) is not None
-    ]
+    parts = [(part, part.config) for part in model.modules() if getattr(part, "config", None) is not None]
     if not any(_ties(config) for _, config in parts):
         return False
     if reads := next((part for part, _ in parts if _reads_whether_tied(part)), None):
@@ -86,9 +83,7 @@ def _say_untied(model: nn.Module) -> bool:
             stacklevel=3,
         )
         return False
-    copies: dict[
-        int, Any
-    ] = {}  # one memo, so that configs within configs stay the objects that the submodules hold
+    copies: dict[int, Any] = {}  # one memo: configs within configs stay the objects that submodules hold
     for part, config in parts:
         mine = copy.deepcopy(config, copies)
         if "config" in vars(part):  # a wrapper answers with the config of what it wraps

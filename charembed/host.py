@@ -1,12 +1,15 @@
-"""Which embeddings can be taken over."""
+"""Which embeddings can be taken over, and which encoders fit them."""
 
 from __future__ import annotations
 
+import inspect
 import types
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .encoders import ENCODERS
 from .errors import AttachError
 from .spelling import SpellingTable
 
@@ -62,6 +65,26 @@ def check_size(spellings: SpellingTable, host: nn.Embedding) -> None:
             f"the spelling table has {spellings.num_tokens} tokens, but the embedding has "
             f"{host.num_embeddings} rows: build it with num_tokens={host.num_embeddings}."
         )
+
+
+def encoder_for(
+    host: nn.Embedding, name: str, spellings: SpellingTable, arguments: dict[str, Any]
+) -> nn.Module:
+    """A new encoder of a named kind, on the host's device. Raises AttachError for what does not fit."""
+    if name not in ENCODERS:
+        raise AttachError(
+            f"there is no encoder {name!r}: choose one of {', '.join(ENCODERS)}, or pass a module."
+        )
+    known = [key for key in inspect.signature(ENCODERS[name]).parameters if key not in ("spellings", "dim")]
+    if unknown := sorted(arguments.keys() - known):
+        raise AttachError(
+            f"the encoder {name!r} has no argument {unknown[0]!r}: it takes {', '.join(known)}."
+        )
+    check_size(spellings, host)
+    with torch.random.fork_rng(devices=[]):  # an encoder of the user's own may draw its first values
+        made: nn.Module = ENCODERS[name](spellings, host.embedding_dim, **arguments)
+    # float32 even where the host has half precision: small updates of an LSTM would be lost there
+    return made.to(host.weight.device, torch.promote_types(host.weight.dtype, torch.float32))
 
 
 def _is_linear(host: nn.Embedding) -> bool:

@@ -23,8 +23,8 @@ from .errors import SpellingError
 from .tokenizers import remembered_bytes, token_bytes
 
 # Python's "surrogateescape" writes the lone byte 0xNN as the code point 0xDCNN, which no valid text contains,
-# so code
-# points and lone bytes share one numbering. Only bytes from 0x80 up can be lone: the others are characters.
+# so code points and lone bytes share one numbering. Only bytes from 0x80 up can be lone: the others are
+# characters.
 LONE_BYTES = tuple(range(0xDC80, 0xDD00))
 TOKENS_AT_ONCE = 4_096  # while a table is built: bounds what is held beside it
 UNITS = {"codepoint": ("utf-8", "surrogateescape"), "byte": ("latin-1", "strict")}

@@ -16,8 +16,7 @@ _READ: WeakKeyDictionary[Any, tuple[Any, list[bytes | None]]] = WeakKeyDictionar
 
 
 def token_bytes(tokenizer: Any) -> list[bytes | None]:
-    """The bytes of every id of a tokenizer, None for ids without letters (special tokens, gaps in the
-    numbering).
+    """The bytes of every id of a tokenizer, None for ids without letters (special tokens, gaps).
 
     A tokenizer with the tokens "the" and "<|endoftext|>" -> [b"the", None]
 
@@ -79,8 +78,7 @@ def _piece_bytes(
 
 
 def _piece_reader(pieces: Sequence[str], backend: Any) -> Callable[[str], bytes]:
-    """How this vocabulary writes bytes: "Ġthe", "▁the" and WordPiece's "the" are b" the", "the</w>" is b"the
-    ".
+    """How a vocabulary writes bytes: "Ġthe", "▁the" and WordPiece's "the" are b" the", "the</w>" b"the ".
 
     A tokenizers.Tokenizer says it by its parts (`backend`); without one it is told from the pieces.
     """
@@ -98,9 +96,7 @@ def _piece_reader(pieces: Sequence[str], backend: Any) -> Callable[[str], bytes]
         return bytes(map(byte_of.__getitem__, stem)) + (b" " if end and piece.endswith(end) else b"")
 
     def word_piece(piece: str) -> bytes:
-        return _utf8(
-            piece.removeprefix(prefix) if piece.startswith(prefix) and piece != prefix else " " + piece
-        )
+        return _utf8(piece[len(prefix) :] if piece.startswith(prefix) and piece != prefix else " " + piece)
 
     all_stand_for_bytes = _share(pieces, lambda piece: byte_of.keys() >= set(piece)) > 0.99
     if "ByteLevel" in parts or (

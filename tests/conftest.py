@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -18,6 +19,13 @@ from training.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_search_for_optimizers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`attach` looks through all objects of the process for optimizers: most of what it costs in a test."""
+    if request.module.__name__ != "tests.test_messages":
+        monkeypatch.setattr(sys.modules["charembed.attach"], "_warn_of_optimizers", lambda model: None)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,19 @@ from torch import Tensor, nn
 
 import charembed
 from charembed import AttachError, CharEmbedding, LSTMEncoder, SpellingTable
-from tests.hosts import DECODER, GPT2, HOSTS, IDS, TABLE, VOCABULARY, Host, V, char_embedding, logits_and_loss, logits_of
+from tests.hosts import (
+    DECODER,
+    GPT2,
+    HOSTS,
+    IDS,
+    TABLE,
+    VOCABULARY,
+    Host,
+    V,
+    char_embedding,
+    logits_and_loss,
+    logits_of,
+)
 
 hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 two = pytest.mark.parametrize("host", [DECODER, GPT2], ids=lambda host: host.name)
@@ -42,7 +54,9 @@ def test_evaluation_follows_every_update(host: Host) -> None:
 
 
 def fused_step(model: nn.Module) -> None:
-    optimizer = torch.optim.AdamW(charembed.parameters(model), lr=0.05, fused=True)  # moves no version counter
+    optimizer = torch.optim.AdamW(
+        charembed.parameters(model), lr=0.05, fused=True
+    )  # moves no version counter
     char_embedding(model)(torch.arange(V)).square().sum().backward()
     optimizer.step()
 
@@ -103,7 +117,9 @@ UPDATES = [
 
 @two
 @pytest.mark.parametrize("update", UPDATES)
-def test_evaluation_and_fold_follow_updates_that_leave_no_trace(host: Host, update: Callable[[nn.Module], None]) -> None:
+def test_evaluation_and_fold_follow_updates_that_leave_no_trace(
+    host: Host, update: Callable[[nn.Module], None]
+) -> None:
     """All in evaluation mode, without any call of train() or eval()."""
     model = host.attach(host(False), init="loud").eval()
     with torch.no_grad():
@@ -158,7 +174,9 @@ def test_padding_gets_no_gradient_but_others_get_their_letters(padding_idx: int 
     table = SpellingTable.from_bytes([b"a", b"b", b"c"])
     embedding = CharEmbedding(nn.Embedding(3, 4, padding_idx=padding_idx), LSTMEncoder(table, 4, init="loud"))
     embedding(torch.tensor([[2, 1]])).sum().backward()
-    assert torch.equal(embedding.encoder.projection.bias.grad, torch.full((4,), 1.0 if padding_idx == 2 else 2.0))
+    assert torch.equal(
+        embedding.encoder.projection.bias.grad, torch.full((4,), 1.0 if padding_idx == 2 else 2.0)
+    )
     assert embedding.weight.grad.sum(1).tolist() == [0.0, 4.0, 0.0 if padding_idx == 2 else 4.0]
 
 
@@ -174,7 +192,9 @@ def test_padding_at_a_high_id_costs_no_memory() -> None:
 def test_a_batch_without_any_letter_trains(host: Host) -> None:
     model = host.attach(host(False), init="loud")
     logits_of(model, torch.full((1, 3), V - 1)).sum().backward()
-    assert all(torch.equal(parameter.grad, torch.zeros_like(parameter)) for parameter in charembed.parameters(model))
+    assert all(
+        torch.equal(parameter.grad, torch.zeros_like(parameter)) for parameter in charembed.parameters(model)
+    )
 
 
 def test_sparse_gradients_and_frequency_scaling_stay_the_hosts() -> None:
@@ -229,7 +249,10 @@ def test_from_embedding_serves_hosts_that_attach_does_not_know() -> None:
     odd.embed = CharEmbedding.from_embedding(odd.embed, TABLE)
     assert torch.equal(odd.embed(IDS), expected)
     assert len(charembed.parameters(odd)) == 7
-    with pytest.raises(AttachError, match="spelling table has 260 tokens, but the embedding has 9 rows: build it with num_tokens=9"):
+    with pytest.raises(
+        AttachError,
+        match="spelling table has 260 tokens, but the embedding has 9 rows: build it with num_tokens=9",
+    ):
         CharEmbedding.from_embedding(nn.Embedding(9, 8), TABLE)
 
 
@@ -258,7 +281,11 @@ def test_trainable_parameters_are_printed_as_peft_prints_them(capsys: pytest.Cap
     charembed.print_trainable_parameters(model)
     letters = sum(p.numel() for p in charembed.parameters(model)[1:])
     total = sum(p.numel() for p in model.parameters())
-    line = f"trainable params: {letters:,} || all params: {total:,} || trainable%: {100 * letters / total:.4f} || of the trainable, letters: {letters:,}\n"
+    share = f"{100 * letters / total:.4f}"
+    line = (
+        f"trainable params: {letters:,} || all params: {total:,} || trainable%: {share} || "
+        f"of the trainable, letters: {letters:,}\n"
+    )
     assert capsys.readouterr().out == line
 
 
@@ -296,7 +323,9 @@ def test_an_encoders_dropout_is_off_in_the_table() -> None:
 
 
 def test_folding_leaves_a_shared_config_alone() -> None:
-    config = transformers.GPT2Config(vocab_size=V, n_embd=16, n_layer=1, n_head=2, bos_token_id=None, eos_token_id=None)
+    config = transformers.GPT2Config(
+        vocab_size=V, n_embd=16, n_layer=1, n_head=2, bos_token_id=None, eos_token_id=None
+    )
     one, other = transformers.GPT2LMHeadModel(config), transformers.GPT2LMHeadModel(config)
     charembed.fold(GPT2.attach(one))
     assert (one.config.tie_word_embeddings, one.transformer.config.tie_word_embeddings) == (False, False)

@@ -23,7 +23,7 @@ import charembed
 from charembed import AttachError, CheckpointError, MismatchError, SpellingTable, checkpoint, files
 from charembed.checkpoint import TENSORS
 from tests.conftest import ROOT
-from tests.hosts import DECODER, GPT2, HOSTS, IDS, VOCABULARY, Host, V, char_embedding, logits_of
+from tests.hosts import DECODER, GPT2, HOSTS, VOCABULARY, Host, V, char_embedding, logits_of
 
 hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 
@@ -44,7 +44,9 @@ def saved(tmp_path: Path) -> Path:
 
 
 def unchanged(model: nn.Module) -> bool:
-    return type(GPT2.embedding(model)) is nn.Embedding and torch.equal(logits_of(model.eval()), logits_of(GPT2().eval()))
+    return type(GPT2.embedding(model)) is nn.Embedding and torch.equal(
+        logits_of(model.eval()), logits_of(GPT2().eval())
+    )
 
 
 @hosts
@@ -58,7 +60,10 @@ def test_what_is_loaded_is_what_was_saved(host: Host, tmp_path: Path) -> None:
         assert torch.equal(logits_of(charembed.fold(again)), expected)
     assert {path.name for path in tmp_path.iterdir()} == {TENSORS}
     # aligned as torch aligns its own: matrix products of unaligned weights may differ in the last bit
-    assert all(parameter.data_ptr() % 64 == 0 for parameter in charembed.parameters(charembed.load(host(), VOCABULARY, tmp_path)))
+    assert all(
+        parameter.data_ptr() % 64 == 0
+        for parameter in charembed.parameters(charembed.load(host(), VOCABULARY, tmp_path))
+    )
     base = {tuple(p.shape) for p in host().parameters() if p.numel() > 100}
     assert base.isdisjoint({tuple(value.shape) for value in load_file(tmp_path / TENSORS).values()})
 
@@ -85,7 +90,9 @@ def test_a_fresh_process_loads_the_same_bits(tmp_path: Path) -> None:
         with torch.no_grad():
             expected[host.name] = logits_of(model)
     out = tmp_path / "logits.safetensors"
-    done = subprocess.run([sys.executable, "-c", LOADER, tmp_path, out], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADER, tmp_path, out], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert all(torch.equal(logits, expected[name]) for name, logits in load_file(out).items())
 
@@ -99,7 +106,9 @@ def test_other_dtypes_come_back_bit_equal(dtype: torch.dtype, tmp_path: Path) ->
         charembed.save(model, tmp_path)
         again = charembed.load(GPT2().to(dtype), VOCABULARY, tmp_path).eval()
         assert torch.equal(logits_of(again), logits_of(model))
-        assert {p.dtype for p in charembed.parameters(again)} == {p.dtype for p in charembed.parameters(model)}
+        assert {p.dtype for p in charembed.parameters(again)} == {
+            p.dtype for p in charembed.parameters(model)
+        }
 
 
 def test_a_half_precision_part_on_a_float32_base_is_widened(tmp_path: Path) -> None:
@@ -108,24 +117,33 @@ def test_a_half_precision_part_on_a_float32_base_is_widened(tmp_path: Path) -> N
     assert {p.dtype for p in charembed.parameters(again)} == {torch.float32}
 
 
-def test_the_saved_path_serves_hosts_without_get_input_embeddings_and_others_find_their_own(tmp_path: Path) -> None:
+def test_the_saved_path_serves_hosts_without_get_input_embeddings_and_others_find_their_own(
+    tmp_path: Path,
+) -> None:
     charembed.save(trained(DECODER), tmp_path)
     assert char_embedding(charembed.load(DECODER(), VOCABULARY, tmp_path)) is not None
     charembed.save(trained(GPT2), tmp_path)
-    bare = charembed.load(GPT2().transformer, VOCABULARY, tmp_path)  # its path is "wte", not "transformer.wte"
+    bare = charembed.load(
+        GPT2().transformer, VOCABULARY, tmp_path
+    )  # its path is "wte", not "transformer.wte"
     assert char_embedding(bare) is bare.wte
 
 
 def test_a_respelled_part_keeps_its_alphabet(tmp_path: Path) -> None:
     model, grown = trained(GPT2), [*VOCABULARY, "ж".encode()]
     model.resize_token_embeddings(V + 1, mean_resizing=False)
-    with pytest.raises(AttachError, match=r"resized to 261 rows after 260 tokens were spelled: call charembed.respell\(model, tokenizer\), then save"):
+    with pytest.raises(
+        AttachError,
+        match=r"resized to 261 rows after 260 tokens were spelled: call charembed.respell\(model",
+    ):
         charembed.save(model, tmp_path)
     charembed.respell(model, grown)
     charembed.save(model, tmp_path)
     base = GPT2()
     base.resize_token_embeddings(V + 1, mean_resizing=False)
-    base.load_state_dict({name: value for name, value in model.state_dict().items() if ".encoder." not in name})
+    base.load_state_dict(
+        {name: value for name, value in model.state_dict().items() if ".encoder." not in name}
+    )
     assert torch.equal(logits_of(charembed.load(base, grown, tmp_path).eval()), logits_of(model))
 
 
@@ -143,12 +161,22 @@ class Counts(nn.Module):
 def test_an_encoder_of_your_own_is_handed_over(tmp_path: Path) -> None:
     model = charembed.attach(GPT2(), VOCABULARY, encoder=Counts()).eval()
     charembed.save(model, tmp_path)
-    assert torch.equal(logits_of(charembed.load(GPT2(), VOCABULARY, tmp_path, encoder=Counts()).eval()), logits_of(model))
-    with pytest.raises(MismatchError, match=r"saved with an encoder of your own, Counts: pass one with encoder="):
+    assert torch.equal(
+        logits_of(charembed.load(GPT2(), VOCABULARY, tmp_path, encoder=Counts()).eval()), logits_of(model)
+    )
+    with pytest.raises(
+        MismatchError, match=r"saved with an encoder of your own, Counts: pass one with encoder="
+    ):
         charembed.load(GPT2(), VOCABULARY, tmp_path)
-    with pytest.raises(MismatchError, match="for another encoder: it has 'Counts' as the class of the encoder, this model 'Linear'"):
+    with pytest.raises(
+        MismatchError,
+        match="for another encoder: it has 'Counts' as the class of the encoder, this model 'Linear'",
+    ):
         charembed.load(GPT2(), VOCABULARY, tmp_path, encoder=nn.Linear(1, 16))
-    with pytest.raises(MismatchError, match=r"holds \{.*'linear.weight': \[16, 1\].*but the encoder has \{'linear.weight': \[3, 1\]"):
+    with pytest.raises(
+        MismatchError,
+        match=r"holds \{.*'linear.weight': \[16, 1\].*but the encoder has \{'linear.weight': \[3, 1\]",
+    ):
         charembed.load(GPT2(), VOCABULARY, tmp_path, encoder=Counts(3))
 
 
@@ -172,11 +200,16 @@ def test_the_saved_path_is_preferred_and_wrappers_leave_no_trace_in_it(tmp_path:
     two = nn.ModuleDict({"a": nn.Embedding(V, 8), "b": nn.Embedding(V, 8)})
     two.get_input_embeddings = lambda: two["a"]
     charembed.save(charembed.attach(two, VOCABULARY, module="b"), tmp_path)
-    fresh = nn.ModuleDict({"a": copy.deepcopy(two["a"]), "b": nn.Embedding.from_pretrained(two["b"].weight.detach())})
+    fresh = nn.ModuleDict(
+        {"a": copy.deepcopy(two["a"]), "b": nn.Embedding.from_pretrained(two["b"].weight.detach())}
+    )
     fresh.get_input_embeddings = lambda: fresh["a"]
     charembed.load(fresh, VOCABULARY, tmp_path)
     assert [type(fresh[name]).__name__ for name in "ab"] == ["Embedding", "CharEmbedding"]
-    for wrapped in (torch.compile(DECODER.attach(DECODER()), backend="eager"), nn.DataParallel(DECODER.attach(DECODER()))):
+    for wrapped in (
+        torch.compile(DECODER.attach(DECODER()), backend="eager"),
+        nn.DataParallel(DECODER.attach(DECODER())),
+    ):
         charembed.save(wrapped, tmp_path)
         assert char_embedding(charembed.load(DECODER(), VOCABULARY, tmp_path)) is not None
 
@@ -188,7 +221,9 @@ def test_a_part_loaded_with_a_spelling_table_needs_no_special_order(tmp_path: Pa
     charembed.respell(model, grown)  # the alphabet now ends with two characters that are out of order
     charembed.save(model, tmp_path)
     base = charembed.detach(copy.deepcopy(model))
-    assert torch.equal(logits_of(charembed.load(base, SpellingTable.from_bytes(grown), tmp_path).eval()), logits_of(model))
+    assert torch.equal(
+        logits_of(charembed.load(base, SpellingTable.from_bytes(grown), tmp_path).eval()), logits_of(model)
+    )
 
 
 # What does not belong here.
@@ -197,19 +232,30 @@ def test_a_part_loaded_with_a_spelling_table_needs_no_special_order(tmp_path: Pa
 def test_files_for_something_else_are_refused_naming_both_sides(saved: Path) -> None:
     model = GPT2()
     swapped = [*VOCABULARY[:256], b"then", b"the", b"there", None]
-    for tokenizer in (swapped, [*VOCABULARY[:255], "ж".encode(), *VOCABULARY[256:]], SpellingTable.from_bytes(swapped)):
+    for tokenizer in (
+        swapped,
+        [*VOCABULARY[:255], "ж".encode(), *VOCABULARY[256:]],
+        SpellingTable.from_bytes(swapped),
+    ):
         with pytest.raises(
-            MismatchError, match=r"for another tokenizer: its 260 spellings, of \d+ characters, have SHA-256 \w{12}..., this tokenizer's 260, of"
+            MismatchError,
+            match=r"for another tokenizer: its 260 spellings, of \d+ characters, have SHA-256 \w{12}",
         ):
             charembed.load(model, tokenizer, saved)
-    with pytest.raises(charembed.SpellingError, match="the tokenizer has 261 tokens, but the embedding has 260 rows"):
+    with pytest.raises(
+        charembed.SpellingError, match="the tokenizer has 261 tokens, but the embedding has 260 rows"
+    ):
         charembed.load(model, [*VOCABULARY, b"x"], saved)
     assert unchanged(model)
     small = GPT2()
     small.resize_token_embeddings(99)
-    with pytest.raises(MismatchError, match="for another vocabulary: it has 260 rows in the embedding, this model 99"):
+    with pytest.raises(
+        MismatchError, match="for another vocabulary: it has 260 rows in the embedding, this model 99"
+    ):
         charembed.load(small, VOCABULARY[:99], saved)
-    with pytest.raises(MismatchError, match="for another width: it has 16 columns in the embedding, this model 8"):
+    with pytest.raises(
+        MismatchError, match="for another width: it has 16 columns in the embedding, this model 8"
+    ):
         charembed.load(nn.Sequential(nn.Embedding(V, 8)), VOCABULARY, saved, module="0")
     with pytest.raises(AttachError, match=r"already has a CharEmbedding: call charembed.detach"):
         charembed.load(trained(GPT2), VOCABULARY, saved)
@@ -231,14 +277,21 @@ def rewrite(folder: Path, **changes: Any) -> None:
 def test_another_format_is_refused_naming_both_versions(saved: Path) -> None:
     rewrite(saved, format=9, charembed="9.9")
     model = GPT2()
-    with pytest.raises(CheckpointError, match=r"has format 9, written by charembed 9\.9; charembed .* reads formats 1 to 2"):
+    with pytest.raises(
+        CheckpointError, match=r"has format 9, written by charembed 9\.9; charembed .* reads formats 1 to 2"
+    ):
         charembed.load(model, VOCABULARY, saved)
     assert unchanged(model)
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"num_tokens": "many"}, "num_tokens"), ({"alphabet": None}, "alphabet"), ({"config": {"colour": 3}}, "config"), ({"encoder": 3}, "encoder")],
+    [
+        ({"num_tokens": "many"}, "num_tokens"),
+        ({"alphabet": None}, "alphabet"),
+        ({"config": {"colour": 3}}, "config"),
+        ({"encoder": 3}, "encoder"),
+    ],
 )
 def test_a_manifest_that_says_too_little_is_refused(saved: Path, changes: dict[str, Any], named: str) -> None:
     rewrite(saved, **changes)
@@ -250,7 +303,10 @@ def test_sizes_are_checked_before_anything_is_allocated(saved: Path) -> None:
     """A manifest that asks for an LSTM of 160 TB is refused by its shapes, at once."""
     rewrite(saved, config={"char_dim": 10**6, "hidden_size": 10**6, "init": "zero", "seed": 0})
     model = GPT2()
-    with pytest.raises(MismatchError, match=r"holds .*'lstm.weight_hh_l0': \[32, 8\].*but the encoder has .*\[4000000, 1000000\]"):
+    with pytest.raises(
+        MismatchError,
+        match=r"holds .*'lstm.weight_hh_l0': \[32, 8\].*but the encoder has .*\[4000000, 1000000\]",
+    ):
         charembed.load(model, VOCABULARY, saved)
     assert unchanged(model)
 
@@ -263,7 +319,9 @@ def test_missing_and_truncated_files_are_refused(saved: Path) -> None:
         with pytest.raises(CheckpointError, match=r"damaged|none of charembed's"):
             charembed.load(model, VOCABULARY, saved)
     (saved / name).unlink()
-    with pytest.raises(CheckpointError, match=f"{name} does not exist: name a folder that charembed.save wrote"):
+    with pytest.raises(
+        CheckpointError, match=f"{name} does not exist: name a folder that charembed.save wrote"
+    ):
         charembed.load(model, VOCABULARY, saved)
     with pytest.raises(CheckpointError, match="does not exist"):
         charembed.load(model, VOCABULARY, saved / "nowhere")
@@ -278,7 +336,9 @@ def test_no_flipped_bit_goes_unseen(saved: Path, draw: st.DataObject) -> None:
     position, bit = draw.draw(st.integers(0, len(whole) - 1)), draw.draw(st.integers(0, 7))
     model = GPT2()
     try:
-        (saved / name).write_bytes(whole[:position] + bytes([whole[position] ^ (1 << bit)]) + whole[position + 1 :])
+        (saved / name).write_bytes(
+            whole[:position] + bytes([whole[position] ^ (1 << bit)]) + whole[position + 1 :]
+        )
         with pytest.raises((CheckpointError, MismatchError)):
             charembed.load(model, VOCABULARY, saved)
         assert type(GPT2.embedding(model)) is nn.Embedding
@@ -295,7 +355,9 @@ def test_a_pickle_in_the_place_of_the_tensors_is_never_opened(saved: Path) -> No
 # Interruptions.
 
 
-def test_an_interrupted_save_leaves_the_old_part_or_the_new(saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_interrupted_save_leaves_the_old_part_or_the_new(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     old, new = trained(GPT2), trained(GPT2)
     with torch.no_grad():
         charembed.parameters(new)[0].mul_(2)
@@ -307,7 +369,9 @@ def test_an_interrupted_save_leaves_the_old_part_or_the_new(saved: Path, monkeyp
             def interrupted(*_: Any, **__: Any) -> None:
                 raise KeyboardInterrupt
 
-            patch.setattr(*((files.os, "fsync") if interrupted_call == "fsync" else (Path, "unlink")), interrupted)
+            patch.setattr(
+                *((files.os, "fsync") if interrupted_call == "fsync" else (Path, "unlink")), interrupted
+            )
             with pytest.raises(KeyboardInterrupt):
                 charembed.save(new, folder)
         assert torch.equal(logits_of(charembed.load(GPT2(), VOCABULARY, folder).eval()), logits_of(expected))
@@ -330,6 +394,9 @@ def test_saving_again_gives_the_same_bytes(saved: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_to_save_is_said(tmp_path: Path) -> None:
-    with pytest.raises(AttachError, match="the model has 0 CharEmbeddings, and exactly one can be saved: attach one, or save before folding"):
+    with pytest.raises(
+        AttachError,
+        match="the model has 0 CharEmbeddings, and exactly one can be saved: attach one",
+    ):
         charembed.save(GPT2(), tmp_path / "x")
     assert not (tmp_path / "x").exists()

@@ -16,7 +16,18 @@ from torch import nn
 import charembed
 from charembed import AttachError
 from tests.conftest import ROOT
-from tests.hosts import GEMMA3, GPT2, IDS, NANOGPT, VOCABULARY, Host, NanoGPT, char_embedding, logits_and_loss, logits_of
+from tests.hosts import (
+    GEMMA3,
+    GPT2,
+    IDS,
+    NANOGPT,
+    VOCABULARY,
+    Host,
+    NanoGPT,
+    char_embedding,
+    logits_and_loss,
+    logits_of,
+)
 
 CASES: list[Host] = [GPT2, GEMMA3, NANOGPT]  # tied all, one with padding and a forward of its own
 
@@ -30,10 +41,16 @@ def prepared(host: Host) -> nn.Module:
 
 def take_steps(model: nn.Module, module: nn.Module, ids: torch.Tensor, steps: int = 3) -> None:
     """SGD, whose steps are proportional to gradients and so show a wrong scale."""
-    optimizer = torch.optim.SGD([parameter for parameter in module.parameters() if parameter.requires_grad], lr=0.1)
+    optimizer = torch.optim.SGD(
+        [parameter for parameter in module.parameters() if parameter.requires_grad], lr=0.1
+    )
     for _ in range(steps):
         optimizer.zero_grad()
-        output = model(ids, ids) if any(isinstance(part, NanoGPT) for part in model.modules()) else model(ids, labels=ids)
+        output = (
+            model(ids, ids)
+            if any(isinstance(part, NanoGPT) for part in model.modules())
+            else model(ids, labels=ids)
+        )
         (output[1] if isinstance(output, tuple) else output.loss).backward()
         optimizer.step()
 
@@ -70,12 +87,20 @@ def worker(out: Path) -> None:
             found |= {f"{host.name}/{kind}/{name}": value.detach().clone() for name, value in state.items()}
             if kind != "ddp":
                 for refused in (charembed.fold, lambda model: charembed.save(model, out.parent / "letters")):
-                    with pytest.raises(AttachError, match="weights are sharded over processes: gather them into an unsharded copy"):
+                    with pytest.raises(
+                        AttachError,
+                        match="weights are sharded over processes: gather them into an unsharded copy",
+                    ):
                         refused(wrapped)
     with pytest.raises(AttachError, match="already sharded over processes: attach before FSDP"):
         GPT2.attach(fully_shard(GPT2(), mesh=mesh))
-    with pytest.raises(AttachError, match="wrapped in DistributedDataParallel, which would not see new parameters: attach first"):
-        charembed.attach(nn.parallel.DistributedDataParallel(GPT2()), VOCABULARY, module="module.transformer.wte")
+    with pytest.raises(
+        AttachError,
+        match="wrapped in DistributedDataParallel, which would not see new parameters: attach first",
+    ):
+        charembed.attach(
+            nn.parallel.DistributedDataParallel(GPT2()), VOCABULARY, module="module.transformer.wte"
+        )
     if rank == 0:
         save_file(found, out)
     dist.destroy_process_group()
@@ -89,9 +114,22 @@ def distributed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Ten
         port = free.getsockname()[1]
     processes = []
     for rank in range(2):
-        environment = os.environ | {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        command = [sys.executable, "-W", "ignore", "-c", f"from pathlib import Path; from tests.test_distributed import worker; worker(Path({str(out)!r}))"]
-        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
+        environment = os.environ | {
+            "RANK": str(rank),
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            f"import pathlib; from tests.test_distributed import worker; worker(pathlib.Path({str(out)!r}))",
+        ]
+        processes.append(
+            subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        )
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)[-4000:]
     return load_file(out)
@@ -99,7 +137,9 @@ def distributed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Ten
 
 @pytest.mark.parametrize("host", CASES, ids=lambda host: host.name)
 @pytest.mark.parametrize("kind", ["ddp", "fsdp", "fsdp2"])
-def test_two_processes_take_the_steps_of_one(host: Host, kind: str, distributed: dict[str, torch.Tensor]) -> None:
+def test_two_processes_take_the_steps_of_one(
+    host: Host, kind: str, distributed: dict[str, torch.Tensor]
+) -> None:
     model = prepared(host)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     take_steps(model, model, IDS)
@@ -107,10 +147,18 @@ def test_two_processes_take_the_steps_of_one(host: Host, kind: str, distributed:
     for name, value in model.state_dict().items():
         found = distributed[f"{host.name}/{kind}/{name}"]
         moved = float((value - before[name]).abs().max())
-        torch.testing.assert_close(found, value, rtol=1e-5, atol=max(1e-3 * moved, 1e-7), msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            found,
+            value,
+            rtol=1e-5,
+            atol=max(1e-3 * moved, 1e-7),
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
         checked += moved > 1e-5
     assert checked > len(charembed.parameters(model))
     if kind == "fsdp2":
         model.eval()
-        torch.testing.assert_close(distributed[f"{host.name}/{kind}/logits"], logits_of(model), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            distributed[f"{host.name}/{kind}/logits"], logits_of(model), rtol=1e-4, atol=1e-5
+        )
     assert logits_and_loss(model)[1].isfinite()

@@ -14,7 +14,9 @@ import charembed
 from tests.hosts import HOSTS, IDS, Host, char_embedding
 
 Answer = Callable[[nn.Module], Tensor]
-PADDED = torch.cat([torch.zeros(1, 4, dtype=torch.long), IDS[:1, :5]], dim=1)  # four padding tokens on the left
+PADDED = torch.cat(
+    [torch.zeros(1, 4, dtype=torch.long), IDS[:1, :5]], dim=1
+)  # four padding tokens on the left
 MASK = (torch.arange(9) >= 4).long()[None]
 
 
@@ -23,7 +25,14 @@ def ask(model: Any, ids: Tensor | None = IDS, mask: Tensor | None = None, **kwar
     mask = torch.ones_like(IDS) if mask is None else mask
     inputs = {} if ids is None else {"input_ids": ids}
     found = model.generate(
-        **inputs, attention_mask=mask, max_new_tokens=6, pad_token_id=0, do_sample=False, return_dict_in_generate=True, output_scores=True, **kwargs
+        **inputs,
+        attention_mask=mask,
+        max_new_tokens=6,
+        pad_token_id=0,
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **kwargs,
     )
     return torch.cat([found.sequences[:, -6:].flatten().float(), torch.stack(found.scores).flatten()])
 

@@ -51,12 +51,6 @@ def fold(model: nn.Module) -> nn.Module:
     return charembed.fold(model)
 
 
-@pytest.fixture(autouse=True)
-def _no_search_for_optimizers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`attach` looks through all objects of the process for them, which is most of what it costs here."""
-    monkeypatch.setattr(sys.modules["charembed.attach"], "_warn_of_optimizers", lambda model: None)
-
-
 # The law, each point as a function that a broken plugin fails.
 
 

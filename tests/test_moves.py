@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import copy
-import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
 
 import charembed
 from charembed import LSTMEncoder, SpellingTable
-from tests.hosts import DECODER, GPT2, HOSTS, TABLE, VOCABULARY, Host, V, char_embedding, logits_and_loss, logits_of
+from tests.hosts import (
+    DECODER,
+    GPT2,
+    HOSTS,
+    TABLE,
+    VOCABULARY,
+    Host,
+    V,
+    char_embedding,
+    logits_and_loss,
+    logits_of,
+)
 
 hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 
@@ -20,7 +31,7 @@ def test_a_pickled_model_computes_the_same_and_is_independent() -> None:
     model = GPT2.attach(GPT2(), init="loud").eval()
     with torch.no_grad():
         expected = logits_of(model)
-        twin = pickle.loads(pickle.dumps(model))
+        twin = ForkingPickler.loads(ForkingPickler.dumps(model))
         assert torch.equal(logits_of(twin), expected)
         charembed.parameters(twin)[0].zero_()
         assert not torch.equal(logits_of(twin), expected)
@@ -56,14 +67,22 @@ def test_state_dicts_go_to_the_plain_host_and_back(host: Host, tie: bool) -> Non
     assert torch.equal(logits_of(model), logits_of(twin))
 
     plain = host(tie).eval()
-    base = {name: value for name, value in model.state_dict().items() if not name.startswith(f"{host.path}.encoder.")}
+    base = {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.startswith(f"{host.path}.encoder.")
+    }
     plain.load_state_dict(base, strict=True)
     expected = logits_of(charembed.detach(copy.deepcopy(model)))
     assert torch.equal(logits_of(plain), expected)
 
     before = [parameter.clone() for parameter in charembed.parameters(twin)]
-    twin.load_state_dict(host(tie).state_dict(), strict=True)  # a plain checkpoint leaves the encoder as it is
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(charembed.parameters(twin), before, strict=True))
+    twin.load_state_dict(
+        host(tie).state_dict(), strict=True
+    )  # a plain checkpoint leaves the encoder as it is
+    assert all(
+        torch.equal(ours, theirs) for ours, theirs in zip(charembed.parameters(twin), before, strict=True)
+    )
     assert torch.equal(logits_of(charembed.detach(twin)), logits_of(host(tie).eval()))
 
 
@@ -118,5 +137,7 @@ def test_a_default_device_does_not_reach_the_spellings() -> None:
     with torch.device("meta"):
         table = SpellingTable.from_bytes(VOCABULARY)
         tree = LSTMEncoder(table, 4).letters
-    assert {tensor.device.type for tensor in (table.chars_S, table.lengths_V, table.starts_V, *tree.tensors())} == {"cpu"}
+    assert {
+        tensor.device.type for tensor in (table.chars_S, table.lengths_V, table.starts_V, *tree.tensors())
+    } == {"cpu"}
     assert table.fingerprint == TABLE.fingerprint

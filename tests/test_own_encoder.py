@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import charembed
 from charembed import ENCODERS, AttachError, MismatchError, SpellingTable
 from tests.conftest import ROOT
-from tests.hosts import GPT2, HOSTS, IDS, VOCABULARY, Host, V, char_embedding, logits_of, spelled
+from tests.hosts import GPT2, HOSTS, IDS, TABLE, VOCABULARY, Host, V, char_embedding, logits_of, spelled
 
 
 class Mine(nn.Module):
@@ -142,10 +142,12 @@ def test_it_is_saved_and_loaded_and_needs_its_name(tmp_path: Path) -> None:
     try:
         base = GPT2()
         with pytest.raises(
-            MismatchError, match=r"an encoder of your own, mine: .* charembed.ENCODERS\['mine'\] = "
+            MismatchError, match=r"an encoder of your own, Mine: .* charembed.ENCODERS\['mine'\] = Mine"
         ):
             charembed.load(base, VOCABULARY, tmp_path)
         assert type(base.transformer.wte) is nn.Embedding
+        handed_over = charembed.load(GPT2(), VOCABULARY, tmp_path, encoder=Mine(TABLE, 16, width=3, gain=0.5))
+        assert torch.equal(logits_of(handed_over.eval()), logits_of(model))
         with pytest.raises(
             AttachError, match=r"there is no encoder 'mine': choose one of lstm, .*, or pass a module"
         ):
@@ -162,7 +164,7 @@ torch.set_num_threads(1)
 try:
     charembed.load(GPT2(), VOCABULARY, sys.argv[1])
 except charembed.MismatchError as error:
-    assert "register its class, charembed.ENCODERS['mine']" in str(error)
+    assert "give its class a name, charembed.ENCODERS['mine'] = Mine" in str(error)
 else:
     raise SystemExit("loaded without its class")
 from tests.test_own_encoder import Mine

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import transformers
 from torch import Tensor, nn
 
 import charembed
@@ -100,12 +99,12 @@ def test_weights_that_are_not_there_are_named() -> None:
 def test_models_that_cannot_be_attached_to_say_why() -> None:
     with pytest.raises(
         AttachError,
-        match=r"is a GPT2Model, not an nn.Embedding: name the embedding with module=..., one of 'transformer.wte', 'transformer.wpe'",
+        match=r"is a GPT2Model, not an nn.Embedding: name the embedding with .*'transformer.wte', ",
     ):
         charembed.attach(GPT2(), VOCABULARY, module="transformer")
     with pytest.raises(
         AttachError,
-        match=r"Decoder has no get_input_embeddings\(\): name the embedding with module=..., one of 'wte', 'wpe'",
+        match=r"Decoder has no get_input_embeddings\(\): name the embedding with .*, one of 'wte', 'wpe'",
     ):
         charembed.attach(DECODER(), VOCABULARY)
     with pytest.raises(

@@ -9,9 +9,23 @@ import torch
 
 import charembed
 from charembed import CharEmbedError, SpellingError, SpellingTable
-from tests.hosts import GPT2, HOSTS, IDS, TABLE, VOCABULARY, Host, V, char_embedding, logits_and_loss, logits_of, spelled
+from tests.hosts import (
+    GPT2,
+    HOSTS,
+    IDS,
+    TABLE,
+    VOCABULARY,
+    Host,
+    V,
+    char_embedding,
+    logits_and_loss,
+    logits_of,
+    spelled,
+)
 
-hugging_face = pytest.mark.parametrize("host", [host for host in HOSTS if host.hugging_face], ids=lambda host: host.name)
+hugging_face = pytest.mark.parametrize(
+    "host", [host for host in HOSTS if host.hugging_face], ids=lambda host: host.name
+)
 
 
 def without_letters(model: Any, ids: torch.Tensor) -> torch.Tensor:
@@ -35,7 +49,9 @@ def test_a_grown_vocabulary_gets_its_letters_by_respelling(host: Host, tie: bool
     old = {i: spelled(embedding, i) for i in (97, 256, V - 1)}
     assert embedding.weight.shape[0] == embedding.num_embeddings == V + 3
     for training in (True, False):
-        assert torch.equal(model.train(training).get_input_embeddings()(new), without_letters(model, new))  # no letters yet
+        assert torch.equal(
+            model.train(training).get_input_embeddings()(new), without_letters(model, new)
+        )  # no letters yet
     assert charembed.respell(model, grown) is model
     assert torch.equal(spelled(embedding, V), old[256])
     assert spelled(embedding, V + 1).abs().sum() > 0
@@ -45,7 +61,9 @@ def test_a_grown_vocabulary_gets_its_letters_by_respelling(host: Host, tie: bool
     with torch.no_grad():
         expected = logits_of(model, new)
         model.train()
-        torch.testing.assert_close(embedding(new), model.eval().get_input_embeddings()(new), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            embedding(new), model.eval().get_input_embeddings()(new), rtol=1e-5, atol=1e-5
+        )
     assert torch.equal(logits_of(charembed.fold(model), new), expected)
 
 
@@ -65,7 +83,9 @@ def test_a_shrunk_vocabulary_keeps_its_letters(host: Host, tie: bool) -> None:
         assert torch.equal(model.get_input_embeddings()(ids), expected)
     with pytest.raises(CharEmbedError, match="token id 100 is outside the embedding of 100 tokens"):
         model(torch.tensor([[100]]))
-    model.resize_token_embeddings(V, mean_resizing=False)  # grown again after respelling, the new rows have no letters
+    model.resize_token_embeddings(
+        V, mean_resizing=False
+    )  # grown again after respelling, the new rows have no letters
     assert torch.equal(spelled(char_embedding(model), 256), torch.zeros(16))
     model.resize_token_embeddings(100)
     original = model.get_input_embeddings()
@@ -88,7 +108,9 @@ def test_respelling_takes_a_table_and_leaves_no_gradient_of_the_old_shape() -> N
     logits_and_loss(model)[1].backward()
     model.resize_token_embeddings(V + 1, mean_resizing=False)
     grown = SpellingTable.from_bytes([*VOCABULARY, "ж".encode()])
-    with pytest.raises(SpellingError, match="the spelling table has 260 tokens in unit 'codepoint', the embedding 261 rows"):
+    with pytest.raises(
+        SpellingError, match="the spelling table has 260 tokens in unit 'codepoint', the embedding 261 rows"
+    ):
         charembed.respell(model, TABLE)
     charembed.respell(model, grown)
     assert char_embedding(model).spellings.spell(V) == ["ж"]

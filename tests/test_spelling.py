@@ -50,13 +50,21 @@ def test_shuffling_keeps_the_spellings_and_the_special_tokens(table: SpellingTab
     with_special = SpellingTable.from_bytes([b"ab", None, b"c", b"def", None, b"g"])
     shuffled = with_special.shuffled(torch.Generator().manual_seed(1))
     assert (shuffled.lengths_V == 0).tolist() == (with_special.lengths_V == 0).tolist()
-    assert sorted(map(str, map(shuffled.spell, range(6)))) == sorted(map(str, map(with_special.spell, range(6))))
+    assert sorted(map(str, map(shuffled.spell, range(6)))) == sorted(
+        map(str, map(with_special.spell, range(6)))
+    )
     assert table.shuffled(torch.Generator().manual_seed(1)).fingerprint != table.fingerprint
 
 
 def test_fingerprint_tells_spellings_apart() -> None:
-    assert SpellingTable.from_bytes([b"ab", b"c"]).fingerprint == SpellingTable.from_bytes([b"ab", b"c"]).fingerprint
-    assert SpellingTable.from_bytes([b"ab", b"c"]).fingerprint != SpellingTable.from_bytes([b"ab", b"a"]).fingerprint
+    assert (
+        SpellingTable.from_bytes([b"ab", b"c"]).fingerprint
+        == SpellingTable.from_bytes([b"ab", b"c"]).fingerprint
+    )
+    assert (
+        SpellingTable.from_bytes([b"ab", b"c"]).fingerprint
+        != SpellingTable.from_bytes([b"ab", b"a"]).fingerprint
+    )
     assert SpellingTable.from_bytes([b"a"]).fingerprint != SpellingTable.from_bytes([b"b"]).fingerprint
 
 

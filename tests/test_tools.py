@@ -19,10 +19,25 @@ from transformers import Trainer, TrainingArguments
 
 import charembed
 from charembed import AttachError, CharEmbedError
-from tests.hosts import DECODER, GEMMA3, GPT2, HOSTS, IDS, NANOGPT, VOCABULARY, Host, V, char_embedding, logits_and_loss, logits_of
+from tests.hosts import (
+    DECODER,
+    GEMMA3,
+    GPT2,
+    HOSTS,
+    IDS,
+    NANOGPT,
+    VOCABULARY,
+    Host,
+    V,
+    char_embedding,
+    logits_and_loss,
+    logits_of,
+)
 
 hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
-hugging_face = pytest.mark.parametrize("host", [host for host in HOSTS if host.hugging_face], ids=lambda host: host.name)
+hugging_face = pytest.mark.parametrize(
+    "host", [host for host in HOSTS if host.hugging_face], ids=lambda host: host.name
+)
 
 
 def gradients(model: nn.Module) -> list[Tensor]:
@@ -34,13 +49,17 @@ def gradients(model: nn.Module) -> list[Tensor]:
 def assert_close(ours: list[Tensor], theirs: list[Tensor], tolerance: float = 1e-5) -> None:
     assert len(ours) == len(theirs) > 0
     for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * max(1e-3, float(other.abs().max())))
+        torch.testing.assert_close(
+            one, other, rtol=tolerance, atol=tolerance * max(1e-3, float(other.abs().max()))
+        )
 
 
 @pytest.fixture(autouse=True)
 def _forget_accelerate() -> Iterator[None]:
     yield
-    AcceleratorState._reset_state(reset_partial_state=True)  # a singleton, which would keep one test's precision for the next
+    AcceleratorState._reset_state(
+        reset_partial_state=True
+    )  # a singleton, which would keep one test's precision for the next
 
 
 def freeze_base(model: nn.Module) -> nn.Module:
@@ -62,7 +81,9 @@ class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
         return {"input_ids": ids, "labels": ids}
 
 
-def trained(model: Any, folder: Path, steps: int = 4, resume: str | None = None, **kwargs: Any) -> list[float]:
+def trained(
+    model: Any, folder: Path, steps: int = 4, resume: str | None = None, **kwargs: Any
+) -> list[float]:
     """The losses of a Trainer's steps."""
     arguments = TrainingArguments(
         str(folder),
@@ -90,7 +111,10 @@ def test_trainer_trains_the_letters_and_resumes_to_the_same_numbers(host: Host, 
     assert losses[-1] < losses[0]
     assert all(parameter.abs().sum() > 0 for parameter in charembed.parameters(whole))
     again = host.attach(host(), seed=3)
-    assert trained(again, tmp_path / "again", steps=12, resume=str(tmp_path / "whole" / "checkpoint-6"))[-6:] == losses[-6:]
+    assert (
+        trained(again, tmp_path / "again", steps=12, resume=str(tmp_path / "whole" / "checkpoint-6"))[-6:]
+        == losses[-6:]
+    )
     assert torch.equal(logits_of(again.eval()), logits_of(whole.eval()))
 
 
@@ -101,7 +125,10 @@ def test_trainer_with_the_letters_frozen_is_the_plain_training_to_the_last_bit(t
         parameter.requires_grad_(False)
     assert trained(plain, tmp_path / "plain") == trained(attached, tmp_path / "attached")
     charembed.fold(attached)
-    assert all(torch.equal(one, other) for one, other in zip(plain.state_dict().values(), attached.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(plain.state_dict().values(), attached.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -145,7 +172,11 @@ def test_an_offloaded_embedding_moves_in_one_piece() -> None:
     model = GPT2.attach(GPT2(False), init="loud").eval()
     expected = logits_of(model).detach()
     with torch.no_grad():
-        whole = cpu_offload(copy.deepcopy(model), execution_device=torch.device("cpu"), preload_module_classes=["CharEmbedding"])
+        whole = cpu_offload(
+            copy.deepcopy(model),
+            execution_device=torch.device("cpu"),
+            preload_module_classes=["CharEmbedding"],
+        )
         assert torch.equal(logits_of(whole), expected)
         in_parts = cpu_offload(model, execution_device=torch.device("cpu"))
         with pytest.raises(CharEmbedError, match="the encoder's parameters are on the meta device"):
@@ -164,7 +195,13 @@ def test_gradient_checkpointing_changes_no_gradient(host: Host, reentrant: bool,
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    for name in ("attention_dropout", "attn_pdrop", "dropout", "attention_probs_dropout_prob", "hidden_dropout_prob"):
+    for name in (
+        "attention_dropout",
+        "attn_pdrop",
+        "dropout",
+        "attention_probs_dropout_prob",
+        "hidden_dropout_prob",
+    ):
         for module in model.modules():
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
@@ -185,8 +222,21 @@ def test_off_is_identical_under_autocast(host: Host, training: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             logits, loss = logits_and_loss(model)
         loss.backward()
-        results.append((logits, loss, *(parameter.grad for name, parameter in model.named_parameters() if f"{host.path}.encoder." not in name)))
-    assert all((one is None and other is None) or torch.equal(one, other) for one, other in zip(*results, strict=True))
+        results.append(
+            (
+                logits,
+                loss,
+                *(
+                    parameter.grad
+                    for name, parameter in model.named_parameters()
+                    if f"{host.path}.encoder." not in name
+                ),
+            )
+        )
+    assert all(
+        (one is None and other is None) or torch.equal(one, other)
+        for one, other in zip(*results, strict=True)
+    )
 
 
 def test_autocast_computes_the_letters_products_in_half_precision_and_stays_close() -> None:
@@ -213,7 +263,9 @@ def fresh_compiler() -> Iterator[None]:
 
 
 def compiled(model: nn.Module, **kwargs: Any) -> Any:
-    return torch.compile(lambda ids: logits_and_loss(model, ids)[1], **{"fullgraph": True, "backend": "aot_eager", **kwargs})
+    return torch.compile(
+        lambda ids: logits_and_loss(model, ids)[1], **{"fullgraph": True, "backend": "aot_eager", **kwargs}
+    )
 
 
 @hosts
@@ -226,7 +278,9 @@ def test_the_graph_stays_whole(host: Host) -> None:
         expected = gradients(model)
         model.zero_grad()
         compiled(model)(IDS).backward()
-        assert_close([parameter.grad for parameter in model.parameters() if parameter.grad is not None], expected)
+        assert_close(
+            [parameter.grad for parameter in model.parameters() if parameter.grad is not None], expected
+        )
         model.zero_grad()
     with torch.no_grad():
         model.eval()
@@ -279,7 +333,9 @@ def test_inductor_compiles_it(host: Host) -> None:
         expected = gradients(model)
         model.zero_grad()
         compiled(model, backend="inductor")(IDS).backward()
-        assert_close([parameter.grad for parameter in model.parameters() if parameter.grad is not None], expected, 1e-4)
+        assert_close(
+            [parameter.grad for parameter in model.parameters() if parameter.grad is not None], expected, 1e-4
+        )
 
 
 # PEFT
@@ -313,14 +369,21 @@ def test_lora_on_top_in_both_orders(letters_first: bool, tmp_path: Path) -> None
     assert names
     assert all("lora_" in name for name in names)
 
-    first = PeftModel.from_pretrained(charembed.load(GPT2(), VOCABULARY, tmp_path / "letters"), tmp_path / "adapter").eval()
-    second = charembed.load(PeftModel.from_pretrained(GPT2(), tmp_path / "adapter"), VOCABULARY, tmp_path / "letters").eval()
+    first = PeftModel.from_pretrained(
+        charembed.load(GPT2(), VOCABULARY, tmp_path / "letters"), tmp_path / "adapter"
+    ).eval()
+    second = charembed.load(
+        PeftModel.from_pretrained(GPT2(), tmp_path / "adapter"), VOCABULARY, tmp_path / "letters"
+    ).eval()
     assert torch.equal(logits_of(first), expected)
     assert torch.equal(logits_of(second), expected)
     assert torch.equal(logits_of(charembed.fold(second)), expected)
     plain = charembed.fold(first.merge_and_unload())
     torch.testing.assert_close(logits_of(plain), expected, rtol=1e-4, atol=1e-5)
-    assert not any("charembed" in type(module).__module__ or "peft" in type(module).__module__ for module in plain.modules())
+    assert not any(
+        "charembed" in type(module).__module__ or "peft" in type(module).__module__
+        for module in plain.modules()
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -344,8 +407,16 @@ def test_lora_on_the_embedding_itself() -> None:
     config = LoraConfig(target_modules=["wte"], **LORA)
     over = get_peft_model(GPT2.attach(GPT2(), init="loud"), config).eval()
     assert not torch.equal(logits_of(over), logits_of(GPT2.attach(GPT2(), init="loud").eval()))
-    with pytest.raises(AttachError, match=r"name the embedding with module=..., one of 'base_model.model.transformer.wte.base_layer'"):
+    with pytest.raises(
+        AttachError,
+        match=r"name the embedding with module=..., one of 'base_model.model.transformer.wte.base_layer'",
+    ):
         charembed.attach(get_peft_model(GPT2(), config), VOCABULARY)
-    under = charembed.attach(get_peft_model(GPT2(), config), VOCABULARY, module="base_model.model.transformer.wte.base_layer", init="loud").eval()
+    under = charembed.attach(
+        get_peft_model(GPT2(), config),
+        VOCABULARY,
+        module="base_model.model.transformer.wte.base_layer",
+        init="loud",
+    ).eval()
     under.load_state_dict(over.state_dict())
     assert torch.equal(logits_of(under), logits_of(over))
