@@ -15,10 +15,10 @@ from benchmarks.measure import interleaved, machine, show
 from charembed import LSTMEncoder, SpellingTable
 from charembed.prefixes import PrefixTree
 from tests.reference import PackedTwin
-from training.config import preset
 from training.corpus import load_corpus
 from training.data import prepare
 from training.encodings import published_encoding
+from training.presets import preset
 
 
 def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
@@ -47,11 +47,20 @@ def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
     nodes = len(PrefixTree.from_spellings(table).plan(ids_U).chars_N)
     product = torch.randn(nodes, 128), torch.randn(128, 512)
     seconds = interleaved(
-        {"packed, per position": slow, "charembed": fast, "the recurrence's products alone": lambda: [product[0] @ product[1] for _ in range(3)]}, 7
+        {
+            "packed, per position": slow,
+            "charembed": fast,
+            "the recurrence's products alone": lambda: [product[0] @ product[1] for _ in range(3)],
+        },
+        7,
     )
-    print(f"{ids_BT.numel()} positions, {len(ids_U)} distinct tokens, {int(table.lengths_V[ids_U].sum())} characters, {nodes} distinct prefixes")
+    print(
+        f"{ids_BT.numel()} positions, {len(ids_U)} distinct tokens, {int(table.lengths_V[ids_U].sum())} characters, {nodes} distinct prefixes"
+    )
     off = [(ours - theirs).abs().max() / theirs.abs().max() for ours, theirs in (outputs, gradients)]
-    print(f"largest difference, as a share of the largest value: vectors {off[0]:.1e}, gradients {off[1]:.1e}")
+    print(
+        f"largest difference, as a share of the largest value: vectors {off[0]:.1e}, gradients {off[1]:.1e}"
+    )
     show(title, seconds, "packed, per position", faster=True)
 
 
@@ -59,9 +68,11 @@ def main() -> None:
     print(machine())
     parent = preset("parent")
     data = prepare(parent, Path(".cache"))
-    measure("parent's configuration, 64 x 64", data.table, data.pretraining(parent, 0)(0).ids_BT)
+    measure("parent's configuration, 64 x 64", data.spellings, data.batches(parent, parent.text, 0)(0).ids_BT)
     gpt2 = published_encoding("gpt2")
-    ids = torch.tensor(gpt2.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[: 4 * 1024].view(4, 1024)
+    ids = torch.tensor(gpt2.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[: 4 * 1024].view(
+        4, 1024
+    )
     measure("GPT-2's vocabulary, 4 x 1024 tokens of running text", SpellingTable.from_tokenizer(gpt2), ids)
 
 
