@@ -1,7 +1,8 @@
 """Path-star graphs of two arms of five nodes, one objective against another.
 
 Trained to write the path forward, a model learns to follow edges and guesses the first step; trained to write
-it from its end, it learns the path (arXiv 2403.06963). Some text before it teaches both what a token before another is.
+it from its end, it can learn the path (arXiv 2403.06963). Some text before it teaches both which token stands
+before another.
 
     python -m benchmarks.path_star                                    # next_token and reversed
     python -m benchmarks.path_star --objectives teacherless --steps 3000
