@@ -18,7 +18,7 @@ from torch import nn
 from .embedding import CharEmbedding
 from .encoders import ENCODERS
 from .errors import AttachError, SpellingError
-from .host import check
+from .host import check, check_size
 from .spelling import SpellingTable
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -70,7 +70,7 @@ def put(hosts: list[nn.Embedding], encoder: nn.Module) -> None:
     first, *others = hosts
     embedding = CharEmbedding(first, encoder.to(first.weight.device))
     for other in others:
-        CharEmbedding(other, encoder, embedding._spelled)
+        CharEmbedding(other, encoder, embedding)
 
 
 def _made(encoder: Any, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]) -> nn.Module:
@@ -90,11 +90,7 @@ def _made(encoder: Any, tokenizer: Any, host: nn.Embedding, arguments: dict[str,
     if not isinstance(tokenizer, SpellingTable):
         unit = getattr(ENCODERS[encoder], "unit", "codepoint")
         spellings = SpellingTable.from_tokenizer(tokenizer, host.num_embeddings, unit)
-    if spellings.num_tokens != host.num_embeddings:
-        raise AttachError(
-            f"the spelling table has {spellings.num_tokens} tokens, but the embedding has "
-            f"{host.num_embeddings} rows: build it with num_tokens={host.num_embeddings}."
-        )
+    check_size(spellings, host)
     if (without := int((spellings.lengths_V == 0).sum())) > LETTERLESS * spellings.num_tokens:
         warnings.warn(
             f"{without} of the embedding's {spellings.num_tokens} rows get no letters: is this the model's "
@@ -114,6 +110,13 @@ def _given(encoder: nn.Module, tokenizer: Any, host: nn.Embedding, arguments: di
             "effect: leave it out."
         )
     spells = getattr(encoder, "spellings", None)
+    if spells is not None:
+        check_size(spells, host)
+    if (width := getattr(encoder, "dim", host.embedding_dim)) != host.embedding_dim:
+        raise AttachError(
+            f"the encoder gives vectors of width {width}, but the embedding has {host.embedding_dim} "
+            f"columns: build it with dim={host.embedding_dim}."
+        )
     if tokenizer is not None:
         unit = getattr(spells, "unit", "codepoint")
         table = tokenizer
@@ -165,7 +168,8 @@ def disabled(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for embedding, silent in zip(embeddings, before, strict=True):
-            embedding.silent = silent
+            if isinstance(embedding, CharEmbedding):  # not detached or folded meanwhile
+                embedding.silent = silent
 
 
 def respell(model: Model, tokenizer: Any) -> Model:
@@ -244,11 +248,26 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
             f"the input embedding is a {type(found).__name__}, not an nn.Embedding: "
             f"{_embeddings_to_choose(model)}"
         )
-    embeddings = (part for part in model.modules() if isinstance(part, nn.Embedding) and part is not found)
-    hosts = [found, *(part for part in embeddings if part._parameters.get("weight", 0) is found.weight)]
+    hosts = [found, *_tied_to(found, model)]
     for host in hosts:
         check(host)
     return hosts
+
+
+def _tied_to(found: nn.Embedding, model: Any) -> Iterator[nn.Embedding]:
+    """The other embeddings that hold its weight, or will: from_pretrained ties what it built on meta."""
+    later = {}
+    if found.weight.is_meta and hasattr(model, "get_expanded_tied_weights_keys"):
+        later = model.get_expanded_tied_weights_keys(all_submodels=True)
+    source = {
+        part: later.get(f"{path}.weight", f"{path}.weight")
+        for path, part in model.named_modules()
+        if isinstance(part, nn.Embedding)
+    }
+    for part in source:
+        same = part._parameters.get("weight", 0) is found.weight or source[part] == source.get(found)
+        if same and part is not found:
+            yield part
 
 
 def _embeddings_to_choose(model: nn.Module) -> str:
@@ -261,14 +280,19 @@ def _embeddings_to_choose(model: nn.Module) -> str:
 
 
 def _warn_of_optimizers(model: nn.Module) -> None:
-    base = {id(parameter) for parameter in model.parameters()}
-    for thing in gc.get_objects():
-        if issubclass(type(thing), torch.optim.Optimizer) and any(
-            id(p) in base for group in getattr(thing, "param_groups", ()) for p in group["params"]
-        ):
+    every = {id(parameter) for parameter in model.parameters()}
+    letters = {id(p) for embedding in char_embeddings(model) for p in embedding.encoder.parameters()}
+    kinds = _with_subclasses(torch.optim.Optimizer)
+    for optimizer in [thing for thing in gc.get_objects() if type(thing) in kinds]:
+        held = {id(p) for group in getattr(optimizer, "param_groups", ()) for p in group["params"]}
+        if held & every and not held & letters:
             warnings.warn(
-                f"a {type(thing).__name__} was built before the letters were attached, so it does not train "
-                "them: build it again.",
+                f"a {type(optimizer).__name__} was built before the letters were attached, so it does not "
+                "train them: build it again.",
                 stacklevel=3,
             )
             return
+
+
+def _with_subclasses(kind: Any) -> set[type]:
+    return {kind}.union(*map(_with_subclasses, kind.__subclasses__()))

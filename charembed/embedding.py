@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import types
 import uuid
 import warnings
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from .encoders import ENCODERS
 from .errors import AttachError, CharEmbedError
 from .freshness import SpelledTable, spell_all
-from .host import check
+from .host import check, check_size
 from .spelling import SpellingTable
 
 
@@ -36,28 +37,42 @@ class CharEmbedding(nn.Embedding):
     Raises AttachError for an embedding that it cannot take over.
     """
 
-    encoder: nn.Module
     host_class: type[nn.Embedding]  # the class it had before
     silent: bool  # see charembed.disabled
+    _spelled: SpelledTable
 
     def __new__(cls, host: Any = None, *_: Any) -> CharEmbedding:
         if host is None:  # what copies are made of
             return super().__new__(cls)
         check(host)
-        host.__dict__.pop(
-            "forward", None
-        )  # accelerate leaves the class's own there when its hooks are removed
+        vars(host).pop("forward", None)  # accelerate leaves the class's own when its hooks are removed
         host.__class__ = _class_for(type(host))  # type: ignore[arg-type]
         assert isinstance(host, CharEmbedding)
         return host
 
-    def __init__(self, host: nn.Embedding, encoder: nn.Module, spelled: SpelledTable | None = None) -> None:
-        self.encoder, self.silent = encoder.train(host.training), False
-        self._spelled = spelled or SpelledTable()
+    def __init__(self, host: nn.Embedding, encoder: nn.Module, first: CharEmbedding | None = None) -> None:
+        self.silent = False
         self._key = _register(self)
+        if first is not None:
+            # subtle: not registered, as transformers refuses to save a parameter of two names
+            vars(self).update(_first=first, _spelled=first._spelled)
+            return
+        self._spelled = SpelledTable()
+        self._modules["encoder"] = encoder.train(host.training)
         if not any(parameter.is_meta for parameter in encoder.parameters()):
             for part in encoder.modules():  # transformers initialises what has not this mark
                 part._is_hf_initialized = True  # type: ignore[assignment]
+
+    @property
+    def encoder(self) -> nn.Module:
+        """Of embeddings that share their weight the first holds it."""
+        found: nn.Module = self._holder._modules["encoder"]  # type: ignore[assignment]
+        return found
+
+    @property
+    def _holder(self) -> CharEmbedding:
+        holder: CharEmbedding = vars(self).get("_first", self)
+        return holder
 
     @classmethod
     def from_embedding(
@@ -77,11 +92,7 @@ class CharEmbedding(nn.Embedding):
         another size.
         """
         check(embedding)
-        if table.num_tokens != embedding.num_embeddings:
-            raise AttachError(
-                f"the spelling table has {table.num_tokens} tokens, but the embedding has "
-                f"{embedding.num_embeddings} rows: build it with num_tokens={embedding.num_embeddings}."
-            )
+        check_size(table, embedding)
         with torch.random.fork_rng(devices=[]):  # an encoder of the user's own may draw its first values
             made = ENCODERS[encoder](table, embedding.embedding_dim, **arguments)
         return cls(
@@ -91,7 +102,9 @@ class CharEmbedding(nn.Embedding):
 
     def release(self) -> nn.Embedding:
         """The host again, without letters."""
-        del self.encoder, self.silent, self._spelled, self._key
+        self._modules.pop("encoder", None)
+        for name in ("silent", "_spelled", "_key", "_first"):
+            vars(self).pop(name, None)
         self.__class__ = self.host_class  # type: ignore[assignment]
         return self
 
@@ -114,7 +127,7 @@ class CharEmbedding(nn.Embedding):
         if self.silent:
             return super().forward(ids)
         with_gradient = torch.is_grad_enabled() and any(
-            parameter.requires_grad for parameter in self.parameters()
+            parameter.requires_grad for part in (self, self.encoder) for parameter in part.parameters()
         )
         if with_gradient:
             self._spelled.drop()  # the weights may move
@@ -150,10 +163,11 @@ class CharEmbedding(nn.Embedding):
             )
         else:
             ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
-        spelled_UD: Tensor = self.encoder(ids_U)
+        # a replica's encoder may be on another device, where the first of several embeddings is
+        spelled_UD: Tensor = self.encoder(ids_U.to(self._holder.weight.device))
         if spelled_UD.requires_grad and not torch.compiler.is_compiling():
             spelled_UD.register_hook(self._spelled.step_may_follow)  # type: ignore[no-untyped-call]
-        spelled_UD = spelled_UD.to(self.weight.dtype)
+        spelled_UD = spelled_UD.to(self.weight.device, self.weight.dtype)
         if self.padding_idx is not None:
             spelled_UD = torch.where((ids_U == self.padding_idx)[:, None], spelled_UD.detach(), spelled_UD)
         return token_BTD + nn.functional.embedding(which_BT, self._through_host(spelled_UD))
@@ -220,7 +234,7 @@ class CharEmbedding(nn.Embedding):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # A plain checkpoint has nothing to say about the encoder, which then stays as it is; a part of one is
         # an error.
-        if not any(name.startswith(f"{prefix}encoder.") for name in state_dict):
+        if self._holder is self and not any(name.startswith(f"{prefix}encoder.") for name in state_dict):
             state_dict.update(
                 {f"{prefix}encoder.{name}": value for name, value in self.encoder.state_dict().items()}
             )
@@ -228,10 +242,10 @@ class CharEmbedding(nn.Embedding):
         self._spelled.drop()
 
     def _save_to_state_dict(self, *args: Any) -> None:
-        frame = sys._getframe()
-        while frame.f_back is not None and frame.f_code.co_name != "save_pretrained":
+        frame: types.FrameType | None = sys._getframe()
+        while frame is not None and not _saves_for_from_pretrained(frame):
             frame = frame.f_back
-        if frame.f_code.co_name == "save_pretrained":
+        if frame is not None:
             warnings.warn(
                 "save_pretrained writes the letters where from_pretrained does not look for them: keep them "
                 "with charembed.save(model, folder), or make them part of a plain model with "
@@ -246,6 +260,12 @@ class CharEmbedding(nn.Embedding):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._key = _register(self)
+
+
+def _saves_for_from_pretrained(frame: types.FrameType) -> bool:
+    """Is it transformers' save_pretrained? (PEFT's keeps its adapter alone.)"""
+    module = str(frame.f_globals.get("__name__"))
+    return frame.f_code.co_name == "save_pretrained" and module.startswith("transformers.")
 
 
 @functools.cache

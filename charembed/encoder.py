@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -62,9 +62,9 @@ class CharEncoder(nn.Module):
         if init not in INIT_STD:
             raise AttachError(f"init is {init!r}; choose one of {', '.join(INIT_STD)}.")
         for name, size in sizes.items():
-            for value in size if isinstance(size, tuple | list) else (size,):
-                if not isinstance(value, int) or value < 1:
-                    raise AttachError(f"{name} is {value}; it must be at least 1.")
+            for value in size if isinstance(size, tuple) else (size,):
+                if type(value) is not int or value < 1:
+                    raise AttachError(f"{name} is {value!r}; it must be a whole number of 1 or more.")
         self.letters: Any
         self.projection: Any
         self.spellings, self.dim, self.init, self.seed, self.sizes = spellings, dim, init, seed, sizes
@@ -74,8 +74,7 @@ class CharEncoder(nn.Module):
         self.prepare(spellings)
         self._filled = False
         if not on_meta:
-            self.to_empty(device="cpu")
-            self.reset_parameters()
+            self.to_empty(device="cpu")  # which fills it
 
     build: Callable[..., None]
 
@@ -150,6 +149,14 @@ class CharEncoder(nn.Module):
         ):
             self.reset_parameters()
         self._filled = True
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        """An encoder that comes from the meta device is filled, so that what is written to it then stays."""
+        was_there = not any(parameter.is_meta for parameter in self.parameters())
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if not was_there and not any(parameter.is_meta for parameter in self.parameters()):
+            self.reset_parameters()
+        return self
 
     def _load_from_state_dict(self, *args: Any) -> None:
         self._filled = True

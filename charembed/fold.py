@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import warnings
 from collections import defaultdict
 from typing import Any
 
@@ -21,7 +23,7 @@ def fold(model: Model) -> Model:
     charembed. A head that was tied to the embedding keeps the weights it had, as its own parameter, and
     `model.config`, where there is one, says `tie_word_embeddings = False`. transformers then ties nothing at
     all when it loads the model, so every other shared parameter becomes one for each module that holds it.
-    Idempotent.
+    (UMT5, Switch and UDOP compute something else by that flag: there it stays, with a warning.) Idempotent.
 
     Raises CharEmbedError, and changes nothing, when the folded table is not finite, AttachError when FSDP or
     accelerate holds the weights.
@@ -76,6 +78,14 @@ def _say_untied(model: nn.Module) -> bool:
     ]
     if not any(_ties(config) for _, config in parts):
         return False
+    if reads := next((part for part, _ in parts if _reads_whether_tied(part)), None):
+        warnings.warn(
+            f"{type(reads).__name__} computes something else where config.tie_word_embeddings is False, so "
+            "it stays True: from_pretrained keeps embedding and head apart because their values differ, but "
+            "tie_weights() and resize_token_embeddings() would tie them again.",
+            stacklevel=3,
+        )
+        return False
     copies: dict[
         int, Any
     ] = {}  # one memo, so that configs within configs stay the objects that the submodules hold
@@ -86,6 +96,12 @@ def _say_untied(model: nn.Module) -> bool:
     for config in filter(_ties, copies.values()):
         object.__setattr__(config, "tie_word_embeddings", False)
     return True
+
+
+def _reads_whether_tied(part: nn.Module) -> bool:
+    """Does its forward ask the flag, as UMT5's does, which scales what goes into a tied head?"""
+    code = getattr(inspect.unwrap(type(part).forward), "__code__", None)
+    return code is not None and "tie_word_embeddings" in code.co_names
 
 
 def _ties(config: Any) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import AttachError
+from .spelling import SpellingTable
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -51,6 +52,15 @@ def check(host: nn.Embedding) -> None:
         raise AttachError(
             f"{kind}.forward is not linear in the weight (a bias, a norm, dropout?), so token and letters "
             "cannot go through it one by one: move that out of the embedding."
+        )
+
+
+def check_size(spellings: SpellingTable, host: nn.Embedding) -> None:
+    """Raises AttachError for spellings of another number of tokens than the embedding has rows."""
+    if spellings.num_tokens != host.num_embeddings:
+        raise AttachError(
+            f"the spelling table has {spellings.num_tokens} tokens, but the embedding has "
+            f"{host.num_embeddings} rows: build it with num_tokens={host.num_embeddings}."
         )
 
 

@@ -43,14 +43,15 @@ def token_bytes(tokenizer: Any) -> list[bytes | None]:
 
 
 def remembered_bytes(tokenizer: Any) -> list[bytes | None]:
-    """`token_bytes`, read once for each tokenizer and number of tokens."""
+    """`token_bytes`, read once for each tokenizer, number of tokens and set of special ones."""
+    size = len(tokenizer) if hasattr(tokenizer, "__len__") else getattr(tokenizer, "n_vocab", None)
+    state = size, *getattr(tokenizer, "all_special_ids", ())
     try:
-        size = len(tokenizer) if hasattr(tokenizer, "__len__") else getattr(tokenizer, "n_vocab", None)
         found = _READ.get(tokenizer)
     except TypeError:  # a list, which has nothing to read
         return token_bytes(tokenizer)
-    if size is None or found is None or found[0] != size:
-        _READ[tokenizer] = found = size, token_bytes(tokenizer)
+    if size is None or found is None or found[0] != state:
+        _READ[tokenizer] = found = state, token_bytes(tokenizer)
     return found[1]
 
 

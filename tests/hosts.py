@@ -19,7 +19,13 @@ VOCABULARY = [*(bytes([i]) for i in range(256)), b"the", b"then", b"there", None
 V = len(VOCABULARY)
 TABLE = SpellingTable.from_bytes(VOCABULARY)
 IDS = torch.randint(2, 256, (2, 9), generator=torch.Generator().manual_seed(3))
-IDS[0, 4], IDS[1, 2], IDS[1, 7], IDS[0, 7], IDS[1, 5] = 256, 257, 258, V - 1, 1  # words, one without letters, OPT's padding
+IDS[0, 4], IDS[1, 2], IDS[1, 7], IDS[0, 7], IDS[1, 5] = (
+    256,
+    257,
+    258,
+    V - 1,
+    1,
+)  # words, one without letters, OPT's padding
 
 # Sizes of each encoder at which a test is quick.
 SMALL: dict[str, dict[str, Any]] = {
@@ -40,21 +46,33 @@ class Block(nn.Module):
         self.heads = heads
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.c_attn, self.c_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(0.1))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(0.1)
+        )
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.c_attn(self.ln_1(x_BTD)).chunk(3, dim=2))
-        x_BTD = x_BTD + self.c_proj(nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+        q, k, v = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in self.c_attn(self.ln_1(x_BTD)).chunk(3, dim=2)
+        )
+        x_BTD = x_BTD + self.c_proj(
+            nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        )
         return x_BTD + self.mlp(self.ln_2(x_BTD))
 
 
 class NanoGPT(nn.Module):
-    """Shaped like the nanoGPT family: `transformer.wte`, a tied `lm_head`, `_init_weights` on every Linear and Embedding."""
+    """Shaped like the nanoGPT family: `transformer.wte`, tied `lm_head`, `_init_weights` on all matrices."""
 
     def __init__(self, tie: bool, width: int = 16, context: int = 32) -> None:
         super().__init__()
         self.transformer = nn.ModuleDict(
-            {"wte": nn.Embedding(V, width), "wpe": nn.Embedding(context, width), "h": nn.ModuleList([Block(width)]), "ln_f": nn.LayerNorm(width)}
+            {
+                "wte": nn.Embedding(V, width),
+                "wpe": nn.Embedding(context, width),
+                "h": nn.ModuleList([Block(width)]),
+                "ln_f": nn.LayerNorm(width),
+            }
         )
         self.lm_head = nn.Linear(width, V, bias=False)
         if tie:
@@ -70,7 +88,9 @@ class NanoGPT(nn.Module):
         for block in self.transformer.h:
             x_BTD = block(x_BTD)
         logits = self.lm_head(self.transformer.ln_f(x_BTD))
-        loss = None if targets is None else nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        loss = (
+            None if targets is None else nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        )
         return logits, loss
 
 
@@ -110,19 +130,27 @@ NO_SPECIAL = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 
 def hugging_face(kind: str, head: str, tie: bool, **changes: Any) -> nn.Module:
-    config = getattr(transformers, f"{CONFIGS.get(kind, kind)}Config")(**{**SIZES, **NO_SPECIAL, "tie_word_embeddings": tie, **changes})
+    config = getattr(transformers, f"{CONFIGS.get(kind, kind)}Config")(
+        **{**SIZES, **NO_SPECIAL, "tie_word_embeddings": tie, **changes}
+    )
     model = getattr(transformers, f"{kind}{head}")(config)
     model.loss_type = model.loss_type or "ForCausalLM"  # GPT2LMHeadModel finds none by its name, and warns
     return model
 
 
-def _host(name: str, kind: str, path: str, head: str = "ForCausalLM", generates: bool = True, **changes: Any) -> Host:
+def _host(
+    name: str, kind: str, path: str, head: str = "ForCausalLM", generates: bool = True, **changes: Any
+) -> Host:
     return Host(name, lambda tie: hugging_face(kind, head, tie, **changes), path, generates=generates)
 
 
 GPT2 = _host("gpt2", "GPT2", "transformer.wte", "LMHeadModel", n_positions=64, n_embd=16, n_layer=2, n_head=2)
 DECODER = Host(
-    "decoder", lambda tie: Decoder(DecoderConfig(vocab_size=V, context=16, n_layer=2, n_head=2, n_embd=16, tie=tie)), "wte", hugging_face=False, generates=False
+    "decoder",
+    lambda tie: Decoder(DecoderConfig(vocab_size=V, context=16, n_layer=2, n_head=2, n_embd=16, tie=tie)),
+    "wte",
+    hugging_face=False,
+    generates=False,
 )
 NANOGPT = Host("nanogpt", partial(NanoGPT), "transformer.wte", hugging_face=False, generates=False)
 GEMMA3 = _host("gemma3", "Gemma3", "model.embed_tokens", pad_token_id=0)

@@ -31,5 +31,5 @@ def test_every_block_about_wrapping_runs_in_one_session(tmp_path: Path) -> None:
     done = run("\n".join(blocks(ROOT / "docs" / "wrapping.md")), tmp_path)
     assert done.returncode == 0, done.stderr
     assert "trainable params: " in done.stdout
-    assert "['char_embedding.json', 'char_embedding.safetensors']" in done.stdout
+    assert "['char_embedding.safetensors']" in done.stdout
     assert "torch.Size([1, 8, 32])" in done.stdout

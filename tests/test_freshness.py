@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.hosts import (
     SMALL,
     TABLE,
     VOCABULARY,
+    Host,
     V,
     char_embedding,
     logits_and_loss,
@@ -435,8 +437,18 @@ def test_a_plan_waits_twice() -> None:
 # Threads
 
 
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """They take turns at every line."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("eager_threads")
 @pytest.mark.parametrize("host", [DECODER, NANOGPT], ids=lambda host: host.name)
-def test_threads_get_the_same_answers_while_modes_are_switched(host: Any) -> None:
+def test_threads_get_the_same_answers_while_modes_are_switched_and_tables_dropped(host: Host) -> None:
     model = host.attach(host(), init="loud", **SMALL["lstm"]).eval()
     embedding = char_embedding(model)
     with torch.no_grad():
@@ -445,8 +457,10 @@ def test_threads_get_the_same_answers_while_modes_are_switched(host: Any) -> Non
         embedding.eval()
     answers: list[Tensor] = []
     errors: list[BaseException] = []
+    start = threading.Barrier(9)
 
     def ask() -> None:
+        start.wait()
         try:
             with torch.no_grad():
                 for _ in range(300):
@@ -460,6 +474,7 @@ def test_threads_get_the_same_answers_while_modes_are_switched(host: Any) -> Non
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
             thread.start()
+        start.wait()
         while any(thread.is_alive() for thread in threads):
             switch()
         assert not errors, errors[0]

@@ -28,7 +28,7 @@ def test_a_refused_attach_changes_nothing(host: Host) -> None:
         charembed.attach(model, SpellingTable.from_bytes([b"a"]), module=host.path)
     with pytest.raises(AttachError, match="init is 'quiet'; choose one of zero, loud, parent"):
         charembed.attach(model, VOCABULARY, module=host.path, init="quiet")
-    with pytest.raises(AttachError, match="hidden_size is 0; it must be at least 1"):
+    with pytest.raises(AttachError, match="hidden_size is 0; it must be a whole number of 1 or more"):
         charembed.attach(model, VOCABULARY, module=host.path, hidden_size=0)
     assert dict(model.named_modules()) == before
     assert list(model.state_dict()) == keys
@@ -74,7 +74,9 @@ def test_a_module_that_stands_in_two_places_is_one() -> None:
     charembed.attach(model, VOCABULARY, module="wte")
     assert model.tok is model.wte
     assert isinstance(model.wte, CharEmbedding)
-    with pytest.raises(AttachError, match=r"the model is the embedding itself: use charembed.CharEmbedding.from_embedding"):
+    with pytest.raises(
+        AttachError, match=r"the model is the embedding itself: use charembed.CharEmbedding.from_embedding"
+    ):
         charembed.attach(nn.Embedding(V, 8), VOCABULARY, module="")
 
 
@@ -89,20 +91,30 @@ def test_weights_that_are_not_there_are_named() -> None:
         logits_of(model)
     model = DECODER.attach(DECODER(False))
     char_embedding(model).weight = nn.Parameter(torch.zeros(V + 2, 16))
-    with pytest.raises(AttachError, match="the weight has 262 rows, but num_embeddings is 260: set it to 262"):
+    with pytest.raises(
+        AttachError, match="the weight has 262 rows, but num_embeddings is 260: set it to 262"
+    ):
         charembed.fold(model)
 
 
 def test_models_that_cannot_be_attached_to_say_why() -> None:
     with pytest.raises(
-        AttachError, match=r"is a GPT2Model, not an nn.Embedding: name the embedding with module=..., one of 'transformer.wte', 'transformer.wpe'"
+        AttachError,
+        match=r"is a GPT2Model, not an nn.Embedding: name the embedding with module=..., one of 'transformer.wte', 'transformer.wpe'",
     ):
         charembed.attach(GPT2(), VOCABULARY, module="transformer")
-    with pytest.raises(AttachError, match=r"Decoder has no get_input_embeddings\(\): name the embedding with module=..., one of 'wte', 'wpe'"):
+    with pytest.raises(
+        AttachError,
+        match=r"Decoder has no get_input_embeddings\(\): name the embedding with module=..., one of 'wte', 'wpe'",
+    ):
         charembed.attach(DECODER(), VOCABULARY)
-    with pytest.raises(AttachError, match=r"Linear has no get_input_embeddings.*holds no nn.Embedding at all"):
+    with pytest.raises(
+        AttachError, match=r"Linear has no get_input_embeddings.*holds no nn.Embedding at all"
+    ):
         charembed.attach(nn.Linear(2, 2), VOCABULARY)
-    with pytest.raises(AttachError, match="wrapped in DataParallel, which would not see new parameters: attach first"):
+    with pytest.raises(
+        AttachError, match="wrapped in DataParallel, which would not see new parameters: attach first"
+    ):
         charembed.attach(nn.DataParallel(NANOGPT()), VOCABULARY, module="module.transformer.wte")
     with pytest.raises(AttachError, match=r"has max_norm=1\.0"):
         CharEmbedding(nn.Embedding(2, 2, max_norm=1.0), nn.Identity())
@@ -127,5 +139,7 @@ def test_models_that_cannot_be_attached_to_say_why() -> None:
 @pytest.mark.parametrize("token_id", [V, -1])
 def test_an_id_outside_the_table_is_named(host: Host, training: bool, token_id: int) -> None:
     embedding = char_embedding(host.attach(host(False)).train(training))
-    with pytest.raises(CharEmbedError, match=f"token id {token_id} is outside the embedding of {V} tokens: use the tokenizer"):
+    with pytest.raises(
+        CharEmbedError, match=f"token id {token_id} is outside the embedding of {V} tokens: use the tokenizer"
+    ):
         embedding(torch.tensor([[1, token_id]]))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from charembed.encoder import Affine, CharEncoder, PaddedSpellings, Rows, uniform_
+from charembed.errors import AttachError
 from charembed.spelling import SpellingTable
 
 
@@ -42,6 +43,8 @@ class CNNEncoder(CharEncoder):
         init: str = "zero",
         seed: int = 0,
     ) -> None:
+        if not isinstance(widths, tuple | list) or not widths:
+            raise AttachError(f"widths is {widths!r}; it must be a tuple of one whole number or more.")
         sizes = {"char_dim": char_dim, "widths": tuple(widths), "filters": filters, "max_chars": max_chars}
         super().__init__(spellings, dim, init, seed, **sizes)
 

@@ -58,15 +58,15 @@ class TransformerEncoder(CharEncoder):
         init: str = "zero",
         seed: int = 0,
     ) -> None:
-        if heads > 0 and char_dim % heads:
-            raise AttachError(
-                f"char_dim is {char_dim}, which {heads} heads do not divide: choose a multiple of heads."
-            )
         super().__init__(
             spellings, dim, init, seed, char_dim=char_dim, heads=heads, layers=layers, max_chars=max_chars
         )
 
     def build(self, num_chars: int, dim: int, char_dim: int, heads: int, layers: int, max_chars: int) -> None:
+        if char_dim % heads:
+            raise AttachError(
+                f"char_dim is {char_dim}, which {heads} heads do not divide: choose a multiple of heads."
+            )
         self.chars, self.places = Rows(num_chars, char_dim), Rows(max_chars, char_dim)
         self.blocks = nn.ModuleList(Block(char_dim) for _ in range(layers))
         self.projection = Affine(char_dim, dim)

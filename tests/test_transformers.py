@@ -1,0 +1,619 @@
+"""An attached model within transformers: built around, loaded, saved, folded, with several embeddings."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from accelerate import dispatch_model
+from accelerate.hooks import remove_hook_from_submodules
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    Trainer,
+    TrainingArguments,
+)
+
+import charembed
+from charembed import AttachError, CharEmbedding
+from tests.families import quiet
+from tests.hosts import (
+    GEMMA3,
+    GPT2,
+    HOSTS,
+    IDS,
+    VOCABULARY,
+    Host,
+    V,
+    char_embedding,
+    hugging_face,
+    logits_and_loss,
+    logits_of,
+)
+
+hugging = pytest.mark.parametrize(
+    "host", [host for host in HOSTS if host.hugging_face], ids=lambda host: host.name
+)
+two = pytest.mark.parametrize("host", [GPT2, GEMMA3], ids=lambda host: host.name)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    quiet()
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+def trained(model: Any) -> Any:
+    """All letters moved away from their first values."""
+    with torch.no_grad():
+        for parameter in charembed.parameters(model):
+            parameter.mul_(1.1).add_(0.01)
+    return model
+
+
+# A model built around an attached one
+
+
+class WithValueHead(PreTrainedModel):
+    config_class = transformers.GPT2Config
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(transformers.GPT2Config(attn_implementation="eager"))
+        self.inner, self.value = inner, nn.Linear(16, 1)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.data.fill_(7.0)
+
+
+@hugging
+def test_initialising_a_model_around_it_leaves_letters_and_tokens_alone(host: Host) -> None:
+    model: Any = trained(host.attach(host(), init="loud"))
+    before = state(model)
+    model.init_weights()
+    assert_same(state(model), before)
+    outer = WithValueHead(model)
+    assert_same(state(outer.inner), before)
+    assert bool((outer.value.weight == 7.0).all())
+    outer.init_weights()
+    assert_same(state(outer.inner), before)
+
+
+def test_an_encoder_decoder_model_of_attached_ones_leaves_them_alone() -> None:
+    def bert(decoder: bool) -> Any:
+        config = transformers.BertConfig(
+            vocab_size=V,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            is_decoder=decoder,
+            add_cross_attention=decoder,
+        )
+        return transformers.BertLMHeadModel(config) if decoder else transformers.BertModel(config)
+
+    encoder, decoder = (
+        trained(charembed.attach(bert(which), VOCABULARY, init="loud", char_dim=4, hidden_size=4))
+        for which in (False, True)
+    )
+    before = state(encoder), state(decoder)
+    both = transformers.EncoderDecoderModel(encoder=encoder, decoder=decoder)
+    assert_same(state(both.encoder), before[0])
+    assert_same(state(both.decoder), before[1])
+
+
+# Attached in the class's own __init__
+
+
+class SpelledGPT2(GPT2LMHeadModel):
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        charembed.attach(self, VOCABULARY, init="loud")
+
+
+class SpelledGemma3(transformers.Gemma3ForCausalLM):
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        charembed.attach(self, VOCABULARY, init="loud")
+
+
+class SpelledFirst(GPT2LMHeadModel):
+    """Attaches, then lets transformers initialise once more, as a class with parts of its own does."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        charembed.attach(self, VOCABULARY, init="loud")
+        self.more = nn.Linear(16, 2)
+        self.post_init()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("spelled", "host"), [(SpelledGPT2, GPT2), (SpelledGemma3, GEMMA3), (SpelledFirst, GPT2)]
+)
+def test_a_class_that_attaches_itself_is_loaded(
+    spelled: Any, host: Host, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    base: Any = host()
+    base.save_pretrained(tmp_path / "base")
+    kwargs = {} if dtype is torch.float32 else {"dtype": dtype}
+    fresh = spelled.from_pretrained(tmp_path / "base", **kwargs).eval()
+    expected = host.attach(host().to(dtype), init="loud").eval()
+    assert torch.isfinite(logits_of(fresh)).all()
+    for ours, theirs in zip(charembed.parameters(fresh), charembed.parameters(expected), strict=True):
+        assert torch.equal(ours.float(), theirs.to(ours.dtype).float())
+    if dtype is torch.float32:
+        assert torch.equal(logits_of(fresh), logits_of(expected))
+
+    moved = trained(fresh)
+    moved.save_pretrained(tmp_path / "whole")
+    again = spelled.from_pretrained(tmp_path / "whole", **kwargs).eval()
+    for ours, theirs in zip(charembed.parameters(again), charembed.parameters(moved), strict=True):
+        assert torch.equal(ours, theirs)
+    torch.testing.assert_close(
+        logits_of(again), logits_of(moved), rtol=1e-2 if kwargs else 1e-5, atol=1e-2 if kwargs else 1e-5
+    )
+    if dtype is torch.float32:
+        assert_same(state(charembed.detach(again)), state(charembed.detach(moved)))
+
+
+# save_pretrained
+
+
+@two
+def test_save_pretrained_of_an_attached_model_says_where_the_letters_go(host: Host, tmp_path: Path) -> None:
+    model: Any = host.attach(host())
+    with pytest.warns(
+        UserWarning, match=r"save_pretrained .* charembed\.save\(model, folder\).* charembed\.fold\(model\)"
+    ):
+        model.save_pretrained(tmp_path)
+
+
+@two
+def test_nothing_else_warns_of_it(host: Host, tmp_path: Path) -> None:
+    model: Any = host.attach(host())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.state_dict()
+        copy.deepcopy(model)
+        charembed.save(model, tmp_path / "letters")
+        model.config.save_pretrained(tmp_path / "config")
+        charembed.fold(copy.deepcopy(model)).save_pretrained(tmp_path / "folded")
+        charembed.detach(model).save_pretrained(tmp_path / "base")
+
+
+def test_neither_pefts_adapters_nor_training_warn_of_it(tmp_path: Path) -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        adapted = get_peft_model(
+            GPT2.attach(GPT2()), LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True)
+        )
+        adapted.save_pretrained(tmp_path / "adapter")
+        model = GPT2.attach(GPT2())
+        arguments = TrainingArguments(
+            str(tmp_path),
+            max_steps=2,
+            save_strategy="no",
+            eval_strategy="steps",
+            eval_steps=1,
+            report_to=[],
+            use_cpu=True,
+        )
+        rows = [{"input_ids": row, "labels": row} for row in IDS]
+        optimizer = torch.optim.AdamW(charembed.param_groups(model, lr=1e-3, char_lr=1e-2))
+        trainer = Trainer(
+            model=model, args=arguments, train_dataset=rows, eval_dataset=rows, optimizers=(optimizer, None)
+        )
+        trainer.train()
+    assert not [warning for warning in seen if "letters" in str(warning.message)]
+    assert [group["name"] for group in trainer.optimizer.param_groups] == ["base", "base_vectors", "char"]
+    assert any("eval_loss" in row for row in trainer.state.log_history)
+
+
+# DataParallel
+
+
+@two
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_a_replica_of_data_parallel_computes_the_same(host: Host, training: bool) -> None:
+    model = host.attach(host(False), init="loud").eval()
+    embedding = char_embedding(model).train(training)
+    with torch.no_grad():
+        expected = embedding(IDS)
+        copied = replicate(embedding)
+        torch.testing.assert_close(copied(IDS), expected, rtol=1e-6, atol=1e-6)
+    copied = replicate(embedding)
+    copied(IDS).square().sum().backward()
+    ours = [parameter.grad.clone() for parameter in embedding.parameters()]
+    embedding.zero_grad()
+    embedding(IDS).square().sum().backward()
+    for one, other in zip(ours, embedding.parameters(), strict=True):
+        torch.testing.assert_close(one, other.grad, rtol=1e-5, atol=1e-6)
+    with charembed.disabled(embedding), torch.no_grad():
+        silent = embedding(IDS)
+        assert torch.equal(replicate(embedding)(IDS), silent)
+
+
+def replicate(network: nn.Module) -> Any:
+    """As torch.nn.parallel.replicate does it, for one device."""
+    modules = list(network.modules())
+    where = {module: i for i, module in enumerate(modules)}
+    copies = [module._replicate_for_data_parallel() for module in modules]
+    for module, copied in zip(modules, copies, strict=True):
+        copied._former_parameters = {}
+        for name, child in module._modules.items():
+            setattr(copied, name, None if child is None else copies[where[child]])
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                moved = parameter.view_as(
+                    parameter
+                )  # what Broadcast gives: a tensor with its gradient, no Parameter
+                setattr(copied, name, moved)
+                copied._former_parameters[name] = moved
+        for name, buffer in module._buffers.items():
+            setattr(copied, name, buffer)
+    return copies[0]
+
+
+# accelerate
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_accelerate_has_placed_is_taken_over_after_its_hooks_are_gone() -> None:
+    plain = GPT2().eval()
+    model = dispatch_model(copy.deepcopy(plain), device_map={"": "cpu"}, force_hooks=True)
+    with pytest.raises(AttachError, match="already placed by accelerate"):
+        charembed.attach(model, VOCABULARY)
+    remove_hook_from_submodules(model)
+    charembed.attach(model, VOCABULARY)
+    assert torch.equal(logits_of(model), logits_of(plain))
+    model = dispatch_model(model, device_map={"": "cpu"}, force_hooks=True)
+    for change in (charembed.detach, charembed.fold):
+        with pytest.raises(
+            AttachError, match=r"call accelerate\.hooks\.remove_hook_from_submodules\(model\) first"
+        ):
+            change(model)
+        assert isinstance(model.get_input_embeddings(), CharEmbedding)
+    assert torch.equal(logits_of(model), logits_of(plain))
+    remove_hook_from_submodules(model)
+    charembed.fold(model)
+    assert torch.equal(logits_of(model), logits_of(plain))
+    assert type(model.get_input_embeddings()) is nn.Embedding
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_loaded_with_a_device_map(tmp_path: Path) -> None:
+    plain: Any = GPT2()
+    plain.save_pretrained(tmp_path)
+    model = charembed.attach(GPT2LMHeadModel.from_pretrained(tmp_path, device_map="cpu"), VOCABULARY)
+    assert torch.equal(logits_of(model.eval()), logits_of(plain.eval()))
+    half = charembed.attach(
+        GPT2LMHeadModel.from_pretrained(tmp_path, dtype=torch.float16), VOCABULARY, init="loud"
+    ).eval()
+    expected = logits_of(half)
+    assert expected.dtype is torch.float16
+    assert torch.equal(logits_of(charembed.fold(half)), expected)
+
+
+# Models of several parts
+
+
+def multimodal() -> Any:
+    text = transformers.Gemma3TextConfig(
+        vocab_size=V,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        pad_token_id=0,
+    )
+    vision = transformers.SiglipVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=8,
+    )
+    config = transformers.Gemma3Config(
+        text_config=text, vision_config=vision, mm_tokens_per_image=1, image_token_index=3
+    )
+    return transformers.Gemma3ForConditionalGeneration(config)
+
+
+def llava() -> Any:
+    text = transformers.LlamaConfig(
+        vocab_size=V,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        tie_word_embeddings=True,
+    )
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=8,
+    )
+    config = transformers.LlavaConfig(
+        text_config=text, vision_config=vision, image_token_index=3, tie_word_embeddings=True
+    )
+    return transformers.LlavaForConditionalGeneration(config)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("build", [multimodal, llava])
+def test_a_folded_multimodal_model_has_one_config(build: Any, tmp_path: Path) -> None:
+    model = charembed.attach(build().eval(), VOCABULARY, init="loud")
+    config, ids = model.config, IDS.clamp(min=4)
+    assert config.text_config is model.model.language_model.config
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+        charembed.fold(model)
+        assert model.config.text_config is model.model.language_model.config
+        assert model.config is model.model.config
+        assert (config.tie_word_embeddings, model.config.tie_word_embeddings) == (True, False)
+        assert torch.equal(model(input_ids=ids).logits, expected)
+        model.save_pretrained(tmp_path)
+        assert torch.equal(type(model).from_pretrained(tmp_path).eval()(input_ids=ids).logits, expected)
+    model.tie_weights()
+    assert model.lm_head.weight is not model.get_input_embeddings().weight
+
+
+# Several embeddings that share one weight
+
+
+def t5(**kwargs: Any) -> Any:
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=V,
+        d_model=16,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_heads=2,
+        decoder_start_token_id=0,
+        eos_token_id=None,
+        **kwargs,
+    )
+    return T5ForConditionalGeneration(config)
+
+
+def bart(**kwargs: Any) -> Any:
+    torch.manual_seed(0)
+    sizes = {
+        f"{side}_{what}": n
+        for side in ("encoder", "decoder")
+        for what, n in (("layers", 1), ("ffn_dim", 32), ("attention_heads", 2))
+    }
+    special = {
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": None,
+        "forced_eos_token_id": None,
+        "decoder_start_token_id": 1,
+    }
+    return BartForConditionalGeneration(
+        BartConfig(
+            vocab_size=V,
+            d_model=16,
+            max_position_embeddings=64,
+            scale_embedding=True,
+            **sizes,
+            **special,
+            **kwargs,
+        )
+    )
+
+
+both = pytest.mark.parametrize("build", [t5, bart])
+
+
+def run(model: Any) -> Any:
+    torch.manual_seed(7)
+    return model(input_ids=IDS, labels=IDS.flip(1))
+
+
+@both
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_all_embeddings_that_share_a_weight_get_the_letters(build: Any, training: bool) -> None:
+    plain = build().train(training)
+    model = charembed.attach(copy.deepcopy(plain), VOCABULARY)
+    spelled = [part for part in model.modules() if isinstance(part, CharEmbedding)]
+    assert len(spelled) == 3
+    assert len({id(part.encoder) for part in spelled}) == len({id(part.weight) for part in spelled}) == 1
+    names = [
+        name for name, _ in model.named_parameters(remove_duplicate=False) if name.endswith("chars.weight")
+    ]
+    assert names == [name for name in model.state_dict() if name.endswith("chars.weight")]
+    assert len(names) == 1
+    results = []
+    for one in (plain, model):
+        out = run(one)
+        out.loss.backward()
+        results.append(out)
+    assert torch.equal(results[0].logits, results[1].logits)
+    gradients = dict(model.named_parameters())
+    for name, parameter in plain.named_parameters():
+        assert torch.equal(parameter.grad, gradients[name].grad), name
+    assert all(parameter.grad is not None for parameter in charembed.parameters(model))
+    assert [type(part) for part in charembed.detach(model).modules()] == [
+        type(part) for part in plain.modules()
+    ]
+
+
+@both
+def test_shared_embeddings_train_fold_save_and_load(build: Any, tmp_path: Path) -> None:
+    model = charembed.attach(build(), VOCABULARY, char_dim=8, hidden_size=8).eval()
+    groups = charembed.param_groups(model, lr=1e-2)
+    members = [id(p) for group in groups for p in group["params"]]
+    assert len(members) == len(set(members)) == len(list(model.parameters()))
+    assert len(charembed.parameters(model)) == 7
+    optimizer, losses = torch.optim.AdamW(groups), []
+    for _ in range(5):
+        loss = run(model).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+
+    with torch.no_grad():
+        expected = run(model).logits
+        twin = charembed.attach(build(), VOCABULARY, char_dim=8, hidden_size=8, seed=3).eval()
+        assert twin.load_state_dict(model.state_dict(), strict=True) == ([], [])
+        assert torch.equal(run(twin).logits, expected)
+        base = {
+            name: value
+            for name, value in model.state_dict().items()
+            if ".encoder." not in name or name in build().state_dict()
+        }
+        plain = build()
+        plain.load_state_dict(base, strict=True)
+
+        charembed.save(model, tmp_path / "letters")
+        again = charembed.load(plain.eval(), VOCABULARY, tmp_path / "letters")
+        assert torch.equal(run(again).logits, expected)
+        greedy = model.generate(IDS, max_new_tokens=4, do_sample=False)
+        beams = model.generate(IDS, max_new_tokens=4, num_beams=2, do_sample=False)
+
+        charembed.fold(model)
+        assert torch.equal(run(model).logits, expected)
+        assert torch.equal(model.generate(IDS, max_new_tokens=4, do_sample=False), greedy)
+        assert torch.equal(model.generate(IDS, max_new_tokens=4, num_beams=2, do_sample=False), beams)
+        assert model.lm_head.weight is not model.get_input_embeddings().weight
+        model.save_pretrained(tmp_path / "plain")
+        reloaded = type(model).from_pretrained(tmp_path / "plain").eval()
+        assert torch.equal(run(reloaded).logits, expected)
+
+
+@both
+def test_replicas_of_shared_embeddings_compute_the_same(build: Any) -> None:
+    model = charembed.attach(build(), VOCABULARY, init="loud").eval()
+    parts = [part for part in model.modules() if isinstance(part, CharEmbedding)]
+    network = nn.ModuleList(parts)
+    expected = [part(IDS) for part in parts]
+    for copied, vectors in zip(replicate(network), expected, strict=True):
+        torch.testing.assert_close(copied(IDS), vectors, rtol=1e-5, atol=1e-6)
+
+
+class SpelledT5(T5ForConditionalGeneration):
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)  # from_pretrained ties the embeddings later
+        charembed.attach(self, VOCABULARY, init="loud")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_shared_embeddings_go_through_save_pretrained_too(tmp_path: Path) -> None:
+    """As a checkpoint of Trainer's, and for a class that attaches itself."""
+    model: Any = trained(charembed.attach(t5(), VOCABULARY, init="loud")).eval()
+    model.save_pretrained(tmp_path)
+    again: Any = SpelledT5.from_pretrained(tmp_path).eval()
+    assert_same(state(again), state(model))
+    torch.testing.assert_close(run(again).logits, run(model).logits)
+
+
+@both
+def test_shared_embeddings_are_copied_resized_and_respelled_together(build: Any) -> None:
+    model = charembed.attach(build(), VOCABULARY, init="loud").eval()
+    with torch.no_grad():
+        expected = run(model).logits
+        twin = copy.deepcopy(model)
+        assert torch.equal(run(twin).logits, expected)
+        charembed.parameters(twin)[0].mul_(2)
+        assert not torch.equal(run(twin).logits, expected)
+        assert torch.equal(run(model).logits, expected)
+        model.resize_token_embeddings(V + 1, mean_resizing=False)
+        charembed.respell(model, [*VOCABULARY, "ж".encode()])
+        new = torch.tensor([[V, 5]])
+        before = model(input_ids=new, labels=new).logits
+        assert torch.equal(charembed.fold(model)(input_ids=new, labels=new).logits, before)
+
+
+# Sizes up and down
+
+
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("respelled", [True, False])
+def test_sizes_change_up_and_down_in_any_order(tie: bool, respelled: bool, tmp_path: Path) -> None:
+    model: Any = GPT2.attach(GPT2(tie), init="loud").eval()
+    long = [*VOCABULARY, b"the", "ж".encode(), b"be"]
+    for size in (V + 3, V - 20, V + 1, 100, V):
+        model.resize_token_embeddings(size, mean_resizing=False)
+        if respelled:
+            charembed.respell(model, long[:size])
+        ids = torch.arange(size)[None, :60]
+        with torch.no_grad():
+            expected = logits_of(model, ids)
+            model.train().transformer.wte(torch.arange(size))
+            assert torch.equal(logits_of(charembed.fold(copy.deepcopy(model.eval())), ids), expected)
+    if not respelled:
+        charembed.respell(model, long[:V])
+    charembed.save(model, tmp_path)
+    base = charembed.detach(copy.deepcopy(model))
+    assert torch.equal(logits_of(charembed.load(base, long[:V], tmp_path).eval()), logits_of(model))
+
+
+# People look at it
+
+
+@hugging
+def test_an_attached_model_prints(host: Host) -> None:
+    model: Any = host(False)
+    line = repr(host.embedding(model))
+    host.attach(model)
+    shown = repr(host.embedding(model))
+    assert shown.startswith("CharEmbedding(")
+    assert line[line.index("(") + 1 : -1] in shown
+    model.resize_token_embeddings(V + 3, mean_resizing=False)
+    assert f"{V + 3}, 16" in repr(model)
+    charembed.detach(model)
+    assert repr(host.embedding(model)).startswith(line.split("(")[0])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "strategy",
+    [{}, {"num_beams": 2}, {"do_sample": True}, {"num_beams": 2, "do_sample": True}, {"use_cache": False}],
+)
+def test_generation_is_the_same_attached_and_folded(strategy: dict[str, Any]) -> None:
+    model: Any = hugging_face("Llama", "ForCausalLM", True)
+    charembed.attach(model, VOCABULARY, init="loud").eval()
+    outputs = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        outputs.append(model.generate(IDS, max_new_tokens=5, pad_token_id=0, **strategy))
+        charembed.fold(model)
+    assert torch.equal(*outputs)
+
+
+def test_training_twice_through_a_copied_model_is_independent() -> None:
+    model = GPT2.attach(GPT2(), init="loud")
+    logits_and_loss(copy.deepcopy(model))[1].backward()
+    assert all(parameter.grad is None for parameter in model.parameters())
