@@ -1,10 +1,8 @@
-"""The character path alone, forward and backward, against its slow twin (a packed LSTM at every position).
-Three minutes.
+"""The character path alone, forward and backward, against its slow twin (a packed LSTM at every position). Three minutes.
 
     pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.character_path
 
-Also says how far the fast path is from the arithmetic it cannot avoid: the recurrence's products, one per
-distinct prefix.
+Also says how far the fast path is from the arithmetic it cannot avoid: the recurrence's products, one per distinct prefix.
 """
 
 from __future__ import annotations
@@ -17,10 +15,10 @@ from benchmarks.measure import interleaved, machine, show
 from charembed import LSTMEncoder, SpellingTable
 from charembed.prefixes import PrefixTree
 from tests.reference import PackedTwin
-from training.config import preset
 from training.corpus import load_corpus
 from training.data import prepare
 from training.encodings import published_encoding
+from training.presets import preset
 
 
 def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
@@ -57,8 +55,7 @@ def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
         7,
     )
     print(
-        f"{ids_BT.numel()} positions, {len(ids_U)} distinct tokens, {int(table.lengths_V[ids_U].sum())} "
-        f"characters, {nodes} distinct prefixes"
+        f"{ids_BT.numel()} positions, {len(ids_U)} distinct tokens, {int(table.lengths_V[ids_U].sum())} characters, {nodes} distinct prefixes"
     )
     off = [(ours - theirs).abs().max() / theirs.abs().max() for ours, theirs in (outputs, gradients)]
     print(
@@ -71,7 +68,7 @@ def main() -> None:
     print(machine())
     parent = preset("parent")
     data = prepare(parent, Path(".cache"))
-    measure("parent's configuration, 64 x 64", data.table, data.pretraining(parent, 0)(0).ids_BT)
+    measure("parent's configuration, 64 x 64", data.spellings, data.batches(parent, parent.text, 0)(0).ids_BT)
     gpt2 = published_encoding("gpt2")
     ids = torch.tensor(gpt2.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[: 4 * 1024].view(
         4, 1024

@@ -64,7 +64,8 @@ def test_the_run_folder_is_complete(finished: Path) -> None:
     }
     saved = json.loads((finished / "config.json").read_text())
     assert saved["config"]["data"]["vocab_size"] == 512
-    assert re.fullmatch("[0-9a-f]{64}", saved["data"]["corpus_sha256"])
+    for digest in (saved["data"]["corpus_sha256"], saved["weights_sha256"]):
+        assert re.fullmatch("[0-9a-f]{64}", digest)
     assert saved["versions"]["torch"] == torch.__version__
     assert len(losses(finished)) == 2 * 2 * 16
 

@@ -6,6 +6,7 @@ Axes: U distinct tokens, V vocabulary, D model width.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -201,10 +202,10 @@ def num_parameters_after_fold(model: LanguageModel) -> int:
     )
 
 
-def assert_paired(arms: Iterable[tuple[str, nn.Module]]) -> None:
+def assert_paired(arms: Iterable[tuple[str, nn.Module]]) -> str:
     """The arms' law: every parameter of the model begins with the same value in all of them.
 
-    Holds one arm at a time.
+    Holds one arm at a time. Returns a hash of these values.
     """
     first, shared = "", dict[str, str]()
     for name, model in arms:
@@ -213,6 +214,7 @@ def assert_paired(arms: Iterable[tuple[str, nn.Module]]) -> None:
         assert values.keys() == shared.keys(), f"{first} and {name} have different models"
         for key, value in values.items():
             assert value == shared[key], f"{key} begins differently in {first} and {name}"
+    return hashlib.sha256(json.dumps(shared).encode()).hexdigest()
 
 
 def _digest(values: torch.Tensor) -> str:

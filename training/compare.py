@@ -72,9 +72,10 @@ def compare(config: CompareConfig, options: argparse.Namespace, console: Console
     with state.main_process_first(), console.status("Corpus, vocabulary, spellings, words ..."):
         data = prepare(config, options.cache)
     check_lengths(config, data)
-    assert_paired((arm, build_arm(config, arm, config.first_seed, data.spellings)) for arm in config.arms)
+    arms = ((arm, build_arm(config, arm, config.first_seed, data.spellings)) for arm in config.arms)
+    weights = assert_paired(arms)
     if state.is_main_process and not (out / "config.json").exists():
-        write_json(out / "config.json", describe(config, options, data))
+        write_json(out / "config.json", describe(config, options, data, weights))
     jobs = [(seed, arm) for seed in config.seed_range for arm in config.arms]
     one_by_one = state.num_processes > 1 or (torch.cuda.is_available() and not options.cpu)
     side_by_side = options.jobs or (1 if one_by_one else min(2, os.cpu_count() or 1))

@@ -54,8 +54,11 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
         )
 
 
-def describe(config: CompareConfig, options: argparse.Namespace, data: Data) -> dict[str, Any]:
-    """What makes the run repeatable: config, arithmetic, versions, hashes of all data, and the machine."""
+def describe(config: CompareConfig, options: argparse.Namespace, data: Data, weights: str) -> dict[str, Any]:
+    """What makes the run repeatable: config, arithmetic, versions, hashes, and the machine.
+
+    `weights` is the hash of the model's first values, with the first seed.
+    """
     return {
         "preset": options.preset,
         "config": config.as_dict(),
@@ -65,6 +68,7 @@ def describe(config: CompareConfig, options: argparse.Namespace, data: Data) -> 
             **{package: version(package) for package in PACKAGES},
         },
         "data": data.facts,
+        "weights_sha256": weights,
         "machine": {
             "cpu": cpu_name(),
             "cores": os.cpu_count(),
