@@ -1,8 +1,9 @@
-"""The character path alone, forward and backward, against its slow twin (a packed LSTM at every position). Three minutes.
+"""The character path alone, forward and backward, against a packed LSTM at every position. Three minutes.
 
     pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.character_path
 
-Also says how far the fast path is from the arithmetic it cannot avoid: the recurrence's products, one per distinct prefix.
+Also says how far the fast path is from the arithmetic it cannot avoid: the recurrence's products, one per
+distinct prefix.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
         7,
     )
     print(
-        f"{ids_BT.numel()} positions, {len(ids_U)} distinct tokens, {int(table.lengths_V[ids_U].sum())} characters, {nodes} distinct prefixes"
+        f"{ids_BT.numel()} positions, {len(ids_U)} distinct tokens, "
+        f"{int(table.lengths_V[ids_U].sum())} characters, {nodes} distinct prefixes"
     )
     off = [(ours - theirs).abs().max() / theirs.abs().max() for ours, theirs in (outputs, gradients)]
     print(

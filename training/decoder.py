@@ -87,8 +87,8 @@ class Block(nn.Module):
 class Decoder(LanguageModel):
     """ids_BT (B, T) -> logits_BTV (B, T, V).
 
-    `keep_BT`, a mask, asks for the logits of those positions only, (kept, V): the output layer is the dearest
-    part of a small model. `cache`, an empty list at first, is extended in place: feed the prompt, then one
+    `keep_BT`, a mask, asks for the logits of those positions only, (kept, V): the output layer costs
+    most in a small model. `cache`, an empty list at first, is extended in place: feed the prompt, then one
     token at a time.
 
     Raises ValueError when the row, with what is cached, is longer than the context.
