@@ -55,7 +55,8 @@ def run_all(
         raise KeyboardInterrupt("Every arm saved its state.") from None
     if any(codes):
         raise BrokeOff(
-            "An arm broke off; its error stands above. Nothing that was saved is lost: --resume goes on from there."
+            "An arm broke off; its error stands above. Nothing that was saved is lost: --resume goes on "
+            "from there."
         )
 
 
