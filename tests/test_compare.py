@@ -19,7 +19,7 @@ import torch
 
 from synthetic_tasks import SPLITS
 from tests.conftest import ROOT
-from training import compare
+from training import compare, workers
 from training.data import Data
 from training.flags import changed, settings
 from training.presets import preset
@@ -121,6 +121,31 @@ def test_a_finished_run_is_rendered_again_without_training(
     assert compare.main([*TINY, "--seeds", "2", "--out", str(copy), "--cache", str(cache), "--resume"]) == 0
     assert (copy / "report.html").read_text() == (finished / "report.html").read_text()
     assert "Exact match of freely generated answers" in capsys.readouterr().out
+
+
+def test_a_ctrl_c_that_an_arm_alone_heard_stops_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It comes while the main process starts another arm, and so is deaf."""
+
+    class Heard:
+        """A process that was stopped and has saved its state."""
+
+        exitcode = workers.STOPPED
+
+        def __init__(self) -> None:
+            reader, writer = os.pipe()
+            os.close(writer)
+            self.sentinel = reader
+
+        def is_alive(self) -> bool:
+            return False
+
+    monkeypatch.setattr(workers, "_start_deaf", lambda process: None)
+    monkeypatch.setattr("multiprocessing.context.SpawnContext.Process", lambda *_, **__: Heard())
+    options = RunOptions(cache=tmp_path)
+    with pytest.raises(KeyboardInterrupt, match="Every arm saved its state"):
+        workers.run_all(preset("tiny"), [(0, "matched"), (0, "lstm")], tmp_path, options, None, 2)
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

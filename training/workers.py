@@ -86,6 +86,8 @@ def _side_by_side(
         wait([process.sentinel for process in running.values()])
         for place in [place for place, process in running.items() if not process.is_alive()]:
             codes.append(running.pop(place).exitcode)
+        if STOPPED in codes:  # an arm heard the Ctrl-C that came while this process was starting another
+            raise KeyboardInterrupt
     return codes
 
 
