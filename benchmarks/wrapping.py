@@ -148,6 +148,11 @@ def the_embedding_alone() -> None:
         "plain",
     )
     letters.eval()
+    look_with_gradients = interleaved(
+        {"plain": lambda: look_up(plain), "unfolded": lambda: look_up(letters)}, 9
+    )
+    show("100 look-ups while gradients are left, as between training steps", look_with_gradients, "plain")
+    letters.zero_grad()
     looks = interleaved({"plain": lambda: look_up(plain), "unfolded": lambda: look_up(letters)}, 15)
     show("100 look-ups of 4 x 1 tokens, as in generation", looks, "plain")
 

@@ -52,7 +52,7 @@ class PrefixTree(Derived):
             node.
         first_V, lengths_V: (V + 1,) where in `path_S` a token begins, and its characters; at the end an id
             without.
-        starts_L: (L + 1,) number of the first node of each length, and at the end N.
+        starts_L: (L + 1,) int64, the first node of each length, and at the end N; the others are int32.
     """
 
     parents_N: Tensor
@@ -66,22 +66,23 @@ class PrefixTree(Derived):
     def from_spellings(cls, spellings: SpellingTable) -> PrefixTree:
         with torch.device("cpu"):
             lengths_V, first_V = spellings.lengths_V.long(), spellings.starts_V
-            path_S = torch.zeros(len(spellings.chars_S) + 1, dtype=torch.long)
+            path_S = torch.zeros(len(spellings.chars_S) + 1, dtype=torch.int32)
             parents, chars, starts = [path_S[:0]], [path_S[:0]], [0]
             for level in range(int(lengths_V.max())):
                 place = first_V[lengths_V > level] + level
                 keys = spellings.chars_S[place].long()
                 if level:
-                    keys += path_S[place - 1] * spellings.num_chars
+                    keys += path_S[place - 1].long() * spellings.num_chars
                 keys, which = torch.unique(keys, return_inverse=True)
-                parents.append(keys.div(spellings.num_chars, rounding_mode="floor"))
-                chars.append(keys.remainder(spellings.num_chars))
-                path_S[place] = which + starts[-1]
+                parents.append(keys.div(spellings.num_chars, rounding_mode="floor").int())
+                chars.append(keys.remainder(spellings.num_chars).int())
+                path_S[place] = (which + starts[-1]).int()
                 starts.append(starts[-1] + len(keys))
             path_S[-1] = starts[-1]
             pad = torch.nn.functional.pad
             first_V, lengths_V = pad(first_V, (0, 1), value=len(path_S) - 1), pad(lengths_V, (0, 1))
-            return cls(torch.cat(parents), torch.cat(chars), path_S, first_V, lengths_V, torch.tensor(starts))
+            parents_N, chars_N = torch.cat(parents), torch.cat(chars)
+            return cls(parents_N, chars_N, path_S, first_V.int(), lengths_V.int(), torch.tensor(starts))
 
     def plan(self, ids_U: Tensor) -> Plan:
         """The part of the tree that the given tokens need: their nodes and all shorter prefixes of them.
@@ -90,13 +91,12 @@ class PrefixTree(Derived):
         """
         device, N = ids_U.device, len(self.parents_N)
         ids_U = ids_U.clamp(max=len(self.lengths_V) - 1)
-        first_U, lengths_U = self.first_V[ids_U], self.lengths_V[ids_U]
+        first_U, lengths_U = self.first_V[ids_U].long(), self.lengths_V[ids_U].long()
         total = int(lengths_U.sum())
         shift_U = first_U - (lengths_U.cumsum(0) - lengths_U)
         place = torch.arange(total, device=device) + shift_U.repeat_interleave(lengths_U, output_size=total)
-        needed_N = torch.zeros(N + 1, dtype=torch.bool, device=device).index_fill_(
-            0, self.path_S[place], True
-        )
+        needed_N = torch.zeros(N + 1, dtype=torch.bool, device=device)
+        needed_N.index_fill_(0, self.path_S[place].long(), True)
         number_N = needed_N.cumsum(0)  # of a node in the plan, from 1 on
         starts_L = torch.nn.functional.pad(number_N, (1, 0))[self.starts_L]
         starts: list[int] = starts_L.tolist()
