@@ -5,6 +5,7 @@ path a B, f c, B d, a f; a d: a B d
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from random import Random
 
@@ -12,19 +13,21 @@ from .draws import is_held_out
 from .names import NAMES, bad_sizes, read_sizes
 from .task import Item, Material, Split, Task
 
-FORMS = ("DxL",)
-RULE = (
-    f"D arms (2 or more) of L nodes each (2 or more), such as path_star:2x5; with an arm more, or a node "
-    f"more an arm, a graph may have {len(NAMES)} nodes"
-)
 POOL = 50  # names to draw nodes from, as in the paper; more where a graph needs more
+FEWEST_GRAPHS = 1000  # so that both training and the split "fresh" have some
+FORMS = ("DxL", "DxLxN")
+RULE = (
+    f"D arms (2 or more) of L nodes each (2 or more), such as path_star:2x5, with names from a pool "
+    f"of N ({POOL} unless said, at most {len(NAMES)}); N names are enough for a graph with an arm more, or "
+    f"a node more an arm, and make {FEWEST_GRAPHS} graphs or more"
+)
 
 
 class PathStar(Task):
     """G(d, l): d arms of l nodes, the start that they share included. Given are the edges in random order,
     the start and the end of one arm; asked is the way from start to goal, both included.
 
-    PathStar(2, 3).draw("seen", rng) -> Item("path a B, f c, B d, a f; a d:", " a B d", ...)
+    PathStar(2, 3, 50).draw("seen", rng) -> Item("path a B, f c, B d, a f; a d:", " a B d", ...)
 
     Every step but the first follows from an edge. The first needs the whole arm, read backwards from the
     goal: who guesses it and then follows the edges is right in 1 of d. That is the chance level of this task;
@@ -32,14 +35,18 @@ class PathStar(Task):
 
     An eighth of all graphs is kept out of training and makes up the split "fresh": the two share no graph,
     not even by chance. The items of "seen" are drawn as training draws them; whether training met one of them
-    is a matter of chance. With n nodes there are 50! / (50 - n)! / (d - 1)! questions: 9 x 10^14 for G(2, 5),
-    so a run hardly ever meets the same one twice, and 117,600 for G(2, 2).
+    is a matter of chance. With n nodes of N names there are N! / (N - n)! / (d - 1)! questions: for G(2, 5)
+    9 x 10^14 of 50 names and 3 x 10^8 of 13, so a run hardly ever meets the same one twice; 117,600 for
+    G(2, 2).
+
+    Fewer names make a smaller problem of the same kind: an edge is followed by finding the same name again.
     """
 
-    def __init__(self, num_arms: int, arm_length: int) -> None:
+    def __init__(self, num_arms: int, arm_length: int, num_names: int) -> None:
         d, length = num_arms, arm_length
-        self.name = f"path_star:{d}x{length}"
-        self.nodes = NAMES[: max(POOL, largest(d, length))]
+        pool = "" if num_names == usual_names(d, length) else f"x{num_names}"
+        self.name = f"path_star:{d}x{length}{pool}"
+        self.nodes = NAMES[:num_names]
         self._draws: dict[str, tuple[int, int, bool | None]] = {
             "seen": (d, length, False),
             "fresh": (d, length, True),
@@ -101,9 +108,20 @@ def largest(num_arms: int, arm_length: int) -> int:
     return max(num_nodes(num_arms, arm_length + 1), num_nodes(num_arms + 1, arm_length))
 
 
+def usual_names(num_arms: int, arm_length: int) -> int:
+    return max(POOL, largest(num_arms, arm_length))
+
+
+def num_graphs(num_arms: int, arm_length: int, num_names: int) -> int:
+    return math.perm(num_names, num_nodes(num_arms, arm_length)) // math.factorial(num_arms)
+
+
 def build(name: str, sizes: str, material: Material) -> PathStar:
-    """ "path_star" alone is "path_star:2x5"."""
-    num_arms, arm_length = read_sizes(name, sizes or "2x5", FORMS, RULE)
-    if num_arms < 2 or arm_length < 2 or largest(num_arms, arm_length) > len(NAMES):
+    """ "path_star", "path_star:2x5" and "path_star:2x5x50" are the same task."""
+    d, length, *rest = read_sizes(name, sizes or "2x5", FORMS, RULE)
+    if d < 2 or length < 2:
         raise bad_sizes(name, sizes, FORMS, RULE)
-    return PathStar(num_arms, arm_length)
+    num_names = rest[0] if rest else usual_names(d, length)
+    if not largest(d, length) <= num_names <= len(NAMES) or num_graphs(d, length, num_names) < FEWEST_GRAPHS:
+        raise bad_sizes(name, sizes, FORMS, RULE)
+    return PathStar(d, length, num_names)

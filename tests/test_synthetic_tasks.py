@@ -66,6 +66,8 @@ SPECS = (
     "path_star:2x2",
     "path_star:2x5",
     "path_star:3x4",
+    "path_star:2x3x7",
+    "path_star:2x5x13",
     "counting:2x10",
     "counting:10x100",
     "counting_mfc:4x12",
@@ -155,13 +157,17 @@ def test_sentences_of_one_question_count_as_one() -> None:
         ("path_star:", "the task 'path_star:' ends in a colon without sizes: write path_star, or the sizes"),
         (
             "path_star:0x5",
-            "the task 'path_star:0x5' has sizes that cannot be: write path_star:DxL, D arms (2 or more)",
+            "the task 'path_star:0x5' has sizes that cannot be: write path_star:DxL or path_star:DxLxN, "
+            "D arms (2 or more) of L nodes",
         ),
         ("path_star:2x1", "such as path_star:2x5"),
         ("path_star:5", "write path_star:DxL"),
-        ("path_star:2x5x1", "write path_star:DxL"),
+        ("path_star:2x5x13x1", "write path_star:DxL"),
+        ("path_star:2x5x12", "N names are enough for a graph with an arm more"),
+        ("path_star:2x2x13", "make 1000 graphs or more"),
+        (f"path_star:2x5x{len(NAMES) + 1}", f"at most {len(NAMES)}"),
         ("path_star:-2x5", "write path_star:DxL"),
-        ("path_star:20x20", f"may have {len(NAMES)} nodes"),
+        ("path_star:20x20", "N names are enough for a graph"),
         (
             "counting:x",
             "the task 'counting:x' has sizes that cannot be: write counting:M or counting:MxN, M symbols",
@@ -180,10 +186,19 @@ def test_a_bad_spec_gets_one_sentence_with_the_way_out(spec: str, message: str) 
 
 
 def test_sizes_have_defaults_and_one_spelling() -> None:
-    specs = ("path_star", "path_star:02x05", "counting", "counting:20", "counting_mfc")
-    assert [task.name for task in built(*specs)] == [
-        "path_star:2x5", "path_star:2x5", "counting:10x100", "counting:20x200", "counting_mfc:10x100",
-    ]  # fmt: skip
+    specs = {
+        "path_star": "path_star:2x5",
+        "path_star:02x05": "path_star:2x5",
+        "path_star:2x5x50": "path_star:2x5",
+        "path_star:2x5x013": "path_star:2x5x13",
+        "path_star:2x2x14": "path_star:2x2x14",  # 1,092 graphs
+        "path_star:9x9": "path_star:9x9",  # of 82 names
+        "path_star:9x9x82": "path_star:9x9",
+        "counting": "counting:10x100",
+        "counting:20": "counting:20x200",
+        "counting_mfc": "counting_mfc:10x100",
+    }
+    assert [task.name for task in built(*specs)] == list(specs.values())
 
 
 def test_words_are_needed_by_word_tasks_alone_and_only_to_draw() -> None:
@@ -394,9 +409,10 @@ def test_counts_equal_the_slow_twin(seed: int, m: int, more: int, most: bool) ->
 
 
 @settings(deadline=None)
-@given(seed=seeds, num_arms=st.integers(2, 7), arm_length=st.integers(2, 15))
-def test_paths_equal_the_slow_twin(seed: int, num_arms: int, arm_length: int) -> None:
-    (task,) = built(f"path_star:{num_arms}x{arm_length}")
+@given(seed=seeds, num_arms=st.integers(2, 7), arm_length=st.integers(2, 15), names=st.integers(0, 151))
+def test_paths_equal_the_slow_twin(seed: int, num_arms: int, arm_length: int, names: int) -> None:
+    least = max(14, 1 + num_arms * arm_length, 1 + (num_arms + 1) * (arm_length - 1))
+    (task,) = built(f"path_star:{num_arms}x{arm_length}" + (f"x{names}" if names >= least else ""))
     sizes = {"seen": (num_arms, arm_length), "fresh": (num_arms, arm_length)}
     sizes |= {"longer_arms": (num_arms, arm_length + 1), "more_arms": (num_arms + 1, arm_length)}
     assert [split.name for split in task.splits] == list(sizes)
@@ -406,9 +422,20 @@ def test_paths_equal_the_slow_twin(seed: int, num_arms: int, arm_length: int) ->
         assert len(item.answer.split()) == nodes
         edges = [edge.split() for edge in item.prompt.removeprefix("path ").split(";")[0].split(", ")]
         assert len(edges) == arms * (nodes - 1)
+        assert {node for edge in edges for node in edge} <= set(NAMES[: names if names >= least else None])
         heads = [head for _, head in edges]
         assert len(set(heads)) == len(heads)
         assert Counter(tail for tail, _ in edges)[item.answer.split()[0]] == arms
+
+
+def test_graphs_of_few_names_use_them_all_and_those_of_fifty_are_drawn_as_ever() -> None:
+    (task,) = built("path_star:2x5x13")
+    met = {node for i in range(200) for node in task.draw("fresh", stream(i)).answer.split()}
+    assert met == set(NAMES[:13])
+    (task,) = built("path_star:2x5")
+    assert task.draw("seen", stream("as ever")) == Item(
+        "path j o, v V, o ad, y M, v R, M K, R y, V j; v ad:", " v V j o ad", "path v R y M K; v V j o ad: ad"
+    )
 
 
 def test_the_edges_say_nothing_of_the_goal_by_their_order() -> None:
