@@ -11,8 +11,10 @@ Printed for new graphs: how often each token of the answer is right when all bef
 when none is), and the share of answers that a model writes freely without a mistake. Guessing the arm gets
 0.50 of both.
 
-What made a small model learn to follow edges at all: one wide head a layer, few names, AdamW at 3e-3 without
-weight decay, and more steps rather than larger ones.
+A model of this size learns to follow edges all at once, after a stretch of naming any inner node (each middle
+token at 0.2), or not at all. Thirteen names and one head a layer ended that stretch within 1,000 steps of 64
+in each run tried; with two heads, or with 50 names, it had not ended after 1,000 steps of 128, and with one
+head and 1,500 steps of 128 it ended in one of two runs.
 """
 
 from __future__ import annotations
