@@ -11,8 +11,10 @@ Printed for new graphs: how often each token of the answer is right when all bef
 when none is), and the share of answers that a model writes freely without a mistake. Guessing the arm gets
 0.50 of both.
 
-What made a small model learn to follow edges at all: one wide head a layer, few names, AdamW at 3e-3 without
-weight decay, and more steps rather than larger ones.
+A model of this size learns to follow edges all at once, after a stretch of naming any inner node (each middle
+token at 0.2). With 2,500 steps of 64 that stretch ended in three of three runs, next_token with seeds 0 and 1
+and reversed with seed 0; with 1,500 steps of 128 in two of three; not within 1,000 steps of 128 of a like
+model with two heads, nor with 50 names; and teacherless not at all.
 """
 
 from __future__ import annotations
