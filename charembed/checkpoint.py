@@ -314,7 +314,8 @@ def _match_spellings(tokenizer: Any, manifest: Mapping[str, Any]) -> SpellingTab
 def _fingerprint(weight: Tensor) -> dict[str, Any]:
     """The base's token table, to know it again: exactly in the same dtype, in another by a few values."""
     rows, columns = (torch.linspace(0, size - 1, 16).long() for size in weight.shape)
-    sample = weight.detach().cpu()[rows][:, columns].float().flatten().tolist()
+    values = weight.detach().cpu()[rows][:, columns].float().flatten().tolist()
+    sample = [float(f"{value:.6g}") for value in values]  # short, so that another digit is another number
     return {
         "dtype": str(weight.dtype),
         "sha256": _hash_tensors({"weight": weight.detach().cpu().contiguous()}),

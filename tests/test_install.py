@@ -12,7 +12,14 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_editable(sys.argv[1]))"
-LOOK = "import site, sys; site.addsitedir(sys.argv[1]); import charembed as c; c.attach; print(c.__file__)"
+LOOK = """
+import os, site, sys
+elsewhere = [path for path in sys.path if path and os.path.isfile(os.path.join(path, "charembed", "__init__.py"))]
+sys.path[:] = [path for path in sys.path if path not in elsewhere]  # the environment's own editable install
+site.addsitedir(sys.argv[1])
+import charembed
+print(charembed.attach and charembed.__file__)
+"""
 
 
 def test_from_the_folder_that_holds_the_checkout_the_installed_package_is_found(tmp_path: Path) -> None:
