@@ -14,8 +14,8 @@ from tests.conftest import ROOT
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_editable(sys.argv[1]))"
 LOOK = """
 import os, site, sys
-elsewhere = [path for path in sys.path if path and os.path.isfile(os.path.join(path, "charembed", "__init__.py"))]
-sys.path[:] = [path for path in sys.path if path not in elsewhere]  # the environment's own editable install
+own = lambda path: path and os.path.isfile(os.path.join(path, "charembed", "__init__.py"))
+sys.path[:] = [path for path in sys.path if not own(path)]  # without the environment's own editable install
 site.addsitedir(sys.argv[1])
 import charembed
 print(charembed.attach and charembed.__file__)
