@@ -81,14 +81,14 @@ def test_the_wheel_holds_charembed_alone(tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"charembed"}
     assert {
         "charembed/py.typed",
-        *(f"charembed/{path.name}" for path in (ROOT / "charembed").glob("*.py")),
+        *(path.relative_to(ROOT).as_posix() for path in (ROOT / "charembed").rglob("*.py")),
     } <= set(names)
 
 
 def test_the_readme_names_every_file_of_the_rooms() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for room in ("charembed", "training", "synthetic_tasks", "examples", "benchmarks"):
-        for path in (ROOT / room).glob("*.py"):
+        for path in (ROOT / room).rglob("*.py"):
             if path.name != "__init__.py":
                 assert path.name in readme, f"{path} is missing in the README's tree"
 
