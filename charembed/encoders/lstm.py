@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -26,19 +28,11 @@ class RecurrentWeights(nn.Module):
         self.bias_hh_l0 = nn.Parameter(torch.empty(num_gates * hidden_size, dtype=torch.float32))
 
 
-class LSTMEncoder(CharEncoder):
-    """Reads a token's characters with an LSTM; its state after the last one, projected, is the token's
-    vector.
+class RecurrentEncoder(CharEncoder):
+    """What LSTMEncoder and GRUEncoder share: one step per distinct prefix, the last state projected."""
 
-    h_t, c_t = LSTM(E[char_t], h_{t-1}, c_{t-1}) (Hochreiter & Schmidhuber 1997);  spelled = W h_last + b
-
-    A E + 4H (E + H + 2) + D (H + 1) parameters: 231,168 + 128 A at the default sizes and D = 768.
-    Cost: one step of the LSTM per distinct prefix of the tokens asked for, whatever the length of the row.
-
-    Arguments: as in `CharEncoder`, and
-        char_dim: E, width of a character's vector.
-        hidden_size: H, width of the LSTM.
-    """
+    cell: ClassVar[str]
+    num_gates: ClassVar[int]
 
     def __init__(
         self,
@@ -54,27 +48,52 @@ class LSTMEncoder(CharEncoder):
 
     def build(self, num_chars: int, dim: int, char_dim: int, hidden_size: int) -> None:
         self.chars = Rows(num_chars, char_dim)
-        self.lstm = RecurrentWeights(4, char_dim, hidden_size)
+        self.add_module(self.cell, RecurrentWeights(self.num_gates, char_dim, hidden_size))
         self.projection = Affine(hidden_size, dim)
 
     def fill(self, generator: torch.Generator) -> None:
-        hidden_size = self.sizes["hidden_size"]
-        for parameter in self.lstm.parameters():
-            uniform_(parameter, hidden_size**-0.5, generator)
-        if self.init == "parent":  # his forget gates begin open, in both bias vectors
-            for bias in (self.lstm.bias_ih_l0, self.lstm.bias_hh_l0):
-                bias[hidden_size : 2 * hidden_size] = 1.0
+        for parameter in self.recurrent.parameters():
+            uniform_(parameter, self.sizes["hidden_size"] ** -0.5, generator)
         self.fill_projection(generator)
 
     def prepare(self, spellings: SpellingTable) -> None:
         self.letters = PrefixTree.from_spellings(spellings)
 
+    @property
+    def recurrent(self) -> RecurrentWeights:
+        return cast(RecurrentWeights, self._modules[self.cell])
+
+    def weights(self) -> list[Tensor]:
+        """As `last_states` takes them: the input half of the gates, A rows, and the recurrent half."""
+        raise NotImplementedError
+
     def read(self, ids_U: Tensor) -> Tensor:
-        # the input half of the gates depends on the character alone, so it is a table of A rows, computed
-        # once
-        bias_G = self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0
-        gates_AG = nn.functional.linear(self.chars.weight, self.lstm.weight_ih_l0, bias_G)
-        spelled_UD: Tensor = self.projection(
-            last_states("lstm", [gates_AG, self.lstm.weight_hh_l0], self.letters, ids_U)
-        )
+        spelled_UD: Tensor = self.projection(last_states(self.cell, self.weights(), self.letters, ids_U))
         return spelled_UD
+
+
+class LSTMEncoder(RecurrentEncoder):
+    """Reads a token's characters with an LSTM; its state after the last one, projected, is the vector.
+
+    h_t, c_t = LSTM(E[char_t], h_{t-1}, c_{t-1}) (Hochreiter & Schmidhuber 1997);  spelled = W h_last + b
+
+    A E + 4H (E + H + 2) + D (H + 1) parameters: 231,168 + 128 A at the default sizes and D = 768.
+    Cost: one step of the LSTM per distinct prefix of the tokens asked for, whatever the length of the row.
+
+    Arguments: as in `CharEncoder`, and
+        char_dim: E, width of a character's vector.
+        hidden_size: H, width of the LSTM.
+    """
+
+    cell, num_gates = "lstm", 4
+
+    def fill(self, generator: torch.Generator) -> None:
+        super().fill(generator)
+        if self.init == "parent":  # his forget gates begin open, in both bias vectors
+            for bias in (self.recurrent.bias_ih_l0, self.recurrent.bias_hh_l0):
+                bias.chunk(4)[1].fill_(1.0)
+
+    def weights(self) -> list[Tensor]:
+        lstm = self.recurrent
+        bias_G = lstm.bias_ih_l0 + lstm.bias_hh_l0
+        return [nn.functional.linear(self.chars.weight, lstm.weight_ih_l0, bias_G), lstm.weight_hh_l0]
