@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import string
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charembed import SpellingTable
+from examples import ask_parent
 from tests.reference import PackedTwin
 from training.arms import build_arm
 from training.convert import converted, main
@@ -135,3 +138,23 @@ def test_what_is_not_told_for_sure_is_refused(tmp_path: Path, capsys: pytest.Cap
         assert main([str(path), "--out", str(tmp_path / "ours")]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize("name", ["lstm", "matched"])
+def test_a_parents_file_is_asked_the_questions(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, path = file_of(name == "lstm", tmp_path)
+    (tmp_path / "tokens.json").write_text(json.dumps([token.decode() for token in TOKENS]))
+    flags = [str(path), "--tokens", str(tmp_path / "tokens.json"), "--questions", "4"]
+    assert ask_parent.main(flags) == 0
+    shown = capsys.readouterr().out
+    assert f"the arm '{name}', 512 tokens" in shown
+    for task in ("reverse", "count", "index", "swap"):
+        assert re.search(rf"{task}: 0\.00 \(0\.00 to 0\.\d\d\), n = [1-4], majority", shown)
+    (tmp_path / "tokens.json").write_text(json.dumps(["a", "b"]))
+    assert ask_parent.main(flags) == 2
+    assert "the file has 512 tokens, the list 2" in capsys.readouterr().err
+    (tmp_path / "tokens.json").write_text("{}")
+    assert ask_parent.main(flags) == 2
+    assert "holds no list of different texts" in capsys.readouterr().err
