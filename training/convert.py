@@ -6,7 +6,7 @@ FILE is a torch state dict (gpt_char_encoder publishes two); it is read with wei
 it is run. FOLDER gets `model.safetensors`, which `training.state.load_parameters` puts into the arm "lstm" or
 "matched" of the parent's preset; which of the two it is, and the sizes, are printed and kept in the file. The
 tokens and the order of the characters are not in a weight file: whoever asks such a model needs the spellings
-in his order, `SpellingTable.from_bytes(tokens, alphabet=...)`.
+in his order, `SpellingTable.from_bytes(tokens, alphabet=...)`; see examples/ask_parent.py.
 
 A tensor is told by the kind of its module and by its shape, not by an exact name. What must be in a name: the
 block's number and, where a head has a module of its own, the head's; "key", "query" and "value"; "pos" in
