@@ -152,8 +152,6 @@ class CharEmbedding(nn.Embedding):
             ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
         # a replica's encoder may be on another device, where the first of several embeddings is
         spelled_UD: Tensor = self.encoder(ids_U.to(self._holder.weight.device))
-        if spelled_UD.requires_grad and not torch.compiler.is_compiling():
-            spelled_UD.register_hook(self._spelled.step_may_follow)  # type: ignore[no-untyped-call]
         spelled_UD = spelled_UD.to(self.weight.device, self.weight.dtype)
         if self.padding_idx is not None:
             spelled_UD = torch.where((ids_U == self.padding_idx)[:, None], spelled_UD.detach(), spelled_UD)

@@ -28,9 +28,8 @@ class _Kept(NamedTuple):
 class SpelledTable:
     """spelled_VD (V, D), what the encoder says of every id, computed when it is asked for and not known.
 
-    It is forgotten when a forward takes gradients (`drop`), when a gradient arrives at what the encoder says
-    or at one of its parameters (`step_may_follow`), and when the version of a parameter or a buffer, or the
-    spellings, are others. Fused optimizers move no version; their steps come after a backward, so a table
+    It is forgotten when a forward takes gradients, when a gradient arrives at a parameter of the encoder, and
+    when the version of a parameter or a buffer, or the spellings, are others. Fused optimizers move no version; their steps come after a backward, so a table
     that is made while gradients are left is compared by the values themselves until they are gone. A write
     through `.data` to the encoder, outside of training, is not seen: call `drop` after one.
     """
@@ -40,9 +39,6 @@ class SpelledTable:
         self._watched: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def drop(self) -> None:
-        self._kept = None
-
-    def step_may_follow(self, _: Tensor | None = None) -> None:
         self._kept = None
 
     def get(self, encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
@@ -67,7 +63,7 @@ class SpelledTable:
 
         def told(_: Tensor) -> None:
             if (table := itself()) is not None:
-                table.step_may_follow()
+                table.drop()
 
         told.__torch_unserializable__ = True  # type: ignore[attr-defined]  # else sharing the model warns
         for tensor in tensors:
