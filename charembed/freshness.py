@@ -29,9 +29,10 @@ class SpelledTable:
     """spelled_VD (V, D), what the encoder says of every id, computed when it is asked for and not known.
 
     It is forgotten when a forward takes gradients, when a gradient arrives at a parameter of the encoder, and
-    when the version of a parameter or a buffer, or the spellings, are others. Fused optimizers move no version; their steps come after a backward, so a table
-    that is made while gradients are left is compared by the values themselves until they are gone. A write
-    through `.data` to the encoder, outside of training, is not seen: call `drop` after one.
+    when the version of a parameter or a buffer, or the spellings, are others. Fused optimizers move no
+    version; their steps come after a backward, so a table that is made while gradients are left is compared
+    by the values themselves until they are gone. A write through `.data` to the encoder, outside of training,
+    is not seen: call `drop` after one.
     """
 
     def __init__(self) -> None:
