@@ -131,7 +131,9 @@ def test_what_is_not_told_for_sure_is_refused(tmp_path: Path, capsys: pytest.Cap
         with pytest.raises(ValueError, match=message):
             converted(changed)
     torch.save(Parent(True), tmp_path / "whole.pt")
+    (tmp_path / "empty.pt").touch()
     for path, message in (
+        (tmp_path / "empty.pt", "or is damaged: EOFError"),
         (tmp_path / "whole.pt", "holds more than tensors"),
         (tmp_path / "nothing.pt", "does not exist"),
     ):

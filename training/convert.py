@@ -179,7 +179,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:  # the only torch file that is read anywhere: its tensors, and nothing that would run
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"{path} holds more than tensors, or is damaged: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise ValueError(f"{path} holds no state dict: save model.state_dict(), not the model.")
