@@ -22,7 +22,7 @@ NAMES = (*LETTERS.split(), *PAIRS.split())
 def read_sizes(name: str, sizes: str, forms: Sequence[str], rule: str) -> tuple[int, ...]:
     """The sizes in a spec, "2x5" -> (2, 5), as many as one of the forms ("MxN", "M") has letters.
 
-    Raises ValueError, with the forms and the rule, for anything else.
+    Raises TaskError, with the forms and the rule, for anything else.
     """
     numbers = tuple(map(int, sizes.split("x"))) if re.fullmatch("[0-9]{1,4}(x[0-9]{1,4})*", sizes) else ()
     if len(numbers) not in {form.count("x") + 1 for form in forms}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from . import count, counting, index, path_star, reverse, swap
+from .errors import TaskError
 from .task import Material, Task
 from .word_task import Recipe, WordTask
 
@@ -14,7 +15,7 @@ WORD_TASKS = tuple(RECIPES)
 
 def build_word_task(name: str, sizes: str, material: Material) -> WordTask:
     if sizes:
-        raise ValueError(f"the task {f'{name}:{sizes}'!r} has sizes, but {name} takes none: write {name}.")
+        raise TaskError(f"the task {f'{name}:{sizes}'!r} has sizes, but {name} takes none: write {name}.")
     return WordTask(RECIPES[name], material)
 
 
@@ -30,14 +31,14 @@ TASKS: dict[str, Callable[[str, str, Material], Task]] = {
 def build_task(spec: str, material: Material) -> Task:
     """The task that a spec names: "reverse", or with sizes "path_star:2x5", "counting:10x100".
 
-    Raises ValueError for a name that is none, and for sizes that cannot be. Words are needed for drawing
+    Raises TaskError for a name that is none, and for sizes that cannot be. Words are needed for drawing
     alone.
     """
     name, colon, sizes = spec.partition(":")
     if name not in TASKS:
-        raise ValueError(f"there is no task {name!r}; choose from {', '.join(TASKS)}.")
+        raise TaskError(f"there is no task {name!r}; choose from {', '.join(TASKS)}.")
     if colon and not sizes:
-        raise ValueError(
+        raise TaskError(
             f"the task {spec!r} ends in a colon without sizes: write {name}, or the sizes behind the colon."
         )
     return TASKS[name](name, sizes, material)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from .errors import TaskError
+
 END = "\n"  # closes every answer, so that a model can say that it is done
 
 
@@ -24,5 +26,5 @@ def is_right(generated: str, expected: str) -> bool:
 def majority_baseline(answers: Sequence[str]) -> float:
     """The share that one constant answer, the most frequent one, gets right. ["1", "1", "2"] -> 0.667"""
     if not answers:
-        raise ValueError("there are no answers to score: ask at least one question.")
+        raise TaskError("there are no answers to score: ask at least one question.")
     return Counter(answers).most_common(1)[0][1] / len(answers)

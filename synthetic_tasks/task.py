@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
+from .errors import TaskError
 from .scoring import END as END
 from .scoring import is_right, majority_baseline
 from .words import WordSplits
@@ -57,7 +58,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Material:
-    """What a run gives its tasks to work with. Raises ValueError for an unknown wording or form.
+    """What a run gives its tasks to work with. Raises TaskError for an unknown wording or form.
 
     Attributes:
         words: for tasks about words. None will do for all but drawing: names, splits and fixed texts need no
@@ -73,7 +74,7 @@ class Material:
     def __post_init__(self) -> None:
         for name, value, choices in (("wording", self.wording, WORDINGS), ("form", self.form, ANSWER_FORMS)):
             if value not in choices:
-                raise ValueError(f"there is no {name} {value!r}; choose one of {', '.join(choices)}.")
+                raise TaskError(f"there is no {name} {value!r}; choose one of {', '.join(choices)}.")
 
 
 class Task(Protocol):

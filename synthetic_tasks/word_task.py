@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from .errors import TaskError
 from .task import Item, Material, Split, Task
 from .words import WordSplits
 
@@ -71,7 +72,7 @@ class WordTask(Task):
         """A kind is drawn first, then a word for it, so that each answer of count and index is about equally
         frequent.
 
-        Raises ValueError for material without words, and for an unknown split.
+        Raises TaskError for material without words, and for an unknown split.
         """
         kind, words = rng.choice(self._words_by_kind(split))
         return self.ask(rng.choice(words), kind, rng)
@@ -95,7 +96,7 @@ class WordTask(Task):
     def _words_by_kind(self, split: str) -> list[tuple[int, list[str]]]:
         if split not in self._by_kind:
             if self.material.words is None:
-                raise ValueError(
+                raise TaskError(
                     f"the task {self.name!r} asks about words and was given none: build it with "
                     f"Material(words=...)."
                 )

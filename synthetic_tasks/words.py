@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from random import Random
 
+from .errors import TaskError
+
 SPLITS = ("seen", "unseen_words", "unseen_tokens", "longer_words")
 
 
@@ -33,7 +35,7 @@ class WordSplits:
 
     def __getitem__(self, split: str) -> tuple[str, ...]:
         if split not in SPLITS:
-            raise ValueError(f"there is no split {split!r}; choose one of {', '.join(SPLITS)}.")
+            raise TaskError(f"there is no split {split!r}; choose one of {', '.join(SPLITS)}.")
         words: tuple[str, ...] = getattr(self, split)
         return words
 
@@ -41,7 +43,7 @@ class WordSplits:
 def usable_words(words: Iterable[str], min_letters: int, max_letters: int) -> list[str]:
     """Lower-case ASCII words of the given lengths, each once, in the given order.
 
-    Raises ValueError when none is left.
+    Raises TaskError when none is left.
     """
     words = list(words)
     usable = [
@@ -50,7 +52,7 @@ def usable_words(words: Iterable[str], min_letters: int, max_letters: int) -> li
         if min_letters <= len(w) <= max_letters and w.isascii() and w.isalpha() and w.islower()
     ]
     if not usable:
-        raise ValueError(
+        raise TaskError(
             f"none of the {len(words)} words in the list is usable: they must be lower-case ASCII words of "
             f"{min_letters} to {max_letters} letters, one per line."
         )
@@ -77,7 +79,7 @@ def split_words(
         token_share: share of the pieces of two or more letters that is held out (0 to 1).
         protected: pieces that are never held out, because the wordings themselves need them.
 
-    Raises ValueError when a split comes out empty.
+    Raises TaskError when a split comes out empty.
     """
     pieces = {word: frozenset(pieces_of(word)) for word in words}
     candidates = sorted(
@@ -96,7 +98,7 @@ def split_words(
     splits["unseen_words"] = [word for word in ordinary if word in held_words]
     for split, members in splits.items():
         if not members:
-            raise ValueError(
+            raise TaskError(
                 f"the split {split!r} is empty: {len(words)} words are too few for word_share={word_share}, "
                 f"token_share={token_share} and max_letters={max_letters}; pass more words or other shares."
             )

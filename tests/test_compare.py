@@ -21,6 +21,7 @@ from synthetic_tasks import SPLITS
 from tests.conftest import ROOT
 from training import compare, workers
 from training.data import Data
+from training.errors import STOPPED
 from training.flags import changed, settings
 from training.presets import preset
 from training.run import RunOptions, run_arm
@@ -131,7 +132,7 @@ def test_a_ctrl_c_that_an_arm_alone_heard_stops_the_run(
     class Heard:
         """A process that was stopped and has saved its state."""
 
-        exitcode = workers.STOPPED
+        exitcode = STOPPED
 
         def __init__(self) -> None:
             reader, writer = os.pipe()

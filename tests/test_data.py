@@ -291,3 +291,14 @@ def test_a_config_comes_back_from_its_file(name: str) -> None:
 
 def test_the_objectives_are_the_ones_of_the_config() -> None:
     assert preset("quick").objective == next(iter(OBJECTIVES))
+
+
+def test_the_packaged_words_can_be_shown_to_anyone() -> None:
+    words = set(load_words("wordsegment", 50_000))
+    assert {"strawberry", "class", "analysis"} <= words
+    assert not {"bastard", "rapist", "rapists", "vibrators"} & words
+
+
+def test_a_word_file_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("bastard\nstrawberry\n")
+    assert load_words(str(tmp_path / "words.txt"), 10) == ["bastard", "strawberry"]

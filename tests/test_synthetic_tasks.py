@@ -34,7 +34,7 @@ from synthetic_tasks.scoring import majority_baseline
 from synthetic_tasks.task import ANSWER_FORMS, WORDINGS
 from synthetic_tasks.word_task import write_answer
 from tests import reference_tasks
-from training.corpus import load_words
+from training.corpus import load_words, packaged_words
 from training.data import Data
 
 some_words = st.text(alphabet="abcz", min_size=1, max_size=12)
@@ -356,7 +356,7 @@ def test_training_and_exams_ask_what_they_always_asked() -> None:
 
 
 def test_thousands_of_questions_are_the_ones_they_always_were() -> None:
-    words = usable_words(load_words("wordsegment", 5000), 5, 13)
+    words = usable_words(packaged_words()[:5000], 5, 13)
     splits = split_words(words, pairs_of_letters, seed=0, max_letters=10, token_share=0.02)
     for wording, form, expected in (
         ("compact", "spelled", "f431964db608065b95ee791467cbb7e8e8fc9ea9eaa09b253c1d76da91ca5771"),

@@ -22,10 +22,10 @@ from training.arms import ARMS, build_arm, num_parameters
 from training.batches import Batch, BatchAt, spelling_batches, text_batches, with_spelling, with_token_dropout
 from training.config import Phase
 from training.decoder import Cache, Decoder, DecoderConfig
+from training.errors import Interrupted
 from training.files import read_tensors, write_atomically, write_tensors
 from training.flags import changed
 from training.generate import generate
-from training.interrupts import Interrupted
 from training.learner import dropping
 from training.loop import NotFinite, Training, train
 from training.models import LanguageModel

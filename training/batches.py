@@ -15,6 +15,7 @@ from torch import Tensor
 
 from synthetic_tasks import stream
 
+from .errors import BadInput
 from .objectives import Example
 
 
@@ -66,10 +67,10 @@ BatchAt = Callable[[int], Batch]
 def text_batches(ids: Tensor, batch_size: int, context: int, *key: int | str) -> BatchAt:
     """Windows of running text, at places drawn from (key, k).
 
-    Raises ValueError when the text is shorter than one window.
+    Raises BadInput when the text is shorter than one window.
     """
     if len(ids) <= context:
-        raise ValueError(
+        raise BadInput(
             f"the text has {len(ids)} tokens, too few for rows of {context} and the next one: use more text "
             "or a smaller context."
         )

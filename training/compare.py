@@ -27,15 +27,14 @@ from rich.console import Console
 from .arms import assert_paired, build_arm
 from .config import CompareConfig
 from .data import prepare
+from .errors import BadInput, exit_status
 from .evaluate import check_lengths
 from .files import write_json
-from .flags import BAD_INPUT, parse
+from .flags import parse
 from .folder import check_folder, describe
-from .interrupts import Interrupted
-from .loop import NotFinite
 from .results import finish
 from .run import RunOptions
-from .workers import STOPPED, BrokeOff, run_all
+from .workers import run_all
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,24 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns 0, or 2 for bad input, 1 for a run that broke, 130 for one that was stopped.
     """
-    try:
+
+    def program() -> int:
         config, options = parse(argv, __doc__)
         return compare(config, options, Console())
-    except (NotFinite, BrokeOff) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
-    except (Interrupted, KeyboardInterrupt) as error:
-        print(f"Stopped. {error} The same command with --resume goes on from there.", file=sys.stderr)
-        return STOPPED
+
+    return exit_status(program)
 
 
 def compare(config: CompareConfig, options: argparse.Namespace, console: Console) -> int:
     """Prepare, train and ask all arms of all seeds, then write and print what came out."""
     if options.threads < 1 or options.save_every < 1 or (options.jobs is not None and options.jobs < 1):
-        raise ValueError(
+        raise BadInput(
             f"threads {options.threads}, jobs {options.jobs} and save-every {options.save_every} must be 1 "
             "or more."
         )

@@ -15,6 +15,7 @@ from typing import Any
 from synthetic_tasks import ANSWER_FORMS, TASKS, WORDINGS, Material, build_task
 
 from .arms import ARMS
+from .errors import BadInput
 from .fields import check, check_field, described, value
 from .objectives import OBJECTIVES
 
@@ -66,7 +67,7 @@ class DataConfig:
         for spec in self.tasks:
             build_task(spec, Material())
         if not self.min_letters <= self.max_letters < self.longest_letters:
-            raise ValueError(
+            raise BadInput(
                 f"min_letters {self.min_letters}, max_letters {self.max_letters} and longest_letters "
                 f"{self.longest_letters} must "
                 f"rise: the split longer_words holds words longer than max_letters."
@@ -98,7 +99,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check(self)
         if self.width % self.heads:
-            raise ValueError(
+            raise BadInput(
                 f"width is {self.width}, which {self.heads} heads do not divide: choose a multiple of heads."
             )
 
@@ -231,7 +232,7 @@ PHASES = (
 class CompareConfig:
     """A comparison of arms, completely described.
 
-    Raises ValueError for values that cannot work, before any time is spent.
+    Raises BadInput for values that cannot work, before any time is spent.
 
     CompareConfig(seeds=3, data=DataConfig(vocab_size=8192))
     """
@@ -258,7 +259,7 @@ class CompareConfig:
         assert len(set(names)) == len(names), names
         for phase in self.phases:
             if phase.kind == "question" and phase.context < self.text.context:
-                raise ValueError(
+                raise BadInput(
                     f"{phase.name}_context is {phase.context}, below context {self.text.context}: replayed "
                     "text would not fit."
                 )
@@ -292,7 +293,7 @@ class CompareConfig:
 
     @staticmethod
     def from_dict(plain: dict[str, Any]) -> CompareConfig:
-        """What `as_dict` wrote. Raises ValueError for fields that this version does not know."""
+        """What `as_dict` wrote. Raises BadInput for fields that this version does not know."""
         try:
             top = {item.name: _tuple(plain[item.name]) for item in described(CompareConfig)}
             return CompareConfig(
@@ -303,7 +304,7 @@ class CompareConfig:
                 exam=ExamConfig(**plain["exam"]),
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"the saved config is of another version ({error}): run it again.") from None
+            raise BadInput(f"the saved config is of another version ({error}): run it again.") from None
 
     @property
     def digest(self) -> str:

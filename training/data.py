@@ -92,7 +92,7 @@ class Data:
 def prepare(config: CompareConfig, cache: Path) -> Data:
     """Corpus, vocabulary, spellings, words and tasks.
 
-    Raises ValueError for what is missing, empty or too small.
+    Raises BadInput for what is missing, empty or too small.
     """
     data = config.data
     words: list[str] = []

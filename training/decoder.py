@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .errors import BadInput
 from .models import LanguageModel
 
 Cache = list[tuple[Tensor, Tensor]]  # keys and values of each block, (B, heads, S, D / heads)
@@ -33,7 +34,7 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         if self.n_embd % self.n_head:
-            raise ValueError(
+            raise BadInput(
                 f"n_embd is {self.n_embd}, which {self.n_head} heads do not divide: choose a multiple of "
                 "n_head."
             )
@@ -91,7 +92,7 @@ class Decoder(LanguageModel):
     most in a small model. `cache`, an empty list at first, is extended in place: feed the prompt, then one
     token at a time.
 
-    Raises ValueError when the row, with what is cached, is longer than the context.
+    Raises BadInput when the row, with what is cached, is longer than the context.
     """
 
     embedding = "wte"
@@ -116,7 +117,7 @@ class Decoder(LanguageModel):
         seen = cache[0][0].shape[2] if cache else 0
         length = seen + ids_BT.shape[1]
         if length > self.wpe.num_embeddings:
-            raise ValueError(
+            raise BadInput(
                 f"{length} tokens do not fit the context of {self.wpe.num_embeddings}: shorten the prompt or "
                 "the answer, or train with a longer context."
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 import tiktoken
 
 from .corpus import packaged_files
+from .errors import BadInput
 from .files import write_atomically
 
 BLOBS = "https://openaipublic.blob.core.windows.net/"
@@ -31,7 +32,7 @@ def published_encoding(name: str, cache: Path = Path(".cache")) -> tiktoken.Enco
     ValueError for another name or a missing package.
     """
     if name not in FILES:
-        raise ValueError(f"no package ships the encoding {name!r}; choose one of {', '.join(FILES)}.")
+        raise BadInput(f"no package ships the encoding {name!r}; choose one of {', '.join(FILES)}.")
     folder = cache / "tiktoken"
     for url, (package, file) in FILES[name].items():
         kept = folder / hashlib.sha1((BLOBS + url).encode()).hexdigest()

@@ -14,6 +14,7 @@ from synthetic_tasks import Item, Task, distinct, read_answer
 from .batches import text_batches
 from .config import CompareConfig
 from .data import Data
+from .errors import BadInput
 from .generate import evaluating
 from .learner import summed_loss
 from .loop import Bar, progress_bar
@@ -49,7 +50,7 @@ def set_exams(config: CompareConfig, data: Data, seed: int) -> list[Exam]:
 
 
 def check_lengths(config: CompareConfig, data: Data) -> None:
-    """Raise ValueError when a question and its answer do not fit the context, or cannot be told apart."""
+    """Raise BadInput when a question and its answer do not fit the context, or cannot be told apart."""
     phases = [phase for phase in config.phases if phase.kind == "question"]
     for seed in config.seed_range:
         for phase in phases:
@@ -63,7 +64,7 @@ def check_lengths(config: CompareConfig, data: Data) -> None:
             for item in exam.items:
                 length = len(data.tokenizer.encode(item.prompt)) + room
                 if length > config.context:
-                    raise ValueError(
+                    raise BadInput(
                         f"a question of the split {exam.split} and its answer may take {length} tokens, but "
                         "finetune_context is "
                         f"{config.context}: choose a larger one, shorter words (longest_letters), or the "
@@ -75,7 +76,7 @@ def check_lengths(config: CompareConfig, data: Data) -> None:
 def check_cut(tokenizer: Tokenizer, item: Item, prompt: list[int]) -> None:
     """Training reads prompt and answer in one piece, the exam the prompt alone: the tokens must agree."""
     if tokenizer.encode(item.prompt) != prompt:
-        raise ValueError(
+        raise BadInput(
             f"the tokenizer cuts {item.prompt!r} in another way when its answer follows: this laboratory "
             "needs one that opens "
             f"a token with the space before a word."

@@ -1,6 +1,6 @@
 """The fields of a config: beside each, what it is for and which values it may have; one check reads that.
 
-`value(400, "pretraining steps", low=0)` makes a field; `check(section)` raises ValueError for the first value
+`value(400, "pretraining steps", low=0)` makes a field; `check(section)` raises BadInput for the first value
 out of bounds.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import Field, field, fields
 from typing import Any
+
+from .errors import BadInput
 
 
 def value(default: Any, help: str, **facts: Any) -> Any:
@@ -29,7 +31,7 @@ def described(section: Any) -> list[Field[Any]]:
 
 
 def check(section: Any, prefix: str = "") -> None:
-    """Raise ValueError for the first field whose value is out of bounds; `prefix` goes before its name."""
+    """Raise BadInput for the first field whose value is out of bounds; `prefix` goes before its name."""
     for item in described(section):
         check_field(item, getattr(section, item.name), prefix + item.name)
 
@@ -37,20 +39,20 @@ def check(section: Any, prefix: str = "") -> None:
 def check_field(item: Field[Any], given: Any, name: str) -> None:
     facts = item.metadata
     if (choices := facts.get("choices")) and given not in choices:
-        raise ValueError(f"{name} is {given!r}; choose one of {', '.join(choices)}.")
+        raise BadInput(f"{name} is {given!r}; choose one of {', '.join(choices)}.")
     if "some_of" in facts or "distinct" in facts:
         check_names(name, given, facts.get("some_of"))
     if facts.get("low") == 0 and "below" in facts:
         if not 0 <= given < facts["below"]:
-            raise ValueError(
+            raise BadInput(
                 f"{name} is {given}; it must lie in 0 to {facts['below']}, without {facts['below']}."
             )
     elif facts.get("low") == 0 and not given >= 0:
-        raise ValueError(f"{name} is {given}; it cannot be negative.")
+        raise BadInput(f"{name} is {given}; it cannot be negative.")
     elif "low" in facts and not given >= facts["low"]:
-        raise ValueError(f"{name} is {given}; it must be at least {facts['low']}.")
+        raise BadInput(f"{name} is {given}; it must be at least {facts['low']}.")
     elif "above" in facts and not given > facts["above"]:
-        raise ValueError(
+        raise BadInput(
             f"{name} is {given}; it must be above {'zero' if facts['above'] == 0 else facts['above']}."
         )
 
@@ -58,4 +60,4 @@ def check_field(item: Field[Any], given: Any, name: str) -> None:
 def check_names(name: str, given: Sequence[str], known: Sequence[str] | None) -> None:
     if not given or len(set(given)) != len(given) or (known is not None and not set(given) <= set(known)):
         some = f"some of {', '.join(known)}" if known is not None else "at least one"
-        raise ValueError(f"{name} is {','.join(given)!r}; name {some}, each once, with commas between.")
+        raise BadInput(f"{name} is {','.join(given)!r}; name {some}, each once, with commas between.")

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from charembed.files import write_atomically as write_atomically
 
+from .errors import BadInput
+
 
 def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=1) + "\n")
@@ -25,9 +27,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_tensors` wrote. Raises ValueError for a file that is missing or damaged."""
+    """What `write_tensors` wrote. Raises BadInput for a file that is missing or damaged."""
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: finish the run that writes it, or name another folder.")
+        raise BadInput(f"{path} does not exist: finish the run that writes it, or name another folder.")
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
@@ -35,4 +37,4 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 (file.metadata() or {}).get("facts", "{}")
             )
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it and run again with --resume.") from None
+        raise BadInput(f"{path} is damaged ({error}): delete it and run again with --resume.") from None

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .config import CompareConfig
+from .errors import BAD_INPUT, BadInput
 from .fields import described
 from .presets import PRESETS, preset
 
-BAD_INPUT = 2
 SECTIONS = ("data", "model", "exam")
 
 
@@ -67,7 +67,7 @@ def changed(config: CompareConfig, **given: Any) -> CompareConfig:
 
     changed(config, vocab_size=512, finetune_lr=1e-3)
 
-    Raises ValueError for values that cannot work, and for values that the model would not look at.
+    Raises BadInput for values that cannot work, and for values that the model would not look at.
     """
     known = settings(config)
     model = given.get("model", config.model.model)
@@ -76,7 +76,7 @@ def changed(config: CompareConfig, **given: Any) -> CompareConfig:
     for name in sorted(given, key=lambda name: -len(known[name].places)):  # what is for all phases first
         setting = known[name]
         if (only := setting.item.metadata.get("only")) and only != model:
-            raise ValueError(
+            raise BadInput(
                 f"{name} is a matter of the model {only!r}, and the model is {model!r}: leave it out."
             )
         for place in setting.places:
@@ -99,7 +99,7 @@ class _Parser(argparse.ArgumentParser):
 def parse(argv: Sequence[str] | None, manual: str | None) -> tuple[CompareConfig, argparse.Namespace]:
     """The config, from a preset and the flags that differ from it, and the options of this run.
 
-    Raises ValueError for values that cannot work; an unknown flag ends the program with one sentence.
+    Raises BadInput for values that cannot work; an unknown flag ends the program with one sentence.
     """
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--preset", default="quick")

@@ -14,10 +14,14 @@ import torch
 
 from .config import CompareConfig
 from .data import Data
+from .errors import BadInput
 from .flags import settings
 from .run import resolve_precision
 
-PACKAGES = ("torch", "accelerate", "transformers", "tiktoken", "tokenizers", "safetensors", "scipy", "numpy")
+PACKAGES = (
+    "torch", "accelerate", "transformers", "tiktoken", "tokenizers", "safetensors", "scipy", "numpy",
+    "wordsegment", "badwords-py",
+)  # fmt: skip
 
 
 def arm_folder(out: Path, seed: int, arm: str) -> Path:
@@ -25,30 +29,30 @@ def arm_folder(out: Path, seed: int, arm: str) -> Path:
 
 
 def read_config(out: Path) -> CompareConfig:
-    """The config of the run in a folder. Raises ValueError when there is none."""
+    """The config of the run in a folder. Raises BadInput when there is none."""
     if not (out / "config.json").is_file():
-        raise ValueError(f"{out} is no run folder: it has no config.json.")
+        raise BadInput(f"{out} is no run folder: it has no config.json.")
     return CompareConfig.from_dict(json.loads((out / "config.json").read_text("utf-8"))["config"])
 
 
 def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
-    """Refuse to write into a folder that holds something else. Raises ValueError, and changes nothing."""
+    """Refuse to write into a folder that holds something else. Raises BadInput, and changes nothing."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / "config.json").is_file():
-        raise ValueError(f"{out} exists and is no run folder: choose another --out.")
+        raise BadInput(f"{out} exists and is no run folder: choose another --out.")
     saved = settings(read_config(out))
     wanted = settings(config)
     different = [name for name in wanted if name not in saved or saved[name].value != wanted[name].value]
     if different or read_config(out).as_dict() != config.as_dict():
         name = different[0] if different else "list of phases"
         here, asked = (repr(held[name].value) if name in held else "another" for held in (saved, wanted))
-        raise ValueError(
+        raise BadInput(
             f"{out} holds another run: its {name} is {here}, not {asked} ({len(different)} fields differ); "
             "choose another --out."
         )
     if not resume:
-        raise ValueError(
+        raise BadInput(
             f"{out} already holds this run: go on with it or render it again with --resume, or choose "
             "another --out."
         )

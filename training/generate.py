@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .errors import BadInput
 from .models import LanguageModel
 
 ROWS = 512  # prompts answered together
@@ -32,7 +33,7 @@ def generate(
 
     [[5, 6], [9]] -> [[7, 8], [4]]; `progress` is told the number of prompts each time some are answered.
 
-    Raises ValueError for an empty prompt and for one that leaves no room in the context, before anything is
+    Raises BadInput for an empty prompt and for one that leaves no room in the context, before anything is
     generated.
     """
     check_room(prompts, max_new_tokens, context)
@@ -49,12 +50,12 @@ def generate(
 
 
 def check_room(prompts: Sequence[Sequence[int]], room: int, context: int) -> None:
-    """Raise ValueError for an empty prompt and for one that leaves no room in the context."""
+    """Raise BadInput for an empty prompt and for one that leaves no room in the context."""
     for number, prompt in enumerate(prompts):
         if not prompt:
-            raise ValueError(f"prompt {number} is empty: a prompt needs at least one token.")
+            raise BadInput(f"prompt {number} is empty: a prompt needs at least one token.")
         if len(prompt) + room > context:
-            raise ValueError(
+            raise BadInput(
                 f"prompt {number} has {len(prompt)} tokens and the answer up to {room}, the context only "
                 f"{context}: "
                 f"shorten the prompt, or train with a larger finetune_context."

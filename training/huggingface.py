@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 import charembed
 
+from .errors import BadInput
 from .models import LanguageModel
 
 disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
@@ -25,10 +26,10 @@ disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
 def read(kind: Any, name: str, what: str, **options: Any) -> Any:
     """`kind.from_pretrained(name)`.
 
-    Raises ValueError, in one sentence, for what is not there or cannot be read.
+    Raises BadInput, in one sentence, for what is not there or cannot be read.
     """
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
-        raise ValueError(
+        raise BadInput(
             f"the folder {name!r} holds no model: it has no config.json. Name a folder that save_pretrained "
             "wrote, or a hub name."
         )
@@ -36,7 +37,7 @@ def read(kind: Any, name: str, what: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ValueError(
+        raise BadInput(
             f"{name!r} gives no {what} ({str(error).strip().splitlines()[0].rstrip('.')}): name another "
             "model."
         ) from None
@@ -60,7 +61,7 @@ class HuggingFace(LanguageModel):
 
     @classmethod
     def load(cls, name: str, context: int) -> HuggingFace:
-        """Raises ValueError when no causal model of this name reads rows of `context` tokens."""
+        """Raises BadInput when no causal model of this name reads rows of `context` tokens."""
         model = cls(
             read(transformers.AutoModelForCausalLM, name, "causal language model", dtype=torch.float32)
         )
@@ -91,7 +92,7 @@ class HuggingFace(LanguageModel):
 
     def extend_context(self, context: int, generator: torch.Generator) -> None:
         if self.context is not None and context > self.context:
-            raise ValueError(
+            raise BadInput(
                 f"the model reads {self.context} tokens at most, and the config wants rows of {context}: "
                 "choose a smaller context and "
                 f"finetune_context, or another model."

@@ -8,10 +8,6 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Interrupted(Exception):
-    """Someone asked the run to stop; its state was saved first."""
-
-
 @contextmanager
 def interruptible() -> Iterator[list[bool]]:
     """Ctrl-C and SIGTERM fill the list instead of breaking off in the middle of a step."""

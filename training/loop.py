@@ -20,7 +20,8 @@ from synthetic_tasks import stream
 
 from .batches import Batch, BatchAt
 from .config import Phase
-from .interrupts import Interrupted, interruptible
+from .errors import Broke, Interrupted
+from .interrupts import interruptible
 from .learner import Learner, SpellingLearner
 from .models import LanguageModel
 from .optimizers import build_optimizers, lr_scale, set_lr
@@ -28,7 +29,7 @@ from .spelling_loss import SpellingHeads
 from .state import STATE, cut_metrics, load_state, save_state
 
 
-class NotFinite(ValueError):
+class NotFinite(Broke):
     """The loss is not a number; the weights were not touched."""
 
 

@@ -33,7 +33,7 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     def extend_context(self, context: int, generator: torch.Generator) -> None:
-        """Make room for longer rows. Raises ValueError where that cannot be done."""
+        """Make room for longer rows. Raises BadInput where that cannot be done."""
         raise NotImplementedError
 
     def new_cache(self) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .config import SPELLING, CompareConfig, DataConfig, ExamConfig, ModelConfig, Phase
+from .errors import BadInput
 
 QUICK = CompareConfig()
 
@@ -83,7 +84,7 @@ PRESETS: dict[str, CompareConfig] = {"quick": QUICK, "parent": PARENT, "tiny": T
 
 
 def preset(name: str) -> CompareConfig:
-    """A named config. Raises ValueError for an unknown name."""
+    """A named config. Raises BadInput for an unknown name."""
     if name not in PRESETS:
-        raise ValueError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}.")
+        raise BadInput(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}.")
     return PRESETS[name]

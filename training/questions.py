@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from synthetic_tasks import Item, Task, stream
 
 from .batches import BatchAt, pad_examples
+from .errors import BadInput
 from .objectives import Example, Objective
 from .tokenizers import Tokenizer
 
@@ -40,7 +41,7 @@ class Questions:
     def item(self, *key: int | str) -> tuple[Item, list[int], list[int]]:
         """One item with the ids of its prompt and of its answer, as a function of the key alone.
 
-        Raises ValueError for an example that is longer than the context.
+        Raises BadInput for an example that is longer than the context.
         """
         for attempt in range(1000):
             rng = stream("question", *key, attempt)
@@ -51,9 +52,9 @@ class Questions:
             if self.held_out.isdisjoint(ids):
                 break
         else:
-            raise ValueError("a thousand questions in a row held a held-out token: lower token_share.")
+            raise BadInput("a thousand questions in a row held a held-out token: lower token_share.")
         if len(ids) > self.context + 1:
-            raise ValueError(
+            raise BadInput(
                 f"a question has {len(ids)} tokens, the context {self.context}: choose a larger "
                 f"finetune_context, or the compact wording. The question: {text!r}"
             )

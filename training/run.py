@@ -115,7 +115,7 @@ def run_arm(
 
 
 def load_arm(config: CompareConfig, seed: int, arm: str, folder: Path, data: Data) -> LanguageModel:
-    """A finished arm, ready to be asked. Raises ValueError when the folder does not hold it."""
+    """A finished arm, ready to be asked. Raises BadInput when the folder does not hold it."""
     model = build_arm(config, arm, seed, data.spellings)
     for phase in config.phases:
         if phase.kind == "question":

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from .errors import BadInput
 from .files import read_tensors, write_atomically, write_tensors
 
 STATE = "state.safetensors"
@@ -27,14 +28,14 @@ def trained_parameters(model: nn.Module) -> dict[str, Tensor]:
 def load_parameters(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
     """Put saved parameters into a model.
 
-    Raises ValueError, before anything changes, when names or shapes differ.
+    Raises BadInput, before anything changes, when names or shapes differ.
     """
     own = trained_parameters(model)
     wrong = sorted(own.keys() ^ tensors.keys()) + [
         name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape
     ]
     if wrong:
-        raise ValueError(
+        raise BadInput(
             f"{source} does not fit this model: {wrong[0]} differs (and {len(wrong) - 1} more); use the "
             "config it was saved with."
         )

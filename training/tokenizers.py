@@ -11,6 +11,7 @@ import transformers
 
 from charembed.tokenizers import token_bytes
 
+from .errors import BadInput
 from .huggingface import read
 
 LINES = 2_000  # of a long text, encoded together
@@ -89,10 +90,10 @@ class HuggingFaceTokenizer:
 
     @classmethod
     def load(cls, name: str) -> HuggingFaceTokenizer:
-        """Raises ValueError when there is no fast tokenizer under this name."""
+        """Raises BadInput when there is no fast tokenizer under this name."""
         tokenizer = read(transformers.AutoTokenizer, name, "tokenizer")
         if not getattr(tokenizer, "is_fast", False) or len(tokenizer) == 0:
-            raise ValueError(
+            raise BadInput(
                 f"{name!r} has no fast tokenizer (tokenizer.json), which tells where in a text each token "
                 "stands: name another model."
             )

@@ -12,6 +12,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 from charembed.tokenizers import byte_level_alphabet
 
+from .errors import BadInput
 from .files import write_atomically
 
 # The split of GPT-4's tokenizer: a word takes the space before it along, digits go by threes.
@@ -25,14 +26,14 @@ DOCUMENT = 10_000  # characters per piece of text handed to the trainer
 def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[bytes]:
     """Train a BPE; the bytes of each token, in order of their ids.
 
-    Raises ValueError when the vocabulary is smaller than its alphabet, or the text too short to fill it.
+    Raises BadInput when the vocabulary is smaller than its alphabet, or the text too short to fill it.
     """
     characters = byte_level_alphabet()
     start = sorted(
         characters.values() if alphabet == "bytes" else {characters[ord(c)] for c in string.printable}
     )
     if vocab_size <= len(start):
-        raise ValueError(
+        raise BadInput(
             f"vocab_size is {vocab_size}, but the alphabet alone has {len(start)} characters: choose a "
             "larger vocabulary."
         )
@@ -46,7 +47,7 @@ def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[byt
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=start, show_progress=False)
     bpe.train_from_iterator((text[i : i + DOCUMENT] for i in range(0, len(text), DOCUMENT)), trainer)
     if bpe.get_vocab_size() < vocab_size:
-        raise ValueError(
+        raise BadInput(
             f"the corpus gives only {bpe.get_vocab_size()} tokens, not the {vocab_size} asked for: use more "
             "text or a smaller vocabulary."
         )

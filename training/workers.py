@@ -14,16 +14,10 @@ from tqdm import tqdm
 
 from .config import CompareConfig
 from .data import Data
+from .errors import STOPPED, USER_ERRORS, Broke, Interrupted
 from .folder import arm_folder
-from .interrupts import Interrupted
 from .loop import Bar
 from .run import RunOptions, run_arm
-
-STOPPED = 130
-
-
-class BrokeOff(Exception):
-    """An arm that ran in a process of its own ended with an error, which it has printed."""
 
 
 def run_all(
@@ -36,7 +30,7 @@ def run_all(
 ) -> None:
     """Train and ask every arm.
 
-    Raises KeyboardInterrupt when stopped, once all have saved, and BrokeOff when an arm failed.
+    Raises KeyboardInterrupt when stopped, once all have saved, and Broke when an arm failed.
     """
     jobs = [job for job in jobs if not (arm_folder(out, *job) / "results.json").exists()]
     if side_by_side == 1 or len(jobs) < 2:
@@ -54,7 +48,7 @@ def run_all(
             process.join()
         raise KeyboardInterrupt("Every arm saved its state.") from None
     if any(codes):
-        raise BrokeOff(
+        raise Broke(
             "An arm broke off; its error stands above. Nothing that was saved is lost: --resume goes on "
             "from there."
         )
@@ -109,6 +103,6 @@ def _job(
         run_arm(config, seed, arm, folder, options, bar=bar)
     except Interrupted:
         sys.exit(STOPPED)
-    except ValueError as error:
+    except (Broke, *USER_ERRORS) as error:
         print(f"seed {seed}, {arm}: {error}", file=sys.stderr)
         sys.exit(1)
