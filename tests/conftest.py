@@ -13,6 +13,7 @@ import tiktoken
 import torch
 
 from charembed import SpellingTable
+from tests.browser import browser as browser
 from training.config import CompareConfig
 from training.data import Data, prepare
 from training.presets import PRESETS
