@@ -14,11 +14,12 @@ import torch
 
 from charembed import SpellingTable
 from tests.browser import browser as browser
+from tests.runs import ROOT as ROOT
+from tests.runs import finished as finished
 from training.config import CompareConfig
 from training.data import Data, prepare
 from training.presets import PRESETS
 
-ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
 
 
