@@ -19,6 +19,7 @@ from tests.conftest import ROOT
 from tests.runs import COMMAND, TINY, losses, numbers
 from training import compare
 from training.data import Data
+from training.finished import finished_rows
 from training.flags import changed, settings
 from training.presets import preset
 from training.run import RunOptions, run_arm
@@ -258,8 +259,8 @@ def test_a_third_phase_is_an_entry(data: Data, cache: Path, tmp_path: Path) -> N
     config = replace(tiny, arms=("plain",), phases=(*tiny.phases, last))
     assert changed(config, tasks_only_steps=5).phases[-1].steps == 5
     folder = tmp_path / "seed0" / "plain"
-    rows = run_arm(config, 0, "plain", folder, RunOptions(cache=cache, cpu=True, progress=False), data)
-    assert [row.task for row in rows if row.metric == "loss_nats"] == [
+    run_arm(config, 0, "plain", folder, RunOptions(cache=cache, cpu=True, progress=False), data)
+    assert [row.task for row in finished_rows(folder) if row.metric == "loss_nats"] == [
         "text, after pretraining", "text, after fine-tuning", "text, after tasks alone"
     ]  # fmt: skip
     steps = [json.loads(line)["phase"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
