@@ -23,6 +23,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from charembed import ENCODERS
 from examples.asking import Answer, Panel, panel_of
 from synthetic_tasks import Item
 from training.arms import ARMS
@@ -48,12 +49,19 @@ def align(given: str, expected: str) -> list[tuple[str, str]]:
 
     A number is one thing: align("12", "2") -> [("12", "2")].
     """
-    if not expected.isalpha():
-        return [(given, expected)]
-    matched = SequenceMatcher(None, given, expected, autojunk=False).get_opcodes()
+    return _aligned(given, expected) if expected.isalpha() else [(given, expected)]
+
+
+def _aligned(given: str, expected: str) -> list[tuple[str, str]]:
+    """First what both begin and end with: SequenceMatcher alone takes the longest match, and so finds three
+    slips between "aaa" and "abaa"."""
+    if given and expected and given[0] == expected[0]:
+        return [(given[0], expected[0]), *_aligned(given[1:], expected[1:])]
+    if given and expected and given[-1] == expected[-1]:
+        return [*_aligned(given[:-1], expected[:-1]), (given[-1], expected[-1])]
     return [
         pair
-        for _, start, end, first, last in matched
+        for _, start, end, first, last in SequenceMatcher(None, given, expected, False).get_opcodes()
         for pair in zip_longest(given[start:end], expected[first:last], fillvalue="")
     ]
 
@@ -70,7 +78,7 @@ def card(name: str, answer: Answer, item: Item) -> dict[str, Any]:
         "answer": answer,
         "given": given,
         "pairs": pairs,
-        "in_place": sum(got == wanted for got, wanted in pairs),
+        "num_right": sum(got == wanted for got, wanted in pairs),
         "num_letters": len(expected),
         "spells": expected.isalpha(),
     }
@@ -133,7 +141,8 @@ def build_app(panel: Panel) -> Flask:
         html = render_template(
             "playground.html.jinja",
             panel=panel,
-            arms=set(panel.models) <= set(ARMS),
+            arms=panel.splits is not None,
+            lettered=[name for name in panel.models if name in ENCODERS],
             task=task,
             word=word or "",
             found=found,
@@ -153,7 +162,7 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = str(getattr(error, "strerror", None) or error).split(" (while")[0]
         raise BadInput(
             f"{host}:{port} cannot be listened on ({reason}): choose another --port, 0 for any free one, or "
             "another --host."
