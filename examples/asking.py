@@ -178,8 +178,9 @@ def newest_run(folder: Path = Path("runs")) -> Path:
 
 
 def is_run(name: str) -> bool:
-    """Whether a name stands for a run folder; else it is a pretrained model's."""
-    return any(Path(name).glob("seed*"))
+    """Whether a name stands for a folder that is no pretrained model's: their config.json names a kind."""
+    config = Path(name) / "config.json"
+    return Path(name).is_dir() and not (config.is_file() and b'"model_type"' in config.read_bytes())
 
 
 def panel_of(name: str | None, seed: int | None, cache: Path) -> Panel:

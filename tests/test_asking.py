@@ -74,7 +74,8 @@ def test_damaged_answers_are_named(telling_run: Path, data: Data) -> None:
     [
         ("RUN", 5, "seed is 5, but the run in .* has the seeds 0, 1: name one of them"),
         ("RUN", 1, "seed1"),
-        ("EMPTY", None, "is no run folder, and the folder .* holds no model"),
+        ("EMPTY", None, "is no run folder: it has no config.json"),
+        ("NOWHERE", None, "'NOWHERE' is no run folder, and 'NOWHERE' gives no causal language model"),
         ("MODEL", 0, "seed is 0, but .* is no run folder: leave --seed out"),
     ],
 )
@@ -87,8 +88,9 @@ def test_what_cannot_be_asked_is_refused(
     cache: Path,
     tmp_path: Path,
 ) -> None:
+    folders = {"RUN": half_run, "EMPTY": tmp_path, "MODEL": pretrained_folder}
     with pytest.raises(BadInput, match=message):
-        panel_of(str({"RUN": half_run, "EMPTY": tmp_path, "MODEL": pretrained_folder}[name]), seed, cache)
+        panel_of(str(folders.get(name, name)), seed, cache)
 
 
 def test_a_run_about_no_word_is_refused(half_run: Path, cache: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_ask_shows_a_suggested_word_where_no_one_types(telling_run: Path, cache:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--run", "tests"], "'tests' is no run folder, and the folder 'tests' holds no model"),
+        (["--run", "tests"], "tests is no run folder: it has no config.json"),
         (
             ["--run", "RUN", "--word", "Straße"],
             "'Straße' has 'Sß' in it: type one word of 1 to 40",

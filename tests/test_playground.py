@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from flask.testing import FlaskClient
@@ -215,13 +216,20 @@ def test_a_pretrained_model_answers_alone_in_sentences(pretrained_folder: Path, 
 def test_the_command_serves_until_ctrl_c(pretrained_folder: Path) -> None:
     command = [sys.executable, "-m", "examples.playground", pretrained_folder, "--port", "0"]
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite behind & is deaf to it
     ) as process:
         assert process.stdout is not None
-        address = process.stdout.readline()
+        line = process.stdout.readline()
+        found = re.fullmatch(r"The playground is at (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)\n", line)
+        with urlopen(f"{found[1]}?word=banana" if found else line) as page:
+            assert b"Reverse the word banana." in page.read()
         os.kill(process.pid, signal.SIGINT)
         said, errors = process.communicate(timeout=60)
-    assert re.fullmatch(r"The playground is at http://127\.0\.0\.1:\d+/ \(Ctrl-C ends it\)\n", address)
     assert (process.returncode, said, errors) == (0, "\nThe playground is closed.\n", "")
 
 
@@ -240,7 +248,7 @@ def test_a_busy_port_gets_one_sentence(capsys: pytest.CaptureFixture[str]) -> No
         (["--port", "70000"], "--port is 70000: choose one from 1 to 65535, or 0 for any free one"),
         (["--port", "0", "--host", "no.such.host.invalid"], "no.such.host.invalid:0 cannot be listened on"),
         (["--port", "0", "--host", "a..b"], "cannot be listened on"),
-        (["--port", "0", "EMPTY"], "is no run folder, and the folder"),
+        (["--port", "0", "EMPTY"], "is no run folder: it has no config.json"),
     ],
 )
 def test_bad_arguments_get_one_sentence(
