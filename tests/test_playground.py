@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -271,18 +272,24 @@ def test_a_missing_flask_gets_one_sentence(
 # In a browser
 
 
+@contextmanager
+def served(panel: Panel) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, playground.build_app(panel), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 @pytest.fixture
 def address(panel: Panel, telling_run: Path, data: Data) -> Iterator[str]:
     found = tuple(suggestions(telling_run, read_config(telling_run), data, 0))
-    server = make_server(
-        "127.0.0.1", 0, playground.build_app(replace(panel, suggestions=found)), threaded=True
-    )
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(replace(panel, suggestions=found)) as url:
+        yield url
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1400, "light")])
@@ -314,6 +321,20 @@ def test_in_a_browser_one_types_a_word_and_sees_both_answers(
     page.goto(f"{address}?word=Parallel")
     assert page.get_by_role("alert").is_visible()
     assert page.get_by_label("Word", exact=True).input_value() == "Parallel"
+    page.close()
+
+
+def test_long_words_do_not_widen_a_phone(browser: Any, pretrained_folder: Path, cache: Path) -> None:
+    page = browser.new_page(viewport={"width": 400, "height": 800})
+    with served(panel_of(str(pretrained_folder), None, cache)) as url:
+        for word, heading in (
+            ("m" * 40, "m" * 40),
+            ("abcdefghijklmnopqrst" * 2, "Replace"),
+            ("W" * 300, None),
+        ):
+            page.goto(f"{url}?word={word}&task=swap")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 400
+            assert heading is None or heading in page.get_by_role("heading", level=2).first.inner_text()
     page.close()
 
 
