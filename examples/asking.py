@@ -27,7 +27,7 @@ from training.data import Data
 from training.errors import BadInput
 from training.evaluate import set_exams, stop_ids
 from training.finished import ANSWERS, finished_lines
-from training.folder import arm_folder, open_run
+from training.folder import arm_folder, open_run, read_config
 from training.huggingface import HuggingFace
 from training.models import LanguageModel
 from training.objectives import OBJECTIVES, Asked, Objective
@@ -201,13 +201,14 @@ def panel_of(name: str | None, seed: int | None, cache: Path) -> Panel:
 def panel_of_run(run: Path, seed: int | None, cache: Path) -> Panel:
     """The arms of a run, one seed of it. Raises BadInput for a run that is not finished, or not about
     words."""
-    config, data = open_run(run, cache)
+    config = read_config(run)
     seed = config.first_seed if seed is None else seed
     if seed not in config.seed_range:
         seeds = ", ".join(map(str, config.seed_range))
         raise BadInput(f"seed is {seed}, but the run in {run} has the seeds {seeds}: name one of them.")
     if not set(WORD_TASKS) & set(config.data.tasks):
         raise BadInput(f"the run in {run} asked no question about words: name another one.")
+    _, data = open_run(run, cache)
     assert data.splits is not None
     return Panel(
         name=f"{run.resolve().name}, seed {seed}" if config.seeds > 1 else run.resolve().name,

@@ -11,6 +11,7 @@ import pytest
 from examples.asking import Panel, first_word, panel_of, suggestions
 from training.data import Data
 from training.errors import BadInput, Damaged
+from training.files import write_record
 from training.folder import read_config
 
 
@@ -65,7 +66,7 @@ def test_without_a_telling_exam_nothing_is_suggested(half_run: Path, data: Data)
 
 def test_damaged_answers_are_named(telling_run: Path, data: Data) -> None:
     (telling_run / "seed0" / "lstm" / "answers.jsonl").write_text('{"task": "reverse"')
-    with pytest.raises(Damaged, match=r"lstm/answers.jsonl cannot be read .* with --resume"):
+    with pytest.raises(Damaged, match=r"lstm/answers.jsonl is damaged .* with --resume"):
         list(suggestions(telling_run, read_config(telling_run), data, 0))
 
 
@@ -97,6 +98,6 @@ def test_a_run_about_no_word_is_refused(half_run: Path, cache: Path, tmp_path: P
     config = read_config(half_run)
     (tmp_path / "seed0").mkdir()
     changed = replace(config, data=replace(config.data, tasks=("counting:3x8",)))
-    (tmp_path / "config.json").write_text(json.dumps({"config": changed.as_dict()}))
+    write_record(tmp_path / "config.json", {"config": changed.as_dict()})
     with pytest.raises(BadInput, match="asked no question about words: name another one"):
         panel_of(str(tmp_path), None, cache)

@@ -16,7 +16,7 @@ from rich.console import Console
 from .arms import assert_paired, build_arm
 from .config import CompareConfig
 from .data import Data, prepare
-from .errors import BadInput, exit_status
+from .errors import BadInput, Interrupted, exit_status
 from .evaluate import check_lengths
 from .files import clear_left_overs, write_record
 from .finished import is_finished
@@ -33,7 +33,10 @@ def run(argv: Sequence[str] | None, manual: str | None) -> int:
 
     def program() -> int:
         config, options = parse(argv, manual)
-        compare(config, options, Console())
+        try:
+            compare(config, options, Console())
+        except KeyboardInterrupt:
+            raise Interrupted from None
         return 0
 
     return exit_status(program)
@@ -72,21 +75,22 @@ def claim(out: Path, config: CompareConfig, here: dict[str, Any]) -> None:
     if (out / CONFIG).exists():
         saved = read_facts(out)
         held = CompareConfig.from_dict(saved["config"])
-        done = all(
-            is_finished(arm_folder(out, seed, arm)) for seed in config.seed_range for arm in config.arms
-        )
-        check_same(out, saved, here, finished=done)
+        check_same(out, saved, here, lambda: all(is_finished(arm_folder(out, *job)) for job in jobs(config)))
         if held.seeds == config.seeds:
             return
         here = {**saved, "config": here["config"]}
     write_record(out / CONFIG, here)
 
 
+def jobs(config: CompareConfig) -> list[tuple[int, str]]:
+    """Every arm of every seed."""
+    return [(seed, arm) for seed in config.seed_range for arm in config.arms]
+
+
 def train_all(
     config: CompareConfig, options: argparse.Namespace, out: Path, data: Data, state: PartialState
 ) -> None:
     """The arms of all seeds, so many side by side as the machine and the flags say."""
-    jobs = [(seed, arm) for seed in config.seed_range for arm in config.arms]
     one_by_one = state.num_processes > 1 or (torch.cuda.is_available() and not options.cpu)
     side_by_side = options.jobs or (1 if one_by_one else min(2, os.cpu_count() or 1))
-    run_all(config, jobs, out, RunOptions.of(options), data, side_by_side)
+    run_all(config, jobs(config), out, RunOptions.of(options), data, side_by_side)

@@ -59,7 +59,8 @@ def exit_status(program: Callable[[], int]) -> int:
     try:
         return program()
     except (Interrupted, KeyboardInterrupt) as error:
-        words = ["Stopped.", str(error), "The same command with --resume goes on from there."]
+        goes_on = "The same command with --resume goes on from there."
+        words = ["Stopped.", str(error), goes_on if isinstance(error, Interrupted) else ""]
         print(*filter(None, words), file=sys.stderr)
         return STOPPED
     except Exception as error:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,9 @@ def describe(config: CompareConfig, options: argparse.Namespace, data: Data, wei
     }
 
 
-def check_same(out: Path, saved: Mapping[str, Any], here: Mapping[str, Any], *, finished: bool) -> None:
+def check_same(
+    out: Path, saved: Mapping[str, Any], here: Mapping[str, Any], finished: Callable[[], bool]
+) -> None:
     """Raise BadInput when what `describe` says here is not what it said when the run in `out` began.
 
     A run that is finished may be rendered with other versions; one that goes on may not.
@@ -92,9 +94,9 @@ def check_same(out: Path, saved: Mapping[str, Any], here: Mapping[str, Any], *, 
                 f"the run in {out} has {key.replace('_', ' ')} {_short(saved.get(key))}, and here it is "
                 f"{_short(here[key])}: {way_out}, or choose another --out."
             )
-    for package in () if finished else DECISIVE:
+    for package in DECISIVE:
         was, now = saved["versions"].get(package), here["versions"][package]
-        if was != now:
+        if was != now and not finished():
             raise BadInput(
                 f"the run in {out} began with {package} {was}; here is {now}, which may move its numbers: "
                 f"install {package} {was} to go on, or choose another --out."

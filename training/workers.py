@@ -87,7 +87,7 @@ class Crew:
                     if not self.running[key.data].listen():
                         selector.unregister(key.fileobj)
                         self._dismiss(key.data)
-                if self.stopped or not self.running:
+                if self.stopped or (self.failed and not self.running):
                     return
 
     def end(self) -> None:
