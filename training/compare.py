@@ -27,11 +27,12 @@ from rich.console import Console
 from .arms import assert_paired, build_arm
 from .config import CompareConfig
 from .data import prepare
-from .errors import BadInput, exit_status
+from .errors import exit_status
 from .evaluate import check_lengths
 from .files import write_json
 from .flags import parse
 from .folder import check_folder, describe
+from .preflight import check_machine
 from .results import finish
 from .run import RunOptions
 from .workers import run_all
@@ -52,12 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compare(config: CompareConfig, options: argparse.Namespace, console: Console) -> int:
     """Prepare, train and ask all arms of all seeds, then write and print what came out."""
-    if options.threads < 1 or options.save_every < 1 or (options.jobs is not None and options.jobs < 1):
-        raise BadInput(
-            f"threads {options.threads}, jobs {options.jobs} and save-every {options.save_every} must be 1 "
-            "or more."
-        )
     out: Path = options.out or Path("runs") / f"{options.preset}-{config.digest}"
+    check_machine(config, options, out)
     state = PartialState(cpu=options.cpu)
     check_folder(out, config, options.resume)
     state.wait_for_everyone()
