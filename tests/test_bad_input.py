@@ -97,7 +97,7 @@ FLAGS: list[tuple[str, str]] = [
     ("--corpus FILES/broken_link", "gone.txt' cannot be read (No such file or directory)"),
     ("--corpus /dev/zero", "the corpus '/dev/zero' is neither a text file nor a folder"),
     ("--corpus hf:no/such-dataset", "'no/such-dataset' gives no dataset"),
-    ("--corpus hf:FILES/numbers", "has no column 'text' of texts"),
+    ("--corpus hf:FILES/numbers", "holds int64, not text"),
     ("--corpus hf:", "there is no name after 'hf:'"),
     ("--words ''", "words is empty: give it a value"),
     ("--words FILES/nowhere.txt", "nowhere.txt' does not exist"),
@@ -161,8 +161,8 @@ LATE = [
     ("--word-share 0.0001", "the split 'unseen_words' is empty"),
     ("--token-share 0.0001", "the split 'unseen_tokens' is empty"),
     ("--longest-letters 60 --max-letters 50", "the split 'longer_words' is empty"),
-    ("--context 30 --finetune-context 30", "choose a larger finetune_context"),
-    ("--num-words 100", "is empty"),
+    ("--context 24 --finetune-context 24", "choose a larger finetune_context"),
+    ("--num-words 60", "is empty"),
     ("--tasks counting:2x999", "choose a larger finetune_context"),
 ]
 FLOATS = sorted(
@@ -339,7 +339,7 @@ def test_a_disk_without_room_is_told_with_both_numbers(
 ) -> None:
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: Disk(10**6, 10**6, 1000))
     (tmp_path / "cache").mkdir()
-    sentence = "needs about 0.001 GB of disk, and"
+    sentence = "needs about 1.0 MB of disk, and 0.0 MB are free"
     assert_refused("", sentence, files, tmp_path / "cache", tmp_path, monkeypatch, capsys)
 
 
@@ -398,7 +398,7 @@ def test_parameters_are_counted_as_the_model_has_them(name: str, tie: bool, data
         model.extend_context(config.context, torch.Generator())
     size = preflight.size_of(config)
     assert size.parameters == preflight.arm_parameters(config, size, "plain") == num_parameters(plain)
-    assert 0.9 < preflight.arm_parameters(config, size, "lstm") / num_parameters(lstm) <= 1.0
+    assert 0.8 < preflight.arm_parameters(config, size, "lstm") / num_parameters(lstm) <= 1.0
 
 
 @pytest.mark.parametrize("columns", ["80", "120"])

@@ -123,6 +123,7 @@ def read_dataset(name: str) -> list[str]:
 
     if not name.strip():
         raise BadInput("there is no name after 'hf:': name a dataset, as in 'hf:NAME'.")
+    datasets.disable_progress_bars()  # the laboratory has its own
     try:
         with nullcontext() if os.path.exists(name) else asked_once(name, "dataset"):
             rows = datasets.load_dataset(name, split="train")
@@ -134,10 +135,12 @@ def read_dataset(name: str) -> list[str]:
             "text file."
         ) from None
     columns = rows.features
-    if getattr(columns.get("text"), "dtype", None) not in ("string", "large_string"):
+    if "text" not in columns:
         raise BadInput(
-            f"the dataset {name!r} has no column 'text' of texts but {', '.join(columns)}: name one that has."
+            f"the dataset {name!r} has no column 'text' but {', '.join(columns)}: name one that has."
         )
+    if (kind := getattr(columns["text"], "dtype", "lists")) not in ("string", "large_string"):
+        raise BadInput(f"the column 'text' of the dataset {name!r} holds {kind}, not text: name another one.")
     return [text for text in rows["text"] if text is not None]
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
     HFValidationError,
-    HTTPError,  # type: ignore[attr-defined]
+    HTTPError,
     RepositoryNotFoundError,
 )
 
@@ -47,8 +47,8 @@ def asked_once(name: str, kind: str) -> Iterator[None]:
 
     Raises BadInput like `answers`.
     """
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not answers(name, kind)
+    before, reached = constants.HF_HUB_OFFLINE, answers(name, kind)
+    constants.HF_HUB_OFFLINE = before or not reached
     try:
         yield
     finally:

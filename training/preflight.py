@@ -75,12 +75,12 @@ def nearest(path: Path) -> Path:
 
 def check_memory(needed: int, cpu: bool) -> None:
     if torch.cuda.is_available() and not cpu:
-        there = f"the GPU has {in_gb(room := torch.cuda.get_device_properties(0).total_memory)}"
+        there = f"the GPU has {readable(room := torch.cuda.get_device_properties(0).total_memory)}"
     else:
-        there = f"{in_gb(room := psutil.virtual_memory().available)} are free"
+        there = f"{readable(room := psutil.virtual_memory().available)} are free"
     if needed > room:
         raise BadInput(
-            f"this run needs more than {in_gb(needed)} of memory, and {there}: choose a smaller model, "
+            f"this run needs more than {readable(needed)} of memory, and {there}: choose a smaller model, "
             "vocabulary, context, batch or exam, or fewer jobs."
         )
 
@@ -91,14 +91,14 @@ def check_disk(needed: int, out: Path) -> None:
     free = shutil.disk_usage(nearest(out)).free
     if needed > free + written:
         raise BadInput(
-            f"this run needs about {in_gb(needed - written)} of disk, and {in_gb(free)} are free for "
+            f"this run needs about {readable(needed - written)} of disk, and {readable(free)} are free for "
             f"{str(out)!r}: make room, choose another --out, or fewer seeds or arms."
         )
 
 
-def in_gb(num_bytes: int) -> str:
-    """123456789 -> "0.123 GB"; 98765432109876 -> "98,765 GB" """
-    return f"{num_bytes / 1e9:.3g} GB" if num_bytes < 1e11 else f"{num_bytes // 10**9:,} GB"
+def readable(num_bytes: int) -> str:
+    """123456789 -> "123.5 MB"; 98765432109876 -> "98,765.4 GB" """
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 10**9 else f"{num_bytes / 1e9:,.1f} GB"
 
 
 def memory_needed(config: CompareConfig, size: Size, side_by_side: int) -> int:
