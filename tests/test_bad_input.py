@@ -370,12 +370,21 @@ def test_an_internal_error_is_no_bad_input(
     def broken(*args: Any) -> None:
         raise ValueError("shapes (3,) and (4,) differ")
 
-    monkeypatch.setattr(compare, "prepare", broken)
+    monkeypatch.setattr("training.data.load_corpus", broken)
     assert compare.main([*TINY, "--cache", str(tmp_path), "--out", str(tmp_path / "run")]) == BROKE
     errors = capsys.readouterr().err
     assert "Traceback" in errors
     assert "ValueError: shapes (3,) and (4,) differ" in errors
     assert "This is a defect of charembed" in errors
+
+
+def test_a_pretrained_model_may_be_asked_as_it_is(files: Path, cache: Path, tmp_path: Path) -> None:
+    """And --resume may stand in the first command already, as in a script."""
+    flags = ["--model", str(files / "model"), "--arms", "plain,lstm", "--jobs", "1", "--resume"]
+    sizes = ["--steps", "0", "--finetune-steps", "0", "--finetune-context", "64", "--questions", "2"]
+    command = [*TINY, *flags, *sizes, "--cache", str(cache), "--out", str(tmp_path / "run")]
+    assert compare.main(command) == 0
+    assert (tmp_path / "run" / "report.html").is_file()
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -56,14 +56,14 @@ def read(kind: Any, name: str, what: str, **options: Any) -> Any:
         logging.set_verbosity(verbosity)
 
 
-def read_config(name: str) -> Any:
+def text_config(name: str) -> Any:
     """The config of a pretrained model's text part."""
     return read(transformers.AutoConfig, name, "config").get_text_config()
 
 
 def vocabulary_rows(name: str) -> int:
     """Rows of a pretrained model's input embedding: at least as many as its tokenizer has tokens."""
-    rows: int = read_config(name).vocab_size
+    rows: int = text_config(name).vocab_size
     return rows
 
 

@@ -20,7 +20,7 @@ from accelerate.utils import is_bf16_available
 
 from .config import CompareConfig, Phase
 from .errors import BadInput
-from .huggingface import HuggingFace, check_context, num_parameters, read_config
+from .huggingface import HuggingFace, check_context, num_parameters, text_config
 from .tokenizers import HuggingFaceTokenizer
 
 FLOAT = 4  # bytes
@@ -145,7 +145,7 @@ def size_of(config: CompareConfig) -> Size:
     Raises BadInput for a pretrained model without a config, or one that does not read such rows.
     """
     if config.model.pretrained:
-        known = read_config(config.model.model)
+        known = text_config(config.model.model)
         check_context(getattr(known, "max_position_embeddings", None), config.context)
         parameters = num_parameters(config.model.model)
         return Size(known.num_hidden_layers, known.hidden_size, known.vocab_size, parameters)
