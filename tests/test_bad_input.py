@@ -20,13 +20,14 @@ from typing import Any
 import pytest
 import torch
 
+from tests.bad_files import files as files
 from tests.conftest import ROOT
-from tests.pretrained import llama, save, train_tokenizer
 from training import compare, preflight
+from training.arms import build_arm, num_parameters
 from training.data import Data
 from training.errors import BAD_INPUT, BROKE
-from training.fields import allowed, described
-from training.flags import settings
+from training.fields import allowed
+from training.flags import changed, settings
 from training.presets import PRESETS, preset
 
 TINY = ["--preset", "tiny", "--quiet", "--cpu"]
@@ -139,6 +140,8 @@ FLAGS: list[tuple[str, str]] = [
     ("--seeds 1000000000", "GB of disk"),
     # pretrained models
     ("--model ''", "model is empty"),
+    (f"--model {'long' * 100}", "is neither a folder nor a name on the hub"),
+    (f"--corpus {'long' * 100}", "does not exist: name a text file"),
     ("--model FILES/text.txt", "text.txt' is a file: name a folder"),
     ("--model FILES/nowhere/at/all", "is neither a folder nor a name on the hub"),
     ("--model no/such-model", "'no/such-model' gives no config"),
@@ -171,59 +174,13 @@ FLOATS = sorted(
 SECONDS: dict[str, float] = {}
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Files and folders with something wrong in each; at the end, how long the slowest refusal took."""
-    folder = tmp_path_factory.mktemp("files")
-    text = "the cat sat on the mat and the dog lay by the door of the house " * 400
-    (folder / "text.txt").write_text(text)
-    (folder / "empty.txt").write_text(" \n")
-    (folder / "latin1.txt").write_bytes("un éléphant".encode("latin1").replace(b"un ", b"une "))
-    (folder / "german.txt").write_text("Straße\nÄpfel\n")
-    (folder / "greek.txt").write_text("αβγ δεζ")
-    for name in ("no_texts", "some_latin1", "broken_link", "numbers"):
-        (folder / name).mkdir()
-    (folder / "no_texts" / "notes.md").write_text("mine")
-    (folder / "some_latin1" / "a.txt").write_text(text)
-    (folder / "some_latin1" / "b.txt").write_bytes(b"\xff\xfe")
-    (folder / "broken_link" / "gone.txt").symlink_to(folder / "nowhere")
-    (folder / "numbers" / "train.jsonl").write_text('{"text": 1}\n{"text": 2}\n')
-    prepare_models(folder, text)
-    yield folder
+@pytest.fixture(scope="module", autouse=True)
+def _timer() -> Iterator[None]:
+    """At the end, how long the slowest refusals took."""
+    yield
     slowest = sorted(SECONDS, key=lambda flags: -SECONDS[flags])[:3]
     told = "; ".join(f"{SECONDS[flags]:.1f} s for {flags}" for flags in slowest)
     print(f"\n{len(SECONDS)} bad inputs, the slowest: {told}")
-
-
-def prepare_models(folder: Path, text: str) -> None:
-    """A small model as it should be, and folders in which one file of it is missing or broken."""
-    tokenizer = train_tokenizer(text)
-    broken: dict[str, dict[str, str | bytes | None]] = {
-        "model": {},
-        "broken_config": {"config.json": "{"},
-        "list_config": {"config.json": "[]"},
-        "unknown_kind": {"config.json": '{"model_type": "abacus"}'},
-        "no_tokenizer": {"tokenizer.json": None, "tokenizer_config.json": None},
-        "broken_tokenizer": {"tokenizer.json": "{"},
-        "no_weights": {"model.safetensors": None},
-        "broken_weights": {"model.safetensors": b"not a weight"},
-        "cut_weights": {},
-        "half_the_weights": {},
-    }
-    for name, changes in broken.items():
-        save(folder / name, llama(vocab_size=len(tokenizer)), tokenizer)
-        for file, content in changes.items():
-            if content is None:
-                (folder / name / file).unlink(missing_ok=True)
-            else:
-                (folder / name / file).write_bytes(content.encode() if isinstance(content, str) else content)
-    weights = folder / "cut_weights" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    from safetensors.torch import load_file, save_file
-
-    weights = folder / "half_the_weights" / "model.safetensors"
-    kept = {name: tensor for name, tensor in load_file(weights).items() if "layers.1" not in name}
-    save_file(kept, weights, metadata={"format": "pt"})
 
 
 def words_of(flags: str, files: Path) -> list[str]:
@@ -398,9 +355,6 @@ def test_the_presets_fit_this_machine_on_paper(name: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("tie", [True, False])
 def test_parameters_are_counted_as_the_model_has_them(name: str, tie: bool, data: Data) -> None:
-    from training.arms import build_arm, num_parameters
-    from training.flags import changed
-
     config = changed(preset(name), tie=tie, vocab_size=512, arms=("plain", "lstm"))
     plain, lstm = (build_arm(config, arm, 0, data.spellings) for arm in config.arms)
     for model in (plain, lstm):
@@ -429,9 +383,6 @@ def test_help_shows_every_fields_choices_and_bounds(
         assert allowed(setting.item).replace(" ", "") in told, name
         for choice in (*setting.item.metadata.get("choices", ()), *setting.item.metadata.get("some_of", ())):
             assert choice in told, (name, choice)
-    for section in (preset("quick"), preset("quick").data, preset("quick").model):
-        for item in described(section):
-            assert isinstance(item.default, str) or allowed(item) or isinstance(item.default, bool | tuple)
 
 
 def test_a_config_file_with_no_number_in_it_is_told(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
@@ -20,8 +21,11 @@ from .errors import BadInput
 PATIENCE = 3.0  # seconds for the hub's first answer
 
 
+@cache
 def answers(name: str, kind: str) -> bool:
     """Does the hub say that it has this "model" or "dataset"? False where it cannot be reached.
+
+    A process asks once for each name.
 
     Raises BadInput for a name that cannot be one, and for one that the hub does not have.
     """

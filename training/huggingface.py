@@ -6,15 +6,12 @@ Axes: B rows, T tokens per row, P columns that hold a kept position, N positions
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import os
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
-from transformers.utils import logging
 
 import charembed
 
@@ -22,35 +19,34 @@ from .errors import BadInput
 from .hub import asked_once, first_line
 from .models import LanguageModel
 
-disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
 
-
-def read(kind: Any, name: str, what: str, **options: Any) -> Any:
-    """`kind.from_pretrained(name)`.
+def read(kind: str, name: str, what: str, **options: Any) -> Any:
+    """`transformers.KIND.from_pretrained(name)`, without its warnings: what matters of them is checked here.
 
     Raises BadInput, in one sentence, for what is not there or cannot be read.
     """
-    folder = Path(name)
-    if folder.is_file():
+    if os.path.isfile(name):
         raise BadInput(
             f"the model {name!r} is a file: name a folder that save_pretrained wrote, or a hub name."
         )
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    is_folder = os.path.isdir(name)
+    if is_folder and not os.path.isfile(os.path.join(name, "config.json")):
         raise BadInput(
             f"the folder {name!r} holds no model: it has no config.json. Name a folder that save_pretrained "
             "wrote, or a hub name."
         )
+    import transformers  # takes half a second, which other runs need not wait for
+    from transformers.utils import logging
+
     verbosity = logging.get_verbosity()
-    disable_progress_bar()  # the laboratory has its own
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the laboratory has its own
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        with nullcontext() if folder.is_dir() else asked_once(name, "model"):
-            return kind.from_pretrained(name, **options)
+        with nullcontext() if is_folder else asked_once(name, "model"):
+            return getattr(transformers, kind).from_pretrained(name, **options)
     except BadInput:
         raise
-    except (
-        Exception
-    ) as error:  # whatever the library finds wrong with it: each of its parts has errors of its own
+    except Exception as error:  # each part of the library has errors of its own for what it finds wrong
         raise BadInput(f"{name!r} gives no {what} ({first_line(error)}): name another model.") from None
     finally:
         logging.set_verbosity(verbosity)
@@ -58,7 +54,7 @@ def read(kind: Any, name: str, what: str, **options: Any) -> Any:
 
 def text_config(name: str) -> Any:
     """The config of a pretrained model's text part."""
-    return read(transformers.AutoConfig, name, "config").get_text_config()
+    return read("AutoConfig", name, "config").get_text_config()
 
 
 def vocabulary_rows(name: str) -> int:
@@ -69,7 +65,9 @@ def vocabulary_rows(name: str) -> int:
 
 def num_parameters(name: str) -> int:
     """Parameters of a pretrained causal model, by its config alone. Raises BadInput where it makes none."""
-    config = read(transformers.AutoConfig, name, "config")
+    import transformers
+
+    config = read("AutoConfig", name, "config")
     try:
         with torch.device("meta"):
             model: nn.Module = transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
@@ -105,7 +103,7 @@ class HuggingFace(LanguageModel):
         tokens.
         """
         options = {"dtype": torch.float32, "output_loading_info": True}
-        host, told = read(transformers.AutoModelForCausalLM, name, "causal language model", **options)
+        host, told = read("AutoModelForCausalLM", name, "causal language model", **options)
         if missing := sorted(told["missing_keys"]):
             raise BadInput(
                 f"{name!r} lacks weights of its own model ({missing[0]} and {len(missing) - 1} more): save "
@@ -141,6 +139,8 @@ class HuggingFace(LanguageModel):
         check_context(self.context, context)
 
     def new_cache(self) -> Any:
+        import transformers
+
         return transformers.DynamicCache(config=self.model.config)
 
     def drop_rows(self, cache: Any, kept: Tensor) -> None:
