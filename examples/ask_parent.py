@@ -83,7 +83,9 @@ def ask(model: LanguageModel, tokens: list[str], num_questions: int) -> None:
     for name in WORD_TASKS:
         task = build_task(name, Material(words=splits, wording="sentences", form="plain"))
         items = distinct(task, "seen", 4 * num_questions, "parent")
-        if missing := sorted({letter for item in items for letter in item.text} - set(tokens)):
+        if missing := sorted(
+            {letter for item in items for letter in item.prompt + item.answer} - set(tokens)
+        ):
             raise BadInput(
                 f"the list of tokens lacks {missing[0]!r}: every letter of a question must be one."
             )

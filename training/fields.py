@@ -59,7 +59,7 @@ def is_allowed(item: Field[Any], given: Any) -> bool:
     if isinstance(given, str | bool):
         return True
     return (
-        math.isfinite(given)
+        (isinstance(given, int) or math.isfinite(given))
         and facts.get("low", -math.inf) <= given <= facts.get("high", math.inf)
         and facts.get("above", -math.inf) < given < facts.get("below", math.inf)
     )

@@ -47,7 +47,7 @@ def check_machine(config: CompareConfig, options: argparse.Namespace, out: Path)
     size = size_of(config)
     side_by_side = min(options.jobs or 1, config.seeds * len(config.arms))
     check_memory(memory_needed(config, size, side_by_side), options.cpu)
-    check_disk(disk_needed(config, size, side_by_side), out)
+    check_disk(weights_size(config, size), states_size(config, size, side_by_side), out)
     if config.model.pretrained:
         HuggingFaceTokenizer.load(config.model.model)
         HuggingFace.load(config.model.model, config.context)
@@ -85,13 +85,18 @@ def check_memory(needed: int, cpu: bool) -> None:
         )
 
 
-def check_disk(needed: int, out: Path) -> None:
-    """Raise BadInput where there is no room for so many bytes; what `out` already holds counts as room."""
-    written = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+def check_disk(weights: int, states: int, out: Path) -> None:
+    """Raise BadInput where a run with so many bytes of weights, and states while it trains, has no room.
+
+    What a run folder already holds need not be written again; when all of it is there, nothing is trained.
+    """
+    is_run = (out / "config.json").is_file()
+    written = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) if is_run else 0
     free = shutil.disk_usage(nearest(out)).free
-    if needed > free + written:
+    needed = weights - written + states
+    if weights > written and needed > free:
         raise BadInput(
-            f"this run needs about {readable(needed - written)} of disk, and {readable(free)} are free for "
+            f"this run needs about {readable(needed)} of disk, and {readable(free)} are free for "
             f"{str(out)!r}: make room, choose another --out, or fewer seeds or arms."
         )
 
@@ -113,14 +118,18 @@ def memory_needed(config: CompareConfig, size: Size, side_by_side: int) -> int:
     return side_by_side * FLOAT * (copies * parameters + batch) + exam
 
 
-def disk_needed(config: CompareConfig, size: Size, side_by_side: int) -> int:
-    """Bytes that a run writes: the weights of each phase of each arm, and the states of the arms at work, of
-    which an old and a new one are there while it is written.
-    """
-    parameters = [arm_parameters(config, size, arm) for arm in config.arms]
+def weights_size(config: CompareConfig, size: Size) -> int:
+    """Bytes of the weights that each arm keeps of each of its phases."""
     phases = sum(phase.steps > 0 for phase in config.phases)
-    states = 2 * side_by_side * 3 * max(parameters) if phases else 0
-    return FLOAT * (config.seeds * phases * sum(parameters) + states)
+    return FLOAT * config.seeds * phases * sum(arm_parameters(config, size, arm) for arm in config.arms)
+
+
+def states_size(config: CompareConfig, size: Size, side_by_side: int) -> int:
+    """Bytes of the states of the arms at work, all but the gradients; an old and a new one are there while it
+    is written.
+    """
+    copies = max((copies_trained(phase) - 1 for phase in config.phases if phase.steps), default=0)
+    return 2 * FLOAT * side_by_side * copies * max(arm_parameters(config, size, arm) for arm in config.arms)
 
 
 def copies_trained(phase: Phase) -> int:
@@ -148,7 +157,8 @@ def size_of(config: CompareConfig) -> Size:
         known = text_config(config.model.model)
         check_context(getattr(known, "max_position_embeddings", None), config.context)
         parameters = num_parameters(config.model.model)
-        return Size(known.num_hidden_layers, known.hidden_size, known.vocab_size, parameters)
+        layers, width = (getattr(known, name, 0) for name in ("num_hidden_layers", "hidden_size"))
+        return Size(layers, width, known.vocab_size, parameters)
     L, D, V = config.model.layers, config.model.width, config.data.vocab_size
     block = 12 * D * D + 10 * D  # attention 4 D D + D, the MLP 8 D D + 5 D, two norms 4 D
     head = V if config.model.tie else V * D + V
@@ -161,8 +171,6 @@ def arm_parameters(config: CompareConfig, size: Size, arm: str) -> int:
     lstm = SYMBOLS * E + 4 * H * (E + H + 2) + H * D + D
     gru = SYMBOLS * E + 3 * H * (E + H + 2) + H * D + D
     table = E * D + D
-    extra = dict.fromkeys(("lstm", "matched", "shuffled"), lstm) | {
-        "gru": gru,
-        "random": size.rows * E + table,
-    }
-    return size.parameters + (extra | dict.fromkeys(("bag", "length", "first"), table)).get(arm, 0)
+    extra = dict.fromkeys(("lstm", "matched", "shuffled"), lstm) | {"gru": gru}
+    extra |= dict.fromkeys(("bag", "length", "first", "random"), table)
+    return size.parameters + extra.get(arm, 0)
