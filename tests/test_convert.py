@@ -116,7 +116,7 @@ def test_what_is_not_told_for_sure_is_refused(tmp_path: Path, capsys: pytest.Cap
     state = Parent(True).state_dict()
     for change, message in (
         ({"positions.weight": None}, "0 modules that could be the position table"),
-        ({"layers.1.heads.2.key.weight": None}, "block 1 has no 128 rows of key"),
+        ({"layers.1.heads.2.key.weight": None}, "block 1 has no 128 rows of 128 of key"),
         (
             {"layers.0.more.weight": torch.ones(3), "layers.0.more.bias": torch.ones(3)},
             "block 0 has 3 norms, not two",
@@ -133,13 +133,32 @@ def test_what_is_not_told_for_sure_is_refused(tmp_path: Path, capsys: pytest.Cap
     torch.save(Parent(True), tmp_path / "whole.pt")
     (tmp_path / "empty.pt").touch()
     for path, message in (
-        (tmp_path / "empty.pt", "or is damaged: EOFError"),
+        (tmp_path / "empty.pt", "or is damaged (EOFError"),
         (tmp_path / "whole.pt", "holds more than tensors"),
-        (tmp_path / "nothing.pt", "does not exist"),
+        (tmp_path / "nothing.pt", "is no file: name a weight file"),
     ):
         assert main([str(path), "--out", str(tmp_path / "ours")]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "ours").exists()
+    torch.save(state, tmp_path / "state.pt")
+    assert main([str(tmp_path / "state.pt"), "--out", str(tmp_path / "empty.pt" / "ours")]) == 2
+    assert "lies below the file" in capsys.readouterr().err
+    tokens = ["--tokens", str(tmp_path / "tokens.json")]
+    (tmp_path / "tokens.json").write_bytes(b"\xff")
+    for flags, message in (
+        (tokens, "tokens.json' is not UTF-8: its byte 0 is 0xff"),
+        (["--tokens", str(tmp_path)], "cannot be read (Is a directory)"),
+        ([*tokens, "--questions", "0"], "--questions is 0; it must be 1 or more"),
+    ):
+        assert ask_parent.main([str(tmp_path / "state.pt"), *flags]) == 2
+        assert message in capsys.readouterr().err
+    others = [token.decode().replace("e", "☃") for token in TOKENS]
+    (tmp_path / "tokens.json").write_text(json.dumps(others))
+    assert ask_parent.main([str(tmp_path / "state.pt"), *tokens]) == 2
+    assert "the list of tokens lacks 'e'" in capsys.readouterr().err
+    (tmp_path / "tokens.json").write_text("[")
+    assert ask_parent.main([str(tmp_path / "state.pt"), *tokens]) == 2
+    assert "is no JSON" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["lstm", "matched"])

@@ -241,20 +241,20 @@ def test_tasks_about_no_word_need_no_words(tiny: CompareConfig, cache: Path) -> 
 
 def test_bad_configs_are_refused() -> None:
     for change, message in (
-        ({"vocab_size": 0}, "vocab_size is 0; it must be above zero"),
+        ({"vocab_size": 0}, "vocab_size is 0; it must be 1 or more"),
         ({"arms": ("matched", "gpt")}, "arms is 'matched,gpt'; name some of plain, matched, "),
         ({"width": 130}, "width is 130, which 4 heads do not divide"),
-        ({"replay_share": 1.0}, "replay_share is 1.0; it must lie in 0 to 1"),
+        ({"replay_share": 1.0}, "replay_share is 1.0; it must be 0 or more and below 1"),
         ({"max_letters": 13}, "must rise"),
-        ({"optimizer": "sgd"}, "optimizer is 'sgd'; choose one of muon, adamw"),
-        ({"steps": -1}, "steps is -1; it cannot be negative"),
-        ({"finetune_lr": -1.0}, "finetune_lr is -1.0; it cannot be negative"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'; it must be one of muon, adamw"),
+        ({"steps": -1}, "steps is -1; it must be 0 or more"),
+        ({"finetune_lr": -1.0}, "finetune_lr is -1.0; it must be 0 or more"),
         ({"finetune_context": 32}, "finetune_context is 32, below context 64"),
         ({"tasks": ("reverse", "reverse")}, "tasks is 'reverse,reverse'; name at least one, each once"),
         ({"tasks": ("anagram",)}, "there is no task 'anagram'; choose from reverse"),
         (
             {"objective": "diffusion"},
-            "objective is 'diffusion'; choose one of next_token, reversed, teacherless",
+            "objective is 'diffusion'; it must be one of next_token, reversed, teacherless",
         ),
         (
             {"model": "some/folder", "width": 64},

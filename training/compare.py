@@ -26,11 +26,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns 0, or 2 for bad input, 1 for a run that broke, 130 for one that was stopped.
     """
-    with listening(at_once=True) as stop:
-        from .comparison import run  # takes seconds; the signals are heard before
+    with listening(at_once=True) as stop:  # the imports take seconds, and a Ctrl-C may come before
+        from .errors import exit_status
+        from .flags import parse
 
-        stop.at_once = False
-        return run(argv, __doc__)
+        def program() -> int:
+            config, options = parse(argv, __doc__)
+            from .comparison import compare
+
+            stop.at_once = False
+            compare(config, options)
+            return 0
+
+        return exit_status(program)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,40 +15,29 @@ from rich.console import Console
 from .arms import assert_paired, build_arm
 from .config import CompareConfig
 from .data import Data, prepare
-from .errors import BadInput, Interrupted, exit_status
+from .errors import Interrupted
 from .evaluate import check_lengths
 from .files import clear_left_overs, write_record
 from .finished import is_finished
-from .flags import parse
 from .folder import CONFIG, arm_folder, check_folder, locked, read_facts
 from .identity import check_same, describe
+from .preflight import check_machine
 from .results import finish
 from .run import RunOptions
 from .workers import run_all
 
 
-def run(argv: Sequence[str] | None, manual: str | None) -> int:
-    """What the command returns; see `exit_status`."""
-
-    def program() -> int:
-        config, options = parse(argv, manual)
-        try:
-            compare(config, options, Console())
-        except KeyboardInterrupt:
-            raise Interrupted from None
-        return 0
-
-    return exit_status(program)
-
-
-def compare(config: CompareConfig, options: argparse.Namespace, console: Console) -> None:
+def compare(config: CompareConfig, options: argparse.Namespace) -> None:
     """Prepare, train and ask all arms of all seeds, then write and print what came out."""
-    if options.threads < 1 or options.save_every < 1 or (options.jobs is not None and options.jobs < 1):
-        raise BadInput(
-            f"threads {options.threads}, jobs {options.jobs} and save-every {options.save_every} must be 1 "
-            "or more."
-        )
+    try:
+        _compare(config, options, Console())
+    except KeyboardInterrupt:
+        raise Interrupted from None
+
+
+def _compare(config: CompareConfig, options: argparse.Namespace, console: Console) -> None:
     out: Path = options.out or Path("runs") / f"{options.preset}-{config.digest}"
+    check_machine(config, options, out)
     state = PartialState(cpu=options.cpu)
     check_folder(out, config, options.resume)
     state.wait_for_everyone()

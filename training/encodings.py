@@ -29,7 +29,7 @@ def published_encoding(name: str, cache: Path = Path(".cache")) -> tiktoken.Enco
     """One of tiktoken's encodings: "gpt2" (50,257 tokens), "cl100k_base" (100,277) or "o200k_base" (200,019).
 
     The files are put where tiktoken would keep what it downloads; it compares their SHA-256 itself. Raises
-    ValueError for another name or a missing package.
+    BadInput for another name or a missing package.
     """
     if name not in FILES:
         raise BadInput(f"no package ships the encoding {name!r}; choose one of {', '.join(FILES)}.")

@@ -9,14 +9,16 @@ have alike is changed for all of them by the bare flag (`--warmup`), for one of 
 from __future__ import annotations
 
 import argparse
+import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from .config import CompareConfig
-from .errors import BAD_INPUT, BadInput
-from .fields import described
+from .errors import BadInput
+from .fields import allowed, described
 from .presets import PRESETS, preset
 
 SECTIONS = ("data", "model", "exam")
@@ -93,35 +95,58 @@ def changed(config: CompareConfig, **given: Any) -> CompareConfig:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{message}. Run 'python -m training.compare --help' for what there is.\n")
+        raise BadInput(f"{message}. Run 'python -m training.compare --help' for what there is.")
+
+
+class _Help(argparse.HelpFormatter):
+    """Paragraphs are filled to the terminal's width. A command, which is indented, stays on its line, with
+    its comment above it where both do not fit.
+    """
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        shown: list[str] = []
+        for paragraph in text.strip().split("\n\n"):
+            if not paragraph.startswith(" "):
+                shown += [*textwrap.wrap(paragraph, width), ""]
+                continue
+            for line in paragraph.splitlines():
+                command, _, comment = (part.strip() for part in line.partition("  #"))
+                fits = len(line) <= width
+                shown += [line] if fits else [f"    # {comment}"] * bool(comment) + [f"    {command}"]
+            shown.append("")
+        return "\n".join(shown)
 
 
 def parse(argv: Sequence[str] | None, manual: str | None) -> tuple[CompareConfig, argparse.Namespace]:
     """The config, from a preset and the flags that differ from it, and the options of this run.
 
-    Raises BadInput for values that cannot work; an unknown flag ends the program with one sentence.
+    Of two equal flags the last one counts. Raises BadInput for unknown flags and values that cannot work.
     """
-    first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--preset", default="quick")
+    chosen: dict[str, Any] = {
+        "default": "quick",
+        "help": f"where the other values come from [one of {', '.join(PRESETS)}; quick]",
+    }
+    first = _Parser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", **chosen)
     base = preset(first.parse_known_args(argv)[0].preset)
     parser = _Parser(
         prog="python -m training.compare",
         usage="python -m training.compare [--preset NAME] [--resume] [--FIELD VALUE ...]",
         description=manual,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--preset", default="quick", help=f"where the other values come from: {', '.join(PRESETS)} (quick)"
-    )
+    parser.add_argument("--preset", metavar="NAME", **chosen)
     _add_options(parser)
     group = parser.add_argument_group(
-        "what to compare (every field of the config, with its value in this preset)"
+        "what to compare",
+        "Every field of the config. In brackets: what it may be, and its value in this preset.",
     )
     known = settings(base)
     for setting in known.values():
         _add_flag(group, setting, base)
     options = parser.parse_args(argv)
+    check_options(options)
     given = {name: getattr(options, name) for name in known if hasattr(options, name)}
     if given.get("model", base.model.model) != base.model.model:
         given.setdefault("init", "zero")  # a model that is already trained must first hear nothing
@@ -130,27 +155,46 @@ def parse(argv: Sequence[str] | None, manual: str | None) -> tuple[CompareConfig
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("how to run it")
-    run.add_argument("--out", type=Path, help="run folder (runs/PRESET-DIGEST)")
+    run.add_argument("--out", type=_folder, metavar="FOLDER", help="run folder [runs/PRESET-DIGEST]")
     run.add_argument(
         "--resume", action="store_true", help="go on with an interrupted run, or render a finished one again"
     )
     run.add_argument(
         "--jobs",
         type=int,
-        help="arms trained side by side, each in a process of its own (2 on a CPU, 1 on a GPU)",
+        metavar="N",
+        help="arms trained side by side, each in a process of its own [1 or more; 2 on a CPU, 1 on a GPU]",
     )
-    run.add_argument("--threads", type=int, default=1, help="CPU threads per arm (1)")
+    run.add_argument("--threads", type=int, metavar="N", default=1, help="CPU threads per arm [1 or more; 1]")
     run.add_argument("--cpu", action="store_true", help="leave the GPU alone")
-    run.add_argument("--save-every", type=int, default=200, help="steps between saved states (200)")
     run.add_argument(
-        "--cache", type=Path, default=Path(".cache"), help="folder for vocabularies and token ids (.cache)"
+        "--save-every", type=int, metavar="N", default=200, help="steps between saved states [1 or more; 200]"
+    )
+    run.add_argument(
+        "--cache",
+        type=_folder,
+        metavar="FOLDER",
+        default=Path(".cache"),
+        help="folder for vocabularies and token ids [.cache]",
     )
     run.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
+def check_options(options: argparse.Namespace) -> None:
+    """Raise BadInput for the first option of a run that cannot be."""
+    for name in ("threads", "jobs", "save_every"):
+        given, flag = getattr(options, name), f"--{name.replace('_', '-')}"
+        if given is not None and given < 1:
+            raise BadInput(f"{flag} is {given}; it must be 1 or more.")
+    cores = os.cpu_count() or 1
+    if options.threads > cores:
+        raise BadInput(
+            f"--threads is {options.threads}, and this machine has {cores} cores: choose {cores} or fewer."
+        )
+
+
 def _add_flag(group: argparse._ArgumentGroup, setting: Setting, config: CompareConfig) -> None:
     value = setting.value
-    shown = ",".join(value) if isinstance(value, tuple) else value
     kind: dict[str, Any] = {
         "type": _names if isinstance(value, tuple) else type(value),
         "metavar": setting.item.name.split("_")[-1].upper(),
@@ -165,7 +209,9 @@ def _add_flag(group: argparse._ArgumentGroup, setting: Setting, config: CompareC
             if setting.item.metadata.get("bare") == "every" and setting.name == setting.item.name
             else f"in {titles[0]}: "
         )
-    text = f"{where}{setting.item.metadata['help']} ({shown})".replace("%", "%%")
+    shown = ",".join(value) if isinstance(value, tuple) else "no" if value is False else str(value)
+    brackets = "; ".join(filter(None, (allowed(setting.item), shown)))
+    text = f"{where}{setting.item.metadata['help']} [{brackets}]".replace("%", "%%")
     group.add_argument(
         f"--{setting.name.replace('_', '-')}", dest=setting.name, help=text, default=argparse.SUPPRESS, **kind
     )
@@ -173,3 +219,9 @@ def _add_flag(group: argparse._ArgumentGroup, setting: Setting, config: CompareC
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty name is no folder")
+    return Path(text)

@@ -6,47 +6,85 @@ Axes: B rows, T tokens per row, P columns that hold a kept position, N positions
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from pathlib import Path
+import os
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
-from transformers.utils import logging
 
 import charembed
 
 from .errors import BadInput
+from .hub import asked_once, first_line
 from .models import LanguageModel
 
-disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
 
-
-def read(kind: Any, name: str, what: str, **options: Any) -> Any:
-    """`kind.from_pretrained(name)`.
+def read(kind: str, name: str, what: str, **options: Any) -> Any:
+    """`transformers.KIND.from_pretrained(name)`, without its warnings: what matters of them is checked here.
 
     Raises BadInput, in one sentence, for what is not there or cannot be read.
     """
-    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
+    if os.path.isfile(name):
+        raise BadInput(
+            f"the model {name!r} is a file: name a folder that save_pretrained wrote, or a hub name."
+        )
+    is_folder = os.path.isdir(name)
+    if is_folder and not os.path.isfile(os.path.join(name, "config.json")):
         raise BadInput(
             f"the folder {name!r} holds no model: it has no config.json. Name a folder that save_pretrained "
             "wrote, or a hub name."
         )
-    disable_progress_bar()  # the laboratory has its own
+    import transformers  # takes half a second, which other runs need not wait for
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the laboratory has its own
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        return kind.from_pretrained(name, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise BadInput(
-            f"{name!r} gives no {what} ({str(error).strip().splitlines()[0].rstrip('.')}): name another "
-            "model."
-        ) from None
+        with nullcontext() if is_folder else asked_once(name, "model"):
+            return getattr(transformers, kind).from_pretrained(name, **options)
+    except BadInput:
+        raise
+    except Exception as error:  # each part of the library has errors of its own for what it finds wrong
+        raise BadInput(f"{name!r} gives no {what} ({first_line(error)}): name another model.") from None
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def text_config(name: str) -> Any:
+    """The config of a pretrained model's text part."""
+    return read("AutoConfig", name, "config").get_text_config()
 
 
 def vocabulary_rows(name: str) -> int:
     """Rows of a pretrained model's input embedding: at least as many as its tokenizer has tokens."""
-    rows: int = read(transformers.AutoConfig, name, "config").get_text_config().vocab_size
+    rows: int = text_config(name).vocab_size
     return rows
+
+
+def num_parameters(name: str) -> int:
+    """Parameters of a pretrained causal model, by its config alone. Raises BadInput where it makes none."""
+    import transformers
+
+    config = read("AutoConfig", name, "config")
+    try:
+        with torch.device("meta"):
+            model: nn.Module = transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever the library finds wrong with the config
+        raise BadInput(
+            f"{name!r} gives no causal language model ({first_line(error)}): name another model."
+        ) from None
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def check_context(known: int | None, wanted: int) -> None:
+    """Raise BadInput where a model that reads `known` tokens at most is to read more."""
+    if known is not None and wanted > known:
+        raise BadInput(
+            f"the model reads {known} tokens at most, and the config wants rows of {wanted}: choose a "
+            "smaller context and finetune_context, or another model."
+        )
 
 
 class HuggingFace(LanguageModel):
@@ -61,10 +99,17 @@ class HuggingFace(LanguageModel):
 
     @classmethod
     def load(cls, name: str, context: int) -> HuggingFace:
-        """Raises BadInput when no causal model of this name reads rows of `context` tokens."""
-        model = cls(
-            read(transformers.AutoModelForCausalLM, name, "causal language model", dtype=torch.float32)
-        )
+        """Raises BadInput when no causal model of this name has all its weights and reads rows of `context`
+        tokens.
+        """
+        options = {"dtype": torch.float32, "output_loading_info": True}
+        host, told = read("AutoModelForCausalLM", name, "causal language model", **options)
+        if missing := sorted(told["missing_keys"]):
+            raise BadInput(
+                f"{name!r} lacks weights of its own model ({missing[0]} and {len(missing) - 1} more): save "
+                "it again, or name another model."
+            )
+        model = cls(host)
         model.extend_context(context, torch.Generator())
         return model
 
@@ -91,14 +136,11 @@ class HuggingFace(LanguageModel):
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def extend_context(self, context: int, generator: torch.Generator) -> None:
-        if self.context is not None and context > self.context:
-            raise BadInput(
-                f"the model reads {self.context} tokens at most, and the config wants rows of {context}: "
-                "choose a smaller context and "
-                f"finetune_context, or another model."
-            )
+        check_context(self.context, context)
 
     def new_cache(self) -> Any:
+        import transformers
+
         return transformers.DynamicCache(config=self.model.config)
 
     def drop_rows(self, cache: Any, kept: Tensor) -> None:

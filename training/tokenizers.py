@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import tiktoken
-import transformers
 
 from charembed.tokenizers import token_bytes
 
@@ -91,7 +90,7 @@ class HuggingFaceTokenizer:
     @classmethod
     def load(cls, name: str) -> HuggingFaceTokenizer:
         """Raises BadInput when there is no fast tokenizer under this name."""
-        tokenizer = read(transformers.AutoTokenizer, name, "tokenizer")
+        tokenizer = read("AutoTokenizer", name, "tokenizer")
         if not getattr(tokenizer, "is_fast", False) or len(tokenizer) == 0:
             raise BadInput(
                 f"{name!r} has no fast tokenizer (tokenizer.json), which tells where in a text each token "
