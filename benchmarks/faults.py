@@ -95,8 +95,15 @@ def signals(folder: Path, moments: int, seed: int, workers: int) -> int:
         for number in SIGNALS
     ]
     expected = numbers(whole)
+    found = []
     with ThreadPoolExecutor(workers) as pool:
-        found = list(pool.map(lambda trial: (trial[:3], disturb(*trial, cache, expected)), trials))
+        for trial, told in zip(trials, pool.map(lambda trial: disturb(*trial, cache, expected), trials), strict=False):
+            found.append((trial, told))
+            number, target, jobs, moment, _ = trial
+            print(
+                f"{number.name} to the {target}, {jobs} jobs, after {moment:.1f} s: {', '.join(told)}",
+                flush=True,
+            )
     faults = Counter(fault for _, told in found for fault in told if not fault.startswith("status"))
     for number in SIGNALS:
         status = Counter(told[0] for trial, told in found if trial[0] == number)
