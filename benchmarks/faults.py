@@ -97,7 +97,8 @@ def signals(folder: Path, moments: int, seed: int, workers: int) -> int:
     expected = numbers(whole)
     found = []
     with ThreadPoolExecutor(workers) as pool:
-        for trial, told in zip(trials, pool.map(lambda trial: disturb(*trial, cache, expected), trials), strict=False):
+        disturbed = pool.map(lambda trial: disturb(*trial, cache, expected), trials)
+        for trial, told in zip(trials, disturbed, strict=True):
             found.append((trial, told))
             number, target, jobs, moment, _ = trial
             print(
