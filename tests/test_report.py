@@ -11,14 +11,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from synthetic_tasks import Material, Task, WordSplits, build_task
 from training.arms import ARMS
 from training.prose import by_place, print_table, verdict
 from training.report import sample_answers, smoothed, split_notes, write_report
-from training.statistics import Marks, Row, over_questions, over_seeds, read_rows, summarise, wilson
+from training.statistics import Marks, Row, read_rows, summarise, wilson
 
 WORDS = WordSplits(
     seen=("apple", "onion"),
@@ -351,16 +350,3 @@ def test_rows_survive_their_file(tmp_path: Path) -> None:
     rows = made_up(("lstm",), built("reverse"))[0]
     (tmp_path / "results.json").write_text(json.dumps([vars(row) for row in rows]))
     assert read_rows(tmp_path / "results.json") == rows
-
-
-def test_wilson_and_student_give_the_textbook_intervals() -> None:
-    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert over_seeds([1.0, 2.0, 3.0]) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-3)
-    assert over_seeds([0.5, 0.5]) == (0.5, 0.5)
-
-
-def test_paired_intervals_over_questions() -> None:
-    low, high = over_questions([1.0] * 30 + [0.0] * 70)
-    assert 0.2 < low < 0.3 < high < 0.4
-    low, high = over_questions([0.0] * 250)
-    assert low < 0 < high < 0.02
