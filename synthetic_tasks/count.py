@@ -67,4 +67,4 @@ ANSWERS = (
     "The answer is",
     "Frequency:",
 )
-RECIPE = Recipe("count", ask, kinds, QUESTIONS, ANSWERS, "count {a} {word}:")
+RECIPE = Recipe("count", ask, kinds, QUESTIONS, ANSWERS, "count {a} {word}:", "counts a letter rightly in")

@@ -66,4 +66,4 @@ ANSWERS = (
     "Steps from the start:",
     "The answer is",
 )
-RECIPE = Recipe("index", ask, kinds, QUESTIONS, ANSWERS, "index {a} {word}:")
+RECIPE = Recipe("index", ask, kinds, QUESTIONS, ANSWERS, "index {a} {word}:", "finds a letter's place in")

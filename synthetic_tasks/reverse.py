@@ -57,4 +57,4 @@ ANSWERS = (
     "The mirrored spelling is",
     "The result is",
 )
-RECIPE = Recipe("reverse", ask, lambda word: (0,), QUESTIONS, ANSWERS, "reverse {word}:")
+RECIPE = Recipe("reverse", ask, lambda word: (0,), QUESTIONS, ANSWERS, "reverse {word}:", "reverses")

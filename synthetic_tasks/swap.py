@@ -62,4 +62,6 @@ ANSWERS = (
     "It reads",
     "The filled word is",
 )
-RECIPE = Recipe("swap", ask, lambda word: (0,), QUESTIONS, ANSWERS, "swap {a} {b} {word}:")
+RECIPE = Recipe(
+    "swap", ask, lambda word: (0,), QUESTIONS, ANSWERS, "swap {a} {b} {word}:", "swaps a letter rightly in"
+)
