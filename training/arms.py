@@ -128,7 +128,7 @@ ARMS: dict[str, Arm] = {
     ),
     "shuffled": Arm(
         build=shuffled,
-        colour="#b59a2d",
+        colour="#a08624",
         called="with the letters of other tokens",
         sentence="each token gets the letters of another one: everything but the truth of the letters",
     ),
@@ -158,7 +158,7 @@ ARMS: dict[str, Arm] = {
     ),
     "bee": Arm(
         build=encoder("bee"),
-        colour="#e0a526",
+        colour="#b07f10",
         called="with the mean of its tokens' bytes",
         sentence="the mean of the token's bytes, each turned by its place",
     ),

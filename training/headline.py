@@ -25,11 +25,11 @@ class Headline:
     cell: tuple[Task, Split] | None
 
 
-def headline(summary: list[Row], tasks: Sequence[Task], arms: Sequence[str]) -> Headline:
+def headline(summary: list[Row], tasks: Sequence[Task], arms: Sequence[str], num_seeds: int) -> Headline:
     """What to say first. The first arm is the control.
 
     The largest difference that holds after correction, on the split that tells most about its task if there
-    is one, else on any; else the largest that holds without correction, and that it is not to be trusted;
+    is one, else on any; else the largest that holds without correction, and that it is not certain;
     else that nothing was shown, or that the arms are alike.
     """
     cells = {(task.name, split.name): (task, split) for task in tasks for split in task.splits}
@@ -45,20 +45,22 @@ def headline(summary: list[Row], tasks: Sequence[Task], arms: Sequence[str]) -> 
                 row = max(judged, key=lambda row: abs(row.value))
                 cell = cells[row.task, row.split]
                 shares = _shares(cell, row, value, arms)
-                return _said(shares, row, cell, comparisons(summary), holds=words == HELD)
+                return _said(shares, row, cell, comparisons(summary), num_seeds, holds=words == HELD)
     return _nothing(telling or found, arms)
 
 
-def _said(shares: str, row: Row, cell: tuple[Task, Split], count: int, *, holds: bool) -> Headline:
+def _said(
+    shares: str, row: Row, cell: tuple[Task, Split], count: int, num_seeds: int, *, holds: bool
+) -> Headline:
     """The headline about one difference, that holds after correction for so many or does not."""
+    pairs = "this one pair of models" if num_seeds == 1 else f"{num_seeds} pairs of models"
+    basis = f"A difference of {span(row)}, the 95 % interval over {pairs}"
     if holds:
-        after = f", which holds after Holm's correction for all {count} comparisons" if count > 1 else ""
-        return Headline(shares, f"A difference of {span(row)} with its 95 % interval{after}.", cell)
-    basis = (
-        f"The largest that was seen: {shares[0].lower()}{shares[1:]} Alone, {span(row)} would pass for a "
-        f"difference; among {count} comparisons it may be chance."
-    )
-    return Headline("No difference was shown that holds after correction.", basis, cell)
+        after = f"; it holds after Holm's correction for all {count} comparisons" if count > 1 else ""
+        return Headline(shares, f"{basis}{after}.", cell)
+    more = f" With {num_seeds} pairs hardly any would: train five." if 1 < num_seeds < 5 else ""
+    basis += f"; alone it would do, among {count} comparisons it may be chance (Holm's correction).{more}"
+    return Headline(f"Not certain yet: {shares[0].lower()}{shares[1:]}", basis, cell)
 
 
 def _alone(

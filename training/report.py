@@ -74,7 +74,7 @@ def write_report(
     environment.filters |= {"capital": capital, "tied": tied}
     control, *others = arms
     seeds = list(dict.fromkeys(row.seed for row in rows))
-    first = headline(summary, tasks, arms)
+    first = headline(summary, tasks, arms, len(seeds))
     samples = sample_answers(tasks, [answer for answer in answers if answer["seed"] == seeds[0]])
     costs = cost_table(arms, phases, rows)
     page = environment.get_template("report.html.jinja").render(

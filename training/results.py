@@ -55,7 +55,7 @@ def finish(config: CompareConfig, out: Path, data: Data, console: Console) -> No
 
 def _sentences(summary: list[Row], tasks: Sequence[Task], arms: Sequence[str], seeds: int) -> list[str]:
     """What the terminal says: the headline, the verdict on each arm, and how to read both."""
-    first, (control, *others) = headline(summary, tasks, arms), arms
+    first, (control, *others) = headline(summary, tasks, arms, seeds), arms
     judged = [sentence for arm in others for sentence in verdict(summary, tasks, arm, control)]
     return [first.sentence, first.basis, *judged, *(how_judged(summary, seeds) if others else [])]
 
