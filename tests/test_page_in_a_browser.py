@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from tests.made_up import MIXED, built, page_of
+from training.arms import ARMS
 
 SHAPES = {
     "one arm": (("lstm",), ("reverse",), 1),
     "two arms": (("matched", "lstm"), MIXED, 1),
+    "eight arms": (tuple(ARMS)[:8], ("reverse",), 2),
     "four arms": (("plain", "matched", "shuffled", "lstm"), ("reverse", "count", "index", "swap"), 3),
 }
 SEES = """() => {
@@ -28,7 +30,7 @@ SEES = """() => {
   const scrolls = all.filter(e => ["auto", "scroll"].includes(getComputedStyle(e).overflowX));
   return {
     overflow: page.scrollWidth - page.clientWidth, width: page.clientWidth,
-    ids: ids.length, distinct: new Set(ids).size,
+    edge: box(document.querySelector("h2")).right, ids: ids.length, distinct: new Set(ids).size,
     smallest: Math.min(...texts.map(size)),
     outside: texts.filter(e => beyond(box(e), box(e.ownerSVGElement))).map(e => e.textContent),
     colours: [...new Set(texts.map(e => getComputedStyle(e).fill))], scrolls: scrolls.length,
@@ -63,7 +65,7 @@ def opened(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("width", [400, 800, 1400])
 def test_everything_is_readable_and_nothing_is_cut(
     browser: Any, page_file: tuple[Path, int], width: int, scheme: str
 ) -> None:
@@ -78,7 +80,7 @@ def test_everything_is_readable_and_nothing_is_cut(
     assert seen["scrolls"] == 0, "nothing has to be scrolled sideways"
     for box in seen["answers"] + seen["cells"]:
         assert box["left"] >= 0, box
-        assert box["right"] <= seen["width"], box
+        assert box["right"] <= seen["edge"] + 1, box
     assert len(seen["answers"]) >= 1 + num_arms, "the right answer and those of all arms"
     dark = seen["paper"] == "rgb(21, 24, 28)"
     assert dark == (scheme == "dark")
@@ -94,7 +96,7 @@ def test_on_paper_everything_is_there_and_light(browser: Any, page_file: tuple[P
     assert seen["scrolls"] == 0
     assert seen["paper"] == "rgb(255, 255, 255)"
     for box in seen["cells"]:
-        assert box["right"] <= 701, box
+        assert box["right"] <= seen["edge"] + 1, box
     folded = page.evaluate("[...document.querySelectorAll('details:not(.long)')].map(e => e.offsetHeight)")
     assert all(height > 100 for height in folded), "folds are open on paper"
     assert page.pdf(format="A4").startswith(b"%PDF")

@@ -53,7 +53,7 @@ def _said(
     shares: str, row: Row, cell: tuple[Task, Split], count: int, num_seeds: int, *, holds: bool
 ) -> Headline:
     """The headline about one difference, that holds after correction for so many or does not."""
-    pairs = "this one pair of models" if num_seeds == 1 else f"{num_seeds} pairs of models"
+    pairs = "the questions of this one pair of models" if num_seeds == 1 else f"{num_seeds} pairs of models"
     basis = f"A difference of {span(row)}, the 95 % interval over {pairs}"
     if holds:
         after = f"; it holds after Holm's correction for all {count} comparisons" if count > 1 else ""

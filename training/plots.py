@@ -271,7 +271,10 @@ def _draw_groups(panel: Axes, groups: Sequence[Group], form: Any, largest: float
         for arm, (value, low, high) in group.bars.items():
             panel.barh(y + 0.5, value, 0.8, color=ARMS[arm].colour)
             if low is not None and high is not None:
-                panel.plot([low, high], [y + 0.5] * 2, color=INK, linewidth=1.0, solid_capstyle="butt")
+                for colour, width in ((PAPER, 2.4), (INK, 1.0)):  # a rim of paper, to be seen on any bar
+                    panel.plot(
+                        [low, high], [y + 0.5] * 2, color=colour, linewidth=width, solid_capstyle="butt"
+                    )
             end = max(value, high or 0.0, group.baseline or 0.0)
             panel.text(end + 0.015 * largest, y + 0.53, form(value), va="center", ha="left", fontsize=8.5)
             y += 1
