@@ -220,6 +220,11 @@ def test_a_headline_about_nothing_says_so(arms: tuple[str, ...]) -> None:
     assert little.cell is alike.cell is None
 
 
+def test_two_pairs_that_show_nothing_ask_for_more() -> None:
+    basis = said(PAIR, ("reverse",), 2, asked=250, chance=lambda *_: 0.5).basis
+    assert basis.endswith("2 pairs of models say little of where another would lie: train five.")
+
+
 def test_one_arm_alone_has_a_headline_without_comparison() -> None:
     found = said(("lstm",), ("reverse", "path_star:2x5"))
     assert re.fullmatch(

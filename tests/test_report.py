@@ -10,8 +10,9 @@ import pytest
 
 from tests.made_up import MIXED, PHASES, built, made_up, page_of
 from training.arms import ARMS
-from training.plots import DARK, LIGHT, colours, smoothed
+from training.plots import smoothed
 from training.report import models_in_words, sample_answers, split_notes
+from training.svg import DARK, LIGHT, colours
 
 PAIR = ("matched", "lstm")
 

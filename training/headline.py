@@ -46,7 +46,7 @@ def headline(summary: list[Row], tasks: Sequence[Task], arms: Sequence[str], num
                 cell = cells[row.task, row.split]
                 shares = _shares(cell, row, value, arms)
                 return _said(shares, row, cell, comparisons(summary), num_seeds, holds=words == HELD)
-    return _nothing(telling or found, arms)
+    return _nothing(telling or found, arms, num_seeds)
 
 
 def _said(
@@ -89,7 +89,7 @@ def _shares(
     return f"{split.place}, {_model(arm, arms)} {task.deed} {ours}, {_model(control, arms)} {theirs}."
 
 
-def _nothing(rows: Sequence[Row], arms: Sequence[str]) -> Headline:
+def _nothing(rows: Sequence[Row], arms: Sequence[str], num_seeds: int) -> Headline:
     control, *others = arms
     among = "the models" if len(others) > 1 else f"{_model(others[0], arms)} and {_model(control, arms)}"
     alike = ALIKE["exact_match_difference"]
@@ -97,10 +97,12 @@ def _nothing(rows: Sequence[Row], arms: Sequence[str]) -> Headline:
         where = "on the split of each task that tells most about it"
         return Headline(f"Between {among} there is {alike}.", f"So say the 95 % intervals {where}.", None)
     asked = min((row.n for row in rows), default=0)
-    little = f" Little was asked: {asked} questions on each split of a task." if few_questions(asked) else ""
-    return Headline(
-        f"No difference was shown between {among}.", f"This does not prove that there is none.{little}", None
-    )
+    basis = "This does not prove that there is none."
+    if few_questions(asked):
+        basis += f" Little was asked: {asked} questions on each split of a task."
+    elif 1 < num_seeds < 5:
+        basis += f" {num_seeds} pairs of models say little of where another would lie: train five."
+    return Headline(f"No difference was shown between {among}.", basis, None)
 
 
 def _model(arm: str, arms: Sequence[str]) -> str:

@@ -15,20 +15,19 @@ from .arms import ARMS
 from .files import write_atomically
 from .headline import Headline, headline
 from .plots import (
-    FONT,
     LOSSES,
     SMOOTHING,
     WIDE,
     Group,
     answer_groups,
     answers_picture,
-    colours,
     cost_plot,
     curve_plots,
     share_plot,
 )
 from .prose import bare, by_place, capital, comparisons, how_judged, tally, verdict
 from .statistics import Row
+from .svg import FONT, colours
 
 
 class PhaseFacts(Protocol):
