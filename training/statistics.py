@@ -3,16 +3,17 @@
 Everything the report and the verdict say is made from rows alone. Numbers only: words are in prose.py.
 
 A run asks every arm of a seed the same questions, and every seed has questions of its own: questions are
-nested in seeds. So a difference between two arms varies for two reasons, the seeds and the questions, and
-both are in its interval:
+nested in seeds, and a difference between two arms varies with both. So its interval holds two, on either side
+the wider one, and its p-value is the larger one:
 
-    variance of the mean = max(variance between seeds / S, variance that N questions alone would give)
+- over the seeds' means, Student's. With as many questions in every seed that is the interval of the one-way
+  random-effects model (Searle, Casella & McCulloch 1992, ch. 3), as a mixed model fitted by REML gives it. It
+  takes the seeds to be normal, and two or three of them can agree by chance, to no width at all;
+- over all questions, as if there were one seed: what could not be known better even if seeds made no
+  difference.
 
-with Student's t of S - 1 degrees of freedom. Where the seeds differ this is the one-way random-effects model
-(Searle, Casella & McCulloch 1992, ch. 3), which a mixed model fitted by REML agrees with; where they happen
-to agree, the questions still count. What the questions alone give is Bonett & Price's (2012) variance of a
-paired difference of shares, which no set of answers makes zero. The splits of words and tokens are the same
-in every seed, so nothing here says how another dictionary would have come out.
+The splits of words and tokens are the same in every seed, so nothing here says how another dictionary would
+have come out.
 """
 
 from __future__ import annotations
@@ -80,11 +81,13 @@ def over_seeds(values: Sequence[float]) -> Bounds:
     """
     if len(set(values)) == 1:
         return (0.0, 0.0, 1.0) if len(values) > 1 and values[0] == 0 else (None, None, None)
-    return _student(float(np.mean(values)), float(np.var(values, ddof=1)) / len(values), len(values))
+    mean, error = float(np.mean(values)), float(stats.sem(values))
+    reach = float(stats.t.ppf(1 - ALPHA / 2, len(values) - 1)) * error
+    return mean - reach, mean + reach, 2 * float(stats.t.sf(abs(mean) / error, len(values) - 1))
 
 
 def over_questions(differences: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of a mean of paired differences (1, 0 or -1) over the questions of one seed.
+    """95 % interval of a mean of paired differences (1, 0 or -1) over questions, all of one seed.
 
     over_questions([1] * 5 + [0] * 3) -> (-0.03, 0.92). The wider of two on either side: Bonett & Price's
     adjusted interval, and what the exact sign test leaves open (Clopper & Pearson 1934, on the share of the
@@ -103,8 +106,7 @@ def over_questions(differences: Sequence[float]) -> tuple[float, float]:
 
 
 def sign_test(differences: Sequence[float]) -> float:
-    """p-value of a gain being as likely as a loss: McNemar's test in its exact form, over the questions of
-    one seed.
+    """p-value of a gain being as likely as a loss: McNemar's test in its exact form, over questions.
 
     sign_test([1] * 5 + [0] * 3) -> 0.0625
     """
@@ -113,41 +115,33 @@ def sign_test(differences: Sequence[float]) -> float:
 
 
 def over_runs(differences: Sequence[Sequence[float]]) -> tuple[float, float, float]:
-    """95 % interval and p-value of a mean of paired differences, with the questions of each seed in a list of
-    its own.
+    """95 % interval and p-value of a mean of paired differences, which stand in a list for each seed.
 
-    over_runs([[1, 0, 0, 0, 0, 0, 0, 0]] * 3) -> (-0.23, 0.48, 0.27): seeds that agree to the last question do
-    not make it certain. With one seed: `over_questions` and `sign_test`. With more: see the head of this
-    file.
+    over_runs([[1, 0, 0, 0, 0, 0, 0, 0]] * 3) -> (-0.05, 0.28, 0.25): seeds that agree to the last question do
+    not make it certain. See the head of this file.
     """
-    if len(differences) == 1:
-        return *over_questions(differences[0]), sign_test(differences[0])
-    means = [float(np.mean(run)) for run in differences]
-    _, of_questions = _bonett_price(*_counts([d for run in differences for d in run]))
-    variance = max(float(np.var(means, ddof=1)) / len(means), of_questions)
-    low, high, p = _student(float(np.mean(means)), variance, len(means))
-    return max(-1.0, low), min(1.0, high), p
+    pooled = [difference for run in differences for difference in run]
+    low, high, p = *over_questions(pooled), sign_test(pooled)
+    least, most, chance = over_seeds([float(np.mean(run)) for run in differences])
+    if least is None or most is None or chance is None:
+        return low, high, p
+    return max(-1.0, min(low, least)), min(1.0, max(high, most)), max(p, chance)
 
 
 def share_over_runs(hits: Sequence[int], ns: Sequence[int]) -> tuple[float, float]:
-    """95 % interval of a mean share over seeds: share_over_runs([8, 8], [8, 8]) -> (0.15, 1.0).
+    """95 % interval of a mean share over seeds: share_over_runs([8, 8], [8, 8]) -> (0.81, 1.0).
 
-    As `over_runs`, with Agresti & Coull's (1998) variance for what the questions alone give, and never
-    narrower than Wilson's interval over all questions. With one seed it is Wilson's.
+    As `over_runs`: the wider of Student's over seeds and Wilson's over all questions.
     """
     low, high = wilson(sum(hits), sum(ns))
-    if len(hits) == 1:
+    least, most, _ = over_seeds([hit / n for hit, n in zip(hits, ns, strict=True)])
+    if least is None or most is None:
         return low, high
-    shares = [hit / n for hit, n in zip(hits, ns, strict=True)]
-    adjusted = (sum(hits) + 2) / (sum(ns) + 4)
-    variance = max(float(np.var(shares, ddof=1)) / len(shares), adjusted * (1 - adjusted) / (sum(ns) + 4))
-    least, most, _ = _student(float(np.mean(shares)), variance, len(shares))
     return max(0.0, min(low, least)), min(1.0, max(high, most))
 
 
 def few_questions(n: int) -> bool:
-    """Whether n questions are too few to show that two arms are alike: not even n equal answers of one pair
-    would.
+    """Whether n questions are too few to show that two arms are alike: not even n equal answers would.
 
     few_questions(71) -> True, few_questions(72) -> False, with a margin of 5 points.
     """
@@ -221,13 +215,6 @@ def _corrected(summary: list[Row]) -> list[Row]:
         for number, p_holm in zip(judged, adjusted, strict=True):
             summary[number] = replace(summary[number], p_holm=float(p_holm))
     return summary
-
-
-def _student(mean: float, variance: float, count: int) -> tuple[float, float, float]:
-    """Interval of a mean over `count` seeds, and the p-value of zero, given the variance of the mean."""
-    error, freedom = math.sqrt(variance), count - 1
-    reach = float(stats.t.ppf(1 - ALPHA / 2, freedom)) * error
-    return mean - reach, mean + reach, 2 * float(stats.t.sf(abs(mean) / error, freedom))
 
 
 def _counts(differences: Sequence[float]) -> tuple[int, int, int]:
