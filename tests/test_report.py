@@ -152,7 +152,7 @@ def test_three_arms_are_each_compared_with_the_first(tmp_path: Path) -> None:
     for arm in ("plain", "shuffled", "lstm"):
         assert f"<dd>{ARMS[arm].sentence}</dd>" in page
         assert f"--{arm}: {ARMS[arm].colour};" in page
-    assert "over 3 pairs of models and the questions that each was asked" in page
+    assert "over 3 pairs of models or over all the questions that they were asked" in page
     assert "22 comparisons were made at once" in page, "8 cells of answers and 3 of text, twice"
 
 

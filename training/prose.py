@@ -114,10 +114,13 @@ def how_judged(summary: list[Row], num_seeds: int) -> list[str]:
         )
     else:
         over = (
-            f"The 95 % intervals are over {num_seeds} pairs of models and the questions that each was asked."
+            f"The 95 % intervals are over {num_seeds} pairs of models or over all the questions that they were "
+            "asked, whichever is wider."
         )
     if num_seeds == 2:
-        over += " Two pairs say little of where a third would lie, so these intervals are wide: train five."
+        over += (
+            " Two pairs can agree or differ by chance, so some of these intervals are very wide: train five."
+        )
     points, nats = 100 * MARGINS["exact_match"], MARGINS["loss_nats"]
     enough = next(n for n in range(1, 10_000) if not few_questions(n))
     return [
