@@ -118,9 +118,7 @@ def how_judged(summary: list[Row], num_seeds: int) -> list[str]:
             "asked, whichever is wider."
         )
     if num_seeds == 2:
-        over += (
-            " Two pairs can agree or differ by chance, so some of these intervals are very wide: train five."
-        )
+        over += " Two pairs can agree or differ by chance, so some of these intervals are wide: train five."
     points, nats = 100 * MARGINS["exact_match"], MARGINS["loss_nats"]
     enough = next(n for n in range(1, 10_000) if not few_questions(n))
     return [
