@@ -114,11 +114,11 @@ def how_judged(summary: list[Row], num_seeds: int) -> list[str]:
         )
     else:
         over = (
-            f"The 95 % intervals are over {num_seeds} pairs of models or over all the questions that they were "
-            "asked, whichever is wider."
+            f"The 95 % intervals are over {num_seeds} pairs of models or over all the questions that they "
+            "were asked, whichever is wider."
         )
     if num_seeds == 2:
-        over += " Two pairs can agree or differ by chance, so some of these intervals are wide: train five."
+        over += " Two pairs can agree or differ by chance, so some intervals are wide: train five."
     points, nats = 100 * MARGINS["exact_match"], MARGINS["loss_nats"]
     enough = next(n for n in range(1, 10_000) if not few_questions(n))
     return [
