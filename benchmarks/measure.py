@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from training.folder import cpu_name
+from training.identity import cpu_name
 
 torch.set_num_threads(1)
 

@@ -36,12 +36,13 @@ from training.batches import pad_examples
 from training.config import CompareConfig
 from training.data import Data, prepare
 from training.evaluate import answer_all, mark, set_exams
+from training.finished import trained_phases
 from training.flags import changed
-from training.loop import Bar, Training, train
+from training.loop import Training, train
 from training.models import LanguageModel
 from training.presets import preset
+from training.progress import in_terminal
 from training.questions import encode_item
-from training.run import trained_phases
 
 ITEMS = 500
 
@@ -99,7 +100,7 @@ def measure(config: CompareConfig, seed: int, cache: Path) -> None:
                 accelerator=accelerator,
                 seed=seed,
             )
-            train(training, Bar(config.objective, 0))
+            train(training, in_terminal(config.objective))
     seconds = time.perf_counter() - began
     phase = config.phase("finetune")
     print(f"{config.objective}: {phase.steps} steps of {phase.batch_size} questions, {seconds:.0f} seconds")

@@ -26,7 +26,7 @@ from .attach import Model, find_embeddings, put
 from .embedding import CharEmbedding
 from .encoders import ENCODERS
 from .errors import AttachError, CharEmbedError, CheckpointError, MismatchError
-from .files import write_atomically
+from .files import hash_tensors, write_atomically
 from .spelling import SpellingTable
 from .version import __version__
 
@@ -88,7 +88,7 @@ def save(model: nn.Module, path: str | Path) -> None:
             "spellings_sha256": table.fingerprint,
         }
     tensors = _tensors_of(encoder, manifest, table if name in ENCODERS else None)
-    manifest["tensors_sha256"] = _hash_tensors(tensors)
+    manifest["tensors_sha256"] = hash_tensors(tensors)
     manifest["manifest_sha256"] = _hash_manifest(manifest)
     write_atomically(
         Path(path) / TENSORS, safetensors.save(tensors, metadata={"manifest": json.dumps(manifest)})
@@ -276,7 +276,7 @@ def _read_tensors(path: Path, shapes: Mapping[str, list[int]], sha256: str) -> d
             tensors = {name: file.get_tensor(name).clone() for name in names}
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged ({error}): {AGAIN}.") from None
-    if (found := _hash_tensors(tensors)) != sha256:
+    if (found := hash_tensors(tensors)) != sha256:
         raise CheckpointError(
             f"{path} is damaged (SHA-256 of its tensors {found[:12]}..., the manifest says "
             f"{sha256[:12]}...): {AGAIN}."
@@ -318,7 +318,7 @@ def _fingerprint(weight: Tensor) -> dict[str, Any]:
     sample = [float(f"{value:.6g}") for value in values]  # short, so that another digit is another number
     return {
         "dtype": str(weight.dtype),
-        "sha256": _hash_tensors({"weight": weight.detach().cpu().contiguous()}),
+        "sha256": hash_tensors({"weight": weight.detach().cpu().contiguous()}),
         "sample": sample,
     }
 
@@ -338,14 +338,6 @@ def _match_base(saved: Mapping[str, Any], weight: Tensor) -> None:
             f"{saved['sha256'][:12]}..., this model's has {ours['sha256'][:12]}...: load the base that the "
             "letters were trained with, or pass check_base=False if you know better."
         )
-
-
-def _hash_tensors(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _hash_manifest(manifest: Mapping[str, Any]) -> str:

@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if code := compare.main(["--model", str(folder), *flags]):
         return code
-    if (arm_folder(options.out, read_config(options.out).first_seed, "lstm") / "results.json").exists():
+    if (arm_folder(options.out, read_config(options.out).first_seed, "lstm") / "done.json").exists():
         check(folder, options.out, options.cache)
     return 0
 

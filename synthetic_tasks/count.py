@@ -3,7 +3,7 @@
 from collections import Counter
 from random import Random
 
-from .word_task import Question, Recipe
+from .word_task import Recipe
 
 LARGEST_KIND = 4  # words with four or more of one letter are few: they are one kind
 
@@ -16,11 +16,10 @@ def kinds(word: str) -> tuple[int, ...]:
     return (min(max(Counter(word).values()), LARGEST_KIND),)
 
 
-def ask(word: str, kind: int, rng: Random) -> Question:
+def draw_letters(word: str, kind: int, rng: Random) -> tuple[str]:
     counts = Counter(word)
     most = max(counts.values())
-    letter = rng.choice([letter for letter, count in counts.items() if count == most])
-    return Question("count", word, (letter,), solve(word, letter))
+    return (rng.choice([letter for letter, count in counts.items() if count == most]),)
 
 
 QUESTIONS = (
@@ -67,4 +66,6 @@ ANSWERS = (
     "The answer is",
     "Frequency:",
 )
-RECIPE = Recipe("count", ask, kinds, QUESTIONS, ANSWERS, "count {a} {word}:", "counts a letter rightly in")
+RECIPE = Recipe(
+    "count", draw_letters, solve, kinds, QUESTIONS, ANSWERS, "count {a} {word}:", "counts a letter rightly in"
+)

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from .word_task import Question, Recipe
+from .word_task import Recipe
 
 LARGEST_KIND = 7  # positions 0 to 7 are asked for equally often
 
@@ -18,8 +18,8 @@ def kinds(word: str) -> list[int]:
     ]
 
 
-def ask(word: str, kind: int, rng: Random) -> Question:
-    return Question("index", word, (word[kind],), solve(word, word[kind]))
+def draw_letters(word: str, kind: int, rng: Random) -> tuple[str]:
+    return (word[kind],)
 
 
 QUESTIONS = (
@@ -66,4 +66,6 @@ ANSWERS = (
     "Steps from the start:",
     "The answer is",
 )
-RECIPE = Recipe("index", ask, kinds, QUESTIONS, ANSWERS, "index {a} {word}:", "finds a letter's place in")
+RECIPE = Recipe(
+    "index", draw_letters, solve, kinds, QUESTIONS, ANSWERS, "index {a} {word}:", "finds a letter's place in"
+)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from .errors import TaskError
+
 LETTERS = "a b c d e f g h j k l m n o p r s t u v w y z A B C D E F G H I J K L M N O P R S T U V W Y"
 PAIRS = (
     "ab ac ad ag al am an ar as at av aw be bl bo br bu by ca ce ch cl co cr de do ed el em en er ev ex "
@@ -30,6 +32,6 @@ def read_sizes(name: str, sizes: str, forms: Sequence[str], rule: str) -> tuple[
     return numbers
 
 
-def bad_sizes(name: str, sizes: str, forms: Sequence[str], rule: str) -> ValueError:
+def bad_sizes(name: str, sizes: str, forms: Sequence[str], rule: str) -> TaskError:
     written = " or ".join(f"{name}:{form}" for form in forms)
-    return ValueError(f"the task {f'{name}:{sizes}'!r} has sizes that cannot be: write {written}, {rule}.")
+    return TaskError(f"the task {f'{name}:{sizes}'!r} has sizes that cannot be: write {written}, {rule}.")

@@ -1,16 +1,10 @@
 """reverse: strawberry -> yrrebwarts"""
 
-from random import Random
-
-from .word_task import Question, Recipe
+from .word_task import Recipe
 
 
 def solve(word: str) -> str:
     return word[::-1]
-
-
-def ask(word: str, kind: int, rng: Random) -> Question:
-    return Question("reverse", word, (), solve(word))
 
 
 QUESTIONS = (
@@ -57,4 +51,13 @@ ANSWERS = (
     "The mirrored spelling is",
     "The result is",
 )
-RECIPE = Recipe("reverse", ask, lambda word: (0,), QUESTIONS, ANSWERS, "reverse {word}:", "reverses")
+RECIPE = Recipe(
+    "reverse",
+    lambda word, kind, rng: (),
+    solve,
+    lambda word: (0,),
+    QUESTIONS,
+    ANSWERS,
+    "reverse {word}:",
+    "reverses",
+)

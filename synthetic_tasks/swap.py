@@ -5,17 +5,16 @@ n, b, banana -> babana
 
 from random import Random
 
-from .word_task import Question, Recipe
+from .word_task import Recipe
 
 
 def solve(word: str, old: str, new: str) -> str:
     return word.replace(old, new, 1)
 
 
-def ask(word: str, kind: int, rng: Random) -> Question:
+def draw_letters(word: str, kind: int, rng: Random) -> tuple[str, ...]:
     letters = sorted(set(word))
-    old, new = rng.sample(letters, 2) if len(letters) > 1 else letters * 2
-    return Question("swap", word, (old, new), solve(word, old, new))
+    return tuple(rng.sample(letters, 2) if len(letters) > 1 else letters * 2)
 
 
 QUESTIONS = (
@@ -63,5 +62,12 @@ ANSWERS = (
     "The filled word is",
 )
 RECIPE = Recipe(
-    "swap", ask, lambda word: (0,), QUESTIONS, ANSWERS, "swap {a} {b} {word}:", "swaps a letter rightly in"
+    "swap",
+    draw_letters,
+    solve,
+    lambda word: (0,),
+    QUESTIONS,
+    ANSWERS,
+    "swap {a} {b} {word}:",
+    "swaps a letter rightly in",
 )

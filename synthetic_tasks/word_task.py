@@ -37,7 +37,8 @@ class Recipe:
     """What makes one word task differ from the others.
 
     Attributes:
-        ask: (word, kind, rng) -> Question; draws the letters that the question names.
+        draw_letters: (word, kind, rng) -> the letters that the question names, in the order of {a} and {b}.
+        solve: (word, *letters) -> the right answer.
         kinds: word -> the kinds of question that the word can serve. Kinds are drawn with equal chance and
             then a word for it, which is what balances the answers: for count and index a kind is an answer.
         questions: wordings with {word} and the letters {a}, {b}; the word always follows a space and is
@@ -48,12 +49,36 @@ class Recipe:
     """
 
     name: str
-    ask: Callable[[str, int, Random], Question]
+    draw_letters: Callable[[str, int, Random], tuple[str, ...]]
+    solve: Callable[..., str]
     kinds: Callable[[str], Sequence[int]]
     questions: tuple[str, ...]
     answers: tuple[str, ...]
     compact: str
     deed: str = "answers"
+
+    @property
+    def num_letters(self) -> int:
+        """How many letters a question names: 0 for reverse, 1 for count and index, 2 for swap."""
+        return sum(place in self.compact for place in ("{a}", "{b}"))
+
+    def ask(self, word: str, kind: int, rng: Random) -> Question:
+        """A question of one of the word's kinds, about letters drawn from `rng`."""
+        return self.question(word, self.draw_letters(word, kind, rng))
+
+    def question(self, word: str, letters: tuple[str, ...]) -> Question:
+        """The question about these letters.
+
+        Raises TaskError for more or fewer letters than the task names, and for one that the word does not
+        have.
+        """
+        if len(letters) != self.num_letters or not set(letters) <= set(word):
+            wanted = {0: "no letter", 1: "one letter", 2: "two letters"}[self.num_letters]
+            choice = f"choose from {' '.join(sorted(set(word)))}" if self.num_letters else "name none"
+            raise TaskError(
+                f"{self.name} asks about {wanted} of {word!r}, not about {''.join(letters)!r}: {choice}."
+            )
+        return Question(self.name, word, letters, self.solve(word, *letters))
 
 
 class WordTask(Task):
@@ -82,6 +107,14 @@ class WordTask(Task):
     def ask(self, word: str, kind: int, rng: Random) -> Item:
         """An item about this word; `kind` is one of `recipe.kinds(word)`."""
         return render(self.recipe.ask(word, kind, rng), self.recipe, self.material, rng)
+
+    def ask_about(self, word: str, letters: Sequence[str], rng: Random) -> Item:
+        """An item about letters of one's own choice; `rng` draws the wording. Raises TaskError for letters
+        that the word does not have, and for too many or too few.
+
+        count: ask_about("banana", "n", rng) -> Item("count n banana:", " 2", "count n banana")
+        """
+        return render(self.recipe.question(word, tuple(letters)), self.recipe, self.material, rng)
 
     def fixed_texts(self) -> list[str]:
         """Every text that can stand around a word, with a stand-in word."""

@@ -14,11 +14,16 @@ import torch
 
 from charembed import SpellingTable
 from tests.browser import browser as browser
+from tests.panels import half_run as half_run
+from tests.panels import panel as panel
+from tests.panels import pretrained_folder as pretrained_folder
+from tests.panels import telling_run as telling_run
+from tests.runs import ROOT as ROOT
+from tests.runs import finished as finished
 from training.config import CompareConfig
 from training.data import Data, prepare
 from training.presets import PRESETS
 
-ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,42 +16,19 @@ import torch
 
 from synthetic_tasks import SPLITS
 from tests.conftest import ROOT
-from training import compare, workers
+from tests.runs import COMMAND, TINY, losses, numbers
+from training import compare
 from training.data import Data
-from training.errors import STOPPED
+from training.finished import finished_rows
 from training.flags import changed, settings
 from training.presets import preset
 from training.run import RunOptions, run_arm
 from training.statistics import read_rows
 
-TINY = ["--preset", "tiny", "--quiet", "--cpu"]
-COMMAND = [sys.executable, "-m", "training.compare", *TINY]
-
-
-@pytest.fixture(scope="session")
-def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of two pairs, its arms trained side by side in their own processes."""
-    out = tmp_path_factory.mktemp("runs") / "pair"
-    subprocess.run(
-        [*COMMAND, "--seeds", "2", "--out", out, "--cache", cache], cwd=ROOT, check=True, capture_output=True
-    )
-    return out
-
-
-def numbers(out: Path) -> list[tuple[object, ...]]:
-    """All results but those that tell seconds."""
-    return [
-        tuple(vars(row).values()) for row in read_rows(out / "results.json") if "seconds" not in row.metric
-    ]
-
-
-def losses(out: Path) -> list[tuple[object, ...]]:
-    rows = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
-    return [(row["arm"], row["seed"], row["phase"], row["step"], row["loss_nats"]) for row in rows]
-
 
 def test_the_run_folder_is_complete(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} == {
+        ".lock",
         "config.json",
         "metrics.jsonl",
         "results.json",
@@ -122,61 +96,6 @@ def test_a_finished_run_is_rendered_again_without_training(
     assert compare.main([*TINY, "--seeds", "2", "--out", str(copy), "--cache", str(cache), "--resume"]) == 0
     assert (copy / "report.html").read_text() == (finished / "report.html").read_text()
     assert "Exact match of freely generated answers" in capsys.readouterr().out
-
-
-def test_a_ctrl_c_that_an_arm_alone_heard_stops_the_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """It comes while the main process starts another arm, and so is deaf."""
-
-    class Heard:
-        """A process that was stopped and has saved its state."""
-
-        exitcode = STOPPED
-
-        def __init__(self) -> None:
-            reader, writer = os.pipe()
-            os.close(writer)
-            self.sentinel = reader
-
-        def is_alive(self) -> bool:
-            return False
-
-    monkeypatch.setattr(workers, "_start_deaf", lambda process: None)
-    monkeypatch.setattr("multiprocessing.context.SpawnContext.Process", lambda *_, **__: Heard())
-    options = RunOptions(cache=tmp_path)
-    with pytest.raises(KeyboardInterrupt, match="Every arm saved its state"):
-        workers.run_all(preset("tiny"), [(0, "matched"), (0, "lstm")], tmp_path, options, None, 2)
-
-
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_loses_nothing_and_resume_ends_with_the_same_numbers(
-    jobs: str, cache: Path, tmp_path: Path
-) -> None:
-    flags = ["--steps", "300", "--finetune-steps", "20", "--jobs", jobs, "--cache", str(cache)]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    subprocess.run([*COMMAND, *flags, "--out", whole], cwd=ROOT, check=True, capture_output=True)
-    process = subprocess.Popen(
-        [*COMMAND, *flags, "--out", parts],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    metrics = parts / "seed0" / "matched" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not metrics.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.3)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "--resume goes on from there" in errors
-    assert "Traceback" not in errors
-    assert not (parts / "results.json").exists()
-    subprocess.run([*COMMAND, *flags, "--out", parts, "--resume"], cwd=ROOT, check=True, capture_output=True)
-    assert numbers(parts) == numbers(whole)
-    assert losses(parts) == losses(whole)
 
 
 def test_two_distributed_processes_give_the_losses_of_one(
@@ -340,8 +259,8 @@ def test_a_third_phase_is_an_entry(data: Data, cache: Path, tmp_path: Path) -> N
     config = replace(tiny, arms=("plain",), phases=(*tiny.phases, last))
     assert changed(config, tasks_only_steps=5).phases[-1].steps == 5
     folder = tmp_path / "seed0" / "plain"
-    rows = run_arm(config, 0, "plain", folder, RunOptions(cache=cache, cpu=True, progress=False), data)
-    assert [row.task for row in rows if row.metric == "loss_nats"] == [
+    run_arm(config, 0, "plain", folder, RunOptions(cache=cache, cpu=True, progress=False), data)
+    assert [row.task for row in finished_rows(folder) if row.metric == "loss_nats"] == [
         "text, after pretraining", "text, after fine-tuning", "text, after tasks alone"
     ]  # fmt: skip
     steps = [json.loads(line)["phase"] for line in (folder / "metrics.jsonl").read_text().splitlines()]

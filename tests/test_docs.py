@@ -39,3 +39,10 @@ def test_every_block_about_wrapping_runs_in_one_session(tmp_path: Path) -> None:
     assert "trainable params: " in done.stdout
     assert "['char_embedding.safetensors']" in done.stdout
     assert "torch.Size([1, 8, 32])" in done.stdout
+
+
+def test_every_block_about_asking_runs_in_one_session(tmp_path: Path) -> None:
+    done = run("\n".join(blocks(ROOT / "docs" / "asking.md")), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("right, the best constant answer") == 16
+    assert "unseen tokens" in done.stdout

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from examples.ask import newest_run
+from examples.asking import newest_run
 from tests.conftest import ROOT
-from tests.test_compare import finished as finished  # the finished tiny run
+from training.data import Data
 
 
 def run(name: str, *args: str | Path, typed: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -38,22 +38,33 @@ def test_look_inside_a_token_shows_the_way_of_the_data(cache: Path) -> None:
     assert "the text is empty" in run("look_inside_a_token", "--preset", "tiny", "--cache", cache, "").stderr
 
 
-def test_ask_lets_both_arms_answer(finished: Path, cache: Path) -> None:
-    done = run("ask", "--run", finished, "--cache", cache, typed="banana\n\n")
+def test_ask_lets_both_arms_answer(half_run: Path, cache: Path) -> None:
+    done = run("ask", "--run", half_run, "--cache", cache, typed="banana\n\n")
     assert done.returncode == 0, done.stderr
     assert "reverse banana:  a n a n a b" in done.stdout
     assert done.stdout.count("lstm") == done.stdout.count("matched") == 4
 
 
+def test_ask_shows_a_suggested_word_where_no_one_types(telling_run: Path, cache: Path, data: Data) -> None:
+    assert data.splits is not None
+    done = run("ask", "--run", telling_run, "--cache", cache, typed="")
+    assert done.returncode == 0, done.stderr
+    assert "unseen tokens, unseen: [" in done.stdout
+    assert any(f"reverse {word}:" in done.stdout for word in data.splits.unseen_tokens)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--run", "nowhere"], "nowhere is no run folder"),
-        (["--run", "RUN", "--word", "Straße"], "none of the 1 words in the list is usable"),
+        (["--run", "tests"], "tests is no run folder: it has no config.json"),
+        (
+            ["--run", "RUN", "--word", "Straße"],
+            "'Straße' has 'Sß' in it: type one word of 1 to 40",
+        ),
     ],
 )
-def test_ask_refuses_in_one_sentence(flags: list[str], message: str, finished: Path, cache: Path) -> None:
-    done = run("ask", *[str(finished) if flag == "RUN" else flag for flag in flags], "--cache", cache)
+def test_ask_refuses_in_one_sentence(flags: list[str], message: str, half_run: Path, cache: Path) -> None:
+    done = run("ask", *[str(half_run) if flag == "RUN" else flag for flag in flags], "--cache", cache)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1

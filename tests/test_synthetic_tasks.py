@@ -28,6 +28,7 @@ from synthetic_tasks import (
     stream,
     usable_words,
 )
+from synthetic_tasks.errors import TaskError
 from synthetic_tasks.names import NAMES
 from synthetic_tasks.registry import RECIPES
 from synthetic_tasks.scoring import majority_baseline
@@ -255,6 +256,29 @@ def test_count_asks_for_the_most_frequent_letter_and_index_for_the_first_occurre
     assert RECIPES["index"].kinds("banana") == [0, 1, 2]
     assert RECIPES["index"].ask("banana", 2, Random(0)).answer == "2"
     assert RECIPES["swap"].ask("ab", 0, Random(0)).answer in ("bb", "aa")
+
+
+@given(word=some_words, seed=seeds)
+def test_letters_of_ones_own_choice_give_the_question_that_names_them(word: str, seed: int) -> None:
+    for name, recipe in RECIPES.items():
+        task, letters = word_task(name, word), Random(seed).choices(word, k=recipe.num_letters)
+        item = task.ask_about(word, letters, Random(0))
+        assert item.prompt == " ".join([name, *letters, f"{word}:"])
+        assert item.answer.replace(" ", "") == reference_tasks.solve_word(name, word, tuple(letters))
+
+
+@pytest.mark.parametrize(
+    ("task", "letters", "message"),
+    [
+        ("count", "z", "count asks about one letter of 'banana', not about 'z': choose from a b n"),
+        ("index", "", "index asks about one letter of 'banana', not about ''"),
+        ("swap", "b", "swap asks about two letters of 'banana', not about 'b'"),
+        ("reverse", "b", "reverse asks about no letter of 'banana', not about 'b'"),
+    ],
+)
+def test_letters_that_cannot_be_asked_about_are_refused(task: str, letters: str, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        word_task(task, "banana").ask_about("banana", letters, Random(0))
 
 
 @word_tasks

@@ -152,7 +152,7 @@ def run(
 ) -> tuple[nn.Module, str]:
     model = small_model(dropout=dropout, arm=arm)
     heads = heads_for(model, "wte", TABLE, 0) if phase.spells else None
-    return model, train(in_phase(model, batch_at, folder, phase, heads))
+    return model, train(in_phase(model, batch_at, folder, phase, heads)).batches
 
 
 def losses(folder: Path) -> list[float]:
@@ -365,5 +365,5 @@ def test_files_are_complete_or_absent(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(ValueError, match=r"x.safetensors is damaged"):
         read_tensors(path)
-    with pytest.raises(ValueError, match="does not exist: finish the run"):
+    with pytest.raises(ValueError, match="does not exist: run the command that made it once more"):
         read_tensors(tmp_path / "nothing")

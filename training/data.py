@@ -25,7 +25,7 @@ from synthetic_tasks import (
 from .batches import BatchAt, mixed_batches, spelling_batches, text_batches, with_spelling, with_token_dropout
 from .config import CompareConfig, DataConfig, Phase
 from .corpus import Corpus, load_corpus, load_words
-from .files import read_tensors, write_tensors
+from .files import CACHED, read_tensors, write_tensors
 from .huggingface import vocabulary_rows
 from .objectives import OBJECTIVES
 from .questions import Questions
@@ -146,14 +146,14 @@ def _tokenized(config: CompareConfig, cache: Path) -> tuple[Corpus, Tokenizer, i
 def _encoded(tokenizer: Tokenizer, corpus: Corpus, cache: Path) -> dict[str, Tensor]:
     """The ids of the text to learn from and of the text held out, from the cache if they are there."""
     key = hashlib.sha256(f"{tokenizer.name} {corpus.sha256}".encode()).hexdigest()[:16]
-    path = cache / f"ids-{key}.safetensors"
+    path = cache / f"text-{key}.safetensors"
     if not path.exists():
         texts = {"train": corpus.train, "validation": corpus.validation}
         tensors = {
             name: torch.tensor(tokenizer.encode_long(text), dtype=torch.int32) for name, text in texts.items()
         }
         write_tensors(path, tensors, {"corpus": corpus.sha256, "encoding": tokenizer.name})
-    return read_tensors(path)[0]
+    return read_tensors(path, CACHED)[0]
 
 
 def _split(data: DataConfig, words: list[str], tokenizer: Tokenizer, counts_V: Tensor) -> WordSplits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Callable
@@ -9,7 +10,10 @@ from collections.abc import Callable
 from charembed.errors import CharEmbedError
 from synthetic_tasks.errors import TaskError
 
-BROKE, BAD_INPUT, STOPPED = 1, 2, 130
+from .interrupts import STOPPED as STOPPED
+from .interrupts import Interrupted as Interrupted
+
+BROKE, BAD_INPUT = 1, 2
 
 
 class BadInput(ValueError):
@@ -24,11 +28,26 @@ class Broke(Exception):
     """A run that cannot go on; what was saved is kept, and the message says how to go on from there."""
 
 
-class Interrupted(Exception):
-    """Someone asked the run to stop; its state was saved first."""
-
-
 USER_ERRORS = (BadInput, TaskError, CharEmbedError)
+
+
+# What a machine may lack or forbid at any time; no other error of the operating system is expected.
+MACHINE = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EMFILE", "ENFILE", "EFBIG")
+}
+
+
+def sentence(error: Exception) -> str | None:
+    """What to tell the user about an error; None for a defect of charembed."""
+    if isinstance(error, (Broke, *USER_ERRORS)):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in MACHINE:
+        return (
+            f"{error.filename or 'A file'} could not be written or read ({error.strerror}); nothing that was "
+            "saved is lost: mend that, and go on with --resume."
+        )
+    return None
 
 
 def exit_status(program: Callable[[], int]) -> int:
@@ -39,19 +58,14 @@ def exit_status(program: Callable[[], int]) -> int:
     """
     try:
         return program()
-    except USER_ERRORS as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
-    except Broke as error:
-        print(error, file=sys.stderr)
-        return BROKE
     except (Interrupted, KeyboardInterrupt) as error:
-        print(f"Stopped. {error} The same command with --resume goes on from there.", file=sys.stderr)
+        goes_on = "The same command with --resume goes on from there."
+        words = ["Stopped.", str(error), goes_on if isinstance(error, Interrupted) else ""]
+        print(*filter(None, words), file=sys.stderr)
         return STOPPED
-    except Exception:
-        traceback.print_exc()
-        print(
-            "This is a defect of charembed, not of your input: please report the lines above.",
-            file=sys.stderr,
-        )
-        return BROKE
+    except Exception as error:
+        if (told := sentence(error)) is None:
+            traceback.print_exc()
+            told = "This is a defect of charembed, not of your input: please report the lines above."
+        print(told, file=sys.stderr)
+        return BAD_INPUT if isinstance(error, USER_ERRORS) else BROKE

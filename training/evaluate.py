@@ -17,9 +17,9 @@ from .data import Data
 from .errors import BadInput
 from .generate import evaluating
 from .learner import summed_loss
-from .loop import Bar, progress_bar
 from .models import LanguageModel
 from .objectives import OBJECTIVES, Asked
+from .progress import Bars, silent
 from .questions import encode_item
 from .statistics import Row, wilson
 from .tokenizers import Tokenizer
@@ -94,7 +94,7 @@ def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:
 
 
 def answer_all(
-    model: LanguageModel, config: CompareConfig, data: Data, exams: list[Exam], bar: Bar | None = None
+    model: LanguageModel, config: CompareConfig, data: Data, exams: list[Exam], bars: Bars = silent
 ) -> list[list[str]]:
     """The model's own words for every question, batched over all exams."""
     prompts = [data.tokenizer.encode(item.prompt) for exam in exams for item in exam.items]
@@ -104,7 +104,7 @@ def answer_all(
         dummy=data.dummy,
         context=config.context,
     )
-    with progress_bar(bar, "answers", len(prompts)) as progress:
+    with bars("answers", len(prompts)) as progress:
         generated = iter(OBJECTIVES[config.objective].answers(model, prompts, asked, progress.update))
     return [[data.tokenizer.decode(next(generated)) for _ in exam.items] for exam in exams]
 

@@ -1,7 +1,8 @@
-"""JSON and tensors in files that are complete or absent."""
+"""JSON and tensors in files that are complete or absent, and whose damage is noticed."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,30 +12,84 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from charembed.files import hash_tensors, is_left_over
 from charembed.files import write_atomically as write_atomically
 
-from .errors import BadInput
+from .errors import Damaged
+
+CACHED = "delete it, and it is made again"
+AGAIN = "delete it and run the command that made it once more with --resume, which makes it again"
+
+
+def sha256(content: bytes | str) -> str:
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=1) + "\n")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Tensors and JSON facts in one safetensors file: one rename, so both are there or neither."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(plain, metadata={"facts": json.dumps(facts)}))
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """A JSON object together with the hash of what it says."""
+    write_json(path, {**record, "sha256": _hash_record(record)})
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_tensors` wrote. Raises BadInput for a file that is missing or damaged."""
+def read_record(path: Path, way_out: str = AGAIN) -> dict[str, Any]:
+    """What `write_record` wrote. Raises Damaged for a file that is missing or says something else."""
+    content = read_bytes(path, way_out)
+    try:
+        record = json.loads(content.decode("utf-8"))
+        intact = record.pop("sha256") == _hash_record(record)
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        intact = False
+    if not intact:
+        raise Damaged(f"{path} is damaged: {way_out}.")
+    return dict(record)
+
+
+def read_bytes(path: Path, way_out: str = AGAIN) -> bytes:
     if not path.is_file():
-        raise BadInput(f"{path} does not exist: finish the run that writes it, or name another folder.")
+        raise Damaged(f"{path} does not exist: {way_out.removeprefix('delete it and ')}.")
+    return path.read_bytes()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Tensors and JSON facts in one safetensors file: one rename, so both are there or neither.
+
+    The file holds the hash of both.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(facts)
+    write_atomically(path, save(plain, metadata={"facts": text, "sha256": _hash(plain, text)}))
+
+
+def read_tensors(path: Path, way_out: str = AGAIN) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `write_tensors` wrote. Raises Damaged for a file that is missing or holds anything else."""
+    if not path.is_file():
+        raise Damaged(f"{path} does not exist: {way_out.removeprefix('delete it and ')}.")
     try:
         with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, json.loads(
-                (file.metadata() or {}).get("facts", "{}")
-            )
-    except SafetensorError as error:
-        raise BadInput(f"{path} is damaged ({error}): delete it and run again with --resume.") from None
+            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+            metadata = file.metadata() or {}
+    except (SafetensorError, ValueError, TypeError, KeyError, OverflowError) as error:
+        raise Damaged(f"{path} is damaged ({error}): {way_out}.") from None
+    text = metadata.get("facts", "")
+    if metadata.get("sha256") != _hash(tensors, text):
+        raise Damaged(f"{path} is damaged (its content is not what was saved): {way_out}.")
+    facts: dict[str, Any] = json.loads(text)
+    return tensors, facts
+
+
+def clear_left_overs(folder: Path, *, ours: bool = False) -> None:
+    """Delete what dead processes had begun to write; where the folder is ours alone, all that was begun."""
+    if folder.is_dir():
+        for path in [path for path in folder.rglob(".*.part") if ours or is_left_over(path)]:
+            path.unlink(missing_ok=True)
+
+
+def _hash(tensors: Mapping[str, Tensor], facts: str) -> str:
+    return sha256(f"{hash_tensors(tensors)} {facts}")
+
+
+def _hash_record(record: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(record, sort_keys=True))

@@ -1,96 +1,107 @@
-"""The folder of a run: what lies where, whose it is, and what its config.json says."""
+"""The folder of a run: what lies where, whose it is, and that one run at a time writes into it."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-from importlib.metadata import version
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import filelock
 
 from .config import CompareConfig
-from .data import Data
+from .data import Data, prepare
 from .errors import BadInput
+from .files import clear_left_overs, read_record
 from .flags import settings
-from .run import resolve_precision
+from .identity import check_data
 
-PACKAGES = (
-    "torch", "accelerate", "transformers", "tiktoken", "tokenizers", "safetensors", "scipy", "numpy",
-    "wordsegment", "badwords-py",
-)  # fmt: skip
+CONFIG, LOCK = "config.json", ".lock"
+WAY_OUT = "delete it and run the command that made it once more with --resume, which writes it again"
 
 
 def arm_folder(out: Path, seed: int, arm: str) -> Path:
     return out / f"seed{seed}" / arm
 
 
+def read_facts(out: Path) -> dict[str, Any]:
+    """What config.json of the run in a folder says. Raises BadInput when there is none, or not as written."""
+    if not (out / CONFIG).is_file():
+        raise BadInput(f"{out} is no run folder: it has no {CONFIG}.")
+    return read_record(out / CONFIG, WAY_OUT)
+
+
 def read_config(out: Path) -> CompareConfig:
     """The config of the run in a folder. Raises BadInput when there is none."""
-    if not (out / "config.json").is_file():
-        raise BadInput(f"{out} is no run folder: it has no config.json.")
-    return CompareConfig.from_dict(json.loads((out / "config.json").read_text("utf-8"))["config"])
+    return CompareConfig.from_dict(read_facts(out)["config"])
+
+
+def open_run(out: Path, cache: Path) -> tuple[CompareConfig, Data]:
+    """The config and the data of the run in a folder, to ask its models.
+
+    Raises BadInput when there is no run, or its data are not those it was made with.
+    """
+    facts = read_facts(out)
+    config = CompareConfig.from_dict(facts["config"])
+    data = prepare(config, cache)
+    check_data(out, facts, data.facts)
+    return config, data
 
 
 def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
-    """Refuse to write into a folder that holds something else. Raises BadInput, and changes nothing."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    """Refuse to write into a folder that holds something else. Raises BadInput, and changes nothing.
+
+    The same comparison with more pairs goes on where the smaller one ended.
+    """
+    if not out.exists() or not any(path.name != LOCK for path in out.iterdir()):
         return
-    if not (out / "config.json").is_file():
-        raise BadInput(f"{out} exists and is no run folder: choose another --out.")
-    saved = settings(read_config(out))
-    wanted = settings(config)
-    different = [name for name in wanted if name not in saved or saved[name].value != wanted[name].value]
-    if different or read_config(out).as_dict() != config.as_dict():
+    if not (out / CONFIG).is_file():
+        if not resume or not any(out.glob("seed*")):
+            raise BadInput(f"{out} exists and is no run folder: choose another --out.")
+        return
+    held = read_config(out)
+    if held.seeds > config.seeds and held == replace(config, seeds=held.seeds):
+        raise BadInput(
+            f"{out} holds {held.seeds} pairs already, and {config.seeds} were asked for: use --seeds "
+            f"{held.seeds} --resume, or choose another --out."
+        )
+    saved, wanted = settings(held), settings(config)
+    different = [
+        name
+        for name in wanted
+        if name != "seeds" and (name not in saved or saved[name].value != wanted[name].value)
+    ]
+    if different or replace(held, seeds=1).as_dict() != replace(config, seeds=1).as_dict():
         name = different[0] if different else "list of phases"
         here, asked = (repr(held[name].value) if name in held else "another" for held in (saved, wanted))
         raise BadInput(
             f"{out} holds another run: its {name} is {here}, not {asked} ({len(different)} fields differ); "
             "choose another --out."
         )
-    if not resume:
+    if not resume and held.seeds == config.seeds:
         raise BadInput(
             f"{out} already holds this run: go on with it or render it again with --resume, or choose "
             "another --out."
         )
 
 
-def describe(config: CompareConfig, options: argparse.Namespace, data: Data, weights: str) -> dict[str, Any]:
-    """What makes the run repeatable: config, arithmetic, versions, hashes, and the machine.
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Nobody else writes into the folder meanwhile, and what a dead process had begun to write is gone.
 
-    `weights` is the hash of the model's first values, with the first seed.
+    Raises BadInput when another process holds it.
     """
-    return {
-        "preset": options.preset,
-        "config": config.as_dict(),
-        "precision": resolve_precision(config.precision, options.cpu),
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
-        },
-        "data": data.facts,
-        "weights_sha256": weights,
-        "machine": {
-            "cpu": cpu_name(),
-            "cores": os.cpu_count(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "threads_per_arm": options.threads,
-        },
-    }
-
-
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    names = (
-        [
-            line.split(":", 1)[1].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        if info.exists()
-        else []
-    )
-    return names[0] if names else platform.processor() or platform.machine()
+    out.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(out / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise BadInput(
+            f"another run is writing into {out}: wait until it ends, or choose another --out."
+        ) from None
+    try:
+        clear_left_overs(out, ours=True)
+        yield
+    finally:
+        lock.release()

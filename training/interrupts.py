@@ -1,24 +1,107 @@
-"""Asked to stop, a run finishes its step and saves before it does."""
+"""Asked to stop (Ctrl-C, SIGTERM, a closed terminal), a run finishes its step and saves before it does.
+
+Handlers belong to the whole process, so there is one `Stop`, and whoever listens inside of somebody who
+listens already gets the same. Standard library only: this is imported before what takes seconds to import.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPED = 130
+
+
+class Interrupted(Exception):
+    """Someone asked the run to stop; its state was saved first."""
+
+
+class Stop:
+    """Whether someone asked to stop.
+
+    While anybody defers, a signal is only noted; else it raises KeyboardInterrupt in the main thread. Before
+    there is anything to save (`at_once`), it ends the process.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.deferrals = 0
+        self.at_once = False
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        if self.at_once:
+            os.write(sys.stderr.fileno(), b"Stopped before anything began.\n")
+            os._exit(STOPPED)
+        if not self.deferrals:
+            raise KeyboardInterrupt
+
+    def check(self, done: str) -> None:
+        """Raise Interrupted if someone asked to stop; `done` says what stands where."""
+        if self.asked:
+            raise Interrupted(done)
+
+
+_stop: Stop | None = None
 
 
 @contextmanager
-def interruptible() -> Iterator[list[bool]]:
-    """Ctrl-C and SIGTERM fill the list instead of breaking off in the middle of a step."""
-    asked: list[bool] = []
+def listening(*, at_once: bool = False, deferrals: int = 0) -> Iterator[Stop]:
+    """Hear SIGINT, SIGTERM and SIGHUP; a SIGHUP that was ignored when the program began (nohup) stays so.
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.append(True)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    `at_once` and `deferrals` are where the new Stop begins. Outside of the main thread nothing is heard.
+    """
+    global _stop
+    if _stop is not None:
+        yield _stop
+        return
+    _stop = Stop()
+    _stop.at_once, _stop.deferrals = at_once, deferrals
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, _stop.hear)
     try:
-        yield asked
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `silent`
+        yield _stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _stop = None
+
+
+@contextmanager
+def deferred() -> Iterator[Stop]:
+    """Note a signal, do not act on it. Raises Interrupted at the end if one came and nobody acted."""
+    with listening() as stop:
+        stop.deferrals += 1
+        try:
+            yield stop
+        finally:
+            stop.deferrals -= 1
+        if not stop.deferrals:
+            stop.check("")
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Hold signals back, here and in a process that is started meanwhile, until that one listens."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ending() -> None:
+    """Nothing is left to be stopped: the process ends by itself."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

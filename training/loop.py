@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from synthetic_tasks import stream
 
 from .batches import Batch, BatchAt
 from .config import Phase
-from .errors import Broke, Interrupted
-from .interrupts import interruptible
+from .errors import Broke
+from .interrupts import Interrupted, deferred
 from .learner import Learner, SpellingLearner
 from .models import LanguageModel
 from .optimizers import build_optimizers, lr_scale, set_lr
+from .progress import Bars, silent
 from .spelling_loss import SpellingHeads
-from .state import STATE, cut_metrics, load_state, save_state
+from .state import METRICS, STATE, Position, cut_metrics, load_state, save_state
 
 
 class NotFinite(Broke):
     """The loss is not a number; the weights were not touched."""
-
-
-class Bar(NamedTuple):
-    """Where a progress bar stands, and what is written before it."""
-
-    label: str
-    position: int
 
 
 @dataclass(kw_only=True)
@@ -46,6 +40,7 @@ class Training:
 
     Attributes:
         seed: of the arm, for dropout.
+        position: where the phase stands; at first, where the phase before it ended.
         heads: of the spelling loss, where any phase of the run has one; saved in every phase, trained where
             it is used.
     """
@@ -56,12 +51,14 @@ class Training:
     folder: Path
     accelerator: Accelerator
     seed: int
+    position: Position = field(default_factory=Position)
     heads: SpellingHeads | None = None
     save_every: int = 200
-    step: int = 0
-    digest: str = ""
     saved: int = 0
     optimizers: list[Optimizer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.position = replace(self.position, phase=self.phase.name, step=0, batches="")
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -73,52 +70,58 @@ class Training:
         return self.heads if self.phase.spells else None
 
 
-def train(training: Training, bar: Bar | None = None) -> str:
+def train(training: Training, bars: Bars = silent) -> Position:
     """Train a model in place for one phase, from where the folder's saved state says it is.
 
-    Writes a row per step to `metrics.jsonl` and, every `save_every` steps, at the end, and when interrupted,
-    everything needed to go on to `state.safetensors`. Returns the hash of all batches that were seen, from
-    the first step.
+    Writes a row per step to `metrics.jsonl` and, every `save_every` steps and when interrupted, everything
+    needed to go on to `state.safetensors`. Returns where the phase stands at its end.
 
     Raises Interrupted after Ctrl-C, once the state is saved, and NotFinite before a bad loss reaches the
     weights.
     """
     t, phase, main = training, training.phase, training.accelerator.is_main_process
     t.optimizers = build_optimizers(t.model, phase, t.used_heads)
-    t.step, t.digest = load_state(t.folder, phase.name, t.parts, t.optimizers)
-    t.saved = t.step
+    t.position = load_state(t.folder / STATE, t.position, t.parts, t.optimizers)
+    t.saved = t.position.step
     wrapped, *prepared = t.accelerator.prepare(_learner(t), *t.optimizers)
     t.model.train()
     t.folder.mkdir(parents=True, exist_ok=True)
-    if main:
-        cut_metrics(t.folder / "metrics.jsonl", phase.name, t.step)
-    with (
-        open(t.folder / "metrics.jsonl", "a") if main else open(os.devnull, "w") as metrics,
-        interruptible() as interrupted,
-    ):
-        progress = progress_bar(bar if main else None, phase.name, phase.steps, t.step)
-        while t.step < phase.steps:
+    digest = cut_metrics(t.folder / METRICS, t.position) if main else hashlib.sha256()
+    with open(t.folder / METRICS if main else os.devnull, "ab") as metrics, deferred() as stop:
+        bar = (bars if main else silent)(phase.name, phase.steps, t.position.step)
+        while t.position.step < phase.steps:
             began = time.perf_counter()
             row = take_step(t, wrapped, prepared)
-            metrics.write(json.dumps(row | {"seconds": round(time.perf_counter() - began, 4)}) + "\n")
-            progress.update()
-            progress.set_postfix_str(f"{row['kind']} loss {row['loss_nats']:.3f}", refresh=False)
-            asked = torch.tensor(float(bool(interrupted)), device=t.accelerator.device)
-            stopping = t.accelerator.reduce(asked, "sum") > 0
-            if stopping or t.step == phase.steps or t.step % t.save_every == 0:
-                t.saved = t.step
+            line = json.dumps(row | {"seconds": round(time.perf_counter() - began, 4)}).encode() + b"\n"
+            metrics.write(line)
+            digest.update(line)
+            t.position = replace(
+                t.position,
+                metrics_bytes=t.position.metrics_bytes + len(line),
+                metrics_sha256=digest.hexdigest(),
+            )
+            bar.update()
+            bar.set_postfix_str(f"{row['kind']} loss {row['loss_nats']:.3f}", refresh=False)
+            asked = torch.tensor(float(stop.asked), device=t.accelerator.device)
+            stopping = bool(t.accelerator.reduce(asked, "sum") > 0)
+            done = t.position.step == phase.steps
+            saving = stopping or t.position.step % t.save_every == 0
+            if main and (done or saving):
+                metrics.flush()
+                os.fsync(metrics.fileno())
+            if saving and not done:
+                t.saved = t.position.step
                 if main:
-                    metrics.flush()
-                    save_state(t.folder, phase.name, t.step, t.digest, t.parts, t.optimizers)
-            if stopping and t.step < phase.steps:
-                progress.close()
+                    save_state(t.folder / STATE, t.position, t.parts, t.optimizers)
+            if stopping and not done:
+                bar.close()
                 raise Interrupted(
-                    f"{phase.name} stopped after step {t.step} of {phase.steps}; its state is saved."
+                    f"{phase.name} stopped after step {t.saved} of {phase.steps}; its state is saved."
                 )
-        progress.close()
+        bar.close()
     t.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     t.accelerator.free_memory()
-    return t.digest
+    return t.position
 
 
 def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str, Any]:
@@ -127,10 +130,11 @@ def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str,
     Returns the step's row of metrics. Raises NotFinite before a bad loss reaches the weights.
     """
     phase, accelerator = t.phase, t.accelerator
-    batch = t.batch_at(t.step)
-    t.digest = batch.digest(t.digest)
-    set_lr(t.optimizers, lr_scale(t.step, phase.steps, phase.warmup, phase.schedule))
-    chance = stream("dropout", phase.name, t.seed, t.step, accelerator.process_index)
+    step = t.position.step
+    batch = t.batch_at(step)
+    digest = batch.digest(t.position.batches)
+    set_lr(t.optimizers, lr_scale(step, phase.steps, phase.warmup, phase.schedule))
+    chance = stream("dropout", phase.name, t.seed, step, accelerator.process_index)
     torch.manual_seed(chance.getrandbits(32))
     losses = _losses(t, wrapped, batch)
     loss = sum(losses[1:], losses[0])
@@ -139,7 +143,7 @@ def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str,
         state = f"the state of step {t.saved} is kept in {t.folder / STATE}"
         kept = state if t.saved else "nothing had been saved yet"
         raise NotFinite(
-            f"the {phase.name} loss is {sum(nats)} at step {t.step}, so training stopped before the weights "
+            f"the {phase.name} loss is {sum(nats)} at step {step}, so training stopped before the weights "
             f"moved; {kept}: "
             f"lower the learning rate or look at the batch."
         )
@@ -150,8 +154,8 @@ def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str,
     for optimizer in prepared:
         optimizer.step()
         optimizer.zero_grad()
-    t.step += 1
-    row = {"phase": phase.name, "step": t.step, "kind": batch.kind, "loss_nats": nats[0]}
+    t.position = replace(t.position, step=step + 1, batches=digest)
+    row = {"phase": phase.name, "step": step + 1, "kind": batch.kind, "loss_nats": nats[0]}
     return row | ({"spelling_nats": nats[1] / phase.spelling_loss} if len(nats) > 1 else {})
 
 
@@ -174,11 +178,3 @@ def _learner(t: Training) -> nn.Module:
         return Learner(t.model, t.used_heads)
     assert t.heads is not None
     return SpellingLearner(t.model, t.heads)
-
-
-def progress_bar(bar: Bar | None, what: str, total: int, done: int = 0) -> Any:
-    """A tqdm bar at its place, or a silent one."""
-    label, position = bar or Bar("", 0)
-    return tqdm(
-        total=total, initial=done, desc=f"{label} {what}", position=position, disable=bar is None, leave=False
-    )

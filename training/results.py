@@ -13,13 +13,14 @@ from synthetic_tasks import Task
 
 from .config import CompareConfig
 from .data import Data
-from .files import read_tensors, write_atomically, write_json
-from .folder import arm_folder
+from .files import write_atomically, write_json
+from .finished import ANSWERS, finished_lines, finished_rows, read_batches
+from .folder import arm_folder, read_facts
 from .headline import headline
 from .prose import how_judged, print_table, verdict
 from .report import write_report
-from .run import phase_file, trained_phases
-from .statistics import Row, read_rows, summarise
+from .state import METRICS
+from .statistics import Row, summarise
 
 
 def finish(config: CompareConfig, out: Path, data: Data, console: Console) -> None:
@@ -28,13 +29,13 @@ def finish(config: CompareConfig, out: Path, data: Data, console: Console) -> No
     The rows are all that it rests on.
     """
     arms, control = config.arms, config.arms[0]
-    rows = [row for folder in _folders(config, out) for row in read_rows(folder / "results.json")]
-    metrics, answers = _lines(config, out, "metrics.jsonl"), _lines(config, out, "answers.jsonl")
+    rows = [row for folder in _folders(config, out) for row in finished_rows(folder)]
+    metrics, answers = _lines(config, out, METRICS), _lines(config, out, ANSWERS)
     assert_same_batches(config, out)
     summary = summarise(rows, control, arms, _marks(answers))
     write_atomically(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in metrics))
     write_json(out / "results.json", [vars(row) for row in rows + summary])
-    facts = json.loads((out / "config.json").read_text("utf-8"))
+    facts = read_facts(out)
     write_report(
         out,
         facts,
@@ -76,13 +77,7 @@ def setting(config: CompareConfig, data: Data) -> str:
 def assert_same_batches(config: CompareConfig, out: Path) -> None:
     """The arms' law: within a seed, all arms read the same batches in every phase."""
     for seed in config.seed_range:
-        seen = {
-            arm: tuple(
-                read_tensors(arm_folder(out, seed, arm) / phase_file(phase))[1]["batches"]
-                for phase in trained_phases(config)
-            )
-            for arm in config.arms
-        }
+        seen = {arm: tuple(read_batches(arm_folder(out, seed, arm)).items()) for arm in config.arms}
         assert len(set(seen.values())) == 1, f"the arms of seed {seed} saw different batches: {seen}"
 
 
@@ -95,9 +90,8 @@ def _lines(config: CompareConfig, out: Path, name: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for seed in config.seed_range:
         for arm in config.arms:
-            path = arm_folder(out, seed, arm) / name
-            lines = path.read_text("utf-8").splitlines() if path.exists() else []
-            found += [{"arm": arm, "seed": seed, **json.loads(line)} for line in lines]
+            lines = finished_lines(arm_folder(out, seed, arm), name)
+            found += [{"arm": arm, "seed": seed, **line} for line in lines]
     return found
 
 

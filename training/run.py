@@ -1,8 +1,7 @@
 """One arm of one pair, from its first weights to its marked answers, in a folder of its own.
 
 The folder holds `metrics.jsonl`, `state.safetensors` (where training stands), a file per finished phase
-(`pretrain.safetensors`, `finetune.safetensors`) and, last, `results.json`: the arm is done when that file is
-there.
+(`pretrain.safetensors`, `finetune.safetensors`) and what finished.py says of a finished arm.
 """
 
 from __future__ import annotations
@@ -12,24 +11,26 @@ import json
 import math
 import statistics
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import is_bf16_available
 from torch import nn
 
 from .arms import build_arm, num_parameters, num_parameters_after_fold
 from .config import CompareConfig, Phase
 from .data import Data, prepare
 from .evaluate import answer_all, mark, set_exams, text_loss
-from .files import write_atomically, write_json
-from .loop import Bar, Training, train
+from .finished import is_finished, phase_file, trained_phases, write_finished
+from .identity import identity, resolve_precision
+from .interrupts import deferred
+from .loop import Training, train
 from .models import LanguageModel
+from .progress import Bars, silent
 from .spelling_loss import heads_for
-from .state import load_trained, write_trained
-from .statistics import Row, read_rows
+from .state import METRICS, STATE, Position, check_metrics, load_trained, write_trained
+from .statistics import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +54,6 @@ class RunOptions:
         )
 
 
-def resolve_precision(precision: str, cpu: bool) -> str:
-    """The arithmetic that will be used: "auto" is bf16 on a GPU that has it, and fp32 elsewhere."""
-    if precision == "auto":
-        return (
-            "bf16" if torch.cuda.is_available() and not cpu and is_bf16_available(ignore_tpu=True) else "fp32"
-        )
-    return precision
-
-
 def run_arm(
     config: CompareConfig,
     seed: int,
@@ -69,83 +61,93 @@ def run_arm(
     folder: Path,
     options: RunOptions,
     data: Data | None = None,
-    bar: Bar | None = None,
-) -> list[Row]:
+    bars: Bars = silent,
+) -> None:
     """Take one arm through all phases and ask it; what the folder already holds is not done again.
 
-    Returns its result rows.
+    What is missing is made again. Raises Damaged for what is there and not what was written, and Interrupted
+    when someone asked to stop, once its state is saved.
     """
-    if (folder / "results.json").exists():
-        return read_rows(folder / "results.json")
-    torch.set_num_threads(options.threads)
-    accelerator = Accelerator(
-        cpu=options.cpu,
-        mixed_precision={"bf16": "bf16", "fp32": "no"}[resolve_precision(config.precision, options.cpu)],
-    )
-    data = data or prepare(config, options.cache)
-    model = build_arm(config, arm, seed, data.spellings).to(accelerator.device)
-    spells = any(phase.spells for phase in trained_phases(config))
-    heads = heads_for(model, model.embedding, data.spellings, seed).to(accelerator.device) if spells else None
-    rows: list[Row] = []
-    for phase in config.phases:
-        if phase.kind == "question":
-            _extend_context(model, phase, seed)
-        if phase.steps:
-            training = Training(
-                model=model,
-                phase=phase,
-                batch_at=data.batches(config, phase, seed),
-                folder=folder,
-                accelerator=accelerator,
-                seed=seed,
-                heads=heads,
-                save_every=options.save_every,
-            )
-            _train_or_load(training, bar)
-        if phase.kind != "spelling":
-            rows += _text_rows(model, data, config, arm, seed, f"text, after {phase.title}")
-    exams = set_exams(config, data, seed)
-    marked_rows, marked = mark(exams, answer_all(model, config, data, exams, bar), arm, seed)
-    rows += [*marked_rows, *_cost_rows(config, folder, model, arm, seed)]
-    if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "answers.jsonl", "".join(json.dumps(answer) + "\n" for answer in marked))
-        write_json(folder / "results.json", [asdict(row) for row in rows])
-    return rows
+    with deferred() as stop:
+        if is_finished(folder):
+            return
+        torch.set_num_threads(options.threads)
+        accelerator = Accelerator(
+            cpu=options.cpu,
+            mixed_precision={"bf16": "bf16", "fp32": "no"}[resolve_precision(config.precision, options.cpu)],
+        )
+        data = data or prepare(config, options.cache)
+        run = identity(config, seed, arm, data.facts)
+        model = build_arm(config, arm, seed, data.spellings).to(accelerator.device)
+        spells = any(phase.spells for phase in trained_phases(config))
+        heads = (
+            heads_for(model, model.embedding, data.spellings, seed).to(accelerator.device) if spells else None
+        )
+        position = Position(run)
+        rows: list[Row] = []
+        batches: dict[str, str] = {}
+        for phase in config.phases:
+            stop.check(f"{phase.name} has not begun; what was done before is saved.")
+            if phase.kind == "question":
+                _extend_context(model, phase, seed)
+            if phase.steps:
+                training = Training(
+                    model=model,
+                    phase=phase,
+                    batch_at=data.batches(config, phase, seed),
+                    folder=folder,
+                    accelerator=accelerator,
+                    seed=seed,
+                    position=position,
+                    heads=heads,
+                    save_every=options.save_every,
+                )
+                position = _train_or_load(training, config, bars)
+                batches[phase.name] = position.batches
+            if phase.kind != "spelling":
+                rows += _text_rows(model, data, config, arm, seed, f"text, after {phase.title}")
+        stop.check("Training is finished and saved; the questions are asked when it goes on.")
+        exams = set_exams(config, data, seed)
+        marked_rows, marked = mark(exams, answer_all(model, config, data, exams, bars), arm, seed)
+        rows += [*marked_rows, *_cost_rows(config, folder, model, arm, seed)]
+        if accelerator.is_main_process:
+            write_finished(folder, config, rows, marked, batches)
+        accelerator.wait_for_everyone()
 
 
 def load_arm(config: CompareConfig, seed: int, arm: str, folder: Path, data: Data) -> LanguageModel:
-    """A finished arm, ready to be asked. Raises BadInput when the folder does not hold it."""
+    """A finished arm, ready to be asked. Raises Damaged when the folder does not hold it."""
     model = build_arm(config, arm, seed, data.spellings)
     for phase in config.phases:
         if phase.kind == "question":
             _extend_context(model, phase, seed)
     if trained := trained_phases(config):
-        load_trained(folder / phase_file(trained[-1]), {"model": model})
+        run = identity(config, seed, arm, data.facts)
+        load_trained(folder / phase_file(trained[-1]), {"model": model}, run)
     return model.eval()
 
 
-def trained_phases(config: CompareConfig) -> list[Phase]:
-    return [phase for phase in config.phases if phase.steps]
-
-
-def phase_file(phase: Phase) -> str:
-    return f"{phase.name}.safetensors"
-
-
-def _train_or_load(training: Training, bar: Bar | None) -> None:
-    path = training.folder / phase_file(training.phase)
-    if path.exists():
-        load_trained(path, training.parts)
-        return
-    digest = train(training, bar)
-    if training.accelerator.is_main_process:
-        write_trained(
-            path,
-            training.parts,
-            {"phase": training.phase.name, "steps": training.phase.steps, "batches": digest},
-        )
+def _train_or_load(training: Training, config: CompareConfig, bars: Bars) -> Position:
+    """Where the phase ends. If it is trained, so is what followed from an older file of it."""
+    folder, phases = training.folder, trained_phases(config)
+    path, main = folder / phase_file(training.phase), training.accelerator.is_main_process
+    told = (folder / METRICS).exists()
+    if path.exists() and told:
+        position = load_trained(path, training.parts, training.position.run)
+        check_metrics(folder / METRICS, position)
+        return position
+    if main:
+        for later in phases[phases.index(training.phase) :]:
+            (folder / phase_file(later)).unlink(missing_ok=True)
+        if not told:
+            (folder / STATE).unlink(missing_ok=True)
     training.accelerator.wait_for_everyone()
+    position = train(training, bars)
+    if main:
+        write_trained(path, training.parts, position)
+        (folder / STATE).unlink(missing_ok=True)
+    training.accelerator.wait_for_everyone()
+    return position
 
 
 def _extend_context(model: LanguageModel, phase: Phase, seed: int) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+import os
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .errors import BadInput
-from .files import read_tensors, write_atomically, write_tensors
+from .errors import BadInput, Damaged
+from .files import AGAIN, read_tensors, sha256, write_tensors
 
 STATE = "state.safetensors"
+METRICS = "metrics.jsonl"
 
 
 def trained_parameters(model: nn.Module) -> dict[str, Tensor]:
@@ -43,41 +47,60 @@ def load_parameters(model: nn.Module, tensors: Mapping[str, Tensor], source: Pat
         parameter.copy_(tensors[name])
 
 
-def write_trained(path: Path, parts: Mapping[str, nn.Module], facts: Mapping[str, object]) -> None:
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands when a file of weights is written, besides the weights.
+
+    Attributes:
+        run: what the run is; see `identity` in folder.py.
+        step: steps done in this phase.
+        batches: hash of the batches this phase has read.
+        metrics_bytes, metrics_sha256: how much of metrics.jsonl belongs to it, and its hash.
+    """
+
+    run: str = ""
+    phase: str = ""
+    step: int = 0
+    batches: str = ""
+    metrics_bytes: int = 0
+    metrics_sha256: str = sha256("")
+
+
+def write_trained(path: Path, parts: Mapping[str, nn.Module], position: Position) -> None:
     """The parameters of a model and of what was trained with it, each under the name of its part."""
-    write_tensors(path, _named(parts), facts)
+    write_tensors(path, _named(parts), asdict(position))
 
 
-def load_trained(path: Path, parts: Mapping[str, nn.Module]) -> None:
-    """What `write_trained` wrote, or those parts of it that are asked for."""
-    _load_parts(parts, read_tensors(path)[0], path)
+def load_trained(path: Path, parts: Mapping[str, nn.Module], run: str) -> Position:
+    """What `write_trained` wrote, or those parts of it that are asked for.
+
+    Raises Damaged for a file that is not what was written, BadInput for one of another run.
+    """
+    tensors, position = _read(path, run)
+    _load_parts(parts, tensors, path)
+    return position
 
 
 def save_state(
-    folder: Path,
-    phase: str,
-    step: int,
-    digest: str,
-    parts: Mapping[str, nn.Module],
-    optimizers: list[Optimizer],
+    path: Path, position: Position, parts: Mapping[str, nn.Module], optimizers: list[Optimizer]
 ) -> None:
     tensors = _named(parts)
     for number, optimizer in enumerate(optimizers):
         for index, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{index}/{key}": value for key, value in values.items()}
-    write_tensors(folder / STATE, tensors, {"phase": phase, "step": step, "batches": digest})
+    write_tensors(path, tensors, asdict(position))
 
 
 def load_state(
-    folder: Path, phase: str, parts: Mapping[str, nn.Module], optimizers: list[Optimizer]
-) -> tuple[int, str]:
-    """Continue a saved phase: (steps done, hash of the batches so far), or (0, "") when it has not begun."""
-    if not (folder / STATE).exists():
-        return 0, ""
-    tensors, facts = read_tensors(folder / STATE)
-    if facts["phase"] != phase:
-        return 0, ""
-    _load_parts(parts, tensors, folder / STATE)
+    path: Path, start: Position, parts: Mapping[str, nn.Module], optimizers: list[Optimizer]
+) -> Position:
+    """Continue a saved phase: where it stands, or `start` when it has not begun."""
+    if not path.exists():
+        return start
+    tensors, position = _read(path, start.run)
+    if position.phase != start.phase:
+        return start
+    _load_parts(parts, tensors, path)
     for number, optimizer in enumerate(optimizers):
         saved = optimizer.state_dict()
         for name, value in tensors.items():
@@ -85,15 +108,38 @@ def load_state(
                 index, key = name.split("/")[2:]
                 saved["state"].setdefault(int(index), {})[key] = value
         optimizer.load_state_dict(saved)
-    return facts["step"], facts["batches"]
+    return position
 
 
-def cut_metrics(path: Path, phase: str, step: int) -> None:
-    """Forget the rows of this phase that lie after the saved state: they will be written again."""
+def check_metrics(path: Path, position: Position) -> Any:
+    """The running hash of metrics.jsonl up to the position. Raises Damaged if it is not what was written."""
+    content = path.read_bytes()[: position.metrics_bytes] if path.exists() else b""
+    digest = hashlib.sha256(content)
+    if digest.hexdigest() != position.metrics_sha256:
+        raise Damaged(f"{path} is damaged (its content is not what was saved): {AGAIN}.")
+    return digest
+
+
+def cut_metrics(path: Path, position: Position) -> Any:
+    """Forget what was written to metrics.jsonl after the position: those steps will be taken again.
+
+    Returns what `check_metrics` does.
+    """
+    digest = check_metrics(path, position)
     if path.exists():
-        rows = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        kept = [line for line in rows if (row := json.loads(line))["phase"] != phase or row["step"] <= step]
-        write_atomically(path, "".join(line + "\n" for line in kept))
+        os.truncate(path, position.metrics_bytes)
+    return digest
+
+
+def _read(path: Path, run: str) -> tuple[dict[str, Tensor], Position]:
+    tensors, facts = read_tensors(path)
+    position = Position(**facts)
+    if position.run != run:
+        raise BadInput(
+            f"{path} belongs to another run (its config, data, seed or arm is another): put it back where it "
+            "came from, or delete it."
+        )
+    return tensors, position
 
 
 def _named(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import string
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from charembed.tokenizers import byte_level_alphabet
 
 from .errors import BadInput
-from .files import write_atomically
+from .files import CACHED, read_record, write_record
 
 # The split of GPT-4's tokenizer: a word takes the space before it along, digits go by threes.
 SPLIT = (
@@ -59,12 +58,12 @@ def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[byt
 def load_encoding(text: str, vocab_size: int, alphabet: str, cache: Path) -> tiktoken.Encoding:
     """Train a vocabulary on a text, or take it from the cache, by the hash of all that makes it."""
     key = hashlib.sha256(f"{SPLIT} {alphabet} {vocab_size} {DOCUMENT} {text}".encode()).hexdigest()[:16]
-    path = cache / f"bpe-{key}.json"
+    path = cache / f"vocabulary-{key}.json"
     if path.exists():
-        spellings = [bytes.fromhex(spelling) for spelling in json.loads(path.read_text("utf-8"))]
+        spellings = [bytes.fromhex(spelling) for spelling in read_record(path, CACHED)["spellings"]]
     else:
         spellings = train_ranks(text, vocab_size, alphabet)
-        write_atomically(path, json.dumps([spelling.hex() for spelling in spellings]))
+        write_record(path, {"spellings": [spelling.hex() for spelling in spellings]})
     return tiktoken.Encoding(
         name=f"bpe-{key}",
         pat_str=SPLIT,

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import json
+import os
+import selectors
 import signal
+import subprocess
 import sys
-from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from tqdm import tqdm
 
 from .config import CompareConfig
 from .data import Data
-from .errors import STOPPED, USER_ERRORS, Broke, Interrupted
+from .errors import Broke
+from .finished import is_finished
 from .folder import arm_folder
-from .loop import Bar
+from .interrupts import STOPPED, Interrupted, deferred, silent
+from .progress import Bars, Mirror, in_terminal
+from .progress import silent as no_bars
 from .run import RunOptions, run_arm
+
+ROOM = Path(__file__).parent.parent  # where `training` is imported from
 
 
 def run_all(
@@ -28,81 +36,138 @@ def run_all(
     data: Data,
     side_by_side: int,
 ) -> None:
-    """Train and ask every arm.
+    """Train and ask every arm that is not finished.
 
-    Raises KeyboardInterrupt when stopped, once all have saved, and Broke when an arm failed.
+    Raises Interrupted when stopped, once all have saved, and Broke when an arm failed.
     """
-    jobs = [job for job in jobs if not (arm_folder(out, *job) / "results.json").exists()]
+    jobs = [job for job in jobs if not is_finished(arm_folder(out, *job))]
     if side_by_side == 1 or len(jobs) < 2:
         for seed, arm in jobs:
-            bar = Bar(f"seed {seed} {arm}", 0) if options.progress else None
-            run_arm(config, seed, arm, arm_folder(out, seed, arm), options, data, bar)
+            run_arm(config, seed, arm, arm_folder(out, seed, arm), options, data, _bars(options, seed, arm))
         return
-    running: dict[int, SpawnProcess] = {}
+    crew = Crew(config, out, options)
     try:
-        codes = _side_by_side(config, jobs, out, options, side_by_side, running)
+        crew.work(jobs, side_by_side)
     except KeyboardInterrupt:
-        for process in running.values():
-            process.terminate()
-        for process in running.values():
-            process.join()
-        raise KeyboardInterrupt("Every arm saved its state.") from None
-    if any(codes):
-        raise Broke(
-            "An arm broke off; its error stands above. Nothing that was saved is lost: --resume goes on "
-            "from there."
+        crew.stopped = True
+    with deferred() as stop:
+        crew.end()
+        if crew.stopped or stop.asked:
+            raise Interrupted("Every arm saved its state.")
+    if crew.failed:
+        raise Broke(f"{' '.join(crew.failed)} Nothing that was saved is lost: --resume goes on from there.")
+
+
+class Crew:
+    """The processes that work on arms, at most one at each place.
+
+    Attributes:
+        failed: a sentence for each arm that broke off.
+        stopped: someone asked an arm to stop, and it did.
+    """
+
+    def __init__(self, config: CompareConfig, out: Path, options: RunOptions) -> None:
+        self.config, self.out, self.options = config, out, options
+        self.running: dict[int, Worker] = {}
+        self.failed: list[str] = []
+        self.stopped = False
+
+    def work(self, jobs: list[tuple[int, str]], places: int) -> None:
+        """Keep so many processes busy until no job is left, or one has failed or was stopped."""
+        waiting = list(jobs)
+        with selectors.DefaultSelector() as selector:
+            while self.running or waiting:
+                while waiting and len(self.running) < places and not self.failed:
+                    place = min(set(range(places)) - self.running.keys())
+                    with silent():  # no signal between the start of a process and the note that it runs
+                        worker = Worker(self.config, *waiting.pop(0), self.out, self.options, place)
+                        self.running[place] = worker
+                    selector.register(worker.messages, selectors.EVENT_READ, place)
+                for key, _ in selector.select():
+                    if not self.running[key.data].listen():
+                        selector.unregister(key.fileobj)
+                        self._dismiss(key.data)
+                if self.stopped or (self.failed and not self.running):
+                    return
+
+    def end(self) -> None:
+        """Ask whoever is still at work to save and stop, and wait until all have."""
+        for worker in self.running.values():
+            worker.process.terminate()
+        for place, worker in list(self.running.items()):
+            while worker.listen():
+                pass
+            self._dismiss(place)
+
+    def _dismiss(self, place: int) -> None:
+        worker = self.running.pop(place)
+        status = worker.process.wait()
+        worker.close()
+        if status == STOPPED:
+            self.stopped = True
+        elif status:
+            self.failed.append(worker.what_happened(status))
+            if self.running:
+                tqdm.write(f"{self.failed[-1]} The others go on.", file=sys.stderr)
+
+
+class Worker:
+    """A process that works on one arm."""
+
+    def __init__(
+        self, config: CompareConfig, seed: int, arm: str, out: Path, options: RunOptions, place: int
+    ) -> None:
+        self.name = f"seed {seed}, {arm}"
+        self.error = ""
+        self.mirror = Mirror(_bars(options, seed, arm, place))
+        paths = [str(ROOM), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "training.arm_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         )
+        job = {
+            "config": config.as_dict(),
+            "seed": seed,
+            "arm": arm,
+            "folder": str(arm_folder(out, seed, arm)),
+            "options": asdict(options) | {"cache": str(options.cache)},
+        }
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.messages: IO[bytes] = self.process.stdout
+        with suppress(BrokenPipeError):  # it is dead already; its exit status tells
+            self.process.stdin.write(json.dumps(job).encode() + b"\n")
+            self.process.stdin.flush()
+
+    def listen(self) -> bool:
+        """Take one message; False when there will be no more."""
+        line = self.messages.readline()
+        if not line:
+            return False
+        message = line.decode("utf-8")
+        if message.startswith('{"error"'):
+            self.error = json.loads(message)["error"]
+        elif message.endswith("\n"):
+            self.mirror.show(message)
+        return True
+
+    def close(self) -> None:
+        self.mirror.close()
+        for pipe in (self.process.stdin, self.messages):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
+
+    def what_happened(self, status: int) -> str:
+        if status < 0:
+            name = signal.Signals(-status).name
+            memory = "; most likely the machine ran out of memory, and --jobs 1 needs less"
+            reason = memory if -status == signal.SIGKILL else ""
+            return f"The arm {self.name} was killed from outside by {name}{reason}."
+        return f"The arm {self.name} broke off: {self.error or 'its error stands above.'}"
 
 
-def _side_by_side(
-    config: CompareConfig,
-    jobs: list[tuple[int, str]],
-    out: Path,
-    options: RunOptions,
-    places: int,
-    running: dict[int, SpawnProcess],
-) -> list[int | None]:
-    """Keep so many processes busy until no job is left, or one has failed. Returns their exit codes."""
-    context = multiprocessing.get_context("spawn")
-    lock = context.RLock()
-    codes: list[int | None] = []
-    while jobs or running:
-        while jobs and len(running) < places and not any(codes):
-            seed, arm = jobs.pop(0)
-            place = min(set(range(places)) - running.keys())
-            process = context.Process(
-                target=_job, args=(config, seed, arm, arm_folder(out, seed, arm), options, place, lock)
-            )
-            _start_deaf(process)
-            running[place] = process
-        if not running:
-            break
-        wait([process.sentinel for process in running.values()])
-        for place in [place for place, process in running.items() if not process.is_alive()]:
-            codes.append(running.pop(place).exitcode)
-        if STOPPED in codes:  # an arm heard the Ctrl-C that came while this process was starting another
-            raise KeyboardInterrupt
-    return codes
-
-
-def _start_deaf(process: SpawnProcess) -> None:
-    """Start a process that ignores Ctrl-C: this one hears it and asks the others to save and stop."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        process.start()
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _job(
-    config: CompareConfig, seed: int, arm: str, folder: Path, options: RunOptions, place: int, lock: Any
-) -> None:
-    tqdm.set_lock(lock)
-    bar = Bar(f"seed {seed} {arm}", place) if options.progress else None
-    try:
-        run_arm(config, seed, arm, folder, options, bar=bar)
-    except Interrupted:
-        sys.exit(STOPPED)
-    except (Broke, *USER_ERRORS) as error:
-        print(f"seed {seed}, {arm}: {error}", file=sys.stderr)
-        sys.exit(1)
+def _bars(options: RunOptions, seed: int, arm: str, place: int = 0) -> Bars:
+    return in_terminal(f"seed {seed} {arm}", place) if options.progress else no_bars

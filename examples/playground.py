@@ -1,0 +1,210 @@
+"""A page to ask about the letters of a word: all arms of a run, or a pretrained causal model, side by side.
+
+    pip install -c constraints.txt -e ".[lab,playground]"
+    python -m examples.playground                           # the newest run in runs/
+    python -m examples.playground runs/quick-1234abcd --seed 2
+    python -m examples.playground HuggingFaceTB/SmolLM2-135M      # or a folder that save_pretrained wrote
+
+Prints its address once it serves, after some seconds of loading; Ctrl-C ends it. Every question has a URL of
+its own, and nothing needs a script. It listens to this machine alone unless --host says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from importlib.util import find_spec
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from charembed import ENCODERS
+from examples.asking import Answer, Panel, panel_of
+from synthetic_tasks import Item
+from training.arms import ARMS
+from training.errors import USER_ERRORS, BadInput, exit_status
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+PORT = 7860
+ACCENT = "#1f6f8b"  # of a model that is no arm
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def align(given: str, expected: str) -> list[tuple[str, str]]:
+    """An answer's letters beside those that should stand there; "" where one of them is missing.
+
+    align("ananb", "ananab") -> [("a", "a"), ("n", "n"), ("a", "a"), ("n", "n"), ("", "a"), ("b", "b")]
+
+    A number is one thing: align("12", "2") -> [("12", "2")].
+    """
+    return _aligned(given, expected) if expected.isalpha() else [(given, expected)]
+
+
+def _aligned(given: str, expected: str) -> list[tuple[str, str]]:
+    """First what both begin and end with: SequenceMatcher alone takes the longest match, and so finds three
+    slips between "aaa" and "abaa"."""
+    if given and expected and given[0] == expected[0]:
+        return [(given[0], expected[0]), *_aligned(given[1:], expected[1:])]
+    if given and expected and given[-1] == expected[-1]:
+        return [*_aligned(given[:-1], expected[:-1]), (given[-1], expected[-1])]
+    return [
+        pair
+        for _, start, end, first, last in SequenceMatcher(None, given, expected, False).get_opcodes()
+        for pair in zip_longest(given[start:end], expected[first:last], fillvalue="")
+    ]
+
+
+def card(name: str, answer: Answer, item: Item) -> dict[str, Any]:
+    """What the page shows of one model's answer."""
+    given, expected = ("".join(text.split()) for text in (answer.text, item.answer))
+    pairs = align(given, expected)
+    arm = ARMS.get(name)
+    return {
+        "name": name,
+        "sentence": arm.sentence if arm else "a pretrained model, with its own tokenizer",
+        "colour": arm.colour if arm else ACCENT,
+        "answer": answer,
+        "given": given,
+        "pairs": pairs,
+        "num_right": sum(got == wanted for got, wanted in pairs),
+        "num_letters": len(expected),
+        "spells": expected.isalpha(),
+    }
+
+
+def choices(num_letters: int, letters: str, word: str) -> list[list[tuple[str, str]]]:
+    """For each letter that a question names, the letters it could name: (letter, all letters then).
+
+    choices(1, "n", "tent") -> [[("e", "e"), ("n", "n"), ("t", "t")]]
+    """
+    return [
+        [(letter, letters[:place] + letter + letters[place + 1 :]) for letter in sorted(set(word))]
+        for place in range(num_letters)
+    ]
+
+
+def result(panel: Panel, task: str, word: str, letters: str) -> dict[str, Any]:
+    """A question with all answers, for the page. Raises BadInput and TaskError for what cannot be asked."""
+    item, recipe = panel.item(task, word, letters), panel.tasks[task].recipe
+    _, *named, _ = item.key.split()
+    expected = "".join(item.answer.split())
+    return {
+        "question": recipe.questions[0].format(word=word, **dict(zip("ab", named, strict=False))),
+        "prompt": item.prompt,
+        "expected": expected if expected.isalpha() else [expected],
+        "named": named,
+        "choices": choices(recipe.num_letters, "".join(named), word),
+        "cards": [card(name, answer, item) for name, answer in panel.answers(task, item)],
+        "tokens": panel.tokens(word),
+        "split": panel.split(word),
+    }
+
+
+def build_app(panel: Panel) -> Flask:
+    """The playground as a WSGI application: one page, GET / with `word`, `task` and `letters`."""
+    from flask import Flask, render_template, request
+
+    app = Flask("playground", template_folder=str(Path(__file__).parent), static_folder=None)
+    app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
+    app.jinja_env.autoescape = True
+    asking = threading.Lock()  # a model answers one question at a time
+
+    @app.get("/")
+    def page() -> tuple[str, int, dict[str, str]]:
+        task, letters = (request.args.get(name, "").strip() for name in ("task", "letters"))
+        word: str | None = request.args.get("word", type=str.strip)
+        task = task or next(iter(panel.tasks))
+        suggested = [suggestion for suggestion in panel.suggestions if suggestion.task == task]
+        if word is None and suggested:  # the empty page shows what it is for
+            word, letters = suggested[0].word, suggested[0].letters
+        found, problem = None, ""
+        try:
+            if task not in panel.tasks:
+                raise BadInput(f"there is no task {task[:40]!r} here: pick one of {', '.join(panel.tasks)}.")
+            if word is not None:
+                with asking:
+                    found = result(panel, task, word, letters)
+        except USER_ERRORS as error:
+            problem = str(error)
+        html = render_template(
+            "playground.html.jinja",
+            panel=panel,
+            arms=panel.splits is not None,
+            lettered=[name for name in panel.models if name in ENCODERS],
+            task=task,
+            word=word or "",
+            found=found,
+            problem=problem,
+            suggested=suggested,
+        )
+        return html, 400 if problem else 200, HEADERS
+
+    return app
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises BadInput for a port that is taken, or cannot be had."""
+    if not 0 <= port <= 65535:
+        raise BadInput(f"--port is {port}: choose one from 1 to 65535, or 0 for any free one.")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except (OSError, UnicodeError) as error:
+        reason = str(getattr(error, "strerror", None) or error).split(" (while")[0]
+        raise BadInput(
+            f"{host}:{port} cannot be listened on ({reason}): choose another --port, 0 for any free one, or "
+            "another --host."
+        ) from None
+
+
+def run(argv: Sequence[str] | None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "run_or_model",
+        nargs="?",
+        help="run folder, or a pretrained model's folder or name (the newest run in runs/)",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine)")
+    parser.add_argument("--port", type=int, default=PORT, help=f"port, 0 for any free one ({PORT})")
+    parser.add_argument("--seed", type=int, help="which pair of a run with several seeds (the first)")
+    parser.add_argument("--cache", type=Path, default=Path(".cache"), help="as the run had it (.cache)")
+    options = parser.parse_args(argv)
+    if find_spec("flask") is None:
+        raise BadInput("the playground is served by flask, which is not installed: pip install flask")
+    from werkzeug.serving import make_server
+
+    try:
+        with listen(options.host, options.port) as server_socket:
+            port = server_socket.getsockname()[1]
+            app = build_app(panel_of(options.run_or_model, options.seed, options.cache))
+            logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line for each request
+            server = make_server(options.host, port, app, threaded=True, fd=server_socket.fileno())
+            host = f"[{options.host}]" if ":" in options.host else options.host
+            print(f"The playground is at http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
+            server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    print("\nThe playground is closed.")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return exit_status(lambda: run(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

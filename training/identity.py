@@ -1,0 +1,133 @@
+"""What makes a run the run it is: config, data, arithmetic, versions; and whether another is the same."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import is_bf16_available
+
+from charembed import __version__
+
+from .config import CompareConfig
+from .data import Data, Facts
+from .errors import BadInput
+
+PACKAGES = (
+    "torch", "accelerate", "transformers", "tiktoken", "tokenizers", "safetensors", "scipy", "numpy",
+    "wordsegment", "badwords-py",
+)  # fmt: skip
+DECISIVE = ("charembed", "torch", "accelerate", "transformers")  # versions that may move the numbers
+
+
+def resolve_precision(precision: str, cpu: bool) -> str:
+    """The arithmetic that will be used: "auto" is bf16 on a GPU that has it, and fp32 elsewhere."""
+    if precision == "auto":
+        return (
+            "bf16" if torch.cuda.is_available() and not cpu and is_bf16_available(ignore_tpu=True) else "fp32"
+        )
+    return precision
+
+
+def identity(config: CompareConfig, seed: int, arm: str, facts: Facts) -> str:
+    """A hash of all that makes one arm: two saved files with the same identity belong together.
+
+    How many pairs the run has is left out, and so is which arms it has besides.
+    """
+    told = config.as_dict()
+    for name in ("seeds", "first_seed", "arms"):
+        del told[name]
+    whole = {"config": told, "seed": seed, "arm": arm, "data": facts}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def describe(config: CompareConfig, options: argparse.Namespace, data: Data, weights: str) -> dict[str, Any]:
+    """What makes the run repeatable: config, arithmetic, versions, hashes, and the machine.
+
+    `weights` is the hash of the model's first values, with the first seed.
+    """
+    on_gpu = torch.cuda.is_available() and not options.cpu
+    return {
+        "preset": options.preset,
+        "config": config.as_dict(),
+        "precision": resolve_precision(config.precision, options.cpu),
+        "device": "cuda" if on_gpu else "cpu",
+        "versions": {
+            "charembed": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in PACKAGES},
+        },
+        "data": data.facts,
+        "weights_sha256": weights,
+        "machine": {
+            "cpu": cpu_name(),
+            "cores": os.cpu_count(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "threads_per_arm": options.threads,
+        },
+    }
+
+
+def check_same(
+    out: Path, saved: Mapping[str, Any], here: Mapping[str, Any], finished: Callable[[], bool]
+) -> None:
+    """Raise BadInput when what `describe` says here is not what it said when the run in `out` began.
+
+    A run that is finished may be rendered with other versions; one that goes on may not.
+    """
+    check_data(out, saved, here["data"])
+    for key, way_out in (
+        ("precision", "choose the same precision"),
+        ("device", "run it on the same kind of device (--cpu leaves a GPU alone)"),
+        ("weights_sha256", "put the model back as it was"),
+    ):
+        if saved.get(key) != here[key]:
+            raise BadInput(
+                f"the run in {out} has {key.replace('_', ' ')} {_short(saved.get(key))}, and here it is "
+                f"{_short(here[key])}: {way_out}, or choose another --out."
+            )
+    for package in DECISIVE:
+        was, now = saved["versions"].get(package), here["versions"][package]
+        if was != now and not finished():
+            raise BadInput(
+                f"the run in {out} began with {package} {was}; here is {now}, which may move its numbers: "
+                f"install {package} {was} to go on, or choose another --out."
+            )
+
+
+def check_data(out: Path, saved: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Raise BadInput when corpus, vocabulary, words or spellings are not those that the run began with."""
+    for key, value in facts.items():
+        if saved["data"].get(key) != value:
+            raise BadInput(
+                f"the run in {out} had other data: its {key.replace('_', ' ')} is "
+                f"{_short(saved['data'].get(key))}, and here it is {_short(value)}: put corpus, words and "
+                "model back as they were, or choose another --out."
+            )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}..." if len(text) > 40 else text
+
+
+def cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    names = (
+        [
+            line.split(":", 1)[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if info.exists()
+        else []
+    )
+    return names[0] if names else platform.processor() or platform.machine()
