@@ -59,7 +59,7 @@ def _said(
         after = f"; it holds after Holm's correction for all {count} comparisons" if count > 1 else ""
         return Headline(shares, f"{basis}{after}.", cell)
     more = f" With {num_seeds} pairs few would: train five." if 1 < num_seeds < 5 else ""
-    basis += f"; alone it would do, among {count} comparisons it may be chance (Holm's correction).{more}"
+    basis += f"; alone it would hold, among {count} comparisons it may be chance (Holm's correction).{more}"
     return Headline(f"Not certain yet: {shares[0].lower()}{shares[1:]}", basis, cell)
 
 
