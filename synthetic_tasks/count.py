@@ -66,4 +66,6 @@ ANSWERS = (
     "The answer is",
     "Frequency:",
 )
-RECIPE = Recipe("count", draw_letters, solve, kinds, QUESTIONS, ANSWERS, "count {a} {word}:")
+RECIPE = Recipe(
+    "count", draw_letters, solve, kinds, QUESTIONS, ANSWERS, "count {a} {word}:", "counts a letter rightly in"
+)

@@ -54,7 +54,7 @@ class Counting(Task):
                 f"{longer} of {m} symbols, after training on {n}",
             ),
         )
-        self.telling = "fresh"
+        self.telling, self.deed = "fresh", "counts rightly in"
 
     def draw(self, split: str, rng: Random) -> Item:
         length, held_out = self._draws[split]

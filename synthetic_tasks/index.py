@@ -66,4 +66,6 @@ ANSWERS = (
     "Steps from the start:",
     "The answer is",
 )
-RECIPE = Recipe("index", draw_letters, solve, kinds, QUESTIONS, ANSWERS, "index {a} {word}:")
+RECIPE = Recipe(
+    "index", draw_letters, solve, kinds, QUESTIONS, ANSWERS, "index {a} {word}:", "finds a letter's place in"
+)

@@ -76,7 +76,7 @@ class PathStar(Task):
                 f"{d + 1} arms of {length} nodes, {trained}",
             ),
         )
-        self.telling = "fresh"
+        self.telling, self.deed = "fresh", "finds the path through"
 
     def draw(self, split: str, rng: Random) -> Item:
         num_arms, arm_length, held_out = self._draws[split]

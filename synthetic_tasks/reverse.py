@@ -52,5 +52,12 @@ ANSWERS = (
     "The result is",
 )
 RECIPE = Recipe(
-    "reverse", lambda word, kind, rng: (), solve, lambda word: (0,), QUESTIONS, ANSWERS, "reverse {word}:"
+    "reverse",
+    lambda word, kind, rng: (),
+    solve,
+    lambda word: (0,),
+    QUESTIONS,
+    ANSWERS,
+    "reverse {word}:",
+    "reverses",
 )

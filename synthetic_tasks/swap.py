@@ -61,4 +61,13 @@ ANSWERS = (
     "It reads",
     "The filled word is",
 )
-RECIPE = Recipe("swap", draw_letters, solve, lambda word: (0,), QUESTIONS, ANSWERS, "swap {a} {b} {word}:")
+RECIPE = Recipe(
+    "swap",
+    draw_letters,
+    solve,
+    lambda word: (0,),
+    QUESTIONS,
+    ANSWERS,
+    "swap {a} {b} {word}:",
+    "swaps a letter rightly in",
+)

@@ -85,11 +85,13 @@ class Task(Protocol):
         splits: the first one is what training draws from.
         telling: the name of the split that says most about what was learnt; samples of answers are taken from
             it.
+        deed: what a model does that answers, with the share of the questions to follow: "reverses".
     """
 
     name: str
     splits: tuple[Split, ...]
     telling: str
+    deed: str = "answers"
 
     def draw(self, split: str, rng: Random) -> Item:
         """One item, a function of the state of `rng`."""

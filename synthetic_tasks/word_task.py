@@ -45,6 +45,7 @@ class Recipe:
             followed by no letter.
         answers: what stands before the answer.
         compact: the shortest wording.
+        deed: as of a Task.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Recipe:
     questions: tuple[str, ...]
     answers: tuple[str, ...]
     compact: str
+    deed: str = "answers"
 
     @property
     def num_letters(self) -> int:
@@ -88,7 +90,7 @@ class WordTask(Task):
 
     def __init__(self, recipe: Recipe, material: Material) -> None:
         self.recipe, self.material = recipe, material
-        self.name = recipe.name
+        self.name, self.deed = recipe.name, recipe.deed
         self.splits = word_splits(material.words)
         self.telling = "unseen_tokens"
         self._by_kind: dict[str, list[tuple[int, list[str]]]] = {}

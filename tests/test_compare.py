@@ -65,7 +65,7 @@ def test_every_cell_has_its_row_with_interval_and_majority(finished: Path) -> No
 
 def test_the_report_is_one_file_with_its_plots(finished: Path) -> None:
     page = (finished / "report.html").read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 1 + 4 + 2 * 2 + 1, "at a glance, tasks, loss and difference by phase, cost"
     assert not re.search(r'(src|href)="(?!#)', page), "self-contained: nothing is loaded from elsewhere"
     for words in (
         "reverse",

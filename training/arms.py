@@ -38,10 +38,15 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """How an arm's encoder is built (None: the model as it is), its colour, and what it is."""
+    """How an arm's encoder is built (None: the model as it is), its colour, and what it is.
+
+    `sentence` is the line of the report that explains the arm, `called` what follows "the model" in its
+    headline.
+    """
 
     build: Callable[[Parts], nn.Module | None]
     colour: str
+    called: str
     sentence: str
 
 
@@ -109,42 +114,76 @@ def control(
 
 
 ARMS: dict[str, Arm] = {
-    "plain": Arm(build=lambda parts: None, colour="#8a8f98", sentence="the model as it is"),
+    "plain": Arm(
+        build=lambda parts: None,
+        colour="#8a8f98",
+        called="without letters",
+        sentence="the model as it is: a token is a number, and its letters are hidden",
+    ),
     "matched": Arm(
         build=matched,
         colour="#d1603d",
-        sentence="as many extra parameters as the letters have, in a second table, and no letters",
+        called="without letters",
+        sentence="no letters, but as many extra parameters as they take, in a second table: more size alone",
     ),
-    "shuffled": Arm(build=shuffled, colour="#b59a2d", sentence="the letters of other tokens"),
-    "lstm": Arm(build=lstm, colour="#1f6f8b", sentence="the letters of each token, read by an LSTM"),
+    "shuffled": Arm(
+        build=shuffled,
+        colour="#a08624",
+        called="with the letters of other tokens",
+        sentence="each token gets the letters of another one: everything but the truth of the letters",
+    ),
+    "lstm": Arm(
+        build=lstm,
+        colour="#1f6f8b",
+        called="with letters",
+        sentence="the letters of each token, read by a small recurrent network (an LSTM)",
+    ),
     "gru": Arm(
         build=encoder("gru", "char_dim", "hidden_size"),
         colour="#2f9e8f",
-        sentence="the letters, read by a GRU",
+        called="with letters read by a GRU",
+        sentence="the letters of each token, read by a GRU",
     ),
     "cnn": Arm(
         build=encoder("cnn"),
         colour="#6a4c93",
-        sentence="the letters, read by a convolution and a maximum over places",
+        called="with letters read by a convolution",
+        sentence="the letters of each token, read by a convolution and a maximum over places",
     ),
     "bag": Arm(
-        build=encoder("bag", "char_dim"), colour="#c2577a", sentence="the letters without their order"
+        build=encoder("bag", "char_dim"),
+        colour="#c2577a",
+        called="with letters in no order",
+        sentence="the letters of each token without their order",
     ),
     "bee": Arm(
         build=encoder("bee"),
-        colour="#e0a526",
+        colour="#b07f10",
+        called="with the mean of its tokens' bytes",
         sentence="the mean of the token's bytes, each turned by its place",
     ),
     "transformer": Arm(
-        build=encoder("transformer"), colour="#3d5a80", sentence="the letters, read by a small transformer"
+        build=encoder("transformer"),
+        colour="#3d5a80",
+        called="with letters read by a transformer",
+        sentence="the letters of each token, read by a small transformer",
     ),
-    "length": Arm(build=control(its_length), colour="#7d8f4e", sentence="only how many letters a token has"),
+    "length": Arm(
+        build=control(its_length),
+        colour="#7d8f4e",
+        called="with the lengths of its tokens alone",
+        sentence="only how many letters a token has",
+    ),
     "first": Arm(
-        build=control(its_first_letter), colour="#5c7a99", sentence="only the first letter of a token"
+        build=control(its_first_letter),
+        colour="#5c7a99",
+        called="with the first letters of its tokens alone",
+        sentence="only the first letter of a token",
     ),
     "random": Arm(
         build=control(every_token, trained=False),
         colour="#b07aa1",
+        called="with random vectors",
         sentence="a fixed random vector for each token",
     ),
 }

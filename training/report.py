@@ -1,39 +1,33 @@
-"""One self-contained HTML page about a run: the verdict, what it rests on, and the answers themselves."""
+"""One self-contained HTML page about a run: the headline, what it rests on, and the answers themselves."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import jinja2
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from synthetic_tasks import Task
 
 from .arms import ARMS
 from .files import write_atomically
-from .prose import by_place
+from .headline import Headline, headline
+from .plots import (
+    LOSSES,
+    SMOOTHING,
+    WIDE,
+    Group,
+    answer_groups,
+    answers_picture,
+    cost_plot,
+    curve_plots,
+    share_plot,
+)
+from .prose import bare, by_place, capital, comparisons, how_judged, tally, verdict
 from .statistics import Row
-
-SMOOTHING = 25  # steps averaged for a curve
-PANELS = 4  # tasks side by side
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none", "svg.hashsalt": "charembed", "font.family": "sans-serif", "font.size": 10,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#9aa0a6",
-    "axes.labelcolor": "#3c4043", "xtick.color": "#3c4043", "ytick.color": "#3c4043", "axes.grid": True,
-    "grid.color": "#e8eaed", "axes.axisbelow": True,
-}  # fmt: skip
-# What the loss of a phase is the mean of: a line of the page, and the axis.
-LOSSES = {
-    "text": ("Training loss on running text.", "nats per token"),
-    "question": ("Loss on the answer tokens alone.", "nats per token"),
-    "spelling": ("Loss of reading the letters from the vector of each token.", "nats per place"),
-}
+from .svg import FONT, colours
 
 
 class PhaseFacts(Protocol):
@@ -59,11 +53,10 @@ def write_report(
     phases: Sequence[PhaseFacts],
     rows: list[Row],
     summary: list[Row],
-    sentences: list[str],
     metrics: list[dict[str, Any]],
     answers: list[dict[str, Any]],
 ) -> None:
-    """Render `report.html` into the run folder, and its main picture as `answers.svg`.
+    """Render `report.html` into the run folder, and its answers as a picture of their own, `answers.svg`.
 
     Arguments:
         facts: what config.json holds; printed as it is. Of it the page reads `machine`, and of `data` the
@@ -77,181 +70,101 @@ def write_report(
     """
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"capital": capital, "tied": tied}
     control, *others = arms
     seeds = list(dict.fromkeys(row.seed for row in rows))
+    first = headline(summary, tasks, arms, len(seeds))
+    samples = sample_answers(tasks, [answer for answer in answers if answer["seed"] == seeds[0]])
     costs = cost_table(arms, phases, rows)
-    with matplotlib.rc_context(STYLE):
-        answered = answer_plot(arms, tasks, summary)
-        curves = [
-            {"phase": phase, "plot": plot, "about": _loss_of(phase.kind)[0]}
-            for phase in phases
-            if (plot := curve_plot(arms, metrics, phase.name, phase.kind))
-        ]
-        spent = cost_plot(arms, costs)
     page = environment.get_template("report.html.jinja").render(
         arms=arms,
         control=control,
         others=others,
         entries=ARMS,
+        colours=colours(arms),
+        font=FONT,
+        count=models_in_words(len(arms), len(seeds)),
         num_seeds=len(seeds),
         setting=setting,
         facts=facts,
-        sentences=sentences,
+        headline=first,
+        glance=glance_plot(arms, tasks, summary, first),
+        verdicts=[
+            (arm, tally(summary, arm, control), verdict(summary, tasks, arm, control)) for arm in others
+        ],
+        how=how_judged(summary, len(seeds)) if others else [],
+        comparisons=comparisons(summary),
         notes=split_notes(tasks),
-        answer_plot=answered,
+        plots=answer_plots(arms, tasks, summary),
         table=answer_table(arms, tasks, summary),
-        samples=sample_answers(tasks, [answer for answer in answers if answer["seed"] == seeds[0]]),
-        curves=curves,
+        samples=samples,
+        examples={sample["task"]: sample for sample in reversed(samples)},
+        curves=[
+            {"phase": phase, "plots": plots, "about": LOSSES.get(phase.kind, ("Training loss.", ""))[0]}
+            for phase in phases
+            if (plots := curve_plots(arms, metrics, phase.name, phase.kind))
+        ],
         smoothing=SMOOTHING,
-        text=[row for row in summary if row.metric.startswith(("loss_nats", "bits_per_byte"))],
+        text=text_table(summary),
         costs=costs,
-        cost_plot=spent,
+        cost_plot=cost_plot(
+            "cost",
+            f"What each arm cost, as a multiple of {control}.",
+            [Group(line["name"], {arm: (line["ratios"][arm], None, None) for arm in arms}) for line in costs],
+        ),
     )
-    write_atomically(out / "answers.svg", answered)
+    write_atomically(out / "answers.svg", answers_picture(arms, tasks, summary))
     write_atomically(out / "report.html", page)
 
 
-def svg_of(figure: Figure) -> str:
-    """A figure as an <svg> element, the same bytes for the same data."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+def tied(text: str) -> str:
+    """With no line break between a number and its percent sign."""
+    return text.replace(" %", "\u00a0%")
 
 
-def answer_plot(arms: Sequence[str], tasks: Sequence[Task], summary: list[Row]) -> str:
-    """Exact match by task (panels) and its splits, an interval on each bar, the majority baseline as a dashed
-    line."""
-    across = min(PANELS, len(tasks))
-    down = -(-len(tasks) // across)
-    figure = Figure(figsize=(max(2.9 * across, 4.5), 3.1 * down), layout="constrained")
-    panels: list[Axes] = list(figure.subplots(down, across, sharey=True, squeeze=False).flat)
-    cells = {(row.arm, row.task, row.split): row for row in summary if row.metric == "exact_match"}
-    for panel, task in zip(panels, tasks, strict=False):
-        _answer_panel(panel, arms, task, cells)
-    for panel in panels[len(tasks) :]:
-        panel.remove()
-    for panel in panels[::across]:
-        panel.set_ylabel("exact match")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False)
-    return svg_of(figure)
+def models_in_words(num_arms: int, num_seeds: int) -> str:
+    """How many models were trained. models_in_words(2, 5) -> "5 pairs of models" """
+    plural = "s" if num_seeds > 1 else ""
+    if num_arms == 1:
+        return f"{num_seeds} model{plural}"
+    together = f"pair{plural} of" if num_arms == 2 else f"set{plural} of {num_arms}"
+    return f"{num_seeds} {together} models"
 
 
-def _answer_panel(
-    panel: Axes, arms: Sequence[str], task: Task, cells: dict[tuple[str, str, str], Row]
-) -> None:
-    splits = [split for split in task.splits if (arms[0], task.name, split.name) in cells]
-    width = 0.8 / len(arms)
-    for number, arm in enumerate(arms):
-        found = [cells[arm, task.name, split.name] for split in splits]
-        places = np.arange(len(found)) - 0.4 + width * (number + 0.5)
-        values = np.array([row.value for row in found])
-        bounds = np.array(
-            [[row.value - (row.low or 0), (row.high or 0) - row.value] for row in found]
-        ).T.clip(0)
-        panel.bar(places, values, width * 0.92, color=ARMS[arm].colour, label=arm)
-        panel.errorbar(places, values, bounds, fmt="none", ecolor="#202124", elinewidth=0.9, capsize=2)
-    for place, split in enumerate(splits):
-        baseline = cells[arms[0], task.name, split.name].majority or 0.0
-        panel.plot(
-            [place - 0.45, place + 0.45],
-            [baseline] * 2,
-            color="#202124",
-            linestyle=(0, (2, 1.5)),
-            linewidth=1.1,
-            label=None if place else "majority answer",
-        )
-    panel.set_title(task.name, loc="left", fontweight="bold")
-    panel.set_xticks(range(len(splits)), [split.label.replace(" ", "\n") for split in splits], fontsize=8.5)
-    panel.set_ylim(0, 1)
-    panel.grid(visible=False, axis="x")
-
-
-def curve_plot(arms: Sequence[str], metrics: list[dict[str, Any]], phase: str, kind: str) -> str:
-    """Loss of each arm over a phase's steps of its own kind, and below the differences to the control; a line
-    per seed.
-
-    Empty where the phase has no such steps. An arm that took none of them has no line.
-    """
-    by_run: dict[tuple[str, int], dict[int, float]] = {}
-    for row in metrics:
-        if row["phase"] == phase and row["kind"] == kind:
-            by_run.setdefault((row["arm"], row["seed"]), {})[row["step"]] = row["loss_nats"]
-    if not by_run:
-        return ""
-    differences = []
-    for (arm, seed), losses in by_run.items():
-        reference = by_run.get((arms[0], seed), {})
-        if arm != arms[0] and (shared := [step for step in losses if step in reference]):
-            differences.append((arm, shared, [losses[step] - reference[step] for step in shared]))
-    figure = Figure(figsize=(10.5, 4.4 if differences else 3.0), layout="constrained")
-    panels: list[Axes] = list(
-        figure.subplots(2, 1, sharex=True, height_ratios=[2, 1]) if differences else [figure.subplots()]
-    )
-    panels[0].set_ylabel(_loss_of(kind)[1])
-    for (arm, _), losses in by_run.items():
-        _curve(panels[0], arm, arm, list(losses), list(losses.values()))
-    for arm, steps, values in differences:
-        _curve(panels[1], arm, f"{arm} - {arms[0]}", steps, values)
-    if differences:
-        panels[1].axhline(0, color="#202124", linewidth=0.8)
-        panels[1].set_ylabel("difference")
-    panels[-1].set_xlabel("step")
-    for panel in panels:
-        panel.legend(frameon=False, loc="best")
-    return svg_of(figure)
-
-
-def _curve(panel: Axes, arm: str, label: str, steps: Sequence[int], values: Sequence[float]) -> None:
-    """A line; the label stands once, however many seeds there are."""
-    known = panel.get_legend_handles_labels()[1]
-    panel.plot(
-        *smoothed(steps, values),
-        color=ARMS[arm].colour,
-        linewidth=1.3,
-        label=None if label in known else label,
+def glance_plot(arms: Sequence[str], tasks: Sequence[Task], summary: list[Row], first: Headline) -> str:
+    """The picture under the headline: its split of all tasks that have it, of the others the most telling."""
+    names = {task.name: task.telling for task in tasks}
+    if first.cell:
+        shown = first.cell[1].name
+        names |= {task.name: shown for task in tasks if shown in {split.name for split in task.splits}}
+    cells = [(task, split) for task in tasks for split in task.splits if split.name == names[task.name]]
+    cells.sort(key=lambda cell: first.cell is None or cell[0].name != first.cell[0].name)
+    groups = answer_groups(arms, cells, summary, with_task=True)
+    return (
+        share_plot("glance", "Share of answers that are exactly right.", groups, width=WIDE) if groups else ""
     )
 
 
-def _loss_of(kind: str) -> tuple[str, str]:
-    return LOSSES.get(kind, ("Training loss.", "nats"))
-
-
-def cost_plot(arms: Sequence[str], costs: list[dict[str, Any]]) -> str:
-    """What each arm cost, as a multiple of the control."""
-    figure = Figure(figsize=(10.5, 0.9 + 0.22 * len(costs) * len(arms)), layout="constrained")
-    panel: Axes = figure.subplots()
-    height = 0.8 / len(arms)
-    for number, arm in enumerate(arms):
-        places = np.arange(len(costs)) - 0.4 + height * (number + 0.5)
-        ratios = [line["ratios"][arm] for line in costs]
-        bars = panel.barh(places, ratios, height * 0.9, color=ARMS[arm].colour, label=arm)
-        panel.bar_label(bars, fmt="%.2f", padding=3, fontsize=8.5)
-    panel.set_yticks(range(len(costs)), [line["name"] for line in costs])
-    panel.invert_yaxis()
-    panel.set_xlabel(f"multiple of {arms[0]}")
-    panel.grid(visible=False, axis="y")
-    return svg_of(figure)
-
-
-def smoothed(steps: Any, values: Any) -> tuple[Any, Any]:
-    """Means over a sliding window, placed at its middle; short series as they are."""
-    window = min(SMOOTHING, max(1, len(values) // 4))
-    kernel = np.ones(window) / window
-    return np.convolve(steps, kernel, "valid"), np.convolve(values, kernel, "valid")
+def answer_plots(arms: Sequence[str], tasks: Sequence[Task], summary: list[Row]) -> list[tuple[str, str]]:
+    """A picture for each task that was asked: (its name, exact match on its splits)."""
+    plots = []
+    for number, task in enumerate(tasks):
+        if groups := answer_groups(arms, [(task, split) for split in task.splits], summary):
+            label = f"Share of answers of {task.name} that are exactly right, by split."
+            plots.append((task.name, share_plot(f"answers-{number}", label, groups)))
+    return plots
 
 
 def split_notes(tasks: Sequence[Task]) -> list[tuple[str, str]]:
-    """What a reader has to know about each split; with the task's name where tasks say different things of
-    one."""
+    """What each split is; with the task's name where tasks say different things of one."""
     notes: list[tuple[str, str]] = []
     for group in by_place(tasks):
-        abouts = dict.fromkeys(split.about for _, split in group if split.about)
-        if len(abouts) == 1:
-            notes.append((group[0][1].label, next(iter(abouts))))
-        elif abouts:
-            notes += [(f"{split.label}, {task.name}", split.about) for task, split in group if split.about]
+        told: dict[str, list[str]] = {}
+        for task, split in group:
+            told.setdefault("; ".join(filter(None, (bare(split.place), split.about))), []).append(task.name)
+        label = group[0][1].label
+        for about, names in told.items():
+            notes.append((label if len(told) == 1 else f"{label}, {', '.join(names)}", about))
     return notes
 
 
@@ -266,6 +179,17 @@ def answer_table(arms: Sequence[str], tasks: Sequence[Task], summary: list[Row])
                     {"split": split.label, "task": task.name, "control": cells[arms[0]], "cells": cells}
                 )
     return lines
+
+
+def text_table(summary: list[Row]) -> list[dict[str, Any]]:
+    """One line per phase and arm or difference: nats per token and bits per byte of held-out text."""
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in summary:
+        metric = row.metric.removesuffix("_difference")
+        if metric in ("loss_nats", "bits_per_byte"):
+            line = {"when": row.task, "arm": row.arm, "form": "%.4f" if metric == row.metric else "%+.4f"}
+            lines.setdefault((row.task, row.arm), line)[metric] = row
+    return list(lines.values())
 
 
 def cost_table(arms: Sequence[str], phases: Sequence[PhaseFacts], rows: list[Row]) -> list[dict[str, Any]]:

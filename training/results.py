@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
+from synthetic_tasks import Task
 
 from .config import CompareConfig
 from .data import Data
 from .files import write_atomically, write_json
 from .finished import ANSWERS, finished_lines, finished_rows, read_batches
 from .folder import arm_folder, read_facts
-from .prose import print_table, verdict
+from .headline import headline
+from .prose import how_judged, print_table, verdict
 from .report import write_report
 from .state import METRICS
-from .statistics import summarise
+from .statistics import Row, summarise
 
 
 def finish(config: CompareConfig, out: Path, data: Data, console: Console) -> None:
@@ -29,9 +33,6 @@ def finish(config: CompareConfig, out: Path, data: Data, console: Console) -> No
     metrics, answers = _lines(config, out, METRICS), _lines(config, out, ANSWERS)
     assert_same_batches(config, out)
     summary = summarise(rows, control, arms, _marks(answers))
-    sentences = [
-        sentence for arm in arms[1:] for sentence in verdict(summary, data.tasks, arm, control, config.seeds)
-    ]
     write_atomically(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in metrics))
     write_json(out / "results.json", [vars(row) for row in rows + summary])
     facts = read_facts(out)
@@ -44,23 +45,33 @@ def finish(config: CompareConfig, out: Path, data: Data, console: Console) -> No
         phases=config.phases,
         rows=rows,
         summary=summary,
-        sentences=sentences,
         metrics=metrics,
         answers=answers,
     )
     print_table(console, arms, data.tasks, summary)
-    for sentence in sentences:
+    for sentence in _sentences(summary, data.tasks, arms, config.seeds):
         console.print(sentence, highlight=False, markup=False)
     console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 
+def _sentences(summary: list[Row], tasks: Sequence[Task], arms: Sequence[str], seeds: int) -> list[str]:
+    """What the terminal says: the headline, the verdict on each arm, and how to read both."""
+    first, (control, *others) = headline(summary, tasks, arms, seeds), arms
+    judged = [sentence for arm in others for sentence in verdict(summary, tasks, arm, control)]
+    return [first.sentence, first.basis, *judged, *(how_judged(summary, seeds) if others else [])]
+
+
 def setting(config: CompareConfig, data: Data) -> str:
-    """One sentence about the model and its text."""
+    """One sentence about the model and its text.
+
+    "A decoder of 3 layers, 128 wide, with a vocabulary of 4,096 tokens, on the corpus sotu (2,542,281
+    tokens)."
+    """
     model = config.model
-    built = f"{model.layers} layers of width {model.width}"
-    size = f"pretrained model {model.model}" if model.pretrained else built
-    text = f"corpus {config.data.corpus} ({data.facts['train_tokens']:,} tokens)"
-    return f"{data.facts['tokens']:,} tokens, {size}, {text}."
+    built = f"A decoder of {model.layers} layers, {model.width} wide,"
+    size = f"The pretrained model {model.model}" if model.pretrained else built
+    text = f"the corpus {config.data.corpus} ({data.facts['train_tokens']:,} tokens)"
+    return f"{size} with a vocabulary of {data.facts['tokens']:,} tokens, on {text}."
 
 
 def assert_same_batches(config: CompareConfig, out: Path) -> None:
