@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped, unused-ignore]
+from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
