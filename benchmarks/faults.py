@@ -140,7 +140,7 @@ def disturb(
         told.append("orphan")
     if "Traceback" in errors or "Error" in errors:
         told.append(f"traceback: {errors}")
-    resumed = subprocess.run(command(out, cache, "--resume"), capture_output=True, text=True)
+    resumed = subprocess.run(command(out, cache, "--jobs", "1", "--resume"), capture_output=True, text=True)
     if resumed.returncode:
         told.append(f"no resume: {resumed.stderr}")
     elif numbers(out) != expected:
