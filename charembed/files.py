@@ -45,7 +45,7 @@ def is_left_over(path: Path) -> bool:
         os.kill(int(found["pid"]), 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
+    except (PermissionError, OverflowError):
         pass
     return False
 

@@ -50,5 +50,5 @@ def telling_run(half_run: Path, tiny: CompareConfig, tmp_path: Path) -> Path:
         answers = finished_lines(folder, ANSWERS)
         for answer in answers:
             answer["right"] = arm == "lstm" and answer["task"] != "index"
-        write_finished(folder, tiny, finished_rows(folder), answers, read_batches(folder))
+        write_finished(folder, tiny, finished_rows(folder), answers, read_batches(folder), "")
     return copy

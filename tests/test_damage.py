@@ -12,14 +12,17 @@ from random import Random
 from typing import Any
 
 import pytest
+import torch
 
 from examples import ask
 from tests.runs import ROOT, TINY, losses, numbers
 from training import compare
+from training.errors import BadInput
 from training.files import read_record, write_record
 from training.flags import changed
 from training.presets import preset
-from training.state import save_state
+from training.state import Position, load_trained, save_state, write_trained
+from training.workers import run_all
 
 ARM = Path("seed1") / "lstm"
 READ_OF_A_FINISHED_ARM = [
@@ -222,15 +225,21 @@ def test_a_corpus_that_changed_is_not_mixed_in(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"precision": "bf16"}, "has precision bf16, and here it is fp32"),
-        ({"device": "cuda"}, "has device cuda, and here it is cpu"),
-        ({"weights_sha256": "0" * 64}, "has weights sha256 000000000000..., and here it is "),
+        ({"precision": "bf16"}, "began with precision bf16; here it is fp32"),
+        ({"device": "cuda"}, "began with device cuda; here it is cpu"),
+        ({"weights_sha256": "0" * 64}, "began with first weights (SHA-256) 000000000000...; here it is "),
+        ({"machine": {"threads_per_arm": 8}}, "began with threads per arm 8; here it is 1"),
     ],
 )
 def test_another_arithmetic_is_refused(
-    change: dict[str, str], message: str, run: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+    change: dict[str, Any], message: str, run: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_record(run / "config.json", read_record(run / "config.json") | change)
+    saved = read_record(run / "config.json")
+    change = {key: saved[key] | value if isinstance(value, dict) else value for key, value in change.items()}
+    write_record(run / "config.json", saved | change)
+    assert again(run, cache) == 0, "what is finished may be rendered anywhere"
+    (run / ARM / "answers.jsonl").unlink()
+    capsys.readouterr()
     assert again(run, cache) == 2
     assert message in capsys.readouterr().err
 
@@ -245,7 +254,7 @@ def test_other_versions_may_render_a_run_but_not_go_on_with_it(
     (run / ARM / "answers.jsonl").unlink()
     capsys.readouterr()
     assert again(run, cache) == 2
-    assert "began with torch 1.0; here is " in capsys.readouterr().err
+    assert "began with torch 1.0; here it is " in capsys.readouterr().err
 
 
 # More pairs
@@ -279,3 +288,73 @@ def test_a_record_tells_what_was_written(tmp_path: Path) -> None:
     write_record(path, {"a": 1})
     assert read_record(path) == {"a": 1}
     assert set(json.loads(path.read_text())) == {"a", "sha256"}
+
+
+# Found by a hostile reading
+
+
+def test_a_corpus_that_changes_while_the_run_goes_on_is_not_mixed_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The arms read it again, each in its own process."""
+    corpus, out = tmp_path / "corpus.txt", tmp_path / "run"
+    text = "".join(path.read_text("utf-8") for path in sorted((ROOT / "training").glob("*.py")))
+    corpus.write_text(text)
+    flags = ["--corpus", str(corpus), "--token-count", "2", "--jobs", "2", "--out", str(out)]
+
+    def edited(*arguments: Any) -> None:
+        corpus.write_text(text + "one more word")
+        run_all(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.comparison.run_all", edited)
+        assert compare.main([*TINY, *flags, "--cache", str(tmp_path / "cache")]) == 2
+    assert f"the run in {out} had other data" in capsys.readouterr().err
+    assert not list(out.rglob("*.safetensors"))
+
+
+def test_a_finished_arm_of_another_config_is_refused(
+    run: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "config.json").unlink()
+    assert again(run, cache, "--lr", "0.5") == 2
+    assert f"{run / 'seed0' / 'matched'} holds an arm of another run" in capsys.readouterr().err
+
+
+def test_an_arm_that_is_made_again_is_not_done_until_it_is(run: Path, cache: Path, finished: Path) -> None:
+    """Stopped after the exam, when its metrics had been written again."""
+    (run / ARM / "finetune.safetensors").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.run.write_finished", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        assert again(run, cache) == 130
+    assert not (run / ARM / "done.json").exists()
+    assert again(run, cache) == 0
+    assert numbers(run) == numbers(finished)
+
+
+def test_a_config_that_is_none_of_ours_is_left_alone(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    assert again(tmp_path, cache) == 2
+    assert f"{tmp_path} is no run folder, or one of an older version" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [ARM / "done.json", ARM / "metrics.jsonl", Path("results.json")], ids=str)
+def test_a_folder_where_a_file_should_be_is_named(
+    name: Path, run: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / name).unlink()
+    (run / name).mkdir()
+    assert again(run, cache) in (1, 2)
+    errors = capsys.readouterr().err
+    assert str(run / name) in errors
+    assert "defect" not in errors
+    assert errors.count("\n") == 1
+
+
+def test_weights_of_another_phase_are_refused(tmp_path: Path) -> None:
+    part = {"model": torch.nn.Linear(2, 2)}
+    write_trained(tmp_path / "x.safetensors", part, Position("run", "pretrain"))
+    with pytest.raises(BadInput, match="holds the weights of the phase pretrain, not finetune"):
+        load_trained(tmp_path / "x.safetensors", part, "run", "finetune")

@@ -7,15 +7,17 @@ import resource
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.runs import TINY, alive, children, finish, left_overs, losses, numbers, start
+from tests.runs import COMMAND, ROOT, TINY, alive, children, finish, left_overs, losses, numbers, start
 from training import compare
 from training.folder import locked
+from training.interrupts import held_back, listening
 
 LONG = ["--steps", "300", "--finetune-steps", "20", "--save-every", "50"]
 PATIENCE = 300  # seconds; only a hang waits as long
@@ -206,3 +208,51 @@ def test_a_disk_that_takes_no_more_gets_a_sentence(jobs: int, cache: Path, tmp_p
     assert "Traceback" not in errors
     assert left_overs(out) == []
     finish("--out", out, "--cache", cache, "--resume")
+
+
+def test_signals_are_held_back_whatever_thread_hears_them() -> None:
+    """The mask is of one thread; the system gives the signal to another one."""
+    waiting = threading.Event()
+    thread = threading.Thread(target=waiting.wait)
+    thread.start()
+    reached: list[None] = []
+
+    def interrupted() -> None:
+        with listening(), held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.extend(time.sleep(0.01) for _ in range(20))
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    waiting.set()
+    thread.join()
+    assert len(reached) == 20
+
+
+def test_the_second_signal_does_not_break_what_the_first_began() -> None:
+    stopped = False
+    with listening():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            stopped = True
+            signal.raise_signal(signal.SIGTERM)
+    assert stopped
+
+
+def test_nobody_reads_the_progress_any_more(whole: Path, cache: Path, tmp_path: Path) -> None:
+    """Standard error is a pipe whose reader has left: the run goes on."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    flags = [flag for flag in (*COMMAND, *LONG) if flag != "--quiet"]
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [*flags, "--jobs", "2", "--out", out, "--cache", cache],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=writer,
+        check=False,
+    )
+    os.close(writer)
+    assert done.returncode == 0
+    assert numbers(out) == numbers(whole)

@@ -11,14 +11,16 @@ import json
 import os
 import sys
 import threading
+from pathlib import Path
+from typing import Any, TextIO
 
-from .interrupts import STOPPED, Interrupted, ending, listening
+from .interrupts import STOPPED, Interrupted, Stop, listening
 
 ORPHANED = 3
 
 
 def main() -> int:
-    """Run the arm. Returns 0, 1 for a failure that was told, or 130 for a stop."""
+    """Run the arm. Returns 0, 1 or 2 for a failure that was told, or 130 for a stop."""
     job = json.loads(sys.stdin.buffer.readline() or "null")
     if job is None:
         return ORPHANED
@@ -26,27 +28,38 @@ def main() -> int:
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     with listening(deferrals=1) as stop:  # to the end: the arm itself asks whether it shall stop
-        from pathlib import Path
+        status = _work(job, channel, stop)
+        stop.end()
+    return status
 
-        from .config import CompareConfig
-        from .errors import BROKE, sentence
-        from .progress import in_messages, silent
-        from .run import RunOptions, run_arm
 
-        options = RunOptions(**job["options"] | {"cache": Path(job["options"]["cache"])})
-        bars = in_messages(channel) if options.progress else silent
-        try:
-            stop.check("Nothing had begun.")
-            config = CompareConfig.from_dict(job["config"])
-            run_arm(config, job["seed"], job["arm"], Path(job["folder"]), options, bars=bars)
-        except Interrupted:
-            return STOPPED
-        except Exception as error:
-            told = sentence(error)
-            if told is None:
-                raise
-            print(json.dumps({"error": told}), file=channel, flush=True)
-            return BROKE
+def _work(job: dict[str, Any], channel: TextIO, stop: Stop) -> int:
+    from .config import CompareConfig
+    from .data import prepare
+    from .errors import BAD_INPUT, BROKE, USER_ERRORS, sentence
+    from .identity import check_data
+    from .progress import in_messages, no_bars
+    from .run import RunOptions, run_arm
+
+    options = RunOptions(**job["options"] | {"cache": Path(job["options"]["cache"])})
+    bars = in_messages(channel) if options.progress else no_bars
+    folder = Path(job["folder"])
+    try:
+        stop.check("Nothing had begun.")
+        config = CompareConfig.from_dict(job["config"])
+        data = prepare(config, options.cache)
+        check_data(folder.parent.parent, job["facts"], data.facts)
+        run_arm(config, job["seed"], job["arm"], folder, options, data, bars)
+    except Interrupted:
+        return STOPPED
+    except BrokenPipeError:  # nobody reads the messages any more
+        os._exit(ORPHANED)
+    except Exception as error:
+        told = sentence(error)
+        if told is None:
+            raise
+        print(json.dumps({"error": told}), file=channel, flush=True)
+        return BAD_INPUT if isinstance(error, USER_ERRORS) else BROKE
     return 0
 
 
@@ -57,6 +70,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    status = main()
-    ending()
-    sys.exit(status)
+    sys.exit(main())

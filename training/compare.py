@@ -18,11 +18,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from .interrupts import ending, listening
+from .interrupts import listening
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a comparison.
+def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
+    """Run a comparison; `last` if the process has nothing else to do.
 
     Returns 0, or 2 for bad input, 1 for a run that broke, 130 for one that was stopped.
     """
@@ -38,10 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             compare(config, options)
             return 0
 
-        return exit_status(program)
+        status = exit_status(program)
+        if last:
+            stop.end()
+        return status
 
 
 if __name__ == "__main__":
-    status = main()
-    ending()
-    sys.exit(status)
+    sys.exit(main(last=True))

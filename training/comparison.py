@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from rich.console import Console
 
 from .arms import assert_paired, build_arm
 from .config import CompareConfig
-from .data import Data, prepare
-from .errors import Interrupted
+from .data import Data, Facts, prepare
+from .errors import BadInput, Interrupted
 from .evaluate import check_lengths
 from .files import clear_left_overs, write_record
 from .finished import is_finished
 from .folder import CONFIG, arm_folder, check_folder, locked, read_facts
-from .identity import check_same, describe
+from .identity import check_same, describe, identity
 from .preflight import check_machine
 from .results import finish
 from .run import RunOptions
@@ -39,6 +40,11 @@ def _compare(config: CompareConfig, options: argparse.Namespace, console: Consol
     out: Path = options.out or Path("runs") / f"{options.preset}-{config.digest}"
     check_machine(config, options, out)
     state = PartialState(cpu=options.cpu)
+    if state.num_processes > 1 and (options.jobs or 1) > 1:
+        raise BadInput(
+            f"jobs is {options.jobs}, and each arm is spread over {state.num_processes} processes already: "
+            "leave --jobs out."
+        )
     check_folder(out, config, options.resume)
     state.wait_for_everyone()
     torch.set_num_threads(options.threads)
@@ -48,11 +54,17 @@ def _compare(config: CompareConfig, options: argparse.Namespace, console: Consol
     check_lengths(config, data)
     arms = ((arm, build_arm(config, arm, config.first_seed, data.spellings)) for arm in config.arms)
     here = describe(config, options, data, assert_paired(arms))
-    with locked(out) if state.is_main_process else nullcontext():
+    with ExitStack() as held:
+        fault = [""]
         if state.is_main_process:
-            check_folder(out, config, options.resume)
-            claim(out, config, here)
-        state.wait_for_everyone()
+            try:
+                held.enter_context(locked(out))
+                check_folder(out, config, options.resume)
+                claim(out, config, here)
+            except BadInput as error:
+                fault = [str(error)]
+        if broadcast_object_list(fault)[0]:
+            raise BadInput(fault[0])
         train_all(config, options, out, data, state)
         if state.is_main_process:
             finish(config, out, data, console)
@@ -63,11 +75,16 @@ def claim(out: Path, config: CompareConfig, here: dict[str, Any]) -> None:
     if (out / CONFIG).exists():
         saved = read_facts(out)
         held = CompareConfig.from_dict(saved["config"])
-        check_same(out, saved, here, lambda: all(is_finished(arm_folder(out, *job)) for job in jobs(config)))
+        arms = jobs(config)
+        check_same(out, saved, here, lambda: all(finished(out, config, *arm, here["data"]) for arm in arms))
         if held.seeds == config.seeds:
             return
         here = {**saved, "config": here["config"]}
     write_record(out / CONFIG, here)
+
+
+def finished(out: Path, config: CompareConfig, seed: int, arm: str, facts: Facts) -> bool:
+    return is_finished(arm_folder(out, seed, arm), identity(config, seed, arm, facts))
 
 
 def jobs(config: CompareConfig) -> list[tuple[int, str]]:

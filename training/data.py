@@ -25,6 +25,7 @@ from synthetic_tasks import (
 from .batches import BatchAt, mixed_batches, spelling_batches, text_batches, with_spelling, with_token_dropout
 from .config import CompareConfig, DataConfig, Phase
 from .corpus import Corpus, load_corpus, load_words
+from .errors import Damaged
 from .files import CACHED, read_tensors, write_tensors
 from .huggingface import vocabulary_rows
 from .objectives import OBJECTIVES
@@ -146,14 +147,17 @@ def _tokenized(config: CompareConfig, cache: Path) -> tuple[Corpus, Tokenizer, i
 def _encoded(tokenizer: Tokenizer, corpus: Corpus, cache: Path) -> dict[str, Tensor]:
     """The ids of the text to learn from and of the text held out, from the cache if they are there."""
     key = hashlib.sha256(f"{tokenizer.name} {corpus.sha256}".encode()).hexdigest()[:16]
-    path = cache / f"text-{key}.safetensors"
+    path, facts = cache / f"text-{key}.safetensors", {"corpus": corpus.sha256, "encoding": tokenizer.name}
     if not path.exists():
         texts = {"train": corpus.train, "validation": corpus.validation}
         tensors = {
             name: torch.tensor(tokenizer.encode_long(text), dtype=torch.int32) for name, text in texts.items()
         }
-        write_tensors(path, tensors, {"corpus": corpus.sha256, "encoding": tokenizer.name})
-    return read_tensors(path, CACHED)[0]
+        write_tensors(path, tensors, facts)
+    tensors, saved = read_tensors(path, CACHED)
+    if saved != facts:
+        raise Damaged(f"{path} is damaged (it holds another text): {CACHED}.")
+    return tensors
 
 
 def _split(data: DataConfig, words: list[str], tokenizer: Tokenizer, counts_V: Tensor) -> WordSplits:

@@ -6,6 +6,9 @@ import errno
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+
+import torch
 
 from charembed.errors import CharEmbedError
 from synthetic_tasks.errors import TaskError
@@ -33,9 +36,9 @@ USER_ERRORS = (BadInput, TaskError, CharEmbedError)
 
 # What a machine may lack or forbid at any time; no other error of the operating system is expected.
 MACHINE = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EMFILE", "ENFILE", "EFBIG")
-}
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE,
+    errno.EFBIG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EPIPE,
+}  # fmt: skip
 
 
 def sentence(error: Exception) -> str | None:
@@ -45,9 +48,20 @@ def sentence(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in MACHINE:
         return (
             f"{error.filename or 'A file'} could not be written or read ({error.strerror}); nothing that was "
-            "saved is lost: mend that, and go on with --resume."
+            "saved is lost: mend that, and start again (training.compare goes on with --resume)."
+        )
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return (
+            f"There was not enough memory ({(str(error) or 'none left').splitlines()[0]}); nothing that was "
+            "saved is lost: take --jobs 1, smaller batches or a smaller model."
         )
     return None
+
+
+def tell(text: str) -> None:
+    """Write to standard error, if it is still there: the terminal may have been closed."""
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def exit_status(program: Callable[[], int]) -> int:
@@ -61,11 +75,11 @@ def exit_status(program: Callable[[], int]) -> int:
     except (Interrupted, KeyboardInterrupt) as error:
         goes_on = "The same command with --resume goes on from there."
         words = ["Stopped.", str(error), goes_on if isinstance(error, Interrupted) else ""]
-        print(*filter(None, words), file=sys.stderr)
+        tell(" ".join(filter(None, words)))
         return STOPPED
     except Exception as error:
         if (told := sentence(error)) is None:
-            traceback.print_exc()
+            tell(traceback.format_exc().rstrip())
             told = "This is a defect of charembed, not of your input: please report the lines above."
-        print(told, file=sys.stderr)
+        tell(told)
         return BAD_INPUT if isinstance(error, USER_ERRORS) else BROKE

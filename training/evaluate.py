@@ -16,10 +16,11 @@ from .config import CompareConfig
 from .data import Data
 from .errors import BadInput
 from .generate import evaluating
+from .interrupts import listening
 from .learner import summed_loss
 from .models import LanguageModel
 from .objectives import OBJECTIVES, Asked
-from .progress import Bars, silent
+from .progress import Bars, no_bars
 from .questions import encode_item
 from .statistics import Row, wilson
 from .tokenizers import Tokenizer
@@ -94,7 +95,7 @@ def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:
 
 
 def answer_all(
-    model: LanguageModel, config: CompareConfig, data: Data, exams: list[Exam], bars: Bars = silent
+    model: LanguageModel, config: CompareConfig, data: Data, exams: list[Exam], bars: Bars = no_bars
 ) -> list[list[str]]:
     """The model's own words for every question, batched over all exams."""
     prompts = [data.tokenizer.encode(item.prompt) for exam in exams for item in exam.items]
@@ -104,8 +105,13 @@ def answer_all(
         dummy=data.dummy,
         context=config.context,
     )
-    with bars("answers", len(prompts)) as progress:
-        generated = iter(OBJECTIVES[config.objective].answers(model, prompts, asked, progress.update))
+    with bars("answers", len(prompts)) as bar, listening() as stop:
+
+        def answered(number: int) -> None:
+            bar.update(number)
+            stop.check("Training is finished and saved; the questions come when it goes on.")
+
+        generated = iter(OBJECTIVES[config.objective].answers(model, prompts, asked, answered))
     return [[data.tokenizer.decode(next(generated)) for _ in exam.items] for exam in exams]
 
 

@@ -48,9 +48,16 @@ def read_record(path: Path, way_out: str = AGAIN) -> dict[str, Any]:
 
 
 def read_bytes(path: Path, way_out: str = AGAIN) -> bytes:
+    check_file(path, way_out)
+    return path.read_bytes()
+
+
+def check_file(path: Path, way_out: str = AGAIN) -> None:
+    """Raise Damaged where there is no file of this name."""
+    if path.exists() and not path.is_file():
+        raise Damaged(f"{path} is no file: {way_out}.")
     if not path.is_file():
         raise Damaged(f"{path} does not exist: {way_out.removeprefix('delete it and ')}.")
-    return path.read_bytes()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -65,8 +72,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
 def read_tensors(path: Path, way_out: str = AGAIN) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `write_tensors` wrote. Raises Damaged for a file that is missing or holds anything else."""
-    if not path.is_file():
-        raise Damaged(f"{path} does not exist: {way_out.removeprefix('delete it and ')}.")
+    check_file(path, way_out)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in list(file.keys())}
@@ -83,8 +89,9 @@ def read_tensors(path: Path, way_out: str = AGAIN) -> tuple[dict[str, Tensor], d
 def clear_left_overs(folder: Path, *, ours: bool = False) -> None:
     """Delete what dead processes had begun to write; where the folder is ours alone, all that was begun."""
     if folder.is_dir():
-        for path in [path for path in folder.rglob(".*.part") if ours or is_left_over(path)]:
-            path.unlink(missing_ok=True)
+        for path in [*folder.glob(".*.part"), *folder.glob("seed*/*/.*.part")]:
+            if path.is_file() and (ours or is_left_over(path)):
+                path.unlink(missing_ok=True)
 
 
 def _hash(tensors: Mapping[str, Tensor], facts: str) -> str:

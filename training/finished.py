@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import CompareConfig, Phase
-from .errors import Damaged
+from .errors import BadInput, Damaged
 from .files import AGAIN, read_bytes, read_record, sha256, write_atomically, write_json, write_record
 from .state import METRICS
 from .statistics import Row
@@ -35,10 +35,11 @@ def write_finished(
     rows: Sequence[Row],
     answers: Sequence[dict[str, Any]],
     batches: Mapping[str, str],
+    run: str,
 ) -> None:
     """The rows, every answer with its mark, and last that the arm is done.
 
-    `batches` is the hash of all batches of each phase.
+    `batches` is the hash of all batches of each phase, `run` what the arm is (see identity.py).
     """
     write_atomically(folder / ANSWERS, "".join(json.dumps(answer) + "\n" for answer in answers))
     write_json(folder / RESULTS, [asdict(row) for row in rows])
@@ -46,14 +47,23 @@ def write_finished(
     if phases := trained_phases(config):
         names += [METRICS, phase_file(phases[-1])]
     files = {name: sha256((folder / name).read_bytes()) for name in names}
-    write_record(folder / DONE, {"files": files, "batches": batches})
+    write_record(folder / DONE, {"run": run, "files": files, "batches": batches})
 
 
-def is_finished(folder: Path) -> bool:
-    """Is every file of a finished arm there? Raises Damaged for one that is not what was written."""
+def is_finished(folder: Path, run: str) -> bool:
+    """Is every file of a finished arm there?
+
+    Raises Damaged for one that is not what was written, and BadInput for an arm of another run.
+    """
     if not (folder / DONE).exists():
         return False
-    files = read_record(folder / DONE)["files"]
+    done = read_record(folder / DONE)
+    if done["run"] != run:
+        raise BadInput(
+            f"{folder} holds an arm of another run (its config, data, seed or arm is another): put it back "
+            "where it came from, or delete it."
+        )
+    files = done["files"]
     if not all((folder / name).exists() for name in files):
         return False
     for name in files:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,14 @@ def read_facts(out: Path) -> dict[str, Any]:
     """What config.json of the run in a folder says. Raises BadInput when there is none, or not as written."""
     if not (out / CONFIG).is_file():
         raise BadInput(f"{out} is no run folder: it has no {CONFIG}.")
+    found = None
+    with suppress(ValueError):
+        found = json.loads((out / CONFIG).read_bytes())
+    if isinstance(found, dict) and "sha256" not in found:
+        raise BadInput(
+            f"{out} is no run folder, or one of an older version: its {CONFIG} does not say what a run's "
+            "does; name another folder."
+        )
     return read_record(out / CONFIG, WAY_OUT)
 
 
@@ -45,7 +54,7 @@ def open_run(out: Path, cache: Path) -> tuple[CompareConfig, Data]:
     facts = read_facts(out)
     config = CompareConfig.from_dict(facts["config"])
     data = prepare(config, cache)
-    check_data(out, facts, data.facts)
+    check_data(out, facts["data"], data.facts)
     return config, data
 
 
@@ -54,7 +63,7 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
 
     The same comparison with more pairs goes on where the smaller one ended.
     """
-    if not out.exists() or not any(path.name != LOCK for path in out.iterdir()):
+    if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
         return
     if not (out / CONFIG).is_file():
         if not resume or not any(out.glob("seed*")):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import is_bf16_available
 
 from charembed import __version__
@@ -72,6 +73,7 @@ def describe(config: CompareConfig, options: argparse.Namespace, data: Data, wei
             "cores": os.cpu_count(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "threads_per_arm": options.threads,
+            "processes_per_arm": PartialState().num_processes,
         },
     }
 
@@ -81,32 +83,34 @@ def check_same(
 ) -> None:
     """Raise BadInput when what `describe` says here is not what it said when the run in `out` began.
 
-    A run that is finished may be rendered with other versions; one that goes on may not.
+    A run that is finished may be rendered elsewhere and with other versions; one that goes on may not.
     """
-    check_data(out, saved, here["data"])
-    for key, way_out in (
-        ("precision", "choose the same precision"),
-        ("device", "run it on the same kind of device (--cpu leaves a GPU alone)"),
-        ("weights_sha256", "put the model back as it was"),
-    ):
-        if saved.get(key) != here[key]:
+    check_data(out, saved["data"], here["data"])
+    was, now = (_decisive(facts) for facts in (saved, here))
+    for key, value in now.items():
+        if was[key] != value and not finished():
             raise BadInput(
-                f"the run in {out} has {key.replace('_', ' ')} {_short(saved.get(key))}, and here it is "
-                f"{_short(here[key])}: {way_out}, or choose another --out."
+                f"the run in {out} began with {key} {_short(was[key])}; here it is {_short(value)}, which "
+                f"may move its numbers: go on with {key} {_short(was[key])}, or choose another --out."
             )
-    for package in DECISIVE:
-        was, now = saved["versions"].get(package), here["versions"][package]
-        if was != now and not finished():
-            raise BadInput(
-                f"the run in {out} began with {package} {was}; here is {now}, which may move its numbers: "
-                f"install {package} {was} to go on, or choose another --out."
-            )
+
+
+def _decisive(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What may move the numbers besides config and data."""
+    return {
+        "precision": facts.get("precision"),
+        "device": facts.get("device"),
+        "first weights (SHA-256)": facts.get("weights_sha256"),
+        "threads per arm": facts.get("machine", {}).get("threads_per_arm"),
+        "processes per arm": facts.get("machine", {}).get("processes_per_arm"),
+        **{package: facts.get("versions", {}).get(package) for package in DECISIVE},
+    }
 
 
 def check_data(out: Path, saved: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Raise BadInput when corpus, vocabulary, words or spellings are not those that the run began with."""
     for key, value in facts.items():
-        if saved["data"].get(key) != value:
+        if saved.get(key) != value:
             raise BadInput(
                 f"the run in {out} had other data: its {key.replace('_', ' ')} is "
                 f"{_short(saved['data'].get(key))}, and here it is {_short(value)}: put corpus, words and "

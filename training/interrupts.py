@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,27 +25,34 @@ class Interrupted(Exception):
 class Stop:
     """Whether someone asked to stop.
 
-    While anybody defers, a signal is only noted; else it raises KeyboardInterrupt in the main thread. Before
-    there is anything to save (`at_once`), it ends the process.
+    While anybody defers, a signal is only noted; else the first one raises KeyboardInterrupt in the main
+    thread. Before there is anything to save (`at_once`), it ends the process.
     """
 
     def __init__(self) -> None:
         self.asked = False
         self.deferrals = 0
         self.at_once = False
+        self.ended = False
 
     def hear(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        again, self.asked = self.asked, True
         if self.at_once:
-            os.write(sys.stderr.fileno(), b"Stopped before anything began.\n")
+            os.write(2, b"Stopped before anything began.\n")
             os._exit(STOPPED)
-        if not self.deferrals:
+        if not self.deferrals and not again:
             raise KeyboardInterrupt
 
     def check(self, done: str) -> None:
         """Raise Interrupted if someone asked to stop; `done` says what stands where."""
         if self.asked:
             raise Interrupted(done)
+
+    def end(self) -> None:
+        """Nothing is left to be stopped: from here on the process ends by itself, and no signal is heard."""
+        self.ended = True
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 _stop: Stop | None = None
@@ -70,10 +76,10 @@ def listening(*, at_once: bool = False, deferrals: int = 0) -> Iterator[Stop]:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.signal(number, _stop.hear)
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `silent`
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `held_back`
         yield _stop
     finally:
-        for number, handler in before.items():
+        for number, handler in before.items() if not _stop.ended else ():
             signal.signal(number, handler)
         _stop = None
 
@@ -92,16 +98,15 @@ def deferred() -> Iterator[Stop]:
 
 
 @contextmanager
-def silent() -> Iterator[None]:
+def held_back() -> Iterator[None]:
     """Hold signals back, here and in a process that is started meanwhile, until that one listens."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def ending() -> None:
-    """Nothing is left to be stopped: the process ends by itself."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    with listening() as stop:
+        stop.deferrals += 1  # the mask is of this thread, and a signal may come by way of another one
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            stop.deferrals -= 1
+        if stop.asked and not stop.deferrals:
+            raise KeyboardInterrupt

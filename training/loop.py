@@ -21,11 +21,11 @@ from synthetic_tasks import stream
 from .batches import Batch, BatchAt
 from .config import Phase
 from .errors import Broke
-from .interrupts import Interrupted, deferred
+from .interrupts import Interrupted, Stop, deferred
 from .learner import Learner, SpellingLearner
 from .models import LanguageModel
 from .optimizers import build_optimizers, lr_scale, set_lr
-from .progress import Bars, silent
+from .progress import Bars, no_bars
 from .spelling_loss import SpellingHeads
 from .state import METRICS, STATE, Position, cut_metrics, load_state, save_state
 
@@ -70,7 +70,7 @@ class Training:
         return self.heads if self.phase.spells else None
 
 
-def train(training: Training, bars: Bars = silent) -> Position:
+def train(training: Training, bars: Bars = no_bars) -> Position:
     """Train a model in place for one phase, from where the folder's saved state says it is.
 
     Writes a row per step to `metrics.jsonl` and, every `save_every` steps and when interrupted, everything
@@ -88,7 +88,7 @@ def train(training: Training, bars: Bars = silent) -> Position:
     t.folder.mkdir(parents=True, exist_ok=True)
     digest = cut_metrics(t.folder / METRICS, t.position) if main else hashlib.sha256()
     with open(t.folder / METRICS if main else os.devnull, "ab") as metrics, deferred() as stop:
-        bar = (bars if main else silent)(phase.name, phase.steps, t.position.step)
+        bar = (bars if main else no_bars)(phase.name, phase.steps, t.position.step)
         while t.position.step < phase.steps:
             began = time.perf_counter()
             row = take_step(t, wrapped, prepared)
@@ -102,10 +102,9 @@ def train(training: Training, bars: Bars = silent) -> Position:
             )
             bar.update()
             bar.set_postfix_str(f"{row['kind']} loss {row['loss_nats']:.3f}", refresh=False)
-            asked = torch.tensor(float(stop.asked), device=t.accelerator.device)
-            stopping = bool(t.accelerator.reduce(asked, "sum") > 0)
+            asked = stopping(t.accelerator, stop)
             done = t.position.step == phase.steps
-            saving = stopping or t.position.step % t.save_every == 0
+            saving = asked or t.position.step % t.save_every == 0
             if main and (done or saving):
                 metrics.flush()
                 os.fsync(metrics.fileno())
@@ -113,7 +112,7 @@ def train(training: Training, bars: Bars = silent) -> Position:
                 t.saved = t.position.step
                 if main:
                     save_state(t.folder / STATE, t.position, t.parts, t.optimizers)
-            if stopping and not done:
+            if asked and not done:
                 bar.close()
                 raise Interrupted(
                     f"{phase.name} stopped after step {t.saved} of {phase.steps}; its state is saved."
@@ -122,6 +121,12 @@ def train(training: Training, bars: Bars = silent) -> Position:
     t.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     t.accelerator.free_memory()
     return t.position
+
+
+def stopping(accelerator: Accelerator, stop: Stop) -> bool:
+    """Has anybody, in whatever process of the run, been asked to stop? All processes must ask at once."""
+    asked = torch.tensor(float(stop.asked), device=accelerator.device)
+    return bool(accelerator.reduce(asked, "sum") > 0)
 
 
 def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str, Any]:

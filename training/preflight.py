@@ -11,6 +11,7 @@ import argparse
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,7 +92,10 @@ def check_disk(weights: int, states: int, out: Path) -> None:
     What a run folder already holds need not be written again; when all of it is there, nothing is trained.
     """
     is_run = (out / "config.json").is_file()
-    written = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) if is_run else 0
+    written = 0
+    for file in out.rglob("*") if is_run else ():
+        with suppress(FileNotFoundError):  # another run may be writing here: it will be told so
+            written += file.stat().st_size if file.is_file() else 0
     free = shutil.disk_usage(nearest(out)).free
     needed = weights - written + states
     if weights > written and needed > free:

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from contextlib import suppress
 from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
@@ -19,7 +21,19 @@ class Bars(Protocol):
     def __call__(self, what: str, total: int, done: int = 0) -> Any: ...
 
 
-def silent(what: str, total: int, done: int = 0) -> Any:
+class _Terminal:
+    """Standard error, where it is still there to be written to."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
+def no_bars(what: str, total: int, done: int = 0) -> Any:
     return tqdm(total=total, initial=done, disable=True)
 
 
@@ -27,7 +41,15 @@ def in_terminal(label: str, position: int = 0) -> Bars:
     """Bars in one line of the terminal, each behind the label."""
 
     def bar(what: str, total: int, done: int = 0) -> Any:
-        return tqdm(total=total, initial=done, desc=f"{label} {what}", position=position, leave=False)
+        return tqdm(
+            total=total,
+            initial=done,
+            desc=f"{label} {what}",
+            position=position,
+            leave=False,
+            file=_Terminal(),
+            dynamic_ncols=True,
+        )
 
     return bar
 

@@ -22,12 +22,12 @@ from .arms import build_arm, num_parameters, num_parameters_after_fold
 from .config import CompareConfig, Phase
 from .data import Data, prepare
 from .evaluate import answer_all, mark, set_exams, text_loss
-from .finished import is_finished, phase_file, trained_phases, write_finished
+from .finished import DONE, is_finished, phase_file, trained_phases, write_finished
 from .identity import identity, resolve_precision
-from .interrupts import deferred
-from .loop import Training, train
+from .interrupts import Interrupted, deferred
+from .loop import Training, stopping, train
 from .models import LanguageModel
-from .progress import Bars, silent
+from .progress import Bars, no_bars
 from .spelling_loss import heads_for
 from .state import METRICS, STATE, Position, check_metrics, load_trained, write_trained
 from .statistics import Row
@@ -35,7 +35,7 @@ from .statistics import Row
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How to run, nothing that changes a result: device, threads, caching, progress."""
+    """How to run: device, threads (both may move the last digits), caching, progress."""
 
     cache: Path
     threads: int = 1
@@ -61,7 +61,7 @@ def run_arm(
     folder: Path,
     options: RunOptions,
     data: Data | None = None,
-    bars: Bars = silent,
+    bars: Bars = no_bars,
 ) -> None:
     """Take one arm through all phases and ask it; what the folder already holds is not done again.
 
@@ -69,15 +69,17 @@ def run_arm(
     when someone asked to stop, once its state is saved.
     """
     with deferred() as stop:
-        if is_finished(folder):
+        data = data or prepare(config, options.cache)
+        run = identity(config, seed, arm, data.facts)
+        if is_finished(folder, run):
             return
         torch.set_num_threads(options.threads)
         accelerator = Accelerator(
             cpu=options.cpu,
             mixed_precision={"bf16": "bf16", "fp32": "no"}[resolve_precision(config.precision, options.cpu)],
         )
-        data = data or prepare(config, options.cache)
-        run = identity(config, seed, arm, data.facts)
+        if accelerator.is_main_process:
+            (folder / DONE).unlink(missing_ok=True)  # it no longer holds
         model = build_arm(config, arm, seed, data.spellings).to(accelerator.device)
         spells = any(phase.spells for phase in trained_phases(config))
         heads = (
@@ -87,7 +89,8 @@ def run_arm(
         rows: list[Row] = []
         batches: dict[str, str] = {}
         for phase in config.phases:
-            stop.check(f"{phase.name} has not begun; what was done before is saved.")
+            if stopping(accelerator, stop):
+                raise Interrupted(f"{phase.name} has not begun; what was done before is saved.")
             if phase.kind == "question":
                 _extend_context(model, phase, seed)
             if phase.steps:
@@ -106,12 +109,13 @@ def run_arm(
                 batches[phase.name] = position.batches
             if phase.kind != "spelling":
                 rows += _text_rows(model, data, config, arm, seed, f"text, after {phase.title}")
-        stop.check("Training is finished and saved; the questions are asked when it goes on.")
+        if stopping(accelerator, stop):
+            raise Interrupted("Training is finished and saved; the questions come when it goes on.")
         exams = set_exams(config, data, seed)
         marked_rows, marked = mark(exams, answer_all(model, config, data, exams, bars), arm, seed)
         rows += [*marked_rows, *_cost_rows(config, folder, model, arm, seed)]
         if accelerator.is_main_process:
-            write_finished(folder, config, rows, marked, batches)
+            write_finished(folder, config, rows, marked, batches, run)
         accelerator.wait_for_everyone()
 
 
@@ -123,7 +127,7 @@ def load_arm(config: CompareConfig, seed: int, arm: str, folder: Path, data: Dat
             _extend_context(model, phase, seed)
     if trained := trained_phases(config):
         run = identity(config, seed, arm, data.facts)
-        load_trained(folder / phase_file(trained[-1]), {"model": model}, run)
+        load_trained(folder / phase_file(trained[-1]), {"model": model}, run, trained[-1].name)
     return model.eval()
 
 
@@ -133,7 +137,7 @@ def _train_or_load(training: Training, config: CompareConfig, bars: Bars) -> Pos
     path, main = folder / phase_file(training.phase), training.accelerator.is_main_process
     told = (folder / METRICS).exists()
     if path.exists() and told:
-        position = load_trained(path, training.parts, training.position.run)
+        position = load_trained(path, training.parts, training.position.run, training.phase.name)
         check_metrics(folder / METRICS, position)
         return position
     if main:
@@ -169,7 +173,7 @@ def _text_rows(
 def _cost_rows(
     config: CompareConfig, folder: Path, model: LanguageModel, arm: str, seed: int
 ) -> Iterator[Row]:
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     steps = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
     yield _row(arm, seed, "all", "parameters", num_parameters(model))
     for phase in config.phases:

@@ -52,7 +52,7 @@ class Position:
     """Where a run stands when a file of weights is written, besides the weights.
 
     Attributes:
-        run: what the run is; see `identity` in folder.py.
+        run: what the run is; see identity.py.
         step: steps done in this phase.
         batches: hash of the batches this phase has read.
         metrics_bytes, metrics_sha256: how much of metrics.jsonl belongs to it, and its hash.
@@ -71,12 +71,14 @@ def write_trained(path: Path, parts: Mapping[str, nn.Module], position: Position
     write_tensors(path, _named(parts), asdict(position))
 
 
-def load_trained(path: Path, parts: Mapping[str, nn.Module], run: str) -> Position:
+def load_trained(path: Path, parts: Mapping[str, nn.Module], run: str, phase: str) -> Position:
     """What `write_trained` wrote, or those parts of it that are asked for.
 
     Raises Damaged for a file that is not what was written, BadInput for one of another run.
     """
     tensors, position = _read(path, run)
+    if position.phase != phase:
+        raise BadInput(f"{path} holds the weights of the phase {position.phase}, not {phase}: {AGAIN}.")
     _load_parts(parts, tensors, path)
     return position
 

@@ -13,16 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-from tqdm import tqdm
-
 from .config import CompareConfig
 from .data import Data
-from .errors import Broke
+from .errors import BAD_INPUT, BadInput, Broke, tell
 from .finished import is_finished
 from .folder import arm_folder
-from .interrupts import STOPPED, Interrupted, deferred, silent
-from .progress import Bars, Mirror, in_terminal
-from .progress import silent as no_bars
+from .identity import identity
+from .interrupts import STOPPED, Interrupted, deferred, held_back
+from .progress import Bars, Mirror, in_terminal, no_bars
 from .run import RunOptions, run_arm
 
 ROOM = Path(__file__).parent.parent  # where `training` is imported from
@@ -40,22 +38,25 @@ def run_all(
 
     Raises Interrupted when stopped, once all have saved, and Broke when an arm failed.
     """
-    jobs = [job for job in jobs if not is_finished(arm_folder(out, *job))]
+    jobs = [job for job in jobs if not is_finished(arm_folder(out, *job), identity(config, *job, data.facts))]
     if side_by_side == 1 or len(jobs) < 2:
         for seed, arm in jobs:
             run_arm(config, seed, arm, arm_folder(out, seed, arm), options, data, _bars(options, seed, arm))
         return
-    crew = Crew(config, out, options)
+    crew = Crew(config, out, options, data)
     try:
         crew.work(jobs, side_by_side)
     except KeyboardInterrupt:
         crew.stopped = True
-    with deferred() as stop:
-        crew.end()
-        if crew.stopped or stop.asked:
-            raise Interrupted("Every arm saved its state.")
+    finally:
+        with deferred() as stop:
+            crew.end()
+            if crew.stopped or stop.asked:
+                who = "Every other arm" if crew.failed else "Every arm"
+                raise Interrupted(" ".join([*crew.failed, f"{who} saved its state."]))
     if crew.failed:
-        raise Broke(f"{' '.join(crew.failed)} Nothing that was saved is lost: --resume goes on from there.")
+        kind = BadInput if crew.bad_input else Broke
+        raise kind(f"{' '.join(crew.failed)} Nothing that was saved is lost: --resume goes on from there.")
 
 
 class Crew:
@@ -63,11 +64,13 @@ class Crew:
 
     Attributes:
         failed: a sentence for each arm that broke off.
+        bad_input: the last of them for what the user can mend.
         stopped: someone asked an arm to stop, and it did.
     """
 
-    def __init__(self, config: CompareConfig, out: Path, options: RunOptions) -> None:
-        self.config, self.out, self.options = config, out, options
+    def __init__(self, config: CompareConfig, out: Path, options: RunOptions, data: Data) -> None:
+        self.config, self.out, self.options, self.facts = config, out, options, data.facts
+        self.bad_input = False
         self.running: dict[int, Worker] = {}
         self.failed: list[str] = []
         self.stopped = False
@@ -79,8 +82,8 @@ class Crew:
             while self.running or waiting:
                 while waiting and len(self.running) < places and not self.failed:
                     place = min(set(range(places)) - self.running.keys())
-                    with silent():  # no signal between the start of a process and the note that it runs
-                        worker = Worker(self.config, *waiting.pop(0), self.out, self.options, place)
+                    with held_back():  # no signal between the start of a process and the note that it runs
+                        worker = Worker(self, *waiting.pop(0), place)
                         self.running[place] = worker
                     selector.register(worker.messages, selectors.EVENT_READ, place)
                 for key, _ in selector.select():
@@ -106,20 +109,19 @@ class Crew:
         if status == STOPPED:
             self.stopped = True
         elif status:
+            self.bad_input = status == BAD_INPUT
             self.failed.append(worker.what_happened(status))
             if self.running:
-                tqdm.write(f"{self.failed[-1]} The others go on.", file=sys.stderr)
+                tell(f"{self.failed[-1]} The others go on.")
 
 
 class Worker:
     """A process that works on one arm."""
 
-    def __init__(
-        self, config: CompareConfig, seed: int, arm: str, out: Path, options: RunOptions, place: int
-    ) -> None:
+    def __init__(self, crew: Crew, seed: int, arm: str, place: int) -> None:
         self.name = f"seed {seed}, {arm}"
         self.error = ""
-        self.mirror = Mirror(_bars(options, seed, arm, place))
+        self.mirror = Mirror(_bars(crew.options, seed, arm, place))
         paths = [str(ROOM), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "training.arm_process"],
@@ -128,11 +130,12 @@ class Worker:
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         )
         job = {
-            "config": config.as_dict(),
+            "config": crew.config.as_dict(),
+            "facts": crew.facts,
             "seed": seed,
             "arm": arm,
-            "folder": str(arm_folder(out, seed, arm)),
-            "options": asdict(options) | {"cache": str(options.cache)},
+            "folder": str(arm_folder(crew.out, seed, arm)),
+            "options": asdict(crew.options) | {"cache": str(crew.options.cache)},
         }
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -162,7 +165,7 @@ class Worker:
 
     def what_happened(self, status: int) -> str:
         if status < 0:
-            name = signal.Signals(-status).name
+            name = next((known.name for known in signal.Signals if known == -status), f"signal {-status}")
             memory = "; most likely the machine ran out of memory, and --jobs 1 needs less"
             reason = memory if -status == signal.SIGKILL else ""
             return f"The arm {self.name} was killed from outside by {name}{reason}."
