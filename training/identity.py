@@ -113,7 +113,7 @@ def check_data(out: Path, saved: Mapping[str, Any], facts: Mapping[str, Any]) ->
         if saved.get(key) != value:
             raise BadInput(
                 f"the run in {out} had other data: its {key.replace('_', ' ')} is "
-                f"{_short(saved['data'].get(key))}, and here it is {_short(value)}: put corpus, words and "
+                f"{_short(saved.get(key))}, and here it is {_short(value)}: put corpus, words and "
                 "model back as they were, or choose another --out."
             )
 
