@@ -2,13 +2,15 @@
 
     python -m benchmarks.faults signals --moments 50        # of each signal: SIGKILL, SIGTERM, SIGHUP, SIGINT
     python -m benchmarks.faults damage --places 300
+    python -m benchmarks.faults inputs --places 60
 
 `signals` starts the tiny preset (300 steps), sends a signal at a random moment to the parent, to one of the
 processes it started or to the whole group, with --jobs 1 and 2 in turn, then resumes. It counts processes
 that live on, tracebacks, files left over, and runs whose numbers are not those of an undisturbed run.
 `damage` flips a bit or cuts off the end of a random file of a finished run, of an interrupted one, and of
 their cache; then it resumes, renders and asks. What happened is noticed (a sentence names the file), harmless
-(all numbers, answers and the page are the same) or silent. Linux only; it reads /proc.
+(all numbers, answers and the page are the same) or silent. `inputs` gives the command bad flags, those of
+tests/test_bad_input.py that need no file, and says how long each sentence took. Linux only; it reads /proc.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +35,7 @@ from pathlib import Path
 from random import Random
 
 from examples import ask
+from tests.test_bad_input import FLAGS
 from training import compare
 from training.statistics import read_rows
 
@@ -51,16 +56,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("signals", "damage"))
+    parser.add_argument("what", choices=("signals", "damage", "inputs"))
     parser.add_argument("--moments", type=int, default=50, help="of each signal (50)")
-    parser.add_argument("--places", type=int, default=300, help="damaged (300)")
+    parser.add_argument("--places", type=int, default=300, help="damaged, or inputs given (300)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="signals: runs at a time (2)")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         if options.what == "signals":
             return signals(Path(folder), options.moments, options.seed, options.workers)
+        if options.what == "inputs":
+            return inputs(Path(folder), options.places)
         return damage(Path(folder), options.places, options.seed)
+
+
+# Inputs
+
+
+def inputs(folder: Path, places: int) -> int:
+    given = [flags for flags, _ in FLAGS if "FILES" not in flags]
+    given = given[:: max(1, len(given) // places)][:places]
+    slow, wrong = [], []
+    for flags in given:
+        began = time.monotonic()
+        out = ["--out", str(folder / "run"), "--cache", str(folder / "cache")]
+        done = subprocess.run(
+            [sys.executable, "-m", "training.compare", *TINY, *out, *shlex.split(flags)],
+            capture_output=True,
+            text=True,
+        )
+        slow.append((time.monotonic() - began, flags))
+        if done.returncode != 2 or done.stderr.count("\n") != 1 or done.stdout or any(folder.iterdir()):
+            wrong.append(f"{flags}: {done.returncode} {done.stderr}")
+    seconds = [taken for taken, _ in slow]
+    print(f"{len(given)} bad inputs: median {statistics.median(seconds):.1f} s, slowest {max(slow)}")
+    print(f"within 5 seconds: {sum(taken <= 5 for taken in seconds)}; wrong: {wrong or 'none'}")
+    return 1 if wrong else 0
 
 
 # Signals
@@ -197,6 +228,7 @@ def damage(folder: Path, places: int, seed: int) -> int:
                 f"{path.relative_to(folder)}, {'cut' if cut else 'flipped'} at {place}: {told[:300]}"
             )
         counts[path.name, result] += 1
+        print(f"{k + 1}: {path.relative_to(folder)}, {result}", flush=True)
     for (name, result), count in sorted(counts.items()):
         print(f"{name}: {count} {result}")
     print("\n".join(["silent:", *silent] if silent else ["silent: none"]))
