@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,11 @@ def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(*flags: str | Path, **options: Any) -> subprocess.Popen[str]:
-    """The command in a session of its own, its standard error in a pipe."""
+    """The command in a session of its own, its standard error in a pipe.
+
+    It hears a closed terminal, also where the tests themselves run under nohup.
+    """
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     return subprocess.Popen(
         [*COMMAND, *map(str, flags)],
         cwd=ROOT,

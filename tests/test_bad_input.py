@@ -6,7 +6,6 @@ when the text is cut into tokens; its cache holds them from an earlier run.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -27,6 +26,7 @@ from training.arms import build_arm, num_parameters
 from training.data import Data
 from training.errors import BAD_INPUT, BROKE
 from training.fields import allowed
+from training.files import write_record
 from training.flags import changed, settings
 from training.presets import PRESETS, preset
 
@@ -393,6 +393,6 @@ def test_a_config_file_with_no_number_in_it_is_told(
 ) -> None:
     config = preset("tiny").as_dict()
     config["phases"][1]["lr"] = float("nan")
-    (tmp_path / "config.json").write_text(json.dumps({"config": config}))
+    write_record(tmp_path / "config.json", {"config": config})
     assert compare.main([*TINY, "--out", str(tmp_path), "--resume"]) == BAD_INPUT
     assert "lr is nan; it must be 0 or more" in capsys.readouterr().err
