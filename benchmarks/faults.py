@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
@@ -251,14 +251,14 @@ def look(folder: Path, flags: list[str], cache: Path) -> tuple[int, str]:
     return status, seen + text
 
 
-def quietly(program: object, flags: list[str]) -> tuple[int, str]:
+def quietly(program: Callable[[list[str]], int], flags: list[str]) -> tuple[int, str]:
     """A command's status and what it said."""
     said = io.StringIO()
     with (
         contextlib.redirect_stderr(said),
         contextlib.redirect_stdout(said if program is ask.main else io.StringIO()),
     ):
-        status = program(flags)  # type: ignore[operator]
+        status = program(flags)
     return status, said.getvalue()
 
 

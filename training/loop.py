@@ -95,11 +95,6 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
             line = json.dumps(row | {"seconds": round(time.perf_counter() - began, 4)}).encode() + b"\n"
             metrics.write(line)
             digest.update(line)
-            t.position = replace(
-                t.position,
-                metrics_bytes=t.position.metrics_bytes + len(line),
-                metrics_sha256=digest.hexdigest(),
-            )
             bar.update()
             bar.set_postfix_str(f"{row['kind']} loss {row['loss_nats']:.3f}", refresh=False)
             asked = stopping(t.accelerator, stop)
@@ -108,6 +103,9 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
             if main and (done or saving):
                 metrics.flush()
                 os.fsync(metrics.fileno())
+                t.position = replace(
+                    t.position, metrics_bytes=metrics.tell(), metrics_sha256=digest.hexdigest()
+                )
             if saving and not done:
                 t.saved = t.position.step
                 if main:

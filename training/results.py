@@ -14,7 +14,7 @@ from synthetic_tasks import Task
 from .config import CompareConfig
 from .data import Data
 from .files import write_atomically, write_json
-from .finished import ANSWERS, finished_lines, finished_rows, read_batches
+from .finished import ANSWERS, RESULTS, finished_lines, finished_rows, read_batches
 from .folder import arm_folder, read_facts
 from .headline import headline
 from .prose import how_judged, print_table, verdict
@@ -33,8 +33,8 @@ def finish(config: CompareConfig, out: Path, data: Data, console: Console) -> No
     metrics, answers = _lines(config, out, METRICS), _lines(config, out, ANSWERS)
     assert_same_batches(config, out)
     summary = summarise(rows, control, arms, _marks(answers))
-    write_atomically(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in metrics))
-    write_json(out / "results.json", [vars(row) for row in rows + summary])
+    write_atomically(out / METRICS, "".join(json.dumps(row) + "\n" for row in metrics))
+    write_json(out / RESULTS, [vars(row) for row in rows + summary])
     facts = read_facts(out)
     write_report(
         out,
