@@ -27,6 +27,8 @@ from .errors import CheckpointError as CheckpointError
 from .errors import MismatchError as MismatchError
 from .errors import SpellingError as SpellingError
 from .fold import fold as fold
+from .gain import set_gain as set_gain
+from .new_tokens import add_tokens as add_tokens
 from .parameters import ParameterCounts as ParameterCounts
 from .parameters import count_parameters as count_parameters
 from .parameters import freeze_base as freeze_base
@@ -35,4 +37,6 @@ from .parameters import parameters as parameters
 from .parameters import print_trainable_parameters as print_trainable_parameters
 from .spelling import SpellingTable as SpellingTable
 from .spelling import spell as spell
+from .spelling_loss import SpellingHeads as SpellingHeads
 from .version import __version__ as __version__
+from .warm_up import warm_up as warm_up

@@ -9,18 +9,19 @@ import gc
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
-from .embedding import CharEmbedding
+from .embedding import CharEmbedding, Model, char_embeddings
+from .encoder import SPELLED
 from .encoders import ENCODERS
 from .errors import AttachError, SpellingError
+from .gain import GAIN, check_gain, scale_letters
 from .host import check, check_size, encoder_for
 from .spelling import SpellingTable
 
-Model = TypeVar("Model", bound=nn.Module)
 WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "DataParallel"}
 LETTERLESS = 0.25  # a larger share of rows without letters looks like the wrong tokenizer
 
@@ -31,16 +32,20 @@ def attach(
     *,
     module: str | None = None,
     encoder: str | nn.Module = "lstm",
+    gain: float | None = None,
     **arguments: Any,
 ) -> Model:
     """Give the model's input embedding its letters, in place, and return the model.
 
     model = charembed.attach(GPT2LMHeadModel(config), tokenizer)
     model = charembed.attach(model, tokenizer, encoder="gru", hidden_size=256, init="loud")
+    model = charembed.attach(AutoModelForCausalLM.from_pretrained(name), tokenizer, init="spelled")
 
     With the default init "zero" the model's outputs and the base's gradients are bit-identical to what they
-    were, until the first update. The global random state is not touched. Attach before DDP, FSDP or an
-    optimizer sees the model.
+    were, until the first update. With "spelled" the letters can be read from the first step, which a
+    pretrained model learns several times faster; its text suffers until it has been trained with them
+    (docs/retrofit.md). The global random state is not touched. Attach before DDP, FSDP or an optimizer sees
+    the model.
 
     Arguments:
         tokenizer: a tiktoken.Encoding, a Hugging Face tokenizer, a list with the bytes of each id, or a
@@ -49,6 +54,8 @@ def attach(
             `model.get_input_embeddings()`. Embeddings that share its weight (T5, BART) get the same letters.
         encoder: a name in `charembed.ENCODERS`, or a module that maps distinct ids (U,) to vectors (U, D).
             With a module `tokenizer` may be None; if it is given, it must be the one that the module spells.
+        gain: how loud the letters are beside the tokens, as in `set_gain`; 0.5 with init "spelled", and by
+            default left alone with others.
         arguments: of the named encoder: init="zero", seed=0 and its sizes (char_dim=128, hidden_size=128 for
             the LSTM).
 
@@ -57,9 +64,16 @@ def attach(
     unchanged.
     """
     hosts = find_embeddings(model, module, tokenizer)
+    if gain is None and arguments.get("init") == SPELLED:
+        gain = GAIN
+    if gain is not None:
+        check_gain(gain)
     with torch.inference_mode(False):
         made = _given(encoder, tokenizer, hosts[0], arguments) if isinstance(encoder, nn.Module) else None
-        put(hosts, made or _named(encoder, tokenizer, hosts[0], arguments))
+        made = made or _named(encoder, tokenizer, hosts[0], arguments)
+        if gain is not None:
+            scale_letters(made, hosts[0].weight, gain)
+        put(hosts, made)
     _warn_of_optimizers(model)
     return model
 
@@ -188,11 +202,6 @@ def _respelled(embedding: CharEmbedding, tokenizer: Any) -> SpellingTable:
             f"{rows} rows in {known.unit!r}: build it with num_tokens={rows}, unit={known.unit!r}."
         )
     return tokenizer
-
-
-def char_embeddings(model: nn.Module) -> Iterator[CharEmbedding]:
-    """All CharEmbeddings of a model; more than one where embeddings share their weight."""
-    return (module for module in model.modules() if isinstance(module, CharEmbedding))
 
 
 def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list[nn.Embedding]:

@@ -22,8 +22,8 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from . import hub
-from .attach import Model, find_embeddings, put
-from .embedding import CharEmbedding
+from .attach import find_embeddings, put
+from .embedding import CharEmbedding, Model
 from .encoders import ENCODERS
 from .errors import AttachError, CharEmbedError, CheckpointError, MismatchError
 from .files import hash_tensors, write_atomically

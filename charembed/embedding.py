@@ -10,7 +10,8 @@ import sys
 import types
 import uuid
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import torch
@@ -20,6 +21,8 @@ from .errors import AttachError, CharEmbedError
 from .freshness import SpelledTable, spell_all
 from .host import check, encoder_for
 from .spelling import SpellingTable
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class CharEmbedding(nn.Embedding):
@@ -234,6 +237,11 @@ class CharEmbedding(nn.Embedding):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._key = _register(self)
+
+
+def char_embeddings(model: nn.Module) -> Iterator[CharEmbedding]:
+    """All CharEmbeddings of a model; more than one where embeddings share their weight."""
+    return (module for module in model.modules() if isinstance(module, CharEmbedding))
 
 
 def _saves_for_from_pretrained(frame: types.FrameType) -> bool:

@@ -5,7 +5,7 @@ Axes: V vocabulary, U distinct tokens, C characters per token (padded), A alphab
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -22,6 +22,7 @@ INIT_STD: dict[str, tuple[float, float | None]] = {
     "loud": (1.0, None),
     "parent": (0.02, 0.02),
 }
+SPELLED = "spelled"
 ON_META = (
     "the encoder's parameters are on the meta device: fill them (load_state_dict, or "
     "encoder.reset_parameters()) before use."
@@ -46,19 +47,21 @@ class CharEncoder(nn.Module):
         spellings: of the vocabulary.
         dim: D, the width of the model's embedding.
         init: "zero" (attaching changes nothing until the first update), "loud" (characters N(0, 1) and
-            projection N(0, 1/H), to learn from scratch) or "parent" (the parent experiment: N(0, 0.02) and
-            zero biases).
+            projection N(0, 1/H), to learn from scratch), "parent" (the parent experiment: N(0, 0.02) and
+            zero biases), or, for the LSTM, "spelled" (it can spell already; see spelled.py).
         seed: of a private generator; the global random state is neither read nor moved.
         sizes: what the subclass takes, each a whole number of 1 or more, or a tuple of them.
     """
 
     unit: ClassVar[str] = "codepoint"  # of the spellings that `attach` reads for it
+    other_inits: ClassVar[tuple[str, ...]] = ()
     chars: Rows
 
     def __init__(self, spellings: SpellingTable, dim: int, init: str, seed: int, **sizes: Any) -> None:
         super().__init__()
-        if init not in INIT_STD:
-            raise AttachError(f"init is {init!r}; choose one of {', '.join(INIT_STD)}.")
+        if init not in (known := (*INIT_STD, *self.other_inits)):
+            way = " (or init 'loud' and then charembed.warm_up)" if init == SPELLED else ""
+            raise AttachError(f"init is {init!r}; choose one of {', '.join(known)}{way}.")
         for name, size in sizes.items():
             for value in size if isinstance(size, tuple) else (size,):
                 if type(value) is not int or value < 1:
@@ -86,7 +89,12 @@ class CharEncoder(nn.Module):
 
     @property
     def chars_std(self) -> float:
-        return INIT_STD[self.init][0]
+        return INIT_STD.get(self.init, (1.0, None))[0]
+
+    @property
+    def chars_seed(self) -> int:
+        """Of the vectors that characters get which the alphabet had not when the encoder was made."""
+        return self.seed
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -96,7 +104,7 @@ class CharEncoder(nn.Module):
 
     def fill_projection(self, generator: torch.Generator) -> None:
         """N(0, 1) characters and the output's values, as `init` says."""
-        std, projection = INIT_STD[self.init][1], self.projection
+        std, projection = INIT_STD.get(self.init, (1.0, None))[1], self.projection
         normal_(self.chars.weight, self.chars_std, generator)
         normal_(projection.weight, projection.weight.shape[1] ** -0.5 if std is None else std, generator)
         projection.bias.zero_()
@@ -107,17 +115,12 @@ class CharEncoder(nn.Module):
 
         The alphabet of `spellings` must begin with this encoder's, as `SpellingTable.over` makes it.
         """
-        known = self.spellings.alphabet
+        known, weight = self.spellings.alphabet, self.chars.weight
         assert spellings.alphabet[: len(known)] == known, (spellings.num_chars, len(known))
-        weight, new = self.chars.weight, []
-        for symbol in spellings.alphabet[len(known) :]:
-            # seeded by the character, so that the order in which characters are met does not matter
-            row = torch.empty(1, weight.shape[1], dtype=torch.float32, device="cpu")
-            generator = torch.Generator().manual_seed(self.seed + 1 + symbol)
-            new.append(normal_(row, self.chars_std, generator).to(weight))
-        if new:
+        if new := spellings.alphabet[len(known) :]:
+            rows = seeded_rows(new, weight.shape[1], self.chars_seed) * self.chars_std
             weight.data = torch.cat(
-                [weight, *new]
+                [weight, rows.to(weight)]
             )  # subtle: the Parameter stays, as when transformers resizes
             weight.grad = None  # of the old shape
         self.spellings = spellings
@@ -172,6 +175,14 @@ class Affine(Rows):
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.weight, self.bias)
+
+
+def seeded_rows(symbols: Sequence[int], width: int, seed: int = 0) -> Tensor:
+    """(n, width) of N(0, 1): a row is a function of its character alone, in whatever order they are met."""
+    rows = torch.empty(len(symbols), width, dtype=torch.float32, device="cpu")
+    for row, symbol in zip(rows, symbols, strict=True):
+        row.normal_(generator=torch.Generator().manual_seed(seed + 1 + symbol))
+    return rows
 
 
 @torch.no_grad()

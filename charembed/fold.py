@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .attach import Model, char_embeddings, check_releasable
+from .attach import check_releasable
+from .embedding import Model, char_embeddings
 from .errors import CharEmbedError
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from .attach import Model, char_embeddings
+from .embedding import Model, char_embeddings
 
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:

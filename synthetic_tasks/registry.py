@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from . import count, counting, index, path_star, reverse, swap
+from . import count, counting, index, path_star, reverse, spell, swap
 from .errors import TaskError
 from .task import Material, Task
 from .word_task import Recipe, WordTask
 
-RECIPES: dict[str, Recipe] = {module.RECIPE.name: module.RECIPE for module in (reverse, count, index, swap)}
+RECIPES: dict[str, Recipe] = {
+    module.RECIPE.name: module.RECIPE for module in (reverse, count, index, swap, spell)
+}
 WORD_TASKS = tuple(RECIPES)
 
 

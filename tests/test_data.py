@@ -263,7 +263,7 @@ def test_bad_configs_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             changed(preset("quick"), **change)
-    with pytest.raises(ValueError, match="there is no preset 'fast'; choose one of quick, parent, tiny"):
+    with pytest.raises(ValueError, match="there is no preset 'fast'; choose one of quick, parent, smollm2"):
         preset("fast")
 
 

@@ -46,3 +46,12 @@ def test_every_block_about_asking_runs_in_one_session(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("right, the best constant answer") == 16
     assert "unseen tokens" in done.stdout
+
+
+def test_every_block_about_the_retrofit_runs_in_one_session(tmp_path: Path) -> None:
+    done = run("\n".join(blocks(ROOT / "docs" / "retrofit.md")), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "equal: True" in done.stdout
+    assert "[' ', 'b', 'l', 'u', 'e', 'b', 'e', 'r', 'r', 'y']" in done.stdout
+    assert "20 " in done.stdout
+    assert "nats a letter" in done.stdout

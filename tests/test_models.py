@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
 import charembed
 from charembed import SpellingTable
+from charembed.gain import GAIN
 from synthetic_tasks import Item
 from tests.conftest import ROOT
 from tests.pretrained import ROWS, gemma2, gpt2, llama, save, train_tokenizer
-from training import compare
+from training import compare, ship
 from training.corpus import load_corpus
 from training.evaluate import check_cut
 from training.generate import generate
@@ -169,7 +171,7 @@ def test_a_pretrained_model_goes_through_compare_with_its_own_tokenizer(
         ("text, after pretraining", "all", "loss_nats"),
         ("text, after fine-tuning", "all", "loss_nats"),
     )
-    assert rows["plain", *before] == rows["lstm", *before], "no pretraining, and letters that begin at zero"
+    assert rows["plain", *before] != rows["lstm", *before], "letters that can be read are heard at once"
     assert rows["plain", *after] != rows["lstm", *after]
     assert rows["plain", "reverse", "unseen_tokens", "exact_match"] >= 0
     assert rows["plain", "all", "all", "parameters"] == sum(
@@ -182,9 +184,10 @@ def test_a_pretrained_model_goes_through_compare_with_its_own_tokenizer(
     saved = json.loads((finished / "config.json").read_text())
     assert saved["config"]["model"] == {
         "model": str(pretrained),
-        "char_dim": 16,
-        "char_hidden": 16,
-        "init": "zero",
+        "char_dim": 128,
+        "char_hidden": 256,
+        "init": "spelled",
+        "gain": GAIN,
     }
     assert "vocab_size" not in saved["config"]["data"]
     assert len(losses(finished)) == 2 * 10
@@ -207,6 +210,71 @@ def test_a_finished_pretrained_run_is_rendered_again(finished: Path, pretrained:
     page = (finished / "report.html").read_text()
     assert compare.main([*flags, "--resume"]) == 0
     assert (finished / "report.html").read_text() == page
+
+
+def test_an_arm_is_shipped_as_a_plain_model_with_its_card(
+    finished: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "with-letters"
+    assert ship.main([str(finished), str(out), "--licence", "mit", "--cache", str(cache)]) == 0
+    told = capsys.readouterr().out
+    assert f"will have its own: {ROWS * 32:,} parameters more, 0.1 MB of disk" in told
+    assert "bit-equal" in told
+    plain = transformers.AutoModelForCausalLM.from_pretrained(out)
+    assert type(plain) is transformers.LlamaForCausalLM
+    assert not plain.config.tie_word_embeddings
+    base = transformers.AutoModelForCausalLM.from_pretrained(plain_base(finished))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    ids = torch.tensor([tokenizer(" reverse strawberry:")["input_ids"]])
+    letters = charembed.load(base, tokenizer, out / "letters", check_base=False)
+    assert letters.get_input_embeddings().spellings.num_tokens == ROWS
+    assert plain(ids).logits.isfinite().all()
+    card = (out / "README.md").read_text("utf-8")
+    assert card.startswith("---\nbase_model: ")
+    for promise in (
+        "license: mit",
+        "| unseen tokens | reverse |",
+        "| text, after fine-tuning |",
+        "seed 0 of the arm",
+    ):
+        assert promise in card
+    for row in read_rows(finished / "results.json"):
+        if (row.arm, row.task, row.metric, row.seed) == (
+            "lstm",
+            "text, after fine-tuning",
+            "loss_nats",
+            "mean",
+        ):
+            assert f"{row.value:.3f}" in card
+    assert not re.search(r"\{[{%]|\n\n\n", card)
+
+    again = ship.main([str(finished), str(out), "--cache", str(cache)])
+    assert again == 2
+    assert "exists and is not empty" in capsys.readouterr().err
+
+
+def plain_base(run: Path) -> str:
+    folder: str = json.loads((run / "config.json").read_text())["config"]["model"]["model"]
+    return folder
+
+
+def test_what_cannot_be_shipped_is_said_and_nothing_written(
+    finished: Path, half_run: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for flags, message in (
+        ([str(half_run)], "trained the laboratory's own decoder"),
+        ([str(tmp_path)], "is no run folder"),
+        (
+            [str(finished), "--arm", "gru"],
+            "has no arm 'gru' of seed 0: it has plain, lstm, with seeds 0 to 0",
+        ),
+        ([str(finished), "--seed", "3"], "has no arm 'lstm' of seed 3"),
+    ):
+        run, *others = flags
+        assert ship.main([run, str(tmp_path / "x"), *others, "--cache", str(cache)]) == 2
+        errors = capsys.readouterr().err
+        assert message in errors
+        assert not (tmp_path / "x").exists()
 
 
 def test_two_processes_train_a_pretrained_model_as_one_does(

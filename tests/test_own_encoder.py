@@ -22,25 +22,25 @@ from tests.hosts import GPT2, HOSTS, IDS, TABLE, VOCABULARY, Host, V, char_embed
 class Mine(nn.Module):
     """The first and the last character of a token, and its length: nothing that charembed wrote."""
 
-    def __init__(self, spellings: SpellingTable, dim: int, *, width: int = 4, gain: float = 0.0) -> None:
+    def __init__(self, spellings: SpellingTable, dim: int, *, width: int = 4, strength: float = 0.0) -> None:
         super().__init__()
-        self.width, self.gain = width, gain
+        self.width, self.strength = width, strength
         self.first, self.last = (
             nn.Embedding(spellings.num_chars, width),
             nn.Embedding(spellings.num_chars, width),
         )
         self.out = nn.Linear(2 * width, dim, bias=False)
-        self.register_buffer("scale", torch.tensor(gain))
+        self.register_buffer("scale", torch.tensor(strength))
         self.read(spellings)
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"width": self.width, "gain": self.gain}
+        return {"width": self.width, "strength": self.strength}
 
     def reset_parameters(self) -> None:
         for part in (self.first, self.last, self.out):
             part.reset_parameters()
-        self.scale.fill_(self.gain)
+        self.scale.fill_(self.strength)
 
     def read(self, spellings: SpellingTable) -> None:
         self.spellings = spellings
@@ -71,7 +71,7 @@ def registered() -> Iterator[None]:
 
 
 def trained(host: Host = GPT2) -> nn.Module:
-    model = host.attach(host(), encoder="mine", width=3, gain=0.5).eval()
+    model = host.attach(host(), encoder="mine", width=3, strength=0.5).eval()
     with torch.no_grad():
         for parameter in charembed.parameters(model):
             parameter.add_(0.1)
@@ -104,7 +104,7 @@ def test_attaching_it_moves_no_random_state() -> None:
 @pytest.mark.usefixtures("registered")
 def test_an_argument_that_it_does_not_take_is_refused() -> None:
     with pytest.raises(
-        AttachError, match="the encoder 'mine' has no argument 'char_dim': it takes width, gain"
+        AttachError, match="the encoder 'mine' has no argument 'char_dim': it takes width, strength"
     ):
         GPT2.attach(GPT2(), encoder="mine", char_dim=4)
 
@@ -135,7 +135,7 @@ def test_it_is_saved_and_loaded_and_needs_its_name(tmp_path: Path) -> None:
     expected = logits_of(model)
     charembed.save(model, tmp_path)
     again = charembed.load(GPT2(), VOCABULARY, tmp_path).eval()
-    assert char_embedding(again).encoder.config == {"width": 3, "gain": 0.5}
+    assert char_embedding(again).encoder.config == {"width": 3, "strength": 0.5}
     assert torch.equal(logits_of(again), expected)
 
     del ENCODERS["mine"]
@@ -146,7 +146,9 @@ def test_it_is_saved_and_loaded_and_needs_its_name(tmp_path: Path) -> None:
         ):
             charembed.load(base, VOCABULARY, tmp_path)
         assert type(base.transformer.wte) is nn.Embedding
-        handed_over = charembed.load(GPT2(), VOCABULARY, tmp_path, encoder=Mine(TABLE, 16, width=3, gain=0.5))
+        handed_over = charembed.load(
+            GPT2(), VOCABULARY, tmp_path, encoder=Mine(TABLE, 16, width=3, strength=0.5)
+        )
         assert torch.equal(logits_of(handed_over.eval()), logits_of(model))
         with pytest.raises(
             AttachError, match=r"there is no encoder 'mine': choose one of lstm, .*, or pass a module"

@@ -16,7 +16,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from charembed import SpellingTable
+from charembed import SpellingHeads, SpellingTable
+from charembed.spelling_loss import lettered_ids, spelling_targets
 from tests.reference import generate_one_by_one
 from training.arms import ARMS, build_arm, num_parameters
 from training.batches import Batch, BatchAt, spelling_batches, text_batches, with_spelling, with_token_dropout
@@ -32,7 +33,7 @@ from training.models import LanguageModel
 from training.objectives import OBJECTIVES, Asked
 from training.optimizers import lr_scale
 from training.presets import preset
-from training.spelling_loss import SpellingHeads, heads_for, lettered_ids, reader, spelling_targets
+from training.spelling_loss import heads_for, reader
 from training.state import load_parameters, trained_parameters
 
 SMALL = DecoderConfig(vocab_size=50, context=24, n_layer=2, n_head=2, n_embd=16)
@@ -251,7 +252,7 @@ def test_a_spelling_warm_up_moves_what_letters_are_read_from_and_nothing_else(
 def test_spelling_targets_are_the_letters_and_the_end() -> None:
     table = SpellingTable.from_bytes([b"the", b"x" * 12, None])
     alphabet = len(table.alphabet)
-    the, long, special = spelling_targets(table).tolist()
+    the, long, special = spelling_targets(table, 10).tolist()
     assert the == [*(table.alphabet.index(ord(letter)) for letter in "the"), alphabet, *[-100] * 6]
     assert long == [table.alphabet.index(ord("x"))] * 10
     assert special == [-100] * 10
@@ -260,8 +261,8 @@ def test_spelling_targets_are_the_letters_and_the_end() -> None:
 def test_the_heads_of_shuffled_letters_learn_these_letters() -> None:
     model = small_model(arm="shuffled")
     heads, encoder = heads_for(model, "wte", TABLE, 0), reader(model, "wte")
-    assert torch.equal(heads.targets_VP, spelling_targets(encoder.spellings))
-    assert not torch.equal(heads.targets_VP, spelling_targets(TABLE))
+    assert torch.equal(heads.targets_VP, spelling_targets(encoder.spellings, 10))
+    assert not torch.equal(heads.targets_VP, spelling_targets(TABLE, 10))
 
 
 @pytest.mark.parametrize("arm", ["plain", "lstm"])

@@ -16,6 +16,7 @@ from torch import nn
 
 import charembed
 from charembed import ENCODERS, SpellingTable
+from charembed.encoder import SPELLED
 
 from .controls import TableEncoder, every_token, its_first_letter, its_length, same_size
 from .decoder import Decoder, DecoderConfig
@@ -34,6 +35,11 @@ class Parts:
     dim: int
     config: ModelConfig
     seed: int
+
+    @property
+    def init(self) -> str:
+        """Of the encoders and tables that nobody has taught to spell."""
+        return "loud" if self.config.init == SPELLED else self.config.init
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +69,7 @@ def encoder(name: str, *sizes: str) -> Callable[[Parts], nn.Module]:
         made: nn.Module = kind(
             spellings,
             parts.dim,
-            init=parts.config.init,
+            init=parts.config.init if parts.config.init in kind.other_inits else parts.init,
             seed=parts.seed,
             **{size: known[size] for size in sizes},
         )
@@ -94,9 +100,7 @@ def shuffled(parts: Parts) -> nn.Module:
 
 def matched(parts: Parts) -> TableEncoder:
     width = same_size(parts.spellings, parts.dim, num_parameters(lstm(parts)))
-    return TableEncoder(
-        every_token(parts.spellings), width, parts.dim, init=parts.config.init, seed=parts.seed
-    )
+    return TableEncoder(every_token(parts.spellings), width, parts.dim, init=parts.init, seed=parts.seed)
 
 
 def control(
@@ -107,7 +111,7 @@ def control(
         rows(parts.spellings),
         parts.config.char_dim,
         parts.dim,
-        init=parts.config.init,
+        init=parts.init,
         seed=parts.seed,
         trained=trained,
     )
@@ -217,7 +221,10 @@ def build_arm(config: CompareConfig, arm: str, seed: int, spellings: SpellingTab
     host = model.get_submodule(model.embedding)
     assert isinstance(host, nn.Embedding)
     made = ARMS[arm].build(Parts(spellings=spellings, dim=host.embedding_dim, config=config.model, seed=seed))
-    return model if made is None else charembed.attach(model, None, module=model.embedding, encoder=made)
+    if made is None:
+        return model
+    gain = config.model.gain or None
+    return charembed.attach(model, None, module=model.embedding, encoder=made, gain=gain)
 
 
 def num_parameters(model: nn.Module) -> int:

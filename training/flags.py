@@ -16,10 +16,11 @@ from dataclasses import Field, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .config import CompareConfig
+from .config import DECODER, CompareConfig
 from .errors import BadInput
 from .fields import allowed, described
-from .presets import PRESETS, preset
+from .packaged_model import packaged_folder
+from .presets import PRESETS, RETROFIT, preset
 
 SECTIONS = ("data", "model", "exam")
 
@@ -148,9 +149,13 @@ def parse(argv: Sequence[str] | None, manual: str | None) -> tuple[CompareConfig
     options = parser.parse_args(argv)
     check_options(options)
     given = {name: getattr(options, name) for name in known if hasattr(options, name)}
-    if given.get("model", base.model.model) != base.model.model:
-        given.setdefault("init", "zero")  # a model that is already trained must first hear nothing
-    return changed(base, **given), options
+    if given.get("model", DECODER) != DECODER and not base.model.pretrained:
+        for name, setting in settings(replace(base, model=RETROFIT)).items():
+            if setting.places == ("model",):  # as letters come to a model that is already trained
+                given.setdefault(name, setting.value)
+    config = changed(base, **given)
+    model = replace(config.model, model=packaged_folder(config.model.model, options.cache))
+    return replace(config, model=model), options
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

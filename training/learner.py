@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import charembed
+from charembed.spelling_loss import SpellingHeads
 
 from .models import LanguageModel
-from .spelling_loss import SpellingHeads, reader
+from .spelling_loss import reader
 
 
 class Learner(nn.Module):

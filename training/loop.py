@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from charembed.spelling_loss import SpellingHeads
 from synthetic_tasks import stream
 
 from .batches import Batch, BatchAt
@@ -26,7 +27,6 @@ from .learner import Learner, SpellingLearner
 from .models import LanguageModel
 from .optimizers import build_optimizers, lr_scale, set_lr
 from .progress import Bars, no_bars
-from .spelling_loss import SpellingHeads
 from .state import METRICS, STATE, Position, cut_metrics, load_state, save_state
 
 

@@ -26,6 +26,7 @@ from .plots import (
     share_plot,
 )
 from .prose import bare, by_place, capital, comparisons, how_judged, tally, verdict
+from .race import METRIC as RACE
 from .statistics import Row
 from .svg import FONT, colours
 
@@ -110,7 +111,10 @@ def write_report(
         cost_plot=cost_plot(
             "cost",
             f"What each arm cost, as a multiple of {control}.",
-            [Group(line["name"], {arm: (line["ratios"][arm], None, None) for arm in arms}) for line in costs],
+            [
+                Group(line["name"], {arm: (ratio, None, None) for arm, ratio in line["ratios"].items()})
+                for line in costs
+            ],
         ),
     )
     write_atomically(out / "answers.svg", answers_picture(arms, tasks, summary))
@@ -199,6 +203,10 @@ def cost_table(arms: Sequence[str], phases: Sequence[PhaseFacts], rows: list[Row
         ("all", "parameters_after_fold"): "parameters after folding",
         **{(phase.name, "median_step_seconds"): f"{phase.title} step, median seconds" for phase in phases},
         ("all", "training_seconds"): "training, seconds",
+        **{
+            (phase.name, RACE): f"steps of {phase.title} to the loss that {arms[0]} ends with"
+            for phase in phases
+        },
     }
     lines = []
     for (task, metric), name in names.items():
@@ -206,9 +214,11 @@ def cost_table(arms: Sequence[str], phases: Sequence[PhaseFacts], rows: list[Row
             arm: [row.value for row in rows if (row.arm, row.task, row.metric) == (arm, task, metric)]
             for arm in arms
         }
-        if all(values.values()):
-            medians = {arm: float(np.median(found)) for arm, found in values.items()}
-            ratios = {arm: medians[arm] / medians[arms[0]] for arm in arms}
+        least = len(values[arms[0]])
+        if least and (metric == RACE or all(values.values())):
+            # an arm that does not get there in every seed has no median
+            medians = {arm: float(np.median(found)) for arm, found in values.items() if len(found) == least}
+            ratios = {arm: median / medians[arms[0]] for arm, median in medians.items()}
             lines.append({"name": name, "medians": medians, "ratios": ratios})
     return lines
 

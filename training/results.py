@@ -18,6 +18,7 @@ from .finished import ANSWERS, RESULTS, finished_lines, finished_rows, read_batc
 from .folder import arm_folder, read_facts
 from .headline import headline
 from .prose import how_judged, print_table, verdict
+from .race import race_rows
 from .report import write_report
 from .state import METRICS
 from .statistics import Row, summarise
@@ -32,6 +33,7 @@ def finish(config: CompareConfig, out: Path, data: Data, console: Console) -> No
     rows = [row for folder in _folders(config, out) for row in finished_rows(folder)]
     metrics, answers = _lines(config, out, METRICS), _lines(config, out, ANSWERS)
     assert_same_batches(config, out)
+    rows += race_rows(metrics, arms, [(phase.name, phase.kind) for phase in config.phases])
     summary = summarise(rows, control, arms, _marks(answers))
     write_atomically(out / METRICS, "".join(json.dumps(row) + "\n" for row in metrics))
     write_json(out / RESULTS, [vars(row) for row in rows + summary])

@@ -18,6 +18,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+import charembed
+
 from .arms import build_arm, num_parameters, num_parameters_after_fold
 from .config import CompareConfig, Phase
 from .data import Data, prepare
@@ -107,8 +109,11 @@ def run_arm(
                 )
                 position = _train_or_load(training, config, bars)
                 batches[phase.name] = position.batches
-            if phase.kind != "spelling":
-                rows += _text_rows(model, data, config, arm, seed, f"text, after {phase.title}")
+            if phase.kind == "spelling":
+                if phase.steps and config.model.gain and charembed.parameters(model):
+                    charembed.set_gain(model, config.model.gain)
+            else:
+                rows += _text_rows(model, data, config, arm, seed, phase.title)
         if stopping(accelerator, stop):
             raise Interrupted("Training is finished and saved; the questions come when it goes on.")
         exams = set_exams(config, data, seed)
@@ -163,11 +168,16 @@ def _row(arm: str, seed: int, task: str, metric: str, value: float, n: int = 1) 
 
 
 def _text_rows(
-    model: nn.Module, data: Data, config: CompareConfig, arm: str, seed: int, task: str
+    model: nn.Module, data: Data, config: CompareConfig, arm: str, seed: int, title: str
 ) -> list[Row]:
-    loss_nats, n = text_loss(model, data.validation_ids, config.exam.validation_rows, config.text.context)
-    bits = loss_nats / math.log(2) / data.bytes_per_token
-    return [_row(arm, seed, task, "loss_nats", loss_nats, n), _row(arm, seed, task, "bits_per_byte", bits, n)]
+    """The loss on held-out text, and on the other corpus where there is one."""
+    rows = []
+    for name, text in data.held_out_texts.items():
+        loss_nats, n = text_loss(model, text.ids, config.exam.validation_rows, config.text.context)
+        task, bits = f"{name}, after {title}", loss_nats / math.log(2) / text.bytes_per_token
+        rows.append(_row(arm, seed, task, "loss_nats", loss_nats, n))
+        rows.append(_row(arm, seed, task, "bits_per_byte", bits, n))
+    return rows
 
 
 def _cost_rows(

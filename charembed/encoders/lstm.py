@@ -7,7 +7,8 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from charembed.encoder import Affine, CharEncoder, Rows, uniform_
+from charembed import spelled
+from charembed.encoder import SPELLED, Affine, CharEncoder, Rows, uniform_
 from charembed.prefixes import PrefixTree
 from charembed.recurrence import last_states
 from charembed.spelling import SpellingTable
@@ -40,10 +41,12 @@ class RecurrentEncoder(CharEncoder):
         dim: int,
         *,
         char_dim: int = 128,
-        hidden_size: int = 128,
+        hidden_size: int | None = None,
         init: str = "zero",
         seed: int = 0,
     ) -> None:
+        if hidden_size is None:
+            hidden_size = spelled.HIDDEN_SIZE if init == SPELLED else 128
         super().__init__(spellings, dim, init, seed, char_dim=char_dim, hidden_size=hidden_size)
 
     def build(self, num_chars: int, dim: int, char_dim: int, hidden_size: int) -> None:
@@ -82,12 +85,25 @@ class LSTMEncoder(RecurrentEncoder):
 
     Arguments: as in `CharEncoder`, and
         char_dim: E, width of a character's vector.
-        hidden_size: H, width of the LSTM.
+        hidden_size: H, width of the LSTM; by default 128, and 256 where init is "spelled", which has no other
+            sizes.
     """
 
     cell, num_gates = "lstm", 4
+    other_inits = (SPELLED,)
+
+    def build(self, num_chars: int, dim: int, char_dim: int, hidden_size: int) -> None:
+        if self.init == SPELLED:
+            spelled.check_sizes(char_dim, hidden_size)
+        super().build(num_chars, dim, char_dim, hidden_size)
+
+    @property
+    def chars_seed(self) -> int:
+        return spelled.CHARS_SEED if self.init == SPELLED else super().chars_seed
 
     def fill(self, generator: torch.Generator) -> None:
+        if self.init == SPELLED:
+            return spelled.fill(self, generator)
         super().fill(generator)
         if self.init == "parent":  # his forget gates begin open, in both bias vectors
             for bias in (self.recurrent.bias_ih_l0, self.recurrent.bias_hh_l0):

@@ -1,0 +1,187 @@
+"""New tokens without training, and after a little of it: what each way of filling their rows is worth.
+
+    python -m benchmarks.new_tokens RUN --train 50
+
+RUN is a finished run of a pretrained model with the arms plain and lstm (--preset smollm2). 200 words that no
+training question held, several tokens each, become one token. Ways: `default` (transformers draws the rows
+from the mean and covariance of the old ones), `pieces` (the mean of the old pieces' rows, letters included),
+`letters` (default, and the token's own letters), `add_tokens` (the mean of the pieces' rows without letters,
+and its own letters). Asked: all tasks of the run about these words. Loss: nats per byte of held-out text
+around them. --train goes on with text around them, all parameters, for so many steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import charembed
+from benchmarks.measure import machine  # first: it pins the threads
+from synthetic_tasks import Material, WordSplits, build_task, distinct, stream
+from training.config import CompareConfig
+from training.corpus import load_corpus
+from training.data import Data
+from training.errors import exit_status
+from training.evaluate import Exam, answer_all, mark
+from training.folder import arm_folder, open_run
+from training.run import load_arm
+from training.tokenizers import HuggingFaceTokenizer
+
+WINDOW = 400  # characters of text around a word
+Add = Callable[[Any, Any, list[str]], None]
+
+
+def by_default(model: Any, tokenizer: Any, words: list[str]) -> None:
+    torch.manual_seed(0)
+    tokenizer.add_tokens([f" {word}" for word in words])
+    model.resize_token_embeddings(len(tokenizer))
+
+
+def of_pieces(model: Any, tokenizer: Any, words: list[str]) -> None:
+    old = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+    charembed.fold(model)
+    first = len(tokenizer)
+    by_default(model, tokenizer, words)
+    with torch.no_grad():
+        for table in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}:
+            for number, pieces in enumerate(old):
+                table[first + number] = table[pieces].mean(0)
+
+
+def with_letters(model: Any, tokenizer: Any, words: list[str]) -> None:
+    by_default(model, tokenizer, words)
+    charembed.respell(model, tokenizer)
+
+
+WAYS: dict[str, Add] = {
+    "in pieces, as before": lambda model, tokenizer, words: None,
+    "default": by_default,
+    "pieces": of_pieces,
+    "letters": with_letters,
+    "add_tokens": charembed.add_tokens,
+}
+
+
+def new_words(config: CompareConfig, data: Data, held_out: str, number: int) -> list[str]:
+    """Words of the held-out text in several tokens that no training question held."""
+    assert data.splits is not None
+    free = {*data.splits.unseen_words, *data.splits.longer_words}
+    found = Counter(word for word in held_out.split() if word in free)
+    several = sorted(word for word in found if len(data.tokenizer.encode_word(word)) > 1)
+    return stream("new tokens").sample(several, min(number, len(several)))
+
+
+def windows(text: str, words: set[str], number: int) -> list[str]:
+    """Stretches of text around the first occurrences of the words, evenly spread over the text."""
+    places, at = [], 0
+    for piece in text.split(" "):
+        if piece in words:
+            places.append(at)
+        at += len(piece) + 1
+    chosen = places[:: max(1, len(places) // number)][:number]
+    return [text[max(0, place - WINDOW // 2) : place + WINDOW // 2] for place in chosen]
+
+
+@torch.no_grad()
+def nats_per_byte(model: Any, tokenizer: HuggingFaceTokenizer, texts: list[str]) -> float:
+    model.eval()
+    nats, size = 0.0, 0
+    for text in texts:
+        ids_1T = torch.tensor([tokenizer.encode(text)])
+        nats += float(text_nats(model, ids_1T))
+        size += len(text.encode())
+    return nats / size
+
+
+def text_nats(model: Any, ids_BT: Tensor) -> Tensor:
+    logits = model(ids_BT).logits[:, :-1].float()
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="sum")
+
+
+def go_on(model: Any, tokenizer: HuggingFaceTokenizer, texts: list[str], steps: int) -> None:
+    """Text around the words, a window a row, all parameters."""
+    groups = charembed.param_groups(model, lr=5e-5, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+    model.train()
+    for step in range(steps):
+        rng = stream("go on", step)
+        for text in rng.sample(texts, 4):
+            ids_1T = torch.tensor([tokenizer.encode(text)])
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = text_nats(model, ids_1T) / ids_1T.numel()
+            (loss / 4).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def scores(
+    learner: Any, config: CompareConfig, data: Data, words: list[str], questions: int
+) -> dict[str, float]:
+    """Exact match per task on these words."""
+    splits = WordSplits(tuple(words), tuple(words), tuple(words), tuple(words), frozenset())
+    material = Material(splits, config.data.wording, config.data.answer_form)
+    tasks = [build_task(spec, material) for spec in config.data.tasks]
+    exams = [Exam(task, "seen", distinct(task, "seen", questions, "new tokens")) for task in tasks]
+    rows, _ = mark(exams, answer_all(learner, config, data, exams), "", 0)
+    return {row.task: row.value for row in rows}
+
+
+def program(argv: Sequence[str] | None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--words", type=int, default=200)
+    parser.add_argument("--questions", type=int, default=100, help="per task")
+    parser.add_argument("--texts", type=int, default=200)
+    parser.add_argument("--train", type=int, default=0, help="steps on text around the words")
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--arms", default="plain,lstm")
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    options = parser.parse_args(argv)
+    config, data = open_run(options.run, options.cache)
+    seed = config.first_seed
+    texts = [load_corpus(name) for name in (config.data.corpus, config.exam.other_corpus) if name != "none"]
+    held_out = "\n\n".join(text.validation for text in texts)
+    words = new_words(config, data, held_out, options.words)
+    around = windows(held_out, set(words), options.texts)
+    learn = windows("\n\n".join(text.train for text in texts), set(words), 20 * options.texts)
+    print(machine())
+    print(f"{len(words)} new tokens ({', '.join(words[:6])}, ...), {len(around)} stretches of held-out text")
+    table = Table("arm", "rows", *config.data.tasks, "nats per byte")
+    for arm in options.arms.split(","):
+        for name in options.ways.split(","):
+            if arm == "plain" and name == "letters":
+                continue
+            learner = load_arm(config, seed, arm, arm_folder(options.run, seed, arm), data)
+            model: Any = learner.get_submodule("model")
+            tokenizer = copy.deepcopy(data.tokenizer.source)
+            WAYS[name](model, tokenizer, words)
+            here = replace(data, tokenizer=HuggingFaceTokenizer(tokenizer))
+            for steps in (0, options.train) if options.train else (0,):
+                if steps:
+                    go_on(model, here.tokenizer, learn, steps)
+                right = scores(learner, config, here, words, options.questions)
+                loss = nats_per_byte(model, here.tokenizer, around)
+                label = f"{name}, {steps} steps" if steps else name
+                values = [f"{right[task]:.2f}" for task in right]
+                table.add_row(arm, label, *values, f"{loss:.4f}")
+                print(arm, label, *values, f"{loss:.4f}", flush=True)
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: program(None)))

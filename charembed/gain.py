@@ -1,0 +1,93 @@
+"""How loud the letters are beside the tokens.
+
+Axes: V vocabulary, L tokens with letters, D model width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .embedding import Model, char_embeddings
+from .encoder import Affine
+from .errors import AttachError
+from .freshness import TOKENS_AT_ONCE
+from .spelling_loss import lettered_ids
+
+SAMPLE = 8_192  # tokens that the loudness is measured on
+GAIN = 0.7  # of letters that can be read from the first step: docs/retrofit.md says what others cost and give
+
+
+def set_gain(model: Model, gain: float = GAIN) -> Model:
+    """Scale the letters to a share of the tokens' loudness, in place, and return the model.
+
+    charembed.set_gain(model, 0.5)     # spelled vectors with half the standard deviation of the token table
+
+    Over the tokens with letters (over 8,192 of them, where there are more) the spelled vectors then have mean
+    zero and `gain` times the standard deviation of these tokens' rows around their mean. Only the encoder's
+    projection changes. A pretrained model's text suffers from loud letters until it has been trained with
+    them.
+
+    Raises AttachError for a gain below 0 or not finite, where nothing is attached or the weights are not
+    there, for vectors that are all equal (init "zero"), and for an encoder without a projection; the model is
+    then unchanged.
+    """
+    check_gain(gain)
+    embeddings = list(char_embeddings(model))
+    if not embeddings:
+        raise AttachError("the model has no CharEmbedding: call charembed.attach(model, tokenizer).")
+    embedding = embeddings[0]  # others share its weight and its encoder
+    embedding.check_whole()
+    scale_letters(embedding.encoder, embedding.weight, gain)
+    return model
+
+
+def check_gain(gain: float) -> None:
+    if not (isinstance(gain, int | float) and math.isfinite(gain) and gain >= 0):
+        raise AttachError(f"gain is {gain!r}; it must be a number of 0 or more, such as {GAIN}.")
+
+
+@torch.no_grad()
+def scale_letters(encoder: nn.Module, weight_VD: Tensor, gain: float) -> None:
+    """`set_gain`, for an encoder beside a table."""
+    projection: Any = getattr(encoder, "projection", None)
+    if not isinstance(projection, Affine | nn.Linear):
+        raise AttachError(
+            f"the encoder is a {type(encoder).__name__}, without a projection that could be scaled: scale "
+            "its vectors yourself, or take one of charembed.ENCODERS that has one."
+        )
+    if weight_VD.is_meta:
+        raise AttachError(
+            "the table is on the meta device, so how loud it is cannot be told: load the weights first, or "
+            "pass gain=None and call charembed.set_gain(model) later."
+        )
+    spellings: Any = getattr(encoder, "spellings", None)
+    ids_L = torch.arange(len(weight_VD)) if spellings is None else lettered_ids(spellings)
+    sample = torch.linspace(0, len(ids_L) - 1, min(len(ids_L), SAMPLE)).long()  # evenly spread
+    ids_L = ids_L[sample].to(weight_VD.device)
+    _, table_std = moments(lambda ids: weight_VD[ids], ids_L)
+    with torch.inference_mode(False), torch.autocast(weight_VD.device.type, enabled=False):
+        mean_D, std = moments(encoder, ids_L)
+    if gain and not std > 0:
+        raise AttachError(
+            f"the vectors of all tokens are equal (init {getattr(encoder, 'init', None)!r}), so no scale "
+            "makes them louder: attach with init='spelled' or 'loud', or call charembed.warm_up(model) first."
+        )
+    scale = gain * table_std / std if gain else 0.0
+    projection.weight.mul_(scale)
+    projection.bias.sub_(mean_D.to(projection.bias)).mul_(scale)
+
+
+@torch.no_grad()
+def moments(rows: Callable[[Tensor], Tensor], ids_L: Tensor) -> tuple[Tensor, float]:
+    """The mean row (D,), and the standard deviation of all entries around it, in float64."""
+    total, squares = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for ids in torch.split(ids_L, TOKENS_AT_ONCE):
+        part = rows(ids).double()
+        total, squares = total + part.sum(0), squares + part.square().sum(0)
+    mean_D = total / len(ids_L)
+    return mean_D, float((squares / len(ids_L) - mean_D.square()).clamp(min=0).mean().sqrt())

@@ -1,0 +1,124 @@
+"""Words that were several tokens become one, and the model can read them at once.
+
+Axes: V vocabulary, D model width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .embedding import CharEmbedding, char_embeddings
+from .errors import AttachError, SpellingError
+from .spelling import SpellingTable
+from .tokenizers import token_bytes
+
+
+def add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], *, space: bool = True) -> list[int]:
+    """Give a model words as tokens of their own, in place; returns their ids in the words' order.
+
+    charembed.add_tokens(model, tokenizer, ["strawberry", "raspberry"]) -> [49152, 49153]
+
+    Tokenizer, input embedding, output layer and letters change together. A new token's rows are the means of
+    its old pieces' rows; its letters, where the model has them, are read by the encoder as they are of any
+    token that training never met. Both together, without training, do best (docs/retrofit.md has the
+    figures). Rows that the embedding has beyond the tokenizer are filled before it grows. Build the optimizer
+    afterwards.
+
+    Arguments:
+        tokenizer: of transformers.
+        words: as they are written. One that is a single token already keeps it.
+        space: each word with the space before it, as within a sentence; False takes the texts as they are. A
+            token is found wherever its text stands: also at the beginning of a longer word.
+
+    Raises SpellingError for words that are empty, no text or special tokens, AttachError for a model that
+    cannot be resized; nothing has changed then, nor after an interruption.
+    """
+    texts = [_text(word, space, tokenizer) for word in words]
+    pieces = {text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts}
+    new = [text for text in dict.fromkeys(texts) if len(pieces[text]) != 1]
+    tables = _tables(model)
+    rows = len(tables[0])
+    grown = copy.deepcopy(tokenizer)
+    grown.add_tokens(_added(new, tokenizer))
+    id_of = {text: grown.convert_tokens_to_ids(text) for text in new}
+    spellings = token_bytes(grown)
+    means = [[table[pieces[text]].float().mean(0).to(table) for text in new] for table in tables]
+    before = [table[len(tokenizer) :].clone() for table in tables]
+    letters = list(char_embeddings(model))
+    spelled = [embedding.spellings for embedding in letters]
+    try:
+        if len(grown) > rows:
+            model.resize_token_embeddings(len(grown), mean_resizing=False)  # type: ignore[operator]
+        for table, filled in zip(_tables(model), means, strict=True):
+            for text, row in zip(new, filled, strict=True):
+                table[id_of[text]] = row
+        _respell(letters, spellings)
+    except BaseException:
+        if len(_tables(model)[0]) != rows:
+            model.resize_token_embeddings(rows, mean_resizing=False)  # type: ignore[operator]
+        for table, values in zip(_tables(model), before, strict=True):
+            table[len(tokenizer) :] = values
+        for embedding, known in zip(letters, spelled, strict=True):
+            embedding.respell(known.over(embedding.spellings.alphabet))
+        raise
+    tokenizer.add_tokens(_added(new, tokenizer))
+    return [id_of[text] if text in id_of else pieces[text][0] for text in texts]
+
+
+def _text(word: Any, space: bool, tokenizer: Any) -> str:
+    """The token's text. Raises SpellingError for what cannot be one."""
+    if not isinstance(word, str) or not word.strip():
+        raise SpellingError(f"the word {word!r} has no letters: pass the words to add, each as a text.")
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise SpellingError(
+            f"the word {word!r} holds half a character (a lone surrogate): pass whole text."
+        ) from None
+    if special := next((name for name in tokenizer.all_special_tokens if name in word), None):
+        raise SpellingError(
+            f"the word {word!r} holds the special token {special!r}, which would lose its meaning there: "
+            "leave it out."
+        )
+    return f" {word.strip()}" if space else word
+
+
+def _added(texts: Sequence[str], tokenizer: Any) -> list[Any]:
+    """As the tokenizer's library writes a token that is looked for in the text as it stands."""
+    kinds = {type(token) for token in tokenizer.added_tokens_decoder.values()}
+    return [kind(text, normalized=False) for kind in list(kinds)[:1] for text in texts] or list(texts)
+
+
+@torch.no_grad()
+def _tables(model: Any) -> list[Tensor]:
+    """The rows per token: of the input embedding and, where it has its own, of the output layer.
+
+    They are written to in place. Raises AttachError for a model that has none that can grow.
+    """
+    if not isinstance(model, nn.Module) or not hasattr(model, "resize_token_embeddings"):
+        raise AttachError(
+            f"{type(model).__name__} has no resize_token_embeddings(): give its embedding and its output "
+            "layer the new rows yourself, then call charembed.respell(model, tokenizer)."
+        )
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[operator]
+    if isinstance(embedding, CharEmbedding):
+        embedding.check_whole()
+    tables = [embedding.weight.data]
+    if head is not None and head.weight is not embedding.weight:
+        tables.append(head.weight.data)
+    if getattr(head, "bias", None) is not None:
+        tables.append(head.bias.data)
+    return tables
+
+
+def _respell(embeddings: Sequence[CharEmbedding], spellings: Sequence[bytes | None]) -> None:
+    for embedding in embeddings:
+        known = embedding.spellings
+        missing = embedding.num_embeddings - len(spellings)
+        table = SpellingTable.from_bytes([*spellings, *[None] * missing], known.unit, known.alphabet)
+        embedding.respell(table)

@@ -1,0 +1,120 @@
+"""Teach an encoder to spell before a model sees it.
+
+Axes: N tokens drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .embedding import Model, char_embeddings
+from .errors import AttachError
+from .freshness import TOKENS_AT_ONCE
+from .gain import GAIN, check_gain, scale_letters
+from .spelling_loss import IGNORED, SpellingHeads, lettered_ids
+
+Progress = Callable[[int, int, float], object]
+
+
+def warm_up(
+    model: Model,
+    *,
+    steps: int = 1200,
+    tokens: int = 512,
+    lr: float = 3e-3,
+    seed: int = 0,
+    gain: float | None = GAIN,
+    progress: Progress | None = None,
+) -> Model:
+    """Train the attached letters on spelling alone, set their loudness, and return the model.
+
+    charembed.attach(model, tokenizer, encoder="gru", init="loud")
+    charembed.warm_up(model, progress=lambda step, steps, loss: print(step, loss))
+
+    From a token's vector, heads that are thrown away say the letter at each of its first and last 12 places.
+    Only spellings are read: no text, and of the model nothing but how loud its table is. For an LSTM
+    `attach(..., init="spelled")` gives the same in a moment; this is for the other encoders, and for other
+    sizes. Neither the base nor the global random state is touched.
+
+    Arguments:
+        steps: of AdamW, its rate `lr` falling along a cosine; about 0.15 s each on one core at H = 256.
+        tokens: drawn from the vocabulary in each step.
+        seed: of the heads and of what is drawn.
+        gain: as in `set_gain`; None leaves the vectors as loud as training made them.
+        progress: called after each step with its number, the number of steps, and the loss in nats a letter.
+
+    Raises AttachError where nothing is attached or an argument cannot be. Interrupted, it leaves the letters
+    as they were.
+    """
+    embeddings = list(char_embeddings(model))
+    if not embeddings:
+        raise AttachError("the model has no CharEmbedding: call charembed.attach(model, tokenizer).")
+    for name, value in (("steps", steps), ("tokens", tokens)):
+        if type(value) is not int or value < 1:
+            raise AttachError(f"{name} is {value!r}; it must be a whole number of 1 or more.")
+    if gain is not None:
+        check_gain(gain)
+    embedding = embeddings[0]  # others share its weight and its encoder
+    embedding.check_whole()
+    encoder, dim = embedding.encoder, embedding.embedding_dim
+    heads = SpellingHeads(embedding.spellings, dim, seed).to(embedding.weight.device)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    try:
+        teach(encoder, heads, steps=steps, tokens=tokens, lr=lr, seed=seed, progress=progress)
+        if gain is not None:
+            scale_letters(encoder, embedding.weight, gain)
+    except BaseException:
+        encoder.load_state_dict(before)
+        raise
+    return model
+
+
+def teach(
+    encoder: nn.Module,
+    heads: SpellingHeads,
+    *,
+    steps: int,
+    tokens: int,
+    lr: float,
+    seed: int,
+    progress: Progress | None = None,
+    ids_L: Tensor | None = None,
+) -> None:
+    """Train encoder and heads together on tokens drawn from `ids_L`, by default all that have letters."""
+    parameters = [p for part in (encoder, heads) for p in part.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.0)
+    generator = torch.Generator().manual_seed(seed)
+    ids_L = lettered_ids(encoder.spellings) if ids_L is None else ids_L  # type: ignore[arg-type]
+    device = heads.targets_VP.device
+    warm = max(1, steps // 30)
+    with torch.inference_mode(False), torch.enable_grad():
+        for step in range(steps):
+            scale = min(1.0, (step + 1) / warm) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
+            for group in optimizer.param_groups:
+                group["lr"] = lr * scale
+            ids_N = ids_L[torch.randint(len(ids_L), (tokens,), generator=generator)].to(device)
+            loss = heads(encoder(ids_N), ids_N) / heads.num_targets(ids_N)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            if progress is not None:
+                progress(step + 1, steps, float(loss.detach()))
+    optimizer.zero_grad()
+
+
+@torch.no_grad()
+def letters_read(encoder: nn.Module, heads: SpellingHeads, ids_L: Tensor) -> tuple[float, float]:
+    """The shares of letters (ends among them) and of whole tokens that are read right, over some tokens."""
+    letters, right, whole = 0, 0, 0
+    for ids_N in torch.split(ids_L, TOKENS_AT_ONCE):
+        targets_NP = heads.targets_VP[ids_N]
+        wrong_NP = (heads.read(encoder(ids_N)) != targets_NP) & (targets_NP != IGNORED)
+        counted = int((targets_NP != IGNORED).sum())
+        letters, right = letters + counted, right + counted - int(wrong_NP.sum())
+        whole += int((~wrong_NP.any(1)).sum())
+    return right / letters, whole / len(ids_L)

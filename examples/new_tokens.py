@@ -1,0 +1,112 @@
+"""Give a model words of its own: several tokens become one, and it can still spell them.
+
+    python -m examples.new_tokens RUN                          # 20 long words, the arm lstm of a finished run
+    python -m examples.new_tokens RUN --words zymurgy,quokka --out extended
+
+The run is one of a pretrained model (`python -m training.compare --preset smollm2`). Each word is asked as
+the model knew it, in several tokens, and as the one token that it becomes without any training. With --out
+the extended model, its tokenizer and its letters are saved, to go on from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import charembed
+from synthetic_tasks import stream
+from training.corpus import load_words
+from training.errors import BadInput, exit_status
+from training.evaluate import stop_ids
+from training.folder import arm_folder, open_run
+from training.generate import generate
+from training.run import load_arm
+from training.tokenizers import HuggingFaceTokenizer
+
+
+def answers(learner: Any, tokenizer: HuggingFaceTokenizer, prompts: list[str]) -> list[str]:
+    """What the model writes after each prompt, to the end of the line."""
+    written = generate(
+        learner,
+        [tokenizer.encode(prompt) for prompt in prompts],
+        max_new_tokens=24,
+        stop=stop_ids(tokenizer),
+        context=96,
+    )
+    return [tokenizer.decode(ids).strip() for ids in written]
+
+
+def long_words(tokenizer: HuggingFaceTokenizer, data: Any, number: int) -> list[str]:
+    """Words that are three tokens or more and stood in no question, picked by chance."""
+    asked = set(data.splits.seen) if data.splits else set()
+    words = [
+        word
+        for word in load_words("wordsegment", 50_000)
+        if 6 <= len(word) <= 8 and word not in asked and len(tokenizer.encode_word(word)) >= 3
+    ]
+    return stream("new tokens").sample(words, min(number, len(words)))
+
+
+def program(argv: Sequence[str] | None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--words", help="with commas between [20 by chance]")
+    parser.add_argument("--arm", default="lstm")
+    parser.add_argument("--out", type=Path, help="folder for the extended model")
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    options = parser.parse_args(argv)
+    config, data = open_run(options.run, options.cache)
+    if not config.model.pretrained or options.arm not in config.arms:
+        raise BadInput(
+            f"{options.run} has no arm {options.arm!r} of a pretrained model: name a run of --preset smollm2."
+        )
+    if options.out and options.out.exists():
+        raise BadInput(f"{options.out} exists: name a new folder.")
+    seed = config.first_seed
+    learner = load_arm(config, seed, options.arm, arm_folder(options.run, seed, options.arm), data)
+    model: Any = learner.get_submodule("model")
+    tokenizer = data.tokenizer.source
+    before = HuggingFaceTokenizer(tokenizer)
+    words = options.words.split(",") if options.words else long_words(before, data, 20)
+    prompts = [f"spell {word}:" for word in words]
+    pieces = [len(before.encode_word(word)) for word in words]
+    as_pieces = answers(learner, before, prompts)
+
+    charembed.add_tokens(model, tokenizer, words)
+
+    after = HuggingFaceTokenizer(tokenizer)
+    as_token = answers(learner, after, prompts)
+    table = Table("word", "tokens", "spelled then", "tokens now", "spelled now")
+    for word, then, old, new in zip(words, pieces, as_pieces, as_token, strict=True):
+        table.add_row(word, str(then), old, str(len(after.encode_word(word))), new)
+    Console().print(table)
+    for name, given in (("in pieces", as_pieces), ("as one token", as_token)):
+        right = sum(text == " ".join(word) for word, text in zip(words, given, strict=True))
+        print(f"{name}: {right} of {len(words)} spelled right")
+    if options.out:
+        charembed.save(model, options.out / "letters")
+        charembed.detach(model).save_pretrained(options.out)
+        tokenizer.save_pretrained(options.out)
+        print(
+            f"load it: charembed.load(AutoModelForCausalLM.from_pretrained({str(options.out)!r}), tokenizer,"
+        )
+        print(f"         {str(options.out / 'letters')!r})")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    torch.set_num_threads(1)
+    return exit_status(lambda: program(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""From a finished run of a pretrained model to a folder that plain transformers reads, with its model card.
+
+    python -m training.ship runs/smollm2-1234abcd smollm2-with-letters
+    python -m training.ship RUN OUT --arm lstm --seed 0 --licence mit
+
+The arm is taken from the run, its letters are saved by themselves (OUT/letters, to go on training from), then
+folded into the embedding. What was written is read again by plain transformers and must give the same logits,
+bit for bit; only then does OUT appear.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import torch
+from rich.console import Console
+
+import charembed
+
+from .arms import ARMS, num_parameters, num_parameters_after_fold
+from .config import CompareConfig
+from .data import Data
+from .errors import BadInput, exit_status
+from .evaluate import set_exams
+from .folder import arm_folder, open_run, read_facts
+from .packaged_model import HUB_NAMES, LICENCES
+from .preflight import readable
+from .prose import percent
+from .results import setting
+from .run import load_arm
+from .statistics import Row, read_rows
+
+
+def ship(run: Path, out: Path, arm: str, seed: int | None, licence: str | None, cache: Path) -> None:
+    """Write the arm of a finished run as a plain model. Raises BadInput, with nothing written."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"{out} exists and is not empty: name another folder.")
+    config, data = open_run(run, cache)
+    seed = config.first_seed if seed is None else seed
+    if not config.model.pretrained:
+        raise BadInput(
+            f"the run in {run} trained the laboratory's own decoder, which transformers does not know: ship "
+            "a run of a pretrained model (--model NAME)."
+        )
+    if arm not in config.arms or seed not in config.seed_range:
+        seeds = f"{config.seed_range[0]} to {config.seed_range[-1]}"
+        raise BadInput(
+            f"the run in {run} has no arm {arm!r} of seed {seed}: it has {', '.join(config.arms)}, with "
+            f"seeds {seeds}."
+        )
+    if not (run / "results.json").is_file():
+        raise BadInput(f"the run in {run} is not finished: go on with it (--resume), then ship it.")
+    learner = load_arm(config, seed, arm, arm_folder(run, seed, arm), data)
+    model: Any = learner.get_submodule("model")
+    untied = num_parameters_after_fold(learner) - num_parameters(learner) + num_letters(model)
+    if untied:
+        print(
+            f"Its output layer shares the input's table and will have its own: {untied:,} parameters more, "
+            f"{readable(4 * untied)} of disk."
+        )
+    ids = data.held_out_texts["text"].ids[None, :64].long()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        expected = logits(model, ids)
+        if not is_plain(arm):
+            charembed.save(model, unfinished / "letters")
+        charembed.fold(model).save_pretrained(unfinished)
+        data.tokenizer.source.save_pretrained(unfinished)
+        card = model_card(
+            read_facts(run)["preset"],
+            config,
+            data,
+            read_rows(run / "results.json"),
+            model,
+            arm,
+            seed,
+            licence,
+            untied,
+            out,
+        )
+        (unfinished / "README.md").write_text(card, "utf-8")
+        import transformers
+
+        again = transformers.AutoModelForCausalLM.from_pretrained(unfinished, dtype=torch.float32)
+        if not torch.equal(logits(again, ids), expected):
+            raise AssertionError("read again by plain transformers, the folded model has other logits")
+        if out.exists():
+            out.rmdir()
+        unfinished.rename(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    print(
+        f"{out}: read again by plain transformers, its logits are bit-equal; the card is {out / 'README.md'}"
+    )
+
+
+def is_plain(arm: str) -> bool:
+    return ARMS[arm] is ARMS["plain"]
+
+
+def num_letters(model: Any) -> int:
+    return charembed.count_parameters(model).letters
+
+
+@torch.no_grad()
+def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = model.eval()(ids).logits
+    return found
+
+
+def model_card(
+    preset: str,
+    config: CompareConfig,
+    data: Data,
+    rows: list[Row],
+    model: Any,
+    arm: str,
+    seed: int,
+    licence: str | None,
+    untied: int,
+    out: Path,
+) -> str:
+    """The README.md of the model, made of the run's rows."""
+    means = {(row.arm, row.task, row.split, row.metric): row for row in rows if row.seed == "mean"}
+    folder = Path(config.model.model)
+    name = HUB_NAMES.get(folder.name, folder.name if folder.is_dir() else config.model.model)
+    known = licence or LICENCES.get(folder.name)
+    form = "Questions were worded in many ways."
+    sentence = (
+        f"That of the base, as far as its folder or this command said: {known}."
+        if known
+        else "That of the base, which its folder does not say: ask its authors before you publish this."
+    )
+    answers = []
+    for task in data.tasks:
+        for split in task.splits:
+            found = {one: means.get((one, task.name, split.name, "exact_match")) for one in config.arms}
+            if all(found.values()):
+                values = {one: _share(row) for one, row in found.items() if row}
+                majority = next(row.majority for row in found.values() if row)
+                line = {"split": split.label, "task": task.name, "by_arm": values}
+                answers.append(line | {"majority": percent(majority or 0.0)})
+    texts = []
+    for when in dict.fromkeys(row.task for row in rows if row.metric == "loss_nats"):
+        found = {one: means.get((one, when, "all", "loss_nats")) for one in config.arms}
+        texts.append({"when": when, "by_arm": {one: f"{row.value:.3f}" for one, row in found.items() if row}})
+    first = set_exams(config, data, seed)[0].items[0]
+    if config.data.wording == "compact":
+        form = f"Questions were put as in `{first.prompt}` alone: it does not chat about letters."
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("card.md.jinja").render(
+        base=name,
+        title=name.rpartition("/")[2],
+        letters=None if is_plain(arm) else ARMS[arm].sentence,
+        licence=known or "other",
+        licence_sentence=sentence,
+        kind=type(model).__name__,
+        parameters=num_parameters(model),
+        untied=untied,
+        folder=out.name,
+        example=first.prompt,
+        seeds=config.seeds,
+        seed=seed,
+        arm=arm,
+        arms=config.arms,
+        answers=answers,
+        sentences={one: ARMS[one].sentence for one in config.arms},
+        texts=texts,
+        setting=setting(config, data).replace(config.model.model, name),
+        form=form,
+        phases=[
+            f"{phase.title.capitalize()}: {phase.steps:,} steps of {phase.batch_size}, rate {phase.lr:g}."
+            for phase in config.phases
+            if phase.steps
+        ],
+        version=charembed.__version__,
+        command=f"python -m training.compare --preset {preset} --seeds {config.seeds}",
+    )
+
+
+def _share(row: Row) -> str:
+    if row.low is None or row.high is None:
+        return percent(row.value)
+    return f"{percent(row.value)} [{100 * row.low:.0f} to {100 * row.high:.0f}]"
+
+
+def program(argv: Sequence[str] | None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="folder of a finished run of a pretrained model")
+    parser.add_argument("out", type=Path, help="folder to write, new or empty")
+    parser.add_argument("--arm", default="lstm", help="[lstm]")
+    parser.add_argument("--seed", type=int, help="[the run's first]")
+    parser.add_argument("--licence", help="of the base, as the hub writes it: apache-2.0, mit, llama3.2")
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    options = parser.parse_args(argv)
+    with Console(stderr=True).status("Reading the run ..."):
+        ship(options.run, options.out, options.arm, options.seed, options.licence, options.cache)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return exit_status(lambda: program(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
