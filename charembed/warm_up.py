@@ -23,7 +23,7 @@ Progress = Callable[[int, int, float], object]
 def warm_up(
     model: Model,
     *,
-    steps: int = 1200,
+    steps: int = 600,
     tokens: int = 512,
     lr: float = 3e-3,
     seed: int = 0,
@@ -41,7 +41,7 @@ def warm_up(
     sizes. Neither the base nor the global random state is touched.
 
     Arguments:
-        steps: of AdamW, its rate `lr` falling along a cosine; about 0.15 s each on one core at H = 256.
+        steps: of AdamW, its rate `lr` falling along a cosine; benchmarks/spelled.py has what they take.
         tokens: drawn from the vocabulary in each step.
         seed: of the heads and of what is drawn.
         gain: as in `set_gain`; None leaves the vectors as loud as training made them.

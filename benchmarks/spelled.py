@@ -1,0 +1,112 @@
+"""What it costs to have letters that can be read, and how well they can be: shipped, fresh, and untaught.
+
+    python -m benchmarks.spelled                       # on the packaged SmolLM2, five minutes
+    python -m benchmarks.spelled --model FOLDER --steps 1200
+
+For each way of starting: seconds of attaching (and warming up), and the share of letters, and of whole tokens,
+that linear heads read right. The heads are taught on every second token of the vocabulary and asked about the
+others; for the shipped LSTM also about those that are in none of the vocabularies it learnt on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+import charembed
+from benchmarks.measure import machine  # first: it pins the threads
+from charembed import SpellingHeads, SpellingTable
+from charembed.freshness import spell_all
+from charembed.spelling_loss import lettered_ids
+from charembed.warm_up import letters_read
+from training.errors import exit_status
+from training.huggingface import HuggingFace
+from training.packaged_model import SMOLLM2, packaged_folder, unpack
+from training.tokenizers import HuggingFaceTokenizer
+from training.universal_encoder import vocabularies
+
+
+class Known(nn.Module):
+    """Vectors that are looked up: what an encoder said of every token."""
+
+    def __init__(self, vectors_VD: Tensor) -> None:
+        super().__init__()
+        self.vectors_VD = vectors_VD
+
+    def forward(self, ids_U: Tensor) -> Tensor:
+        return self.vectors_VD[ids_U]
+
+
+def taught_heads(known: Known, table: SpellingTable, ids_L: Tensor, steps: int = 400) -> SpellingHeads:
+    """Heads alone, taught to read vectors that stay as they are."""
+    heads = SpellingHeads(table, known.vectors_VD.shape[1], seed=0)
+    optimizer = torch.optim.Adam(heads.parameters(), lr=1e-2)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / steps)
+        ids_N = ids_L[torch.randint(len(ids_L), (1024,), generator=generator)]
+        optimizer.zero_grad()
+        (heads(known(ids_N), ids_N) / heads.num_targets(ids_N)).backward()
+        optimizer.step()
+    return heads
+
+
+def program(argv: Sequence[str] | None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default=SMOLLM2)
+    parser.add_argument("--steps", type=int, default=600, help="of the fresh warm-up")
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    options = parser.parse_args(argv)
+    name = packaged_folder(options.model, options.cache)
+    unpack(name)
+    tokenizer = HuggingFaceTokenizer.load(name)
+    learnt = {spelling for members in vocabularies(options.cache).values() for spelling in members}
+
+    def warmed_up(model: Any, table: SpellingTable) -> None:
+        charembed.attach(model, table, init="loud", hidden_size=256)
+        charembed.warm_up(model, steps=options.steps)
+
+    ways: dict[str, Callable[[Any, SpellingTable], object]] = {
+        "shipped (init='spelled')": lambda model, table: charembed.attach(model, table, init="spelled"),
+        f"fresh warm-up, {options.steps} steps": warmed_up,
+        "untaught (init='loud')": lambda model, table: charembed.attach(
+            model, table, init="loud", hidden_size=256, gain=0.5
+        ),
+    }
+    print(machine())
+    table = Table("", "tokens", "seconds", "letters read", "tokens read")
+    for way, build in ways.items():
+        model: Any = HuggingFace.load(name, 64).model
+        host = model.get_input_embeddings()
+        began = time.perf_counter()
+        spellings = SpellingTable.from_tokenizer(tokenizer.source, host.num_embeddings)
+        build(model, spellings)
+        seconds = time.perf_counter() - began
+        known = Known(spell_all(model.get_input_embeddings().encoder, host.weight, host.num_embeddings))
+        ids_L = lettered_ids(spellings)
+        heads = taught_heads(known, spellings, ids_L[::2])
+        asked = {"every second": ids_L[1::2]}
+        if way.startswith("shipped"):
+            met = torch.tensor([tokenizer.spellings[i] in learnt for i in asked["every second"].tolist()])
+            asked["never learnt on"] = asked["every second"][~met]
+        for which, ids in asked.items():
+            letters, whole = letters_read(known, heads, ids)
+            table.add_row(way, f"{len(ids):,} {which}", f"{seconds:.1f}", f"{letters:.4f}", f"{whole:.4f}")
+            print(way, which, f"{seconds:.1f} s", f"{letters:.4f}", f"{whole:.4f}", flush=True)
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: program(None)))
