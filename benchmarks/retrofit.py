@@ -4,8 +4,9 @@
     python -m benchmarks.retrofit --only plain,spelled,gain-1.4
 
 The model, questions and rates are those of `--preset smollm2` (or --preset, --model), without replay.
-Printed: the loss on answers, as means of 25 steps; the loss on held-out text before the first step (the price
-of the letters) and after the last; and what is trained. A lead, not a result: one seed, few steps, no exam.
+Printed: the loss on answers, as means of 25 steps; the loss on held-out text (the corpus's own, and the other
+one) before the first step (the price of the letters) and after the last; and what is trained. A lead, not a
+result: one seed, few steps, no exam.
 """
 
 from __future__ import annotations
@@ -147,15 +148,16 @@ VARIANTS: dict[str, Build] = {
 }
 
 
-def run(name: str, config: CompareConfig, data: Any, steps: int) -> tuple[list[float], float, float, int]:
-    """Losses of the steps, the loss on text before and after, and how many parameters were trained."""
+def run(name: str, config: CompareConfig, data: Any, steps: int) -> tuple[list[float], list[float], int]:
+    """Losses of the steps, the losses on each text before and after, and how many parameters were trained."""
     learner = HuggingFace.load(config.model.model, config.context)
     VARIANTS[name](learner.model, data.spellings)
     phase = replace(config.phase("finetune"), replay_share=0.0)
-    batch_at, text = data.batches(config, phase, 0), data.held_out_texts["text"].ids
+    batch_at = data.batches(config, phase, 0)
 
-    def reads() -> float:
-        return text_loss(learner, text, 32, config.text.context)[0]
+    def reads() -> list[float]:
+        texts = data.held_out_texts.values()
+        return [text_loss(learner, text.ids, 32, config.text.context)[0] for text in texts]
 
     trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     letters = {id(p) for key, p in learner.named_parameters() if ".encoder." in key or "lora_" in key}
@@ -166,7 +168,7 @@ def run(name: str, config: CompareConfig, data: Any, steps: int) -> tuple[list[f
     optimizer = torch.optim.AdamW(
         [group for group in groups if group["params"]], betas=(0.9, phase.beta2), weight_decay=0.0, fused=True
     )
-    before, losses = reads(), []
+    before, losses = reads(), list[float]()
     learner.train()
     for step in range(steps):
         set_lr([optimizer], lr_scale(step, phase.steps, phase.warmup, phase.schedule))
@@ -178,7 +180,7 @@ def run(name: str, config: CompareConfig, data: Any, steps: int) -> tuple[list[f
         optimizer.step()
         optimizer.zero_grad()
         losses.append(float(loss.detach()))
-    return losses, before, reads(), sum(parameter.numel() for parameter in trained)
+    return losses, before + reads(), sum(parameter.numel() for parameter in trained)
 
 
 def program(argv: Sequence[str] | None) -> int:
@@ -201,11 +203,12 @@ def program(argv: Sequence[str] | None) -> int:
     data = prepare(config, options.cache)
     print(machine())
     ends = range(25, options.steps + 1, 25)
-    table = Table("", *(f"to {end}" for end in ends), "text before", "text after", "trained")
+    texts = [f"{text} {when}" for when in ("before", "after") for text in data.held_out_texts]
+    table = Table("", *(f"to {end}" for end in ends), *texts, "trained")
     for name in names:
-        losses, before, after, trained = run(name, config, data, options.steps)
+        losses, read, trained = run(name, config, data, options.steps)
         means = [f"{sum(losses[end - 25 : end]) / 25:.3f}" for end in ends]
-        line = [name, *means, f"{before:.3f}", f"{after:.3f}", f"{trained:,}"]
+        line = [name, *means, *(f"{loss:.3f}" for loss in read), f"{trained:,}"]
         table.add_row(*line)
         print(*line, flush=True)
     Console().print(table)

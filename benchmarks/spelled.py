@@ -3,9 +3,9 @@
     python -m benchmarks.spelled                       # on the packaged SmolLM2, five minutes
     python -m benchmarks.spelled --model FOLDER --steps 1200
 
-For each way of starting: seconds of attaching (and warming up), and the share of letters, and of whole tokens,
-that linear heads read right. The heads are taught on every second token of the vocabulary and asked about the
-others; for the shipped LSTM also about those that are in none of the vocabularies it learnt on.
+For each way of starting: seconds of attaching (and warming up), and the share of letters, and of whole
+tokens, that linear heads read right. The heads are taught on every second token of the vocabulary and asked
+about the others; for the shipped LSTM also about those that are in none of the vocabularies it learnt on.
 """
 
 from __future__ import annotations

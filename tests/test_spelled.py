@@ -13,6 +13,7 @@ from charembed import AttachError, SpellingHeads, SpellingTable
 from charembed.spelled import HIDDEN_SIZE, PATH
 from charembed.spelling_loss import lettered_ids, spelling_targets
 from charembed.warm_up import letters_read
+from tests import pretrained
 from tests.hosts import IDS, TABLE, NanoGPT
 from training.corpus import load_words
 
@@ -111,6 +112,26 @@ def test_half_precision_and_double_hosts_get_their_letters(dtype: torch.dtype) -
     model = charembed.attach(Host(300).to(dtype), WORDS[:300], **SPELLED)
     assert model.wte.table().dtype == dtype
     assert abs(spread(vectors(model)) / spread(model.wte.weight) - 0.5) < 0.02
+
+
+@pytest.mark.filterwarnings("ignore:.* rows get no letters")
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_pretrained_families_hear_their_letters_and_fold(
+    family: str, dtype: torch.dtype, tmp_path: Any
+) -> None:
+    model = getattr(pretrained, family)().to(dtype).eval()  # their tables have rows beyond the tokenizer
+    tokenizer = pretrained.train_tokenizer("the straw berry and the strawberry by the blue berry. " * 40)
+    ids = torch.tensor([tokenizer("the strawberry")["input_ids"]])
+    before = model(ids).logits
+    charembed.attach(model, tokenizer, init="spelled")
+    with_letters = model(ids).logits
+    assert not torch.equal(with_letters, before)
+    with charembed.disabled(model):
+        assert torch.equal(model(ids).logits, before)
+    charembed.fold(model).save_pretrained(tmp_path)
+    assert torch.equal(type(model).from_pretrained(tmp_path, dtype=dtype).eval()(ids).logits, with_letters)
 
 
 @torch.no_grad()
