@@ -38,11 +38,12 @@ def add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], *, space:
     Raises SpellingError for words that are empty, no text or special tokens, AttachError for a model that
     cannot be resized; nothing has changed then, nor after an interruption.
     """
+    tables = _tables(model)
+    rows = len(tables[0])
+    _check(tokenizer, words, rows)
     texts = [_text(word, space, tokenizer) for word in words]
     pieces = {text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts}
     new = [text for text in dict.fromkeys(texts) if len(pieces[text]) != 1]
-    tables = _tables(model)
-    rows = len(tables[0])
     grown = copy.deepcopy(tokenizer)
     grown.add_tokens(_added(new, tokenizer))
     id_of = {text: grown.convert_tokens_to_ids(text) for text in new}
@@ -68,6 +69,22 @@ def add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], *, space:
         raise
     tokenizer.add_tokens(_added(new, tokenizer))
     return [id_of[text] if text in id_of else pieces[text][0] for text in texts]
+
+
+def _check(tokenizer: Any, words: Any, rows: int) -> None:
+    """Raises SpellingError for a tokenizer that cannot grow or is not the model's, and for one bare word."""
+    if not hasattr(tokenizer, "added_tokens_decoder"):
+        raise SpellingError(
+            f"the tokenizer is a {type(tokenizer).__name__}, which takes no new tokens: pass one of "
+            "transformers."
+        )
+    if len(tokenizer) > rows:
+        raise SpellingError(
+            f"the tokenizer has {len(tokenizer)} tokens, but the embedding has {rows} rows: pass the model's "
+            "own tokenizer."
+        )
+    if isinstance(words, str):
+        raise SpellingError(f"the words are one text, {words!r}: pass a list of words.")
 
 
 def _text(word: Any, space: bool, tokenizer: Any) -> str:

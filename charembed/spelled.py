@@ -51,6 +51,6 @@ def fill(encoder: LSTMEncoder, generator: torch.Generator) -> None:
     encoder.chars.weight.copy_(seeded_rows(encoder.spellings.alphabet, CHAR_DIM, CHARS_SEED))
     for name, parameter in encoder.recurrent.named_parameters():
         parameter.copy_(learnt[name])
-    random_DH = normal_(torch.empty(encoder.dim, HIDDEN_SIZE), HIDDEN_SIZE**-0.5, generator)
+    random_DH = normal_(torch.empty(encoder.dim, HIDDEN_SIZE, device="cpu"), HIDDEN_SIZE**-0.5, generator)
     encoder.projection.weight.copy_(random_DH @ learnt[f"{STATES}.weight"])
     encoder.projection.bias.copy_(random_DH @ learnt[f"{STATES}.bias"])

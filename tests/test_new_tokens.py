@@ -194,3 +194,17 @@ def test_saved_loaded_and_folded_with_new_words(tokenizer: Any, tmp_path: Path) 
     charembed.fold(loaded).save_pretrained(tmp_path / "plain")
     plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "plain").eval()
     assert torch.equal(plain(ids).logits, expected)
+
+
+def test_a_tokenizer_that_cannot_grow_or_is_another_models_is_said() -> None:
+    tokenizer = pretrained.train_tokenizer(TEXT)
+    model = lettered(tokenizer, len(tokenizer))
+    before = state(model, tokenizer)
+    for other, words, message in (
+        ([b"a", b"b"], ["cloudberry"], "the tokenizer is a list, which takes no new tokens"),
+        (pretrained.train_tokenizer(TEXT + "zq " * 99), ["cloudberry"], "but the embedding has .* rows"),
+        (tokenizer, "cloudberry", "the words are one text, 'cloudberry': pass a list"),
+    ):
+        with pytest.raises(SpellingError, match=message):
+            charembed.add_tokens(model, other, words)
+    assert_unchanged(model, tokenizer, before)
