@@ -232,7 +232,8 @@ def panel_of_model(name: str) -> Panel:
     model = HuggingFace.load(name, 1).eval()
     tokenizer = HuggingFaceTokenizer.load(name)
     end = {tokenizer.source.eos_token_id} - {None}
-    built = (build_task(task, Material(wording="sentences", form="plain")) for task in WORD_TASKS)
+    asked = [task for task in WORD_TASKS if task != "spell"]  # a spelling in one piece is the word itself
+    built = (build_task(task, Material(wording="sentences", form="plain")) for task in asked)
     return Panel(
         name=name,
         models={Path(name).name: model},

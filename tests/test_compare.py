@@ -140,7 +140,7 @@ def test_two_distributed_processes_give_the_losses_of_one(
         (["--vocab-size", "100"], "vocab_size is 100, but the alphabet alone has 256 characters"),
         (["--corpus", "nowhere.txt"], "the corpus 'nowhere.txt' does not exist"),
         (["--words", "nowhere.txt"], "the word list 'nowhere.txt' does not exist"),
-        (["--preset", "fast"], "there is no preset 'fast'; choose one of quick, parent, tiny"),
+        (["--preset", "fast"], "there is no preset 'fast'; choose one of quick, parent, smollm2"),
         (["--arms", "matched,gpt"], "arms is 'matched,gpt'"),
         (["--tasks", "path_star:1x5"], "the task 'path_star:1x5' has sizes that cannot be"),
         (["--model", "EMPTY"], "holds no model: it has no config.json"),
