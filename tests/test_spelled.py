@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import charembed
 from charembed import AttachError, SpellingHeads, SpellingTable
+from charembed.gain import GAIN
 from charembed.spelled import HIDDEN_SIZE, PATH
 from charembed.spelling_loss import lettered_ids, spelling_targets
 from charembed.warm_up import letters_read
@@ -82,11 +83,13 @@ def test_the_gain_is_the_loudness_beside_the_table(gain: float) -> None:
     torch.testing.assert_close(vectors(model), 2 * spelled, rtol=1e-4, atol=1e-6)
 
 
-def test_half_is_the_default_gain_of_spelled_letters_and_zero_silences_them() -> None:
+def test_spelled_letters_have_a_default_gain_and_zero_silences_them() -> None:
     tokens = WORDS[:300]
-    half = vectors(charembed.attach(Host(300), tokens, **SPELLED))
-    assert torch.equal(half, vectors(charembed.attach(Host(300), tokens, **SPELLED, gain=0.5)))
-    assert not vectors(charembed.attach(Host(300), tokens, **SPELLED, gain=0)).any()
+    usual = vectors(charembed.attach(Host(300), tokens, **SPELLED))
+    assert torch.equal(usual, vectors(charembed.attach(Host(300), tokens, **SPELLED, gain=GAIN)))
+    silent = charembed.attach(Host(300), tokens, **SPELLED, gain=0)
+    assert not vectors(silent).any()
+    torch.testing.assert_close(vectors(charembed.set_gain(silent, GAIN)), usual)
 
 
 def test_the_seed_makes_the_projection_and_nothing_else_is_drawn() -> None:
@@ -111,7 +114,7 @@ def test_characters_that_come_later_are_those_that_were_there_from_the_start() -
 def test_half_precision_and_double_hosts_get_their_letters(dtype: torch.dtype) -> None:
     model = charembed.attach(Host(300).to(dtype), WORDS[:300], **SPELLED)
     assert model.wte.table().dtype == dtype
-    assert abs(spread(vectors(model)) / spread(model.wte.weight) - 0.5) < 0.02
+    assert abs(spread(vectors(model)) / spread(model.wte.weight) - GAIN) < 0.02
 
 
 @pytest.mark.filterwarnings("ignore:.* rows get no letters")
@@ -156,7 +159,7 @@ def test_the_file_is_small_and_its_sizes_are_the_encoders() -> None:
     [
         ({"init": "spelled", "hidden_size": 64}, "'spelled' has char_dim=128 and hidden_size=256, not 128"),
         ({"init": "spelled", "encoder": "gru"}, r"loud, parent \(or init 'loud' and then charembed.warm"),
-        ({"init": "spelled", "gain": -1}, "gain is -1; it must be a number of 0 or more, such as 0.5"),
+        ({"init": "spelled", "gain": -1}, "gain is -1; it must be a number of 0 or more, such as 0.7"),
         ({"init": "spelled", "gain": float("nan")}, "gain is nan; it must be"),
         ({"init": "spelled", "gain": "loud"}, "gain is 'loud'; it must be"),
         ({"gain": 0.5}, r"the vectors of all tokens are equal \(init 'zero'\)"),
@@ -194,7 +197,7 @@ def test_a_warm_up_teaches_any_encoder_to_spell(encoder: str) -> None:
     assert torch.equal(state, torch.get_rng_state())
     assert len(told) == 120
     assert told[-1] < 0.5 * told[0]
-    assert abs(spread(vectors(model)) / spread(model.wte.weight) - 0.5) < 0.01
+    assert abs(spread(vectors(model)) / spread(model.wte.weight) - GAIN) < 0.01
 
 
 def test_a_warm_up_that_is_interrupted_leaves_the_letters_as_they_were() -> None:

@@ -21,11 +21,12 @@ METRICS = "metrics.jsonl"
 
 
 def trained_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Everything training changes, by name; a tied weight once.
+    """Everything that a run changes, by name; a tied weight once. The letters' loudness is set by a warm-up.
 
     What is derived (spelling tables) is rebuilt, not stored.
     """
-    return dict(model.named_parameters())
+    loudness = {name: buffer for name, buffer in model.named_buffers() if name.endswith("encoder.loudness")}
+    return dict(model.named_parameters()) | loudness
 
 
 @torch.no_grad()
