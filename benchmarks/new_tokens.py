@@ -27,7 +27,7 @@ from rich.table import Table
 from torch import Tensor
 
 import charembed
-from benchmarks.measure import machine  # first: it pins the threads
+from benchmarks.measure import machine
 from synthetic_tasks import Material, WordSplits, build_task, distinct, stream
 from training.config import CompareConfig
 from training.corpus import load_corpus

@@ -23,7 +23,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import charembed
-from benchmarks.measure import machine  # first: it pins the threads
+from benchmarks.measure import machine
 from charembed import SpellingHeads, SpellingTable
 from charembed.freshness import spell_all
 from charembed.spelling_loss import lettered_ids

@@ -26,7 +26,7 @@ from training.corpus import load_corpus
 from training.evaluate import check_cut
 from training.generate import generate
 from training.huggingface import HuggingFace
-from training.learner import dropping
+from training.learner import dropping, summed_loss
 from training.questions import encode_item
 from training.statistics import read_rows
 from training.tokenizers import HuggingFaceTokenizer
@@ -57,6 +57,36 @@ def test_kept_logits_are_the_models_own(model: HuggingFace) -> None:
     keep_BT[:, 3] = False
     torch.testing.assert_close(model(ids_BT, keep_BT), model.model(ids_BT).logits[keep_BT])
     assert torch.equal(model(ids_BT), model.model(ids_BT).logits)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_rows_packed_into_one_have_the_loss_and_the_gradients_of_padded_ones(family: str) -> None:
+    model = HuggingFace(MODELS[family]()).eval()  # without dropout
+    assert model.packs
+    ids_BT, targets_BT = torch.randint(ROWS, (2, 4, 11), generator=torch.Generator().manual_seed(0))
+    ends, places = torch.tensor([[11], [4], [7], [0]]), torch.arange(11)
+    keep_BT = (places < ends) & (places >= 2)
+    found = {}
+    for packs in (True, False):
+        model.packs = packs
+        model.zero_grad()
+        summed_loss(model, ids_BT, targets_BT, keep_BT).backward()
+        found[packs] = [parameter.grad.clone() for parameter in model.parameters()]
+    for packed, padded in zip(found[True], found[False], strict=True):
+        torch.testing.assert_close(packed, padded, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_that_takes_no_mask_of_ones_own_is_shown_padded_rows() -> None:
+    class Deaf(type(llama())):  # type: ignore[misc]
+        def forward(self, input_ids: Any, logits_to_keep: Any = 0, **others: Any) -> Any:
+            others.pop("attention_mask", None)
+            others.pop("position_ids", None)
+            return super().forward(input_ids=input_ids, logits_to_keep=logits_to_keep, **others)
+
+    deaf = HuggingFace(Deaf(llama().config))
+    assert not deaf.packs
+    ids_BT, keep_BT = torch.randint(ROWS, (3, 12)), torch.rand(3, 12) > 0.6
+    torch.testing.assert_close(deaf(ids_BT, keep_BT), deaf.model(ids_BT).logits[keep_BT])
 
 
 def test_answers_are_those_of_transformers(model: HuggingFace) -> None:

@@ -70,7 +70,7 @@ def dropping(model: LanguageModel, dropped_BT: Tensor | None) -> Iterator[None]:
     if dropped_BT is None:
         yield
         return
-    embedding = model.get_submodule(model.embedding)
+    embedding, packs = model.get_submodule(model.embedding), model.packs
 
     def leave_out(module: nn.Module, args: tuple[Any, ...], embedded_BTD: Tensor) -> Tensor:
         with charembed.disabled(model):
@@ -79,7 +79,9 @@ def dropping(model: LanguageModel, dropped_BT: Tensor | None) -> Iterator[None]:
         return without_BTD
 
     handle = embedding.register_forward_hook(leave_out)
+    model.packs = False  # the mask is of rows with their padding
     try:
         yield
     finally:
+        model.packs = packs
         handle.remove()

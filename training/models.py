@@ -20,9 +20,11 @@ class LanguageModel(nn.Module):
 
     Attributes:
         embedding: path of the input embedding inside the model.
+        packs: whether the embedding may be shown several rows as one, without their padding.
     """
 
     embedding: str
+    packs: bool = False
 
     def forward(self, ids_BT: Tensor, keep_BT: Tensor | None = None, cache: Any = None) -> Tensor:
         raise NotImplementedError
