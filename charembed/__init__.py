@@ -35,6 +35,7 @@ from .parameters import freeze_base as freeze_base
 from .parameters import param_groups as param_groups
 from .parameters import parameters as parameters
 from .parameters import print_trainable_parameters as print_trainable_parameters
+from .quiet import quieten as quieten
 from .spelling import SpellingTable as SpellingTable
 from .spelling import spell as spell
 from .spelling_loss import SpellingHeads as SpellingHeads

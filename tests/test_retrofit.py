@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from tests.runs import finish, losses, numbers, start
@@ -20,10 +21,11 @@ from training.evaluate import text_loss
 from training.flags import changed, parse
 from training.folder import arm_folder, open_run
 from training.race import METRIC, race_rows
-from training.run import load_arm
+from training.run import load_arm, settle
 from training.statistics import read_rows
 
 TAUGHT = ["--warmup-spelling-steps", "12", "--gain", "0.6", "--arms", "matched,gru", "--steps", "30"]
+TAUGHT += ["--quiet-share", "0.5"]
 
 
 def spread(rows: Tensor) -> float:
@@ -39,6 +41,22 @@ def test_every_arm_is_as_loud_as_the_gain_says(arm: str, init: str, tiny: Compar
     embedding: Any = build_arm(config, arm, 0, data.spellings).get_submodule("wte")
     weight = embedding.weight.detach()
     assert spread(embedding.table() - weight) == pytest.approx(0.7 * spread(weight), rel=1e-3)
+
+
+@pytest.mark.parametrize("arm", ["lstm", "matched", "plain"])
+def test_settled_letters_are_in_quiet_directions_and_as_loud_as_asked(
+    arm: str, tiny: CompareConfig, data: Data
+) -> None:
+    config = changed(tiny, gain=0.7, quiet_share=0.5)
+    model = build_arm(config, arm, 0, data.spellings)
+    embedding: Any = model.get_submodule("wte")
+    before = embedding.weight.detach().clone()
+    settle(model, config, data)
+    assert torch.equal(embedding.weight, before)
+    if arm != "plain":
+        spelled = embedding.table() - before
+        assert torch.linalg.matrix_rank(spelled.double(), rtol=1e-5) <= 8
+        assert spread(spelled) == pytest.approx(0.7 * spread(before), rel=1e-3)
 
 
 def test_a_gain_that_is_zero_leaves_the_letters_as_they_were(tiny: CompareConfig, data: Data) -> None:

@@ -107,6 +107,14 @@ class ModelConfig:
         low=0,
     )
 
+    quiet_share: float = value(
+        0.0,
+        "share of the directions of the embedding that letters are turned into, those to which the loss on "
+        "text is least sensitive; 0 for no turning",
+        low=0,
+        high=1,
+    )
+
     def __post_init__(self) -> None:
         check(self)
         if self.init == SPELLED and (self.char_dim, self.char_hidden) != (CHAR_DIM, HIDDEN_SIZE):

