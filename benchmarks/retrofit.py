@@ -35,6 +35,7 @@ from training.huggingface import HuggingFace
 from training.learner import summed_loss
 from training.optimizers import lr_scale, set_lr
 from training.packaged_model import unpack
+from training.run import settle
 
 Build = Callable[[Any, SpellingTable, float], Any]  # model of transformers, spellings, gain -> the model
 
@@ -141,6 +142,8 @@ def loud(model: Any, table: SpellingTable, gain: float) -> Any:
 VARIANTS: dict[str, Build] = {
     "plain": lambda model, table, gain: model,
     "spelled": spelled,
+    "faithful": spelled,  # between the questions it learns what the base says of the text, not the text
+    "plain-faithful": lambda model, table, gain: model,
     "silent": lambda model, table, gain: spelled(model, table, 0.0),
     "gate": gated,
     "joined": joined,
@@ -155,10 +158,25 @@ VARIANTS: dict[str, Build] = {
 }
 
 
+AS_BUILT = {"plain", "plain-faithful", "silent", "zero", "gate", "joined"}  # no turning, no other loudness
+FAITHFUL = {"plain-faithful", "faithful"}
+
+
+def divergence(model: nn.Module, base: nn.Module, ids_BT: Tensor) -> Tensor:
+    """Nats per token that the model loses where the base's own predictions are the truth."""
+    with torch.no_grad():
+        truth = base(ids_BT).float().flatten(0, 1).log_softmax(-1)
+    said = model(ids_BT).float().flatten(0, 1).log_softmax(-1)
+    return nn.functional.kl_div(said, truth, log_target=True, reduction="batchmean")
+
+
 def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[float], int]:
     """Losses of the steps, the losses on each text before and after, and how many parameters were trained."""
     learner = HuggingFace.load(config.model.model, config.context)
     VARIANTS[name](learner.model, data.spellings, config.model.gain)
+    if name not in AS_BUILT:
+        settle(learner, config, data)
+    base = HuggingFace.load(config.model.model, config.context).eval() if name in FAITHFUL else None
     phase = config.phase("finetune")
     batch_at = data.batches(config, phase, config.first_seed)
 
@@ -181,7 +199,10 @@ def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[
         set_lr([optimizer], lr_scale(step, phase.steps, phase.warmup, phase.schedule))
         batch = batch_at(step)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = summed_loss(learner, batch.ids_BT, batch.targets_BT, batch.keep_BT) / batch.num_targets
+            if base is not None and batch.kind == "text":
+                loss = divergence(learner, base, batch.ids_BT)
+            else:
+                loss = summed_loss(learner, batch.ids_BT, batch.targets_BT, batch.keep_BT) / batch.num_targets
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, phase.clip)
         optimizer.step()

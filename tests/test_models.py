@@ -18,6 +18,7 @@ import transformers
 import charembed
 from charembed import SpellingTable
 from charembed.gain import GAIN
+from charembed.quiet import SHARE
 from synthetic_tasks import Item
 from tests.conftest import ROOT
 from tests.pretrained import ROWS, gemma2, gpt2, llama, save, train_tokenizer
@@ -218,6 +219,7 @@ def test_a_pretrained_model_goes_through_compare_with_its_own_tokenizer(
         "char_hidden": 256,
         "init": "spelled",
         "gain": GAIN,
+        "quiet_share": SHARE,
     }
     assert "vocab_size" not in saved["config"]["data"]
     assert len(losses(finished)) == 2 * 10

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from charembed.encoder import SPELLED
 from charembed.gain import GAIN
+from charembed.quiet import SHARE
 from charembed.spelled import CHAR_DIM, HIDDEN_SIZE
 
 from .config import SPELLING, CompareConfig, DataConfig, ExamConfig, ModelConfig, Phase
@@ -88,7 +89,9 @@ TINY = replace(
 # A real pretrained model gets its letters: SmolLM2-135M-Instruct, which a package ships. No text phase has a
 # step, but the loss on text is measured before the questions and after them; what little text stands between
 # the questions keeps the model at reading. An hour on two cores; `smollm2-full` is for a GPU or a night.
-RETROFIT = ModelConfig(model=SMOLLM2, char_dim=CHAR_DIM, char_hidden=HIDDEN_SIZE, init=SPELLED, gain=GAIN)
+RETROFIT = ModelConfig(
+    model=SMOLLM2, char_dim=CHAR_DIM, char_hidden=HIDDEN_SIZE, init=SPELLED, gain=GAIN, quiet_share=SHARE
+)
 SMOLLM = CompareConfig(
     arms=("plain", "shuffled", "lstm"),
     precision="bf16",
@@ -107,7 +110,7 @@ SMOLLM = CompareConfig(
             name="finetune",
             kind="question",
             title="fine-tuning",
-            steps=300,
+            steps=600,
             batch_size=32,
             lr=3e-4,
             char_lr_factor=3.3,
