@@ -24,10 +24,10 @@ from werkzeug.serving import make_server
 
 from examples import playground
 from examples.asking import Panel, panel_of, suggestions
-from synthetic_tasks import WORD_TASKS
 from tests.conftest import ROOT
 from training.data import Data
 from training.folder import read_config
+from training.presets import QUICK
 
 texts = st.text(alphabet="abc", max_size=12)
 
@@ -65,7 +65,7 @@ def test_a_number_is_one_thing() -> None:
 # The page
 
 
-@pytest.mark.parametrize("task", WORD_TASKS)
+@pytest.mark.parametrize("task", QUICK.data.tasks)
 def test_a_question_has_a_url_and_all_arms_answer(client: FlaskClient, panel: Panel, task: str) -> None:
     page = client.get("/", query_string={"word": "parallel", "task": task})
     item = panel.item(task, "parallel")
@@ -198,7 +198,7 @@ def test_suggested_words_are_links_and_the_first_one_is_on_the_first_page(
 def test_a_pretrained_model_answers_alone_in_sentences(pretrained_folder: Path, cache: Path) -> None:
     panel = panel_of(str(pretrained_folder), None, cache)
     client = playground.build_app(panel).test_client()
-    for task in WORD_TASKS:
+    for task in QUICK.data.tasks:
         page = client.get("/", query_string={"word": "strawberry", "task": task})
         assert page.status_code == 200
         assert page.text.count('<article class="card"') == 1
