@@ -25,9 +25,8 @@ def add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], *, space:
 
     Tokenizer, input embedding, output layer and letters change together. A new token's rows are the means of
     its old pieces' rows; its letters, where the model has them, are read by the encoder as they are of any
-    token that training never met. Both together, without training, do best (docs/retrofit.md has the
-    figures). Rows that the embedding has beyond the tokenizer are filled before it grows. Build the optimizer
-    afterwards.
+    token that training never met. (`benchmarks/new_tokens.py` compares this with other ways.) Rows that the
+    embedding has beyond the tokenizer are filled before it grows. Build the optimizer afterwards.
 
     Arguments:
         tokenizer: of transformers.
