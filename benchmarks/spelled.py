@@ -27,10 +27,10 @@ from benchmarks.measure import machine
 from charembed import SpellingHeads, SpellingTable
 from charembed.freshness import spell_all
 from charembed.spelling_loss import lettered_ids
-from charembed.warm_up import letters_read
 from training.errors import exit_status
 from training.huggingface import HuggingFace
 from training.packaged_model import SMOLLM2, packaged_folder, unpack
+from training.spelling_loss import letters_read
 from training.tokenizers import HuggingFaceTokenizer
 from training.universal_encoder import vocabularies
 

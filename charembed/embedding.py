@@ -244,6 +244,18 @@ def char_embeddings(model: nn.Module) -> Iterator[CharEmbedding]:
     return (module for module in model.modules() if isinstance(module, CharEmbedding))
 
 
+def lettered_embedding(model: nn.Module) -> CharEmbedding:
+    """The model's CharEmbedding; of several, which share weight and encoder, the first.
+
+    Raises AttachError where there is none, or its weights are not all here.
+    """
+    embedding = next(char_embeddings(model), None)
+    if embedding is None:
+        raise AttachError("the model has no CharEmbedding: call charembed.attach(model, tokenizer).")
+    embedding.check_whole()
+    return embedding
+
+
 def _saves_for_from_pretrained(frame: types.FrameType) -> bool:
     """Is it transformers' save_pretrained? (PEFT's keeps its adapter alone.)"""
     module = str(frame.f_globals.get("__name__"))

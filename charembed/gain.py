@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .embedding import Model, char_embeddings
+from .embedding import Model, lettered_embedding
 from .encoder import Affine, CharEncoder
 from .errors import AttachError
 from .freshness import TOKENS_AT_ONCE
@@ -37,11 +37,7 @@ def set_gain(model: Model, gain: float = GAIN) -> Model:
     then unchanged.
     """
     check_gain(gain)
-    embeddings = list(char_embeddings(model))
-    if not embeddings:
-        raise AttachError("the model has no CharEmbedding: call charembed.attach(model, tokenizer).")
-    embedding = embeddings[0]  # others share its weight and its encoder
-    embedding.check_whole()
+    embedding = lettered_embedding(model)
     scale_letters(embedding.encoder, embedding.weight, gain)
     return model
 
@@ -70,16 +66,9 @@ def scale_letters(encoder: nn.Module, weight_VD: Tensor, gain: float) -> None:
     sample = torch.linspace(0, len(ids_L) - 1, min(len(ids_L), SAMPLE)).long()  # evenly spread
     ids_L = ids_L[sample].to(weight_VD.device)
     _, table_std = moments(lambda ids: weight_VD[ids], ids_L)
-    before: Any = encoder.loudness if isinstance(encoder, CharEncoder) else None
-    silenced: Any = encoder
-    try:
-        if before is not None:
-            silenced.loudness = None
-        with torch.inference_mode(False), torch.autocast(weight_VD.device.type, enabled=False):
-            mean_D, std = moments(encoder, ids_L)
-    finally:
-        if before is not None:
-            silenced.loudness = before
+    vectors = encoder.read if isinstance(encoder, CharEncoder) else encoder  # before any loudness
+    with torch.inference_mode(False), torch.autocast(weight_VD.device.type, enabled=False):
+        mean_D, std = moments(vectors, ids_L)
     if gain and not std > 0:
         raise AttachError(
             f"the vectors of all tokens are equal (init {getattr(encoder, 'init', None)!r}), so no scale "

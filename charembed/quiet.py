@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .embedding import Model, char_embeddings
+from .embedding import Model, lettered_embedding
 from .encoder import Affine
 from .errors import AttachError
 from .gain import GAIN, check_gain, scale_letters
@@ -38,11 +38,7 @@ def quieten(model: Model, ids_BT: Tensor, *, share: float = SHARE, gain: float |
     Raises AttachError where nothing is attached, for too few tokens, for a share that cannot be, for an
     encoder without a projection, and for a model whose output is no logits; the model is then unchanged.
     """
-    embeddings = list(char_embeddings(model))
-    if not embeddings:
-        raise AttachError("the model has no CharEmbedding: call charembed.attach(model, tokenizer).")
-    embedding = embeddings[0]  # others share its weight and its encoder
-    embedding.check_whole()
+    embedding = lettered_embedding(model)
     projection = getattr(embedding.encoder, "projection", None)
     if not isinstance(projection, Affine | nn.Linear):
         raise AttachError(
@@ -72,7 +68,7 @@ def sensitivity(model: nn.Module, embedding: nn.Module, ids_BT: Tensor) -> tuple
     """Eigenvalues (D,), ascending, and eigenvectors (D, D) of the covariance of the loss's gradients at the
     embedding's output, in float64: the directions of the smallest ones are those that text minds least.
 
-    The diagonal of the Fisher information with respect to the embedded tokens, in its own basis.
+    The covariance is the empirical Fisher information with respect to the embedded tokens.
     """
     caught: list[Tensor] = []
 

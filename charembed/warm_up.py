@@ -11,11 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .embedding import Model, char_embeddings
+from .embedding import Model, lettered_embedding
 from .errors import AttachError
-from .freshness import TOKENS_AT_ONCE
 from .gain import GAIN, check_gain, scale_letters
-from .spelling_loss import IGNORED, SpellingHeads, lettered_ids
+from .spelling_loss import SpellingHeads, lettered_ids
 
 Progress = Callable[[int, int, float], object]
 
@@ -50,16 +49,12 @@ def warm_up(
     Raises AttachError where nothing is attached or an argument cannot be. Interrupted, it leaves the letters
     as they were.
     """
-    embeddings = list(char_embeddings(model))
-    if not embeddings:
-        raise AttachError("the model has no CharEmbedding: call charembed.attach(model, tokenizer).")
+    embedding = lettered_embedding(model)
     for name, value in (("steps", steps), ("tokens", tokens)):
         if type(value) is not int or value < 1:
             raise AttachError(f"{name} is {value!r}; it must be a whole number of 1 or more.")
     if gain is not None:
         check_gain(gain)
-    embedding = embeddings[0]  # others share its weight and its encoder
-    embedding.check_whole()
     encoder, dim = embedding.encoder, embedding.embedding_dim
     heads = SpellingHeads(embedding.spellings, dim, seed).to(embedding.weight.device)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
@@ -105,16 +100,3 @@ def teach(
             if progress is not None:
                 progress(step + 1, steps, float(loss.detach()))
     optimizer.zero_grad()
-
-
-@torch.no_grad()
-def letters_read(encoder: nn.Module, heads: SpellingHeads, ids_L: Tensor) -> tuple[float, float]:
-    """The shares of letters (ends among them) and of whole tokens that are read right, over some tokens."""
-    letters, right, whole = 0, 0, 0
-    for ids_N in torch.split(ids_L, TOKENS_AT_ONCE):
-        targets_NP = heads.targets_VP[ids_N]
-        wrong_NP = (heads.read(encoder(ids_N)) != targets_NP) & (targets_NP != IGNORED)
-        counted = int((targets_NP != IGNORED).sum())
-        letters, right = letters + counted, right + counted - int(wrong_NP.sum())
-        whole += int((~wrong_NP.any(1)).sum())
-    return right / letters, whole / len(ids_L)

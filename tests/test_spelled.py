@@ -13,10 +13,10 @@ from charembed import AttachError, SpellingHeads, SpellingTable
 from charembed.gain import GAIN
 from charembed.spelled import HIDDEN_SIZE, PATH
 from charembed.spelling_loss import lettered_ids, spelling_targets
-from charembed.warm_up import letters_read
 from tests import pretrained
 from tests.hosts import IDS, TABLE, NanoGPT
 from training.corpus import load_words
+from training.spelling_loss import letters_read
 
 WORDS = [b" " + word.encode() for word in load_words("wordsegment", 6000)]
 SPELLED: dict[str, Any] = {"init": "spelled"}

@@ -1,12 +1,14 @@
-"""The spelling loss in the laboratory: from which vector of an arm the letters are read."""
+"""The spelling loss in the laboratory: from which vector of an arm the letters are read, and how well."""
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import charembed
 from charembed import SpellingTable
-from charembed.spelling_loss import SpellingHeads
+from charembed.freshness import TOKENS_AT_ONCE
+from charembed.spelling_loss import IGNORED, SpellingHeads
 
 PLACES = 10
 TOKENS = 256  # drawn from the vocabulary in each step of text or questions
@@ -25,3 +27,16 @@ def heads_for(model: nn.Module, path: str, spellings: SpellingTable, seed: int) 
     """Heads for the letters that the arm's encoder is given, so that shuffled ones stay wrong."""
     own = getattr(reader(model, path), "spellings", None) or spellings
     return SpellingHeads(own, model.get_submodule(path).get_parameter("weight").shape[1], seed, PLACES, 0)
+
+
+@torch.no_grad()
+def letters_read(encoder: nn.Module, heads: SpellingHeads, ids_L: Tensor) -> tuple[float, float]:
+    """The shares of letters (ends among them) and of whole tokens that are read right, over some tokens."""
+    letters, right, whole = 0, 0, 0
+    for ids_N in torch.split(ids_L, TOKENS_AT_ONCE):
+        targets_NP = heads.targets_VP[ids_N]
+        wrong_NP = (heads.read(encoder(ids_N)) != targets_NP) & (targets_NP != IGNORED)
+        counted = int((targets_NP != IGNORED).sum())
+        letters, right = letters + counted, right + counted - int(wrong_NP.sum())
+        whole += int((~wrong_NP.any(1)).sum())
+    return right / letters, whole / len(ids_L)

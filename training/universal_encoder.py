@@ -2,7 +2,7 @@
 
     pip install -e ".[lab,bench]"
     python -m training.universal_encoder                  # four minutes on one core
-    python -m training.universal_encoder --hidden 128 --out /tmp/small.safetensors
+    python -m training.universal_encoder --hidden 128 --out small.safetensors
 
 It learns to spell the tokens of GPT-2, cl100k and o200k, and words of letters drawn at random; a character's
 vector is a fixed function of its code point and does not learn. Printed at the end: the share of letters that
@@ -30,11 +30,12 @@ from charembed.gain import moments
 from charembed.spelled import CHAR_DIM, CHARS_SEED, HIDDEN_SIZE, PATH, STATES
 from charembed.spelling_loss import SpellingHeads, lettered_ids
 from charembed.tokenizers import token_bytes
-from charembed.warm_up import letters_read, teach
+from charembed.warm_up import teach
 from synthetic_tasks import stream
 
 from .encodings import published_encoding
 from .errors import exit_status
+from .spelling_loss import letters_read
 from .tokenizers import HuggingFaceTokenizer
 
 LONGEST = 64  # bytes; a few tokens are long runs of spaces
