@@ -42,8 +42,8 @@ def attach(
     model = charembed.attach(AutoModelForCausalLM.from_pretrained(name), tokenizer, init="spelled")
 
     With the default init "zero" the model's outputs and the base's gradients are bit-identical to what they
-    were, until the first update. With "spelled" the letters can be read from the first step, which a
-    pretrained model learns several times faster; its text suffers until it has been trained with them
+    were, until the first update. With "spelled" the letters can be read from the first step, and a
+    pretrained model learns sooner to use them; its text suffers until it has been trained with them
     (docs/retrofit.md). The global random state is not touched. Attach before DDP, FSDP or an optimizer sees
     the model.
 
