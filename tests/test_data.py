@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from training.corpus import load_corpus, load_words, packaged_files, read_docume
 from training.data import Data, prepare
 from training.flags import changed
 from training.flags import settings as flags_of
+from training.identity import identity
 from training.objectives import OBJECTIVES, Example, NextToken, Reversed, Teacherless
 from training.presets import preset
 from training.vocabulary import load_encoding, train_ranks
@@ -287,6 +289,30 @@ def test_a_config_comes_back_from_its_file(name: str) -> None:
     assert prefixed | {"replay_share"} <= set(flags_of(config))
     with pytest.raises(ValueError, match="the saved config is of another version"):
         CompareConfig.from_dict({"seeds": 1})
+
+
+def test_a_field_that_a_later_version_adds_leaves_earlier_runs_what_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = changed(preset("quick"), answer_form="worked", finetune_lr=2e-4)
+    told = json.dumps(config.departures())
+    for field in ("answer_form", '"lr"'):
+        assert field in told
+    for field in ("word_forms", "objective", "replay_target", "other_corpus", "token_count"):
+        assert field not in told  # each stands at its default, as a field would that is not there yet
+    earlier = config.as_dict()
+    del earlier["data"]["word_forms"], earlier["phases"][2]["replay_target"], earlier["objective"]
+    again = CompareConfig.from_dict(earlier)
+    assert again == config
+    assert identity(again, 0, "lstm", {}) == identity(config, 0, "lstm", {})
+
+
+@pytest.mark.parametrize("field", ["min_letters", "heads", "finetune_warmup", "questions"])
+def test_every_part_of_the_config_is_in_a_runs_identity(field: str) -> None:
+    config = preset("quick")
+    other = changed(config, **{field: 2})
+    assert identity(config, 0, "lstm", {}) != identity(other, 0, "lstm", {})
+    assert config.digest != other.digest
 
 
 def test_the_objectives_are_the_ones_of_the_config() -> None:

@@ -41,11 +41,12 @@ def resolve_precision(precision: str, cpu: bool) -> str:
 def identity(config: CompareConfig, seed: int, arm: str, facts: Facts) -> str:
     """A hash of all that makes one arm: two saved files with the same identity belong together.
 
-    How many pairs the run has is left out, and so is which arms it has besides.
+    How many pairs the run has is left out, and so is which arms it has besides, and every field that has its
+    default: a later version, with more fields, takes the run for the same one.
     """
-    told = config.as_dict()
+    told = config.departures()
     for name in ("seeds", "first_seed", "arms"):
-        del told[name]
+        told.pop(name, None)
     whole = {"config": told, "seed": seed, "arm": arm, "data": facts}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
