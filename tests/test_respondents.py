@@ -22,7 +22,7 @@ from training.decoder import Decoder, DecoderConfig
 from training.errors import BadInput
 from training.evaluate import Evaluation, evaluate, main
 from training.exam import Exam
-from training.generate import SHARED, generate, num_shared
+from training.generate import SHARED, chunks, generate, num_shared
 from training.huggingface import HuggingFace
 from training.likelihood import log_likelihoods
 from training.models import LanguageModel
@@ -77,7 +77,7 @@ class Toy:
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suites, "formats", lambda: {"toy": Toy()})
+    monkeypatch.setattr(suites, "FORMATS", {"toy": Toy()})
 
 
 def given(done: Evaluation) -> list[str]:
@@ -159,10 +159,10 @@ def test_likelihoods_do_not_depend_on_their_neighbours() -> None:
     assert together == pytest.approx([log_likelihoods(model, [pair])[0] for pair in pairs], rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["decoder", *MODELS])
-def test_a_shared_beginning_is_read_once_and_changes_nothing(kind: str) -> None:
+def loud_model(kind: str) -> LanguageModel:
+    """One whose answers differ from prompt to prompt."""
     torch.manual_seed(0)
-    model: Any = (
+    model: LanguageModel = (
         Decoder(DecoderConfig(vocab_size=50, context=64, n_layer=2, n_head=2, n_embd=16))
         if kind == "decoder"
         else HuggingFace(MODELS[kind]())
@@ -170,10 +170,22 @@ def test_a_shared_beginning_is_read_once_and_changes_nothing(kind: str) -> None:
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.5)
-    shared = [int(i) for i in torch.randint(0, 50, (SHARED + 3,))]
-    prompts = [[*shared, first, second] for first in range(4) for second in (7, 8)]
+    return model
+
+
+def asked_shapes(model: LanguageModel) -> list[tuple[int, ...]]:
+    """Filled, from now on, with the shape of each batch that the model reads."""
     seen: list[tuple[int, ...]] = []
     model.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape)))
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["decoder", *MODELS])
+def test_a_shared_beginning_is_read_once_and_changes_nothing(kind: str) -> None:
+    model = loud_model(kind)
+    shared = [int(i) for i in torch.randint(0, 50, (SHARED + 3,))]
+    prompts = [[*shared, first, second] for first in range(4) for second in (7, 8)]
+    seen = asked_shapes(model)
     options: dict[str, Any] = {"max_new_tokens": 6, "context": 64}
     together = generate(model, prompts, **options)
     assert model.shares
@@ -181,20 +193,58 @@ def test_a_shared_beginning_is_read_once_and_changes_nothing(kind: str) -> None:
     assert (8, 2) in seen
     assert together == [generate(model, [prompt], **options)[0] for prompt in prompts]
     assert len(set(map(tuple, together))) > 1
-    assert num_shared(torch.tensor([[5, 6, 7, 8], [5, 6, 9, 8]])) == 2
-    assert num_shared(torch.tensor([[5, 6], [5, 6]])) == 1
+    assert num_shared([[5, 6, 7, 8], [5, 6, 9, 8], [5, 6, 9]]) == 2
+    assert num_shared([[5, 6], [5, 6]]) == 1
+    assert num_shared([[5, 6, 7], [5]]) == 0
 
 
 def test_a_model_that_cannot_read_in_pieces_reads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = HuggingFace(llama())
 
-    def wrong(self: Any, ids_BT: Tensor, keep_BT: Any = None, cache: Any = None) -> Tensor:
-        found: Tensor = original(self, ids_BT, keep_BT, cache)
+    def wrong(self: Any, ids_BT: Tensor, keep_BT: Any = None, cache: Any = None, real: Any = None) -> Tensor:
+        found: Tensor = original(self, ids_BT, keep_BT, cache, real)
         return found + (ids_BT.shape[1] if cache is not None else 0)
 
     original = HuggingFace.forward
     monkeypatch.setattr(HuggingFace, "forward", wrong)
     assert not model.shares
+
+
+@pytest.mark.parametrize("kind", ["decoder", *MODELS])
+@pytest.mark.parametrize("shared", [0, SHARED])
+def test_prompts_of_unlike_lengths_are_answered_as_alone(kind: str, shared: int) -> None:
+    model = loud_model(kind)
+    beginning = [int(i) for i in torch.randint(0, 50, (shared,))]
+    prompts = [[*beginning, *range(first, first + 3 + first % 4)] for first in range(9)]
+    seen = asked_shapes(model)
+    options: dict[str, Any] = {"max_new_tokens": 6, "context": 64, "stop": {1, 2, 3, 4, 5, 6, 7}}
+    together = generate(model, prompts, **options)
+    assert model.pads == (kind != "decoder")
+    if model.pads:
+        assert (9, 6) in seen
+    else:
+        assert all(rows <= 3 for rows, _ in seen)
+    assert together == [generate(model, [prompt], **options)[0] for prompt in prompts]
+    assert len(set(map(tuple, together))) > 3
+
+
+def test_a_model_that_counts_its_padding_gets_none() -> None:
+    assert HuggingFace(llama()).pads
+    assert not HuggingFace(pretrained.gemma2().eval()).pads  # its window may count the padding
+    deaf = pretrained.gpt2().eval()
+    hears = deaf.forward
+    deaf.forward = lambda position_ids=None, **options: hears(**options)
+    assert not HuggingFace(deaf).pads
+    assert HuggingFace(pretrained.gpt2().eval()).pads
+
+
+def test_padding_is_used_where_few_prompts_have_one_length() -> None:
+    many = [[0] * 5] * 64 + [[0] * 6] * 3 + [[0] * 7] * 2 + [[0] * 15]
+    lengths = [[len(many[number]) for number in numbers] for numbers in chunks(many, padded=True)]
+    assert lengths == [[5] * 64, [6, 6, 6, 7, 7], [15]]
+    lengths = [[len(many[number]) for number in numbers] for numbers in chunks(many)]
+    assert lengths == [[5] * 64, [6] * 3, [7] * 2, [15]]
+    assert [len(numbers) for numbers in chunks([[0] * 4000] * 20)] == [8, 8, 4]
 
 
 # Who is asked

@@ -117,7 +117,14 @@ class Decoder(LanguageModel):
         if config.tie:
             self.lm_head.weight = self.wte.weight
 
-    def forward(self, ids_BT: Tensor, keep_BT: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+    def forward(
+        self,
+        ids_BT: Tensor,
+        keep_BT: Tensor | None = None,
+        cache: Cache | None = None,
+        real_BS: Tensor | None = None,
+    ) -> Tensor:
+        assert real_BS is None, "this model reads rows without padding"
         seen = cache[0][0].shape[2] if cache else 0
         length = seen + ids_BT.shape[1]
         if length > self.wpe.num_embeddings:

@@ -1,13 +1,14 @@
 """Any causal language model of transformers, as the laboratory asks it.
 
-Axes: B rows, T tokens per row, P columns that hold a kept position, N positions kept, M positions of all rows
-without their padding, V vocabulary.
+Axes: B rows, T tokens per row, S with what a cache holds, P columns that hold a kept position, N positions
+kept, M positions of all rows without their padding, V vocabulary.
 """
 
 from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 import charembed
 
 from .errors import BadInput
-from .generate import evaluating
+from .generate import evaluating, last_places
 from .hub import asked_once, first_line
 from .models import LanguageModel
 
@@ -124,12 +125,24 @@ class HuggingFace(LanguageModel):
         path: str = next(path for path, module in self.named_modules() if module is table)
         return path
 
-    def forward(self, ids_BT: Tensor, keep_BT: Tensor | None = None, cache: Any = None) -> Tensor:
+    def forward(
+        self,
+        ids_BT: Tensor,
+        keep_BT: Tensor | None = None,
+        cache: Any = None,
+        real_BS: Tensor | None = None,
+    ) -> Tensor:
         if self.packs and keep_BT is not None and cache is None:
             return self._packed(ids_BT, keep_BT)
         options: dict[str, Any] = {"use_cache": cache is not None}
         if cache is not None:
             options["past_key_values"] = cache
+        if real_BS is not None:
+            positions_BS = (real_BS.cumsum(dim=1) - 1).clamp(min=0)
+            options |= {
+                "attention_mask": real_BS.long(),
+                "position_ids": positions_BS[:, -ids_BT.shape[1] :],
+            }
         columns_P = None if keep_BT is None else keep_BT.any(dim=0).nonzero().squeeze(1)
         if columns_P is not None and self.keeps_logits:
             options["logits_to_keep"] = columns_P
@@ -157,22 +170,14 @@ class HuggingFace(LanguageModel):
         ).logits
         return logits[0]
 
-    @torch.no_grad()
     def _packs_exactly(self) -> bool:
         """Does this model take positions and a mask of its own? Asked of two rows, computed either way."""
         self.packs = False
-        device = next(self.parameters()).device
-        if device.type == "meta":
+        if next(self.parameters()).device.type == "meta":
             return False
-        ids_BT = torch.arange(10, device=device).view(2, 5)
-        keep_BT = ids_BT.new_tensor([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]], dtype=torch.bool)
-        with evaluating(self):
-            expected = self(ids_BT, keep_BT)
-            try:
-                found = self._packed(ids_BT, keep_BT)
-            except (TypeError, ValueError, RuntimeError, IndexError):  # whatever a model says of such a mask
-                return False
-        return bool(torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())))
+        ids_BT = self._ids([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]])
+        keep_BT = self._ids([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]]).bool()
+        return self._says(lambda: self._packed(ids_BT, keep_BT), lambda: self(ids_BT, keep_BT))
 
     @property
     def context(self) -> int | None:
@@ -195,19 +200,47 @@ class HuggingFace(LanguageModel):
     @cached_property
     def shares(self) -> bool:  # type: ignore[override]
         """Does this model read a row in two pieces, the first one shared, as it reads it at once?"""
-        device = next(self.parameters()).device
-        ids_BT = torch.arange(10, device=device).view(2, 5)
-        ids_BT[1, :2] = ids_BT[0, :2]
-        last_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
-        last_BT[:, -1] = True
-        with evaluating(self), torch.no_grad():
-            expected, cache = self(ids_BT, last_BT), self.new_cache()
+        ids_BT = self._ids([[0, 1, 2, 3, 4], [0, 1, 5, 6, 7]])
+
+        def in_pieces() -> Tensor:
+            cache = self.new_cache()
+            self(ids_BT[:1, :2], last_places(ids_BT[:1, :2]), cache)
+            self.repeat_row(cache, 2)
+            found: Tensor = self(ids_BT[:, 2:], last_places(ids_BT[:, 2:]), cache)
+            return found
+
+        return self._says(in_pieces, lambda: self(ids_BT, last_places(ids_BT)))
+
+    @cached_property
+    def pads(self) -> bool:  # type: ignore[override]
+        """Does this model read a row with padding on its left, and go on with it, as without the padding?"""
+        if getattr(self.model.config.get_text_config(), "sliding_window", None) is not None:
+            return False  # a window may count the padding, which short rows would not tell
+        ids_BT = self._ids([[0, 1, 2, 3, 4], [9, 9, 5, 6, 7]])
+
+        def padded() -> Tensor:
+            cache, real_BS = self.new_cache(), ids_BT != 9
+            first = self(ids_BT[:, :4], last_places(ids_BT[:, :4]), cache, real_BS[:, :4])
+            return torch.cat([first, self(ids_BT[:, 4:], last_places(ids_BT[:, 4:]), cache, real_BS)])
+
+        def alone() -> Tensor:
+            rows = [ids_BT[:1, :4], ids_BT[1:, 2:4], ids_BT[:1], ids_BT[1:, 2:]]
+            return torch.cat([self(row, last_places(row)) for row in rows])
+
+        return self._says(padded, alone)
+
+    def _ids(self, rows: list[list[int]]) -> Tensor:
+        return torch.tensor(rows, device=next(self.parameters()).device)
+
+    @torch.no_grad()
+    def _says(self, other_way: Callable[[], Tensor], usual_way: Callable[[], Tensor]) -> bool:
+        """Does the model say the same, asked in another way, whatever it makes of being asked so?"""
+        with evaluating(self):
+            expected = usual_way()
             try:
-                self(ids_BT[:1, :2], last_BT[:1, :2], cache)
-                self.repeat_row(cache, 2)
-                found = self(ids_BT[:, 2:], last_BT[:, 2:], cache)
+                found = other_way()
             except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError):
-                return False  # whatever a model says of a cache it does not know
+                return False
         return bool(torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())))
 
     def inner_matrices(self) -> list[nn.Parameter]:

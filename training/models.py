@@ -1,7 +1,7 @@
 """What the laboratory asks of a language model. decoder.py answers it, and huggingface.py for any causal
 model of transformers.
 
-Axes: B rows, T tokens per row, N positions kept, V vocabulary.
+Axes: B rows, T tokens per row, S tokens per row with what a cache holds, N positions kept, V vocabulary.
 """
 
 from __future__ import annotations
@@ -16,19 +16,28 @@ class LanguageModel(nn.Module):
     """ids_BT (B, T) -> logits (B, T, V), or (N, V) for the N positions where `keep_BT` is true, row by row.
 
     With a `cache`, an empty one at first, it is extended in place: feed the prompt, at once or in pieces,
-    then one token at a time. Rows have no padding on their left.
+    then one token at a time. `real_BS`, of the tokens fed so far and now, is false for padding, which stands
+    on the left, or behind what all rows share.
 
     Attributes:
         embedding: path of the input embedding inside the model.
         packs: whether the embedding may be shown several rows as one, without their padding.
         shares: whether a prompt fed in pieces is read as it is at once, so that rows may share the first one.
+        pads: whether a row with padding on its left is read as it is without, so that `real_BS` may be given.
     """
 
     embedding: str
     packs: bool = False
     shares: bool = True
+    pads: bool = False
 
-    def forward(self, ids_BT: Tensor, keep_BT: Tensor | None = None, cache: Any = None) -> Tensor:
+    def forward(
+        self,
+        ids_BT: Tensor,
+        keep_BT: Tensor | None = None,
+        cache: Any = None,
+        real_BS: Tensor | None = None,
+    ) -> Tensor:
         raise NotImplementedError
 
     @property
