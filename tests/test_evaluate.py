@@ -290,7 +290,7 @@ class Capitals:
 
 @pytest.fixture
 def capitals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suites, "formats", lambda: {"capitals": Capitals()})
+    monkeypatch.setattr(suites, "FORMATS", {"capitals": Capitals()})
 
 
 def first_letter(prompt: str) -> str:

@@ -298,7 +298,7 @@ def test_what_cannot_be_shipped_is_said_and_nothing_written(
         ([str(tmp_path)], "is no run folder"),
         (
             [str(finished), "--arm", "gru"],
-            "has no arm 'gru' of seed 0: it has plain, lstm, with seeds 0 to 0",
+            "has no arm 'gru' of seed 0: it has plain, lstm, with the seeds 0",
         ),
         ([str(finished), "--seed", "3"], "has no arm 'lstm' of seed 3"),
     ):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import string
-from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import badwords
 
 from .errors import BadInput
-from .hub import asked_once, first_line
+from .hub import load_dataset
 
 VALIDATION_SHARE = 0.1  # the end of each document, by characters
 # Typographic characters written the way a typewriter would: for vocabularies of printable ASCII alone.
@@ -123,21 +122,9 @@ def corpus_files(name: str) -> list[Path]:
 
 def read_dataset(name: str) -> list[str]:
     """The column "text" of a dataset's split "train": a folder, or a name on the hub."""
-    import datasets
-
     if not name.strip():
         raise BadInput("there is no name after 'hf:': name a dataset, as in 'hf:NAME'.")
-    datasets.disable_progress_bars()  # the laboratory has its own
-    try:
-        with nullcontext() if os.path.exists(name) else asked_once(name, "dataset"):
-            rows = datasets.load_dataset(name, split="train")
-    except BadInput:
-        raise
-    except Exception as error:  # whatever the library finds wrong with it
-        raise BadInput(
-            f"{name!r} gives no dataset with a split 'train' ({first_line(error)}): name another one, or a "
-            "text file."
-        ) from None
+    rows = load_dataset(name, "dataset with a split 'train'", split="train")
     columns = rows.features
     if "text" not in columns:
         raise BadInput(

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from rich.console import Console
 from rich.table import Table
 
 from .exam import Exam
 from .files import write_atomically
+from .pages import page_template
 from .prose import HELD, comparisons, judge, percent
 from .statistics import Row
-from .svg import DARK, FONT, LIGHT
+from .svg import FONT, colours
 
 Cells = dict[tuple[str, str, str], dict[str, Row]]  # (who, task, split) -> metric -> row
 SAMPLES, LONGEST = 3, 240  # questions shown of an exam, and characters shown of a text
@@ -90,16 +90,12 @@ def write_page(
         counted: in which text tokens were counted; "" for in none.
         facts: what evaluation.json holds; printed as it is.
     """
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"short": short, "percent": percent}
     cells = cells_of(rows)
-    page = environment.get_template("evaluation.html.jinja").render(
+    page = page_template("evaluation.html.jinja", short=short).render(
         name=name,
         about=about,
         other=other,
-        light=LIGHT,
-        dark=DARK,
+        colours=colours(()),
         font=FONT,
         tasks=_tasks(name, other, cells, exams),
         breakdowns=_breakdowns(name, rows),

@@ -64,6 +64,15 @@ def open_run(out: Path, cache: Path) -> tuple[CompareConfig, Data]:
     return config, data
 
 
+def check_arm(out: Path, config: CompareConfig, arm: str, seed: int) -> None:
+    """Raise BadInput where the run in a folder has no such arm, or none of this seed."""
+    if arm not in config.arms or seed not in config.seed_range:
+        raise BadInput(
+            f"the run in {out} has no arm {arm!r} of seed {seed}: it has {', '.join(config.arms)}, with the "
+            f"seeds {', '.join(map(str, config.seed_range))}."
+        )
+
+
 def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
     """Refuse to write into a folder that holds something else. Raises BadInput, and changes nothing.
 

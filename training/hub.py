@@ -5,9 +5,11 @@ transformers and datasets ask for each file, and wait between six attempts for h
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
+from typing import Any
 
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
@@ -57,6 +59,25 @@ def asked_once(name: str, kind: str) -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+def load_dataset(name: str, wanted: str, **options: Any) -> Any:
+    """`datasets.load_dataset` of a folder or a hub name, asked once.
+
+    Raises BadInput, with what is `wanted` and the library's own first line, where there is none.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()  # the laboratory has its own
+    try:
+        with nullcontext() if os.path.exists(name) else asked_once(name, "dataset"):
+            return datasets.load_dataset(name, **options)
+    except BadInput:
+        raise
+    except Exception as error:  # whatever the library finds wrong with it
+        raise BadInput(
+            f"{name!r} gives no {wanted} ({first_line(error)}): name another one, or a file."
+        ) from None
 
 
 def first_line(error: Exception) -> str:

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
-
 from synthetic_tasks import stream
 
 from .files import write_atomically
 from .held_out import ProbedTokens
+from .pages import page_template
 from .probe_plots import FIRST, PARTS, Map, first_letters, pictures
 from .probe_rows import CELLS, cell_of
 from .prose import percent
-from .report import tied
 from .statistics import Row
 from .svg import FONT, colours
 from .tables import AFTER, BASE, BEFORE, EXTRA, LETTERS, SUM, Label, Source
@@ -50,13 +48,10 @@ class Page(NamedTuple):
 
 
 def write_page(path: Path, page: Page) -> None:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "tied": tied, "points": points}
     asked = {cell_of(row) for row in page.summary}
     used = [part for part in PARTS if any(label.part == part for label in page.labels)]
     models = list(dict.fromkeys(label.model for label in page.labels))
-    html = environment.get_template("probe.html.jinja").render(
+    html = page_template("probe.html.jinja", points=points).render(
         source=page.source,
         facts=page.facts,
         font=FONT,

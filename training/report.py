@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import jinja2
 import numpy as np
 
 from synthetic_tasks import Task
@@ -14,6 +13,7 @@ from synthetic_tasks import Task
 from .arms import ARMS
 from .files import write_atomically
 from .headline import Headline, headline
+from .pages import page_template
 from .plots import (
     LOSSES,
     SMOOTHING,
@@ -25,7 +25,7 @@ from .plots import (
     curve_plots,
     share_plot,
 )
-from .prose import bare, by_place, capital, comparisons, how_judged, tally, verdict
+from .prose import bare, by_place, comparisons, how_judged, tally, verdict
 from .race import METRIC as RACE
 from .statistics import Row
 from .svg import FONT, colours
@@ -118,19 +118,6 @@ def write_report(
     )
     write_atomically(out / "answers.svg", answers_picture(arms, tasks, summary))
     write_atomically(out / "report.html", page)
-
-
-def page_template(name: str) -> jinja2.Template:
-    """A page of the laboratory, from its file beside this one."""
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"capital": capital, "tied": tied}
-    return environment.get_template(name)
-
-
-def tied(text: str) -> str:
-    """With no line break between a number and its percent sign."""
-    return text.replace(" %", "\u00a0%")
 
 
 def models_in_words(num_arms: int, num_seeds: int) -> str:

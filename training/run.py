@@ -109,7 +109,6 @@ def run_arm(
                     seed=seed,
                     position=position,
                     heads=heads,
-                    base=_base(config, seed, accelerator) if phase.replay_target == "base" else None,
                     save_every=options.save_every,
                 )
                 position = _train_or_load(training, config, bars)
@@ -174,16 +173,14 @@ def _train_or_load(training: Training, config: CompareConfig, bars: Bars) -> Pos
         if not told:
             (folder / STATE).unlink(missing_ok=True)
     training.accelerator.wait_for_everyone()
+    if training.phase.replay_target == "base":
+        training.base = build_model(config, training.seed).to(training.accelerator.device).eval()
     position = train(training, bars)
     if main:
         write_trained(path, training.parts, position)
         (folder / STATE).unlink(missing_ok=True)
     training.accelerator.wait_for_everyone()
     return position
-
-
-def _base(config: CompareConfig, seed: int, accelerator: Accelerator) -> LanguageModel:
-    return build_model(config, seed).to(accelerator.device).eval()
 
 
 def _extend_context(model: LanguageModel, phase: Phase, seed: int) -> None:

@@ -29,7 +29,7 @@ from .config import CompareConfig
 from .data import Data
 from .errors import BadInput, exit_status
 from .exam import set_exams
-from .folder import arm_folder, open_run, read_facts
+from .folder import arm_folder, check_arm, open_run, read_facts
 from .packaged_model import HUB_NAMES, LICENCES
 from .preflight import readable
 from .prose import percent
@@ -49,12 +49,7 @@ def ship(run: Path, out: Path, arm: str, seed: int | None, licence: str | None, 
             f"the run in {run} trained the laboratory's own decoder, which transformers does not know: ship "
             "a run of a pretrained model (--model NAME)."
         )
-    if arm not in config.arms or seed not in config.seed_range:
-        seeds = f"{config.seed_range[0]} to {config.seed_range[-1]}"
-        raise BadInput(
-            f"the run in {run} has no arm {arm!r} of seed {seed}: it has {', '.join(config.arms)}, with "
-            f"seeds {seeds}."
-        )
+    check_arm(run, config, arm, seed)
     if not (run / "results.json").is_file():
         raise BadInput(f"the run in {run} is not finished: go on with it (--resume), then ship it.")
     learner = load_arm(config, seed, arm, arm_folder(run, seed, arm), data)

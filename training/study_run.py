@@ -22,8 +22,8 @@ from .errors import BadInput, Interrupted
 from .files import clear_left_overs, read_record, write_atomically, write_json, write_record
 from .finished import RESULTS
 from .folder import WAY_OUT, check_folder, locked
+from .pages import page_template
 from .preflight import check_machine, check_place
-from .report import page_template
 from .results import finish
 from .run import RunOptions
 from .statistics import read_rows

@@ -6,37 +6,31 @@
     cute=FOLDER             the benchmark's own files
     cute=hf:NAME            the same through `datasets`
 
-The benchmarks stand in `synthetic_tasks.formats.FORMATS`; `formats` below is the only place that knows.
+The benchmarks stand in `synthetic_tasks.formats.FORMATS`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from synthetic_tasks import WORD_TASKS, Item, Material, build_task, distinct
 from synthetic_tasks.benchmark import BenchmarkTask
-from synthetic_tasks.formats import FORMATS, Format, as_rows
+from synthetic_tasks.formats import FORMATS, as_rows
 from synthetic_tasks.formats.format import Tables
 
 from .errors import BadInput
 from .exam import Exam
 from .files import sha256
-from .hub import asked_once, first_line
+from .hub import load_dataset
 from .respondents import Reader
 
 LETTERS = "letters"
 ALL = "all"  # the split of a benchmark's items
 # (how the model reads words, items of a task and split, seed of the items) -> exams
 Suite = Callable[[Reader, int, int], list[Exam]]
-
-
-def formats() -> Mapping[str, Format]:
-    return FORMATS
 
 
 def open_suites(specs: str) -> dict[str, Suite]:
@@ -51,7 +45,7 @@ def open_suites(specs: str) -> dict[str, Suite]:
             raise BadInput(f"the suite {spec!r} names nothing behind '=': write {name}, or name it.")
         suites[spec] = _letters(source) if name == LETTERS else _benchmark(name, source)
     if not suites:
-        raise BadInput(f"no suite is named: choose from {', '.join((LETTERS, *formats()))}.")
+        raise BadInput(f"no suite is named: choose from {', '.join((LETTERS, *FORMATS))}.")
     return suites
 
 
@@ -91,10 +85,9 @@ def _after(before: str, item: Item) -> Item:
 
 
 def _benchmark(name: str, source: str) -> Suite:
-    known = formats()
-    if name not in known:
-        raise BadInput(f"there is no suite {name!r}; choose from {', '.join((LETTERS, *known))}.")
-    form = known[name]
+    if name not in FORMATS:
+        raise BadInput(f"there is no suite {name!r}; choose from {', '.join((LETTERS, *FORMATS))}.")
+    form = FORMATS[name]
     if not source:
         return lambda reader, n, seed: _exams(form.generate(held_out(reader), n, seed))
     data_set = source.startswith("hf:")
@@ -115,14 +108,5 @@ def _data_set(name: str) -> Tables:
     """The rows of each split, as text."""
     if not name.strip():
         raise BadInput("there is no name after 'hf:': name a data set, as in 'cute=hf:NAME'.")
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        with nullcontext() if os.path.exists(name) else asked_once(name, "dataset"):
-            found = datasets.load_dataset(name)
-    except BadInput:
-        raise
-    except Exception as error:  # whatever the library finds wrong with it
-        raise BadInput(f"{name!r} gives no data set ({first_line(error)}): name another one.") from None
+    found = load_dataset(name, "data set")
     return {split: as_rows(rows) for split, rows in found.items()}

@@ -24,7 +24,7 @@ from charembed.freshness import spell_all
 from .arms import build_arm
 from .errors import BadInput
 from .finished import trained_phases
-from .folder import arm_folder, is_run, open_run
+from .folder import arm_folder, check_arm, is_run, open_run
 from .huggingface import read
 from .run import load_arm, settle
 from .tokenizers import HuggingFaceTokenizer
@@ -115,12 +115,7 @@ def _refuse(name: str, kind: str, **flags: str | int | None) -> None:
 def of_run(out: Path, cache: Path, arm: str | None = None, seed: int | None = None) -> Source:
     """The arms of a run, before and after their training."""
     config, data = open_run(out, cache)
-    if arm not in (None, *config.arms) or (seed is not None and seed not in config.seed_range):
-        raise BadInput(
-            f"the run in {out} has no arm {arm or config.arms[0]!r} of seed "
-            f"{config.first_seed if seed is None else seed}: it has {', '.join(config.arms)}, with seeds "
-            f"{', '.join(map(str, config.seed_range))}."
-        )
+    check_arm(out, config, arm or config.arms[0], config.first_seed if seed is None else seed)
     arms = (arm,) if arm else config.arms
     seeds = tuple(config.seed_range) if seed is None else (seed,)
     for one in seeds:
@@ -136,7 +131,7 @@ def of_run(out: Path, cache: Path, arm: str | None = None, seed: int | None = No
             model = load_arm(config, seed, name, arm_folder(out, seed, name), data)
             yield from tables_of(model, model.embedding, name, AFTER if trained_phases(config) else "")
 
-    about = f"the run in {out}: {', '.join(arms)}, of seeds {', '.join(map(str, seeds))}"
+    about = f"the run in {out}: {', '.join(arms)}, of the seeds {', '.join(map(str, seeds))}"
     return Source(
         out.resolve().name,
         about,

@@ -18,7 +18,7 @@ from .config import DataConfig
 from .corpus import load_corpus, load_words
 from .data import split_by_token
 from .errors import BadInput
-from .folder import arm_folder, is_run, open_run
+from .folder import arm_folder, check_arm, is_run, open_run
 from .huggingface import HuggingFace
 from .objectives import OBJECTIVES
 from .packaged_model import packaged_folder, unpack
@@ -92,12 +92,7 @@ def of_run(run: Path, arm: str | None, seed: int | None, cache_folder: Path) -> 
     """An arm of a finished run; the last one and the first seed if none is named."""
     config, data = open_run(run, cache_folder)
     arm, seed = arm or config.arms[-1], config.first_seed if seed is None else seed
-    if arm not in config.arms or seed not in config.seed_range:
-        seeds = ", ".join(map(str, config.seed_range))
-        raise BadInput(
-            f"the run in {run} has no arm {arm!r} of seed {seed}: it has {', '.join(config.arms)}, with the "
-            f"seeds {seeds}."
-        )
+    check_arm(run, config, arm, seed)
     if data.splits is None:
         raise BadInput(f"the run in {run} asked no question about words: name another one.")
     counts_V = torch.bincount(data.train_ids.long(), minlength=len(data.spellings.lengths_V))
