@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .errors import TaskError
 from .scoring import END as END
@@ -19,8 +19,7 @@ WORDINGS = ("compact", "sentences")
 ANSWER_FORMS = ("plain", "spelled", "worked", "counted")
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One thing to ask. Item("reverse tea:", " a e t", "reverse tea")
 
     Attributes:

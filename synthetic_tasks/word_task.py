@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 from .errors import TaskError
 from .letters import apart
@@ -33,8 +34,7 @@ NAMED = {
 Draw = Callable[[str, int, Random, Sequence[str]], tuple[str, ...]]
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """One question about one word.
 
     Question("count", "banana", ("a",), "3"): how often does a occur in banana? 3.
@@ -137,7 +137,9 @@ class Recipe:
 
     def work_of(self, question: Question, form: str) -> str:
         """What the form writes before the result: " b a n =", or nothing."""
-        write = {"worked": self.work, "counted": self.counted or self.work}.get(form)
+        if form not in ("worked", "counted"):
+            return ""
+        write = self.counted if form == "counted" and self.counted else self.work
         return f" {write(question.word, *question.named)} =" if write else ""
 
     def _wanted(self) -> str:

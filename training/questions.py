@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 
 from synthetic_tasks import Item, Task, stream
@@ -64,9 +65,11 @@ class Questions:
         return item, ids[:start], ids[start:]
 
     def _task(self, rng: Random) -> Task:
-        if len(set(self.weights)) == 1:
-            return rng.choice(self.tasks)
-        return rng.choices(self.tasks, self.weights)[0]
+        return rng.choice(self.tasks) if self._alike else rng.choices(self.tasks, self.weights)[0]
+
+    @cached_property
+    def _alike(self) -> bool:
+        return len(set(self.weights)) == 1
 
     def example(self, *key: int | str) -> Example:
         _, prompt, answer = self.item(*key)

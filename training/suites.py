@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from synthetic_tasks import WORD_TASKS, Item, Material, build_task, distinct
@@ -52,7 +51,7 @@ def open_suites(specs: str) -> dict[str, Suite]:
 def hash_of(exams: Sequence[Exam]) -> str:
     """SHA-256 of all that is asked and how: two evaluations with the same one asked the same."""
     told = [
-        [exam.task.name, exam.split, vars(exam.asking), [vars(item) for item in exam.items]] for exam in exams
+        [exam.task.name, exam.split, vars(exam.asking), [item._asdict() for item in exam.items]] for exam in exams
     ]
     return sha256(json.dumps(told))
 
@@ -81,7 +80,7 @@ def word_exams(name: str, reader: Reader, n: int, seed: int) -> list[Exam]:
 
 
 def _after(before: str, item: Item) -> Item:
-    return replace(item, prompt=before + item.prompt)
+    return item._replace(prompt=before + item.prompt)
 
 
 def _benchmark(name: str, source: str) -> Suite:
