@@ -95,6 +95,6 @@ def test_the_readme_names_every_file_of_the_rooms() -> None:
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
-    command = 'pip install -c constraints.txt -e ".[lab,test]" && python -m pytest'
+    command = 'pip install -c constraints.txt -e ".[lab,test]" && python -m pytest -n 2'
     assert command in (ROOT / "README.md").read_text("utf-8")
     assert command in (ROOT / ".ci" / "run").read_text("utf-8")
