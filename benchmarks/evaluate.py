@@ -25,11 +25,11 @@ from benchmarks.measure import machine
 from training.arms import build_arm
 from training.data import prepare
 from training.evaluate import evaluate
+from training.evaluate.respondents import ModelRespondent, Reader, cut
+from training.evaluate.whom import Manner, of_run, open_model
 from training.exam import Exam, stop_ids
 from training.objectives import OBJECTIVES
 from training.presets import preset
-from training.respondents import ModelRespondent, Reader, cut
-from training.whom import Manner, of_run, open_model
 
 TASKS = "letters=reverse+count+index+swap"
 SMALL = {

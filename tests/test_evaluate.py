@@ -24,15 +24,15 @@ from synthetic_tasks import Item
 from synthetic_tasks.benchmark import Asking, BenchmarkTask
 from synthetic_tasks.errors import TaskError
 from tests.reference_tasks import solve_word
-from training import suites
 from training.errors import BadInput, Damaged, Interrupted
-from training.evaluate import Evaluation, evaluate, main
-from training.evaluation_page import print_scores
+from training.evaluate import Evaluation, evaluate, suites
+from training.evaluate.__main__ import main
+from training.evaluate.page import print_scores
+from training.evaluate.respondents import Answer, cut
+from training.evaluate.scores import bin_of, exam_rows, facts, letters_right, said
+from training.evaluate.whom import Manner, reader_of
 from training.exam import Exam
-from training.respondents import Answer, cut
-from training.scores import bin_of, exam_rows, facts, letters_right, said
 from training.statistics import Row, read_rows
-from training.whom import Manner, reader_of
 
 TASKS = "letters=reverse+count+index+swap+spell"
 JUNK = ("", "\n", " ", "a" * 10_000, "\0", "🍓" * 40, "שלום\u202e עולם", "1\u0301", "\ud800", "-", "²", "٣")

@@ -19,14 +19,14 @@ from transformers import AutoTokenizer
 import charembed
 from charembed.spelling_loss import IGNORED, PLACES
 from tests import pretrained
-from training import linear_probe, probe_rows, probing, spelling_decoder
 from training.errors import BadInput
-from training.held_out import ProbedTokens, plain_text
-from training.linear_probe import Vectors, areas, read_classes
-from training.probe import main
-from training.probe_rows import means, probe
+from training.probe import linear_probe, probing, spelling_decoder
+from training.probe.__main__ import main
+from training.probe.held_out import ProbedTokens, plain_text
+from training.probe.linear_probe import Vectors, areas, read_classes
+from training.probe.rows import means, probe, spell_rows
+from training.probe.tables import Label, Table, open_source
 from training.statistics import Row, read_rows
-from training.tables import Label, Table, open_source
 
 ALPHABET = "aeinst"
 LINEAR = ("letter", "contains", "length")
@@ -251,7 +251,7 @@ def test_a_spelled_text_is_marked_place_by_place(tokens: ProbedTokens) -> None:
     split = tokens.split(0)
     true = [tokens.texts[n] for n in split.held.tolist()]
     said = [text[:-1] + "?" for text in true]
-    rows = {(row.metric, row.split): row for row in probe_rows.spell_rows("m", said, tokens, split)}
+    rows = {(row.metric, row.split): row for row in spell_rows("m", said, tokens, split)}
     letters = sum(map(len, true))
     assert rows["letter_accuracy", "all"].value == pytest.approx((letters - len(true)) / letters)
     assert rows["letter_accuracy", "length 4"].value == 0.75

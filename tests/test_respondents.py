@@ -16,19 +16,19 @@ import charembed
 from synthetic_tasks import Item
 from synthetic_tasks.benchmark import Asking, BenchmarkTask
 from tests import pretrained
-from training import suites
 from training.data import Data
 from training.decoder import Decoder, DecoderConfig
 from training.errors import BadInput
-from training.evaluate import Evaluation, evaluate, main
+from training.evaluate import Evaluation, evaluate, suites
+from training.evaluate.__main__ import main
+from training.evaluate.respondents import ModelRespondent, cut
+from training.evaluate.whom import Manner, of_pretrained, of_run
 from training.exam import Exam
 from training.generate import SHARED, chunks, generate, num_shared
 from training.huggingface import HuggingFace
 from training.likelihood import log_likelihoods
 from training.models import LanguageModel
-from training.respondents import ModelRespondent, cut
 from training.tokenizers import HuggingFaceTokenizer
-from training.whom import Manner, of_pretrained, of_run
 
 TEMPLATE = "{% for m in messages %}<|end|>{{ m.content }}\n{% endfor %}>>"
 

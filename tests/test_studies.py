@@ -16,12 +16,12 @@ import pytest
 
 from synthetic_tasks import Material, build_task, stream
 from tests.conftest import ROOT
-from training import study
 from training.folder import open_run, read_config
 from training.statistics import Row, read_rows, wilson
-from training.studies import STUDIES, Point, study_named
-from training.study_findings import Findings, Measured
-from training.study_run import page
+from training.study import __main__ as study
+from training.study.findings import Findings, Measured
+from training.study.run import page
+from training.study.studies import STUDIES, Point, study_named
 
 GRIDS = [(name, size) for name, one in STUDIES.items() for size in one.sizes]
 
@@ -227,7 +227,7 @@ def test_a_study_that_was_killed_ends_with_the_same_numbers(
     """
     flags = ["counting", *FLAGS, "--out", str(tmp_path / "killed"), "--cache", str(cache)]
     script = (
-        "import os, signal, training.run as run, training.study as study\n"
+        "import os, signal, training.run as run, training.study.__main__ as study\n"
         "write, calls = run.write_finished, []\n"
         "def killed(*arguments):\n"
         "    calls.append(1)\n"

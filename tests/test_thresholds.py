@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.thresholds import fitted_line, threshold
+from training.study.thresholds import fitted_line, threshold
 
 GRID = (2, 4, 8, 12, 16, 24, 32)
 

@@ -9,8 +9,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .plots import DASHED, STYLE, WIDE
-from .svg import INK, SERIES, SOFT, svg_of
+from training.plots import DASHED, STYLE, WIDE
+from training.svg import INK, SERIES, SOFT, svg_of
+
 from .thresholds import Line
 
 TALL = 2.7  # inches

@@ -14,11 +14,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from .errors import BadInput, Damaged, Interrupted
-from .exam import Exam
-from .files import read_bytes, read_record, write_atomically, write_record
-from .interrupts import deferred, listening
-from .progress import Bars
+from training.errors import BadInput, Damaged, Interrupted
+from training.exam import Exam
+from training.files import read_bytes, read_record, write_atomically, write_record
+from training.interrupts import deferred, listening
+from training.progress import Bars
+
 from .respondents import Answer, Question, Respondent
 
 RECORD = "evaluation.json"

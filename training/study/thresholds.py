@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy import optimize, stats
 
-from .statistics import ALPHA
+from training.statistics import ALPHA
 
 LEVEL = 0.8  # of arXiv 2407.15160
 

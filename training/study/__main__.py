@@ -18,20 +18,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .interrupts import listening
+from training.interrupts import listening
 
 
 def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
     """Run a study; `last` if the process has nothing else to do. Returns what training.compare does."""
     with listening(at_once=True) as stop:
-        from .errors import exit_status
+        from training.errors import exit_status
 
         def program() -> int:
             options = parse(argv)
             if options.list:
                 print(listed())
                 return 0
-            from .study_run import run_study
+            from .run import run_study
 
             stop.at_once = False
             run_study(options)
@@ -45,8 +45,9 @@ def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options of a study, as those of a comparison. Raises BadInput for what is unknown or cannot be."""
-    from .errors import BadInput
-    from .flags import Help, Parser, add_options, check_options
+    from training.errors import BadInput
+    from training.flags import Help, Parser, add_options, check_options
+
     from .studies import STUDIES, study_named
 
     parser = Parser(

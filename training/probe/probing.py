@@ -20,17 +20,17 @@ from torch import Tensor
 
 from charembed.files import hash_tensors
 from synthetic_tasks import stream
+from training.errors import BadInput
+from training.files import write_json, write_record
+from training.packaged_model import packaged_folder, unpack
+from training.preflight import check_place
+from training.progress import in_terminal, no_bars
+from training.statistics import Row
 
-from .errors import BadInput
-from .files import write_json, write_record
 from .held_out import ProbedTokens, Split
-from .packaged_model import packaged_folder, unpack
-from .preflight import check_place
-from .probe_page import Page, write_page
-from .probe_plots import Map, map_points
-from .probe_rows import CELLS, PROBES, cell_of, difference, means, probe
-from .progress import in_terminal, no_bars
-from .statistics import Row
+from .page import Page, write_page
+from .plots import Map, map_points
+from .rows import CELLS, PROBES, cell_of, difference, means, probe
 from .tables import AFTER, BASE, BEFORE, RANDOM, SHUFFLED, SUM, Label, Source, Table, open_source
 
 PAGE, RESULTS, FACTS = "probe.html", "results.json", "probe.json"

@@ -20,14 +20,13 @@ from torch import Tensor, nn
 import charembed
 from charembed import SpellingTable
 from charembed.freshness import spell_all
-
-from .arms import build_arm
-from .errors import BadInput
-from .finished import trained_phases
-from .folder import arm_folder, check_arm, is_run, open_run
-from .huggingface import read
-from .run import load_arm, settle
-from .tokenizers import HuggingFaceTokenizer
+from training.arms import build_arm
+from training.errors import BadInput
+from training.finished import trained_phases
+from training.folder import arm_folder, check_arm, is_run, open_run
+from training.huggingface import read
+from training.run import load_arm, settle
+from training.tokenizers import HuggingFaceTokenizer
 
 PADDING = 0.05  # share of a table's rows that may be beyond its tokenizer's tokens
 BASE, LETTERS, EXTRA, SUM = "base", "letters", "extra", "sum"

@@ -15,15 +15,14 @@ from torch import Tensor
 
 from charembed.files import hash_tensors
 from synthetic_tasks import Item, WordSplits
-
-from .errors import BadInput
-from .exam import Exam, stop_ids
-from .files import sha256
-from .generate import SHARED
-from .likelihood import log_likelihoods
-from .models import LanguageModel
-from .objectives import OBJECTIVES, Asked, Objective
-from .tokenizers import Tokenizer
+from training.errors import BadInput
+from training.exam import Exam, stop_ids
+from training.files import sha256
+from training.generate import SHARED
+from training.likelihood import log_likelihoods
+from training.models import LanguageModel
+from training.objectives import OBJECTIVES, Asked, Objective
+from training.tokenizers import Tokenizer
 
 BATCH = 128  # questions answered together
 MARGIN = 2  # tokens that an answer in single letters may take besides them: a space, and its end

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .prose import percent
-from .statistics import Row, over_seeds, share_over_runs
-from .study_plots import Spot, share_curves, threshold_plot
+from training.prose import percent
+from training.statistics import Row, over_seeds, share_over_runs
+
+from .plots import Spot, share_curves, threshold_plot
 from .thresholds import LEVEL, Line, Threshold, fitted_line, threshold
 
 Cells = dict[tuple[Any, ...], list[Row]]  # by place in the grid, a row for each seed

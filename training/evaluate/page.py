@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .exam import Exam
-from .files import write_atomically
-from .pages import page_template
-from .prose import HELD, comparisons, judge, percent
-from .statistics import Row
-from .svg import FONT, colours
+from training.exam import Exam
+from training.files import write_atomically
+from training.pages import page_template
+from training.prose import HELD, comparisons, judge, percent
+from training.statistics import Row
+from training.svg import FONT, colours
 
 Cells = dict[tuple[str, str, str], dict[str, Row]]  # (who, task, split) -> metric -> row
 SAMPLES, LONGEST = 3, 240  # questions shown of an exam, and characters shown of a text
@@ -91,7 +91,7 @@ def write_page(
         facts: what evaluation.json holds; printed as it is.
     """
     cells = cells_of(rows)
-    page = page_template("evaluation.html.jinja", short=short).render(
+    page = page_template("evaluate/page.html.jinja", short=short).render(
         name=name,
         about=about,
         other=other,

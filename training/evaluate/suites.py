@@ -19,11 +19,11 @@ from synthetic_tasks import WORD_TASKS, Item, Material, build_task, distinct
 from synthetic_tasks.benchmark import BenchmarkTask
 from synthetic_tasks.formats import FORMATS, as_rows
 from synthetic_tasks.formats.format import Tables
+from training.errors import BadInput
+from training.exam import Exam
+from training.files import sha256
+from training.hub import load_dataset
 
-from .errors import BadInput
-from .exam import Exam
-from .files import sha256
-from .hub import load_dataset
 from .respondents import Reader
 
 LETTERS = "letters"
@@ -51,7 +51,8 @@ def open_suites(specs: str) -> dict[str, Suite]:
 def hash_of(exams: Sequence[Exam]) -> str:
     """SHA-256 of all that is asked and how: two evaluations with the same one asked the same."""
     told = [
-        [exam.task.name, exam.split, vars(exam.asking), [item._asdict() for item in exam.items]] for exam in exams
+        [exam.task.name, exam.split, vars(exam.asking), [item._asdict() for item in exam.items]]
+        for exam in exams
     ]
     return sha256(json.dumps(told))
 

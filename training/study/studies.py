@@ -1,7 +1,7 @@
 """The neighbouring experiments: each a grid of configs of this laboratory, in a small and a published size.
 
 A study is an entry of STUDIES; a size of it is a tuple of points, each a config with its place in the grid.
-study.py trains them, study_findings.py reads what came out. docs/neighbours.md says what was published.
+run.py trains them, findings.py reads what came out. docs/neighbours.md says what was published.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .config import CompareConfig
-from .errors import BadInput
-from .flags import changed
-from .presets import QUICK
-from .study_findings import Findings, Measured, counting, functions, path_star
+from training.config import CompareConfig
+from training.errors import BadInput
+from training.flags import changed
+from training.presets import QUICK
+
+from .findings import Findings, Measured, counting, functions, path_star
 
 Places = Mapping[str, int | str]
 

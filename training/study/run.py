@@ -16,21 +16,22 @@ from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
-from .comparison import begin, jobs, side_by_side
-from .data import prepare
-from .errors import BadInput, Interrupted
-from .files import clear_left_overs, read_record, write_atomically, write_json, write_record
-from .finished import RESULTS
-from .folder import WAY_OUT, check_folder, locked
-from .pages import page_template
-from .preflight import check_machine, check_place
-from .results import finish
-from .run import RunOptions
-from .statistics import read_rows
+from training.comparison import begin, jobs, side_by_side
+from training.data import prepare
+from training.errors import BadInput, Interrupted
+from training.files import clear_left_overs, read_record, write_atomically, write_json, write_record
+from training.finished import RESULTS
+from training.folder import WAY_OUT, check_folder, locked
+from training.pages import page_template
+from training.preflight import check_machine, check_place
+from training.results import finish
+from training.run import RunOptions
+from training.statistics import read_rows
+from training.svg import FONT, alone, colours
+from training.workers import run_all
+
+from .findings import Findings, Measured
 from .studies import Point, Study, study_named
-from .study_findings import Findings, Measured
-from .svg import FONT, alone, colours
-from .workers import run_all
 
 STUDY = "study.json"
 
@@ -123,7 +124,7 @@ def page(study: Study, size: str, points: Sequence[Point], findings: Findings) -
     """The page of a study, in the style of a run's report."""
     seeds = points[0].config.seeds
     each = f"{seeds} seeds each" if seeds > 1 else "one seed each"
-    return page_template("study.html.jinja").render(
+    return page_template("study/page.html.jinja").render(
         study=study,
         size=size,
         points=points,

@@ -13,18 +13,18 @@ from torch import Tensor
 
 import charembed
 from synthetic_tasks import WORD_TASKS, Material, split_words, usable_words
+from training.config import DataConfig
+from training.corpus import load_corpus, load_words
+from training.data import split_by_token
+from training.errors import BadInput
+from training.folder import arm_folder, check_arm, is_run, open_run
+from training.huggingface import HuggingFace
+from training.objectives import OBJECTIVES
+from training.packaged_model import packaged_folder, unpack
+from training.run import load_arm
+from training.tokenizers import HuggingFaceTokenizer, Tokenizer
 
-from .config import DataConfig
-from .corpus import load_corpus, load_words
-from .data import split_by_token
-from .errors import BadInput
-from .folder import arm_folder, check_arm, is_run, open_run
-from .huggingface import HuggingFace
-from .objectives import OBJECTIVES
-from .packaged_model import packaged_folder, unpack
 from .respondents import FunctionRespondent, ModelRespondent, Reader
-from .run import load_arm
-from .tokenizers import HuggingFaceTokenizer, Tokenizer
 
 ENDLESS = 2**31  # tokens that a model without a limit reads
 

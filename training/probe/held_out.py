@@ -17,8 +17,7 @@ from torch import Tensor
 from charembed import SpellingTable
 from charembed.spelling_loss import IGNORED, PLACES, spelling_targets
 from synthetic_tasks import stream
-
-from .errors import BadInput
+from training.errors import BadInput
 
 PARTS, HELD = 10, 2  # the texts are dealt into ten parts, of which two are held out and one is for choices
 FEWEST = 100  # different texts, below which a probe has nothing to learn from

@@ -21,13 +21,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from .interrupts import held_back, listening
+from training.interrupts import held_back, listening
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0, or 2 for bad input, 1 for what broke, 130 for what was stopped."""
     with listening(at_once=True) as stop:  # the imports take seconds, and a Ctrl-C may come before
-        from .errors import exit_status
+        from training.errors import exit_status
 
         def program() -> int:
             from .probing import parse, run_probes, write_probes

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from charembed.spelling_loss import PLACES
 from synthetic_tasks import stream
+from training.arms import ARMS
+from training.plots import DASHED, STYLE, WIDE
+from training.prose import percent
+from training.statistics import Row
+from training.svg import INK, SOFT, svg_of
 
-from .arms import ARMS
-from .plots import DASHED, STYLE, WIDE
-from .prose import percent
-from .statistics import Row
-from .svg import INK, SOFT, svg_of
 from .tables import BASE, BEFORE, EXTRA, LETTERS, SUM, Label
 
 # A part of an embedding has the colour of an arm, so that pages know it in light and in dark.

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 
 from charembed.spelling_loss import IGNORED, PLACES
+from training.statistics import Row, over_seeds, share_over_runs, wilson
 
 from .held_out import ProbedTokens, Split
 from .linear_probe import Vectors, areas, contained_scores, read_classes
 from .spelling_decoder import LONGEST, spell_out
-from .statistics import Row, over_seeds, share_over_runs, wilson
 
 CHANCE = 0.5  # of an area under the curve
 COMMON = 0.005  # share of the tokens that must hold a letter, and lack it, for its area to be asked

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from synthetic_tasks import stream
+from training.files import write_atomically
+from training.pages import page_template
+from training.prose import percent
+from training.statistics import Row
+from training.svg import FONT, colours
 
-from .files import write_atomically
 from .held_out import ProbedTokens
-from .pages import page_template
-from .probe_plots import FIRST, PARTS, Map, first_letters, pictures
-from .probe_rows import CELLS, cell_of
-from .prose import percent
-from .statistics import Row
-from .svg import FONT, colours
+from .plots import FIRST, PARTS, Map, first_letters, pictures
+from .rows import CELLS, cell_of
 from .tables import AFTER, BASE, BEFORE, EXTRA, LETTERS, SUM, Label, Source
 
 SENTENCES = {
@@ -51,7 +51,7 @@ def write_page(path: Path, page: Page) -> None:
     asked = {cell_of(row) for row in page.summary}
     used = [part for part in PARTS if any(label.part == part for label in page.labels)]
     models = list(dict.fromkeys(label.model for label in page.labels))
-    html = page_template("probe.html.jinja", points=points).render(
+    html = page_template("probe/page.html.jinja", points=points).render(
         source=page.source,
         facts=page.facts,
         font=FONT,

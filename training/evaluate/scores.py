@@ -25,10 +25,10 @@ from dataclasses import replace
 import numpy as np
 
 from synthetic_tasks import Item, corrected, read_work
+from training.exam import Exam
+from training.statistics import Row, over_seeds, wilson
 
-from .exam import Exam
 from .respondents import Answer, Reader, Respondent
-from .statistics import Row, over_seeds, wilson
 
 ALL = "all"
 AXES = ("word letters", "word tokens", "token letters", "token count")
