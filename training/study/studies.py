@@ -92,7 +92,7 @@ def counting_points(
 def counting_small(task: str) -> tuple[Point, ...]:
     """Sequences of 2 m symbols, so that counts go to 4: they are learnt sooner than those to 20."""
     return counting_points(
-        task, (16, 32, 64), (4, 8, 12, 16, 24), 2,
+        task, (4, 8, 16), (4, 8, 12, 16, 24), 2,
         heads=1, optimizer="muon", finetune_lr=1e-2, finetune_batch_size=64, finetune_steps=3000,
         questions=400,
     )  # fmt: skip
