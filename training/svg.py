@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from html import escape
 
 from matplotlib.colors import to_hex, to_rgb
@@ -18,18 +18,20 @@ LIGHT = {"ink": INK, "soft": SOFT, "line": LINE, "paper": PAPER}
 DARK = {"ink": "#e8eaed", "soft": "#a9afb7", "line": "#383d44", "paper": "#15181c"}
 # The curves of a study, which are no arms: a page knows them as series-0, series-1, ...
 SERIES = ("#7a3b96", "#3f66b5", "#23898a", "#4f9a3a", "#b98a1e", "#c9562c")
-_SERIES = {f"series-{number}": colour for number, colour in enumerate(SERIES)}
+SERIES_NAMES = tuple(f"series-{number}" for number in range(len(SERIES)))
+COLOURS = {name: arm.colour for name, arm in ARMS.items()} | dict(zip(SERIES_NAMES, SERIES, strict=True))
 FONT = 'system-ui, "Segoe UI", Helvetica, Arial, sans-serif'
 
 
-def colours(arms: Sequence[str]) -> dict[str, dict[str, str]]:
-    """The colours of a page by scheme and name: {"light": {"ink": "#202124", ..., "lstm": "#1f6f8b"}, "dark":
-    ...}; without arms those of SERIES.
+def colours(names: Iterable[str] = ()) -> dict[str, dict[str, str]]:
+    """The colours of a page by scheme and name: its own and those of some arms or series.
+
+    ["lstm"] -> {"light": {"ink": "#202124", ..., "lstm": "#1f6f8b"}, "dark": ...}
 
     On dark paper an arm or series has a third of white in its colour.
     """
-    own = {arm: ARMS[arm].colour for arm in arms} or _SERIES
-    pale = {arm: _paler(colour) for arm, colour in own.items()}
+    own = {name: COLOURS[name] for name in names}
+    pale = {name: _paler(colour) for name, colour in own.items()}
     return {"light": LIGHT | own, "dark": DARK | pale}
 
 
@@ -55,8 +57,7 @@ def svg_of(figure: Figure, name: str, label: str) -> str:
     svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
     svg = re.sub(r'(xlink:href="|url\()#', rf"\1#{name}-", svg)
     svg = re.sub(r"font: ([^;\"']*?)([\d.]+px) [^;\"]*", _font, svg)
-    own = {key: arm.colour for key, arm in ARMS.items()} | _SERIES
-    named = {colour: name for name, colour in (LIGHT | own).items()}
+    named = {colour: name for name, colour in (LIGHT | COLOURS).items()}
     svg = re.sub("#[0-9a-f]{6}", lambda c: f"var(--{named[c[0]]}, {c[0]})" if c[0] in named else c[0], svg)
     start, rest = svg.split(">", 1)
     title = f'<title id="{name}-title">{escape(label)}</title>'
@@ -68,11 +69,11 @@ def _font(found: re.Match[str]) -> str:
     return f"{weight}font-size: {found[2]}"
 
 
-def alone(svg: str, arms: Sequence[str]) -> str:
+def alone(svg: str, names: Iterable[str]) -> str:
     """With its own colours and paper, so that it can be read outside of any page, in light and in dark."""
     schemes = {
         scheme: "; ".join(f"--{name}: {colour}" for name, colour in names.items())
-        for scheme, names in colours(arms).items()
+        for scheme, names in colours(names).items()
     }
     style = (
         f"<style>svg {{ {schemes['light']}; font-family: {FONT}; }} "

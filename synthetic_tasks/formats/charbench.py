@@ -122,11 +122,7 @@ def solve(task: str, word: str, character: str) -> int:
 
 def generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
     """CharBench's tasks about these words of 4 to 10 letters: a character of the word, all places alike."""
-    usable = [word for word in lower_case_words("charbench", words, 4) if len(word) <= 10]
-    if not usable:
-        raise TaskError(
-            "charbench asks about words of 4 to 10 letters and finds none of them: pass such words."
-        )
+    usable = lower_case_words("charbench", words, 4, 10)
 
     def generate_task(task: str) -> BenchmarkTask:
         full = f"charbench-like/{task}"

@@ -130,19 +130,20 @@ def draw_task(
     return BenchmarkTask(name, tuple(items), asking, read, equal)
 
 
-def lower_case_words(format_name: str, words: Sequence[str], least: int) -> list[str]:
-    """The words that any of these formats can ask about, each once: `least` letters or more, all of them
-    lower-case ASCII. Raises TaskError where fewer than five are left.
+def lower_case_words(
+    format_name: str, words: Sequence[str], least: int, most: int | None = None
+) -> list[str]:
+    """The words that any of these formats can ask about, each once: `least` letters or more, `most` at most,
+    all of them lower-case ASCII. Raises TaskError where fewer than five are left.
     """
     usable = [
         word
         for word in dict.fromkeys(words)
-        if len(word) >= least and word.isascii() and word.isalpha() and word.islower()
+        if least <= len(word) <= (most or len(word)) and word.isascii() and word.isalpha() and word.islower()
     ]
     if len(usable) < 5:
         raise TaskError(
             f"{format_name} finds {len(usable)} usable words among {len(words)}: pass five or more "
-            "lower-case "
-            f"ASCII words of at least {least} letters."
+            f"lower-case ASCII words of {f'{least} to {most}' if most else f'at least {least}'} letters."
         )
     return usable

@@ -125,11 +125,7 @@ def draw(task: str, words: Sequence[str], rng: Random) -> tuple[str, str, str]:
 
 def generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
     """The three tasks about these words of 4 to 10 letters, without palindromes, after three examples."""
-    usable = [w for w in lower_case_words("spelling_bee", words, 4) if len(w) <= 10 and w != w[::-1]]
-    if not usable:
-        raise TaskError(
-            "spelling_bee asks about words of 4 to 10 letters and finds none of them: pass such words."
-        )
+    usable = lower_case_words("spelling_bee", [word for word in words if word != word[::-1]], 4, 10)
 
     def generate_task(task: str) -> BenchmarkTask:
         full = f"spelling_bee-like/{task}"

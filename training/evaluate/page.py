@@ -95,7 +95,7 @@ def write_page(
         name=name,
         about=about,
         other=other,
-        colours=colours(()),
+        colours=colours(),
         font=FONT,
         tasks=_tasks(name, other, cells, exams),
         breakdowns=_breakdowns(name, rows),

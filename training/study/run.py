@@ -27,7 +27,7 @@ from training.preflight import check_machine, check_place
 from training.results import finish
 from training.run import RunOptions
 from training.statistics import read_rows
-from training.svg import FONT, alone, colours
+from training.svg import FONT, SERIES_NAMES, alone, colours
 from training.workers import run_all
 
 from .findings import Findings, Measured
@@ -115,7 +115,7 @@ def report(study: Study, size: str, points: Sequence[Point], out: Path) -> Findi
     ]
     write_json(out / RESULTS, [*rows, *findings.rows])
     for picture in findings.pictures:
-        write_atomically(out / f"{picture.name}.svg", alone(picture.svg, ()))
+        write_atomically(out / f"{picture.name}.svg", alone(picture.svg, SERIES_NAMES))
     write_atomically(out / "report.html", page(study, size, points, findings))
     return findings
 
@@ -131,7 +131,7 @@ def page(study: Study, size: str, points: Sequence[Point], findings: Findings) -
         findings=findings,
         count=f"{len(points)} point{'s' if len(points) > 1 else ''} of a grid, {each}",
         arms=(),
-        colours=colours(()),
+        colours=colours(SERIES_NAMES),
         font=FONT,
         config=json.dumps(points[0].config.as_dict(), indent=2),
     )
