@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -82,6 +83,22 @@ def check_pictures(findings: Findings, *texts: str) -> None:
         assert len(picture.caption) > 20
     for text in texts:
         assert any(f">{text}</text>" in picture.svg for picture in findings.pictures), text
+
+
+def test_a_reader_that_has_gone_is_no_fault() -> None:
+    """As with `python -m training.study --list | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "training.study", "--list"],
+            cwd=ROOT,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+        )
+    finally:
+        os.close(writing)
+    assert done.stderr == b""
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

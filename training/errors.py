@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -37,7 +38,7 @@ USER_ERRORS = (BadInput, TaskError, CharEmbedError)
 # What a machine may lack or forbid at any time; no other error of the operating system is expected.
 MACHINE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE,
-    errno.EFBIG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EPIPE,
+    errno.EFBIG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST,
 }  # fmt: skip
 
 
@@ -67,8 +68,8 @@ def tell(text: str) -> None:
 def exit_status(program: Callable[[], int]) -> int:
     """What a program returns; for what it raises, a sentence on standard error and the status that fits.
 
-    2 for bad input, 1 for what broke, 130 for what was stopped. Anything else is a defect of charembed: its
-    traceback is printed, and the status is 1.
+    2 for bad input, 1 for what broke or was no longer read, 130 for what was stopped. Anything else is a
+    defect of charembed: its traceback is printed, and the status is 1.
     """
     try:
         return program()
@@ -77,6 +78,10 @@ def exit_status(program: Callable[[], int]) -> int:
         words = ["Stopped.", str(error), goes_on if isinstance(error, Interrupted) else ""]
         tell(" ".join(filter(None, words)))
         return STOPPED
+    except BrokenPipeError:  # who read standard output has gone, as `| head` goes
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # for what is still to be flushed
+        return BROKE
     except Exception as error:
         if (told := sentence(error)) is None:
             tell(traceback.format_exc().rstrip())
