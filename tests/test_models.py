@@ -249,6 +249,8 @@ def test_an_arm_is_shipped_as_a_plain_model_with_its_card(
 ) -> None:
     out = tmp_path / "with-letters"
     assert ship.main([str(finished), str(out), "--licence", "mit", "--cache", str(cache)]) == 0
+    (beside := tmp_path / "beside").mkdir()
+    assert out.stat().st_mode == beside.stat().st_mode  # whoever may read other folders may read this one
     told = capsys.readouterr().out
     assert f"will have its own: {ROWS * 32:,} parameters more, 0.1 MB of disk" in told
     assert "bit-equal" in told

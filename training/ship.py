@@ -11,9 +11,9 @@ bit for bit; only then does OUT appear.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,8 @@ def ship(run: Path, out: Path, arm: str, seed: int | None, licence: str | None, 
         )
     ids = data.held_out_texts["text"].ids[None, :64].long()
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    unfinished = out.parent / f".{out.name}.{os.getpid()}"
+    unfinished.mkdir()
     try:
         expected = logits(model, ids)
         if not is_plain(arm):
