@@ -20,6 +20,7 @@ from training import compare
 from training.errors import BadInput
 from training.files import read_record, write_record
 from training.flags import changed
+from training.identity import short_name
 from training.presets import preset
 from training.state import Position, load_trained, save_state, write_trained
 from training.workers import run_all
@@ -280,7 +281,8 @@ def test_more_pairs_join_those_that_are_there(
 
 def test_the_folder_of_a_comparison_does_not_depend_on_how_many_pairs_it_has() -> None:
     quick = preset("quick")
-    assert changed(quick, seeds=5).digest == quick.digest != changed(quick, first_seed=5).digest
+    fives = short_name(changed(quick, seeds=5)), short_name(changed(quick, first_seed=5))
+    assert fives[0] == short_name(quick) != fives[1]
 
 
 def test_a_record_tells_what_was_written(tmp_path: Path) -> None:

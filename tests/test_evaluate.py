@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from rich.console import Console
 from scipy.stats import binomtest
 
@@ -28,10 +26,9 @@ from training.errors import BadInput, Damaged, Interrupted
 from training.evaluate import Evaluation, evaluate, suites
 from training.evaluate.__main__ import main
 from training.evaluate.page import print_scores
-from training.evaluate.respondents import Answer, cut
-from training.evaluate.scores import bin_of, exam_rows, facts, letters_right, said
+from training.evaluate.respondents import cut
+from training.evaluate.scores import bin_of, facts
 from training.evaluate.whom import Manner, reader_of
-from training.exam import Exam
 from training.statistics import Row, read_rows
 
 TASKS = "letters=reverse+count+index+swap+spell"
@@ -108,37 +105,6 @@ def test_junk_is_marked_as_wrong_and_shown(form: str, manner: Manner, tmp_path: 
     assert set(scores(junk, "exact_match").values()) == {0.0}
     assert all(value > 0 for value in scores(junk, "unreadable").values())
     assert (tmp_path / "junk" / "report.html").read_text("utf-8").count("<article") == 60
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.text(max_size=20), min_size=1, max_size=6), st.text(max_size=12))
-def test_no_text_breaks_the_marking(texts: list[str], answer: str) -> None:
-    items = [Item(f"q {n}", f" {answer}", f"task {answer} {n}") for n in range(len(texts))]
-    exam = Exam(BenchmarkTask("any", tuple(items)), "all", items)
-    rows = exam_rows(exam, [Answer(text) for text in texts], "x", 0)
-    right = sum(text.split("\n")[0].strip() == answer.strip() for text in texts)
-    assert rows[0].value == right / len(texts)
-    for row in rows:
-        assert row.n == len(texts)
-        assert row.metric.endswith("corrected") or 0 <= row.value <= 1
-
-
-def test_a_text_without_an_answer_is_told_apart_from_a_wrong_one() -> None:
-    items = [Item(f"q{n}", f" {n}", f"q {n}") for n in range(4)]
-    exam = Exam(BenchmarkTask("numbers", tuple(items)), "all", items)
-    answers = [Answer(text) for text in (" 0", " 7\n", " seven", "")]
-    assert said(exam, answers) == ["0", "7", None, None]
-    values = {row.metric: row.value for row in exam_rows(exam, answers, "x", 0)}
-    assert (values["exact_match"], values["unreadable"]) == (0.25, 0.5)
-    assert values["exact_match_corrected"] == pytest.approx(0)
-    assert "letters_right" not in values
-
-
-def test_letters_are_compared_place_by_place() -> None:
-    assert letters_right("a t t", " a e t") == pytest.approx(2 / 3)
-    assert letters_right("aet", " a e t") == 1
-    assert letters_right("xaet", "aet") == 0
-    assert letters_right(None, "aet") == 0
 
 
 def test_what_makes_a_question_hard_is_read_off_its_word(manner: Manner) -> None:

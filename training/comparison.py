@@ -21,7 +21,7 @@ from .exam import check_lengths
 from .files import clear_left_overs, write_record
 from .finished import is_finished
 from .folder import CONFIG, arm_folder, check_folder, locked, read_facts
-from .identity import check_same, describe, identity
+from .identity import check_same, describe, identity, short_name
 from .packaged_model import unpack
 from .preflight import check_machine
 from .results import finish
@@ -38,7 +38,7 @@ def compare(config: CompareConfig, options: argparse.Namespace) -> None:
 
 
 def _compare(config: CompareConfig, options: argparse.Namespace, console: Console) -> None:
-    out: Path = options.out or Path("runs") / f"{options.preset}-{config.digest}"
+    out: Path = options.out or Path("runs") / f"{options.preset}-{short_name(config)}"
     unpack(config.model.model)
     check_machine(config, options, out)
     state = PartialState(cpu=options.cpu)

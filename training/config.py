@@ -7,7 +7,6 @@ the fields.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import Field, asdict, dataclass
 from typing import Any
@@ -364,16 +363,6 @@ class CompareConfig:
                         del plain[section][item.name]
         return plain
 
-    def departures(self) -> dict[str, Any]:
-        """What of `as_dict` is not at its default. A field that a later version adds is not in it, so runs
-        that were made before it remain what they were.
-        """
-        plain = self.as_dict()
-        for section in ("data", "model", "exam"):
-            plain[section] = _departures(getattr(self, section), plain[section])
-        plain["phases"] = [_departures(*pair) for pair in zip(self.phases, plain["phases"], strict=True)]
-        return _departures(self, plain)
-
     @staticmethod
     def from_dict(plain: dict[str, Any]) -> CompareConfig:
         """What `as_dict` wrote. Raises BadInput for fields that this version does not know."""
@@ -389,17 +378,6 @@ class CompareConfig:
             )
         except (KeyError, TypeError) as error:
             raise BadInput(f"the saved config is of another version ({error}): run it again.") from None
-
-    @property
-    def digest(self) -> str:
-        """Eight characters that tell comparisons apart, however many pairs they have."""
-        told = {name: value for name, value in self.departures().items() if name != "seeds"}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _departures(section: Any, plain: dict[str, Any]) -> dict[str, Any]:
-    usual = {item.name for item in described(section) if getattr(section, item.name) == item.default}
-    return {name: told for name, told in plain.items() if name not in usual}
 
 
 def _tuple(given: Any) -> Any:

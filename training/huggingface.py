@@ -177,7 +177,7 @@ class HuggingFace(LanguageModel):
             return False
         ids_BT = self._ids([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]])
         keep_BT = self._ids([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]]).bool()
-        return self._says(lambda: self._packed(ids_BT, keep_BT), lambda: self(ids_BT, keep_BT))
+        return self._agrees(lambda: self._packed(ids_BT, keep_BT), lambda: self(ids_BT, keep_BT))
 
     @property
     def context(self) -> int | None:
@@ -209,7 +209,7 @@ class HuggingFace(LanguageModel):
             found: Tensor = self(ids_BT[:, 2:], last_places(ids_BT[:, 2:]), cache)
             return found
 
-        return self._says(in_pieces, lambda: self(ids_BT, last_places(ids_BT)))
+        return self._agrees(in_pieces, lambda: self(ids_BT, last_places(ids_BT)))
 
     @cached_property
     def pads(self) -> bool:  # type: ignore[override]
@@ -227,13 +227,13 @@ class HuggingFace(LanguageModel):
             rows = [ids_BT[:1, :4], ids_BT[1:, 2:4], ids_BT[:1], ids_BT[1:, 2:]]
             return torch.cat([self(row, last_places(row)) for row in rows])
 
-        return self._says(padded, alone)
+        return self._agrees(padded, alone)
 
     def _ids(self, rows: list[list[int]]) -> Tensor:
         return torch.tensor(rows, device=next(self.parameters()).device)
 
     @torch.no_grad()
-    def _says(self, other_way: Callable[[], Tensor], usual_way: Callable[[], Tensor]) -> bool:
+    def _agrees(self, other_way: Callable[[], Tensor], usual_way: Callable[[], Tensor]) -> bool:
         """Does the model say the same, asked in another way, whatever it makes of being asked so?"""
         with evaluating(self):
             expected = usual_way()

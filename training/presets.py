@@ -93,7 +93,7 @@ TINY = replace(
 RETROFIT = ModelConfig(
     model=SMOLLM2, char_dim=CHAR_DIM, char_hidden=HIDDEN_SIZE, init=SPELLED, gain=GAIN, quiet_share=SHARE
 )
-LETTERS = 10.0  # their learning rate, as a multiple of the model's
+CHAR_LR_FACTOR = 10.0  # their learning rate, as a multiple of the model's
 SMOLLM = CompareConfig(
     arms=("plain", "shuffled", "lstm"),
     precision="bf16",
@@ -113,7 +113,7 @@ SMOLLM = CompareConfig(
             title="attaching",
             steps=0,
             batch_size=4,
-            char_lr_factor=LETTERS,
+            char_lr_factor=CHAR_LR_FACTOR,
         ),
         Phase(
             name="finetune",
@@ -122,7 +122,7 @@ SMOLLM = CompareConfig(
             steps=900,
             batch_size=32,
             lr=2e-4,  # half of it or half again learn alike, and more forgets more: docs/LOG.md
-            char_lr_factor=LETTERS,
+            char_lr_factor=CHAR_LR_FACTOR,
             optimizer="adamw",
             beta2=0.98,
             weight_decay=0.0,
