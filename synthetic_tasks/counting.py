@@ -1,7 +1,8 @@
-"""Counting to n (arXiv 2407.15160): how often does a symbol occur in a sequence? a b b a c; b -> 2"""
+"""Counting to n (arXiv 2407.15160): how often does a sequence's last symbol occur in it? a b b a b -> 3"""
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 
 from .draws import is_held_out
@@ -17,14 +18,16 @@ RULE = (
 
 
 class Counting(Task):
-    """Query count: n symbols out of m, then the symbol to count. With `most`, the paper's other task: how
-    often does the most frequent one occur?
+    """Query count: n symbols out of m; how often does the last one occur, itself included? With `most`, the
+    paper's other task: how often does the most frequent one occur?
 
-    Counting(2, 5).draw("seen", rng) -> Item("counting a b b a b; b:", " 3", ...)
+    Counting(2, 5).draw("seen", rng) -> Item("counting a b b a b", "3", ...)
 
-    The count is drawn first, each with the same chance, so the best constant answer gets about m / 2n: 1 to
-    2n/m for a symbol that is named, and n/m to twice that for the most frequent one. The other places are
-    filled at random. An eighth of all sequences is kept out of training; they make up the split "fresh". The
+    The count stands right behind the symbol, "b3": one token after another under every tokenizer, while many
+    make " 3" two, and then the question is no longer what was read last. The count is drawn first, each with
+    the same chance, so the best constant answer gets about m / 2n: 1 to 2n/m for the last symbol, and n/m to
+    twice that for the most frequent one. The other places are filled at random, with no symbol more often
+    than that. An eighth of all sequences is kept out of training; they make up the split "fresh". The
     sequences of "longer" are longer by half and their counts go up with it, so some answers there are numbers
     that no training answer was.
     """
@@ -33,6 +36,7 @@ class Counting(Task):
         self.most = most
         self.name = f"{'counting_mfc' if most else 'counting'}:{m}x{n}"
         self.symbols = NAMES[:m]
+        self._opening = "most frequent" if most else "counting"
         longer = n + (n + 1) // 2
         self._draws: dict[str, tuple[int, bool | None]] = {
             "seen": (n, False),
@@ -55,36 +59,48 @@ class Counting(Task):
             ),
         )
         self.telling, self.deed = "fresh", "counts rightly in"
-        asked = "the most frequent symbol occurs" if most else "a symbol occurs"
-        self.about = f"how often {asked} in a sequence of {n} out of {m} symbols"
+        asked = "the most frequent symbol" if most else "the last symbol"
+        self.about = f"how often {asked} of a sequence occurs in it, {n} out of {m} symbols"
         self.axes = "the number of symbols; the length of the sequence"
 
     def draw(self, split: str, rng: Random) -> Item:
         length, held_out = self._draws[split]
         while True:
-            query, count, sequence = self._sequence(length, rng)
+            sequence = self._sequence(length, rng)
             text = " ".join(sequence)
             if held_out in (None, is_held_out(text)):
-                prompt = f"most frequent {text}:" if self.most else f"counting {text}; {query}:"
-                return Item(prompt, f" {count}", prompt)
+                prompt = f"{self._opening} {text}"
+                running = self._running(sequence)
+                return Item(prompt, running[-1], prompt, running=running)
 
-    def _sequence(self, length: int, rng: Random) -> tuple[str, int, list[str]]:
+    def _sequence(self, length: int, rng: Random) -> list[str]:
         query = rng.choice(self.symbols)
         others = [symbol for symbol in self.symbols if symbol != query]
         if self.most:
             least = -(-length // len(self.symbols))
             count = rng.randint(least, min(2 * least, length))
-            rest = rng.sample(others * count, length - count)  # so none of them occurs more often
-        else:
-            count = rng.randint(1, 2 * length // len(self.symbols))
-            rest = rng.choices(others, k=length - count)
-        sequence = [query] * count + rest
+            sequence = [query] * count
+            sequence += rng.sample(others * count, length - count)  # so none of them occurs more often
+            rng.shuffle(sequence)
+            return sequence
+        most = 2 * length // len(self.symbols)
+        count = rng.randint(1, most)
+        sequence = [query] * (count - 1) + rng.sample(others * most, length - count)
         rng.shuffle(sequence)
-        return query, count, sequence
+        return [*sequence, query]
+
+    def _running(self, sequence: list[str]) -> tuple[str, ...]:
+        """The answer after each symbol."""
+        met: Counter[str] = Counter()
+        answers, most = [], 0
+        for symbol in sequence:
+            met[symbol] += 1
+            most = max(most, met[symbol])
+            answers.append(str(most if self.most else met[symbol]))
+        return tuple(answers)
 
     def fixed_texts(self) -> list[str]:
-        text = " ".join(self.symbols)
-        return [f"most frequent {text}:" if self.most else f"counting {text}; {text}:"]
+        return [f"{self._opening} {' '.join(self.symbols)}"]
 
 
 def build(name: str, sizes: str, material: Material) -> Counting:

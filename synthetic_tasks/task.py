@@ -24,11 +24,14 @@ class Item(NamedTuple):
 
     Attributes:
         prompt: what a model reads.
-        answer: what it should write; always begins with the space that opens a token of its own.
+        answer: what it should write. It begins with the space that opens a token of its own, or is digits
+            right after a letter, which no tokenizer joins.
         key: what is asked, whatever the wording: two items with the same key are the same question.
         choices: the answers to choose from by likelihood; none where a model answers in its own words.
         work: what a model should write before the answer, in the forms that show their work: " b a n =". With
             it, the answer alone decides what is right.
+        running: where each beginning of the prompt is a question of the same kind, the answers after its
+            last words, one each: ("1", "1", "2") for "counting a b a". The last one is the answer.
     """
 
     prompt: str
@@ -36,6 +39,7 @@ class Item(NamedTuple):
     key: str
     choices: tuple[str, ...] = ()
     work: str = ""
+    running: tuple[str, ...] = ()
 
     @property
     def written(self) -> str:

@@ -91,17 +91,13 @@ def show_work(task: str, form: str, word: str, named: tuple[str, ...]) -> str:
 
 
 def solve_counting(prompt: str) -> str:
-    """ "counting a b a; a:" -> " 2", "most frequent a b a:" -> " 2" """
-    if prompt.startswith("counting "):
-        sequence, query = prompt.removeprefix("counting ").removesuffix(":").split("; ")
-        asked = [query]
-    else:
-        sequence = prompt.removeprefix("most frequent ").removesuffix(":")
-        asked = sequence.split()
+    """ "counting a b a" -> "2", "most frequent a b a b b" -> "3" """
+    most_frequent = prompt.startswith("most frequent ")
+    sequence = prompt.removeprefix("most frequent ").removeprefix("counting ").split(" ")
     most = 0
-    for symbol in asked:
-        most = max(most, sum(1 for other in sequence.split() if other == symbol))
-    return f" {most}"
+    for symbol in sequence if most_frequent else sequence[-1:]:
+        most = max(most, sum(1 for other in sequence if other == symbol))
+    return str(most)
 
 
 def solve_path(prompt: str) -> str:

@@ -24,10 +24,11 @@ from training.batches import (
 from training.config import CompareConfig
 from training.corpus import load_corpus, load_words, packaged_files, read_documents
 from training.data import Data, prepare
+from training.errors import BadInput
 from training.flags import changed
 from training.flags import settings as flags_of
 from training.identity import departures, identity, short_name
-from training.objectives import OBJECTIVES, Example, NextToken, Reversed, Teacherless
+from training.objectives import OBJECTIVES, EveryPrefix, Example, NextToken, Question, Reversed, Teacherless
 from training.presets import preset
 from training.vocabulary import load_encoding, train_ranks
 
@@ -120,7 +121,7 @@ def test_text_batch_k_is_a_function_of_seed_and_k() -> None:
 
 
 def test_only_the_answer_is_kept() -> None:
-    batch = pad_examples([NextToken().arrange([5, 6], [7, 8], 0), NextToken().arrange([5], [6], 0)])
+    batch = pad_examples([NextToken().arrange(Question(*ids)) for ids in (([5, 6], [7, 8]), ([5], [6]))])
     assert batch.ids_BT.tolist() == [[5, 6, 7], [5, 6, 0]]
     assert batch.targets_BT.tolist() == [[6, 7, 8], [6, 0, 0]]
     assert batch.keep_BT is not None
@@ -134,12 +135,47 @@ def test_each_objective_asks_for_every_token_of_the_answer_once() -> None:
         (NextToken(), Example([5, 6, 7, 8, 9, 1], [6, 7, 8, 9, 1], 1)),
         (Reversed(), Example([5, 6, 9, 8, 7, 1], [6, 9, 8, 7, 1], 1)),
         (Teacherless(), Example([5, 6, 0, 0, 0], [6, 7, 8, 9, 1], 1)),
+        (EveryPrefix(), Example([5, 6, 7, 8, 9, 1], [6, 7, 8, 9, 1], 1)),  # of one symbol
     ):
-        example = objective.arrange(prompt, [*answer, end], dummy)
+        example = objective.arrange(Question(prompt, [*answer, end], dummy, running=[7]))
         assert example == expected
         batch = pad_examples([example])
         assert batch.keep_BT is not None
         assert sorted(batch.targets_BT[batch.keep_BT].tolist()) == sorted([*answer, end])
+
+
+def test_every_prefix_asks_for_each_count_so_far(tiny: CompareConfig, cache: Path) -> None:
+    config = changed(
+        tiny,
+        tasks=("counting:4x12", "counting_mfc:4x12"),
+        vocab_size=2048,
+        finetune_context=64,
+        objective="every_prefix",
+    )
+    questions = prepare(config, cache).questions(config)
+    for k in range(50):
+        item, prompt, answer = questions.item(k)
+        example = questions.example(k)
+        assert example.inputs == prompt + answer
+        asked = example.targets[example.first :]
+        written = [questions.tokenizer.decode([token]) for token in asked]
+        symbols = item.prompt.split()[-12:]
+        counted = [symbols[: place + 1].count(symbol) for place, symbol in enumerate(symbols)]
+        if item.prompt.startswith("most frequent"):
+            counted = [max(counted[: place + 1]) for place in range(len(counted))]
+        assert written == [*map(str, counted), END]
+        assert questions.tokenizer.decode([example.inputs[example.first]]) == " " + symbols[0]
+
+
+def test_every_prefix_wants_running_answers_of_one_token_each(tiny: CompareConfig, cache: Path) -> None:
+    for tasks, size, message in (
+        (("reverse",), 2048, "each beginning of a question is a question"),
+        (("counting:40x80",), 300, "use a larger vocab_size"),
+        (("counting:2x60",), 512, "use a larger vocab_size"),  # the count 37 is two tokens
+    ):
+        config = changed(tiny, tasks=tasks, vocab_size=size, finetune_context=512, objective="every_prefix")
+        with pytest.raises(BadInput, match=message):
+            prepare(config, cache).questions(config).batches(40)(0)
 
 
 @pytest.mark.parametrize("wording", ["compact", "sentences"])
@@ -256,7 +292,7 @@ def test_bad_configs_are_refused() -> None:
         ({"tasks": ("anagram",)}, "there is no task 'anagram'; choose from reverse"),
         (
             {"objective": "diffusion"},
-            "objective is 'diffusion'; it must be one of next_token, reversed, teacherless",
+            "objective is 'diffusion'; it must be one of next_token, reversed, teacherless, every_prefix",
         ),
         (
             {"model": "some/folder", "width": 64},

@@ -30,14 +30,10 @@ def test_counts_equal_the_slow_twin(seed: int, m: int, more: int, most: bool) ->
     for split, length in (("seen", n), ("fresh", n), ("longer", n + (n + 1) // 2)):
         item = task.draw(split, Random(seed))
         assert item.answer == reference_tasks.solve_counting(item.prompt)
-        symbols = (
-            item.prompt.removeprefix("most frequent")
-            .removeprefix("counting")
-            .split(";")[0]
-            .rstrip(":")
-            .split()
-        )
-        assert len(symbols) == length
+        opening, symbols = " ".join(item.prompt.split()[:-length]), item.prompt.split()[-length:]
+        assert opening == ("most frequent" if most else "counting")
+        beginnings = (" ".join([opening, *symbols[: k + 1]]) for k in range(length))
+        assert item.running == tuple(map(reference_tasks.solve_counting, beginnings))
         assert set(symbols) <= set(NAMES[:m])
 
 
@@ -94,7 +90,7 @@ def test_new_graphs_and_new_sequences_are_never_those_of_training() -> None:
     for spec in ("counting:2x10", "counting_mfc:2x10"):
         (task,) = built(spec)
         sequences = {
-            split: {task.draw(split, stream(split, i)).prompt.split(";")[0] for i in range(8000)}
+            split: {task.draw(split, stream(split, i)).prompt for i in range(8000)}
             for split in ("seen", "fresh")
         }
         assert sequences["seen"].isdisjoint(sequences["fresh"])

@@ -104,7 +104,7 @@ def test_an_item_is_a_function_of_its_key_in_every_split(spec: str) -> None:
             ::-1
         ]
         for item in items:
-            assert item.answer.startswith(" ")
+            assert item.answer.startswith(" ") or (item.answer.isdigit() and item.prompt[-1].isalpha())
             assert item.text == item.prompt + item.answer + "\n"
             assert END not in item.prompt + item.answer
             assert task.is_right(item.text.removeprefix(item.prompt) + "what else", item)

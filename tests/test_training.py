@@ -108,6 +108,19 @@ def test_a_longer_context_keeps_the_learned_positions() -> None:
     assert model(torch.zeros(1, 32, dtype=torch.long)).shape == (1, 32, 50)
 
 
+def test_weights_and_positions_added_later_start_as_loud_as_the_config_says() -> None:
+    torch.manual_seed(0)
+    model = Decoder(replace(SMALL, init_std=0.3))
+    model.extend_context(424, torch.Generator().manual_seed(0))
+    for weight in (
+        model.wte.weight,
+        model.lm_head.weight,
+        model.wpe.weight[24:],
+        model.blocks[1].mlp[0].weight,
+    ):
+        assert weight.std().item() == pytest.approx(0.3, rel=0.15)
+
+
 def test_a_tied_head_is_one_parameter() -> None:
     assert num_parameters(Decoder(SMALL)) - num_parameters(Decoder(replace(SMALL, tie=True))) == 50 * 16
 

@@ -211,6 +211,7 @@ def build_model(config: CompareConfig, seed: int) -> LanguageModel:
                 n_embd=config.model.width,
                 dropout=config.model.dropout,
                 tie=config.model.tie,
+                init_std=config.model.init_std,
             )
         )
 

@@ -110,6 +110,13 @@ class ModelConfig:
     width: int = value(128, "model width D", low=1, only=DECODER)
     dropout: float = value(0.0, "dropout in the decoder", low=0, below=1, only=DECODER)
     tie: bool = value(False, "tie the output layer to the token embedding", only=DECODER)
+    init_std: float = value(
+        0.02,
+        "standard deviation of the weights a decoder starts from; one some tens wide or less learns sooner "
+        "with 1 / sqrt(width)",
+        above=0,
+        only=DECODER,
+    )
     char_dim: int = value(128, "width E of a character's vector", low=1)
     char_hidden: int = value(128, "width H of the character LSTM", low=1)
     init: str = value(

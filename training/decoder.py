@@ -22,7 +22,11 @@ Cache = list[tuple[Tensor, Tensor]]  # keys and values of each block, (B, heads,
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """Size of a decoder. `tie`: the output layer shares the token embedding's weight."""
+    """Size of a decoder.
+
+    `tie`: the output layer shares the token embedding's weight. `init_std`: weights start as
+    N(0, init_std^2), with GPT-2's 0.02 unless said.
+    """
 
     vocab_size: int
     context: int = 64
@@ -31,6 +35,7 @@ class DecoderConfig:
     n_embd: int = 128
     dropout: float = 0.0
     tie: bool = False
+    init_std: float = 0.02
 
     def __post_init__(self) -> None:
         if self.n_embd % self.n_head:
@@ -111,7 +116,7 @@ class Decoder(LanguageModel):
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=config.init_std)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         if config.tie:
@@ -161,10 +166,10 @@ class Decoder(LanguageModel):
 
     @torch.no_grad()
     def extend_context(self, context: int, generator: torch.Generator) -> None:
-        """Make room for longer rows: the learned positions stay, new ones are N(0, 0.02)."""
+        """Make room for longer rows: the learned positions stay, new ones start as they did."""
         old = self.wpe.weight
         if context <= len(old):
             return
         self.wpe = nn.Embedding(context, self.config.n_embd).to(old.device)
-        self.wpe.weight.normal_(std=0.02, generator=generator)
+        self.wpe.weight.normal_(std=self.config.init_std, generator=generator)
         self.wpe.weight[: len(old)] = old

@@ -79,8 +79,9 @@ def check_lengths(config: CompareConfig, data: Data) -> None:
         for phase in phases:
             questions = data.questions(config, phase.context)
             for i in range(500):
-                item, prompt, _ = questions.item(phase.name, seed, i)
+                item, prompt, answer = questions.item(phase.name, seed, i)
                 check_cut(data.tokenizer, item, prompt)
+                questions.arrange(item, prompt, answer)
         exams = set_exams(config, data, seed)
         room = answer_room(data.tokenizer, exams)
         for exam in exams:

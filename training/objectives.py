@@ -2,8 +2,8 @@
 
 One entry each.
 
-All objectives put a loss on the answer's tokens alone; a batch holds the inputs, the tokens that should come
-out, and where.
+All put a loss on the answer's tokens alone (every_prefix: on the answers to the prompt's beginnings too); a
+batch holds the inputs, the tokens that should come out, and where.
 """
 
 from __future__ import annotations
@@ -45,13 +45,29 @@ class Asked(NamedTuple):
 Progress = Callable[[int], object]
 
 
-class NextToken:
-    """Each token of the answer from all before it; written one token at a time."""
+class Question(NamedTuple):
+    """Token ids. The answer's last one is its end mark; `running` are the answers after each of the prompt's
+    last tokens, where a task has them (`Item.running`); `dummy` stands for what is not yet known.
+    """
 
-    def arrange(self, prompt: list[int], answer: list[int], dummy: int) -> Example:
-        """The answer's last token is its end mark. prompt [5, 6], answer [7, 8] -> [5, 6, 7, 8], targets [6,
-        7, 8], from place 1 on.
-        """
+    prompt: list[int]
+    answer: list[int]
+    dummy: int = 0
+    running: Sequence[int] = ()
+
+
+class NextToken:
+    """Each token of the answer from all before it; written one token at a time.
+
+    Attributes:
+        needs_running: whether it wants `Question.running`.
+    """
+
+    needs_running = False
+
+    def arrange(self, question: Question) -> Example:
+        """prompt [5, 6], answer [7, 8] -> [5, 6, 7, 8], targets [6, 7, 8], from place 1 on."""
+        prompt, answer, *_ = question
         ids = prompt + answer
         return Example(ids, ids[1:], len(prompt) - 1)
 
@@ -73,8 +89,9 @@ class NextToken:
 class Reversed(NextToken):
     """The answer's tokens from last to first, then its end mark; turned around after they are written."""
 
-    def arrange(self, prompt: list[int], answer: list[int], dummy: int) -> Example:
-        return super().arrange(prompt, [*reversed(answer[:-1]), answer[-1]], dummy)
+    def arrange(self, question: Question) -> Example:
+        *letters, end = question.answer
+        return super().arrange(question._replace(answer=[*reversed(letters), end]))
 
     def answers(
         self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
@@ -83,14 +100,35 @@ class Reversed(NextToken):
         return [answer[::-1] for answer in answers]
 
 
+class EveryPrefix(NextToken):
+    """As next_token, and each beginning of the prompt is a question too, whose answer should come out where
+    it ends. For tasks that have running answers, of one token each.
+
+    A sequence of n symbols so gives n questions for the price of one, and no text holds the answers.
+    """
+
+    needs_running = True
+
+    def arrange(self, question: Question) -> Example:
+        """prompt [4, 5, 6, 5], answer [8, 1], running [7, 7, 8] -> inputs [4, 5, 6, 5, 8, 1], targets [5, 7,
+        7, 8, 1], from place 1 on.
+        """
+        prompt, answer, _, running = question
+        first = len(prompt) - len(running)
+        return Example(prompt + answer, [*prompt[1 : first + 1], *running, *answer[1:]], first)
+
+
 class Teacherless:
     """All tokens of the answer at once: the model reads the prompt, then a dummy in place of each of them.
 
     Bachmann & Nagarajan 2024 (arXiv 2403.06963), after Monea et al. 2023.
     """
 
-    def arrange(self, prompt: list[int], answer: list[int], dummy: int) -> Example:
+    needs_running = False
+
+    def arrange(self, question: Question) -> Example:
         """prompt [5, 6], answer [7, 8] -> inputs [5, 6, dummy], targets [6, 7, 8], from place 1 on."""
+        prompt, answer, dummy, _ = question
         return Example(prompt + [dummy] * (len(answer) - 1), prompt[1:] + answer, len(prompt) - 1)
 
     @torch.no_grad()
@@ -119,4 +157,5 @@ OBJECTIVES: dict[str, Objective] = {
     "next_token": NextToken(),
     "reversed": Reversed(),
     "teacherless": Teacherless(),
+    "every_prefix": EveryPrefix(),
 }

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from random import Random
 
 from synthetic_tasks import Item, Task, stream
 
 from .batches import BatchAt, pad_examples
 from .errors import BadInput
-from .objectives import Example, Objective
+from .objectives import Example, Objective, Question
 from .tokenizers import Tokenizer
 
 
@@ -72,8 +73,42 @@ class Questions:
         return len(set(self.weights)) == 1
 
     def example(self, *key: int | str) -> Example:
-        _, prompt, answer = self.item(*key)
-        return self.objective.arrange(prompt, answer, self.dummy)
+        return self.arrange(*self.item(*key))
+
+    def arrange(self, item: Item, prompt: list[int], answer: list[int]) -> Example:
+        """As the objective does. Raises BadInput for an item that it cannot train on."""
+        running = self._running(item, prompt) if self.objective.needs_running else ()
+        return self.objective.arrange(Question(prompt, answer, self.dummy, running))
+
+    def _running(self, item: Item, prompt: list[int]) -> list[int]:
+        """The tokens of an item's running answers; the last tokens of the prompt are what they answer.
+
+        Raises BadInput where there are none, or where they or the symbols before them are not a token each.
+        """
+        if not item.running:
+            raise BadInput(
+                "the objective every_prefix wants tasks in which each beginning of a question is a question, "
+                f"such as counting; this one is not: {item.text!r}"
+            )
+        tokens = [self._token(answer) for answer in item.running]
+        opening = item.prompt.rsplit(" ", len(tokens))[0]
+        if None in tokens or len(self.tokenizer.encode(opening)) + len(tokens) != len(prompt):
+            raise BadInput(
+                "the objective every_prefix wants symbols and counts that are one token each, in this "
+                f"vocabulary they are not: use a larger vocab_size. The question: {item.text!r}"
+            )
+        return [token for token in tokens if token is not None]
+
+    @cached_property
+    def _token(self) -> Callable[[str], int | None]:
+        """The one token of a text that follows on a letter, None where it is not one."""
+
+        @cache
+        def token(text: str) -> int | None:
+            ids, start = self.tokenizer.encode_cut("a" + text, 1)
+            return ids[start] if len(ids) == start + 1 else None
+
+        return token
 
     def batches(self, batch_size: int, *key: int | str) -> BatchAt:
         return lambda k: pad_examples([self.example(*key, k * batch_size + row) for row in range(batch_size)])

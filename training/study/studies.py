@@ -90,19 +90,24 @@ def counting_points(
 
 
 def counting_small(task: str) -> tuple[Point, ...]:
-    """Sequences of 2 m symbols, so that counts go to 4: they are learnt sooner than those to 20."""
+    """Sequences of 4 m symbols, so that counts go to 8. A loss at every symbol, and weights that start larger
+    than GPT-2's in so narrow a model: with both it is found in hundreds of steps how to count.
+    """
     return counting_points(
-        task, (4, 8, 16), (4, 8, 12, 16, 24), 2,
-        heads=1, optimizer="muon", finetune_lr=1e-2, finetune_batch_size=64, finetune_steps=3000,
-        questions=400,
+        task, (4, 6, 8, 10, 12), (3, 4, 6, 9, 13, 20), 4,
+        heads=1, init_std=0.2, vocab_size=1024, objective="every_prefix", optimizer="adamw",
+        finetune_lr=1e-2, finetune_batch_size=32, finetune_steps=1200, questions=400,
     )  # fmt: skip
 
 
 def counting_published(task: str) -> tuple[Point, ...]:
+    """The paper's sizes. The standard deviation of the first weights is ours: with GPT-2's 0.02 models this
+    narrow hardly begin to learn.
+    """
     return counting_points(
         task, (8, 16, 32, 64, 128), (5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 125, 150), 10,
-        heads=4, optimizer="adamw", finetune_lr=1e-4, schedule="constant", finetune_batch_size=16,
-        finetune_steps=100_000, questions=1600,
+        heads=4, init_std=0.1, optimizer="adamw", finetune_lr=1e-4, schedule="constant",
+        finetune_batch_size=16, finetune_steps=100_000, questions=1600,
     )  # fmt: skip
 
 
@@ -189,8 +194,8 @@ STUDIES: dict[str, Study] = {
         Study(
             name="counting",
             asks="How many different symbols can a model count among, by its width?",
-            published="Up to some number of symbols, m_thr, a model of width d counts a named symbol "
-            "rightly; beyond it, it fails; m_thr grows about linearly in d.",
+            published="Up to some number of symbols, m_thr, a model of width d counts a sequence's last "
+            "symbol rightly; beyond it, it fails; m_thr grows about linearly in d.",
             source=COUNTING_PAPER,
             sizes={
                 "tiny": lambda: counting_tiny("counting"),
