@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,14 @@ def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def start(*flags: str | Path, **options: Any) -> subprocess.Popen[str]:
+def start(*flags: str | Path, command: Sequence[str] = COMMAND, **options: Any) -> subprocess.Popen[str]:
     """The command in a session of its own, its standard error in a pipe.
 
     It hears a closed terminal, also where the tests themselves run under nohup.
     """
     options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     return subprocess.Popen(
-        [*COMMAND, *map(str, flags)],
+        [*command, *map(str, flags)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

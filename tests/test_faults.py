@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -128,8 +129,11 @@ def test_a_stop_while_the_arms_are_still_starting(whole: Path, cache: Path, tmp_
     goes_on_to_the_same_numbers(out, whole, cache)
 
 
-def test_a_stop_before_anything_began(cache: Path, tmp_path: Path) -> None:
-    process = start("--out", tmp_path / "run", "--cache", cache)
+@pytest.mark.parametrize("command", ["compare", "evaluate smollm2", "probe smollm2", "study functions"])
+def test_a_stop_before_anything_began(command: str, cache: Path, tmp_path: Path) -> None:
+    name, *flags = command.split()
+    python = [sys.executable, "-m", f"training.{name}"]
+    process = start(*flags, "--out", tmp_path / "run", "--cache", cache, command=python)
     maps = Path(f"/proc/{process.pid}/maps")
     wait_until(lambda: "libtorch" in maps.read_text(), process)
     process.send_signal(signal.SIGINT)

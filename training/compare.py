@@ -18,7 +18,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from .interrupts import listening
+from .interrupts import Stop, run_program
 
 
 def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
@@ -26,22 +26,17 @@ def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
 
     Returns 0, or 2 for bad input, 1 for a run that broke, 130 for one that was stopped.
     """
-    with listening(at_once=True) as stop:  # the imports take seconds, and a Ctrl-C may come before
-        from .errors import exit_status
+
+    def program(stop: Stop) -> None:
         from .flags import parse
 
-        def program() -> int:
-            config, options = parse(argv, __doc__)
-            from .comparison import compare
+        config, options = parse(argv, __doc__)
+        from .comparison import compare
 
-            stop.at_once = False
-            compare(config, options)
-            return 0
+        stop.at_once = False
+        compare(config, options)
 
-        status = exit_status(program)
-        if last:
-            stop.end()
-        return status
+    return run_program(program, last=last)
 
 
 if __name__ == "__main__":

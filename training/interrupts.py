@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -82,6 +82,25 @@ def listening(*, at_once: bool = False, deferrals: int = 0) -> Iterator[Stop]:
         for number, handler in before.items() if not _stop.ended else ():
             signal.signal(number, handler)
         _stop = None
+
+
+def run_program(program: Callable[[Stop], None], *, last: bool = False) -> int:
+    """Run a program whose imports take seconds, and a Ctrl-C may come before they are done: it ends the
+    process with a sentence, until the program sets `stop.at_once` to False.
+
+    Returns what `errors.exit_status` does. `last`: the process has nothing else to do.
+    """
+    with listening(at_once=True) as stop:
+        from .errors import exit_status
+
+        def ran() -> int:
+            program(stop)
+            return 0
+
+        status = exit_status(ran)
+        if last:
+            stop.end()
+        return status
 
 
 @contextmanager

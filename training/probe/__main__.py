@@ -21,28 +21,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from training.interrupts import held_back, listening
+from training.interrupts import Stop, held_back, run_program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0, or 2 for bad input, 1 for what broke, 130 for what was stopped."""
-    with listening(at_once=True) as stop:  # the imports take seconds, and a Ctrl-C may come before
-        from training.errors import exit_status
 
-        def program() -> int:
-            from .probing import parse, run_probes, write_probes
+    def program(stop: Stop) -> None:
+        from .probing import parse, run_probes, write_probes
 
-            options = parse(argv, __doc__)
-            stop.at_once = False
-            try:
-                probed = run_probes(options)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt("Nothing was written.") from None
-            with held_back():
-                write_probes(probed, options)
-            return 0
+        options = parse(argv, __doc__)
+        stop.at_once = False
+        try:
+            probed = run_probes(options)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("Nothing was written.") from None
+        with held_back():
+            write_probes(probed, options)
 
-        return exit_status(program)
+    return run_program(program)
 
 
 if __name__ == "__main__":

@@ -18,29 +18,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.interrupts import listening
+from training.interrupts import Stop, run_program
 
 
 def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
     """Run a study; `last` if the process has nothing else to do. Returns what training.compare does."""
-    with listening(at_once=True) as stop:
-        from training.errors import exit_status
 
-        def program() -> int:
-            options = parse(argv)
-            if options.list:
-                print(listed())
-                return 0
-            from .run import run_study
+    def program(stop: Stop) -> None:
+        options = parse(argv)
+        if options.list:
+            print(listed())
+            return
+        from .run import run_study
 
-            stop.at_once = False
-            run_study(options)
-            return 0
+        stop.at_once = False
+        run_study(options)
 
-        status = exit_status(program)
-        if last:
-            stop.end()
-        return status
+    return run_program(program, last=last)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
