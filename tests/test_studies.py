@@ -124,7 +124,45 @@ def test_planted_thresholds_of_counting_are_found_with_their_line(seeds: int) ->
     assert sum(row["metric"] == "m_thr" for row in findings.rows) == 4 * seeds
     assert ("train several" in " ".join(findings.sentences)) == (seeds == 1)
     assert "that width is left out of the line" in " ".join(findings.sentences)
+    assert "3.0 at width 4, 6.0 at width 8" in findings.headline
     check_pictures(findings, "d = 4", "d = 128", "80 %", "m_thr = 0.0 + 0.75 d", "different symbols m")
+
+
+@pytest.mark.parametrize(
+    ("slopes", "verdict"),
+    [
+        (
+            (1.0, 2.0, 1.5),
+            "grows with its width: by 1.50 for each unit (3 seeds, 95 % interval 0.26 to 2.74)",
+        ),
+        ((1.0, 0.0, -1.0), "is not shown to grow with its width"),
+    ],
+)
+def test_the_headline_says_whether_thresholds_grow_over_seeds(
+    slopes: tuple[float, ...], verdict: str
+) -> None:
+    """Accuracy falls from 1 to 0 within a symbol of 20 + slope (d - 4)."""
+    rows = [
+        Measured(
+            {"d": d, "m": m},
+            Row(
+                "plain",
+                seed,
+                "counting",
+                "fresh",
+                "exact_match",
+                float(m < 20 + slope * (d - 4)),
+                0,
+                1,
+                9,
+                0.1,
+            ),
+        )
+        for seed, slope in enumerate(slopes)
+        for d in (4, 8, 12)
+        for m in range(2, 50)
+    ]
+    assert verdict in study_named("counting").findings(rows).headline
 
 
 def test_a_study_without_any_threshold_still_has_its_page() -> None:

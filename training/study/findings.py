@@ -94,7 +94,7 @@ def counting(measured: list[Measured]) -> Findings:
         ),
     ]
     return Findings(
-        _threshold_headline(found),
+        _threshold_headline(found, slopes),
         _threshold_sentences(line, slopes, bool(ends)),
         ["width", *(f"m = {m}" for m in symbols), "m_thr"],
         [
@@ -144,7 +144,15 @@ def _thresholds_told(of_seeds: list[Threshold]) -> str:
     return f"{np.mean(values):.1f}{between}"
 
 
-def _threshold_headline(found: Mapping[int, Mapping[int, Threshold]]) -> str:
+def _threshold_headline(found: Mapping[int, Mapping[int, Threshold]], slopes: Sequence[float]) -> str:
+    low, high, _ = over_seeds(slopes) if len(slopes) > 1 else (None, None, None)
+    if low is not None and high is not None:
+        grows = "grows with" if low > 0 else "is not shown to grow with"
+        return (
+            f"The number of symbols among which a model counts rightly 80 times in 100 {grows} its width: by "
+            f"{np.mean(slopes):.2f} for each unit ({len(slopes)} seeds, 95 % interval {low:.2f} to "
+            f"{high:.2f})."
+        )
     told = ", ".join(f"{_thresholds_told(list(of.values()))} at width {d}" for d, of in found.items())
     return f"The number of symbols among which a model counts rightly 80 times in 100: {told}."
 
