@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from random import Random
 
 from .draws import is_held_out
@@ -38,6 +37,7 @@ class Counting(Task):
         self.symbols = NAMES[:m]
         self._opening = "most frequent" if most else "counting"
         longer = n + (n + 1) // 2
+        self._numbers = tuple(map(str, range(longer + 1)))
         self._draws: dict[str, tuple[int, bool | None]] = {
             "seen": (n, False),
             "fresh": (n, True),
@@ -91,12 +91,12 @@ class Counting(Task):
 
     def _running(self, sequence: list[str]) -> tuple[str, ...]:
         """The answer after each symbol."""
-        met: Counter[str] = Counter()
+        met = dict.fromkeys(self.symbols, 0)
         answers, most = [], 0
         for symbol in sequence:
-            met[symbol] += 1
-            most = max(most, met[symbol])
-            answers.append(str(most if self.most else met[symbol]))
+            met[symbol] = count = met[symbol] + 1
+            most = max(most, count) if self.most else count
+            answers.append(self._numbers[most])
         return tuple(answers)
 
     def fixed_texts(self) -> list[str]:
