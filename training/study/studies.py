@@ -203,8 +203,8 @@ STUDIES: dict[str, Study] = {
         Study(
             name="counting",
             asks="How many different symbols can a model count among, by its width?",
-            published="Up to some number of symbols, m_thr, a model of width d counts a sequence's last "
-            "symbol rightly; beyond it, it fails; m_thr grows about linearly in d.",
+            published="Up to some number of symbols, m_thr, a model of width d counts a symbol that "
+            "is asked about rightly; beyond it, it fails; m_thr grows about linearly in d.",
             source=COUNTING_PAPER,
             sizes={
                 "tiny": lambda: counting_tiny("counting"),
