@@ -78,16 +78,16 @@ class Counting(Task):
         others = [symbol for symbol in self.symbols if symbol != query]
         if self.most:
             least = -(-length // len(self.symbols))
-            count = rng.randint(least, min(2 * least, length))
-            sequence = [query] * count
-            sequence += rng.sample(others * count, length - count)  # so none of them occurs more often
-            rng.shuffle(sequence)
-            return sequence
-        most = 2 * length // len(self.symbols)
-        count = rng.randint(1, most)
-        sequence = [query] * (count - 1) + rng.sample(others * most, length - count)
+            highest = count = rng.randint(least, min(2 * least, length))
+            last = []
+        else:
+            highest = 2 * length // len(self.symbols)
+            count = rng.randint(1, highest)
+            last = [query]
+        rest = rng.sample(others * highest, length - count)  # none of them more often than `highest`
+        sequence = [query] * (count - len(last)) + rest
         rng.shuffle(sequence)
-        return [*sequence, query]
+        return sequence + last
 
     def _running(self, sequence: list[str]) -> tuple[str, ...]:
         """The answer after each symbol."""

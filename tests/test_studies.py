@@ -142,22 +142,9 @@ def test_the_headline_says_whether_thresholds_grow_over_seeds(
     slopes: tuple[float, ...], verdict: str
 ) -> None:
     """Accuracy falls from 1 to 0 within a symbol of 20 + slope (d - 4)."""
+    cell = ("counting", "fresh", "exact_match")
     rows = [
-        Measured(
-            {"d": d, "m": m},
-            Row(
-                "plain",
-                seed,
-                "counting",
-                "fresh",
-                "exact_match",
-                float(m < 20 + slope * (d - 4)),
-                0,
-                1,
-                9,
-                0.1,
-            ),
-        )
+        Measured({"d": d, "m": m}, Row("plain", seed, *cell, float(m < 20 + slope * (d - 4)), 0, 1, 9, 0.1))
         for seed, slope in enumerate(slopes)
         for d in (4, 8, 12)
         for m in range(2, 50)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
+from operator import add
 from random import Random
 
 from synthetic_tasks import Item, Task, stream
@@ -90,25 +90,16 @@ class Questions:
                 "the objective every_prefix wants tasks in which each beginning of a question is a question, "
                 f"such as counting; this one is not: {item.text!r}"
             )
-        tokens = [self._token(answer) for answer in item.running]
-        opening = item.prompt.rsplit(" ", len(tokens))[0]
-        if None in tokens or len(self.tokenizer.encode(opening)) + len(tokens) != len(prompt):
+        n = len(item.running)
+        opening, *symbols = item.prompt.rsplit(" ", n)
+        counted = map(add, symbols, item.running)  # a1 b1 b2
+        ids = self.tokenizer.encode(" ".join([opening, *counted]))
+        if len(ids) != len(prompt) + n or ids[-2 * n :: 2] != prompt[-n:]:
             raise BadInput(
                 "the objective every_prefix wants symbols and counts that are one token each, in this "
                 f"vocabulary they are not: use a larger vocab_size. The question: {item.text!r}"
             )
-        return [token for token in tokens if token is not None]
-
-    @cached_property
-    def _token(self) -> Callable[[str], int | None]:
-        """The one token of a text that follows on a letter, None where it is not one."""
-
-        @cache
-        def token(text: str) -> int | None:
-            ids, start = self.tokenizer.encode_cut("a" + text, 1)
-            return ids[start] if len(ids) == start + 1 else None
-
-        return token
+        return ids[-2 * n + 1 :: 2]
 
     def batches(self, batch_size: int, *key: int | str) -> BatchAt:
         return lambda k: pad_examples([self.example(*key, k * batch_size + row) for row in range(batch_size)])
