@@ -5,10 +5,12 @@
 RUN is a finished run of a pretrained model with the arms plain and lstm (--preset smollm2). 200 words that no
 training question held, several tokens each, become one token. Ways: `as before` (still in pieces), `default`
 (transformers draws the rows from the mean and covariance of the old ones), `pieces` (the mean of the old
-pieces' rows, letters included), `letters` (default, and the token's own letters), `add_tokens` (the mean of
-the pieces' rows without letters, and its own letters). Asked: all tasks of the run about these words. Loss:
-nats per byte of held-out text around them. --train goes on with text around them, all parameters, for so many
-steps.
+pieces' rows, letters included), `letters` (default, and the token's own letters), `both` (the mean of the
+pieces' rows without letters, and its own letters), `add_tokens` (as `both`, and in the rows, too, its own
+letters stand in place of the pieces'). What they are measured by is `known`: as many words of the same
+lengths, in no training question either, that always were one token. Asked: all tasks of the run about these
+words. Loss: nats per byte of held-out text around the new ones. --train goes on with text around them, all
+parameters, for so many steps.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +31,7 @@ from torch import Tensor
 
 import charembed
 from benchmarks.measure import machine
-from synthetic_tasks import Material, build_task, distinct, one_list, stream, usable_words
+from synthetic_tasks import SPLITS, Material, build_task, distinct, one_list, stream, usable_words
 from training.config import CompareConfig
 from training.corpus import load_corpus, load_words
 from training.data import Data
@@ -65,13 +68,30 @@ def with_letters(model: Any, tokenizer: Any, words: list[str]) -> None:
     charembed.respell(model, tokenizer)
 
 
+def of_pieces_with_letters(model: Any, tokenizer: Any, words: list[str]) -> None:
+    table = model.get_input_embeddings().weight
+    old = [table[tokenizer(f" {word}", add_special_tokens=False)["input_ids"]].mean(0) for word in words]
+    first = len(tokenizer)
+    with_letters(model, tokenizer, words)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[first : first + len(words)] = torch.stack(old)
+
+
+def unchanged(model: Any, tokenizer: Any, words: list[str]) -> None:
+    pass
+
+
+KNOWN = "known"
 WAYS: dict[str, Add] = {
-    "as before": lambda model, tokenizer, words: None,
+    KNOWN: unchanged,
+    "as before": unchanged,
     "default": by_default,
     "pieces": of_pieces,
     "letters": with_letters,
+    "both": of_pieces_with_letters,
     "add_tokens": charembed.add_tokens,
 }
+OF_LETTERS = ("letters", "both")  # ways that a model without letters cannot go
 
 
 def new_words(config: CompareConfig, data: Data, held_out: str, number: int) -> list[str]:
@@ -85,6 +105,19 @@ def new_words(config: CompareConfig, data: Data, held_out: str, number: int) -> 
         word for word in free & set(held_out.split()) if len(data.tokenizer.encode_word(word)) > 1
     )
     return stream("new tokens").sample(several, min(number, len(several)))
+
+
+def known_words(data: Data, like: list[str]) -> list[str]:
+    """As many words of the same lengths that are one token and stood in no training question."""
+    assert data.splits is not None
+    others = [word for split in SPLITS[1:] for word in data.splits[split]]
+    found, rng = list[str](), stream("known tokens")
+    for letters, number in sorted(Counter(map(len, like)).items()):
+        words = [
+            word for word in others if len(word) == letters and len(data.tokenizer.encode_word(word)) == 1
+        ]
+        found += rng.sample(words, min(number, len(words)))
+    return found
 
 
 def windows(text: str, words: set[str], number: int) -> list[str]:
@@ -164,6 +197,7 @@ def program(argv: Sequence[str] | None) -> int:
     texts = [load_corpus(name) for name in (config.data.corpus, config.exam.other_corpus) if name != "none"]
     held_out = "\n\n".join(text.validation for text in texts)
     words = new_words(config, data, held_out, options.words)
+    known = known_words(data, words)
     around = windows(held_out, set(words), options.texts)
     learn = windows("\n\n".join(text.train for text in texts), set(words), 20 * options.texts)
     print(machine())
@@ -171,7 +205,7 @@ def program(argv: Sequence[str] | None) -> int:
     table = Table("arm", "rows", *config.data.tasks, "nats per byte")
     for arm in options.arms.split(","):
         for name in ways:
-            if arm == "plain" and name == "letters":
+            if arm == "plain" and name in OF_LETTERS:
                 continue
             learner = load_arm(config, seed, arm, arm_folder(options.run, seed, arm), data)
             model: Any = learner.get_submodule("model")
@@ -181,7 +215,8 @@ def program(argv: Sequence[str] | None) -> int:
             for steps in (0, options.train) if options.train else (0,):
                 if steps:
                     go_on(model, here.tokenizer, learn, steps)
-                right = scores(learner, config, here, words, options.questions)
+                asked = known if name == KNOWN else words
+                right = scores(learner, config, here, asked, options.questions)
                 loss = nats_per_byte(model, here.tokenizer, around)
                 label = f"{name}, {steps} steps" if steps else name
                 values = [f"{right[task]:.2f}" for task in right]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .embedding import CharEmbedding, char_embeddings
 from .errors import AttachError, SpellingError
+from .rows_from_letters import readable_states, rows_from_letters
 from .spelling import SpellingTable
 from .tokenizers import token_bytes
 
@@ -24,8 +25,10 @@ def add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], *, space:
     charembed.add_tokens(model, tokenizer, ["strawberry", "raspberry"]) -> [49152, 49153]
 
     Tokenizer, input embedding, output layer and letters change together. A new token's rows are the means of
-    its old pieces' rows; its letters, where the model has them, are read by the encoder as they are of any
-    token that training never met. (`benchmarks/new_tokens.py` compares this with other ways.) Rows that the
+    its old pieces' rows, where the part that follows from the pieces' letters is exchanged for the part that
+    follows from its own (`charembed/rows_from_letters.py`: a regression over the vocabulary, seconds of a
+    core); its letters, where the model has them, are read by the encoder as they are of any token that
+    training never met. (`python -m benchmarks.new_tokens` compares this with other ways.) Rows that the
     embedding has beyond the tokenizer are filled before it grows. Build the optimizer afterwards.
 
     Arguments:
@@ -47,16 +50,15 @@ def add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], *, space:
     grown.add_tokens(_added(new, tokenizer))
     id_of = {text: grown.convert_tokens_to_ids(text) for text in new}
     spellings = token_bytes(grown)
-    means = [[table[pieces[text]].float().mean(0).to(table) for text in new] for table in tables]
+    rows_of_new = _rows_of_new(tables, spellings, len(tokenizer), {id_of[text]: pieces[text] for text in new})
     before = [table[len(tokenizer) :].clone() for table in tables]
     letters = list(char_embeddings(model))
     spelled = [embedding.spellings for embedding in letters]
     try:
         if len(grown) > rows:
             model.resize_token_embeddings(len(grown), mean_resizing=False)  # type: ignore[operator]
-        for table, filled in zip(_tables(model), means, strict=True):
-            for text, row in zip(new, filled, strict=True):
-                table[id_of[text]] = row
+        for table, filled in zip(_tables(model), rows_of_new, strict=True):
+            table[[id_of[text] for text in new]] = filled.to(table)
         _respell(letters, spellings)
     except BaseException:
         if len(_tables(model)[0]) != rows:
@@ -68,6 +70,22 @@ def add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], *, space:
         raise
     tokenizer.add_tokens(_added(new, tokenizer))
     return [id_of[text] if text in id_of else pieces[text][0] for text in texts]
+
+
+def _rows_of_new(
+    tables: list[Tensor], spellings: list[bytes | None], known: int, pieces: dict[int, list[int]]
+) -> list[Tensor]:
+    """(N, D) for each table: the mean of the pieces' rows, with its own letters' part in place of theirs."""
+    if not pieces:
+        return [table[:0] for table in tables]
+    states_VH = readable_states(spellings)
+    known_L = torch.tensor([token for token in range(known) if spellings[token]])
+    found = []
+    for table in tables:
+        guess = rows_from_letters(table, states_VH, known_L)
+        beyond = [(table[ids].cpu().float() - guess(torch.tensor(ids))).mean(0) for ids in pieces.values()]
+        found.append(guess(torch.tensor(list(pieces))) + torch.stack(beyond))
+    return found
 
 
 def _check(tokenizer: Any, words: Any, rows: int) -> None:

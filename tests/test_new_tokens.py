@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
+import random
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 
 import charembed
-from charembed import AttachError, SpellingError
+from charembed import AttachError, SpellingError, spelled
+from charembed.encoder import seeded_rows
+from charembed.rows_from_letters import RIDGE, readable_states, rows_from_letters
+from charembed.tokenizers import token_bytes
 from tests import pretrained
 from tests.hosts import NanoGPT
 
@@ -48,9 +54,38 @@ def assert_unchanged(model: Any, tokenizer: Any, before: tuple[Any, ...]) -> Non
         assert torch.equal(now[0][name], tensor), name
 
 
+def by_hand(tokenizer: Any, table_VD: torch.Tensor, word: str, pieces: list[int]) -> torch.Tensor:
+    """The mean of the pieces' rows, with the word's letters' part in place of theirs; the ridge is written as
+    rows of data that pull all weights to zero, and the letters are read one token at a time."""
+    known = [spelling for spelling in token_bytes(tokenizer)[:-3] if spelling]
+    read = {text: states(text) for text in {*known, f" {word}".encode()}}
+    ids = [token for token, spelling in enumerate(token_bytes(tokenizer)[:-3]) if spelling]
+    x, y = np.stack([read[text] for text in known]), table_VD[ids].double().numpy()
+    pull = np.sqrt(RIDGE) * np.eye(x.shape[1])
+    centred = np.concatenate([x - x.mean(0), pull]), np.concatenate([y - y.mean(0), 0 * pull[:, :1] @ y[:1]])
+    weights = np.linalg.lstsq(*centred, rcond=None)[0]
+    theirs = np.mean([read[token_bytes(tokenizer)[piece]] for piece in pieces], 0)
+    row = table_VD[pieces].double().numpy().mean(0) + (read[f" {word}".encode()] - theirs) @ weights
+    return torch.from_numpy(row).float()
+
+
+@cache
+def states(text: bytes) -> Any:
+    """The readable states of one token, from an LSTM of torch's own."""
+    learnt = {name: tensor.float() for name, tensor in spelled.tensors().items()}
+    lstm = torch.nn.LSTM(spelled.CHAR_DIM, spelled.HIDDEN_SIZE)
+    table = charembed.SpellingTable.from_bytes([text])
+    lstm.load_state_dict({name: learnt[name] for name in lstm.state_dict()})
+    chars = seeded_rows(table.alphabet, spelled.CHAR_DIM, spelled.CHARS_SEED)[table.chars_S.long()]
+    with torch.no_grad():
+        state = lstm(chars)[0][-1]
+        mapped = learnt[f"{spelled.STATES}.weight"] @ state + learnt[f"{spelled.STATES}.bias"]
+    return mapped.double().numpy()
+
+
 @pytest.mark.parametrize("tie", [True, False])
 @pytest.mark.parametrize("spare", [0, 2, 40])
-def test_new_words_have_their_pieces_rows_and_their_own_letters(
+def test_new_words_get_rows_and_letters_and_nothing_else_changes(
     tokenizer: Any, tie: bool, spare: int
 ) -> None:
     rows = len(tokenizer) + spare
@@ -65,8 +100,8 @@ def test_new_words_have_their_pieces_rows_and_their_own_letters(
     assert embedding.num_embeddings == model.config.vocab_size == max(rows, len(tokenizer))
     assert (head.weight is embedding.weight) == tie
     for token, word, before in zip(ids, WORDS, pieces, strict=True):
-        torch.testing.assert_close(embedding.weight[token], old["in"][before].mean(0))
-        torch.testing.assert_close(head.weight[token], old["out"][before].mean(0))
+        for table, was in ((embedding.weight, old["in"]), (head.weight, old["out"])):
+            torch.testing.assert_close(table[token], by_hand(tokenizer, was, word, before))
         assert "".join(embedding.spellings.spell(token)) == f" {word}"
         assert tokenizer(f"a {word} b", add_special_tokens=False)["input_ids"].count(token) == 1
     kept = min(len(tokenizer) - 3, rows)
@@ -97,12 +132,25 @@ def test_words_that_are_tokens_keep_them_and_twice_is_once(tokenizer: Any) -> No
     assert charembed.add_tokens(model, tokenizer, []) == []
 
 
-def test_a_model_without_letters_gets_the_means(tokenizer: Any) -> None:
-    model = pretrained.llama(vocab_size=len(tokenizer))
-    pieces = tokenizer(" cloudberry", add_special_tokens=False)["input_ids"]
-    (token,) = charembed.add_tokens(model, tokenizer, ["cloudberry"])
-    weight = model.get_input_embeddings().weight
-    torch.testing.assert_close(weight[token], weight[pieces].mean(0))
+def test_a_model_without_letters_gets_the_same_rows(tokenizer: Any) -> None:
+    model, twin = pretrained.llama(vocab_size=len(tokenizer)), copy.deepcopy(tokenizer)
+    letters = charembed.attach(copy.deepcopy(model), twin, init="loud", seed=3)
+    assert charembed.add_tokens(model, tokenizer, WORDS) == charembed.add_tokens(letters, twin, WORDS)
+    assert torch.equal(model.get_input_embeddings().weight, letters.get_input_embeddings().weight)
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_rows_are_guessed_as_far_as_they_follow_from_letters(follows: bool) -> None:
+    rng = random.Random(0)
+    words = [bytes(rng.choices(b"abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 8))) for _ in range(4_100)]
+    states_VH = readable_states(words)
+    torch.manual_seed(0)
+    said_VD = states_VH @ torch.randn(states_VH.shape[1], 8)
+    table_VD = said_VD if follows else said_VD[torch.randperm(len(words))]
+    guess = rows_from_letters(table_VD[:4_000], states_VH, torch.arange(4_000))
+    wrong = guess(torch.arange(4_000, 4_100)) - said_VD[4_000:]
+    unexplained = wrong.square().mean() / said_VD[4_000:].var()
+    assert unexplained < 0.15 if follows else unexplained > 0.9
 
 
 def test_texts_can_be_added_without_a_space(tokenizer: Any) -> None:
