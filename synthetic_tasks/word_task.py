@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
-from .errors import TaskError
+from .errors import NoQuestion, TaskError
 from .letters import apart
 from .samples import SAMPLE_WORDS
 from .task import Item, Material, Split, Task
@@ -179,7 +179,8 @@ class WordTask(Task):
         """A kind is drawn first, then a word for it, so that each answer of count and index is about equally
         frequent; all of it again where what was drawn cannot be asked.
 
-        Raises TaskError for material without words, for an unknown split, and for one that has no question.
+        Raises TaskError for material without words and for an unknown split, NoQuestion for one of whose
+        words nothing can be asked.
         """
         kinds = self._words_by_kind(split)
         for _ in range(TRIES if kinds else 0):
@@ -187,7 +188,7 @@ class WordTask(Task):
             question = self.recipe.ask(rng.choice(words), kind, rng, self._words(split))
             if question is not None:
                 return render(question, self.recipe, self.material, rng)
-        raise TaskError(
+        raise NoQuestion(
             f"the split {split!r} has no word that {self.name} can ask about: pass more words, or leave this "
             "task out."
         )

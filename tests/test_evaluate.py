@@ -107,6 +107,16 @@ def test_junk_is_marked_as_wrong_and_shown(form: str, manner: Manner, tmp_path: 
     assert (tmp_path / "junk" / "report.html").read_text("utf-8").count("<article") == 60
 
 
+def test_a_split_of_which_a_task_can_ask_nothing_is_left_out(manner: Manner) -> None:
+    reader = reader_of(None, manner, None, "")
+    longest = tuple(word for word in reader.splits.longer_words if len(word) == 13)
+    assert len(longest) > 5
+    one_length = replace(reader, splits=replace(reader.splits, longer_words=longest))
+    asked = [exam.split for exam in suites.word_exams("longer", one_length, 5, 0)]
+    assert asked == ["seen", "unseen_words"] + ["unseen_tokens"] * bool(reader.splits.unseen_tokens)
+    assert "longer_words" in [exam.split for exam in suites.word_exams("reverse", one_length, 5, 0)]
+
+
 def test_what_makes_a_question_hard_is_read_off_its_word(manner: Manner) -> None:
     class Pieces:
         spellings = (b" ban", b"an", b"a")

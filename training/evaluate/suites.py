@@ -17,6 +17,7 @@ from pathlib import Path
 
 from synthetic_tasks import WORD_TASKS, Item, Material, build_task, distinct
 from synthetic_tasks.benchmark import BenchmarkTask
+from synthetic_tasks.errors import NoQuestion
 from synthetic_tasks.formats import FORMATS, as_rows
 from synthetic_tasks.formats.format import Tables
 from training.errors import BadInput
@@ -67,14 +68,18 @@ def _letters(names: str) -> Suite:
 def word_exams(name: str, reader: Reader, n: int, seed: int) -> list[Exam]:
     """Up to n questions of a word task on each of its splits, the same for the same seed as in a run's exam.
 
-    Where the reader wants shots, so many solved questions of training words stand before each one.
+    Where the reader wants shots, so many solved questions of training words stand before each one. A split of
+    whose words the task can ask nothing is left out: `longer`, where all have one length.
     """
     task = build_task(name, Material(reader.splits, reader.wording, reader.form))
     shots = distinct(task, task.splits[0].name, reader.shots, "shots", seed) if reader.shots else []
     taken, before = {item.key for item in shots}, "".join(item.text for item in shots)
     exams = []
     for split in task.splits:
-        drawn = distinct(task, split.name, n + len(shots), "exam", split.name, seed)
+        try:
+            drawn = distinct(task, split.name, n + len(shots), "exam", split.name, seed)
+        except NoQuestion:
+            continue
         asked = [item for item in drawn if item.key not in taken][:n]
         exams.append(Exam(task, split.name, [_after(before, item) for item in asked]))
     return exams
