@@ -21,10 +21,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import charembed
 from benchmarks.measure import machine
 from charembed import LSTMEncoder, SpellingTable
+from charembed.embedding import lettered_embedding
 from charembed.gain import scale_letters
 from training.config import CompareConfig
 from training.data import prepare
@@ -70,6 +72,28 @@ class Joined(nn.Module):
         ids_U, where = torch.unique(ids_BT, return_inverse=True)
         joined: Tensor = self.project(torch.cat([self.host(ids_BT), self.encoder(ids_U)[where]], -1))
         return joined
+
+
+class Onto(nn.Module):
+    """Columns as their parts in some orthonormal directions (D, K)."""
+
+    def __init__(self, directions_DK: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("directions_DK", directions_DK)
+
+    def forward(self, columns: Tensor) -> Tensor:
+        directions_DK: Tensor = self.get_buffer("directions_DK")
+        return directions_DK @ (directions_DK.T @ columns)
+
+
+@torch.no_grad()
+def hold(model: Any) -> None:
+    """Training cannot turn the letters out of the directions that they have now."""
+    projection: Any = lettered_embedding(model).encoder.get_submodule("projection")
+    rank = int(torch.linalg.matrix_rank(projection.weight, rtol=1e-4))
+    onto = Onto(torch.linalg.svd(projection.weight)[0][:, :rank])
+    parametrize.register_parametrization(projection, "weight", onto)
+    parametrize.register_parametrization(projection, "bias", onto)
 
 
 def spelled(model: Any, table: SpellingTable, gain: float) -> Any:
@@ -142,6 +166,7 @@ def loud(model: Any, table: SpellingTable, gain: float) -> Any:
 VARIANTS: dict[str, Build] = {
     "plain": lambda model, table, gain: model,
     "spelled": spelled,
+    "held": spelled,  # in its quiet directions, see `run`
     "silent": lambda model, table, gain: spelled(model, table, 0.0),
     "gate": gated,
     "joined": joined,
@@ -165,6 +190,8 @@ def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[
     VARIANTS[name](learner.model, data.spellings, config.model.gain)
     if name not in AS_BUILT:
         settle(learner, config, data)
+    if name == "held":
+        hold(learner.model)
     phase = config.phase("finetune")
     faithful = phase.replay_target == "base"
     base = HuggingFace.load(config.model.model, config.context).eval() if faithful else None

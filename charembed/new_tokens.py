@@ -78,13 +78,16 @@ def _rows_of_new(
     """(N, D) for each table: the mean of the pieces' rows, with its own letters' part in place of theirs."""
     if not pieces:
         return [table[:0] for table in tables]
-    states_VH = readable_states(spellings)
-    known_L = torch.tensor([token for token in range(known) if spellings[token]])
-    found = []
-    for table in tables:
-        guess = rows_from_letters(table, states_VH, known_L)
-        beyond = [(table[ids].cpu().float() - guess(torch.tensor(ids))).mean(0) for ids in pieces.values()]
-        found.append(guess(torch.tensor(list(pieces))) + torch.stack(beyond))
+    with torch.device("cpu"):  # whatever the user's default is
+        states_VH = readable_states(spellings)
+        known_L = torch.tensor([token for token in range(known) if spellings[token]])
+        new_N, found = torch.tensor(list(pieces)), []
+        for table in tables:
+            guess = rows_from_letters(table, states_VH, known_L)
+            beyond = [
+                (table[ids].cpu().float() - guess(torch.tensor(ids))).mean(0) for ids in pieces.values()
+            ]
+            found.append(guess(new_N) + torch.stack(beyond))
     return found
 
 

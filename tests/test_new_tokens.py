@@ -153,6 +153,15 @@ def test_rows_are_guessed_as_far_as_they_follow_from_letters(follows: bool) -> N
     assert unexplained < 0.15 if follows else unexplained > 0.9
 
 
+def test_the_default_device_makes_no_difference(tokenizer: Any) -> None:
+    models = [lettered(tokenizer, len(tokenizer) + 3) for _ in range(2)]
+    (token,) = charembed.add_tokens(models[0], copy.deepcopy(tokenizer), ["cloudberry"])
+    with torch.device("meta"):
+        assert charembed.add_tokens(models[1], tokenizer, ["cloudberry"]) == [token]
+    rows = [model.get_input_embeddings().weight[token] for model in models]
+    assert torch.equal(*rows)
+
+
 def test_texts_can_be_added_without_a_space(tokenizer: Any) -> None:
     model = lettered(tokenizer, len(tokenizer))
     (token,) = charembed.add_tokens(model, tokenizer, ["Q#7"], space=False)
