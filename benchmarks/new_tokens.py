@@ -6,11 +6,11 @@ RUN is a finished run of a pretrained model with the arms plain and lstm (--pres
 training question held, several tokens each, become one token. Ways: `as before` (still in pieces), `default`
 (transformers draws the rows from the mean and covariance of the old ones), `pieces` (the mean of the old
 pieces' rows, letters included), `letters` (default, and the token's own letters), `both` (the mean of the
-pieces' rows without letters, and its own letters), `add_tokens` (as `both`, and in the rows, too, its own
-letters stand in place of the pieces'). What they are measured by is `known`: as many words of the same
-lengths, in no training question either, that always were one token. Asked: all tasks of the run about these
-words. Loss: nats per byte of held-out text around the new ones. --train goes on with text around them, all
-parameters, for so many steps.
+pieces' rows without letters, and its own letters), `add_tokens` (rows made of the letters and of what the
+pieces say beyond theirs, and its own letters). What they are measured by is `known`: as many words of the
+same lengths, in no training question either, that always were one token. Asked: all tasks of the run about
+these words. Loss: nats per byte of held-out text around the new ones. --train goes on with text around them,
+all parameters, for so many steps.
 """
 
 from __future__ import annotations

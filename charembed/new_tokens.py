@@ -18,18 +18,22 @@ from .rows_from_letters import readable_states, rows_from_letters
 from .spelling import SpellingTable
 from .tokenizers import token_bytes
 
+PIECES = (
+    0.5  # of what the pieces' rows have beyond their letters: 0 is no better for spelling, 1 better for text
+)
+
 
 def add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], *, space: bool = True) -> list[int]:
     """Give a model words as tokens of their own, in place; returns their ids in the words' order.
 
     charembed.add_tokens(model, tokenizer, ["strawberry", "raspberry"]) -> [49152, 49153]
 
-    Tokenizer, input embedding, output layer and letters change together. A new token's rows are the means of
-    its old pieces' rows, where the part that follows from the pieces' letters is exchanged for the part that
-    follows from its own (`charembed/rows_from_letters.py`: a regression over the vocabulary, seconds of a
-    core); its letters, where the model has them, are read by the encoder as they are of any token that
-    training never met. (`python -m benchmarks.new_tokens` compares this with other ways.) Rows that the
-    embedding has beyond the tokenizer are filled before it grows. Build the optimizer afterwards.
+    Tokenizer, input embedding, output layer and letters change together. A new token's rows are those that
+    its letters make likely (`charembed/rows_from_letters.py`: a regression over the vocabulary, seconds of a
+    core) and half of what its old pieces' rows have beyond their own letters; its letters, where the model
+    has them, are read by the encoder as they are of any token that training never met. (`python -m
+    benchmarks.new_tokens` compares this with other ways.) Rows that the embedding has beyond the tokenizer
+    are filled before it grows. Build the optimizer afterwards.
 
     Arguments:
         tokenizer: of transformers.
@@ -75,7 +79,8 @@ def add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], *, space:
 def _rows_of_new(
     tables: list[Tensor], spellings: list[bytes | None], known: int, pieces: dict[int, list[int]]
 ) -> list[Tensor]:
-    """(N, D) for each table: the mean of the pieces' rows, with its own letters' part in place of theirs."""
+    """(N, D) for each table: what the token's letters make likely, and a share of what its pieces' rows have
+    beyond their letters."""
     if not pieces:
         return [table[:0] for table in tables]
     with torch.device("cpu"):  # whatever the user's default is
@@ -87,7 +92,7 @@ def _rows_of_new(
             beyond = [
                 (table[ids].cpu().float() - guess(torch.tensor(ids))).mean(0) for ids in pieces.values()
             ]
-            found.append(guess(new_N) + torch.stack(beyond))
+            found.append(guess(new_N) + PIECES * torch.stack(beyond))
     return found
 
 

@@ -55,8 +55,9 @@ def assert_unchanged(model: Any, tokenizer: Any, before: tuple[Any, ...]) -> Non
 
 
 def by_hand(tokenizer: Any, table_VD: torch.Tensor, word: str, pieces: list[int]) -> torch.Tensor:
-    """The mean of the pieces' rows, with the word's letters' part in place of theirs; the ridge is written as
-    rows of data that pull all weights to zero, and the letters are read one token at a time."""
+    """The row that the word's letters make likely, and half of what the pieces' rows have beyond theirs; the
+    ridge is written as rows of data that pull all weights to zero, and the letters are read one token at a
+    time."""
     known = [spelling for spelling in token_bytes(tokenizer)[:-3] if spelling]
     read = {text: states(text) for text in {*known, f" {word}".encode()}}
     ids = [token for token, spelling in enumerate(token_bytes(tokenizer)[:-3]) if spelling]
@@ -64,8 +65,10 @@ def by_hand(tokenizer: Any, table_VD: torch.Tensor, word: str, pieces: list[int]
     pull = np.sqrt(RIDGE) * np.eye(x.shape[1])
     centred = np.concatenate([x - x.mean(0), pull]), np.concatenate([y - y.mean(0), 0 * pull[:, :1] @ y[:1]])
     weights = np.linalg.lstsq(*centred, rcond=None)[0]
+    mean = {name: rows.mean(0) for name, rows in (("x", x), ("y", y))}
     theirs = np.mean([read[token_bytes(tokenizer)[piece]] for piece in pieces], 0)
-    row = table_VD[pieces].double().numpy().mean(0) + (read[f" {word}".encode()] - theirs) @ weights
+    beyond = table_VD[pieces].double().numpy().mean(0) - mean["y"] - (theirs - mean["x"]) @ weights
+    row = mean["y"] + (read[f" {word}".encode()] - mean["x"]) @ weights + beyond / 2
     return torch.from_numpy(row).float()
 
 
