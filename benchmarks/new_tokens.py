@@ -52,8 +52,12 @@ def by_default(model: Any, tokenizer: Any, words: list[str]) -> None:
     model.resize_token_embeddings(len(tokenizer))
 
 
+def pieces_of(tokenizer: Any, words: list[str]) -> list[list[int]]:
+    return [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+
+
 def of_pieces(model: Any, tokenizer: Any, words: list[str]) -> None:
-    old = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+    old = pieces_of(tokenizer, words)
     charembed.fold(model)
     first = len(tokenizer)
     by_default(model, tokenizer, words)
@@ -70,7 +74,7 @@ def with_letters(model: Any, tokenizer: Any, words: list[str]) -> None:
 
 def of_pieces_with_letters(model: Any, tokenizer: Any, words: list[str]) -> None:
     table = model.get_input_embeddings().weight
-    old = [table[tokenizer(f" {word}", add_special_tokens=False)["input_ids"]].mean(0) for word in words]
+    old = [table[pieces].mean(0) for pieces in pieces_of(tokenizer, words)]
     first = len(tokenizer)
     with_letters(model, tokenizer, words)
     with torch.no_grad():

@@ -18,9 +18,8 @@ from .rows_from_letters import readable_states, rows_from_letters
 from .spelling import SpellingTable
 from .tokenizers import token_bytes
 
-PIECES = (
-    0.5  # of what the pieces' rows have beyond their letters: 0 is no better for spelling, 1 better for text
-)
+# Of what the pieces' rows have beyond their letters: 0 is no better for spelling, 1 better for text alone
+PIECES = 0.5
 
 
 def add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], *, space: bool = True) -> list[int]:

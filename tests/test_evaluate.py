@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from scipy.stats import binomtest
 
-from synthetic_tasks import Item
+from synthetic_tasks import Item, one_list
 from synthetic_tasks.benchmark import Asking, BenchmarkTask
 from synthetic_tasks.errors import TaskError
 from tests.reference_tasks import solve_word
@@ -115,6 +115,9 @@ def test_a_split_of_which_a_task_can_ask_nothing_is_left_out(manner: Manner) -> 
     asked = [exam.split for exam in suites.word_exams("longer", one_length, 5, 0)]
     assert asked == ["seen", "unseen_words"] + ["unseen_tokens"] * bool(reader.splits.unseen_tokens)
     assert "longer_words" in [exam.split for exam in suites.word_exams("reverse", one_length, 5, 0)]
+    nowhere = replace(reader, splits=one_list(longest), shots=0)
+    with pytest.raises(TaskError, match="no word that longer can ask about"):
+        suites.word_exams("longer", nowhere, 5, 0)
 
 
 def test_what_makes_a_question_hard_is_read_off_its_word(manner: Manner) -> None:

@@ -69,19 +69,23 @@ def word_exams(name: str, reader: Reader, n: int, seed: int) -> list[Exam]:
     """Up to n questions of a word task on each of its splits, the same for the same seed as in a run's exam.
 
     Where the reader wants shots, so many solved questions of training words stand before each one. A split of
-    whose words the task can ask nothing is left out: `longer`, where all have one length.
+    whose words the task can ask nothing is left out: `longer`, where all have one length. Raises NoQuestion
+    where that is every split.
     """
     task = build_task(name, Material(reader.splits, reader.wording, reader.form))
     shots = distinct(task, task.splits[0].name, reader.shots, "shots", seed) if reader.shots else []
     taken, before = {item.key for item in shots}, "".join(item.text for item in shots)
-    exams = []
+    exams, nothing = [], None
     for split in task.splits:
         try:
             drawn = distinct(task, split.name, n + len(shots), "exam", split.name, seed)
-        except NoQuestion:
+        except NoQuestion as found:
+            nothing = found
             continue
         asked = [item for item in drawn if item.key not in taken][:n]
         exams.append(Exam(task, split.name, [_after(before, item) for item in asked]))
+    if nothing is not None and not exams:
+        raise nothing
     return exams
 
 
