@@ -27,8 +27,6 @@ from .progress import Bars, Mirror, in_terminal, no_bars
 from .run import RunOptions, run_arm
 
 ROOM = Path(__file__).parent.parent  # where `training` is imported from
-# Linux gives torch's large tensors pages of 2 MB, where it may: a step of SmolLM2 takes a sixth less time
-HUGE_PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +154,7 @@ class Worker:
             [sys.executable, "-m", "training.arm_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=HUGE_PAGES | os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         )
         told = {
             "config": job.config.as_dict(),
