@@ -7,10 +7,10 @@ training question held, several tokens each, become one token. Ways: `as before`
 (transformers draws the rows from the mean and covariance of the old ones), `pieces` (the mean of the old
 pieces' rows, letters included), `letters` (default, and the token's own letters), `both` (the mean of the
 pieces' rows without letters, and its own letters), `add_tokens` (rows made of the letters and of what the
-pieces say beyond theirs, and its own letters). What they are measured by is `known`: as many words of the
-same lengths, in no training question either, that always were one token. Asked: all tasks of the run about
-these words. Loss: nats per byte of held-out text around the new ones. --train goes on with text around them,
-all parameters, for so many steps.
+pieces say beyond theirs, and its own letters). What they are measured by are words of the same lengths that
+nothing was done to: `unseen`, of the run's own unseen tokens, and `known`, in no training question either,
+that always were one token. Asked: all tasks of the run about these words. Loss: nats per byte of held-out
+text around the new ones. --train goes on with text around them, all parameters, for so many steps.
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ def unchanged(model: Any, tokenizer: Any, words: list[str]) -> None:
     pass
 
 
-KNOWN = "known"
+UNSEEN, KNOWN, NEW = "unseen", "known", "new"
 WAYS: dict[str, Add] = {
+    UNSEEN: unchanged,
     KNOWN: unchanged,
     "as before": unchanged,
     "default": by_default,
@@ -98,30 +99,36 @@ WAYS: dict[str, Add] = {
 OF_LETTERS = ("letters", "both")  # ways that a model without letters cannot go
 
 
-def new_words(config: CompareConfig, data: Data, held_out: str, number: int) -> list[str]:
-    """Words of the held-out text in several tokens that no training question held, of any frequency."""
-    assert data.splits is not None
-    known = usable_words(
-        load_words(config.data.words, ALL_WORDS), config.data.min_letters, config.data.longest_letters
-    )
-    free = set(known) - set(data.splits.seen)
-    several = sorted(
-        word for word in free & set(held_out.split()) if len(data.tokenizer.encode_word(word)) > 1
-    )
-    return stream("new tokens").sample(several, min(number, len(several)))
-
-
-def known_words(data: Data, like: list[str]) -> list[str]:
-    """As many words of the same lengths that are one token and stood in no training question."""
-    assert data.splits is not None
-    others = [word for split in SPLITS[1:] for word in data.splits[split]]
-    found, rng = list[str](), stream("known tokens")
-    for letters, number in sorted(Counter(map(len, like)).items()):
-        words = [
-            word for word in others if len(word) == letters and len(data.tokenizer.encode_word(word)) == 1
-        ]
-        found += rng.sample(words, min(number, len(words)))
+def of_lengths(lengths: Counter[int], words: list[str], key: str) -> list[str]:
+    """So many words of each length, or as many as there are."""
+    found, rng = list[str](), stream(key)
+    for letters, number in sorted(lengths.items()):
+        fitting = [word for word in words if len(word) == letters]
+        found += rng.sample(fitting, min(number, len(fitting)))
     return found
+
+
+def compared_words(config: CompareConfig, data: Data, held_out: str, number: int) -> dict[str, list[str]]:
+    """Words that no training question held, alike in their lengths: of unseen tokens, new, and known ones.
+
+    The new ones are words of the held-out text in several tokens, of any frequency.
+    """
+    assert data.splits is not None
+    unseen = data.splits["unseen_tokens"]
+    unseen = stream("unseen words").sample(unseen, min(number, len(unseen)))
+    listed = usable_words(
+        load_words(config.data.words, ALL_WORDS), config.data.min_letters, config.data.max_letters
+    )
+    in_text = set(listed) & set(held_out.split()) - set(data.splits.seen)
+    several = sorted(word for word in in_text if len(data.tokenizer.encode_word(word)) > 1)
+    others = [word for split in SPLITS[1:] for word in data.splits[split]]
+    single = [word for word in others if len(data.tokenizer.encode_word(word)) == 1]
+    lengths = Counter(map(len, unseen))
+    return {
+        UNSEEN: unseen,
+        NEW: of_lengths(lengths, several, "new tokens"),
+        KNOWN: of_lengths(lengths, single, "known tokens"),
+    }
 
 
 def windows(text: str, words: set[str], number: int) -> list[str]:
@@ -200,8 +207,8 @@ def program(argv: Sequence[str] | None) -> int:
     seed = config.first_seed
     texts = [load_corpus(name) for name in (config.data.corpus, config.exam.other_corpus) if name != "none"]
     held_out = "\n\n".join(text.validation for text in texts)
-    words = new_words(config, data, held_out, options.words)
-    known = known_words(data, words)
+    compared = compared_words(config, data, held_out, options.words)
+    words = compared[NEW]
     around = windows(held_out, set(words), options.texts)
     learn = windows("\n\n".join(text.train for text in texts), set(words), 20 * options.texts)
     print(machine())
@@ -219,8 +226,7 @@ def program(argv: Sequence[str] | None) -> int:
             for steps in (0, options.train) if options.train else (0,):
                 if steps:
                     go_on(model, here.tokenizer, learn, steps)
-                asked = known if name == KNOWN else words
-                right = scores(learner, config, here, asked, options.questions)
+                right = scores(learner, config, here, compared.get(name, words), options.questions)
                 loss = nats_per_byte(model, here.tokenizer, around)
                 label = f"{name}, {steps} steps" if steps else name
                 values = [f"{right[task]:.2f}" for task in right]

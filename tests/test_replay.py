@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,27 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch.nn import functional as F
+from torch.nn.utils import parameters_to_vector
 
 from tests.pretrained import ROWS, llama, save, train_tokenizer
 from tests.runs import finish, losses, numbers, start
 from tests.test_faults import some_steps, wait_until
+from tests.test_training import in_phase, small_model
+from training.base_text import ROWS as ROWS_WRITTEN
+from training.base_text import TOKENS, base_text
 from training.batches import text_batches, with_other_tokens
-from training.config import CompareConfig
+from training.config import CompareConfig, Phase
 from training.corpus import load_corpus
-from training.errors import BadInput
+from training.data import prepare
+from training.errors import BadInput, Damaged
 from training.flags import changed, parse
 from training.huggingface import HuggingFace
 from training.learner import Learner, divergence
+from training.loop import take_step
 from training.preflight import memory_needed, size_of
 
 SAME = ["--steps", "0", "--replay-share", "0.5", "--replay-target", "base", "--precision", "fp32"]
+OWN = ["--replay-text", "base", "--replay-weight", "3"]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +94,7 @@ def test_a_model_that_does_not_move_says_what_the_base_says(
 
 
 def test_interrupted_it_goes_on_with_the_same_base(pretrained: Path, cache: Path, tmp_path: Path) -> None:
-    flags: list[Any] = ["--model", pretrained, *SAME, "--arms", "lstm", "--finetune-steps", "24"]
+    flags: list[Any] = ["--model", pretrained, *SAME, *OWN, "--arms", "lstm", "--finetune-steps", "24"]
     finish(*flags, "--out", tmp_path / "whole", "--cache", cache)
     with safe_open(next((tmp_path / "whole").glob("seed*/lstm/finetune.safetensors")), "pt") as saved:
         assert sum("embed_tokens.weight" in name for name in saved.keys()) == 1  # noqa: SIM118  # not a dict
@@ -119,9 +127,98 @@ def test_every_second_row_has_other_tokens_and_the_rest_is_the_text() -> None:
 def test_the_base_needs_room_and_a_pretrained_model(tiny: CompareConfig, pretrained: Path) -> None:
     with pytest.raises(BadInput, match="replay_target is 'base', which only a pretrained model"):
         changed(tiny, replay_target="base")
+    with pytest.raises(BadInput, match=r"replay_text is 'base', .* choose 'corpus'"):
+        changed(tiny, replay_text="base")
     with pytest.raises(BadInput, match="replay_target is 'nonsense'; it must be one of text, base"):
         changed(tiny, replay_target="nonsense")
+    with pytest.raises(BadInput, match="replay_weight is -1"):
+        changed(tiny, replay_weight=-1.0)
     config, _ = parse(["--preset", "smollm2", "--model", str(pretrained), "--replay-target", "text"], None)
     size = size_of(config)
     more = memory_needed(changed(config, replay_target="base"), size, 2) - memory_needed(config, size, 2)
     assert more == 2 * 4 * size.parameters
+
+
+def test_the_base_draws_text_from_its_own_distribution(tmp_path: Path) -> None:
+    model = llama(tie_word_embeddings=False)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(25)  # sure of some tokens, and not of one alone
+    first_L = torch.arange(5, 500)
+    folder = str(save(tmp_path / "sure", model, None))
+    written = base_text(folder, first_L, tmp_path / "cache")
+    ids_BT = written.long().view(ROWS_WRITTEN, TOKENS)
+    assert set(ids_BT[:, 0].tolist()) <= set(first_L.tolist())
+    assert len(set(ids_BT[:, 0].tolist())) > 100
+    with torch.no_grad():
+        said_BTV = model(ids_BT[:, :-1]).logits.float().log_softmax(-1)
+    said_BTV[:, :, 0] = -torch.inf  # its end of the text, which must not come early
+    said_BTV = said_BTV.log_softmax(-1)
+    entropy = -(said_BTV.exp() * said_BTV.clamp(min=-1e4)).sum(-1)
+    nats = -said_BTV.gather(-1, ids_BT[:, 1:, None]).squeeze(-1)
+    assert 0.5 < float(entropy.mean()) < 5.5, "neither one choice nor all"
+    assert float(nats.mean()) == pytest.approx(float(entropy.mean()), abs=0.05)  # 6 standard errors
+
+
+def test_what_the_base_wrote_is_kept_and_belongs_to_its_weights(tmp_path: Path) -> None:
+    first_L, cache = torch.arange(5, 500), tmp_path / "cache"
+    folder = save(tmp_path / "one", llama(max_position_embeddings=20), None)
+    before = torch.random.get_rng_state()
+    written = base_text(str(folder), first_L, cache)
+    assert torch.equal(torch.random.get_rng_state(), before), "no other numbers are drawn than without it"
+    assert written.shape == (ROWS_WRITTEN * 20,), "as much as the model reads"
+    (file,) = cache.iterdir()
+    made = file.stat().st_mtime_ns
+    assert torch.equal(base_text(str(folder), first_L, cache), written)
+    assert file.stat().st_mtime_ns == made
+    file.unlink()
+    assert torch.equal(base_text(str(folder), first_L, cache), written), "made again, it is the same"
+    other = llama(max_position_embeddings=20)
+    with torch.no_grad():
+        other.model.norm.weight.mul_(2)
+    base_text(str(save(tmp_path / "two", other, None)), first_L, cache)
+    assert len(list(cache.iterdir())) == 2
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(Damaged, match="delete it, and it is made again"):
+        base_text(str(folder), first_L, cache)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1e-3])
+def test_a_step_with_text_counts_as_much_as_it_is_told(tmp_path: Path, clip: float) -> None:
+    ids = torch.arange(1000) * 7 % 50
+
+    def moved(weight: float, kind: str) -> torch.Tensor:
+        """What SGD adds to the weights in one step, which is the gradient it was given."""
+        phase = Phase(
+            name="finetune",
+            kind="question",
+            title="",
+            clip=clip,
+            warmup=0,
+            replay_share=0.5,
+            replay_weight=weight,
+        )
+        batch = replace(text_batches(ids, 4, 8, 0)(0), kind=kind)
+        model = small_model()
+        training = in_phase(model, lambda k: batch, tmp_path, phase)
+        before = parameters_to_vector(model.parameters()).detach()
+        take_step(training, Learner(model, None), [torch.optim.SGD(model.parameters(), lr=1.0)])
+        return parameters_to_vector(model.parameters()).detach() - before
+
+    once = moved(1, "text")
+    torch.testing.assert_close(moved(3, "text"), 3 * once, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(moved(3, "question"), once, rtol=1e-3, atol=1e-6)
+    if clip:
+        assert float(once.norm()) == pytest.approx(clip, rel=1e-2)
+
+
+def test_a_run_replays_what_the_base_wrote(pretrained: Path, cache: Path) -> None:
+    config, _ = parse(["--preset", "smollm2", "--model", str(pretrained), *SAME, *OWN], None)
+    data = prepare(config, cache)
+    batch = data.batches(config, config.phase("finetune"), 0)(1)
+    assert batch.kind == "text"
+    windows = data.base_ids.unfold(0, config.text.context, 1)
+    assert all((windows == row).all(1).any() for row in batch.ids_BT)
+    torch.testing.assert_close(batch.ids_BT[:, 1:], batch.targets_BT[:, :-1])
+    assert data.facts["base_text_sha256"] != prepare(changed(config, replay_text="corpus"), cache).facts.get(
+        "base_text_sha256"
+    )

@@ -190,6 +190,20 @@ class Phase:
         kinds=("question",),
         bare="finetune",
     )
+    replay_text: str = value(
+        "corpus",
+        "the text of these steps: the corpus, or (base) what the pretrained model writes by itself",
+        choices=("corpus", "base"),
+        kinds=("question",),
+        bare="finetune",
+    )
+    replay_weight: float = value(
+        1.0,
+        "what the gradient of such a step, clipped as any, is multiplied by",
+        low=0,
+        kinds=("question",),
+        bare="finetune",
+    )
     optimizer: str = value(
         "muon",
         "muon (for the model's inner matrices, AdamW for the rest) or adamw for all",
@@ -332,11 +346,12 @@ class CompareConfig:
                 "pretrained model may be asked as it is.)"
             )
         for phase in self.phases:
-            if phase.replay_target == "base" and not self.model.pretrained:
-                raise BadInput(
-                    "replay_target is 'base', which only a pretrained model (--model NAME) has; 'decoder' is "
-                    "trained from scratch: choose 'text'."
-                )
+            for name, other in (("replay_target", "text"), ("replay_text", "corpus")):
+                if getattr(phase, name) == "base" and not self.model.pretrained:
+                    raise BadInput(
+                        f"{name} is 'base', which only a pretrained model (--model NAME) has; 'decoder' is "
+                        f"trained from scratch: choose {other!r}."
+                    )
             if phase.kind == "question" and phase.context < self.text.context:
                 raise BadInput(
                     f"{phase.name}_context is {phase.context}, below context {self.text.context}: replayed "

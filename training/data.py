@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from charembed import SpellingTable
+from charembed.files import hash_tensors
 from charembed.spelling_loss import lettered_ids
 from synthetic_tasks import (
     SPLITS,
@@ -25,6 +26,7 @@ from synthetic_tasks import (
 from synthetic_tasks.saved_splits import fingerprint
 from synthetic_tasks.words import told
 
+from .base_text import base_text
 from .batches import (
     BatchAt,
     mixed_batches,
@@ -67,6 +69,7 @@ class Data:
     Attributes:
         spellings: of every row of the model's input embedding.
         train_ids: running text, int32.
+        base_ids: text that the pretrained model wrote, int32; empty where no phase replays it.
         held_out_texts: "text", the corpus's own, and "other text" where the config names one.
         splits: words by split, where a task is about words; `held_out_ids` are the tokens that only
             `unseen_tokens` holds.
@@ -77,6 +80,7 @@ class Data:
     tokenizer: Tokenizer
     spellings: SpellingTable
     train_ids: Tensor
+    base_ids: Tensor
     held_out_texts: dict[str, HeldOut]
     tasks: tuple[Task, ...]
     splits: WordSplits | None
@@ -104,8 +108,9 @@ class Data:
         else:
             questions = self.questions(config, phase.context).batches(phase.batch_size, phase.name, seed)
             key = "replay" if phase.name == "finetune" else f"replay {phase.name}"
-            replay = text_batches(self.train_ids, config.text.batch_size, config.text.context, key, seed)
-            if phase.replay_target == "base":
+            ids = self.train_ids if phase.replay_text == "corpus" else self.base_ids
+            replay = text_batches(ids, config.text.batch_size, config.text.context, key, seed)
+            if phase.replay_target == "base" and phase.replay_text == "corpus":
                 replay = with_other_tokens(replay, lettered_ids(self.spellings), key, seed)
             batch_at = mixed_batches(questions, replay, phase.replay_share)
         if phase.token_dropout:
@@ -143,6 +148,10 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
     held_out_ids = frozenset(i for i, spelling in enumerate(tokenizer.spellings) if spelling in pieces)
     spellings = SpellingTable.from_tokenizer(tokenizer.source, num_rows)
     material = Material(splits, data.wording, data.answer_form)
+    base_ids, written = torch.zeros(0, dtype=torch.int32), Facts()
+    if any(phase.replay_text == "base" for phase in config.phases):
+        base_ids = base_text(config.model.model, lettered_ids(spellings), cache)
+        written = {"base_text_sha256": hash_tensors({"ids": base_ids})}
     facts: Facts = {
         "corpus_sha256": corpus.sha256,
         "vocabulary": tokenizer.name,
@@ -152,6 +161,7 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
         "validation_tokens": len(ids["validation"]),
         "bytes_per_token": round(texts["text"].bytes_per_token, 4),
         **other,
+        **written,
     }
     if splits:
         facts |= _word_facts(splits) | {"words_left_out": left_out}
@@ -160,6 +170,7 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
         tokenizer=tokenizer,
         spellings=spellings,
         train_ids=ids["train"],
+        base_ids=base_ids,
         held_out_texts=texts,
         tasks=tuple(build_task(spec, material) for spec in data.tasks),
         splits=splits,

@@ -142,7 +142,8 @@ def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str,
     chance = stream("dropout", phase.name, t.seed, step, accelerator.process_index)
     torch.manual_seed(chance.getrandbits(32))
     losses = _losses(t, wrapped, batch)
-    loss = sum(losses[1:], losses[0])
+    weight = phase.replay_weight if batch.kind == "text" and phase.kind == "question" else 1.0
+    loss = weight * sum(losses[1:], losses[0])
     nats = accelerator.reduce(torch.stack([part.detach() for part in losses]), "sum").tolist()
     if not all(map(math.isfinite, nats)):
         state = f"the state of step {t.saved} is kept in {t.folder / STATE}"
@@ -154,8 +155,8 @@ def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str,
         )
     # DDP averages over processes, and this loss is a share of the sum
     accelerator.backward(loss * accelerator.num_processes)
-    if phase.clip:
-        accelerator.clip_grad_norm_(wrapped.parameters(), phase.clip)
+    if weight * phase.clip:
+        accelerator.clip_grad_norm_(wrapped.parameters(), weight * phase.clip)
     for optimizer in prepared:
         optimizer.step()
         optimizer.zero_grad()

@@ -1,0 +1,56 @@
+"""What a pretrained model writes by itself: text to replay where nobody has the text that it learnt from.
+
+Replaying one corpus keeps a model at that corpus; what it draws from its own distribution is as varied as all
+that it has read (LAMOL, Sun et al. 2019, arXiv 1909.03329; on large models, Huang et al. 2024, arXiv
+2403.01244).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from torch import Tensor
+
+from charembed.files import hash_tensors
+
+from .errors import Damaged
+from .files import CACHED, read_tensors, write_tensors
+from .huggingface import HuggingFace
+
+ROWS, TOKENS, AT_ONCE = 256, 128, 64  # pieces of text, the length of each, and how many are written at once
+
+
+def base_text(model: str, first_L: Tensor, cache: Path) -> Tensor:
+    """int32 (ROWS * TOKENS,): pieces of text, one after another, that `model` draws from its distribution.
+
+    Each begins with a token of `first_L`. Written once for each model (135 million parameters: three minutes
+    of a core), and then read from `cache`.
+    """
+    learner = HuggingFace.load(model, 1)
+    tokens = min(TOKENS, learner.context or TOKENS)
+    weights = hash_tensors(learner.state_dict())
+    path = cache / f"base-text-{weights[:16]}.safetensors"
+    facts = {"model": weights, "rows": ROWS, "tokens": tokens}
+    if not path.exists():
+        write_tensors(path, {"written": _written(learner, first_L, tokens)}, facts)
+    tensors, saved = read_tensors(path, CACHED)
+    if saved != facts:
+        raise Damaged(f"{path} is damaged (it holds other text): {CACHED}.")
+    return tensors["written"]
+
+
+@torch.no_grad()
+def _written(learner: HuggingFace, first_L: Tensor, tokens: int) -> Tensor:
+    device = PartialState().device
+    model = learner.eval().to(device, torch.bfloat16).model
+    length = {"min_new_tokens": tokens - 1, "max_new_tokens": tokens - 1}
+    options = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "pad_token_id": 0, **length}
+    rows = []
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        begins_B1 = first_L[torch.randint(len(first_L), (ROWS, 1))].to(device)
+        for some_B1 in torch.split(begins_B1, AT_ONCE):
+            rows.append(model.generate(some_B1, attention_mask=torch.ones_like(some_B1), **options).cpu())
+    return torch.cat(rows).flatten().int()
