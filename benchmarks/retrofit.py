@@ -220,8 +220,9 @@ def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[
                 loss = divergence(learner, base, batch.ids_BT) / batch.num_targets
             else:
                 loss = summed_loss(learner, batch.ids_BT, batch.targets_BT, batch.keep_BT) / batch.num_targets
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, phase.clip)
+        weight = phase.replay_weight if batch.kind == "text" else 1.0
+        (weight * loss).backward()
+        torch.nn.utils.clip_grad_norm_(trained, weight * phase.clip)
         optimizer.step()
         optimizer.zero_grad()
         if batch.kind == "question":

@@ -32,6 +32,7 @@ class Phase:
     title: str
     replay_share: float = 0.0
     replay_target: str = "text"
+    replay_text: str = "corpus"
 
 
 PHASES = (

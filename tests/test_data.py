@@ -334,7 +334,15 @@ def test_a_field_that_a_later_version_adds_leaves_earlier_runs_what_they_were(
     told = json.dumps(departures(config))
     for field in ("answer_form", '"lr"'):
         assert field in told
-    for field in ("word_forms", "objective", "replay_target", "other_corpus", "token_count"):
+    for field in (
+        "word_forms",
+        "objective",
+        "replay_target",
+        "replay_text",
+        "replay_weight",
+        "other_corpus",
+        "token_count",
+    ):
         assert field not in told  # each stands at its default, as a field would that is not there yet
     earlier = config.as_dict()
     del earlier["data"]["word_forms"], earlier["phases"][2]["replay_target"], earlier["objective"]
