@@ -15,8 +15,7 @@ from torch import Tensor
 
 from charembed.files import hash_tensors
 
-from .errors import Damaged
-from .files import CACHED, read_tensors, write_tensors
+from .files import cached
 from .huggingface import HuggingFace
 
 ROWS, TOKENS, AT_ONCE = 256, 128, 64  # pieces of text, the length of each, and how many are written at once
@@ -33,12 +32,7 @@ def base_text(model: str, first_L: Tensor, cache: Path) -> Tensor:
     weights = hash_tensors(learner.state_dict())
     path = cache / f"base-text-{weights[:16]}.safetensors"
     facts = {"model": weights, "rows": ROWS, "tokens": tokens}
-    if not path.exists():
-        write_tensors(path, {"written": _written(learner, first_L, tokens)}, facts)
-    tensors, saved = read_tensors(path, CACHED)
-    if saved != facts:
-        raise Damaged(f"{path} is damaged (it holds other text): {CACHED}.")
-    return tensors["written"]
+    return cached(path, facts, lambda: {"written": _written(learner, first_L, tokens)})["written"]
 
 
 @torch.no_grad()
@@ -46,7 +40,8 @@ def _written(learner: HuggingFace, first_L: Tensor, tokens: int) -> Tensor:
     device = PartialState().device
     model = learner.eval().to(device, torch.bfloat16).model
     length = {"min_new_tokens": tokens - 1, "max_new_tokens": tokens - 1}
-    options = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "pad_token_id": 0, **length}
+    plainly = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+    options = {**plainly, **length, "pad_token_id": 0}
     rows = []
     with torch.random.fork_rng():
         torch.manual_seed(0)

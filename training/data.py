@@ -38,8 +38,7 @@ from .batches import (
 )
 from .config import CompareConfig, DataConfig, Phase
 from .corpus import Corpus, load_corpus, load_words
-from .errors import Damaged
-from .files import CACHED, read_tensors, write_tensors
+from .files import cached
 from .huggingface import vocabulary_rows
 from .objectives import OBJECTIVES
 from .questions import Questions
@@ -194,16 +193,14 @@ def _encoded(tokenizer: Tokenizer, corpus: Corpus, cache: Path) -> dict[str, Ten
     """The ids of the text to learn from and of the text held out, from the cache if they are there."""
     key = hashlib.sha256(f"{tokenizer.name} {corpus.sha256}".encode()).hexdigest()[:16]
     path, facts = cache / f"text-{key}.safetensors", {"corpus": corpus.sha256, "encoding": tokenizer.name}
-    if not path.exists():
-        texts = {"train": corpus.train, "validation": corpus.validation}
-        tensors = {
+    texts = {"train": corpus.train, "validation": corpus.validation}
+
+    def encode() -> dict[str, Tensor]:
+        return {
             name: torch.tensor(tokenizer.encode_long(text), dtype=torch.int32) for name, text in texts.items()
         }
-        write_tensors(path, tensors, facts)
-    tensors, saved = read_tensors(path, CACHED)
-    if saved != facts:
-        raise Damaged(f"{path} is damaged (it holds another text): {CACHED}.")
-    return tensors
+
+    return cached(path, facts, encode)
 
 
 def split_by_token(data: DataConfig, words: list[str], tokenizer: Tokenizer, counts_V: Tensor) -> WordSplits:

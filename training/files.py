@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,21 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(facts)
     write_atomically(path, save(plain, metadata={"facts": text, "sha256": _hash(plain, text)}))
+
+
+def cached(
+    path: Path, facts: Mapping[str, Any], make: Callable[[], Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """The tensors that the file holds, made and written first where it is not there.
+
+    Raises Damaged for a file with other facts, or that cannot be read.
+    """
+    if not path.exists():
+        write_tensors(path, make(), facts)
+    tensors, saved = read_tensors(path, CACHED)
+    if saved != facts:
+        raise Damaged(f"{path} is damaged (it holds another text): {CACHED}.")
+    return tensors
 
 
 def read_tensors(path: Path, way_out: str = AGAIN) -> tuple[dict[str, Tensor], dict[str, Any]]:
