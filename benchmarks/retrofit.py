@@ -138,6 +138,11 @@ def frozen_letters(model: Any, table: SpellingTable, gain: float) -> Any:
     return model
 
 
+def frozen_table(model: Any, table: SpellingTable, gain: float) -> Any:
+    spelled(model, table, gain).get_input_embeddings().weight.requires_grad_(False)
+    return model
+
+
 def first_blocks(number: int) -> Build:
     def build(model: Any, table: SpellingTable, gain: float) -> Any:
         letters_alone(model, table, gain)
@@ -175,6 +180,7 @@ VARIANTS: dict[str, Build] = {
     "warm-up-128": warmed_up(128),
     "zero": lambda model, table, gain: charembed.attach(model, table, hidden_size=256),
     "frozen-letters": frozen_letters,
+    "frozen-table": frozen_table,  # and a head that is tied to it
     "letters-alone": letters_alone,
     "lora": lora,
     "first-10-blocks": first_blocks(10),
