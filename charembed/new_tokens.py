@@ -20,6 +20,7 @@ from .tokenizers import token_bytes
 
 # Of what the pieces' rows have beyond their letters: 0 is no better for spelling, 1 better for text alone
 PIECES = 0.5
+FEW = 256  # whole words among the tokens; with fewer of them, a new word is guessed from all tokens
 
 
 def add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], *, space: bool = True) -> list[int]:
@@ -28,11 +29,12 @@ def add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], *, space:
     charembed.add_tokens(model, tokenizer, ["strawberry", "raspberry"]) -> [49152, 49153]
 
     Tokenizer, input embedding, output layer and letters change together. A new token's rows are those that
-    its letters make likely (`charembed/rows_from_letters.py`: a regression over the vocabulary, seconds of a
-    core) and half of what its old pieces' rows have beyond their own letters; its letters, where the model
-    has them, are read by the encoder as they are of any token that training never met. (`python -m
-    benchmarks.new_tokens` compares this with other ways.) Rows that the embedding has beyond the tokenizer
-    are filled before it grows. Build the optimizer afterwards.
+    its letters make likely (`charembed/rows_from_letters.py`: a regression, over the tokens that are whole
+    words where it is one, and over all otherwise; seconds of a core) and half of what its old pieces' rows
+    have beyond their own letters; its letters, where the model has them, are read by the encoder as they are
+    of any token that training never met. (`python -m benchmarks.new_tokens` compares this with other ways.)
+    Rows that the embedding has beyond the tokenizer are filled before it grows. Build the optimizer
+    afterwards.
 
     Arguments:
         tokenizer: of transformers.
@@ -85,14 +87,24 @@ def _rows_of_new(
     with torch.device("cpu"):  # whatever the user's default is
         states_VH = readable_states(spellings)
         known_L = torch.tensor([token for token in range(known) if spellings[token]])
-        new_N, found = torch.tensor(list(pieces)), []
+        words_L = torch.tensor([token for token in range(known) if _is_word(spellings[token])])
+        words_L = words_L if len(words_L) >= FEW else known_L
+        found = []
         for table in tables:
-            guess = rows_from_letters(table, states_VH, known_L)
-            beyond = [
-                (table[ids].cpu().float() - guess(torch.tensor(ids))).mean(0) for ids in pieces.values()
-            ]
-            found.append(guess(new_N) + PIECES * torch.stack(beyond))
+            of_any, of_words = (rows_from_letters(table, states_VH, ids_L) for ids_L in (known_L, words_L))
+            rows = []
+            for token, ids in pieces.items():
+                beyond = (table[ids].cpu().float() - of_any(torch.tensor(ids))).mean(0)
+                guess = of_words if _is_word(spellings[token]) else of_any
+                rows.append(guess(torch.tensor([token]))[0] + PIECES * beyond)
+            found.append(torch.stack(rows))
     return found
+
+
+def _is_word(spelling: bytes | None) -> bool:
+    """Is it a space and then two letters or more?"""
+    text = (spelling or b"").decode(errors="replace")
+    return len(text) > 2 and text[0] == " " and text[1:].isalpha()
 
 
 def _check(tokenizer: Any, words: Any, rows: int) -> None:

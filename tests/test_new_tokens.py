@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
+import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,22 +56,27 @@ def assert_unchanged(model: Any, tokenizer: Any, before: tuple[Any, ...]) -> Non
         assert torch.equal(now[0][name], tensor), name
 
 
-def by_hand(tokenizer: Any, table_VD: torch.Tensor, word: str, pieces: list[int]) -> torch.Tensor:
-    """The row that the word's letters make likely, and half of what the pieces' rows have beyond theirs; the
-    ridge is written as rows of data that pull all weights to zero, and the letters are read one token at a
-    time."""
-    known = [spelling for spelling in token_bytes(tokenizer)[:-3] if spelling]
-    read = {text: states(text) for text in {*known, f" {word}".encode()}}
-    ids = [token for token, spelling in enumerate(token_bytes(tokenizer)[:-3]) if spelling]
-    x, y = np.stack([read[text] for text in known]), table_VD[ids].double().numpy()
+def by_hand(
+    tokenizer: Any, table_VD: torch.Tensor, word: str, pieces: list[int], of_words: bool = False
+) -> torch.Tensor:
+    """The row that the word's letters make likely, by all tokens or by those that are words, and half of what
+    the pieces' rows have beyond theirs, by all tokens."""
+    known = {token: text for token, text in enumerate(token_bytes(tokenizer)[:-3]) if text}
+    words = {token: text for token, text in known.items() if re.fullmatch(rb" [a-zA-Z]{2,}", text)}
+    guess = fitted(table_VD, known)
+    beyond = [table_VD[piece].double().numpy() - guess(known[piece]) for piece in pieces]
+    likely = fitted(table_VD, words if of_words else known)(f" {word}".encode())
+    return torch.from_numpy(likely + np.mean(beyond, 0) / 2).float()
+
+
+def fitted(table_VD: torch.Tensor, known: dict[int, bytes]) -> Callable[[bytes], Any]:
+    """Ridge regression, the ridge written as rows of data that pull all weights to zero; the letters are read
+    one token at a time."""
+    x, y = np.stack([states(text) for text in known.values()]), table_VD[list(known)].double().numpy()
     pull = np.sqrt(RIDGE) * np.eye(x.shape[1])
     centred = np.concatenate([x - x.mean(0), pull]), np.concatenate([y - y.mean(0), 0 * pull[:, :1] @ y[:1]])
     weights = np.linalg.lstsq(*centred, rcond=None)[0]
-    mean = {name: rows.mean(0) for name, rows in (("x", x), ("y", y))}
-    theirs = np.mean([read[token_bytes(tokenizer)[piece]] for piece in pieces], 0)
-    beyond = table_VD[pieces].double().numpy().mean(0) - mean["y"] - (theirs - mean["x"]) @ weights
-    row = mean["y"] + (read[f" {word}".encode()] - mean["x"]) @ weights + beyond / 2
-    return torch.from_numpy(row).float()
+    return lambda text: y.mean(0) + (states(text) - x.mean(0)) @ weights
 
 
 @cache
@@ -112,6 +119,20 @@ def test_new_words_get_rows_and_letters_and_nothing_else_changes(
     text = f"by the {WORDS[0]} and the {WORDS[2]} too"
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]).split() == text.split()
     assert model(torch.tensor([ids])).logits.isfinite().all()
+
+
+def test_a_word_is_guessed_from_words_and_anything_else_from_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = pretrained.train_tokenizer(TEXT)
+    spellings = token_bytes(tokenizer)
+    assert sum(bool(re.fullmatch(rb" [a-zA-Z]{2,}", text or b"")) for text in spellings) in range(5, 60)
+    for few, text, of_words in ((5, "cloudberry", True), (5, "cloud7", False), (60, "cloudberry", False)):
+        monkeypatch.setattr("charembed.new_tokens.FEW", few)
+        grown, model = copy.deepcopy(tokenizer), lettered(tokenizer, len(tokenizer))
+        table = model.get_input_embeddings().weight.detach().clone()
+        pieces = tokenizer(f" {text}", add_special_tokens=False)["input_ids"]
+        charembed.add_tokens(model, grown, [text, "x7y7", "z7w7"])
+        row = model.get_input_embeddings().weight[-3]
+        torch.testing.assert_close(row, by_hand(grown, table, text, pieces, of_words))
 
 
 def test_the_letters_of_a_new_word_are_those_the_encoder_gives_any_token(tokenizer: Any) -> None:
