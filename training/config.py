@@ -131,7 +131,6 @@ class ModelConfig:
         "on spelling; 0 leaves them as they are",
         low=0,
     )
-
     quiet_share: float = value(
         0.0,
         "share of the directions of the embedding that letters are turned into, those to which the loss on "

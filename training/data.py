@@ -147,7 +147,8 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
     held_out_ids = frozenset(i for i, spelling in enumerate(tokenizer.spellings) if spelling in pieces)
     spellings = SpellingTable.from_tokenizer(tokenizer.source, num_rows)
     material = Material(splits, data.wording, data.answer_form)
-    base_ids, written = torch.zeros(0, dtype=torch.int32), Facts()
+    base_ids = torch.zeros(0, dtype=torch.int32)
+    written: Facts = {}
     if any(phase.replay_text == "base" for phase in config.phases):
         base_ids = base_text(config.model.model, lettered_ids(spellings), cache)
         written = {"base_text_sha256": hash_tensors({"ids": base_ids})}

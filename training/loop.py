@@ -142,7 +142,7 @@ def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str,
     chance = stream("dropout", phase.name, t.seed, step, accelerator.process_index)
     torch.manual_seed(chance.getrandbits(32))
     losses = _losses(t, wrapped, batch)
-    weight = phase.replay_weight if batch.kind == "text" and phase.kind == "question" else 1.0
+    weight = phase.replay_weight if batch.kind == "text" else 1.0  # in a phase of text it is 1
     loss = weight * sum(losses[1:], losses[0])
     nats = accelerator.reduce(torch.stack([part.detach() for part in losses]), "sum").tolist()
     if not all(map(math.isfinite, nats)):
