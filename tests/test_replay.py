@@ -212,7 +212,8 @@ def test_a_step_with_text_counts_as_much_as_it_is_told(tmp_path: Path, clip: flo
 
 
 def test_a_run_replays_what_the_base_wrote(pretrained: Path, cache: Path) -> None:
-    config, _ = parse(["--preset", "smollm2", "--model", str(pretrained), *SAME, *OWN], None)
+    flags = ["--other-corpus", "none", "--model", str(pretrained), *SAME, *OWN]  # the preset's is a package
+    config, _ = parse(["--preset", "smollm2", *flags], None)
     data = prepare(config, cache)
     batch = data.batches(config, config.phase("finetune"), 0)(1)
     assert batch.kind == "text"
