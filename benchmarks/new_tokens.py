@@ -38,6 +38,7 @@ from training.data import Data
 from training.errors import BadInput, exit_status
 from training.exam import Exam, answer_all, mark
 from training.folder import arm_folder, open_run
+from training.precision import has_fast_bf16
 from training.run import load_arm
 from training.tokenizers import HuggingFaceTokenizer
 
@@ -167,7 +168,7 @@ def go_on(model: Any, tokenizer: HuggingFaceTokenizer, texts: list[str], steps: 
         rng = stream("go on", step)
         for text in rng.sample(texts, 4):
             ids_1T = torch.tensor([tokenizer.encode(text)])
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16(cpu=True)):
                 loss = text_nats(model, ids_1T) / ids_1T.numel()
             (loss / 4).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -1,9 +1,9 @@
 """Questions to a pretrained model with their padding and without: forward and backward of one batch.
 
-    python -m benchmarks.packing                      # SmolLM2, 32 questions, bf16; or --model NAME
+    python -m benchmarks.packing                      # SmolLM2, 32 questions; or --model NAME
 
 Printed beside the times: how many positions the padded rows have and how many of them are read, which bounds
-what can be won.
+what can be won. In bf16 where the CPU multiplies it, else in fp32.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from training.flags import parse
 from training.huggingface import HuggingFace
 from training.learner import summed_loss
 from training.packaged_model import unpack
+from training.precision import has_fast_bf16
 
 
 def program(argv: Sequence[str] | None) -> int:
@@ -32,7 +33,7 @@ def program(argv: Sequence[str] | None) -> int:
 
     def step(packs: bool) -> None:
         model.packs = packs
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16(cpu=True)):
             loss = summed_loss(model, batch.ids_BT, batch.targets_BT, batch.keep_BT)
         loss.backward()
         model.zero_grad()

@@ -28,6 +28,9 @@ from benchmarks.measure import machine
 from charembed import LSTMEncoder, SpellingTable
 from charembed.embedding import lettered_embedding
 from charembed.gain import scale_letters
+from charembed.recurrence import last_states
+from charembed.rows_from_letters import readable_states, rows_from_letters
+from charembed.spelling_loss import lettered_ids
 from training.config import CompareConfig
 from training.data import prepare
 from training.errors import BadInput, exit_status
@@ -37,6 +40,7 @@ from training.huggingface import HuggingFace
 from training.learner import divergence, summed_loss
 from training.optimizers import lr_scale, set_lr
 from training.packaged_model import unpack
+from training.precision import resolve_precision
 from training.run import settle
 
 Build = Callable[[Any, SpellingTable, float], Any]  # model of transformers, spellings, gain -> the model
@@ -168,9 +172,24 @@ def loud(model: Any, table: SpellingTable, gain: float) -> Any:
     return charembed.attach(model, table, init="loud", hidden_size=256, gain=gain)
 
 
+@torch.no_grad()
+def amplify(model: Any, data: Any) -> None:
+    """What of the tokens' rows follows from their letters, which the model can read, is said twice."""
+    embedding: Any = lettered_embedding(model)
+    encoder, ids_L = embedding.encoder, lettered_ids(data.spellings)
+    pieces = [*data.tokenizer.spellings, *[None] * len(embedding.weight)][: len(embedding.weight)]
+    said_LD = rows_from_letters(embedding.weight, readable_states(pieces), ids_L)(ids_L)
+    states_LH = last_states(encoder.cell, encoder.weights(), encoder.letters, ids_L)
+    with_one = torch.cat([states_LH, torch.ones(len(ids_L), 1)], 1)
+    fitted = torch.linalg.lstsq(with_one.double(), (said_LD - said_LD.mean(0)).double()).solution.float()
+    encoder.projection.weight.add_(fitted[:-1].T / encoder.loudness)
+    encoder.projection.bias.add_(fitted[-1] / encoder.loudness)
+
+
 VARIANTS: dict[str, Build] = {
     "plain": lambda model, table, gain: model,
     "spelled": spelled,
+    "amplified": spelled,  # and what the rows say of the letters said twice, see `run`
     "held": spelled,  # in its quiet directions, see `run`
     "silent": lambda model, table, gain: spelled(model, table, 0.0),
     "gate": gated,
@@ -198,6 +217,8 @@ def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[
         settle(learner, config, data)
     if name == "held":
         hold(learner.model)
+    if name == "amplified":
+        amplify(learner.model, data)
     phase = config.phase("finetune")
     faithful = phase.replay_target == "base"
     base = HuggingFace.load(config.model.model, config.context).eval() if faithful else None
@@ -216,12 +237,13 @@ def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[
     optimizer = torch.optim.AdamW(
         [group for group in groups if group["params"]], betas=(0.9, phase.beta2), weight_decay=0.0, fused=True
     )
+    bf16 = resolve_precision(config.precision, cpu=True) == "bf16"
     before, losses = reads(), list[float]()
     learner.train()
     for step in range(phase.steps):
         set_lr([optimizer], lr_scale(step, phase.steps, phase.warmup, phase.schedule))
         batch = batch_at(step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             if base is not None and batch.kind == "text":
                 loss = divergence(learner, base, batch.ids_BT) / batch.num_targets
             else:

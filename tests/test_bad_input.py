@@ -78,7 +78,7 @@ FLAGS: list[tuple[str, str]] = [
     ("--threads 100000", "--threads is 100000, and this machine has"),
     # names
     ("--optimizer sgd", "optimizer is 'sgd'; it must be one of muon, adamw"),
-    ("--precision fp8", "precision is 'fp8'; it must be one of auto, fp32, bf16"),
+    ("--precision fp8", "precision is 'fp8'; it must be one of auto, fast, fp32, bf16"),
     ("--precision ''", "precision is empty"),
     ("--objective diffusion", "objective is 'diffusion'; it must be one of next_token"),
     ("--arms ''", "arms is ''; name some of plain, matched"),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from synthetic_tasks import ANSWER_FORMS, END
 from training.batches import (
+    Batch,
     mixed_batches,
     pad_examples,
     spelling_batches,
@@ -213,9 +214,21 @@ def test_held_out_tokens_are_common_in_pretraining_text(tiny: CompareConfig, cac
 
 def test_replay_takes_its_share_of_the_steps() -> None:
     batch_at = mixed_batches(
-        lambda k: pad_examples([Example([1, 2], [2], 0)]), text_batches(torch.arange(100), 1, 8), 0.25
+        lambda k: pad_examples([Example([1, 2], [2], 0)]), [text_batches(torch.arange(100), 1, 8)], 0.25
     )
     assert [batch_at(k).kind for k in range(8)] == ["question", "question", "question", "text"] * 2
+
+
+@pytest.mark.parametrize("share", [0.2, 0.25, 0.6])
+def test_two_texts_are_replayed_in_turn(share: float) -> None:
+    question, corpus, written = (
+        Batch(torch.full((1, 1), mark), torch.zeros(1, 1), kind=kind)
+        for mark, kind in enumerate(("question", "text", "text"))
+    )
+    batch_at = mixed_batches(lambda k: question, [lambda k: corpus, lambda k: written], share)
+    marks = [int(batch_at(k).ids_BT) for k in range(40)]
+    assert len([mark for mark in marks if mark]) == round(40 * share)
+    assert [mark for mark in marks if mark] == ([1, 2] * 20)[: round(40 * share)]
 
 
 def test_a_question_longer_than_the_context_is_refused(data: Data, tiny: CompareConfig) -> None:

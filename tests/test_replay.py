@@ -20,7 +20,7 @@ from tests.test_faults import some_steps, wait_until
 from tests.test_training import in_phase, small_model
 from training.base_text import ROWS as ROWS_WRITTEN
 from training.base_text import TOKENS, base_text
-from training.batches import text_batches, with_other_tokens
+from training.batches import Batch, text_batches, with_other_tokens
 from training.config import CompareConfig, Phase
 from training.corpus import load_corpus
 from training.data import prepare
@@ -129,6 +129,8 @@ def test_the_base_needs_room_and_a_pretrained_model(tiny: CompareConfig, pretrai
         changed(tiny, replay_target="base")
     with pytest.raises(BadInput, match=r"replay_text is 'base', .* choose 'corpus'"):
         changed(tiny, replay_text="base")
+    with pytest.raises(BadInput, match=r"replay_text is 'both', .* choose 'corpus'"):
+        changed(tiny, replay_text="both")
     with pytest.raises(BadInput, match="replay_target is 'nonsense'; it must be one of text, base"):
         changed(tiny, replay_target="nonsense")
     with pytest.raises(BadInput, match="replay_weight is -1"):
@@ -215,11 +217,19 @@ def test_a_run_replays_what_the_base_wrote(pretrained: Path, cache: Path) -> Non
     flags = ["--other-corpus", "none", "--model", str(pretrained), *SAME, *OWN]  # the preset's is a package
     config, _ = parse(["--preset", "smollm2", *flags], None)
     data = prepare(config, cache)
-    batch = data.batches(config, config.phase("finetune"), 0)(1)
+
+    def batch_at(k: int, replay_text: str) -> Batch:
+        told = changed(config, replay_text=replay_text)
+        return data.batches(told, told.phase("finetune"), 0)(k)
+
+    batch = batch_at(1, "base")
     assert batch.kind == "text"
     windows = data.base_ids.unfold(0, config.text.context, 1)
     assert all((windows == row).all(1).any() for row in batch.ids_BT)
     torch.testing.assert_close(batch.ids_BT[:, 1:], batch.targets_BT[:, :-1])
+    for k, replay_text in ((1, "corpus"), (3, "base"), (5, "corpus")):
+        assert torch.equal(batch_at(k, "both").ids_BT, batch_at(k, replay_text).ids_BT)
+        assert torch.equal(batch_at(k, "both").targets_BT, batch_at(k, replay_text).targets_BT)
     assert data.facts["base_text_sha256"] != prepare(changed(config, replay_text="corpus"), cache).facts.get(
         "base_text_sha256"
     )

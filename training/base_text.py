@@ -17,6 +17,7 @@ from charembed.files import hash_tensors
 
 from .files import cached
 from .huggingface import HuggingFace
+from .precision import has_fast_bf16
 
 ROWS, TOKENS, AT_ONCE = 256, 128, 64  # pieces of text, the length of each, and how many are written at once
 
@@ -38,7 +39,8 @@ def base_text(model: str, first_L: Tensor, cache: Path) -> Tensor:
 @torch.no_grad()
 def _written(learner: HuggingFace, first_L: Tensor, tokens: int) -> Tensor:
     device = PartialState().device
-    model = learner.eval().to(device, torch.bfloat16).model
+    fast = torch.bfloat16 if has_fast_bf16(device.type == "cpu") else torch.float32
+    model = learner.eval().to(device, fast).model
     length = {"min_new_tokens": tokens - 1, "max_new_tokens": tokens - 1}
     plainly = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
     options = {**plainly, **length, "pad_token_id": 0}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -118,12 +118,12 @@ def with_other_tokens(batch_at: BatchAt, ids_L: Tensor, *key: int | str) -> Batc
     return replacing
 
 
-def mixed_batches(questions: BatchAt, text: BatchAt, replay_share: float) -> BatchAt:
-    """Mostly questions; a fixed share of the steps, evenly spread, goes on with text."""
+def mixed_batches(questions: BatchAt, texts: Sequence[BatchAt], replay_share: float) -> BatchAt:
+    """Mostly questions; a fixed share of the steps, evenly spread, goes on with text, the texts in turn."""
 
     def batch_at(k: int) -> Batch:
-        replays = int((k + 1) * replay_share) > int(k * replay_share)
-        return text(k) if replays else questions(k)
+        before, after = int(k * replay_share), int((k + 1) * replay_share)
+        return texts[before % len(texts)](k) if after > before else questions(k)
 
     return batch_at
 

@@ -50,7 +50,7 @@ def _compare(config: CompareConfig, options: argparse.Namespace, console: Consol
     check_folder(out, config, options.resume)
     state.wait_for_everyone()
     torch.set_num_threads(options.threads)
-    writes = any(phase.replay_text == "base" for phase in config.phases)
+    writes = any(phase.replays_base for phase in config.phases)
     what = "Corpus, vocabulary, spellings, words" + ", and once what the model writes by itself" * writes
     with state.main_process_first(), console.status(f"{what} ..."):
         clear_left_overs(options.cache)

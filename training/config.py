@@ -191,8 +191,9 @@ class Phase:
     )
     replay_text: str = value(
         "corpus",
-        "the text of these steps: the corpus, or (base) what the pretrained model writes by itself",
-        choices=("corpus", "base"),
+        "the text of these steps: the corpus, (base) what the pretrained model writes by itself, or both in "
+        "turn",
+        choices=("corpus", "base", "both"),
         kinds=("question",),
         bare="finetune",
     )
@@ -261,6 +262,15 @@ class Phase:
         """Does this phase read letters from vectors?"""
         return self.kind == "spelling" or self.spelling_loss > 0
 
+    @property
+    def replays_corpus(self) -> bool:
+        return self.replay_text in ("corpus", "both")
+
+    @property
+    def replays_base(self) -> bool:
+        """Does the text between the questions come, at least in turn, from the pretrained model itself?"""
+        return self.replay_text in ("base", "both")
+
     def flag(self, item: Field[Any]) -> str:
         """What a field of this phase is called among all fields of a config: "lr", "finetune_lr"."""
         return item.name if item.metadata.get("bare", "pretrain") == self.name else f"{self.name}_{item.name}"
@@ -319,8 +329,9 @@ class CompareConfig:
     objective: str = value("next_token", "how an answer is trained and written", choices=tuple(OBJECTIVES))
     precision: str = value(
         "auto",
-        "arithmetic of the training step: auto is bf16 on a GPU that has it, else fp32",
-        choices=("auto", "fp32", "bf16"),
+        "arithmetic of the training step: auto is bf16 on a GPU that has it, else fp32; fast is bf16 on a "
+        "CPU that multiplies it, too",
+        choices=("auto", "fast", "fp32", "bf16"),
     )
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -346,10 +357,10 @@ class CompareConfig:
             )
         for phase in self.phases:
             for name, other in (("replay_target", "text"), ("replay_text", "corpus")):
-                if getattr(phase, name) == "base" and not self.model.pretrained:
+                if (chosen := getattr(phase, name)) != other and not self.model.pretrained:
                     raise BadInput(
-                        f"{name} is 'base', which only a pretrained model (--model NAME) has; 'decoder' is "
-                        f"trained from scratch: choose {other!r}."
+                        f"{name} is {chosen!r}, which only a pretrained model (--model NAME) has; 'decoder' "
+                        f"is trained from scratch: choose {other!r}."
                     )
             if phase.kind == "question" and phase.context < self.text.context:
                 raise BadInput(

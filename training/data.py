@@ -106,17 +106,21 @@ class Data:
             batch_at = text_batches(self.train_ids, phase.batch_size, phase.context, phase.name, seed)
         else:
             questions = self.questions(config, phase.context).batches(phase.batch_size, phase.name, seed)
-            key = "replay" if phase.name == "finetune" else f"replay {phase.name}"
-            ids = self.train_ids if phase.replay_text == "corpus" else self.base_ids
-            replay = text_batches(ids, config.text.batch_size, config.text.context, key, seed)
-            if phase.replay_target == "base" and phase.replay_text == "corpus":
-                replay = with_other_tokens(replay, lettered_ids(self.spellings), key, seed)
-            batch_at = mixed_batches(questions, replay, phase.replay_share)
+            batch_at = mixed_batches(questions, self._replayed(config, phase, seed), phase.replay_share)
         if phase.token_dropout:
             batch_at = with_token_dropout(batch_at, phase.token_dropout, phase.name, seed)
         if phase.spelling_loss:
             batch_at = with_spelling(batch_at, lettered_ids(self.spellings), TOKENS, phase.name, seed)
         return batch_at
+
+    def _replayed(self, config: CompareConfig, phase: Phase, seed: int) -> list[BatchAt]:
+        """The texts between the questions: the corpus, what the base wrote, or both."""
+        key = "replay" if phase.name == "finetune" else f"replay {phase.name}"
+        ids = [self.train_ids] * phase.replays_corpus + [self.base_ids] * phase.replays_base
+        texts = [text_batches(each, config.text.batch_size, config.text.context, key, seed) for each in ids]
+        if phase.replays_corpus and phase.replay_target == "base":
+            texts[0] = with_other_tokens(texts[0], lettered_ids(self.spellings), key, seed)
+        return texts
 
 
 def prepare(config: CompareConfig, cache: Path) -> Data:
@@ -149,7 +153,7 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
     material = Material(splits, data.wording, data.answer_form)
     base_ids = torch.zeros(0, dtype=torch.int32)
     written: Facts = {}
-    if any(phase.replay_text == "base" for phase in config.phases):
+    if any(phase.replays_base for phase in config.phases):
         base_ids = base_text(config.model.model, lettered_ids(spellings), cache)
         written = {"base_text_sha256": hash_tensors({"ids": base_ids})}
     facts: Facts = {

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import is_bf16_available
 
 from charembed import __version__
 
@@ -22,21 +21,13 @@ from .config import CompareConfig
 from .data import Data, Facts
 from .errors import BadInput
 from .fields import described
+from .precision import resolve_precision
 
 PACKAGES = (
     "torch", "accelerate", "transformers", "tiktoken", "tokenizers", "safetensors", "scipy", "numpy",
     "wordsegment", "badwords-py",
 )  # fmt: skip
 DECISIVE = ("charembed", "torch", "accelerate", "transformers")  # versions that may move the numbers
-
-
-def resolve_precision(precision: str, cpu: bool) -> str:
-    """The arithmetic that will be used: "auto" is bf16 on a GPU that has it, and fp32 elsewhere."""
-    if precision == "auto":
-        return (
-            "bf16" if torch.cuda.is_available() and not cpu and is_bf16_available(ignore_tpu=True) else "fp32"
-        )
-    return precision
 
 
 def departures(config: CompareConfig) -> dict[str, Any]:

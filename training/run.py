@@ -26,10 +26,11 @@ from .config import CompareConfig, Phase
 from .data import Data, prepare
 from .exam import answer_all, mark, set_exams, text_loss
 from .finished import DONE, is_finished, phase_file, trained_phases, write_finished
-from .identity import identity, resolve_precision
+from .identity import identity
 from .interrupts import Interrupted, deferred
 from .loop import Training, stopping, train
 from .models import LanguageModel
+from .precision import resolve_precision
 from .progress import Bars, no_bars
 from .spelling_loss import heads_for
 from .state import METRICS, STATE, Position, check_metrics, load_trained, write_trained
