@@ -18,11 +18,12 @@ from benchmarks.measure import interleaved, machine, show
 from tests.reference import PackedTwin
 from training.arms import build_arm
 from training.batches import BatchAt
-from training.config import CompareConfig, Phase
+from training.config import CompareConfig
 from training.data import Data, prepare
 from training.learner import summed_loss
 from training.models import LanguageModel
 from training.optimizers import build_optimizers
+from training.phase import Phase
 from training.presets import preset
 
 

@@ -21,7 +21,7 @@ from tests.test_training import in_phase, small_model
 from training.base_text import ROWS as ROWS_WRITTEN
 from training.base_text import TOKENS, base_text
 from training.batches import Batch, text_batches, with_other_tokens
-from training.config import CompareConfig, Phase
+from training.config import CompareConfig
 from training.corpus import load_corpus
 from training.data import prepare
 from training.errors import BadInput, Damaged
@@ -29,6 +29,7 @@ from training.flags import changed, parse
 from training.huggingface import HuggingFace
 from training.learner import Learner, divergence
 from training.loop import take_step
+from training.phase import Phase
 from training.preflight import memory_needed, size_of
 
 SAME = ["--steps", "0", "--replay-share", "0.5", "--replay-target", "base", "--precision", "fp32"]

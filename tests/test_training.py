@@ -21,7 +21,6 @@ from charembed.spelling_loss import lettered_ids, spelling_targets
 from tests.reference import generate_one_by_one
 from training.arms import ARMS, build_arm, num_parameters
 from training.batches import Batch, BatchAt, spelling_batches, text_batches, with_spelling, with_token_dropout
-from training.config import Phase
 from training.decoder import Cache, Decoder, DecoderConfig
 from training.errors import Interrupted
 from training.files import read_tensors, write_atomically, write_tensors
@@ -32,6 +31,7 @@ from training.loop import NotFinite, Training, train
 from training.models import LanguageModel
 from training.objectives import OBJECTIVES, Asked
 from training.optimizers import lr_scale
+from training.phase import Phase
 from training.presets import preset
 from training.spelling_loss import heads_for, reader
 from training.state import load_parameters, trained_parameters

@@ -36,11 +36,12 @@ from .batches import (
     with_spelling,
     with_token_dropout,
 )
-from .config import CompareConfig, DataConfig, Phase
+from .config import CompareConfig, DataConfig
 from .corpus import Corpus, load_corpus, load_words
 from .files import cached
 from .huggingface import vocabulary_rows
 from .objectives import OBJECTIVES
+from .phase import Phase
 from .questions import Questions
 from .spelling_loss import TOKENS
 from .tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer

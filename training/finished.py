@@ -11,9 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .config import CompareConfig, Phase
+from .config import CompareConfig
 from .errors import BadInput, Damaged
 from .files import AGAIN, read_bytes, read_record, sha256, write_atomically, write_json, write_record
+from .phase import Phase
 from .state import METRICS
 from .statistics import Row
 

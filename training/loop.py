@@ -20,12 +20,12 @@ from charembed.spelling_loss import SpellingHeads
 from synthetic_tasks import stream
 
 from .batches import Batch, BatchAt
-from .config import Phase
 from .errors import Broke
 from .interrupts import Interrupted, Stop, deferred
 from .learner import Learner, SpellingLearner
 from .models import LanguageModel
 from .optimizers import build_optimizers, lr_scale, set_lr
+from .phase import Phase
 from .progress import Bars, no_bars
 from .state import METRICS, STATE, Position, cut_metrics, load_state, save_state
 

@@ -7,7 +7,7 @@ output layer, vectors and the character path, which has a group of its own.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
@@ -15,9 +15,7 @@ from torch.optim import AdamW, Muon, Optimizer
 import charembed
 
 from .models import LanguageModel
-
-if TYPE_CHECKING:
-    from .config import Phase
+from .phase import Phase
 
 BETA1 = 0.9
 

@@ -19,9 +19,10 @@ import psutil
 import torch
 from accelerate.utils import is_bf16_available
 
-from .config import CompareConfig, Phase
+from .config import CompareConfig
 from .errors import BadInput
 from .huggingface import HuggingFace, check_context, num_parameters, text_config
+from .phase import Phase
 from .tokenizers import HuggingFaceTokenizer
 
 FLOAT = 4  # bytes

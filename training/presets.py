@@ -9,9 +9,10 @@ from charembed.gain import GAIN
 from charembed.quiet import SHARE
 from charembed.spelled import CHAR_DIM, HIDDEN_SIZE
 
-from .config import SPELLING, CompareConfig, DataConfig, ExamConfig, ModelConfig, Phase
+from .config import CompareConfig, DataConfig, ExamConfig, ModelConfig
 from .errors import BadInput
 from .packaged_model import SMOLLM2
+from .phase import SPELLING, Phase
 
 QUICK = CompareConfig()
 

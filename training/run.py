@@ -22,7 +22,7 @@ import charembed
 
 from .arms import build_arm, build_model, num_parameters, num_parameters_after_fold
 from .batches import text_batches
-from .config import CompareConfig, Phase
+from .config import CompareConfig
 from .data import Data, prepare
 from .exam import answer_all, mark, set_exams, text_loss
 from .finished import DONE, is_finished, phase_file, trained_phases, write_finished
@@ -30,6 +30,7 @@ from .identity import identity
 from .interrupts import Interrupted, deferred
 from .loop import Training, stopping, train
 from .models import LanguageModel
+from .phase import Phase
 from .precision import resolve_precision
 from .progress import Bars, no_bars
 from .spelling_loss import heads_for
