@@ -90,7 +90,8 @@ TINY = replace(
 # A real pretrained model gets its letters: SmolLM2-135M-Instruct, which a package ships. No text phase has a
 # step, but the loss on text is measured before the questions and after them; what little text stands between
 # the questions keeps the model at reading. Spelling and its reverse come twice as often as the other tasks.
-# 35 minutes of a core for an arm; `smollm2-full` is for a GPU or a night.
+# 35 minutes of a core for an arm where the core multiplies bf16, two to three times that where it does not;
+# `smollm2-full` is for a GPU or a night.
 RETROFIT = ModelConfig(
     model=SMOLLM2, char_dim=CHAR_DIM, char_hidden=HIDDEN_SIZE, init=SPELLED, gain=GAIN, quiet_share=SHARE
 )
@@ -137,10 +138,11 @@ SMOLLM = CompareConfig(
 SMOLLM_FULL = replace(
     SMOLLM,
     seeds=5,
-    data=replace(SMOLLM.data, num_words=50_000, max_letters=10, longest_letters=13),
+    # answers that show their work: reverse, count, index and swap are then learnt as soon as spell is
+    data=replace(SMOLLM.data, num_words=50_000, max_letters=10, longest_letters=13, answer_form="counted"),
     phases=tuple(
-        # where there is time, all kinds of text are kept, the model's own, and loudly: docs/LOG.md
-        replace(phase, steps=6000, batch_size=64, warmup=100, replay_text="base", replay_weight=4.0)
+        # where there is time, all kinds of text are kept, loudly: the corpus and what the model writes itself
+        replace(phase, steps=6000, batch_size=64, warmup=100, replay_text="both", replay_weight=4.0)
         if phase.kind == "question"
         else phase
         for phase in SMOLLM.phases
