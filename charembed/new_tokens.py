@@ -65,15 +65,16 @@ def add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], *, space:
         for table, filled in zip(_tables(model), rows_of_new, strict=True):
             table[[id_of[text] for text in new]] = filled.to(table)
         _respell(letters, spellings)
+        tokenizer.add_tokens(_added(new, tokenizer))  # last: it takes all of them or none
     except BaseException:
-        if len(_tables(model)[0]) != rows:
-            model.resize_token_embeddings(rows, mean_resizing=False)  # type: ignore[operator]
-        for table, values in zip(_tables(model), before, strict=True):
-            table[len(tokenizer) :] = values
-        for embedding, known in zip(letters, spelled, strict=True):
-            embedding.respell(known.over(embedding.spellings.alphabet))
+        if len(tokenizer) < len(grown):  # else everything has been done
+            if len(_tables(model)[0]) != rows:
+                model.resize_token_embeddings(rows, mean_resizing=False)  # type: ignore[operator]
+            for table, values in zip(_tables(model), before, strict=True):
+                table[len(tokenizer) :] = values
+            for embedding, known in zip(letters, spelled, strict=True):
+                embedding.respell(known.over(embedding.spellings.alphabet))
         raise
-    tokenizer.add_tokens(_added(new, tokenizer))
     return [id_of[text] if text in id_of else pieces[text][0] for text in texts]
 
 
@@ -147,7 +148,6 @@ def _added(texts: Sequence[str], tokenizer: Any) -> list[Any]:
     return [kind(text, normalized=False) for kind in list(kinds)[:1] for text in texts] or list(texts)
 
 
-@torch.no_grad()
 def _tables(model: Any) -> list[Tensor]:
     """The rows per token: of the input embedding and, where it has its own, of the output layer.
 

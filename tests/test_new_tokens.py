@@ -251,6 +251,34 @@ def test_an_interruption_leaves_everything_as_it_was(
     assert charembed.add_tokens(model, tokenizer, ["cloudberry"]) == [before[1]]
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interruption_at_the_tokenizer_leaves_nothing_half_done(
+    monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    tokenizer = pretrained.train_tokenizer(TEXT)
+    model = lettered(tokenizer, len(tokenizer))
+    before = state(model, tokenizer)
+    genuine = type(tokenizer).add_tokens
+
+    def interrupted(self: Any, tokens: Any) -> int:
+        added: int = genuine(self, tokens) if self is not tokenizer or when == "after" else 0
+        if self is tokenizer:
+            raise KeyboardInterrupt
+        return added
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(tokenizer), "add_tokens", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            charembed.add_tokens(model, tokenizer, ["cloudberry"])
+    if when == "before":
+        assert_unchanged(model, tokenizer, before)
+    (token,) = charembed.add_tokens(model, tokenizer, ["cloudberry"])
+    assert token == before[1] == tokenizer.convert_tokens_to_ids(" cloudberry")
+    embedding: Any = model.get_input_embeddings()
+    assert embedding.num_embeddings == len(tokenizer) == token + 1
+    assert "".join(embedding.spellings.spell(token)) == " cloudberry"
+
+
 def test_a_model_that_cannot_be_resized_is_said() -> None:
     tokenizer = pretrained.train_tokenizer(TEXT)
     with pytest.raises(AttachError, match=r"NanoGPT has no resize_token_embeddings\(\): give its embedding"):
