@@ -87,8 +87,7 @@ def run_arm(
         )
         if accelerator.is_main_process:
             (folder / DONE).unlink(missing_ok=True)  # it no longer holds
-        model = build_arm(config, arm, seed, data.spellings).to(accelerator.device)
-        settle(model, config, data)
+        model = first_weights(config, arm, seed, data, accelerator.device)
         spells = any(phase.spells for phase in trained_phases(config))
         heads = (
             heads_for(model, model.embedding, data.spellings, seed).to(accelerator.device) if spells else None
@@ -130,6 +129,15 @@ def run_arm(
         accelerator.wait_for_everyone()
 
 
+def first_weights(
+    config: CompareConfig, arm: str, seed: int, data: Data, device: torch.device | None = None
+) -> LanguageModel:
+    """An arm before its first step."""
+    model = build_arm(config, arm, seed, data.spellings).to(device)
+    settle(model, config, data)
+    return model
+
+
 def settle(model: LanguageModel, config: CompareConfig, data: Data) -> None:
     """Turn an arm's letters into quiet directions and set their loudness, as far as the config wants either.
 
@@ -150,11 +158,15 @@ def settle(model: LanguageModel, config: CompareConfig, data: Data) -> None:
 
 def load_arm(config: CompareConfig, seed: int, arm: str, folder: Path, data: Data) -> LanguageModel:
     """A finished arm, ready to be asked. Raises Damaged when the folder does not hold it."""
-    model = build_arm(config, arm, seed, data.spellings)
+    trained = trained_phases(config)
+    if trained:  # then the file has all of them
+        model = build_arm(config, arm, seed, data.spellings)
+    else:
+        model = first_weights(config, arm, seed, data)
     for phase in config.phases:
         if phase.kind == "question":
             _extend_context(model, phase, seed)
-    if trained := trained_phases(config):
+    if trained:
         run = identity(config, seed, arm, data.facts)
         load_trained(folder / phase_file(trained[-1]), {"model": model}, run, trained[-1].name)
     return model.eval()

@@ -20,12 +20,11 @@ from torch import Tensor, nn
 import charembed
 from charembed import SpellingTable
 from charembed.freshness import spell_all
-from training.arms import build_arm
 from training.errors import BadInput
 from training.finished import trained_phases
 from training.folder import arm_folder, check_arm, is_run, open_run
 from training.huggingface import read
-from training.run import load_arm, settle
+from training.run import first_weights, load_arm
 from training.tokenizers import HuggingFaceTokenizer
 
 PADDING = 0.05  # share of a table's rows that may be beyond its tokenizer's tokens
@@ -124,8 +123,7 @@ def of_run(out: Path, cache: Path, arm: str | None = None, seed: int | None = No
     def tables(seed: int) -> Iterator[Table]:
         for name in arms:
             if trained_phases(config):
-                model = build_arm(config, name, seed, data.spellings)
-                settle(model, config, data)
+                model = first_weights(config, name, seed, data)
                 yield from tables_of(model, model.embedding, name, BEFORE)
             model = load_arm(config, seed, name, arm_folder(out, seed, name), data)
             yield from tables_of(model, model.embedding, name, AFTER if trained_phases(config) else "")
