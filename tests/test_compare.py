@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tests.runs import COMMAND, TINY, losses, numbers
 from training import compare
 from training.data import Data
 from training.finished import finished_rows
-from training.flags import changed, settings
+from training.flags import changed, command_for, parse, settings
 from training.presets import preset
 from training.run import RunOptions, run_arm
 from training.statistics import read_rows
@@ -169,6 +170,23 @@ def test_a_bad_loss_names_the_step_and_ends_with_1(jobs: str, cache: Path, tmp_p
         done.stderr,
     )
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--preset", "smollm2", "--seeds", "3"],
+        ["--preset", "parent", "--tie", "--lr", "1e-5", "--clip", "2", "--tasks-only-steps", "7"],
+        ["--model", "some/model", "--finetune-lr", "1e-5", "--warmup", "7", "--replay-text", "both"],
+        ["--preset", "tiny", "--model", "some/model", "--optimizer", "adamw"],
+        ["--tasks", "index,spell*3", "--arms", "plain,gru", "--first-seed", "4", "--precision", "fp32"],
+    ],
+)
+def test_the_command_of_a_config_gives_that_config(flags: list[str]) -> None:
+    config, options = parse(flags, None)
+    program, *given = shlex.split(command_for(options.preset, config))[2:]
+    assert program == "training.compare"
+    assert parse(given, None)[0] == config
 
 
 def test_an_unknown_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:

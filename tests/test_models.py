@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,17 @@ from synthetic_tasks import Item
 from tests.conftest import ROOT
 from tests.pretrained import ROWS, gemma2, gpt2, llama, save, train_tokenizer
 from training import compare, ship
+from training.arms import build_arm
 from training.corpus import load_corpus
-from training.exam import check_cut
+from training.exam import check_cut, text_loss
+from training.flags import parse
+from training.folder import arm_folder, open_run, read_config
 from training.generate import generate
 from training.huggingface import HuggingFace
 from training.learner import dropping, summed_loss
+from training.models import LanguageModel
 from training.questions import encode_item
+from training.run import load_arm
 from training.statistics import read_rows
 from training.tokenizers import HuggingFaceTokenizer
 
@@ -225,6 +232,23 @@ def test_a_pretrained_model_goes_through_compare_with_its_own_tokenizer(
     assert len(losses(finished)) == 2 * 10
 
 
+def test_an_arm_that_was_not_trained_is_loaded_as_it_was_marked(
+    pretrained: Path, cache: Path, tmp_path: Path
+) -> None:
+    flags = [*TINY, "--finetune-steps", "0", "--model", str(pretrained), "--arms", "lstm", "--gain", "0.6"]
+    assert compare.main([*flags, "--jobs", "1", "--out", str(tmp_path / "run"), "--cache", str(cache)]) == 0
+    config, data = open_run(tmp_path / "run", cache)
+    folder = arm_folder(tmp_path / "run", 0, "lstm")
+
+    def text(model: LanguageModel) -> float:
+        ids = data.held_out_texts["text"].ids
+        return text_loss(model, ids, config.exam.validation_rows, config.text.context)[0]
+
+    rows = {row.task: row.value for row in read_rows(folder / "results.json") if row.metric == "loss_nats"}
+    assert text(load_arm(config, 0, "lstm", folder, data)) == rows["text, after fine-tuning"]
+    assert text(build_arm(config, "lstm", 0, data.spellings)) != rows["text, after fine-tuning"]
+
+
 def test_a_finished_pretrained_run_is_rendered_again(finished: Path, pretrained: Path, cache: Path) -> None:
     flags = [
         *TINY,
@@ -281,9 +305,14 @@ def test_an_arm_is_shipped_as_a_plain_model_with_its_card(
         ):
             assert f"{row.value:.3f}" in card
     assert not re.search(r"\{[{%]|\n\n\n", card)
+    (command,) = re.findall("`(python -m training.compare .*)`", card)
+    again, _ = parse(shlex.split(command)[3:], None)
+    config = read_config(finished)
+    assert replace(again, model=config.model) == config
+    assert again.model == replace(config.model, model=Path(config.model.model).name)
 
-    again = ship.main([str(finished), str(out), "--cache", str(cache)])
-    assert again == 2
+    broke = ship.main([str(finished), str(out), "--cache", str(cache)])
+    assert broke == 2
     assert "exists and is not empty" in capsys.readouterr().err
 
 

@@ -13,7 +13,7 @@ from synthetic_tasks import Task
 from tests.made_up import MIXED, built, summary_of
 from training.arms import ARMS
 from training.headline import Headline, headline
-from training.prose import by_place, how_judged, judge, percent, print_table, tally, verdict
+from training.prose import by_place, how_judged, judge, percent, print_table, replay_sentence, tally, verdict
 from training.statistics import Row, summarise, wilson
 
 PAIR = ("matched", "lstm")
@@ -252,3 +252,11 @@ def test_among_more_than_two_arms_the_headline_names_them() -> None:
 def test_every_arm_has_words_for_the_headline_and_a_line_of_its_own() -> None:
     assert all(arm.called.startswith("with") and len(arm.sentence) > 20 for arm in ARMS.values())
     assert len({arm.sentence for arm in ARMS.values()}) == len(ARMS)
+
+
+def test_what_is_read_between_the_questions_is_told() -> None:
+    assert replay_sentence(0.0, "base", "both") == ""
+    assert replay_sentence(0.1, "text", "corpus") == "10 % of the steps go on with running text instead."
+    asked = "20 % of the steps ask the model to say of text that it wrote itself what it said before."
+    assert replay_sentence(0.2, "base", "base") == asked
+    assert "running text, and in turn text that it wrote itself, what" in replay_sentence(0.2, "base", "both")

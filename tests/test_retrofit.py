@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from training.errors import BadInput
 from training.exam import text_loss
 from training.flags import changed, parse
 from training.folder import arm_folder, open_run
+from training.presets import QUICK, SMOLLM
 from training.race import METRIC, race_rows
 from training.run import load_arm, settle
 from training.statistics import read_rows
@@ -175,3 +177,14 @@ def test_a_pretrained_model_gets_letters_that_can_be_read(tmp_path: Path) -> Non
     config, _ = parse(["--model", str(tmp_path), "--init", "zero", "--gain", "0"], None)
     assert (config.model.init, config.model.gain) == ("zero", 0)
     assert parse([], None)[0].model.init == "loud"
+
+
+def test_a_pretrained_model_is_trained_by_the_recipe_for_one(tmp_path: Path) -> None:
+    """Not by the default preset's, whose rate of 3e-3 is for training from scratch."""
+    for preset in ([], ["--preset", "smollm2"]):
+        config, options = parse([*preset, "--model", str(tmp_path)], None)
+        assert replace(config, model=SMOLLM.model) == SMOLLM
+        assert options.preset == "smollm2"
+    config, options = parse(["--preset", "quick", "--model", str(tmp_path)], None)
+    assert (config.phases, options.preset) == (QUICK.phases, "quick")
+    assert parse(["--model", "decoder"], None)[0] == QUICK

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import textwrap
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, replace
@@ -95,6 +96,28 @@ def changed(config: CompareConfig, **given: Any) -> CompareConfig:
     return replace(config, **top)
 
 
+def command_for(name: str, config: CompareConfig) -> str:
+    """The command that compares what the config says, with the flags that differ from the preset `name`.
+
+    "python -m training.compare --preset smollm2 --seeds 3 --finetune-lr 0.0001"
+    """
+    base = preset(name)
+    if config.model.pretrained and not base.model.pretrained:
+        base = replace(base, model=RETROFIT)
+    usual, flags = settings(base), ["--preset", name]
+    for key, setting in settings(config).items():
+        if (
+            len(setting.places) > 1 or setting.value == usual[key].value
+        ):  # each phase has its own flag besides
+            continue
+        flag, value = key.replace("_", "-"), setting.value
+        if isinstance(value, bool):
+            flags.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            flags += [f"--{flag}", ",".join(value) if isinstance(value, tuple) else str(value)]
+    return shlex.join([*PROGRAM.split(), *flags])
+
+
 class Parser(argparse.ArgumentParser):
     """One whose errors are BadInput."""
 
@@ -124,15 +147,20 @@ class Help(argparse.HelpFormatter):
 def parse(argv: Sequence[str] | None, manual: str | None) -> tuple[CompareConfig, argparse.Namespace]:
     """The config, from a preset and the flags that differ from it, and the options of this run.
 
-    Of two equal flags the last one counts. Raises BadInput for unknown flags and values that cannot work.
+    Without --preset it is quick, and smollm2 where --model names a pretrained model, which quick's learning
+    rates, made for training from scratch, would ruin. Of two equal flags the last one counts. Raises BadInput
+    for unknown flags and values that cannot work.
     """
-    chosen: dict[str, Any] = {
-        "default": "quick",
-        "help": f"where the other values come from [one of {', '.join(PRESETS)}; quick]",
-    }
     first = Parser(prog=PROGRAM, add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", **chosen)
-    base = preset(first.parse_known_args(argv)[0].preset)
+    first.add_argument("--preset")
+    first.add_argument("--model", default=DECODER)
+    told, _ = first.parse_known_args(argv)
+    chosen: dict[str, Any] = {
+        "default": told.preset or ("quick" if told.model == DECODER else "smollm2"),
+        "help": f"where the other values come from [one of {', '.join(PRESETS)}; quick, and smollm2 where "
+        "--model names a pretrained model]",
+    }
+    base = preset(chosen["default"])
     parser = Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} [--preset NAME] [--resume] [--FIELD VALUE ...]",

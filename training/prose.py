@@ -161,6 +161,26 @@ def print_table(console: Console, arms: Sequence[str], tasks: Sequence[Task], su
     console.print(table)
 
 
+def replay_sentence(share: float, target: str, text: str) -> str:
+    """What a phase reads between its questions, by the fields of its replay; "" where it reads nothing else.
+
+    (0.2, "base", "corpus") -> "20 % of the steps ask the model to say of running text what it said before."
+    """
+    if not share:
+        return ""
+    read = {
+        "corpus": "running text",
+        "base": "text that it wrote itself",
+        "both": "running text, and in turn text that it wrote itself,",
+    }[text]
+    does = (
+        f"ask the model to say of {read} what it said before"
+        if target == "base"
+        else f"go on with {read} instead"
+    )
+    return f"{100 * share:.0f} % of the steps {does}."
+
+
 def percent(share: float) -> str:
     """0.876 -> "88 %"; what is not all and not none is not called so: 0.998 -> "99.8 %"."""
     rounded = f"{100 * share:.0f} %"

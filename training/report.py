@@ -25,7 +25,7 @@ from .plots import (
     curve_plots,
     share_plot,
 )
-from .prose import bare, by_place, comparisons, how_judged, tally, verdict
+from .prose import bare, by_place, comparisons, how_judged, replay_sentence, tally, verdict
 from .race import METRIC as RACE
 from .statistics import Row
 from .svg import FONT, colours
@@ -102,7 +102,12 @@ def write_report(
         samples=samples,
         examples={sample["task"]: sample for sample in reversed(samples)},
         curves=[
-            {"phase": phase, "plots": plots, "about": LOSSES.get(phase.kind, ("Training loss.", ""))[0]}
+            {
+                "phase": phase,
+                "plots": plots,
+                "about": LOSSES.get(phase.kind, ("Training loss.", ""))[0],
+                "replay": replay_sentence(phase.replay_share, phase.replay_target, phase.replay_text),
+            }
             for phase in phases
             if (plots := curve_plots(arms, metrics, phase.name, phase.kind))
         ],

@@ -18,24 +18,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import torch
 from rich.console import Console
 
 import charembed
 
-from .arms import ARMS, num_parameters, num_parameters_after_fold
-from .config import CompareConfig
-from .data import Data
+from .arms import num_parameters, num_parameters_after_fold
+from .card import is_plain, model_card
 from .errors import BadInput, exit_status
-from .exam import set_exams
 from .folder import arm_folder, check_arm, open_run, read_facts
-from .packaged_model import HUB_NAMES, LICENCES
 from .preflight import readable
-from .prose import percent
-from .results import setting
 from .run import load_arm
-from .statistics import Row, read_rows
+from .statistics import read_rows
 
 
 def ship(run: Path, out: Path, arm: str, seed: int | None, licence: str | None, cache: Path) -> None:
@@ -71,16 +65,16 @@ def ship(run: Path, out: Path, arm: str, seed: int | None, licence: str | None, 
         charembed.fold(model).save_pretrained(unfinished)
         data.tokenizer.source.save_pretrained(unfinished)
         card = model_card(
-            read_facts(run)["preset"],
-            config,
-            data,
-            read_rows(run / "results.json"),
-            model,
-            arm,
-            seed,
-            licence,
-            untied,
-            out,
+            preset=read_facts(run)["preset"],
+            config=config,
+            data=data,
+            rows=read_rows(run / "results.json"),
+            model=model,
+            arm=arm,
+            seed=seed,
+            licence=licence,
+            untied=untied,
+            folder=out.name,
         )
         (unfinished / "README.md").write_text(card, "utf-8")
         import transformers
@@ -98,10 +92,6 @@ def ship(run: Path, out: Path, arm: str, seed: int | None, licence: str | None, 
     )
 
 
-def is_plain(arm: str) -> bool:
-    return ARMS[arm] is ARMS["plain"]
-
-
 def num_letters(model: Any) -> int:
     return charembed.count_parameters(model).letters
 
@@ -110,86 +100,6 @@ def num_letters(model: Any) -> int:
 def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
     found: torch.Tensor = model.eval()(ids).logits
     return found
-
-
-def model_card(
-    preset: str,
-    config: CompareConfig,
-    data: Data,
-    rows: list[Row],
-    model: Any,
-    arm: str,
-    seed: int,
-    licence: str | None,
-    untied: int,
-    out: Path,
-) -> str:
-    """The README.md of the model, made of the run's rows."""
-    means = {(row.arm, row.task, row.split, row.metric): row for row in rows if row.seed == "mean"}
-    folder = Path(config.model.model)
-    name = HUB_NAMES.get(folder.name, folder.name if folder.is_dir() else config.model.model)
-    known = licence or LICENCES.get(folder.name)
-    form = "Questions were worded in many ways."
-    sentence = (
-        f"That of the base, as far as its folder or this command said: {known}."
-        if known
-        else "That of the base, which its folder does not say: ask its authors before you publish this."
-    )
-    answers = []
-    for task in data.tasks:
-        for split in task.splits:
-            found = {one: means.get((one, task.name, split.name, "exact_match")) for one in config.arms}
-            if all(found.values()):
-                values = {one: _share(row) for one, row in found.items() if row}
-                majority = next(row.majority for row in found.values() if row)
-                line = {"split": split.label, "task": task.name, "by_arm": values}
-                answers.append(line | {"majority": percent(majority or 0.0)})
-    texts = []
-    for when in dict.fromkeys(row.task for row in rows if row.metric == "loss_nats"):
-        found = {one: means.get((one, when, "all", "loss_nats")) for one in config.arms}
-        texts.append({"when": when, "by_arm": {one: f"{row.value:.3f}" for one, row in found.items() if row}})
-    first = set_exams(config, data, seed)[0].items[0]
-    if config.data.wording == "compact":
-        form = f"Questions were put as in `{first.prompt}` alone: it does not chat about letters."
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    return environment.get_template("card.md.jinja").render(
-        base=name,
-        title=name.rpartition("/")[2],
-        letters=None if is_plain(arm) else ARMS[arm].sentence,
-        licence=known or "other",
-        licence_sentence=sentence,
-        kind=type(model).__name__,
-        parameters=num_parameters(model),
-        untied=untied,
-        folder=out.name,
-        example=first.prompt,
-        seeds=config.seeds,
-        seed=seed,
-        arm=arm,
-        arms=config.arms,
-        answers=answers,
-        sentences={one: ARMS[one].sentence for one in config.arms},
-        texts=texts,
-        setting=setting(config, data).replace(config.model.model, name),
-        form=form,
-        phases=[
-            f"{phase.title.capitalize()}: {phase.steps:,} steps of {phase.batch_size}, rate {phase.lr:g}."
-            for phase in config.phases
-            if phase.steps
-        ],
-        version=charembed.__version__,
-        command=f"python -m training.compare --preset {preset} --seeds {config.seeds}",
-    )
-
-
-def _share(row: Row) -> str:
-    if row.low is None or row.high is None:
-        return percent(row.value)
-    return f"{percent(row.value)} [{100 * row.low:.0f} to {100 * row.high:.0f}]"
 
 
 def program(argv: Sequence[str] | None) -> int:
