@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,9 @@ from training.config import CompareConfig
 from training.corpus import load_corpus
 from training.data import prepare
 from training.errors import BadInput, Damaged
+from training.files import read_tensors, write_tensors
 from training.flags import changed, parse
+from training.folder import open_run
 from training.huggingface import HuggingFace
 from training.learner import Learner, divergence
 from training.loop import take_step
@@ -183,6 +186,37 @@ def test_what_the_base_wrote_is_kept_and_belongs_to_its_weights(tmp_path: Path) 
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(Damaged, match="delete it, and it is made again"):
         base_text(str(folder), first_L, cache)
+
+
+def test_a_run_keeps_the_text_that_it_replays(pretrained: Path, cache: Path, tmp_path: Path) -> None:
+    """Another machine, or a fresh cache, may draw other text from the same model."""
+    out, elsewhere = tmp_path / "run", tmp_path / "cache"
+    elsewhere.mkdir()
+    for path in cache.glob("text-*"):
+        shutil.copy(path, elsewhere)
+    flags: list[Any] = [
+        "--model",
+        pretrained,
+        *SAME,
+        *OWN,
+        "--arms",
+        "lstm",
+        "--out",
+        out,
+        "--cache",
+        elsewhere,
+    ]
+    finish(*flags)
+    _, before = open_run(out, elsewhere)
+    (drawn,) = elsewhere.glob("base-text-*")
+    tensors, facts = read_tensors(drawn)
+    write_tensors(drawn, {"written": tensors["written"].flip(0)}, facts)
+    config, data = open_run(out, elsewhere)
+    assert torch.equal(data.base_ids, before.base_ids)
+    assert data.facts != prepare(config, elsewhere).facts
+    made = (out / "results.json").read_bytes()
+    finish(*flags, "--resume")
+    assert (out / "results.json").read_bytes() == made
 
 
 @pytest.mark.parametrize("clip", [0.0, 1e-3])

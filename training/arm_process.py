@@ -47,8 +47,9 @@ def _work(job: dict[str, Any], channel: TextIO, stop: Stop) -> int:
     try:
         stop.check("Nothing had begun.")
         config = CompareConfig.from_dict(job["config"])
-        data = prepare(config, options.cache)
-        check_data(folder.parent.parent, job["facts"], data.facts)
+        run = folder.parent.parent
+        data = prepare(config, options.cache, run)
+        check_data(run, job["facts"], data.facts)
         run_arm(config, job["seed"], job["arm"], folder, options, data, bars)
     except Interrupted:
         return STOPPED

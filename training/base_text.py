@@ -15,25 +15,35 @@ from torch import Tensor
 
 from charembed.files import hash_tensors
 
-from .files import cached
+from .files import AGAIN, cached, read_tensors, write_tensors
 from .huggingface import HuggingFace
 from .precision import has_fast_bf16
 
 ROWS, TOKENS, AT_ONCE = 256, 128, 64  # pieces of text, the length of each, and how many are written at once
+KEPT = "base_text.safetensors"  # in the folder of a run
 
 
-def base_text(model: str, first_L: Tensor, cache: Path) -> Tensor:
+def base_text(model: str, first_L: Tensor, cache: Path, run: Path | None = None) -> Tensor:
     """int32 (ROWS * TOKENS,): pieces of text, one after another, that `model` draws from its distribution.
 
-    Each begins with a token of `first_L`. Written once for each model (135 million parameters: three minutes
-    of a core), and then read from `cache`.
+    Each begins with a token of `first_L`; none ends before its length. Written once for each model (135
+    million parameters: three minutes of a core), and then read from `cache`. What the folder `run` keeps
+    counts before that: with other arithmetic the same model draws other text.
     """
+    if run is not None and (run / KEPT).exists():
+        return read_tensors(run / KEPT, AGAIN)[0]["written"]
     learner = HuggingFace.load(model, 1)
     tokens = min(TOKENS, learner.context or TOKENS)
     weights = hash_tensors(learner.state_dict())
     path = cache / f"base-text-{weights[:16]}.safetensors"
     facts = {"model": weights, "rows": ROWS, "tokens": tokens}
     return cached(path, facts, lambda: {"written": _written(learner, first_L, tokens)})["written"]
+
+
+def keep(written: Tensor, run: Path) -> None:
+    """Put the text that a run replays into its folder."""
+    if len(written) and not (run / KEPT).exists():
+        write_tensors(run / KEPT, {"written": written}, {})
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from accelerate.utils import broadcast_object_list
 from rich.console import Console
 
 from .arms import assert_paired, build_arm
+from .base_text import keep
 from .config import CompareConfig
 from .data import Data, Facts, prepare
 from .errors import BadInput, Interrupted
@@ -54,7 +55,7 @@ def _compare(config: CompareConfig, options: argparse.Namespace, console: Consol
     what = "Corpus, vocabulary, spellings, words" + ", and once what the model writes by itself" * writes
     with state.main_process_first(), console.status(f"{what} ..."):
         clear_left_overs(options.cache)
-        data = prepare(config, options.cache)
+        data = prepare(config, options.cache, out)
     with ExitStack() as held:
         begin(held, config, options, out, data, state)
         run_all(jobs(config, out, data), RunOptions.of(options), side_by_side(options, state))
@@ -84,6 +85,7 @@ def begin(
             held.enter_context(locked(out))
             check_folder(out, config, options.resume)
             claim(out, config, here)
+            keep(data.base_ids, out)
         except BadInput as error:
             fault = [str(error)]
     if broadcast_object_list(fault)[0]:

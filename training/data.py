@@ -124,8 +124,8 @@ class Data:
         return texts
 
 
-def prepare(config: CompareConfig, cache: Path) -> Data:
-    """Corpus, vocabulary, spellings, words and tasks.
+def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data:
+    """Corpus, vocabulary, spellings, words and tasks; of the run in a folder, with the text that it keeps.
 
     Raises BadInput for what is missing, empty or too small.
     """
@@ -155,7 +155,7 @@ def prepare(config: CompareConfig, cache: Path) -> Data:
     base_ids = torch.zeros(0, dtype=torch.int32)
     written: Facts = {}
     if any(phase.replays_base for phase in config.phases):
-        base_ids = base_text(config.model.model, lettered_ids(spellings), cache)
+        base_ids = base_text(config.model.model, lettered_ids(spellings), cache, run)
         written = {"base_text_sha256": hash_tensors({"ids": base_ids})}
     facts: Facts = {
         "corpus_sha256": corpus.sha256,

@@ -59,7 +59,7 @@ def open_run(out: Path, cache: Path) -> tuple[CompareConfig, Data]:
     """
     facts = read_facts(out)
     config = CompareConfig.from_dict(facts["config"])
-    data = prepare(config, cache)
+    data = prepare(config, cache, out)
     check_data(out, facts["data"], data.facts)
     return config, data
 

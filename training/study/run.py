@@ -69,7 +69,7 @@ def _run_study(options: argparse.Namespace, console: Console) -> None:
         work = []
         with console.status("Corpus, vocabulary, questions ..."):
             for point in points:
-                data = prepare(point.config, options.cache)
+                data = prepare(point.config, options.cache, out / point.name)
                 begin(held, point.config, options, out / point.name, data, state)
                 work.append((point, data))
         write_record(out / STUDY, record)
