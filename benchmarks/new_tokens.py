@@ -177,14 +177,14 @@ def go_on(model: Any, tokenizer: HuggingFaceTokenizer, texts: list[str], steps: 
 
 
 def scores(
-    learner: Any, config: CompareConfig, data: Data, words: list[str], questions: int
+    language_model: Any, config: CompareConfig, data: Data, words: list[str], questions: int
 ) -> dict[str, float]:
     """Exact match per task on these words."""
     splits = one_list(words)
     material = Material(splits, config.data.wording, config.data.answer_form)
     tasks = [build_task(spec, material) for spec in config.data.tasks]
     exams = [Exam(task, "seen", distinct(task, "seen", questions, "new tokens")) for task in tasks]
-    rows, _ = mark(exams, answer_all(learner, config, data, exams), "", 0)
+    rows, _ = mark(exams, answer_all(language_model, config, data, exams), "", 0)
     return {row.task: row.value for row in rows}
 
 
@@ -219,15 +219,15 @@ def program(argv: Sequence[str] | None) -> int:
         for name in ways:
             if arm == "plain" and name in OF_LETTERS:
                 continue
-            learner = load_arm(config, seed, arm, arm_folder(options.run, seed, arm), data)
-            model: Any = learner.get_submodule("model")
+            language_model = load_arm(config, seed, arm, arm_folder(options.run, seed, arm), data)
+            model: Any = language_model.get_submodule("model")
             tokenizer = copy.deepcopy(data.tokenizer.source)
             WAYS[name](model, tokenizer, words)
             here = replace(data, tokenizer=HuggingFaceTokenizer(tokenizer))
             for steps in (0, options.train) if options.train else (0,):
                 if steps:
                     go_on(model, here.tokenizer, learn, steps)
-                right = scores(learner, config, here, compared.get(name, words), options.questions)
+                right = scores(language_model, config, here, compared.get(name, words), options.questions)
                 loss = nats_per_byte(model, here.tokenizer, around)
                 label = f"{name}, {steps} steps" if steps else name
                 values = [f"{right[task]:.2f}" for task in right]

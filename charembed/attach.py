@@ -59,9 +59,9 @@ def attach(
         arguments: of the named encoder: init="zero", seed=0 and its sizes (char_dim=128, hidden_size=128 for
             the LSTM, 256 with init "spelled").
 
-    Raises AttachError when there is already a CharEmbedding, no embedding that can be taken over, or an
-    argument that would have no effect, SpellingError when the tokenizer does not fit it; the model is then
-    unchanged.
+    Raises AttachError when there is already a CharEmbedding, no embedding that can be taken over, an argument
+    that would have no effect, or a gain that cannot be set (see `set_gain`), SpellingError when the tokenizer
+    does not fit it; the model is then unchanged.
     """
     hosts = find_embeddings(model, module, tokenizer)
     if gain is None and arguments.get("init") == SPELLED:

@@ -19,7 +19,7 @@ from .freshness import TOKENS_AT_ONCE
 from .spelling_loss import lettered_ids
 
 SAMPLE = 8_192  # tokens that the loudness is measured on
-GAIN = 0.35  # letters that can be read from the first step, at a small price: docs/retrofit.md has others
+GAIN = 0.35  # letters that can be read from the first step, at a small price: docs/LOG.md has others
 
 
 def set_gain(model: Model, gain: float = GAIN) -> Model:
@@ -28,9 +28,9 @@ def set_gain(model: Model, gain: float = GAIN) -> Model:
     charembed.set_gain(model, 0.5)     # spelled vectors with half the standard deviation of the token table
 
     Over the tokens with letters (over 8,192 of them, where there are more) the spelled vectors then have mean
-    zero and `gain` times the standard deviation of these tokens' rows around their mean. Only a factor of the
-    vectors and the projection's bias change. A pretrained model's text suffers from loud letters until it has
-    been trained with them.
+    zero and `gain` times (0.35 by default) the standard deviation of these tokens' rows around their mean.
+    Only a factor of the vectors and the projection's bias change. A pretrained model's text suffers from loud
+    letters until it has been trained with them.
 
     Raises AttachError for a gain below 0 or not finite, where nothing is attached or the weights are not
     there, for vectors that are all equal (init "zero"), and for an encoder without a projection; the model is

@@ -15,12 +15,12 @@ from .encoder import Affine
 from .errors import AttachError
 from .gain import GAIN, check_gain, scale_letters
 
-SHARE = 0.28  # of the directions: 160 of SmolLM2's 576
+SHARE = 0.28  # of the directions: 161 of SmolLM2's 576
 ROWS_AT_ONCE = 8
 
 
 def quieten(model: Model, ids_BT: Tensor, *, share: float = SHARE, gain: float | None = GAIN) -> Model:
-    """Turn the letters into the directions to which the model's loss on some text is least sensitive.
+    """Project the letters onto the directions to which the model's loss on some text is least sensitive.
 
     charembed.attach(model, tokenizer, init="spelled")
     charembed.quieten(model, tokenizer(texts, return_tensors="pt")["input_ids"])     # a few thousand tokens
@@ -28,12 +28,14 @@ def quieten(model: Model, ids_BT: Tensor, *, share: float = SHARE, gain: float |
     The gradients of the loss at the embedding's output say how much text minds a step in each direction; the
     letters are projected onto the eigenvectors of their covariance with the smallest eigenvalues, and made as
     loud as before. At equal loudness they then disturb the text several times less (docs/retrofit.md), and
-    are learnt as soon. Nothing is trained, and no gradient is left behind.
+    are learnt as soon. Some of what can be read is lost: of SmolLM2's tokens a linear map read 0.82 whole
+    before and 0.74 after. Nothing is trained, and no gradient is left behind.
 
     Arguments:
         ids_BT: (B, T) token ids of any text, without padding; as many tokens as the model is wide, or more.
-        share: K / D, above 0 and up to 1.
-        gain: as in `set_gain`, set afterwards; None leaves the vectors as loud as the projection makes them.
+        share: K / D, above 0 and up to 1; 0.28 by default.
+        gain: as in `set_gain`, set afterwards, 0.35 by default; None leaves the vectors as loud as the
+            projection makes them.
 
     Raises AttachError where nothing is attached, for too few tokens, for a share that cannot be, for an
     encoder without a projection, and for a model whose output is no logits; the model is then unchanged.

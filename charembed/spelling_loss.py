@@ -25,14 +25,19 @@ IGNORED = -100
 class SpellingHeads(nn.Module):
     """vectors_ND (N, D), ids_N -> nats, summed over the letters of these tokens and the ends after them.
 
+    heads = SpellingHeads(embedding.spellings, embedding.embedding_dim, seed=0)
+    heads(embedding.encoder(ids_N), ids_N) / heads.num_targets(ids_N)     # a scalar: nats a letter
+
     A head for each place turns the vector into a code; its dot products with the fixed codes of the
     characters that occur in `ids_N` are the logits. A code is a function of the character alone, so heads
     that were trained on one vocabulary read the letters of another.
 
     Arguments:
-        places: how many of a token's first characters are read.
-        from_end: how many of its last ones, from the last one backwards; P is the sum.
+        spellings: of the whole vocabulary.
+        dim: D, the width of the vectors.
         seed: of the heads' first values.
+        places: how many of a token's first characters are read, 0 or more; 12 by default.
+        from_end: how many of its last ones, from the last one backwards; 12 by default. P is the sum.
     """
 
     targets_VP: Tensor
@@ -52,6 +57,7 @@ class SpellingHeads(nn.Module):
         self.register_buffer("targets_VP", spelling_targets(spellings, places, from_end), persistent=False)
 
     def num_targets(self, ids_N: Tensor) -> int:
+        """How many letters, and ends after them, the loss of these tokens is summed over."""
         return int((self.targets_VP[ids_N.to(self.targets_VP.device)] != IGNORED).sum())
 
     def forward(self, vectors_ND: Tensor, ids_N: Tensor) -> Tensor:

@@ -40,8 +40,10 @@ def warm_up(
     sizes. Neither the base nor the global random state is touched.
 
     Arguments:
-        steps: of AdamW, its rate `lr` falling along a cosine; benchmarks/spelled.py has what they take.
-        tokens: drawn from the vocabulary in each step.
+        steps: of AdamW; 600 by default, 87 seconds of a core on a vocabulary of 49,152 tokens.
+        tokens: drawn from the vocabulary in each step; 512 by default.
+        lr: the highest rate, reached after a thirtieth of the steps; it then falls along a cosine to a
+            fiftieth.
         seed: of the heads and of what is drawn.
         gain: as in `set_gain`; None leaves the vectors as loud as training made them.
         progress: called after each step with its number, the number of steps, and the loss in nats a letter.

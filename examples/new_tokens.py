@@ -31,10 +31,10 @@ from training.run import load_arm
 from training.tokenizers import HuggingFaceTokenizer
 
 
-def answers(learner: Any, tokenizer: HuggingFaceTokenizer, prompts: list[str]) -> list[str]:
+def answers(language_model: Any, tokenizer: HuggingFaceTokenizer, prompts: list[str]) -> list[str]:
     """What the model writes after each prompt, to the end of the line."""
     written = generate(
-        learner,
+        language_model,
         [tokenizer.encode(prompt) for prompt in prompts],
         max_new_tokens=24,
         stop=stop_ids(tokenizer),
@@ -69,22 +69,28 @@ def program(argv: Sequence[str] | None) -> int:
         raise BadInput(
             f"{options.run} has no arm {options.arm!r} of a pretrained model: name a run of --preset smollm2."
         )
+    if config.data.wording != "compact" or config.data.answer_form == "plain":
+        raise BadInput(
+            f"{options.run} was trained with --wording {config.data.wording} --answer-form "
+            f"{config.data.answer_form}, and the words are asked here as in 'spell tea: t e a': name a run "
+            "with the compact wording and another form."
+        )
     if options.out and options.out.exists():
         raise BadInput(f"{options.out} exists: name a new folder.")
     seed = config.first_seed
-    learner = load_arm(config, seed, options.arm, arm_folder(options.run, seed, options.arm), data)
-    model: Any = learner.get_submodule("model")
+    language_model = load_arm(config, seed, options.arm, arm_folder(options.run, seed, options.arm), data)
+    model: Any = language_model.get_submodule("model")
     tokenizer = data.tokenizer.source
     before = HuggingFaceTokenizer(tokenizer)
     words = options.words.split(",") if options.words else long_words(before, data, 20)
     prompts = [f"spell {word}:" for word in words]
     pieces = [len(before.encode_word(word)) for word in words]
-    as_pieces = answers(learner, before, prompts)
+    as_pieces = answers(language_model, before, prompts)
 
     charembed.add_tokens(model, tokenizer, words)
 
     after = HuggingFaceTokenizer(tokenizer)
-    as_token = answers(learner, after, prompts)
+    as_token = answers(language_model, after, prompts)
     table = Table("word", "tokens", "spelled then", "tokens now", "spelled now")
     for word, then, old, new in zip(words, pieces, as_pieces, as_token, strict=True):
         table.add_row(word, str(then), old, str(len(after.encode_word(word))), new)
@@ -93,13 +99,14 @@ def program(argv: Sequence[str] | None) -> int:
         right = sum(text == " ".join(word) for word, text in zip(words, given, strict=True))
         print(f"{name}: {right} of {len(words)} spelled right")
     if options.out:
-        charembed.save(model, options.out / "letters")
-        charembed.detach(model).save_pretrained(options.out)
+        load = f"AutoModelForCausalLM.from_pretrained({str(options.out)!r})"
+        if charembed.parameters(model):
+            charembed.save(model, options.out / "letters")
+            charembed.detach(model)
+            load = f"charembed.load({load}, tokenizer, {str(options.out / 'letters')!r})"
+        model.save_pretrained(options.out)
         tokenizer.save_pretrained(options.out)
-        print(
-            f"load it: charembed.load(AutoModelForCausalLM.from_pretrained({str(options.out)!r}), tokenizer,"
-        )
-        print(f"         {str(options.out / 'letters')!r})")
+        print(f"load it: {load}")
     return 0
 
 

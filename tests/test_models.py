@@ -21,6 +21,7 @@ import charembed
 from charembed import SpellingTable
 from charembed.gain import GAIN
 from charembed.quiet import SHARE
+from examples import new_tokens
 from synthetic_tasks import Item
 from tests.conftest import ROOT
 from tests.pretrained import ROWS, gemma2, gpt2, llama, save, train_tokenizer
@@ -247,6 +248,27 @@ def test_an_arm_that_was_not_trained_is_loaded_as_it_was_marked(
     rows = {row.task: row.value for row in read_rows(folder / "results.json") if row.metric == "loss_nats"}
     assert text(load_arm(config, 0, "lstm", folder, data)) == rows["text, after fine-tuning"]
     assert text(build_arm(config, "lstm", 0, data.spellings)) != rows["text, after fine-tuning"]
+
+
+@pytest.mark.parametrize("arm", ["plain", "lstm"])
+def test_the_example_gives_a_run_words_of_its_own(
+    arm: str, finished: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "extended"
+    flags = [str(finished), "--arm", arm, "--words", "strawberry,quokka", "--cache", str(cache)]
+    assert new_tokens.main([*flags, "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"in pieces: \d of 2 spelled right\nas one token: \d of 2 spelled right", told)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(out)
+    assert len(tokenizer.encode(" quokka", add_special_tokens=False)) == 1
+    assert (out / "letters").exists() == ("charembed.load(" in told) == (arm == "lstm")
+    if arm == "lstm":
+        charembed.load(model, tokenizer, out / "letters")
+        (token,) = tokenizer.encode(" quokka", add_special_tokens=False)
+        assert "".join(model.get_input_embeddings().spellings.spell(token)) == " quokka"
+    assert new_tokens.main([*flags, "--out", str(out)]) == 2
+    assert "exists: name a new folder" in capsys.readouterr().err
 
 
 def test_a_finished_pretrained_run_is_rendered_again(finished: Path, pretrained: Path, cache: Path) -> None:

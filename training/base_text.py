@@ -32,12 +32,12 @@ def base_text(model: str, first_L: Tensor, cache: Path, run: Path | None = None)
     """
     if run is not None and (run / KEPT).exists():
         return read_tensors(run / KEPT, AGAIN)[0]["written"]
-    learner = HuggingFace.load(model, 1)
-    tokens = min(TOKENS, learner.context or TOKENS)
-    weights = hash_tensors(learner.state_dict())
+    language_model = HuggingFace.load(model, 1)
+    tokens = min(TOKENS, language_model.context or TOKENS)
+    weights = hash_tensors(language_model.state_dict())
     path = cache / f"base-text-{weights[:16]}.safetensors"
     facts = {"model": weights, "rows": ROWS, "tokens": tokens}
-    return cached(path, facts, lambda: {"written": _written(learner, first_L, tokens)})["written"]
+    return cached(path, facts, lambda: {"written": _written(language_model, first_L, tokens)})["written"]
 
 
 def keep(written: Tensor, run: Path) -> None:
@@ -47,10 +47,10 @@ def keep(written: Tensor, run: Path) -> None:
 
 
 @torch.no_grad()
-def _written(learner: HuggingFace, first_L: Tensor, tokens: int) -> Tensor:
+def _written(language_model: HuggingFace, first_L: Tensor, tokens: int) -> Tensor:
     device = PartialState().device
     fast = torch.bfloat16 if has_fast_bf16(device.type == "cpu") else torch.float32
-    model = learner.eval().to(device, fast).model
+    model = language_model.eval().to(device, fast).model
     length = {"min_new_tokens": tokens - 1, "max_new_tokens": tokens - 1}
     plainly = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
     options = {**plainly, **length, "pad_token_id": 0}

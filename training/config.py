@@ -50,7 +50,6 @@ class DataConfig:
         ("reverse", "count", "index", "swap"),
         f"tasks to fine-tune on, some with sizes (path_star:2x5), or with a weight ('reverse*3', drawn three "
         f"times as often as others); from {', '.join(TASKS)}",
-        distinct=True,
     )
     wording: str = value("compact", "how questions are put", choices=WORDINGS)
     answer_form: str = value(

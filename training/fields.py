@@ -22,7 +22,6 @@ def value(default: Any, help: str, **facts: Any) -> Any:
     low: the smallest value; high, beside it: the largest one.
     above: a value that it must exceed; below: a value that it must stay under.
     choices: the values there are; some_of: the values that a tuple may hold, each once.
-    distinct: a tuple that holds something, and each thing once.
     kinds: the kinds of phase that use it; bare: the phase whose flag has no prefix, or "every".
     only: the model that it is about.
     """
@@ -34,10 +33,10 @@ def described(section: Any) -> list[Field[Any]]:
     return [item for item in fields(section) if "help" in item.metadata]
 
 
-def check(section: Any, prefix: str = "") -> None:
-    """Raise BadInput for the first field whose value is out of bounds; `prefix` goes before its name."""
+def check(section: Any) -> None:
+    """Raise BadInput for the first field whose value is out of bounds."""
     for item in described(section):
-        check_field(item, getattr(section, item.name), prefix + item.name)
+        check_field(item, getattr(section, item.name), item.name)
 
 
 def check_field(item: Field[Any], given: Any, name: str) -> None:
@@ -47,7 +46,7 @@ def check_field(item: Field[Any], given: Any, name: str) -> None:
         raise BadInput(f"{name} is empty: give it a value, or leave it out for {item.default!r}.")
     elif not is_allowed(item, given):
         raise BadInput(f"{name} is {given!r}; it must be {allowed(item)}.")
-    elif isinstance(given, int) and given > item.metadata.get("high", LARGEST):
+    elif isinstance(given, int) and given > LARGEST:
         raise BadInput(f"{name} is {given}; it must be at most {LARGEST}.")
 
 

@@ -46,9 +46,9 @@ def ship(run: Path, out: Path, arm: str, seed: int | None, licence: str | None, 
     check_arm(run, config, arm, seed)
     if not (run / "results.json").is_file():
         raise BadInput(f"the run in {run} is not finished: go on with it (--resume), then ship it.")
-    learner = load_arm(config, seed, arm, arm_folder(run, seed, arm), data)
-    model: Any = learner.get_submodule("model")
-    untied = num_parameters_after_fold(learner) - num_parameters(learner) + num_letters(model)
+    language_model = load_arm(config, seed, arm, arm_folder(run, seed, arm), data)
+    model: Any = language_model.get_submodule("model")
+    untied = num_parameters_after_fold(language_model) - num_parameters(language_model) + num_letters(model)
     if untied:
         print(
             f"Its output layer shares the input's table and will have its own: {untied:,} parameters more, "

@@ -10,7 +10,7 @@ from charembed import SpellingTable
 from charembed.freshness import TOKENS_AT_ONCE
 from charembed.spelling_loss import IGNORED, SpellingHeads
 
-PLACES = 10
+FIRST_PLACES = 10  # of a token, that are read
 TOKENS = 256  # drawn from the vocabulary in each step of text or questions
 
 
@@ -26,7 +26,8 @@ def reader(model: nn.Module, path: str) -> nn.Module:
 def heads_for(model: nn.Module, path: str, spellings: SpellingTable, seed: int) -> SpellingHeads:
     """Heads for the letters that the arm's encoder is given, so that shuffled ones stay wrong."""
     own = getattr(reader(model, path), "spellings", None) or spellings
-    return SpellingHeads(own, model.get_submodule(path).get_parameter("weight").shape[1], seed, PLACES, 0)
+    width = model.get_submodule(path).get_parameter("weight").shape[1]
+    return SpellingHeads(own, width, seed, FIRST_PLACES, 0)
 
 
 @torch.no_grad()

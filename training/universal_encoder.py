@@ -1,8 +1,7 @@
 """Make the LSTM that `attach(..., init="spelled")` starts from: charembed/spelled.safetensors.
 
     pip install -e ".[lab,bench]"
-    python -m training.universal_encoder                  # four minutes on one core
-    python -m training.universal_encoder --hidden 128 --out small.safetensors
+    python -m training.universal_encoder --out spelled.safetensors                  # six minutes on one core
 
 It learns to spell the tokens of GPT-2, cl100k and o200k, and words of letters drawn at random; a character's
 vector is a fixed function of its code point and does not learn. Printed at the end: the share of letters that
@@ -27,7 +26,7 @@ from charembed import LSTMEncoder, SpellingTable
 from charembed.encoder import seeded_rows
 from charembed.files import write_atomically
 from charembed.gain import moments
-from charembed.spelled import CHAR_DIM, CHARS_SEED, HIDDEN_SIZE, PATH, STATES
+from charembed.spelled import CHAR_DIM, CHARS_SEED, HIDDEN_SIZE, STATES
 from charembed.spelling_loss import SpellingHeads, lettered_ids
 from charembed.tokenizers import token_bytes
 from charembed.warm_up import teach
@@ -75,8 +74,8 @@ def _generator(name: str) -> torch.Generator:
     return torch.Generator().manual_seed(stream("universal encoder", name).getrandbits(63))
 
 
-def new_encoder(spellings: SpellingTable, hidden: int) -> LSTMEncoder:
-    encoder = LSTMEncoder(spellings, hidden, char_dim=CHAR_DIM, hidden_size=hidden, init="loud")
+def new_encoder(spellings: SpellingTable) -> LSTMEncoder:
+    encoder = LSTMEncoder(spellings, HIDDEN_SIZE, char_dim=CHAR_DIM, hidden_size=HIDDEN_SIZE, init="loud")
     with torch.no_grad():
         encoder.chars.weight.copy_(seeded_rows(spellings.alphabet, CHAR_DIM, CHARS_SEED))
     encoder.chars.weight.requires_grad_(False)
@@ -109,17 +108,16 @@ def report(name: str, encoder: LSTMEncoder, heads: SpellingHeads, spellings: Spe
 
 def program(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=PATH)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
-    parser.add_argument("--steps", type=int, default=1800)
-    parser.add_argument("--hidden", type=int, default=HIDDEN_SIZE)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--model", help="folder or hub name of a model whose tokens it is asked at the end")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     known = vocabularies(options.cache)
     spellings = SpellingTable.from_bytes([spelling for members in known.values() for spelling in members])
-    encoder = new_encoder(spellings, options.hidden)
-    heads = SpellingHeads(spellings, options.hidden, 0)
+    encoder = new_encoder(spellings)
+    heads = SpellingHeads(spellings, HIDDEN_SIZE, 0)
     with tqdm(total=options.steps, disable=None) as bar:
 
         def told(step: int, steps: int, loss: float) -> None:
