@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -329,9 +328,9 @@ def test_an_arm_is_shipped_as_a_plain_model_with_its_card(
     assert not re.search(r"\{[{%]|\n\n\n", card)
     (command,) = re.findall("`(python -m training.compare .*)`", card)
     again, _ = parse(shlex.split(command)[3:], None)
-    config = read_config(finished)
-    assert replace(again, model=config.model) == config
-    assert again.model == replace(config.model, model=Path(config.model.model).name)
+    wanted = read_config(finished).as_dict()
+    wanted["model"]["model"] = Path(wanted["model"]["model"]).name  # nobody else has the folder
+    assert again.as_dict() == wanted
 
     broke = ship.main([str(finished), str(out), "--cache", str(cache)])
     assert broke == 2
