@@ -123,18 +123,21 @@ class CharEncoder(nn.Module):
     def respell(self, spellings: SpellingTable) -> None:
         """Read other spellings with the same weights; only characters that are new get a first vector.
 
-        The alphabet of `spellings` must begin with this encoder's, as `SpellingTable.over` makes it.
+        The alphabet of `spellings` must begin with this encoder's, as `SpellingTable.over` makes it, or be
+        the beginning of it; characters behind that are then forgotten.
         """
         known, weight = self.spellings.alphabet, self.chars.weight
-        assert spellings.alphabet[: len(known)] == known, (spellings.num_chars, len(known))
-        if new := spellings.alphabet[len(known) :]:
-            rows = seeded_rows(new, weight.shape[1], self.chars_seed) * self.chars_std
-            weight.data = torch.cat(
-                [weight, rows.to(weight)]
-            )  # subtle: the Parameter stays, as when transformers resizes
-            weight.grad = None  # of the old shape
-        self.spellings = spellings
+        kept = min(len(known), spellings.num_chars)
+        assert spellings.alphabet[:kept] == known[:kept], (spellings.num_chars, len(known))
+        rows = weight.data[:kept]
+        if new := spellings.alphabet[kept:]:
+            drawn = seeded_rows(new, weight.shape[1], self.chars_seed) * self.chars_std
+            rows = torch.cat([rows, drawn.to(weight)])
         self.prepare(spellings)
+        self.spellings = spellings
+        if len(rows) != len(weight):
+            weight.data = rows  # subtle: the Parameter stays, as when transformers resizes
+            weight.grad = None  # of the old shape
 
     def forward(self, ids_U: Tensor) -> Tensor:
         if not self._filled or self.chars.weight.is_meta:

@@ -146,6 +146,12 @@ class SpellingTable:
     def _codes_S(self) -> Tensor:
         return torch.tensor(self.alphabet, dtype=torch.int32, device="cpu")[self.chars_S.long()]
 
+    def to_bytes(self) -> list[bytes | None]:
+        """The bytes of each id, None for one without letters: what `from_bytes` makes this table of."""
+        text = "".join(map(chr, self._codes_S.tolist()))
+        ends = self.lengths_V.cumsum(0).tolist()
+        return [text[a:b].encode(*UNITS[self.unit]) or None for a, b in zip([0, *ends], ends, strict=False)]
+
     def over(self, alphabet: Sequence[int]) -> SpellingTable:
         """The same spellings in an alphabet that begins with the given one."""
         alphabet = (*alphabet, *sorted(set(self.alphabet).difference(alphabet)))

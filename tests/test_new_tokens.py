@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import charembed
 from charembed import AttachError, SpellingError, spelled
@@ -221,14 +222,94 @@ def test_what_is_no_word_is_said_and_nothing_changes(word: Any, message: str) ->
     assert_unchanged(model, tokenizer, before)
 
 
+def test_what_the_tokenizer_cannot_hold_is_said_and_nothing_changes() -> None:
+    """Byte-level BPE writes the byte 0xE9 as "é", and its decoder takes "été" for three bytes."""
+    tokenizer = pretrained.train_tokenizer(TEXT)
+    model = lettered(tokenizer, len(tokenizer))
+    before = state(model, tokenizer)
+    for word, message in (
+        ("é", r"the word 'é' is how the tokenizer writes its token \d+, which stands for other text"),
+        ("Ġthe", "the word 'Ġthe' is how the tokenizer writes its token"),
+        ("été", "the word 'été' would be written as '.*t.*', since the tokenizer's decoder"),
+    ):
+        with pytest.raises(SpellingError, match=message):
+            charembed.add_tokens(model, tokenizer, ["cloudberry", word], space=False)
+        assert_unchanged(model, tokenizer, before)
+    ids = charembed.add_tokens(model, tokenizer, ["é", "été"])
+    text = "un été à é"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert ["".join(model.get_input_embeddings().spellings.spell(token)) for token in ids] == [" é", " été"]
+
+
+def test_what_the_tokenizer_has_no_pieces_for_becomes_a_token(tokenizer: Any) -> None:
+    model = lettered(tokenizer, len(tokenizer))
+    ids = charembed.add_tokens(model, tokenizer, ["жж", "юю"])
+    assert len(set(ids)) == 2
+    assert tokenizer("a юю b", add_special_tokens=False)["input_ids"].count(ids[1]) == 1
+    assert model.get_input_embeddings().weight[ids].isfinite().all()
+
+
+def test_old_tokens_keep_the_letters_that_they_were_given(tokenizer: Any) -> None:
+    table = charembed.SpellingTable.from_tokenizer(tokenizer).shuffled(torch.Generator().manual_seed(0))
+    model = charembed.attach(pretrained.llama(vocab_size=len(tokenizer)), table, init="spelled")
+    dealt = model.get_input_embeddings().spellings.to_bytes()
+    charembed.add_tokens(model, tokenizer, ["жук"])
+    now = model.get_input_embeddings().spellings.to_bytes()
+    assert now == [*dealt, " жук".encode()]
+
+
+def test_a_tokenizer_of_another_model_is_said_and_nothing_changes() -> None:
+    tokenizer, other = pretrained.train_tokenizer(TEXT), pretrained.train_tokenizer(TEXT, "metaspace")
+    model = lettered(tokenizer, len(tokenizer))
+    before = state(model, tokenizer)
+    with pytest.raises(SpellingError, match=r"\d+ of the tokenizer's \d+ tokens have other letters than"):
+        charembed.add_tokens(model, other, ["cloudberry"])
+    assert_unchanged(model, tokenizer, before)
+
+
+def test_special_tokens_of_all_kinds_are_no_words() -> None:
+    tokenizer = pretrained.train_tokenizer(TEXT)
+    kind = type(next(iter(tokenizer.added_tokens_decoder.values())))
+    tokenizer.add_tokens([kind("<|im_start|>", special=True)])  # not among its named special tokens
+    model = lettered(tokenizer, len(tokenizer))
+    with pytest.raises(SpellingError, match="holds the special token"):
+        charembed.add_tokens(model, tokenizer, ["<|im_start|>"])
+
+
+def test_a_tokenizer_without_added_tokens_finds_new_ones() -> None:
+    core = Tokenizer(models.BPE())
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    core.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    core.train_from_iterator([TEXT], trainers.BpeTrainer(vocab_size=200, show_progress=False))
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=core)
+    assert not tokenizer.added_tokens_decoder
+    model = lettered(tokenizer, len(tokenizer))
+    (token,) = charembed.add_tokens(model, tokenizer, ["blueberry"])
+    assert tokenizer("the blueberry")["input_ids"].count(token) == 1
+    row = model.get_input_embeddings().weight[token].clone()
+    assert charembed.add_tokens(model, tokenizer, ["blueberry"]) == [token]
+    assert torch.equal(model.get_input_embeddings().weight[token], row)
+
+
+def test_after_inference_mode_and_with_old_gradients_it_trains_on(tokenizer: Any) -> None:
+    model = lettered(tokenizer, len(tokenizer), tie_word_embeddings=False)
+    model(torch.tensor([[5, 6]])).logits.sum().backward()
+    with torch.inference_mode():
+        ids = torch.tensor([charembed.add_tokens(model, tokenizer, ["cloudberry"]) * 2])
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(ids.clone()).logits.sum().backward()
+    optimizer.step()
+    assert model(ids.clone()).logits.isfinite().all()
+
+
 @pytest.mark.parametrize("spare", [0, 40])
 @pytest.mark.parametrize("place", ["respell", "resize_token_embeddings"])
 def test_an_interruption_leaves_everything_as_it_was(
     monkeypatch: pytest.MonkeyPatch, spare: int, place: str
 ) -> None:
     tokenizer = pretrained.train_tokenizer(TEXT)
-    model = lettered(tokenizer, len(tokenizer) + spare)
-    before = state(model, tokenizer)
+    model = lettered(tokenizer, len(tokenizer) + spare, tie_word_embeddings=False)
+    before, head = state(model, tokenizer), model.get_output_embeddings()
     owner: Any = type(model.get_input_embeddings()) if place == "respell" else type(model)
     genuine, calls = getattr(owner, place), []
 
@@ -246,8 +327,9 @@ def test_an_interruption_leaves_everything_as_it_was(
             assert not calls, "there was room"
             return
         with pytest.raises(KeyboardInterrupt):
-            charembed.add_tokens(model, tokenizer, ["cloudberry"])
+            charembed.add_tokens(model, tokenizer, ["cloudberry", "жук"])
     assert_unchanged(model, tokenizer, before)
+    assert model.get_output_embeddings() is head, "an optimizer has its weight"
     assert charembed.add_tokens(model, tokenizer, ["cloudberry"]) == [before[1]]
 
 
@@ -312,7 +394,8 @@ def test_a_tokenizer_that_cannot_grow_or_is_another_models_is_said() -> None:
     for other, words, message in (
         ([b"a", b"b"], ["cloudberry"], "the tokenizer is a list, which takes no new tokens"),
         (pretrained.train_tokenizer(TEXT + "zq " * 99), ["cloudberry"], "but the embedding has .* rows"),
-        (tokenizer, "cloudberry", "the words are one text, 'cloudberry': pass a list"),
+        (tokenizer, "cloudberry", "the words are 'cloudberry': pass a list"),
+        (tokenizer, None, "the words are None: pass a list"),
     ):
         with pytest.raises(SpellingError, match=message):
             charembed.add_tokens(model, other, words)

@@ -47,13 +47,14 @@ class Arm:
     """How an arm's encoder is built (None: the model as it is), its colour, and what it is.
 
     `sentence` is the line of the report that explains the arm, `called` what follows "the model" in its
-    headline.
+    headline. `projects`: do its vectors come from a projection, whose loudness and directions can be set?
     """
 
     build: Callable[[Parts], nn.Module | None]
     colour: str
     called: str
     sentence: str
+    projects: bool = True
 
 
 def encoder(name: str, *sizes: str) -> Callable[[Parts], nn.Module]:
@@ -82,12 +83,7 @@ def in_unit(spellings: SpellingTable, unit: str) -> SpellingTable:
     """The same spellings in characters or in bytes, as an encoder wants them."""
     if unit == spellings.unit:
         return spellings
-    ends = spellings.lengths_V.cumsum(0).tolist()
-    text = "".join(chr(spellings.alphabet[char]) for char in spellings.chars_S.tolist())
-    tokens = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    return SpellingTable.from_bytes(
-        [token.encode("utf-8", "surrogateescape") or None for token in tokens], unit
-    )
+    return SpellingTable.from_bytes(spellings.to_bytes(), unit)
 
 
 lstm = encoder("lstm", "char_dim", "hidden_size")
@@ -165,6 +161,7 @@ ARMS: dict[str, Arm] = {
         colour="#b07f10",
         called="with the mean of its tokens' bytes",
         sentence="the mean of the token's bytes, each turned by its place",
+        projects=False,
     ),
     "transformer": Arm(
         build=encoder("transformer"),
