@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .attach import check_releasable
-from .embedding import Model, char_embeddings
+from .embedding import CharEmbedding, Model, char_embeddings
 from .errors import CharEmbedError
 
 
@@ -40,42 +40,63 @@ def fold(model: Model) -> Model:
                 "checkpoint."
             )
     weights = {id(embedding.weight) for embedding in embeddings}
-    others = (part for part in model.modules() if part not in embeddings)
+    others = [part for part in model.modules() if part not in embeddings]
     tied = len(embeddings) > 1 or any(id(p) in weights for part in others for p in part._parameters.values())
-    for embedding, table_VD in zip(embeddings, tables, strict=True):
-        _exchange(embedding, embedding.weight, table_VD)
+    exchanged = [_exchange(*pair) for pair in zip(embeddings, tables, strict=True)]
+    configs = _untied_configs(model) if tied else None
+    if configs is not None:
+        letters = {part for embedding in embeddings for part in embedding.encoder.modules()}
+        exchanged += _own_parameters([part for part in others if part not in letters])
+    # nothing has changed so far, and what follows only puts in place what is there
+    for module, held in exchanged:
+        module._parameters.update(held)
+    for part, config in configs or ():
+        part.config = config
+    for embedding in embeddings:
         embedding.release()
-    if tied and _say_untied(model):
-        _untie(model)
     return model
 
 
-def _exchange(module: nn.Module, parameter: Tensor, values: Tensor) -> None:
-    """Put a parameter of its own, with these values, wherever the module has this one."""
-    with torch.inference_mode(False):
-        own = nn.Parameter(
-            values.detach().clone() if values.is_inference() else values.detach(), parameter.requires_grad
-        )
-    for name, held in module._parameters.items():
-        if held is parameter:
-            module._parameters[name] = own
+Exchanged = tuple[nn.Module, dict[str, nn.Parameter]]  # a module, and what it will hold
 
 
-def _untie(model: nn.Module) -> None:
-    holders: defaultdict[int, list[tuple[nn.Module, nn.Parameter]]] = defaultdict(list)
-    for part in model.modules():
+def _exchange(embedding: CharEmbedding, table_VD: Tensor) -> Exchanged:
+    """The folded table in the weight's place."""
+    return embedding, {
+        name: _own(held, table_VD)
+        for name, held in embedding._parameters.items()
+        if held is not None and held is embedding.weight
+    }
+
+
+def _own_parameters(parts: list[nn.Module]) -> list[Exchanged]:
+    """A parameter of its own for each module but the first of those that share one."""
+    holders: defaultdict[int, list[nn.Module]] = defaultdict(list)
+    for part in parts:
         for parameter in {parameter for parameter in part._parameters.values() if parameter is not None}:
-            holders[id(parameter)].append((part, parameter))
-    for _, *shared in holders.values():
-        for part, parameter in shared:
-            _exchange(part, parameter, parameter.detach().clone())
+            holders[id(parameter)].append(part)
+    exchanged = []
+    for key, (_, *shared) in holders.items():
+        for part in shared:
+            held = {name: p for name, p in part._parameters.items() if p is not None and id(p) == key}
+            own = _own(parameter := next(iter(held.values())), parameter.detach().clone())
+            exchanged.append((part, dict.fromkeys(held, own)))
+    return exchanged
 
 
-def _say_untied(model: nn.Module) -> bool:
-    """Write tie_word_embeddings = False into copies of the configs, which others may share. Was it True?"""
+def _own(parameter: Tensor, values: Tensor) -> nn.Parameter:
+    """A new parameter with these values."""
+    with torch.inference_mode(False):
+        plain = values.detach().clone() if values.is_inference() else values.detach()
+        return nn.Parameter(plain, parameter.requires_grad)
+
+
+def _untied_configs(model: nn.Module) -> list[tuple[nn.Module, Any]] | None:
+    """Copies of the configs, which others may share, that say tie_word_embeddings = False, each with the
+    module whose it is; None where no config says True, or one has to."""
     parts = [(part, part.config) for part in model.modules() if getattr(part, "config", None) is not None]
     if not any(_ties(config) for _, config in parts):
-        return False
+        return None
     if reads := next((part for part, _ in parts if _reads_whether_tied(part)), None):
         warnings.warn(
             f"{type(reads).__name__} computes something else where config.tie_word_embeddings is False, so "
@@ -83,15 +104,13 @@ def _say_untied(model: nn.Module) -> bool:
             "tie_weights() and resize_token_embeddings() would tie them again.",
             stacklevel=3,
         )
-        return False
+        return None
     copies: dict[int, Any] = {}  # one memo: configs within configs stay the objects that submodules hold
-    for part, config in parts:
-        mine = copy.deepcopy(config, copies)
-        if "config" in vars(part):  # a wrapper answers with the config of what it wraps
-            part.config = mine
+    # a wrapper answers with the config of what it wraps
+    mine = [(part, copy.deepcopy(config, copies), "config" in vars(part)) for part, config in parts]
     for config in filter(_ties, copies.values()):
         object.__setattr__(config, "tie_word_embeddings", False)
-    return True
+    return [(part, config) for part, config, own in mine if own]
 
 
 def _reads_whether_tied(part: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -149,6 +150,27 @@ def test_spelled_letters_are_saved_loaded_and_folded(tmp_path: Any) -> None:
     assert torch.equal(charembed.fold(model)(IDS)[0], expected)
 
 
+def test_a_fold_that_fails_leaves_everything_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = pretrained.train_tokenizer(" ".join(word.decode() for word in WORDS[:300]))
+    model = charembed.attach(pretrained.llama().eval(), tokenizer, init="spelled")
+    ids, embedding, head = torch.arange(8)[None], model.get_input_embeddings(), model.get_output_embeddings()
+    before = model(ids).logits
+
+    def fails(*args: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(copy, "deepcopy", fails)  # of the config
+        with pytest.raises(MemoryError):
+            charembed.fold(model)
+    assert isinstance(model.get_input_embeddings(), charembed.CharEmbedding)
+    assert head.weight is embedding.weight
+    assert model.config.tie_word_embeddings
+    assert torch.equal(model(ids).logits, before)
+    assert torch.equal(charembed.fold(model)(ids).logits, before)
+    assert not model.config.tie_word_embeddings
+
+
 def test_the_file_is_small_and_its_sizes_are_the_encoders() -> None:
     assert PATH.stat().st_size <= 2_000_000
     assert charembed.attach(Host(300), WORDS[:300], **SPELLED).wte.encoder.sizes["hidden_size"] == HIDDEN_SIZE
@@ -179,6 +201,31 @@ def test_a_table_on_the_meta_device_has_no_loudness_yet() -> None:
         model.wte = nn.Embedding(300, 16)
     with pytest.raises(AttachError, match="on the meta device, so how loud it is cannot be told"):
         charembed.attach(model, WORDS[:300], module="wte", **SPELLED)
+    charembed.attach(model, WORDS[:300], module="wte", **SPELLED, gain=None)  # as the message says
+    model.to_empty(device="cpu")
+    torch.nn.init.normal_(model.wte.weight)
+    charembed.set_gain(model, 0.5)
+    assert spread(vectors(model)) == pytest.approx(0.5 * spread(model.wte.weight), rel=1e-3)
+
+
+def test_what_is_not_finite_is_said_and_changes_nothing() -> None:
+    model = charembed.attach(Host(300), WORDS[:300], **SPELLED)
+    before = vectors(model)
+    with pytest.raises(AttachError, match=r"gain is 1e\+300, too loud for torch.float32"):
+        charembed.set_gain(model, 1e300)
+    row = model.wte.weight[7].detach().clone()
+    with torch.no_grad():
+        model.wte.weight[7] = torch.nan
+        with pytest.raises(AttachError, match="the rows of the table are not all finite"):
+            charembed.set_gain(model)
+        model.wte.weight[7] = row
+    assert torch.equal(vectors(model), before)
+    broken = Host(300)
+    with torch.no_grad():
+        broken.wte.weight[7] = torch.nan
+    with pytest.raises(AttachError, match="the rows of the table are not all finite"):
+        charembed.attach(broken, WORDS[:300], **SPELLED)
+    assert type(broken.wte) is nn.Embedding
 
 
 def test_nothing_attached_has_no_gain_and_no_warm_up() -> None:
@@ -215,9 +262,36 @@ def test_a_warm_up_that_is_interrupted_leaves_the_letters_as_they_were() -> None
         ({"steps": 0}, "steps is 0; it must be a whole number of 1 or more"),
         ({"tokens": 1.5}, "tokens is 1.5; it must"),
         ({"gain": -1.0}, "gain is -1.0; it must"),
+        ({"gain": True}, "gain is True; it must"),
+        ({"lr": float("inf")}, "lr is inf; it must be a number above 0"),
+        ({"lr": "fast"}, "lr is 'fast'; it must"),
     ):
         with pytest.raises(AttachError, match=message):
             charembed.warm_up(model, **arguments)
+    told: list[int] = []
+    bee = charembed.attach(Host(300), WORDS[:300], encoder="bee", init="loud")
+    with pytest.raises(AttachError, match="BeeEncoder, without a projection"):
+        charembed.warm_up(bee, progress=lambda step, steps, loss: told.append(step))
+    assert not told, "before time is spent"
+    for parameter in charembed.parameters(model):
+        parameter.requires_grad_(False)
+    with pytest.raises(AttachError, match="the letters are frozen"):
+        charembed.warm_up(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_letters_of_any_precision_are_warmed_up(dtype: torch.dtype) -> None:
+    model = charembed.attach(Host(300), WORDS[:300], init="loud", hidden_size=16).to(dtype)
+    letters = charembed.parameters(model)
+    letters[0].grad = gradient = torch.ones_like(letters[0])
+    told: list[float] = []
+    with torch.inference_mode():
+        charembed.warm_up(model, steps=40, progress=lambda step, steps, loss: told.append(loss))
+    assert told[-1] < told[0]
+    assert {parameter.dtype for parameter in letters} == {dtype}
+    assert letters[0].grad is gradient
+    assert all(parameter.grad is None for parameter in letters[1:])
+    model.wte(torch.tensor([5, 6])).sum().backward()
 
 
 def test_heads_that_learnt_one_vocabulary_read_another() -> None:
