@@ -9,7 +9,7 @@ import gc
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ def attach(
     *,
     module: str | None = None,
     encoder: str | nn.Module = "lstm",
-    gain: float | None = None,
+    gain: float | Literal["usual"] | None = "usual",
     **arguments: Any,
 ) -> Model:
     """Give the model's input embedding its letters, in place, and return the model.
@@ -54,8 +54,8 @@ def attach(
             `model.get_input_embeddings()`. Embeddings that share its weight (T5, BART) get the same letters.
         encoder: a name in `charembed.ENCODERS`, or a module that maps distinct ids (U,) to vectors (U, D).
             With a module `tokenizer` may be None; if it is given, it must be the one that the module spells.
-        gain: how loud the letters are beside the tokens, as in `set_gain`; 0.35 with init "spelled", and by
-            default left alone with others.
+        gain: how loud the letters are beside the tokens, as in `set_gain`; None leaves them as the encoder
+            makes them. "usual" is 0.35 with init "spelled" and None with others.
         arguments: of the named encoder: init="zero", seed=0 and its sizes (char_dim=128, hidden_size=128 for
             the LSTM, 256 with init "spelled").
 
@@ -64,8 +64,8 @@ def attach(
     does not fit it; the model is then unchanged.
     """
     hosts = find_embeddings(model, module, tokenizer)
-    if gain is None and arguments.get("init") == SPELLED:
-        gain = GAIN
+    if gain == "usual":
+        gain = GAIN if arguments.get("init") == SPELLED else None
     if gain is not None:
         check_gain(gain)
     with torch.inference_mode(False):

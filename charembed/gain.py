@@ -30,11 +30,12 @@ def set_gain(model: Model, gain: float = GAIN) -> Model:
     Over the tokens with letters (over 8,192 of them, where there are more) the spelled vectors then have mean
     zero and `gain` times (0.35 by default) the standard deviation of these tokens' rows around their mean.
     Only a factor of the vectors and the projection's bias change. A pretrained model's text suffers from loud
-    letters until it has been trained with them.
+    letters until it has been trained with them. With gain 0 they are silent, and training, which does not
+    move the factor, cannot make them louder.
 
     Raises AttachError for a gain below 0 or not finite, where nothing is attached or the weights are not
-    there, for vectors that are all equal (init "zero"), and for an encoder without a projection; the model is
-    then unchanged.
+    there or not finite, for vectors that are all equal (init "zero"), and for an encoder without a
+    projection; the model is then unchanged.
     """
     check_gain(gain)
     embedding = lettered_embedding(model)
@@ -43,19 +44,16 @@ def set_gain(model: Model, gain: float = GAIN) -> Model:
 
 
 def check_gain(gain: float) -> None:
-    if not (isinstance(gain, int | float) and math.isfinite(gain) and gain >= 0):
+    number = isinstance(gain, int | float) and not isinstance(gain, bool)
+    if not (number and math.isfinite(gain) and gain >= 0):
         raise AttachError(f"gain is {gain!r}; it must be a number of 0 or more, such as {GAIN}.")
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def scale_letters(encoder: nn.Module, weight_VD: Tensor, gain: float) -> None:
     """`set_gain`, for an encoder beside a table."""
-    projection: Any = getattr(encoder, "projection", None)
-    if not isinstance(projection, Affine | nn.Linear):
-        raise AttachError(
-            f"the encoder is a {type(encoder).__name__}, without a projection that could be scaled: scale "
-            "its vectors yourself, or take one of charembed.ENCODERS that has one."
-        )
+    projection = projection_of(encoder)
     if weight_VD.is_meta:
         raise AttachError(
             "the table is on the meta device, so how loud it is cannot be told: load the weights first, or "
@@ -67,20 +65,36 @@ def scale_letters(encoder: nn.Module, weight_VD: Tensor, gain: float) -> None:
     ids_L = ids_L[sample].to(weight_VD.device)
     _, table_std = moments(lambda ids: weight_VD[ids], ids_L)
     vectors = encoder.read if isinstance(encoder, CharEncoder) else encoder  # before any loudness
-    with torch.inference_mode(False), torch.autocast(weight_VD.device.type, enabled=False):
+    with torch.autocast(weight_VD.device.type, enabled=False):
         mean_D, std = moments(vectors, ids_L)
+    for what, deviation in (("rows of the table", table_std), ("vectors of the letters", std)):
+        if not math.isfinite(deviation):
+            raise AttachError(f"the {what} are not all finite, so their loudness cannot be told.")
     if gain and not std > 0:
         raise AttachError(
             f"the vectors of all tokens are equal (init {getattr(encoder, 'init', None)!r}), so no scale "
             "makes them louder: attach with init='spelled' or 'loud', or call charembed.warm_up(model) first."
         )
     scale = gain * table_std / std if gain else 0.0
+    if not torch.tensor(scale).to(projection.weight.dtype).isfinite():
+        raise AttachError(f"gain is {gain!r}, too loud for {projection.weight.dtype}: choose about {GAIN}.")
     projection.bias.sub_(mean_D.to(projection.bias))
     if isinstance(encoder, CharEncoder):
         encoder.set_loudness(scale)
     else:
         projection.weight.mul_(scale)
         projection.bias.mul_(scale)
+
+
+def projection_of(encoder: nn.Module) -> Affine | nn.Linear:
+    """The last map of an encoder. Raises AttachError for one that ends with none."""
+    projection: Any = getattr(encoder, "projection", None)
+    if not isinstance(projection, Affine | nn.Linear):
+        raise AttachError(
+            f"the encoder is a {type(encoder).__name__}, without a projection that could be changed: change "
+            "its vectors yourself, or take one of charembed.ENCODERS that has one."
+        )
+    return projection
 
 
 @torch.no_grad()

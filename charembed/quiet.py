@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .embedding import Model, lettered_embedding
-from .encoder import Affine
 from .errors import AttachError
-from .gain import GAIN, check_gain, scale_letters
+from .gain import GAIN, check_gain, projection_of, scale_letters
 
 SHARE = 0.28  # of the directions: 161 of SmolLM2's 576
 ROWS_AT_ONCE = 8
@@ -37,32 +36,38 @@ def quieten(model: Model, ids_BT: Tensor, *, share: float = SHARE, gain: float |
         gain: as in `set_gain`, set afterwards, 0.35 by default; None leaves the vectors as loud as the
             projection makes them.
 
-    Raises AttachError where nothing is attached, for too few tokens, for a share that cannot be, for an
-    encoder without a projection, and for a model whose output is no logits; the model is then unchanged.
+    Raises AttachError where nothing is attached, for ids that are no tensor or too few, for a share that
+    cannot be, for an encoder without a projection, for a model whose output is no logits, and for a loss that
+    is not finite; the model is then unchanged.
     """
     embedding = lettered_embedding(model)
-    projection = getattr(embedding.encoder, "projection", None)
-    if not isinstance(projection, Affine | nn.Linear):
-        raise AttachError(
-            f"the encoder is a {type(embedding.encoder).__name__}, without a projection to turn."
-        )
-    if not 0 < share <= 1:
+    projection = projection_of(embedding.encoder)
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise AttachError(f"share is {share!r}; it must be above 0 and at most 1.")
     if gain is not None:
         check_gain(gain)
     width = embedding.embedding_dim
+    if not isinstance(ids_BT, Tensor):
+        raise AttachError(
+            f"the ids are a {type(ids_BT).__name__}; they must be a tensor of rows of text, (B, T)."
+        )
     if ids_BT.dim() != 2 or ids_BT.shape[1] < 2 or ids_BT.numel() < width:
         raise AttachError(
             f"the ids have the shape {tuple(ids_BT.shape)}; they must be rows of text, of {width} tokens or "
             "more in all, as the model is that wide."
         )
-    quiet_DK = sensitivity(model, embedding, ids_BT)[1][:, : max(1, round(share * width))]
-    with torch.no_grad():
+    quiet_DK = sensitivity(model, embedding, ids_BT.long())[1][:, : max(1, round(share * width))]
+    with torch.inference_mode(False), torch.no_grad():
+        before = {name: value.clone() for name, value in projection.state_dict().items()}
         quiet_DK = quiet_DK.to(projection.weight)
         projection.weight.copy_(quiet_DK @ (quiet_DK.T @ projection.weight))
         projection.bias.copy_(quiet_DK @ (quiet_DK.T @ projection.bias))
-    if gain is not None:
-        scale_letters(embedding.encoder, embedding.weight, gain)
+        try:
+            if gain is not None:
+                scale_letters(embedding.encoder, embedding.weight, gain)
+        except BaseException:
+            projection.load_state_dict(before)
+            raise
     return model
 
 
@@ -98,6 +103,8 @@ def sensitivity(model: nn.Module, embedding: nn.Module, ids_BT: Tensor) -> tuple
         handle.remove()
         for part in training:
             part.training = True
+    if not covariance_DD.isfinite().all():
+        raise AttachError("the model's loss on this text is not finite: pass other text, or mend the model.")
     values_D, directions_DD = torch.linalg.eigh(covariance_DD)
     return values_D, directions_DD
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .embedding import Model, lettered_embedding
 from .errors import AttachError
-from .gain import GAIN, check_gain, scale_letters
+from .gain import GAIN, check_gain, projection_of, scale_letters
 from .spelling_loss import SpellingHeads, lettered_ids
 
 Progress = Callable[[int, int, float], object]
@@ -48,25 +48,40 @@ def warm_up(
         gain: as in `set_gain`; None leaves the vectors as loud as training made them.
         progress: called after each step with its number, the number of steps, and the loss in nats a letter.
 
-    Raises AttachError where nothing is attached or an argument cannot be. Interrupted, it leaves the letters
-    as they were.
+    Raises AttachError where nothing is attached, an argument cannot be, the letters are frozen, or the loss
+    is not finite. Interrupted, it leaves the letters as they were. Letters in half precision are trained in
+    float32 and rounded at the end; gradients that were there stay.
     """
     embedding = lettered_embedding(model)
     for name, value in (("steps", steps), ("tokens", tokens)):
         if type(value) is not int or value < 1:
             raise AttachError(f"{name} is {value!r}; it must be a whole number of 1 or more.")
+    if not (isinstance(lr, int | float) and math.isfinite(lr) and lr > 0):
+        raise AttachError(f"lr is {lr!r}; it must be a number above 0, such as 3e-3.")
+    encoder, dim = embedding.encoder, embedding.embedding_dim
     if gain is not None:
         check_gain(gain)
-    encoder, dim = embedding.encoder, embedding.embedding_dim
-    heads = SpellingHeads(embedding.spellings, dim, seed).to(embedding.weight.device)
-    before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    try:
-        teach(encoder, heads, steps=steps, tokens=tokens, lr=lr, seed=seed, progress=progress)
-        if gain is not None:
-            scale_letters(encoder, embedding.weight, gain)
-    except BaseException:
-        encoder.load_state_dict(before)
-        raise
+        projection_of(encoder)
+    if not any(parameter.requires_grad for parameter in encoder.parameters()):
+        raise AttachError("the letters are frozen: let their parameters require a gradient first.")
+    with torch.inference_mode(False):
+        heads = SpellingHeads(embedding.spellings, dim, seed).to(embedding.weight.device)
+        before = {name: value.clone() for name, value in encoder.state_dict().items()}
+        kept = [(p, p.dtype, p.grad) for p in encoder.parameters()]
+        for parameter, _, _ in kept:
+            parameter.grad = None
+        try:
+            encoder.float()
+            teach(encoder, heads, steps=steps, tokens=tokens, lr=lr, seed=seed, progress=progress)
+            if gain is not None:
+                scale_letters(encoder, embedding.weight, gain)
+        except BaseException:
+            encoder.load_state_dict(before)
+            raise
+        finally:
+            encoder.to(kept[0][1])
+            for parameter, _, gradient in kept:
+                parameter.grad = gradient
     return model
 
 
@@ -95,10 +110,12 @@ def teach(
                 group["lr"] = lr * scale
             ids_N = ids_L[torch.randint(len(ids_L), (tokens,), generator=generator)].to(device)
             loss = heads(encoder(ids_N), ids_N) / heads.num_targets(ids_N)
+            if not math.isfinite(nats := float(loss.detach())):
+                raise AttachError(f"the spelling loss is {nats} at step {step}: lower lr, which is {lr}.")
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             if progress is not None:
-                progress(step + 1, steps, float(loss.detach()))
+                progress(step + 1, steps, nats)
     optimizer.zero_grad()

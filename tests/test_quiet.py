@@ -107,7 +107,9 @@ def test_all_directions_are_no_change_and_half_precision_is_taken() -> None:
     [
         ({"share": 0}, "share is 0; it must be above 0 and at most 1"),
         ({"share": 1.5}, "share is 1.5; it must"),
+        ({"share": "some"}, "share is 'some'; it must"),
         ({"gain": -1.0}, "gain is -1.0; it must"),
+        ({"ids_BT": IDS.tolist()}, "the ids are a list; they must be a tensor"),
         ({"ids_BT": IDS[:1]}, r"the ids have the shape \(1, 16\); they must be rows of text, of 32 tokens"),
         ({"ids_BT": IDS.flatten()}, r"the ids have the shape \(96,\)"),
     ],
@@ -126,6 +128,11 @@ def test_nothing_attached_no_projection_and_no_logits_are_said() -> None:
     with pytest.raises(AttachError, match="BeeEncoder, without a projection"):
         charembed.quieten(charembed.attach(Blind(300), tokens(300), encoder="bee"), IDS)
     model = charembed.attach(Blind(300), tokens(300), init="spelled")
+    before = spelled_table(model)
+    model.head.weight.data[3] = torch.nan
+    with pytest.raises(AttachError, match="the model's loss on this text is not finite"):
+        charembed.quieten(model, IDS)
+    assert torch.equal(spelled_table(model), before)
     model.forward = lambda ids: {"hidden": model.wte(ids)}
     with pytest.raises(AttachError, match="answers with a dict without logits"):
         charembed.quieten(model, IDS)
