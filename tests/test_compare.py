@@ -146,6 +146,9 @@ def test_two_distributed_processes_give_the_losses_of_one(
         (["--tasks", "path_star:1x5"], "the task 'path_star:1x5' has sizes that cannot be"),
         (["--model", "EMPTY"], "holds no model: it has no config.json"),
         (["--wording", "sentences"], "choose a larger finetune_context"),
+        (["--init", "zero", "--gain", "0.3"], "gain is 0.3, and with init 'zero' all vectors are equal"),
+        (["--arms", "plain,bee", "--gain", "0.3"], "gain is 0.3, and the arm 'bee' has no projection"),
+        (["--arms", "plain,bee", "--quiet-share", "0.5"], "quiet_share is 0.5, and the arm 'bee' has no"),
     ],
 )
 def test_bad_input_gets_one_sentence_before_any_training(

@@ -353,6 +353,7 @@ def test_what_cannot_be_shipped_is_said_and_nothing_written(
             "has no arm 'gru' of seed 0: it has plain, lstm, with the seeds 0",
         ),
         ([str(finished), "--seed", "3"], "has no arm 'lstm' of seed 3"),
+        ([str(finished), "--licence", "mit\ntitle: x"], "the licence is 'mit\\ntitle: x'; it must be a name"),
     ):
         run, *others = flags
         assert ship.main([run, str(tmp_path / "x"), *others, "--cache", str(cache)]) == 2
@@ -390,6 +391,9 @@ def test_what_is_no_model_or_has_no_tokenizer_gets_one_sentence(
     pretrained: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bare = save(tmp_path / "bare", llama(), None)
+    few = save(
+        tmp_path / "few", llama(vocab_size=300), transformers.AutoTokenizer.from_pretrained(pretrained)
+    )
     (tmp_path / "empty").mkdir()
     capsys.readouterr()
     for flags, message in (
@@ -401,6 +405,7 @@ def test_what_is_no_model_or_has_no_tokenizer_gets_one_sentence(
             "the model reads 128 tokens at most, and the config wants rows of 200",
         ),
         (["--model", str(pretrained), "--width", "64"], "width is a matter of the model 'decoder'"),
+        (["--model", str(few)], "tokens, but the embedding has 300 rows: pass the model's own tokenizer"),
     ):
         assert compare.main([*TINY, *flags, "--cache", str(cache), "--out", str(tmp_path / "x")]) == 2
         errors = capsys.readouterr().err

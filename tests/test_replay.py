@@ -257,6 +257,8 @@ def test_a_run_replays_what_the_base_wrote(pretrained: Path, cache: Path) -> Non
         told = changed(config, replay_text=replay_text)
         return data.batches(told, told.phase("finetune"), 0)(k)
 
+    for unused in ({"replay_share": 0.0}, {"finetune_steps": 0}):
+        assert not len(prepare(changed(config, **unused), cache).base_ids), "written for nothing"
     batch = batch_at(1, "base")
     assert batch.kind == "text"
     windows = data.base_ids.unfold(0, config.text.context, 1)

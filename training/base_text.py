@@ -53,6 +53,7 @@ def _written(language_model: HuggingFace, first_L: Tensor, tokens: int) -> Tenso
     model = language_model.eval().to(device, fast).model
     length = {"min_new_tokens": tokens - 1, "max_new_tokens": tokens - 1}
     plainly = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+    plainly |= {"num_beams": 1, "no_repeat_ngram_size": 0, "typical_p": 1.0}
     options = {**plainly, **length, "pad_token_id": 0}
     rows = []
     with torch.random.fork_rng():

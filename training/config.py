@@ -145,6 +145,11 @@ class ModelConfig:
                 f"{self.char_dim} and {self.char_hidden}: set these, or choose init loud and some "
                 "warmup_spelling_steps."
             )
+        if self.init == "zero" and self.gain:
+            raise BadInput(
+                f"gain is {self.gain}, and with init 'zero' all vectors are equal, so that no factor makes "
+                "them louder: set gain to 0, or choose init spelled or loud."
+            )
         if self.width % self.heads:
             raise BadInput(
                 f"width is {self.width}, which {self.heads} heads do not divide: choose a multiple of heads."
@@ -214,6 +219,12 @@ class CompareConfig:
                 f"no phase has a step, so nothing would be trained: give one of {flags} 1 or more. (A "
                 "pretrained model may be asked as it is.)"
             )
+        for name, given in (("gain", self.model.gain), ("quiet_share", self.model.quiet_share)):
+            if given and (without := [arm for arm in self.arms if not ARMS[arm].projects]):
+                raise BadInput(
+                    f"{name} is {given}, and the arm {without[0]!r} has no projection to set it by: leave "
+                    "the arm out, or set gain and quiet_share to 0."
+                )
         for phase in self.phases:
             for name, other in (("replay_target", "text"), ("replay_text", "corpus")):
                 if (chosen := getattr(phase, name)) != other and not self.model.pretrained:

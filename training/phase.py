@@ -118,12 +118,15 @@ class Phase:
 
     @property
     def replays_corpus(self) -> bool:
-        return self.replay_text in ("corpus", "both")
+        return self._replays("corpus")
 
     @property
     def replays_base(self) -> bool:
-        """Does the text between the questions come, at least in turn, from the pretrained model itself?"""
-        return self.replay_text in ("base", "both")
+        """Does text between the questions come, at least in turn, from the pretrained model itself?"""
+        return self._replays("base")
+
+    def _replays(self, text: str) -> bool:
+        return self.steps > 0 and self.replay_share > 0 and self.replay_text in (text, "both")
 
     def flag(self, item: Field[Any]) -> str:
         """What a field of this phase is called among all fields of a config: "lr", "finetune_lr"."""

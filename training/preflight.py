@@ -19,6 +19,8 @@ import psutil
 import torch
 from accelerate.utils import is_bf16_available
 
+from charembed import SpellingTable
+
 from .config import CompareConfig
 from .errors import BadInput
 from .huggingface import HuggingFace, check_context, num_parameters, text_config
@@ -51,7 +53,8 @@ def check_machine(config: CompareConfig, options: argparse.Namespace, out: Path)
     check_memory(memory_needed(config, size, side_by_side), options.cpu)
     check_disk(weights_size(config, size), states_size(config, size, side_by_side), out)
     if config.model.pretrained:
-        HuggingFaceTokenizer.load(config.model.model)
+        tokenizer = HuggingFaceTokenizer.load(config.model.model)
+        SpellingTable.from_tokenizer(tokenizer.source, size.rows)  # refuses one of another model
         HuggingFace.load(config.model.model, config.context)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -27,15 +28,20 @@ from .arms import num_parameters, num_parameters_after_fold
 from .card import is_plain, model_card
 from .errors import BadInput, exit_status
 from .folder import arm_folder, check_arm, open_run, read_facts
-from .preflight import readable
+from .preflight import check_place, readable
 from .run import load_arm
 from .statistics import read_rows
+
+LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 
 
 def ship(run: Path, out: Path, arm: str, seed: int | None, licence: str | None, cache: Path) -> None:
     """Write the arm of a finished run as a plain model. Raises BadInput, with nothing written."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"{out} exists and is not empty: name another folder.")
+    check_place("OUT", out)
+    if out.is_symlink() or (out.exists() and any(out.iterdir())):
+        raise BadInput(f"{out} exists and is not empty, or is a link: name another folder.")
+    if licence is not None and not LICENCE.fullmatch(licence):
+        raise BadInput(f"the licence is {licence!r}; it must be a name as the hub writes it, such as mit.")
     config, data = open_run(run, cache)
     seed = config.first_seed if seed is None else seed
     if not config.model.pretrained:
@@ -54,7 +60,7 @@ def ship(run: Path, out: Path, arm: str, seed: int | None, licence: str | None, 
             f"Its output layer shares the input's table and will have its own: {untied:,} parameters more, "
             f"{readable(4 * untied)} of disk."
         )
-    ids = data.held_out_texts["text"].ids[None, :64].long()
+    ids = data.held_out_texts["text"].ids[None, : min(64, language_model.context or 64)].long()
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.parent / f".{out.name}.{os.getpid()}"
     unfinished.mkdir()
