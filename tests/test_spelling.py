@@ -21,6 +21,12 @@ def test_characters_lose_no_byte(spelling: bytes) -> None:
     assert characters(spelling).encode("utf-8", errors="surrogateescape") == spelling
 
 
+@given(st.lists(st.none() | st.binary(min_size=1, max_size=9)), st.sampled_from(["codepoint", "byte"]))
+def test_a_table_gives_back_the_bytes_that_it_was_made_of(spellings: list[bytes | None], unit: str) -> None:
+    spellings = [b"a", *spellings]
+    assert SpellingTable.from_bytes(spellings, unit).to_bytes() == spellings
+
+
 def test_table_of_a_small_vocabulary() -> None:
     table = SpellingTable.from_bytes([b"the", b"he", None])
     assert "".join(map(chr, table.alphabet)) == "eht"
