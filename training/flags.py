@@ -155,8 +155,9 @@ def parse(argv: Sequence[str] | None, manual: str | None) -> tuple[CompareConfig
     first.add_argument("--preset")
     first.add_argument("--model", default=DECODER)
     told, _ = first.parse_known_args(argv)
+    usual = "quick" if told.model == DECODER else "smollm2"
     chosen: dict[str, Any] = {
-        "default": told.preset or ("quick" if told.model == DECODER else "smollm2"),
+        "default": usual if told.preset is None else told.preset,
         "help": f"where the other values come from [one of {', '.join(PRESETS)}; quick, and smollm2 where "
         "--model names a pretrained model]",
     }
