@@ -46,7 +46,7 @@ def check_field(item: Field[Any], given: Any, name: str) -> None:
         raise BadInput(f"{name} is empty: give it a value, or leave it out for {item.default!r}.")
     elif not is_allowed(item, given):
         raise BadInput(f"{name} is {given!r}; it must be {allowed(item)}.")
-    elif isinstance(given, int) and given > LARGEST:
+    elif isinstance(given, int) and given > item.metadata.get("high", LARGEST):
         raise BadInput(f"{name} is {given}; it must be at most {LARGEST}.")
 
 
