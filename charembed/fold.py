@@ -6,14 +6,17 @@ import copy
 import inspect
 import warnings
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .attach import check_releasable
-from .embedding import CharEmbedding, Model, char_embeddings
+from .embedding import Model, char_embeddings
 from .errors import CharEmbedError
+
+Exchanged = tuple[nn.Module, dict[str, nn.Parameter]]  # a module, and what it will hold
 
 
 def fold(model: Model) -> Model:
@@ -42,7 +45,8 @@ def fold(model: Model) -> Model:
     weights = {id(embedding.weight) for embedding in embeddings}
     others = [part for part in model.modules() if part not in embeddings]
     tied = len(embeddings) > 1 or any(id(p) in weights for part in others for p in part._parameters.values())
-    exchanged = [_exchange(*pair) for pair in zip(embeddings, tables, strict=True)]
+    pairs = zip(embeddings, tables, strict=True)
+    exchanged = [_exchange(embedding, embedding.weight, table_VD) for embedding, table_VD in pairs]
     configs = _untied_configs(model) if tied else None
     if configs is not None:
         letters = {part for embedding in embeddings for part in embedding.encoder.modules()}
@@ -57,38 +61,24 @@ def fold(model: Model) -> Model:
     return model
 
 
-Exchanged = tuple[nn.Module, dict[str, nn.Parameter]]  # a module, and what it will hold
+def _exchange(module: nn.Module, parameter: Tensor, values: Tensor) -> Exchanged:
+    """One new parameter, with these values, wherever the module has this one."""
+    with torch.inference_mode(False):
+        own = nn.Parameter(
+            values.detach().clone() if values.is_inference() else values.detach(), parameter.requires_grad
+        )
+    return module, {name: own for name, held in module._parameters.items() if held is parameter}
 
 
-def _exchange(embedding: CharEmbedding, table_VD: Tensor) -> Exchanged:
-    """The folded table in the weight's place."""
-    return embedding, {
-        name: _own(held, table_VD)
-        for name, held in embedding._parameters.items()
-        if held is not None and held is embedding.weight
-    }
-
-
-def _own_parameters(parts: list[nn.Module]) -> list[Exchanged]:
+def _own_parameters(parts: list[nn.Module]) -> Iterator[Exchanged]:
     """A parameter of its own for each module but the first of those that share one."""
-    holders: defaultdict[int, list[nn.Module]] = defaultdict(list)
+    holders: defaultdict[int, list[tuple[nn.Module, nn.Parameter]]] = defaultdict(list)
     for part in parts:
         for parameter in {parameter for parameter in part._parameters.values() if parameter is not None}:
-            holders[id(parameter)].append(part)
-    exchanged = []
-    for key, (_, *shared) in holders.items():
-        for part in shared:
-            held = {name: p for name, p in part._parameters.items() if p is not None and id(p) == key}
-            own = _own(parameter := next(iter(held.values())), parameter.detach().clone())
-            exchanged.append((part, dict.fromkeys(held, own)))
-    return exchanged
-
-
-def _own(parameter: Tensor, values: Tensor) -> nn.Parameter:
-    """A new parameter with these values."""
-    with torch.inference_mode(False):
-        plain = values.detach().clone() if values.is_inference() else values.detach()
-        return nn.Parameter(plain, parameter.requires_grad)
+            holders[id(parameter)].append((part, parameter))
+    for _, *shared in holders.values():
+        for part, parameter in shared:
+            yield _exchange(part, parameter, parameter.detach().clone())
 
 
 def _untied_configs(model: nn.Module) -> list[tuple[nn.Module, Any]] | None:

@@ -40,7 +40,7 @@ def base_text(model: str, first_L: Tensor, cache: Path, run: Path | None = None)
     return cached(path, facts, lambda: {"written": _written(language_model, first_L, tokens)})["written"]
 
 
-def keep(written: Tensor, run: Path) -> None:
+def keep_base_text(written: Tensor, run: Path) -> None:
     """Put the text that a run replays into its folder."""
     if len(written) and not (run / KEPT).exists():
         write_tensors(run / KEPT, {"written": written}, {})

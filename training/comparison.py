@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 from rich.console import Console
 
 from .arms import assert_paired, build_arm
-from .base_text import keep
+from .base_text import keep_base_text
 from .config import CompareConfig
 from .data import Data, Facts, prepare
 from .errors import BadInput, Interrupted
@@ -85,7 +85,7 @@ def begin(
             held.enter_context(locked(out))
             check_folder(out, config, options.resume)
             claim(out, config, here)
-            keep(data.base_ids, out)
+            keep_base_text(data.base_ids, out)
         except BadInput as error:
             fault = [str(error)]
     if broadcast_object_list(fault)[0]:

@@ -106,9 +106,8 @@ def command_for(name: str, config: CompareConfig) -> str:
         base = replace(base, model=RETROFIT)
     usual, flags = settings(base), ["--preset", name]
     for key, setting in settings(config).items():
-        if (
-            len(setting.places) > 1 or setting.value == usual[key].value
-        ):  # each phase has its own flag besides
+        of_several_phases = len(setting.places) > 1  # each of them has its own flag besides
+        if of_several_phases or setting.value == usual[key].value:
             continue
         flag, value = key.replace("_", "-"), setting.value
         if isinstance(value, bool):

@@ -173,12 +173,10 @@ def replay_sentence(share: float, target: str, text: str) -> str:
         "base": "text that it wrote itself",
         "both": "running text, and in turn text that it wrote itself,",
     }[text]
-    does = (
-        f"ask the model to say of {read} what it said before"
-        if target == "base"
-        else f"go on with {read} instead"
-    )
-    return f"{100 * share:.0f} % of the steps {does}."
+    steps = f"{100 * share:.0f} % of the steps"
+    if target == "base":
+        return f"{steps} ask the model to say of {read} what it said before."
+    return f"{steps} go on with {read} instead."
 
 
 def percent(share: float) -> str:
