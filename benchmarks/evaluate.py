@@ -22,14 +22,14 @@ import torch
 import transformers
 
 from benchmarks.measure import machine
-from training.arms import build_arm
-from training.data import prepare
+from training.ask.eval_sets import Exam, stop_ids
+from training.ask.models import ModelRespondent, Reader, cut
+from training.config.presets import preset
+from training.data.prepare import prepare
 from training.evaluate import evaluate
-from training.evaluate.respondents import ModelRespondent, Reader, cut
-from training.evaluate.whom import Manner, of_run, open_model
-from training.exam import Exam, stop_ids
-from training.objectives import OBJECTIVES
-from training.presets import preset
+from training.evaluate.load import Manner, of_run, open_model
+from training.models.objectives import OBJECTIVES
+from training.run.build import build_arm
 
 TASKS = "letters=reverse+count+index+swap"
 SMALL = {
@@ -81,7 +81,9 @@ def against_a_plain_loop(name: str, cache: Path, questions: int) -> None:
     loop_took, heard = seconds(lambda: plain_loop(asked, done.exams))
     alike = sum(ours == theirs for ours, theirs in zip(given, heard, strict=True))
     print(f"{name}: {len(given)} questions of {TASKS}, 4 shots; {alike} answers are identical")
-    print(f"  plain loop {loop_took:.1f} s, evaluation {took:.1f} s: {loop_took / took:.1f} times faster")
+    print(
+        f"  plain loop {loop_took:.1f} s, evaluation {took:.1f} s: {loop_took / took:.1f} times faster"
+    )
 
 
 def small_model(cache: Path, folder: Path) -> str:
@@ -126,7 +128,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", help="a pretrained model [a small one without knowledge]")
-    parser.add_argument("--questions", type=int, default=15, help="per task and split, for both ways")
+    parser.add_argument(
+        "--questions", type=int, default=15, help="per task and split, for both ways"
+    )
     parser.add_argument("--suite-questions", type=int, default=250, help="0 leaves the suite out")
     parser.add_argument("--run", type=Path)
     parser.add_argument("--cache", type=Path, default=Path(".cache"))

@@ -10,7 +10,7 @@ that live on, tracebacks, files left over, and runs whose numbers are not those 
 `damage` flips a bit or cuts off the end of a random file of a finished run, of an interrupted one, and of
 their cache; then it resumes, renders and asks. What happened is noticed (a sentence names the file), harmless
 (all numbers, answers and the page are the same) or silent. `inputs` gives the command bad flags, those of
-tests/test_bad_input.py that need no file, and says how long each sentence took. Linux only; it reads /proc.
+tests/laboratory/test_bad_input.py that need no file, and says how long each sentence took. Linux only; it reads /proc.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from pathlib import Path
 from random import Random
 
 from examples import ask
-from tests.test_bad_input import FLAGS
+from tests.laboratory.test_bad_input import FLAGS
 from training import compare
-from training.statistics import read_rows
+from training.intervals import read_rows
 
 TINY = ["--preset", "tiny", "--quiet", "--cpu"]
 LONG = ["--steps", "300", "--finetune-steps", "20", "--save-every", "50"]
@@ -86,10 +86,17 @@ def inputs(folder: Path, places: int) -> int:
             text=True,
         )
         slow.append((time.monotonic() - began, flags))
-        if done.returncode != 2 or done.stderr.count("\n") != 1 or done.stdout or any(folder.iterdir()):
+        if (
+            done.returncode != 2
+            or done.stderr.count("\n") != 1
+            or done.stdout
+            or any(folder.iterdir())
+        ):
             wrong.append(f"{flags}: {done.returncode} {done.stderr}")
     seconds = [taken for taken, _ in slow]
-    print(f"{len(given)} bad inputs: median {statistics.median(seconds):.1f} s, slowest {max(slow)}")
+    print(
+        f"{len(given)} bad inputs: median {statistics.median(seconds):.1f} s, slowest {max(slow)}"
+    )
     print(f"within 5 seconds: {sum(taken <= 5 for taken in seconds)}; wrong: {wrong or 'none'}")
     return 1 if wrong else 0
 
@@ -121,7 +128,13 @@ def signals(folder: Path, moments: int, seed: int, workers: int) -> int:
     length = time.monotonic() - began
     chance = Random(seed)
     trials = [
-        (number, TARGETS[k % 3], 1 + k % 2, chance.uniform(0, length), folder / f"{number.name}-{k}")
+        (
+            number,
+            TARGETS[k % 3],
+            1 + k % 2,
+            chance.uniform(0, length),
+            folder / f"{number.name}-{k}",
+        )
         for k in range(moments)
         for number in SIGNALS
     ]
@@ -145,7 +158,13 @@ def signals(folder: Path, moments: int, seed: int, workers: int) -> int:
 
 
 def disturb(
-    number: signal.Signals, target: str, jobs: int, moment: float, out: Path, cache: Path, expected: object
+    number: signal.Signals,
+    target: str,
+    jobs: int,
+    moment: float,
+    out: Path,
+    cache: Path,
+    expected: object,
 ) -> list[str]:
     """What went wrong, behind how the run ended."""
     process = subprocess.Popen(
@@ -171,7 +190,9 @@ def disturb(
         told.append("orphan")
     if "Traceback" in errors or "Error" in errors:
         told.append(f"traceback: {errors}")
-    resumed = subprocess.run(command(out, cache, "--jobs", "1", "--resume"), capture_output=True, text=True)
+    resumed = subprocess.run(
+        command(out, cache, "--jobs", "1", "--resume"), capture_output=True, text=True
+    )
     if resumed.returncode:
         told.append(f"no resume: {resumed.stderr}")
     elif numbers(out) != expected:
@@ -195,7 +216,10 @@ def damage(folder: Path, places: int, seed: int) -> int:
         time.sleep(0.01)
     interrupted.send_signal(signal.SIGINT)
     interrupted.wait()
-    kept = {name: shutil.copytree(folder / name, folder / "kept" / name) for name in ("run", "half", "cache")}
+    kept = {
+        name: shutil.copytree(folder / name, folder / "kept" / name)
+        for name in ("run", "half", "cache")
+    }
     expected = look(folder, flags, cache)
     chance = Random(seed)
     paths = sorted(

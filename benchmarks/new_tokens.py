@@ -32,15 +32,15 @@ from torch import Tensor
 import charembed
 from benchmarks.measure import machine
 from synthetic_tasks import SPLITS, Material, build_task, distinct, one_list, stream, usable_words
-from training.config import CompareConfig
-from training.corpus import load_corpus, load_words
-from training.data import Data
+from training.ask.eval_sets import Exam, answer_all, mark
+from training.config.config import CompareConfig
+from training.data.corpus import load_corpus, load_words
+from training.data.prepare import Data
+from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput, exit_status
-from training.exam import Exam, answer_all, mark
-from training.folder import arm_folder, open_run
-from training.precision import has_fast_bf16
-from training.run import load_arm
-from training.tokenizers import HuggingFaceTokenizer
+from training.models.precision import has_fast_bf16
+from training.run.arm import load_arm
+from training.run.folder import arm_folder, open_run
 
 ALL_WORDS = 1_000_000
 WINDOW = 400  # characters of text around a word
@@ -109,7 +109,9 @@ def of_lengths(lengths: Counter[int], words: list[str], key: str) -> list[str]:
     return found
 
 
-def compared_words(config: CompareConfig, data: Data, held_out: str, number: int) -> dict[str, list[str]]:
+def compared_words(
+    config: CompareConfig, data: Data, held_out: str, number: int
+) -> dict[str, list[str]]:
     """Words that no training question held, alike in their lengths: of unseen tokens, new, and known ones.
 
     The new ones are words of the held-out text in several tokens, of any frequency.
@@ -156,7 +158,9 @@ def nats_per_byte(model: Any, tokenizer: HuggingFaceTokenizer, texts: list[str])
 
 def text_nats(model: Any, ids_BT: Tensor) -> Tensor:
     logits = model(ids_BT).logits[:, :-1].float()
-    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="sum")
+    return torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="sum"
+    )
 
 
 def go_on(model: Any, tokenizer: HuggingFaceTokenizer, texts: list[str], steps: int) -> None:
@@ -185,7 +189,9 @@ def scores(
     tasks = [build_task(spec, material) for spec in config.data.tasks]
     exams = [Exam(task, "seen", distinct(task, "seen", questions, "new tokens")) for task in tasks]
     rows, _ = mark(exams, answer_all(language_model, config, data, exams), "", 0)
-    return {row.task: row.value for row in rows if row.metric == "exact_match"}  # not of the work shown
+    return {
+        row.task: row.value for row in rows if row.metric == "exact_match"
+    }  # not of the work shown
 
 
 def program(argv: Sequence[str] | None) -> int:
@@ -206,14 +212,20 @@ def program(argv: Sequence[str] | None) -> int:
         raise BadInput(f"there is no way {unknown[0]!r}: choose from {', '.join(WAYS)}.")
     config, data = open_run(options.run, options.cache)
     seed = config.first_seed
-    texts = [load_corpus(name) for name in (config.data.corpus, config.exam.other_corpus) if name != "none"]
+    texts = [
+        load_corpus(name)
+        for name in (config.data.corpus, config.exam.other_corpus)
+        if name != "none"
+    ]
     held_out = "\n\n".join(text.validation for text in texts)
     compared = compared_words(config, data, held_out, options.words)
     words = compared[NEW]
     around = windows(held_out, set(words), options.texts)
     learn = windows("\n\n".join(text.train for text in texts), set(words), 20 * options.texts)
     print(machine())
-    print(f"{len(words)} new tokens ({', '.join(words[:6])}, ...), {len(around)} stretches of held-out text")
+    print(
+        f"{len(words)} new tokens ({', '.join(words[:6])}, ...), {len(around)} stretches of held-out text"
+    )
     table = Table("arm", "rows", *config.data.tasks, "nats per byte")
     for arm in options.arms.split(","):
         for name in ways:
@@ -227,7 +239,9 @@ def program(argv: Sequence[str] | None) -> int:
             for steps in (0, options.train) if options.train else (0,):
                 if steps:
                     go_on(model, here.tokenizer, learn, steps)
-                right = scores(language_model, config, here, compared.get(name, words), options.questions)
+                right = scores(
+                    language_model, config, here, compared.get(name, words), options.questions
+                )
                 loss = nats_per_byte(model, here.tokenizer, around)
                 label = f"{name}, {steps} steps" if steps else name
                 values = [f"{right[task]:.2f}" for task in right]

@@ -14,17 +14,19 @@ from collections.abc import Sequence
 import torch
 
 from benchmarks.measure import interleaved, machine, show
-from training.data import prepare
+from training.config.flags import parse
+from training.data.prepare import prepare
 from training.errors import exit_status
-from training.flags import parse
-from training.huggingface import HuggingFace
-from training.learner import summed_loss
-from training.packaged_model import unpack
-from training.precision import has_fast_bf16
+from training.models.huggingface import HuggingFace
+from training.models.precision import has_fast_bf16
+from training.models.smollm2 import unpack
+from training.train.loss import summed_loss
 
 
 def program(argv: Sequence[str] | None) -> int:
-    config, options = parse(["--preset", "smollm2", *(sys.argv[1:] if argv is None else argv)], __doc__)
+    config, options = parse(
+        ["--preset", "smollm2", *(sys.argv[1:] if argv is None else argv)], __doc__
+    )
     unpack(config.model.model)
     data = prepare(config, options.cache)
     model = HuggingFace.load(config.model.model, config.context).train()

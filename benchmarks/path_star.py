@@ -31,18 +31,18 @@ import torch
 from accelerate import Accelerator
 
 from benchmarks.measure import machine
-from training.arms import build_arm
-from training.batches import pad_examples
-from training.config import CompareConfig
-from training.data import Data, prepare
-from training.exam import answer_all, mark, set_exams
-from training.finished import trained_phases
-from training.flags import changed
-from training.loop import Training, train
-from training.models import LanguageModel
-from training.presets import preset
+from training.ask.eval_sets import answer_all, mark, set_exams
+from training.config.config import CompareConfig
+from training.config.flags import changed
+from training.config.presets import preset
+from training.data.batches import pad_examples
+from training.data.prepare import Data, prepare
+from training.data.questions import encode_item
+from training.models.language_model import LanguageModel
 from training.progress import in_terminal
-from training.questions import encode_item
+from training.run.build import build_arm
+from training.run.finished import trained_phases
+from training.train.loop import Training, train
 
 ITEMS = 500
 
@@ -103,7 +103,9 @@ def measure(config: CompareConfig, seed: int, cache: Path) -> None:
             train(training, in_terminal(config.objective))
     seconds = time.perf_counter() - began
     phase = config.phase("finetune")
-    print(f"{config.objective}: {phase.steps} steps of {phase.batch_size} questions, {seconds:.0f} seconds")
+    print(
+        f"{config.objective}: {phase.steps} steps of {phase.batch_size} questions, {seconds:.0f} seconds"
+    )
     shares = token_by_token(model, config, data).items()
     given = "all at once" if config.objective == "teacherless" else "given all before it"
     print(f"  each token, {given}:", ", ".join(f"{name} {share:.2f}" for name, share in shares))
@@ -130,7 +132,9 @@ def main() -> None:
     print(machine())
     print(f"{options.task}, seed {options.seed}")
     for objective in options.objectives.split(","):
-        measure(setting(options.task, objective, options.steps, options.lr), options.seed, options.cache)
+        measure(
+            setting(options.task, objective, options.steps, options.lr), options.seed, options.cache
+        )
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ from rich.table import Table
 
 from benchmarks.measure import machine
 from synthetic_tasks import ANSWER_FORMS, WORD_TASKS, WORDINGS, Material, build_task
-from training.config import CompareConfig
-from training.data import Data, prepare
-from training.flags import changed
-from training.presets import preset
+from training.config.config import CompareConfig
+from training.config.flags import changed
+from training.config.presets import preset
+from training.data.prepare import Data, prepare
 
 ROUNDS = 8
 EXAMPLES, FEWER = 3_200, 640  # in a round: of a preset, of a word task
@@ -74,10 +74,14 @@ def show_tasks(cache: Path) -> None:
     def one_task(task: str, wording: str, form: str) -> tuple[Data, CompareConfig]:
         """The data of all tasks, held-out tokens included, with a single task to draw."""
         known, config = data[wording], changed(configs[wording], tasks=(task,), answer_form=form)
-        return replace(known, tasks=(build_task(task, Material(known.splits, wording, form)),)), config
+        return replace(
+            known, tasks=(build_task(task, Material(known.splits, wording, form)),)
+        ), config
 
     for task in WORD_TASKS:
-        best = [f"{rates(*one_task(task, wording, 'spelled'), FEWER)[0]:,.0f}" for wording in WORDINGS]
+        best = [
+            f"{rates(*one_task(task, wording, 'spelled'), FEWER)[0]:,.0f}" for wording in WORDINGS
+        ]
         tokens = [f"{answer_tokens(*one_task(task, 'compact', form)):.1f}" for form in ANSWER_FORMS]
         shown.add_row(task, *best, *tokens)
     Console().print(shown)

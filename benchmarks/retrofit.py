@@ -33,19 +33,21 @@ from charembed.gain import scale_letters
 from charembed.recurrence import last_states
 from charembed.rows_from_letters import readable_states, rows_from_letters
 from charembed.spelling_loss import lettered_ids
-from training.config import CompareConfig
-from training.data import prepare
+from training.ask.eval_sets import text_loss
+from training.config.config import CompareConfig
+from training.config.flags import parse
+from training.data.prepare import prepare
 from training.errors import BadInput, exit_status
-from training.exam import text_loss
-from training.flags import parse
-from training.huggingface import HuggingFace
-from training.learner import Learner
-from training.optimizers import lr_scale, set_lr
-from training.packaged_model import unpack
-from training.precision import resolve_precision
-from training.run import settle
+from training.models.huggingface import HuggingFace
+from training.models.precision import resolve_precision
+from training.models.smollm2 import unpack
+from training.run.arm import settle
+from training.train.loss import Learner
+from training.train.optimizers import lr_scale, set_lr
 
-Build = Callable[[Any, SpellingTable, float], Any]  # model of transformers, spellings, gain -> the model
+Build = Callable[
+    [Any, SpellingTable, float], Any
+]  # model of transformers, spellings, gain -> the model
 
 
 class Gated(nn.Module):
@@ -76,7 +78,9 @@ class Joined(nn.Module):
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         ids_U, where = torch.unique(ids_BT, return_inverse=True)
-        joined: Tensor = self.project(torch.cat([self.host(ids_BT), self.encoder(ids_U)[where]], -1))
+        joined: Tensor = self.project(
+            torch.cat([self.host(ids_BT), self.encoder(ids_U)[where]], -1)
+        )
         return joined
 
 
@@ -183,7 +187,9 @@ def amplify(model: Any, data: Any) -> None:
     said_LD = rows_from_letters(embedding.weight, readable_states(pieces), ids_L)(ids_L)
     states_LH = last_states(encoder.cell, encoder.weights(), encoder.letters, ids_L)
     with_one = torch.cat([states_LH, torch.ones(len(ids_L), 1)], 1)
-    fitted = torch.linalg.lstsq(with_one.double(), (said_LD - said_LD.mean(0)).double()).solution.float()
+    fitted = torch.linalg.lstsq(
+        with_one.double(), (said_LD - said_LD.mean(0)).double()
+    ).solution.float()
     encoder.projection.weight.add_(fitted[:-1].T / encoder.loudness)
     encoder.projection.bias.add_(fitted[-1] / encoder.loudness)
 
@@ -235,10 +241,14 @@ def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[
     letters = {id(p) for key, p in model.named_parameters() if ".encoder." in key or "lora_" in key}
     rates = ((False, phase.lr), (True, phase.lr * phase.char_lr_factor))
     groups = [
-        {"params": [p for p in trained if (id(p) in letters) == own], "peak_lr": rate} for own, rate in rates
+        {"params": [p for p in trained if (id(p) in letters) == own], "peak_lr": rate}
+        for own, rate in rates
     ]
     optimizer = torch.optim.AdamW(
-        [group for group in groups if group["params"]], betas=(0.9, phase.beta2), weight_decay=0.0, fused=True
+        [group for group in groups if group["params"]],
+        betas=(0.9, phase.beta2),
+        weight_decay=0.0,
+        fused=True,
     )
     bf16 = resolve_precision(config.precision, cpu=True) == "bf16"
     before, losses = reads(), list[float]()

@@ -28,12 +28,12 @@ from benchmarks.measure import machine
 from charembed import SpellingHeads, SpellingTable
 from charembed.freshness import spell_all
 from charembed.spelling_loss import lettered_ids
+from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import exit_status
-from training.huggingface import HuggingFace
-from training.packaged_model import SMOLLM2, packaged_folder, unpack
-from training.spelling_loss import letters_read
-from training.tokenizers import HuggingFaceTokenizer
-from training.universal_encoder import vocabularies
+from training.models.huggingface import HuggingFace
+from training.models.smollm2 import SMOLLM2, packaged_folder, unpack
+from training.ship.speller import vocabularies
+from training.train.spelling import letters_read
 
 
 class Known(nn.Module):
@@ -47,7 +47,9 @@ class Known(nn.Module):
         return self.vectors_VD[ids_U]
 
 
-def taught_heads(known: Known, table: SpellingTable, ids_L: Tensor, steps: int = 400) -> SpellingHeads:
+def taught_heads(
+    known: Known, table: SpellingTable, ids_L: Tensor, steps: int = 400
+) -> SpellingHeads:
     """Heads alone, taught to read vectors that stay as they are."""
     heads = SpellingHeads(table, known.vectors_VD.shape[1], seed=0)
     optimizer = torch.optim.Adam(heads.parameters(), lr=1e-2)
@@ -79,7 +81,9 @@ def program(argv: Sequence[str] | None) -> int:
         charembed.warm_up(model, steps=options.steps)
 
     ways: dict[str, Callable[[Any, SpellingTable], object]] = {
-        "shipped (init='spelled')": lambda model, table: charembed.attach(model, table, init="spelled"),
+        "shipped (init='spelled')": lambda model, table: charembed.attach(
+            model, table, init="spelled"
+        ),
         f"fresh warm-up, {options.steps} steps": warmed_up,
         "untaught (init='loud')": lambda model, table: charembed.attach(
             model, table, init="loud", hidden_size=256, gain=0.5
@@ -94,16 +98,22 @@ def program(argv: Sequence[str] | None) -> int:
         spellings = SpellingTable.from_tokenizer(tokenizer.source, host.num_embeddings)
         build(model, spellings)
         seconds = time.perf_counter() - began
-        known = Known(spell_all(model.get_input_embeddings().encoder, host.weight, host.num_embeddings))
+        known = Known(
+            spell_all(model.get_input_embeddings().encoder, host.weight, host.num_embeddings)
+        )
         ids_L = lettered_ids(spellings)
         heads = taught_heads(known, spellings, ids_L[::2])
         asked = {"every second": ids_L[1::2]}
         if way.startswith("shipped"):
-            met = torch.tensor([tokenizer.spellings[i] in learnt for i in asked["every second"].tolist()])
+            met = torch.tensor(
+                [tokenizer.spellings[i] in learnt for i in asked["every second"].tolist()]
+            )
             asked["never learnt on"] = asked["every second"][~met]
         for which, ids in asked.items():
             letters, whole = letters_read(known, heads, ids)
-            table.add_row(way, f"{len(ids):,} {which}", f"{seconds:.1f}", f"{letters:.4f}", f"{whole:.4f}")
+            table.add_row(
+                way, f"{len(ids):,} {which}", f"{seconds:.1f}", f"{letters:.4f}", f"{whole:.4f}"
+            )
             print(way, which, f"{seconds:.1f} s", f"{letters:.4f}", f"{whole:.4f}", flush=True)
     Console().print(table)
     return 0

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import interleaved, machine, show
-from tests.reference import PackedTwin
-from training.arms import build_arm
-from training.batches import BatchAt
-from training.config import CompareConfig
-from training.data import Data, prepare
-from training.learner import summed_loss
-from training.models import LanguageModel
-from training.optimizers import build_optimizers
-from training.phase import Phase
-from training.presets import preset
+from tests.plugin.reference import PackedTwin
+from training.config.config import CompareConfig
+from training.config.phase import Phase
+from training.config.presets import preset
+from training.data.batches import BatchAt
+from training.data.prepare import Data, prepare
+from training.models.language_model import LanguageModel
+from training.run.build import build_arm
+from training.train.loss import summed_loss
+from training.train.optimizers import build_optimizers
 
 
 class PerPosition(nn.Module):
@@ -45,7 +45,9 @@ def step_of(model: LanguageModel, phase: Phase, batch_at: BatchAt) -> Callable[[
 
     def step() -> None:
         batch = batches[next(turn) % len(batches)]
-        (summed_loss(model, batch.ids_BT, batch.targets_BT, batch.keep_BT) / batch.num_targets).backward()
+        (
+            summed_loss(model, batch.ids_BT, batch.targets_BT, batch.keep_BT) / batch.num_targets
+        ).backward()
         if phase.clip:
             nn.utils.clip_grad_norm_(model.parameters(), phase.clip)
         for optimizer in optimizers:
@@ -56,7 +58,9 @@ def step_of(model: LanguageModel, phase: Phase, batch_at: BatchAt) -> Callable[[
 
 
 def measure(title: str, config: CompareConfig, data: Data, phase: Phase, twin: bool) -> None:
-    models = {arm: build_arm(config, arm, 0, data.spellings) for arm in ("plain", "matched", "lstm")}
+    models = {
+        arm: build_arm(config, arm, 0, data.spellings) for arm in ("plain", "matched", "lstm")
+    }
     if twin:
         models["packed, per position"] = build_arm(config, "lstm", 0, data.spellings)
         models["packed, per position"].wte = PerPosition(models["packed, per position"].wte)
@@ -64,7 +68,9 @@ def measure(title: str, config: CompareConfig, data: Data, phase: Phase, twin: b
         model.extend_context(phase.context, torch.Generator().manual_seed(0))
     batch_at = data.batches(config, phase, 0)
     show(
-        title, interleaved({name: step_of(model, phase, batch_at) for name, model in models.items()}), "plain"
+        title,
+        interleaved({name: step_of(model, phase, batch_at) for name, model in models.items()}),
+        "plain",
     )
 
 
@@ -76,7 +82,9 @@ def main() -> None:
     quick = preset("quick")
     data = prepare(quick, Path(".cache"))
     measure("quick preset, pretraining step (32 x 64)", quick, data, quick.text, True)
-    measure("quick preset, fine-tuning step (64 questions)", quick, data, quick.phase("finetune"), False)
+    measure(
+        "quick preset, fine-tuning step (64 questions)", quick, data, quick.phase("finetune"), False
+    )
 
 
 if __name__ == "__main__":

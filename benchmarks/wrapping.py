@@ -23,8 +23,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import charembed
 from benchmarks.measure import interleaved, machine, show
 from charembed import SpellingTable
-from training.corpus import load_corpus
-from training.encodings import published_encoding
+from training.data.corpus import load_corpus
+from training.data.encodings import published_encoding
 
 CACHE = Path(".cache")
 
@@ -59,9 +59,7 @@ gc.collect()
 print(tracemalloc.get_traced_memory()[0] / 2**20)
 """
 
-IMPORT = (
-    "import time, torch; began = time.perf_counter(); import charembed; print(time.perf_counter() - began)"
-)
+IMPORT = "import time, torch; began = time.perf_counter(); import charembed; print(time.perf_counter() - began)"
 
 
 def gpt2() -> Any:
@@ -98,11 +96,17 @@ def cheap_figures() -> None:
     model = charembed.attach(gpt2(), published_encoding("gpt2", CACHE))
     embedding = model.get_input_embeddings()
     encoder = embedding.encoder
-    tensors = [embedding.spellings.chars_S, embedding.spellings.lengths_V, embedding.spellings.starts_V]
+    tensors = [
+        embedding.spellings.chars_S,
+        embedding.spellings.lengths_V,
+        embedding.spellings.starts_V,
+    ]
     tensors += encoder.letters.tensors()
     parameters = sum(p.nbytes for p in encoder.parameters()) / 2**20
     spellings, table = sum(t.nbytes for t in tensors) / 2**20, embedding.weight.nbytes / 2**20
-    print(f"attach: {seconds_:.2f} s; resident memory grows by {kept:.1f} MiB, at the peak {peak:.1f} MiB")
+    print(
+        f"attach: {seconds_:.2f} s; resident memory grows by {kept:.1f} MiB, at the peak {peak:.1f} MiB"
+    )
     print(
         f"  encoder {parameters:.1f} MiB + spellings {spellings:.1f} MiB; the table of evaluation, made when "
         f"first used, {table:.1f} MiB"
@@ -119,7 +123,9 @@ def cheap_figures() -> None:
 
 
 def running_text() -> torch.Tensor:
-    ids = published_encoding("gpt2", CACHE).encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000])
+    ids = published_encoding("gpt2", CACHE).encode_ordinary(
+        load_corpus("sotu").train[1_000_000:1_100_000]
+    )
     return torch.tensor(ids)[: 4 * 1024].view(4, 1024)
 
 
@@ -129,7 +135,9 @@ def the_embedding_alone() -> None:
     gradient_BTD = torch.randn(4, 1024, 768)
     plain = torch.nn.Embedding(50_257, 768)
     letters = charembed.CharEmbedding.from_embedding(
-        copy.deepcopy(plain), SpellingTable.from_tokenizer(published_encoding("gpt2", CACHE)), init="loud"
+        copy.deepcopy(plain),
+        SpellingTable.from_tokenizer(published_encoding("gpt2", CACHE)),
+        init="loud",
     )
 
     def train(embedding: torch.nn.Module) -> None:
@@ -151,7 +159,11 @@ def the_embedding_alone() -> None:
     look_with_gradients = interleaved(
         {"plain": lambda: look_up(plain), "unfolded": lambda: look_up(letters)}, 9
     )
-    show("100 look-ups while gradients are left, as between training steps", look_with_gradients, "plain")
+    show(
+        "100 look-ups while gradients are left, as between training steps",
+        look_with_gradients,
+        "plain",
+    )
     letters.zero_grad()
     looks = interleaved({"plain": lambda: look_up(plain), "unfolded": lambda: look_up(letters)}, 15)
     show("100 look-ups of 4 x 1 tokens, as in generation", looks, "plain")
@@ -171,9 +183,16 @@ def the_embedding_alone() -> None:
 def evaluation_and_generation() -> None:
     ids = running_text()
     plain = gpt2()
-    unfolded = charembed.attach(copy.deepcopy(plain), published_encoding("gpt2", CACHE), init="loud")
+    unfolded = charembed.attach(
+        copy.deepcopy(plain), published_encoding("gpt2", CACHE), init="loud"
+    )
     folded = charembed.fold(copy.deepcopy(unfolded))
-    arms = {"plain": plain, "plain again": copy.deepcopy(plain), "unfolded": unfolded, "folded": folded}
+    arms = {
+        "plain": plain,
+        "plain again": copy.deepcopy(plain),
+        "unfolded": unfolded,
+        "folded": folded,
+    }
 
     def evaluate(model: Any) -> torch.Tensor:
         with torch.no_grad():
@@ -189,7 +208,9 @@ def evaluation_and_generation() -> None:
                 pad_token_id=50256,
             )
 
-    print(f"folded computes the unfolded model's bits: {torch.equal(evaluate(unfolded), evaluate(folded))}")
+    print(
+        f"folded computes the unfolded model's bits: {torch.equal(evaluate(unfolded), evaluate(folded))}"
+    )
     show(
         "evaluation, 4 x 256 tokens",
         interleaved({name: lambda m=m: evaluate(m) for name, m in arms.items()}, 9),

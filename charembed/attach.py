@@ -69,7 +69,11 @@ def attach(
     if gain is not None:
         check_gain(gain)
     with torch.inference_mode(False):
-        made = _given(encoder, tokenizer, hosts[0], arguments) if isinstance(encoder, nn.Module) else None
+        made = (
+            _given(encoder, tokenizer, hosts[0], arguments)
+            if isinstance(encoder, nn.Module)
+            else None
+        )
         made = made or _named(encoder, tokenizer, hosts[0], arguments)
         if gain is not None:
             scale_letters(made, hosts[0].weight, gain)
@@ -100,11 +104,15 @@ def _named(name: Any, tokenizer: Any, host: nn.Embedding, arguments: dict[str, A
     return made
 
 
-def _given(encoder: nn.Module, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]) -> nn.Module:
+def _given(
+    encoder: nn.Module, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]
+) -> nn.Module:
     kind, spells = type(encoder).__name__, getattr(encoder, "spellings", None)
     if arguments:
         names = ", ".join(arguments)
-        raise AttachError(f"the encoder is a {kind} already, so {names} would have no effect: leave it out.")
+        raise AttachError(
+            f"the encoder is a {kind} already, so {names} would have no effect: leave it out."
+        )
     if spells is not None:
         check_size(spells, host)
     if (width := getattr(encoder, "dim", host.embedding_dim)) != host.embedding_dim:
@@ -207,11 +215,17 @@ def _respelled(embedding: CharEmbedding, tokenizer: Any) -> SpellingTable:
 def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list[nn.Embedding]:
     """The embedding to take over and those that share its weight. Raises AttachError, naming the choice."""
     if not isinstance(model, nn.Module):
-        swapped = " (model and tokenizer seem to be swapped)" if isinstance(tokenizer, nn.Module) else ""
+        swapped = (
+            " (model and tokenizer seem to be swapped)" if isinstance(tokenizer, nn.Module) else ""
+        )
         kind = type(model).__name__
-        raise AttachError(f"the model is a {kind}, not a torch.nn.Module{swapped}: attach(model, tokenizer).")
+        raise AttachError(
+            f"the model is a {kind}, not a torch.nn.Module{swapped}: attach(model, tokenizer)."
+        )
     if any(True for _ in char_embeddings(model)):
-        raise AttachError("the model already has a CharEmbedding: call charembed.detach(model) first.")
+        raise AttachError(
+            "the model already has a CharEmbedding: call charembed.detach(model) first."
+        )
     for part in model.modules():
         if (wrapper := type(part).__name__) in WRAPPERS:
             raise AttachError(
@@ -223,10 +237,14 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
         found = model.get_input_embeddings() if path is None else model.get_submodule(path)  # type: ignore[operator]
     except (AttributeError, NotImplementedError):
         missing = "the model has no module " + repr(path)
-        missing = f"{type(model).__name__} has no get_input_embeddings()" if path is None else missing
+        missing = (
+            f"{type(model).__name__} has no get_input_embeddings()" if path is None else missing
+        )
         raise AttachError(f"{missing}: {_embeddings_to_choose(model)}") from None
     if found is model:
-        raise AttachError("the model is the embedding itself: use charembed.CharEmbedding.from_embedding.")
+        raise AttachError(
+            "the model is the embedding itself: use charembed.CharEmbedding.from_embedding."
+        )
     if not isinstance(found, nn.Embedding):
         raise AttachError(
             f"the input embedding is a {type(found).__name__}, not an nn.Embedding: "
@@ -249,13 +267,17 @@ def _tied_to(found: nn.Embedding, model: Any) -> Iterator[nn.Embedding]:
         if isinstance(part, nn.Embedding)
     }
     for part in source:
-        same = part._parameters.get("weight", 0) is found.weight or source[part] == source.get(found)
+        same = part._parameters.get("weight", 0) is found.weight or source[part] == source.get(
+            found
+        )
         if same and part is not found:
             yield part
 
 
 def _embeddings_to_choose(model: nn.Module) -> str:
-    paths = [repr(path) for path, module in model.named_modules() if isinstance(module, nn.Embedding)]
+    paths = [
+        repr(path) for path, module in model.named_modules() if isinstance(module, nn.Embedding)
+    ]
     if not paths:
         return "it holds no nn.Embedding at all."
     return f"name the embedding with module=..., one of {', '.join(paths)}."
@@ -263,11 +285,15 @@ def _embeddings_to_choose(model: nn.Module) -> str:
 
 def _warn_of_optimizers(model: nn.Module) -> None:
     # torch hooks the step of a class when its first optimizer is built; to look for them takes 0.1 s
-    kinds = {kind for kind in _with_subclasses(torch.optim.Optimizer) if hasattr(kind.step, "hooked")}
+    kinds = {
+        kind for kind in _with_subclasses(torch.optim.Optimizer) if hasattr(kind.step, "hooked")
+    }
     if not kinds:
         return
     every = {id(parameter) for parameter in model.parameters()}
-    letters = {id(p) for embedding in char_embeddings(model) for p in embedding.encoder.parameters()}
+    letters = {
+        id(p) for embedding in char_embeddings(model) for p in embedding.encoder.parameters()
+    }
     for optimizer in [thing for thing in gc.get_objects() if type(thing) in kinds]:
         held = {id(p) for group in getattr(optimizer, "param_groups", ()) for p in group["params"]}
         if held & every and not held & letters:

@@ -40,7 +40,12 @@ LSTM_IN_FORMAT_1 = "LSTMEncoder"
 WRAPPER_NAMES = ("_orig_mod", "module")  # what torch.compile and DDP put into a path
 TEXTS, NUMBERS = ("module", "encoder", "class", "tensors_sha256"), ("num_tokens", "embedding_dim")
 KEYS: dict[str, type] = dict.fromkeys(TEXTS, str) | dict.fromkeys(NUMBERS, int)
-SPELLED_KEYS: dict[str, type] = {"config": dict, "unit": str, "alphabet": list, "spellings_sha256": str}
+SPELLED_KEYS: dict[str, type] = {
+    "config": dict,
+    "unit": str,
+    "alphabet": list,
+    "spellings_sha256": str,
+}
 AGAIN = "save it again, or take another copy"
 
 
@@ -60,9 +65,13 @@ def save(model: nn.Module, path: str | Path) -> None:
     module, embedding = _the_one(model)
     embedding.check_whole()
     encoder, wrapped = embedding.encoder, getattr(embedding.encoder, "modules_to_save", None)
-    if wrapped is not None:  # PEFT's modules_to_save keeps the encoder as it was beside the trained one
+    if (
+        wrapped is not None
+    ):  # PEFT's modules_to_save keeps the encoder as it was beside the trained one
         encoder = wrapped[embedding.encoder.active_adapters[0]]  # type: ignore[index]
-    name = next((name for name, kind in ENCODERS.items() if type(encoder) is kind), type(encoder).__name__)
+    name = next(
+        (name for name, kind in ENCODERS.items() if type(encoder) is kind), type(encoder).__name__
+    )
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "charembed": __version__,
@@ -83,7 +92,9 @@ def save(model: nn.Module, path: str | Path) -> None:
             )
         manifest |= {
             "config": encoder.config,
-            "loudness": None if (factor := getattr(encoder, "loudness", None)) is None else float(factor),
+            "loudness": None
+            if (factor := getattr(encoder, "loudness", None)) is None
+            else float(factor),
             "unit": table.unit,
             "alphabet": table.alphabet,
             "spellings_sha256": table.fingerprint,
@@ -166,7 +177,11 @@ def load(
 def _the_one(model: nn.Module) -> tuple[str, CharEmbedding]:
     """The path and the CharEmbedding of a model; of several that share an encoder the first."""
     # PEFT's modules_to_save keeps the module as it was beside the one that is trained
-    named = ((path, part) for path, part in model.named_modules() if "original_module" not in path.split("."))
+    named = (
+        (path, part)
+        for path, part in model.named_modules()
+        if "original_module" not in path.split(".")
+    )
     found = {path: part for path, part in named if isinstance(part, CharEmbedding)}
     if len({id(part.encoder) for part in found.values()}) != 1:
         raise AttachError(
@@ -304,7 +319,10 @@ def _match_spellings(tokenizer: Any, manifest: Mapping[str, Any]) -> SpellingTab
         table = SpellingTable.from_tokenizer(
             tokenizer, manifest["num_tokens"], manifest["unit"], manifest["alphabet"]
         )
-    if table.fingerprint != manifest["spellings_sha256"] or list(table.alphabet) != manifest["alphabet"]:
+    if (
+        table.fingerprint != manifest["spellings_sha256"]
+        or list(table.alphabet) != manifest["alphabet"]
+    ):
         raise MismatchError(
             f"the saved character part is for another tokenizer: its {manifest['num_tokens']} spellings, of "
             f"{len(manifest['alphabet'])} characters, have SHA-256 {manifest['spellings_sha256'][:12]}..., "
@@ -318,7 +336,9 @@ def _fingerprint(weight: Tensor) -> dict[str, Any]:
     """The base's token table, to know it again: exactly in the same dtype, in another by a few values."""
     rows, columns = (torch.linspace(0, size - 1, 16).long() for size in weight.shape)
     values = weight.detach().cpu()[rows][:, columns].float().flatten().tolist()
-    sample = [float(f"{value:.6g}") for value in values]  # short, so that another digit is another number
+    sample = [
+        float(f"{value:.6g}") for value in values
+    ]  # short, so that another digit is another number
     return {
         "dtype": str(weight.dtype),
         "sha256": hash_tensors({"weight": weight.detach().cpu().contiguous()}),
@@ -334,7 +354,9 @@ def _match_base(saved: Mapping[str, Any], weight: Tensor) -> None:
         same = saved["sha256"] == ours["sha256"]
     else:
         before, now = torch.tensor(saved["sample"]), torch.tensor(ours["sample"])
-        same = bool(torch.isclose(now, before, rtol=2e-2, atol=1e-2 * float(before.abs().max())).all())
+        same = bool(
+            torch.isclose(now, before, rtol=2e-2, atol=1e-2 * float(before.abs().max())).all()
+        )
     if not same:
         raise MismatchError(
             "the saved character part is for another base: its token table had SHA-256 "

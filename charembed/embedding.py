@@ -47,12 +47,16 @@ class CharEmbedding(nn.Embedding):
         if host is None:  # what copies are made of
             return super().__new__(cls)
         check(host)
-        vars(host).pop("forward", None)  # accelerate leaves the class's own when its hooks are removed
+        vars(host).pop(
+            "forward", None
+        )  # accelerate leaves the class's own when its hooks are removed
         host.__class__ = _class_for(type(host))  # type: ignore[arg-type]
         assert isinstance(host, CharEmbedding)
         return host
 
-    def __init__(self, host: nn.Embedding, encoder: nn.Module, first: CharEmbedding | None = None) -> None:
+    def __init__(
+        self, host: nn.Embedding, encoder: nn.Module, first: CharEmbedding | None = None
+    ) -> None:
         self.silent = False
         self._key = _register(self)
         if first is not None:
@@ -123,11 +127,18 @@ class CharEmbedding(nn.Embedding):
         if self.silent:
             return super().forward(ids)
         parameters = (parameter for part in (self, self.encoder) for parameter in part.parameters())
-        with_gradient = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)
+        with_gradient = torch.is_grad_enabled() and any(
+            parameter.requires_grad for parameter in parameters
+        )
         if with_gradient:
             self._spelled.drop()  # the weights may move
         # a replica of nn.DataParallel lives for one forward, an exported graph must not need this process
-        if with_gradient or self.training or "_is_replica" in self.__dict__ or torch.compiler.is_exporting():
+        if (
+            with_gradient
+            or self.training
+            or "_is_replica" in self.__dict__
+            or torch.compiler.is_exporting()
+        ):
             return self.encode(ids)
         if torch.compiler.is_compiling():
             looked_up: Tensor = _look_up(ids, self.weight.detach(), self._key)
@@ -157,7 +168,9 @@ class CharEmbedding(nn.Embedding):
         spelled_UD: Tensor = self.encoder(ids_U.to(self._holder.weight.device))
         spelled_UD = spelled_UD.to(self.weight.device, self.weight.dtype)
         if self.padding_idx is not None:
-            spelled_UD = torch.where((ids_U == self.padding_idx)[:, None], spelled_UD.detach(), spelled_UD)
+            spelled_UD = torch.where(
+                (ids_U == self.padding_idx)[:, None], spelled_UD.detach(), spelled_UD
+            )
         return token_BTD + nn.functional.embedding(which_BT, self._through_host(spelled_UD))
 
     @property
@@ -170,7 +183,12 @@ class CharEmbedding(nn.Embedding):
             return rows_UD
         # subtle: an object of its own, as two threads may be here and each has rows of its own
         host = self.host_class.__new__(self.host_class)
-        host.__dict__ = {**vars(self), "weight": rows_UD, "padding_idx": None, "num_embeddings": len(rows_UD)}
+        host.__dict__ = {
+            **vars(self),
+            "weight": rows_UD,
+            "padding_idx": None,
+            "num_embeddings": len(rows_UD),
+        }
         return self.host_class.forward(host, torch.arange(len(rows_UD), device=rows_UD.device))
 
     def table(self) -> Tensor:
@@ -184,7 +202,9 @@ class CharEmbedding(nn.Embedding):
         found = getattr(self.encoder, "spellings", None)
         if not isinstance(found, SpellingTable):
             kind = type(self.encoder).__name__
-            raise AttachError(f"the encoder is a {kind}, which has no spellings to look at or to change.")
+            raise AttachError(
+                f"the encoder is a {kind}, which has no spellings to look at or to change."
+            )
         return found
 
     def respell(self, spellings: SpellingTable) -> None:
@@ -211,9 +231,14 @@ class CharEmbedding(nn.Embedding):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # a plain checkpoint says nothing about the encoder, which then stays; a part of one is an error
-        if self._holder is self and not any(name.startswith(f"{prefix}encoder.") for name in state_dict):
+        if self._holder is self and not any(
+            name.startswith(f"{prefix}encoder.") for name in state_dict
+        ):
             state_dict.update(
-                {f"{prefix}encoder.{name}": value for name, value in self.encoder.state_dict().items()}
+                {
+                    f"{prefix}encoder.{name}": value
+                    for name, value in self.encoder.state_dict().items()
+                }
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._spelled.drop()
@@ -251,7 +276,9 @@ def lettered_embedding(model: nn.Module) -> CharEmbedding:
     """
     embedding = next(char_embeddings(model), None)
     if embedding is None:
-        raise AttachError("the model has no CharEmbedding: call charembed.attach(model, tokenizer).")
+        raise AttachError(
+            "the model has no CharEmbedding: call charembed.attach(model, tokenizer)."
+        )
     embedding.check_whole()
     return embedding
 

@@ -58,7 +58,9 @@ class CharEncoder(nn.Module):
     other_inits: ClassVar[tuple[str, ...]] = ()
     chars: Rows
 
-    def __init__(self, spellings: SpellingTable, dim: int, init: str, seed: int, **sizes: Any) -> None:
+    def __init__(
+        self, spellings: SpellingTable, dim: int, init: str, seed: int, **sizes: Any
+    ) -> None:
         super().__init__()
         if init not in (known := (*INIT_STD, *self.other_inits)):
             way = " (or init 'loud' and then charembed.warm_up)" if init == SPELLED else ""
@@ -66,15 +68,27 @@ class CharEncoder(nn.Module):
         for name, size in sizes.items():
             for value in size if isinstance(size, tuple) else (size,):
                 if type(value) is not int or value < 1:
-                    raise AttachError(f"{name} is {value!r}; it must be a whole number of 1 or more.")
+                    raise AttachError(
+                        f"{name} is {value!r}; it must be a whole number of 1 or more."
+                    )
         self.letters: Any
         self.projection: Any
-        self.spellings, self.dim, self.init, self.seed, self.sizes = spellings, dim, init, seed, sizes
+        self.spellings, self.dim, self.init, self.seed, self.sizes = (
+            spellings,
+            dim,
+            init,
+            seed,
+            sizes,
+        )
         on_meta = torch.get_default_device().type == "meta"
-        with torch.device("meta"):  # without values, so that no number is drawn from the global generator
+        with torch.device(
+            "meta"
+        ):  # without values, so that no number is drawn from the global generator
             self.build(spellings.num_chars, dim, **sizes)
         self.prepare(spellings)
-        self.register_buffer("loudness", None)  # none: the vectors are as loud as the projection makes them
+        self.register_buffer(
+            "loudness", None
+        )  # none: the vectors are as loud as the projection makes them
         self._filled = False
         if not on_meta:
             self.to_empty(device="cpu")  # which fills it
@@ -116,7 +130,9 @@ class CharEncoder(nn.Module):
         """N(0, 1) characters and the output's values, as `init` says."""
         std, projection = INIT_STD.get(self.init, (1.0, None))[1], self.projection
         normal_(self.chars.weight, self.chars_std, generator)
-        normal_(projection.weight, projection.weight.shape[1] ** -0.5 if std is None else std, generator)
+        normal_(
+            projection.weight, projection.weight.shape[1] ** -0.5 if std is None else std, generator
+        )
         projection.bias.zero_()
 
     @torch.no_grad()
@@ -155,7 +171,9 @@ class CharEncoder(nn.Module):
         if any(parameter.is_meta for parameter in parameters):
             raise CharEmbedError(ON_META)
         written = (
-            p._version or getattr(p, "_is_hf_initialized", 0) for p in parameters if not p.is_inference()
+            p._version or getattr(p, "_is_hf_initialized", 0)
+            for p in parameters
+            if not p.is_inference()
         )
         if not any(written):
             self.reset_parameters()
@@ -240,4 +258,6 @@ class PaddedSpellings(Derived):
         here = self.on(ids_U.device)
         ids_U = ids_U.clamp(max=len(here.lengths_V) - 1)
         chars_UC = here.chars_VC[ids_U]
-        return chars_UC, torch.arange(chars_UC.shape[1], device=ids_U.device) < here.lengths_V[ids_U][:, None]
+        return chars_UC, torch.arange(chars_UC.shape[1], device=ids_U.device) < here.lengths_V[
+            ids_U
+        ][:, None]

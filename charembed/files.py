@@ -27,7 +27,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None  # a failed write names no file of its own accord
+        error.filename, error.filename2 = (
+            str(path),
+            None,
+        )  # a failed write names no file of its own accord
         raise
     finally:
         temporary.unlink(missing_ok=True)

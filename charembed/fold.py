@@ -44,7 +44,9 @@ def fold(model: Model) -> Model:
             )
     weights = {id(embedding.weight) for embedding in embeddings}
     others = [part for part in model.modules() if part not in embeddings]
-    tied = len(embeddings) > 1 or any(id(p) in weights for part in others for p in part._parameters.values())
+    tied = len(embeddings) > 1 or any(
+        id(p) in weights for part in others for p in part._parameters.values()
+    )
     pairs = zip(embeddings, tables, strict=True)
     exchanged = [_exchange(embedding, embedding.weight, table_VD) for embedding, table_VD in pairs]
     configs = _untied_configs(model) if tied else None
@@ -65,7 +67,8 @@ def _exchange(module: nn.Module, parameter: Tensor, values: Tensor) -> Exchanged
     """One new parameter, with these values, wherever the module has this one."""
     with torch.inference_mode(False):
         own = nn.Parameter(
-            values.detach().clone() if values.is_inference() else values.detach(), parameter.requires_grad
+            values.detach().clone() if values.is_inference() else values.detach(),
+            parameter.requires_grad,
         )
     return module, {name: own for name, held in module._parameters.items() if held is parameter}
 
@@ -74,7 +77,9 @@ def _own_parameters(parts: list[nn.Module]) -> Iterator[Exchanged]:
     """A parameter of its own for each module but the first of those that share one."""
     holders: defaultdict[int, list[tuple[nn.Module, nn.Parameter]]] = defaultdict(list)
     for part in parts:
-        for parameter in {parameter for parameter in part._parameters.values() if parameter is not None}:
+        for parameter in {
+            parameter for parameter in part._parameters.values() if parameter is not None
+        }:
             holders[id(parameter)].append((part, parameter))
     for _, *shared in holders.values():
         for part, parameter in shared:
@@ -84,7 +89,9 @@ def _own_parameters(parts: list[nn.Module]) -> Iterator[Exchanged]:
 def _untied_configs(model: nn.Module) -> list[tuple[nn.Module, Any]] | None:
     """Copies of the configs, which others may share, that say tie_word_embeddings = False, each with the
     module whose it is; None where no config says True, or one has to."""
-    parts = [(part, part.config) for part in model.modules() if getattr(part, "config", None) is not None]
+    parts = [
+        (part, part.config) for part in model.modules() if getattr(part, "config", None) is not None
+    ]
     if not any(_ties(config) for _, config in parts):
         return None
     if reads := next((part for part, _ in parts if _reads_whether_tied(part)), None):
@@ -95,7 +102,9 @@ def _untied_configs(model: nn.Module) -> list[tuple[nn.Module, Any]] | None:
             stacklevel=3,
         )
         return None
-    copies: dict[int, Any] = {}  # one memo: configs within configs stay the objects that submodules hold
+    copies: dict[
+        int, Any
+    ] = {}  # one memo: configs within configs stay the objects that submodules hold
     # a wrapper answers with the config of what it wraps
     mine = [(part, copy.deepcopy(config, copies), "config" in vars(part)) for part, config in parts]
     for config in filter(_ties, copies.values()):

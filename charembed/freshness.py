@@ -45,7 +45,13 @@ class SpelledTable:
     def get(self, encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
         """(rows, D) in the dtype and on the device of `like`; waits for a GPU only if gradients are left."""
         tensors = list(_tensors(encoder))
-        state = (rows, like.dtype, like.device, getattr(encoder, "spellings", None), *map(_version, tensors))
+        state = (
+            rows,
+            like.dtype,
+            like.device,
+            getattr(encoder, "spellings", None),
+            *map(_version, tensors),
+        )
         kept = self._kept  # subtle: read once, as another thread may drop it
         if kept is not None and kept.values is not None:
             if not all(map(torch.equal, kept.values, tensors)):
@@ -53,7 +59,11 @@ class SpelledTable:
             elif not _gradients_left(tensors):
                 self._kept = kept = kept._replace(values=None)
         if kept is None or kept.state != state:
-            values = [tensor.detach().clone() for tensor in tensors] if _gradients_left(tensors) else None
+            values = (
+                [tensor.detach().clone() for tensor in tensors]
+                if _gradients_left(tensors)
+                else None
+            )
             self._watch(tensors)
             self._kept = kept = _Kept(state, values, spell_all(encoder, like, rows))
         return kept.spelled_VD
@@ -85,12 +95,18 @@ def spell_all(encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
         raise CharEmbedError(ON_META)
     training = [part for part in encoder.modules() if part.training]
     # subtle: no_grad within, because leaving inference mode turns gradients on
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(like.device.type, enabled=False):
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast(like.device.type, enabled=False),
+    ):
         try:
             if training:
                 encoder.eval()
             ids_V = torch.arange(rows, device=like.device)
-            return torch.cat([encoder(ids_U).to(like.dtype) for ids_U in torch.split(ids_V, TOKENS_AT_ONCE)])
+            return torch.cat(
+                [encoder(ids_U).to(like.dtype) for ids_U in torch.split(ids_V, TOKENS_AT_ONCE)]
+            )
         finally:
             for part in training:
                 part.training = True

@@ -19,7 +19,9 @@ from .freshness import TOKENS_AT_ONCE
 from .spelling_loss import lettered_ids
 
 SAMPLE = 8_192  # tokens that the loudness is measured on
-GAIN = 0.35  # letters that can be read from the first step, at a small price: docs/LOG.md has others
+GAIN = (
+    0.35  # letters that can be read from the first step, at a small price: docs/LOG.md has others
+)
 
 
 def set_gain(model: Model, gain: float = GAIN) -> Model:
@@ -77,7 +79,9 @@ def scale_letters(encoder: nn.Module, weight_VD: Tensor, gain: float) -> None:
         )
     scale = gain * table_std / std if gain else 0.0
     if not torch.tensor(scale).to(projection.weight.dtype).isfinite():
-        raise AttachError(f"gain is {gain!r}, too loud for {projection.weight.dtype}: choose about {GAIN}.")
+        raise AttachError(
+            f"gain is {gain!r}, too loud for {projection.weight.dtype}: choose about {GAIN}."
+        )
     projection.bias.sub_(mean_D.to(projection.bias))
     if isinstance(encoder, CharEncoder):
         encoder.set_loudness(scale)

@@ -41,7 +41,9 @@ def check(host: nn.Embedding) -> None:
             "the embedding was already placed by accelerate (device_map): load without device_map, attach, "
             "then dispatch the model."
         )
-    if (own := vars(host).get("forward")) is not None and own != types.MethodType(type(host).forward, host):
+    if (own := vars(host).get("forward")) is not None and own != types.MethodType(
+        type(host).forward, host
+    ):
         raise AttachError(
             "the embedding's forward was replaced on the instance, which charembed would pass by: undo that, "
             "or do it in a subclass."
@@ -51,7 +53,11 @@ def check(host: nn.Embedding) -> None:
             "the embedding's weight is already sharded over processes: attach before FSDP or tensor "
             "parallelism wraps the model."
         )
-    if type(host).forward is not nn.Embedding.forward and not host.weight.is_meta and not _is_linear(host):
+    if (
+        type(host).forward is not nn.Embedding.forward
+        and not host.weight.is_meta
+        and not _is_linear(host)
+    ):
         raise AttachError(
             f"{kind}.forward is not linear in the weight (a bias, a norm, dropout?), so token and letters "
             "cannot go through it one by one: move that out of the embedding."
@@ -75,13 +81,19 @@ def encoder_for(
         raise AttachError(
             f"there is no encoder {name!r}: choose one of {', '.join(ENCODERS)}, or pass a module."
         )
-    known = [key for key in inspect.signature(ENCODERS[name]).parameters if key not in ("spellings", "dim")]
+    known = [
+        key
+        for key in inspect.signature(ENCODERS[name]).parameters
+        if key not in ("spellings", "dim")
+    ]
     if unknown := sorted(arguments.keys() - known):
         raise AttachError(
             f"the encoder {name!r} has no argument {unknown[0]!r}: it takes {', '.join(known)}."
         )
     check_size(spellings, host)
-    with torch.random.fork_rng(devices=[]):  # an encoder of the user's own may draw its first values
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # an encoder of the user's own may draw its first values
         made: nn.Module = ENCODERS[name](spellings, host.embedding_dim, **arguments)
     # float32 even where the host has half precision: small updates of an LSTM would be lost there
     return made.to(host.weight.device, torch.promote_types(host.weight.dtype, torch.float32))
@@ -89,7 +101,9 @@ def encoder_for(
 
 def _is_linear(host: nn.Embedding) -> bool:
     """Does forward(a) + forward(b) = forward(a + b) hold? Asked without moving the random state."""
-    a_1D = torch.linspace(-1, 1, host.embedding_dim, device=host.weight.device).to(host.weight.dtype)[None]
+    a_1D = torch.linspace(-1, 1, host.embedding_dim, device=host.weight.device).to(
+        host.weight.dtype
+    )[None]
     b_1D = 0.5 * a_1D.flip(1)
     ids = torch.zeros(8, dtype=torch.long, device=host.weight.device)
 

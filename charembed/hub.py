@@ -26,7 +26,9 @@ def push(repository: str, save: Callable[[Path], None]) -> None:
         save(Path(folder))
         api.create_repo(repository, exist_ok=True)
         api.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message="The letters of a charembed model"
+            repo_id=repository,
+            folder_path=folder,
+            commit_message="The letters of a charembed model",
         )
 
 

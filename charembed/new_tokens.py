@@ -25,7 +25,9 @@ PIECES = 0.5
 FEW = 256  # whole words among the tokens; with fewer of them, a new word is guessed from all tokens
 
 
-def add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], *, space: bool = True) -> list[int]:
+def add_tokens(
+    model: nn.Module, tokenizer: Any, words: Sequence[str], *, space: bool = True
+) -> list[int]:
     """Give a model words as tokens of their own, in place; returns their ids in the words' order.
 
     charembed.add_tokens(model, tokenizer, ["strawberry", "raspberry"]) -> [49152, 49153]
@@ -89,7 +91,9 @@ def _add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], space: b
                 table[len(tokenizer) :] = values
             for embedding, table_before in zip(letters, spelled, strict=True):
                 own = isinstance(embedding.encoder, CharEncoder)
-                embedding.respell(table_before if own else table_before.over(embedding.spellings.alphabet))
+                embedding.respell(
+                    table_before if own else table_before.over(embedding.spellings.alphabet)
+                )
         raise
     for parameter in model.parameters():
         if parameter.grad is not None and parameter.grad.shape != parameter.shape:
@@ -111,7 +115,9 @@ def _rows_of_new(
         words_L = words_L if len(words_L) >= FEW else known_L
         found = []
         for table in tables:
-            of_any, of_words = (rows_from_letters(table, states_VH, ids_L) for ids_L in (known_L, words_L))
+            of_any, of_words = (
+                rows_from_letters(table, states_VH, ids_L) for ids_L in (known_L, words_L)
+            )
             rows = []
             for token, ids in pieces.items():
                 row = (of_words if _is_word(spellings[token]) else of_any)(torch.tensor([token]))[0]
@@ -128,7 +134,10 @@ def _is_token(text: str, pieces: list[int], known: list[bytes | None]) -> bool:
     A tokenizer that has no pieces for a text may answer with one token, too: an unknown one, or a space.
     """
     spelling = known[pieces[0]] if len(pieces) == 1 else None
-    return spelling is not None and spelling.decode(errors="replace").strip().lower() == text.strip().lower()
+    return (
+        spelling is not None
+        and spelling.decode(errors="replace").strip().lower() == text.strip().lower()
+    )
 
 
 def _is_word(spelling: bytes | None) -> bool:
@@ -174,7 +183,9 @@ def _check_added(id_of: dict[str, int], tokenizer: Any, grown: Any) -> None:
                 f"the word {text!r} is how the tokenizer writes its token {token}, which stands for other "
                 "text: add it with the space before it, or leave it out."
             )
-        written = grown.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        written = grown.decode(
+            [token], skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
         if written.strip() != text.strip():
             raise SpellingError(
                 f"the word {text!r} would be written as {written!r}, since the tokenizer's decoder takes its "
@@ -185,7 +196,9 @@ def _check_added(id_of: dict[str, int], tokenizer: Any, grown: Any) -> None:
 def _text(word: Any, space: bool, tokenizer: Any) -> str:
     """The token's text. Raises SpellingError for what cannot be one."""
     if not isinstance(word, str) or not word.strip():
-        raise SpellingError(f"the word {word!r} has no letters: pass the words to add, each as a text.")
+        raise SpellingError(
+            f"the word {word!r} has no letters: pass the words to add, each as a text."
+        )
     try:
         word.encode()
     except UnicodeEncodeError:

@@ -12,7 +12,9 @@ from .embedding import Model, char_embeddings
 def parameters(model: nn.Module) -> list[nn.Parameter]:
     """The parameters that charembed added: those of the encoders, none of the base's."""
     found = (
-        parameter for embedding in char_embeddings(model) for parameter in embedding.encoder.parameters()
+        parameter
+        for embedding in char_embeddings(model)
+        for parameter in embedding.encoder.parameters()
     )
     return list(dict.fromkeys(found))
 
@@ -39,12 +41,24 @@ def param_groups(
     letters = [parameter for parameter in parameters(model) if parameter.requires_grad]
     own = set(map(id, letters))
     base = [
-        parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in own
+        parameter
+        for parameter in model.parameters()
+        if parameter.requires_grad and id(parameter) not in own
     ]
     char_lr = lr if char_lr is None else char_lr
     groups = [
-        {"name": "base", "params": [p for p in base if p.dim() >= 2], "lr": lr, "weight_decay": weight_decay},
-        {"name": "base_vectors", "params": [p for p in base if p.dim() < 2], "lr": lr, "weight_decay": 0.0},
+        {
+            "name": "base",
+            "params": [p for p in base if p.dim() >= 2],
+            "lr": lr,
+            "weight_decay": weight_decay,
+        },
+        {
+            "name": "base_vectors",
+            "params": [p for p in base if p.dim() < 2],
+            "lr": lr,
+            "weight_decay": 0.0,
+        },
         {"name": "char", "params": letters, "lr": char_lr, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]

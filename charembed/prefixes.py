@@ -82,7 +82,9 @@ class PrefixTree(Derived):
             pad = torch.nn.functional.pad
             first_V, lengths_V = pad(first_V, (0, 1), value=len(path_S) - 1), pad(lengths_V, (0, 1))
             parents_N, chars_N = torch.cat(parents), torch.cat(chars)
-            return cls(parents_N, chars_N, path_S, first_V.int(), lengths_V.int(), torch.tensor(starts))
+            return cls(
+                parents_N, chars_N, path_S, first_V.int(), lengths_V.int(), torch.tensor(starts)
+            )
 
     def plan(self, ids_U: Tensor) -> Plan:
         """The part of the tree that the given tokens need: their nodes and all shorter prefixes of them.
@@ -94,7 +96,9 @@ class PrefixTree(Derived):
         first_U, lengths_U = self.first_V[ids_U].long(), self.lengths_V[ids_U].long()
         total = int(lengths_U.sum())
         shift_U = first_U - (lengths_U.cumsum(0) - lengths_U)
-        place = torch.arange(total, device=device) + shift_U.repeat_interleave(lengths_U, output_size=total)
+        place = torch.arange(total, device=device) + shift_U.repeat_interleave(
+            lengths_U, output_size=total
+        )
         needed_N = torch.zeros(N + 1, dtype=torch.bool, device=device)
         needed_N.index_fill_(0, self.path_S[place].long(), True)
         number_N = needed_N.cumsum(0)  # of a node in the plan, from 1 on

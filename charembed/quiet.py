@@ -18,7 +18,9 @@ SHARE = 0.28  # of the directions: 161 of SmolLM2's 576
 ROWS_AT_ONCE = 8
 
 
-def quieten(model: Model, ids_BT: Tensor, *, share: float = SHARE, gain: float | None = GAIN) -> Model:
+def quieten(
+    model: Model, ids_BT: Tensor, *, share: float = SHARE, gain: float | None = GAIN
+) -> Model:
     """Project the letters onto the directions to which the model's loss on some text is least sensitive.
 
     charembed.attach(model, tokenizer, init="spelled")
@@ -104,7 +106,9 @@ def sensitivity(model: nn.Module, embedding: nn.Module, ids_BT: Tensor) -> tuple
         for part in training:
             part.training = True
     if not covariance_DD.isfinite().all():
-        raise AttachError("the model's loss on this text is not finite: pass other text, or mend the model.")
+        raise AttachError(
+            "the model's loss on this text is not finite: pass other text, or mend the model."
+        )
     values_D, directions_DD = torch.linalg.eigh(covariance_DD)
     return values_D, directions_DD
 

@@ -6,7 +6,7 @@ The gradient is written out, a dozen operations a level, because the weight's is
 levels; autograd over the levels is as fast, but adds it up in another order, and training follows the last
 digits. How many prefixes a batch needs is known when the batch is, and there a compiled graph would break:
 for `torch.compile` the whole recurrence is one operator that it does not look into, whose backward computes
-the states once more. `tests/reference.py` holds the slow twins (nn.LSTM and nn.GRU on packed sequences).
+the states once more. `tests/plugin/reference.py` holds the slow twins (nn.LSTM and nn.GRU on packed sequences).
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class LSTM:
         return (o * tanh_c, c), (i, f, g, o, tanh_c)
 
     @staticmethod
-    def back(before: State | None, kept: State, grads: State) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
+    def back(
+        before: State | None, kept: State, grads: State
+    ) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
         """The gradients of gates and recurrent, and what goes straight to the parts of the state before."""
         i, f, g, o, tanh_c = kept
         grad_h, grad_c = grads
@@ -64,12 +66,17 @@ class GRU:
         return ((1 - z) * n if before is None else n + z * (before[0] - n),), (r, z, n, recurrent_n)
 
     @staticmethod
-    def back(before: State | None, kept: State, grads: State) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
+    def back(
+        before: State | None, kept: State, grads: State
+    ) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
         (r, z, n, recurrent_n), (grad_h,) = kept, grads
         grad_n = grad_h * (1 - z) * (1 - n.square())
         grad_z = grad_h * (-n if before is None else before[0] - n) * z * (1 - z)
         grad_r = grad_n * recurrent_n * r * (1 - r)
-        gates, recurrent = torch.cat([grad_r, grad_z, grad_n], 1), torch.cat([grad_r, grad_z, grad_n * r], 1)
+        gates, recurrent = (
+            torch.cat([grad_r, grad_z, grad_n], 1),
+            torch.cat([grad_r, grad_z, grad_n * r], 1),
+        )
         return gates, recurrent, (grad_h * z,)
 
 
@@ -140,7 +147,11 @@ def _backward(
     weight = weight_GH.to(dtype)
     grads_h = torch.split(grad_states[1:].clone(), plan.sizes)
     grads = [(h, *(torch.zeros_like(h) for _ in range(CELLS[cell].parts - 1))) for h in grads_h]
-    parents, gates, recurrent = torch.split(plan.parents_N, plan.sizes), list[Tensor](), list[Tensor]()
+    parents, gates, recurrent = (
+        torch.split(plan.parents_N, plan.sizes),
+        list[Tensor](),
+        list[Tensor](),
+    )
     for number in reversed(range(len(levels))):
         grad_gates, grad_recurrent, direct = CELLS[cell].back(*levels[number], grads[number])
         gates.insert(0, grad_gates)
@@ -192,7 +203,9 @@ def _opaque(
 
 @_opaque.register_fake
 def _(cell: str, weights: Sequence[Tensor], tree: Any, ids_U: Tensor, dtype: Any) -> Tensor:
-    return weights[0].new_empty(ids_U.shape[0], weights[1].shape[1])  # subtle: len(ids_U) would fix the shape
+    return weights[0].new_empty(
+        ids_U.shape[0], weights[1].shape[1]
+    )  # subtle: len(ids_U) would fix the shape
 
 
 @torch.library.custom_op("charembed::last_states_backward", mutates_args=())

@@ -36,7 +36,9 @@ def readable_states(spellings: Sequence[bytes | None]) -> Tensor:
 
 
 @torch.no_grad()
-def rows_from_letters(table_VD: Tensor, states_VH: Tensor, known_L: Tensor) -> Callable[[Tensor], Tensor]:
+def rows_from_letters(
+    table_VD: Tensor, states_VH: Tensor, known_L: Tensor
+) -> Callable[[Tensor], Tensor]:
     """Fit, and give back what says of ids (N,) which rows (N, D) their letters make likely.
 
     guess = rows_from_letters(embedding.weight, states_VH, known_L);  guess(torch.tensor([49152])) -> (1, 576)
@@ -44,7 +46,9 @@ def rows_from_letters(table_VD: Tensor, states_VH: Tensor, known_L: Tensor) -> C
     Only the rows of the known tokens are read. The guesses are on the CPU, in float32. Cost: L H (H + D)
     products.
     """
-    mean_H, mean_D = (moments(table.__getitem__, known_L)[0].cpu() for table in (states_VH, table_VD))
+    mean_H, mean_D = (
+        moments(table.__getitem__, known_L)[0].cpu() for table in (states_VH, table_VD)
+    )
     states_HH = RIDGE * torch.eye(len(mean_H), dtype=torch.float64)
     rows_HD = torch.zeros(len(mean_H), *mean_D.shape, dtype=torch.float64)
     for ids in torch.split(known_L, TOKENS_AT_ONCE):

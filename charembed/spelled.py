@@ -1,6 +1,6 @@
 """Letters that can be read from the first step: an LSTM that was taught to spell, shipped with the package.
 
-It was trained once on the spellings of published vocabularies (`python -m training.universal_encoder`), with
+It was trained once on the spellings of published vocabularies (`python -m training.ship.speller`), with
 a fixed vector for each character, a function of its code point alone: so it reads the tokens of a tokenizer
 that it never saw, and characters too. A linear map of its states, here centred and of variance one, says the
 letter at each of the first and of the last 12 places.
@@ -22,7 +22,7 @@ from .encoder import normal_, seeded_rows
 from .errors import AttachError
 
 if TYPE_CHECKING:
-    from .encoders.lstm import LSTMEncoder
+    from charembed.encoders.lstm import LSTMEncoder
 
 PATH = Path(__file__).with_name("spelled.safetensors")
 CHAR_DIM, HIDDEN_SIZE, CHARS_SEED = 128, 256, 0
@@ -51,6 +51,8 @@ def fill(encoder: LSTMEncoder, generator: torch.Generator) -> None:
     encoder.chars.weight.copy_(seeded_rows(encoder.spellings.alphabet, CHAR_DIM, CHARS_SEED))
     for name, parameter in encoder.recurrent.named_parameters():
         parameter.copy_(learnt[name])
-    random_DH = normal_(torch.empty(encoder.dim, HIDDEN_SIZE, device="cpu"), HIDDEN_SIZE**-0.5, generator)
+    random_DH = normal_(
+        torch.empty(encoder.dim, HIDDEN_SIZE, device="cpu"), HIDDEN_SIZE**-0.5, generator
+    )
     encoder.projection.weight.copy_(random_DH @ learnt[f"{STATES}.weight"])
     encoder.projection.bias.copy_(random_DH @ learnt[f"{STATES}.bias"])

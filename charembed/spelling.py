@@ -58,7 +58,10 @@ class SpellingTable:
 
     @classmethod
     def from_bytes(
-        cls, spellings: Sequence[bytes | None], unit: str = "codepoint", alphabet: Sequence[int] = ()
+        cls,
+        spellings: Sequence[bytes | None],
+        unit: str = "codepoint",
+        alphabet: Sequence[int] = (),
     ) -> SpellingTable:
         """Build from the bytes of each id in order; None for an id without letters (special or unused).
 
@@ -110,7 +113,9 @@ class SpellingTable:
         spellings = token_bytes(tokenizer)
         # Special tokens beyond the rows are left out: a tokenizer may have an image's, where the model reads
         # text alone.
-        if num_tokens is not None and any(spelling is not None for spelling in spellings[num_tokens:]):
+        if num_tokens is not None and any(
+            spelling is not None for spelling in spellings[num_tokens:]
+        ):
             raise SpellingError(
                 f"the tokenizer has {len(spellings)} tokens, but the embedding has {num_tokens} rows: pass "
                 "the model's own tokenizer, or resize the embedding first."
@@ -150,7 +155,10 @@ class SpellingTable:
         """The bytes of each id, None for one without letters: what `from_bytes` makes this table of."""
         text = "".join(map(chr, self._codes_S.tolist()))
         ends = self.lengths_V.cumsum(0).tolist()
-        return [text[a:b].encode(*UNITS[self.unit]) or None for a, b in zip([0, *ends], ends, strict=False)]
+        return [
+            text[a:b].encode(*UNITS[self.unit]) or None
+            for a, b in zip([0, *ends], ends, strict=False)
+        ]
 
     def over(self, alphabet: Sequence[int]) -> SpellingTable:
         """The same spellings in an alphabet that begins with the given one."""
@@ -160,7 +168,9 @@ class SpellingTable:
     def first(self, num_tokens: int) -> SpellingTable:
         """The spellings of the first tokens, in the same alphabet."""
         lengths_V = self.lengths_V[:num_tokens]
-        return SpellingTable(self.alphabet, self.chars_S[: int(lengths_V.sum())], lengths_V, self.unit)
+        return SpellingTable(
+            self.alphabet, self.chars_S[: int(lengths_V.sum())], lengths_V, self.unit
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -197,7 +207,10 @@ class SpellingTable:
         spelled = self.lengths_V.nonzero().squeeze(1)
         order_V[spelled] = spelled[torch.randperm(len(spelled), generator=generator)]
         return SpellingTable(
-            self.alphabet, self.chars_VC[order_V][self._real_VC[order_V]], self.lengths_V[order_V], self.unit
+            self.alphabet,
+            self.chars_VC[order_V][self._real_VC[order_V]],
+            self.lengths_V[order_V],
+            self.unit,
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SpellingTable:

@@ -44,7 +44,12 @@ class SpellingHeads(nn.Module):
     codes_AK: Tensor
 
     def __init__(
-        self, spellings: SpellingTable, dim: int, seed: int, places: int = PLACES, from_end: int = PLACES
+        self,
+        spellings: SpellingTable,
+        dim: int,
+        seed: int,
+        places: int = PLACES,
+        from_end: int = PLACES,
     ) -> None:
         super().__init__()
         self.places = places + from_end
@@ -54,7 +59,9 @@ class SpellingHeads(nn.Module):
             self.heads.bias.zero_()
         codes_AK = seeded_rows([*spellings.alphabet, END], CODE) * CODE**-0.5
         self.register_buffer("codes_AK", codes_AK, persistent=False)
-        self.register_buffer("targets_VP", spelling_targets(spellings, places, from_end), persistent=False)
+        self.register_buffer(
+            "targets_VP", spelling_targets(spellings, places, from_end), persistent=False
+        )
 
     def num_targets(self, ids_N: Tensor) -> int:
         """How many letters, and ends after them, the loss of these tokens is summed over."""
@@ -92,7 +99,9 @@ def spelling_targets(spellings: SpellingTable, places: int, from_end: int = 0) -
     counted_P = torch.cat([forward_P, backward_P])
     letters_VP = chars_VC.gather(1, places_VP.clamp(0, chars_VC.shape[1] - 1))
     targets_VP = torch.where(counted_P < lengths_V1, letters_VP, IGNORED)
-    return torch.where((counted_P == lengths_V1) & (lengths_V1 > 0), len(spellings.alphabet), targets_VP)
+    return torch.where(
+        (counted_P == lengths_V1) & (lengths_V1 > 0), len(spellings.alphabet), targets_VP
+    )
 
 
 def lettered_ids(spellings: SpellingTable) -> Tensor:

@@ -34,7 +34,9 @@ def token_bytes(tokenizer: Any) -> list[bytes | None]:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         return _piece_bytes(tokenizer.get_vocab(), added, set(tokenizer.all_special_ids), backend)
     elif hasattr(tokenizer, "get_added_tokens_decoder"):
-        return _piece_bytes(tokenizer.get_vocab(), tokenizer.get_added_tokens_decoder(), set(), tokenizer)
+        return _piece_bytes(
+            tokenizer.get_vocab(), tokenizer.get_added_tokens_decoder(), set(), tokenizer
+        )
     raise SpellingError(
         f"cannot read spellings from {type(tokenizer).__name__}: pass a tiktoken.Encoding, a Hugging Face "
         "tokenizer, or a list with the bytes of each id (None for special tokens)."
@@ -70,7 +72,9 @@ def _piece_bytes(
     """From the written pieces of a vocabulary; `added` maps ids to added tokens, written as they are."""
     special = special | {token_id for token_id, token in added.items() if token.special}
     spellings: list[bytes | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
-    read = _piece_reader([piece for piece, token_id in vocabulary.items() if token_id not in added], backend)
+    read = _piece_reader(
+        [piece for piece, token_id in vocabulary.items() if token_id not in added], backend
+    )
     for piece, token_id in vocabulary.items():
         if token_id not in special:
             spellings[token_id] = _utf8(piece) if token_id in added else read(piece)
@@ -93,10 +97,14 @@ def _piece_reader(pieces: Sequence[str], backend: Any) -> Callable[[str], bytes]
         stem = piece.removesuffix(end)  # CLIP writes bytes and the end of a word
         if not byte_of.keys() >= set(stem):
             return _utf8(piece)
-        return bytes(map(byte_of.__getitem__, stem)) + (b" " if end and piece.endswith(end) else b"")
+        return bytes(map(byte_of.__getitem__, stem)) + (
+            b" " if end and piece.endswith(end) else b""
+        )
 
     def word_piece(piece: str) -> bytes:
-        return _utf8(piece[len(prefix) :] if piece.startswith(prefix) and piece != prefix else " " + piece)
+        return _utf8(
+            piece[len(prefix) :] if piece.startswith(prefix) and piece != prefix else " " + piece
+        )
 
     all_stand_for_bytes = _share(pieces, lambda piece: byte_of.keys() >= set(piece)) > 0.99
     if "ByteLevel" in parts or (
@@ -110,7 +118,9 @@ def _piece_reader(pieces: Sequence[str], backend: Any) -> Callable[[str], bytes]
     if end:
         return lambda piece: _utf8(piece.removesuffix(end) + " " if piece.endswith(end) else piece)
     return lambda piece: (
-        bytes([int(piece[3:5], 16)]) if BYTE_PIECE.fullmatch(piece) else _utf8(piece.replace("▁", " "))
+        bytes([int(piece[3:5], 16)])
+        if BYTE_PIECE.fullmatch(piece)
+        else _utf8(piece.replace("▁", " "))
     )
 
 
@@ -130,4 +140,6 @@ def byte_level_alphabet() -> dict[int, str]:
         *range(ord("®"), ord("ÿ") + 1),
     ]
     others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
+    return {byte: chr(byte) for byte in printable} | {
+        byte: chr(256 + n) for n, byte in enumerate(others)
+    }

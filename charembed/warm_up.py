@@ -105,13 +105,17 @@ def teach(
     warm = max(1, steps // 30)
     with torch.inference_mode(False), torch.enable_grad():
         for step in range(steps):
-            scale = min(1.0, (step + 1) / warm) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
+            scale = min(1.0, (step + 1) / warm) * (
+                0.02 + 0.49 * (1 + math.cos(math.pi * step / steps))
+            )
             for group in optimizer.param_groups:
                 group["lr"] = lr * scale
             ids_N = ids_L[torch.randint(len(ids_L), (tokens,), generator=generator)].to(device)
             loss = heads(encoder(ids_N), ids_N) / heads.num_targets(ids_N)
             if not math.isfinite(nats := float(loss.detach())):
-                raise AttachError(f"the spelling loss is {nats} at step {step}: lower lr, which is {lr}.")
+                raise AttachError(
+                    f"the spelling loss is {nats} at step {step}: lower lr, which is {lr}."
+                )
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)

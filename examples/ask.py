@@ -44,7 +44,9 @@ def ask(word: str, panel: Panel, console: Console) -> None:
     split = panel.split(word)
     unseen = [token.text for token in panel.tokens(word) if token.unseen]
     about = split.label if split else "not in the word list" if panel.splits else ""
-    console.print(f"[bold]{word}[/]  {about}{f', unseen: {unseen}' if unseen else ''}", highlight=False)
+    console.print(
+        f"[bold]{word}[/]  {about}{f', unseen: {unseen}' if unseen else ''}", highlight=False
+    )
     for task, item in questions.items():
         console.print(f"  {item.prompt}  [dim]{item.written.strip()}[/]", highlight=False)
         for name, answer in panel.answers(task, item):
@@ -61,7 +63,9 @@ def run(argv: Sequence[str] | None) -> int:
         "--run", help="run folder, or a pretrained model's folder or name (the newest run in runs/)"
     )
     parser.add_argument("--word", help="ask about this word and end")
-    parser.add_argument("--seed", type=int, help="which pair of a run with several seeds (the first)")
+    parser.add_argument(
+        "--seed", type=int, help="which pair of a run with several seeds (the first)"
+    )
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     options = parser.parse_args(argv)
     panel = panel_of(options.run, options.seed, options.cache)

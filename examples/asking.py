@@ -23,18 +23,18 @@ from synthetic_tasks import (
     needs_words,
     read_answer,
 )
-from training.config import CompareConfig
-from training.data import Data
+from training.ask.eval_sets import set_exams, stop_ids
+from training.config.config import CompareConfig
+from training.data.prepare import Data
+from training.data.questions import encode_item
+from training.data.tokenizers import HuggingFaceTokenizer, Tokenizer
 from training.errors import BadInput
-from training.exam import set_exams, stop_ids
-from training.finished import ANSWERS, finished_lines
-from training.folder import arm_folder, is_run, open_run, read_config
-from training.huggingface import HuggingFace
-from training.models import LanguageModel
-from training.objectives import OBJECTIVES, Asked, Objective
-from training.questions import encode_item
-from training.run import load_arm
-from training.tokenizers import HuggingFaceTokenizer, Tokenizer
+from training.models.huggingface import HuggingFace
+from training.models.language_model import LanguageModel
+from training.models.objectives import OBJECTIVES, Asked, Objective
+from training.run.arm import load_arm
+from training.run.finished import ANSWERS, finished_lines
+from training.run.folder import arm_folder, is_run, open_run, read_config
 
 LONGEST = 40  # letters of a word to ask about
 SLACK = 4  # tokens that an answer may be longer than the right one, before it is cut short
@@ -83,7 +83,7 @@ class Panel:
         tasks: the word tasks, by name.
         read: takes the answer out of what a model wrote.
         stop: tokens that end an answer.
-        dummy, context: as in training.objectives.Asked.
+        dummy, context: as in training.models.objectives.Asked.
         splits, familiar: the run's words, and the tokens of its training words; None where not known.
     """
 
@@ -133,8 +133,14 @@ class Panel:
         found = []
         for token in self.tokenizer.encode_word(word):
             piece = self.tokenizer.spellings[token]
-            text = self.tokenizer.decode([token]) if piece is None else piece.decode("utf-8", "replace")
-            found.append(Token(token, text, None if self.familiar is None else token not in self.familiar))
+            text = (
+                self.tokenizer.decode([token])
+                if piece is None
+                else piece.decode("utf-8", "replace")
+            )
+            found.append(
+                Token(token, text, None if self.familiar is None else token not in self.familiar)
+            )
         return found
 
     def split(self, word: str) -> Split | None:
@@ -202,14 +208,19 @@ def panel_of_run(run: Path, seed: int | None, cache: Path) -> Panel:
     seed = config.first_seed if seed is None else seed
     if seed not in config.seed_range:
         seeds = ", ".join(map(str, config.seed_range))
-        raise BadInput(f"seed is {seed}, but the run in {run} has the seeds {seeds}: name one of them.")
+        raise BadInput(
+            f"seed is {seed}, but the run in {run} has the seeds {seeds}: name one of them."
+        )
     if not needs_words(config.data.tasks):
         raise BadInput(f"the run in {run} asked no question about words: name another one.")
     _, data = open_run(run, cache)
     assert data.splits is not None
     return Panel(
         name=f"{run.resolve().name}, seed {seed}" if config.seeds > 1 else run.resolve().name,
-        models={arm: load_arm(config, seed, arm, arm_folder(run, seed, arm), data) for arm in config.arms},
+        models={
+            arm: load_arm(config, seed, arm, arm_folder(run, seed, arm), data)
+            for arm in config.arms
+        },
         tasks={task.name: task for task in data.tasks if isinstance(task, WordTask)},
         tokenizer=data.tokenizer,
         objective=OBJECTIVES[config.objective],
@@ -218,7 +229,9 @@ def panel_of_run(run: Path, seed: int | None, cache: Path) -> Panel:
         dummy=data.dummy,
         context=config.context,
         splits=data.splits,
-        familiar=frozenset(token for word in data.splits.seen for token in data.tokenizer.encode_word(word)),
+        familiar=frozenset(
+            token for word in data.splits.seen for token in data.tokenizer.encode_word(word)
+        ),
         suggestions=tuple(suggestions(run, config, data, seed)),
     )
 
@@ -229,7 +242,9 @@ def panel_of_model(name: str) -> Panel:
     model = HuggingFace.load(name, 1).eval()
     tokenizer = HuggingFaceTokenizer.load(name)
     end = {tokenizer.source.eos_token_id} - {None}
-    asked = [task for task in WORD_TASKS if task != "spell"]  # a spelling in one piece is the word itself
+    asked = [
+        task for task in WORD_TASKS if task != "spell"
+    ]  # a spelling in one piece is the word itself
     built = (build_task(task, Material(wording="sentences", form="plain")) for task in asked)
     return Panel(
         name=name,
@@ -284,4 +299,8 @@ def _exam(run: Path, seed: int, arm: str) -> dict[tuple[str, str], bool]:
     Raises Damaged for a file that does not say so.
     """
     rows = finished_lines(arm_folder(run, seed, arm), ANSWERS)
-    return {(row["task"], row["prompt"]): row["right"] for row in rows if row["split"] == "unseen_tokens"}
+    return {
+        (row["task"], row["prompt"]): row["right"]
+        for row in rows
+        if row["split"] == "unseen_tokens"
+    }

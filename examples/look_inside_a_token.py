@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from charembed import CharEmbedding, LSTMEncoder, SpellingTable
-from training.corpus import load_corpus
-from training.presets import PRESETS, preset
-from training.vocabulary import load_encoding
+from training.config.presets import PRESETS, preset
+from training.data.bpe import load_encoding
+from training.data.corpus import load_corpus
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("text", nargs="?", default="strawberries are naïve 🍓")
-    parser.add_argument("--preset", default="quick", choices=PRESETS, help="whose vocabulary to use")
+    parser.add_argument(
+        "--preset", default="quick", choices=PRESETS, help="whose vocabulary to use"
+    )
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     options = parser.parse_args(argv)
     if not options.text:

@@ -22,13 +22,13 @@ from rich.table import Table
 
 import charembed
 from synthetic_tasks import stream
-from training.corpus import load_words
+from training.ask.eval_sets import stop_ids
+from training.data.corpus import load_words
+from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput, exit_status
-from training.exam import stop_ids
-from training.folder import arm_folder, open_run
-from training.generate import generate
-from training.run import load_arm
-from training.tokenizers import HuggingFaceTokenizer
+from training.models.generate import generate
+from training.run.arm import load_arm
+from training.run.folder import arm_folder, open_run
 
 
 def answers(language_model: Any, tokenizer: HuggingFaceTokenizer, prompts: list[str]) -> list[str]:
@@ -78,7 +78,9 @@ def program(argv: Sequence[str] | None) -> int:
     if options.out and options.out.exists():
         raise BadInput(f"{options.out} exists: name a new folder.")
     seed = config.first_seed
-    language_model = load_arm(config, seed, options.arm, arm_folder(options.run, seed, options.arm), data)
+    language_model = load_arm(
+        config, seed, options.arm, arm_folder(options.run, seed, options.arm), data
+    )
     model: Any = language_model.get_submodule("model")
     tokenizer = data.tokenizer.source
     before = HuggingFaceTokenizer(tokenizer)

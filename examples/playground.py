@@ -28,8 +28,8 @@ from charembed import ENCODERS
 from examples.asking import Answer, Panel, panel_of, written
 from synthetic_tasks import Item, read_work
 from synthetic_tasks.word_task import Recipe, asked, choices, worded
-from training.arms import ARMS
-from training.errors import USER_ERRORS, BadInput, exit_status
+from training.errors import BadInput, exit_status, user_errors
+from training.models.arms import ARMS
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -71,7 +71,9 @@ def _aligned(given: str, expected: str) -> list[tuple[str, str]]:
         return [*_aligned(given[:-1], expected[:-1]), (given[-1], expected[-1])]
     return [
         pair
-        for _, start, end, first, last in SequenceMatcher(None, given, expected, False).get_opcodes()
+        for _, start, end, first, last in SequenceMatcher(
+            None, given, expected, False
+        ).get_opcodes()
         for pair in zip_longest(given[start:end], expected[first:last], fillvalue="")
     ]
 
@@ -106,7 +108,9 @@ def rows_to_choose(recipe: Recipe, word: str, named: Sequence[str]) -> list[dict
         others = [written([*named[:number], other, *named[number + 1 :]]) for other in possible]
         rows.append(
             {
-                "purpose": PURPOSES[recipe.name][number] if recipe.name in PURPOSES else PURPOSE[kind],
+                "purpose": PURPOSES[recipe.name][number]
+                if recipe.name in PURPOSES
+                else PURPOSE[kind],
                 "named": thing,
                 "choices": list(zip(possible, others, strict=True)),
             }
@@ -153,11 +157,13 @@ def build_app(panel: Panel) -> Flask:
         found, problem = None, ""
         try:
             if task not in panel.tasks:
-                raise BadInput(f"there is no task {task[:40]!r} here: pick one of {', '.join(panel.tasks)}.")
+                raise BadInput(
+                    f"there is no task {task[:40]!r} here: pick one of {', '.join(panel.tasks)}."
+                )
             if word is not None:
                 with asking:
                     found = result(panel, task, word, letters)
-        except USER_ERRORS as error:
+        except user_errors() as error:
             problem = str(error)
         html = render_template(
             "playground.html.jinja",
@@ -199,13 +205,21 @@ def run(argv: Sequence[str] | None) -> int:
         nargs="?",
         help="run folder, or a pretrained model's folder or name (the newest run in runs/)",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine)"
+    )
     parser.add_argument("--port", type=int, default=PORT, help=f"port, 0 for any free one ({PORT})")
-    parser.add_argument("--seed", type=int, help="which pair of a run with several seeds (the first)")
-    parser.add_argument("--cache", type=Path, default=Path(".cache"), help="as the run had it (.cache)")
+    parser.add_argument(
+        "--seed", type=int, help="which pair of a run with several seeds (the first)"
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=Path(".cache"), help="as the run had it (.cache)"
+    )
     options = parser.parse_args(argv)
     if find_spec("flask") is None:
-        raise BadInput("the playground is served by flask, which is not installed: pip install flask")
+        raise BadInput(
+            "the playground is served by flask, which is not installed: pip install flask"
+        )
     from werkzeug.serving import make_server
 
     try:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import charembed
-from training.decoder import Decoder, DecoderConfig
+from training.models.decoder import Decoder, DecoderConfig
 
 VOCABULARY = [
     b"straw",
@@ -25,7 +25,9 @@ VOCABULARY = [
 
 def main() -> None:
     torch.manual_seed(0)
-    model = Decoder(DecoderConfig(vocab_size=len(VOCABULARY), context=16, n_layer=1, n_head=2, n_embd=32))
+    model = Decoder(
+        DecoderConfig(vocab_size=len(VOCABULARY), context=16, n_layer=1, n_head=2, n_embd=32)
+    )
     ids = torch.tensor([[0, 1, 4, 2, 1, 4, 3, 1, 7]])
     before = model.eval()(ids)
 
@@ -44,7 +46,8 @@ def main() -> None:
     charembed.fold(model)
     print("folded, logits unchanged:", torch.equal(model(ids), trained))
     print(
-        "what is left of charembed:", [name for name in model.state_dict() if "encoder" in name] or "nothing"
+        "what is left of charembed:",
+        [name for name in model.state_dict() if "encoder" in name] or "nothing",
     )
 
 

@@ -47,7 +47,9 @@ def read_words(path: str | None) -> list[str]:
         ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise TaskError(f"the word list {path!r} cannot be read ({reason}): name a text file.") from None
+        raise TaskError(
+            f"the word list {path!r} cannot be read ({reason}): name a text file."
+        ) from None
 
 
 def split_sample(words: Sequence[str]) -> WordSplits:
@@ -78,14 +80,18 @@ def answers_of(items: Sequence[Item]) -> str:
 def baselines_of(task: Task, items: Sequence[Item]) -> dict[str, str]:
     """What guessing gets: "majority", and where there is a word to copy, "copy"."""
     found = {"majority": f"{task.baseline(items):.2f}"}
-    return found | ({"copy": f"{task.copy_baseline(items):.2f}"} if isinstance(task, WordTask) else {})
+    return found | (
+        {"copy": f"{task.copy_baseline(items):.2f}"} if isinstance(task, WordTask) else {}
+    )
 
 
 def preview(task: Task, split: str, seed: int) -> str:
     """All that there is to say of a task, with ten items."""
     items = drawn(task, split, seed)
     labels = {"majority": "the best constant answer", "copy": "copying the word"}
-    guesses = ", ".join(f"{labels[name]} {share}" for name, share in baselines_of(task, items).items())
+    guesses = ", ".join(
+        f"{labels[name]} {share}" for name, share in baselines_of(task, items).items()
+    )
     shown = dict.fromkeys((item.prompt + item.written).replace("\n", "\\n") for item in items)
     return "\n".join(
         [
@@ -130,12 +136,24 @@ def run(argv: Sequence[str] | None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("task", nargs="?", help="a task, perhaps with sizes; all are listed without")
-    parser.add_argument("--split", help="one of the task's splits (the one that training draws from)")
-    parser.add_argument("--words", metavar="FILE", help="a word a line (the words that come with it)")
-    parser.add_argument("--word-forms", default="lower", help=f"one of {', '.join(WORD_FORMS)} (lower)")
-    parser.add_argument("--form", default="spelled", help=f"one of {', '.join(ANSWER_FORMS)} (spelled)")
-    parser.add_argument("--wording", default="compact", help=f"one of {', '.join(WORDINGS)} (compact)")
+    parser.add_argument(
+        "task", nargs="?", help="a task, perhaps with sizes; all are listed without"
+    )
+    parser.add_argument(
+        "--split", help="one of the task's splits (the one that training draws from)"
+    )
+    parser.add_argument(
+        "--words", metavar="FILE", help="a word a line (the words that come with it)"
+    )
+    parser.add_argument(
+        "--word-forms", default="lower", help=f"one of {', '.join(WORD_FORMS)} (lower)"
+    )
+    parser.add_argument(
+        "--form", default="spelled", help=f"one of {', '.join(ANSWER_FORMS)} (spelled)"
+    )
+    parser.add_argument(
+        "--wording", default="compact", help=f"one of {', '.join(WORDINGS)} (compact)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="other items (0)")
     parser.add_argument("--table", action="store_true", help="all tasks as a table in Markdown")
     options = parser.parse_args(argv)
@@ -157,7 +175,9 @@ def run(argv: Sequence[str] | None) -> None:
     if isinstance(task, WordTask):
         source = f"of {len(given):,} in the file" if options.words else "that come with it"
         split_how = "split without a tokenizer: pairs of letters stand in for tokens"
-        print(f"\n{len(words):,} words {source}, {split_how if splits.held_out else 'too few to be split'}.")
+        print(
+            f"\n{len(words):,} words {source}, {split_how if splits.held_out else 'too few to be split'}."
+        )
         if left_out:
             print(f"Left out: {told(left_out)}.")
 

@@ -52,7 +52,9 @@ class BenchmarkTask:
 
     def __post_init__(self) -> None:
         if not self.items:
-            raise TaskError(f"the benchmark task {self.name!r} has no items: name a file that holds some.")
+            raise TaskError(
+                f"the benchmark task {self.name!r} has no items: name a file that holds some."
+            )
 
     def is_right(self, given: str, item: Item) -> bool:
         """Whether a generated text, or the choice that was taken, answers the item."""
@@ -66,7 +68,9 @@ class BenchmarkTask:
     def baseline(self, items: Sequence[Item]) -> float:
         """What the best constant answer gets, or a blind choice where there are choices (0 to 1)."""
         constant = majority_baseline([item.answer for item in items])
-        return max(constant, sum(1 / len(item.choices) for item in items if item.choices) / len(items))
+        return max(
+            constant, sum(1 / len(item.choices) for item in items if item.choices) / len(items)
+        )
 
     def copy_baseline(self, items: Sequence[Item]) -> float:
         """What the best rule gets that always copies the same one of the things that a question names (0 to

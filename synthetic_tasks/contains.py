@@ -12,7 +12,9 @@ from .letters import apart
 from .word_task import Recipe
 from .words import ACCENTS
 
-OTHERS = ascii_uppercase + digits + "".join(map(chr, ACCENTS.values()))  # only where words have any of them
+OTHERS = (
+    ascii_uppercase + digits + "".join(map(chr, ACCENTS.values()))
+)  # only where words have any of them
 
 
 def solve(word: str, letter: str) -> str:
@@ -23,7 +25,9 @@ def kinds(word: str) -> list[int]:
     """Two for each letter: 2 c where the letter of code point c is missing, 2 c + 1 where it is there."""
     plain = word.isascii() and word.islower() and word.isalpha()
     missing = set(ascii_lowercase if plain else ascii_lowercase + OTHERS).difference(word)
-    return [2 * ord(letter) for letter in missing] + [2 * ord(letter) + 1 for letter in dict.fromkeys(word)]
+    return [2 * ord(letter) for letter in missing] + [
+        2 * ord(letter) + 1 for letter in dict.fromkeys(word)
+    ]
 
 
 def draw(word: str, kind: int, rng: Random, words: Sequence[str]) -> tuple[str]:

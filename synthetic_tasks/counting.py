@@ -84,7 +84,9 @@ class Counting(Task):
             highest = 2 * length // len(self.symbols)
             count = rng.randint(1, highest)
             last = [query]
-        rest = rng.sample(others * highest, length - count)  # none of them more often than `highest`
+        rest = rng.sample(
+            others * highest, length - count
+        )  # none of them more often than `highest`
         sequence = [query] * (count - len(last)) + rest
         rng.shuffle(sequence)
         return sequence + last

@@ -82,7 +82,9 @@ def as_lm_eval(name: str, items: Sequence[Item], facts: dict[str, object]) -> tu
         **(_CHOICE if by_choice else _free(items)),
         "metadata": {"version": 1.0, **facts},
     }
-    yaml = "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in config.items())
+    yaml = "".join(
+        f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in config.items()
+    )
     rows = [_choice_row(item) if by_choice else _free_row(item) for item in items]
     return yaml, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
@@ -93,7 +95,8 @@ _CHOICE: dict[str, object] = {
     "doc_to_target": "target",
     "target_delimiter": "",  # each choice begins with its space
     "metric_list": [
-        {"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in ("acc", "acc_norm")
+        {"metric": metric, "aggregation": "mean", "higher_is_better": True}
+        for metric in ("acc", "acc_norm")
     ],
 }
 
@@ -129,10 +132,17 @@ def _free_row(item: Item) -> dict[str, object]:
 
 def _choice_row(item: Item) -> dict[str, object]:
     choices = list(item.choices)
-    return {"prompt": item.prompt, "choices": choices, "target": choices.index(item.answer), "key": item.key}
+    return {
+        "prompt": item.prompt,
+        "choices": choices,
+        "target": choices.index(item.answer),
+        "key": item.key,
+    }
 
 
-def _draw(spec: str, splits: WordSplits | None, options: argparse.Namespace) -> list[tuple[str, list[Item]]]:
+def _draw(
+    spec: str, splits: WordSplits | None, options: argparse.Namespace
+) -> list[tuple[str, list[Item]]]:
     """The items of a task, by the name of the exported one: one for each split."""
     n, seed = options.questions, options.seed
     if spec in FORMATS:
@@ -162,12 +172,16 @@ def _asked_splits(splits: WordSplits | None, options: argparse.Namespace) -> lis
     """The splits to export: of a file all that hold words, or those named; of a list of words that list."""
     if not options.splits_file:
         if options.splits:
-            raise TaskError("a list of words has no splits: name a --splits-file, or leave --splits out.")
+            raise TaskError(
+                "a list of words has no splits: name a --splits-file, or leave --splits out."
+            )
         return [SPLITS[0]]
     asked = options.splits or [name for name in SPLITS if splits is not None and splits[name]]
     for name in asked:
         if splits is not None and not splits[name]:
-            raise TaskError(f"the split {name!r} of {options.splits_file} holds no words: leave it out.")
+            raise TaskError(
+                f"the split {name!r} of {options.splits_file} holds no words: leave it out."
+            )
     return list(asked)
 
 
@@ -184,7 +198,9 @@ def _splits(options: argparse.Namespace) -> WordSplits | None:
     try:
         lines = options.words.read_text("utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise TaskError(f"{options.words} is not UTF-8 (byte {error.start}): save it as UTF-8.") from None
+        raise TaskError(
+            f"{options.words} is not UTF-8 (byte {error.start}): save it as UTF-8."
+        ) from None
     words = tuple(usable_words((line.strip() for line in lines), *LETTERS))
     return WordSplits(words, words, words, words, frozenset())
 
@@ -196,17 +212,22 @@ def _name(spec: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m synthetic_tasks.export", description="Write questions for lm-evaluation-harness."
+        prog="python -m synthetic_tasks.export",
+        description="Write questions for lm-evaluation-harness.",
     )
     names = ", ".join((*WORD_TASKS, "path_star:2x5, counting:10x100", "langgame"))
     parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
-    parser.add_argument("--format", choices=("lm-eval",), default="lm-eval", help="of which program")
+    parser.add_argument(
+        "--format", choices=("lm-eval",), default="lm-eval", help="of which program"
+    )
     parser.add_argument(
         "--tasks", type=_listed, default=list(WORD_TASKS), help=f"with commas between: {names}"
     )
     parser.add_argument("--words", type=Path, metavar="FILE", help="words to ask about, one a line")
     parser.add_argument("--splits-file", type=Path, metavar="FILE", help="or the splits of a run")
-    parser.add_argument("--splits", type=_listed, default=[], help=f"some of {', '.join(SPLITS)}; else all")
+    parser.add_argument(
+        "--splits", type=_listed, default=[], help=f"some of {', '.join(SPLITS)}; else all"
+    )
     parser.add_argument("--questions", type=_positive, default=250, help="for each task and split")
     parser.add_argument("--seed", type=int, default=0, help="of the questions")
     parser.add_argument("--wording", choices=WORDINGS, default="sentences")

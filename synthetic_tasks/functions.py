@@ -15,7 +15,9 @@ from .task import Item, Material, Split, Task
 String = list[str]
 Function = Callable[[String], String]
 
-LOWER = tuple(name for name in LETTERS.split() if name.islower() and name.upper() in LETTERS.split())[:16]
+LOWER = tuple(
+    name for name in LETTERS.split() if name.islower() and name.upper() in LETTERS.split()
+)[:16]
 NEXT = {
     (case(symbol), step): case(LOWER[(place + step) % len(LOWER)])
     for case in (str.lower, str.upper)
@@ -112,7 +114,11 @@ class Functions(Task):
     def draw(self, split: str, rng: Random) -> Item:
         while True:
             function = draw_function(split, rng)
-            lengths = (self.longest + 1, self.longest + 2) if split == "longer" else (SHORTEST, self.longest)
+            lengths = (
+                (self.longest + 1, self.longest + 2)
+                if split == "longer"
+                else (SHORTEST, self.longest)
+            )
             length = rng.randint(*lengths)
             strings = [rng.sample(LOWER, length) for _ in range(self.num_examples + 1)]
             allowed = (
@@ -121,11 +127,15 @@ class Functions(Task):
                 else is_held_out(" ".join(strings[-1]))
             )
             outside = split in ("held_out_family", "composed")
-            if allowed and not (outside and any(fits(known, function, strings) for known in TRAINED)):
+            if allowed and not (
+                outside and any(fits(known, function, strings) for known in TRAINED)
+            ):
                 break
         *examples, asked = (" ".join(string) for string in strings)
         *results, answer = (" ".join(function(string)) for string in strings)
-        told = "".join(f"{given} > {result}; " for given, result in zip(examples, results, strict=True))
+        told = "".join(
+            f"{given} > {result}; " for given, result in zip(examples, results, strict=True)
+        )
         prompt = f"examples {told}{asked}:"
         return Item(prompt, f" {answer}", prompt)
 

@@ -16,7 +16,9 @@ def solve(word: str, letter: str) -> str:
 def kinds(word: str) -> list[int]:
     """The positions that are the first occurrence of their letter."""
     return [
-        position for position, letter in enumerate(word[: LARGEST_KIND + 1]) if word.index(letter) == position
+        position
+        for position, letter in enumerate(word[: LARGEST_KIND + 1])
+        if word.index(letter) == position
     ]
 
 

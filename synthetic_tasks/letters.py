@@ -42,7 +42,9 @@ def distance(one: str, other: str) -> int:
     up, down, found = full, 0, len(one)
     for letter in other:
         equal = places.get(letter, 0)
-        diagonal = (((equal & up) + up) ^ up) | equal | down  # where the table does not rise diagonally
+        diagonal = (
+            (((equal & up) + up) ^ up) | equal | down
+        )  # where the table does not rise diagonally
         right_up, right_down = down | ~(diagonal | up) & full, up & diagonal
         found += bool(right_up & last) - bool(right_down & last)
         right_up = right_up << 1 | 1

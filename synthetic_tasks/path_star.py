@@ -77,9 +77,7 @@ class PathStar(Task):
             ),
         )
         self.telling, self.deed = "fresh", "finds the path through"
-        self.about = (
-            f"the way from the middle of a star of {d} arms to the end of one of them, {length} nodes"
-        )
+        self.about = f"the way from the middle of a star of {d} arms to the end of one of them, {length} nodes"
         self.axes = "the number of arms; their length; how many names the nodes are drawn from"
 
     def draw(self, split: str, rng: Random) -> Item:
@@ -95,7 +93,9 @@ class PathStar(Task):
         rng.shuffle(edges)
         path = arms[0]
         return Item(
-            f"path {', '.join(edges)}; {start} {path[-1]}:", f" {' '.join(path)}", f"path {graph}: {path[-1]}"
+            f"path {', '.join(edges)}; {start} {path[-1]}:",
+            f" {' '.join(path)}",
+            f"path {graph}: {path[-1]}",
         )
 
     def parts(self, given: str, item: Item) -> dict[str, bool]:
@@ -130,6 +130,9 @@ def build(name: str, sizes: str, material: Material) -> PathStar:
     if d < 2 or length < 2:
         raise bad_sizes(name, sizes, FORMS, RULE)
     num_names = rest[0] if rest else usual_names(d, length)
-    if not largest(d, length) <= num_names <= len(NAMES) or num_graphs(d, length, num_names) < FEWEST_GRAPHS:
+    if (
+        not largest(d, length) <= num_names <= len(NAMES)
+        or num_graphs(d, length, num_names) < FEWEST_GRAPHS
+    ):
         raise bad_sizes(name, sizes, FORMS, RULE)
     return PathStar(d, length, num_names)

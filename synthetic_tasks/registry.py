@@ -60,7 +60,9 @@ WORD_TASKS = tuple(RECIPES)
 
 def build_word_task(name: str, sizes: str, material: Material) -> WordTask:
     if sizes:
-        raise TaskError(f"the task {f'{name}:{sizes}'!r} has sizes, but {name} takes none: write {name}.")
+        raise TaskError(
+            f"the task {f'{name}:{sizes}'!r} has sizes, but {name} takes none: write {name}."
+        )
     return WordTask(RECIPES[name], material)
 
 

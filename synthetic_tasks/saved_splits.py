@@ -31,9 +31,13 @@ def load_splits(path: Path) -> WordSplits:
         held_out = frozenset(piece.encode("latin-1") for piece in record["held_out"])
         splits, said = WordSplits(**lists, held_out=held_out), record["sha256"]
     except OSError as error:
-        raise TaskError(f"{path} cannot be read ({error.strerror}): name a file of splits.") from None
+        raise TaskError(
+            f"{path} cannot be read ({error.strerror}): name a file of splits."
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise TaskError(f"{path} is no file of splits: write one with saved_splits.save_splits.") from None
+        raise TaskError(
+            f"{path} is no file of splits: write one with saved_splits.save_splits."
+        ) from None
     if fingerprint(splits) != said:
         raise TaskError(f"{path} does not hold the lists that its hash names: write it anew.")
     return splits

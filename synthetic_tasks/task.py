@@ -88,9 +88,14 @@ class Material:
     form: str = "spelled"
 
     def __post_init__(self) -> None:
-        for name, value, choices in (("wording", self.wording, WORDINGS), ("form", self.form, ANSWER_FORMS)):
+        for name, value, choices in (
+            ("wording", self.wording, WORDINGS),
+            ("form", self.form, ANSWER_FORMS),
+        ):
             if value not in choices:
-                raise TaskError(f"there is no {name} {value!r}; choose one of {', '.join(choices)}.")
+                raise TaskError(
+                    f"there is no {name} {value!r}; choose one of {', '.join(choices)}."
+                )
 
 
 class Task(Protocol):
@@ -124,14 +129,22 @@ class Task(Protocol):
     def is_right(self, given: str, item: Item) -> bool:
         """Whether a generated text answers the item. Of a text that shows its work the result counts, as
         `scoring.read_work` finds it."""
-        return read_work(given)[1] == item.answer.strip() if item.work else is_right(given, item.answer)
+        return (
+            read_work(given)[1] == item.answer.strip()
+            if item.work
+            else is_right(given, item.answer)
+        )
 
     def parts(self, given: str, item: Item) -> dict[str, bool]:
         """What else there is to say of an answer, {"first_step": True}: each is a metric of its own.
 
         Of a text that shows its work, whether that is the work its form asks for, whatever the result.
         """
-        return {"work_exact_match": read_work(given)[0] == read_work(item.written)[0]} if item.work else {}
+        return (
+            {"work_exact_match": read_work(given)[0] == read_work(item.written)[0]}
+            if item.work
+            else {}
+        )
 
     def baseline(self, items: Sequence[Item]) -> float:
         """What the best constant answer gets (0 to 1)."""

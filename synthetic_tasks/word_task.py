@@ -28,7 +28,11 @@ NAMED = {
     "letter": ("one letter", "two letters", "q"),  # of the word
     "any letter": ("one letter", "two letters", "q"),
     "place": ("one place", "two places", "0"),  # of a letter of the word, from 0
-    "gap": ("one place", "two places", "0"),  # where a letter can be put: a place, or behind the last one
+    "gap": (
+        "one place",
+        "two places",
+        "0",
+    ),  # where a letter can be put: a place, or behind the last one
     "word": ("one other word", "two other words", "q"),
 }
 Draw = Callable[[str, int, Random, Sequence[str]], tuple[str, ...]]
@@ -109,7 +113,9 @@ class Recipe:
     answers: tuple[str, ...]
     compact: str
 
-    def ask(self, word: str, kind: int, rng: Random, words: Sequence[str] = SAMPLE_WORDS) -> Question | None:
+    def ask(
+        self, word: str, kind: int, rng: Random, words: Sequence[str] = SAMPLE_WORDS
+    ) -> Question | None:
         """A question of one of the word's kinds, what it names drawn from `rng`; None where that one cannot
         be asked."""
         named = self.draw(word, kind, rng, words)
@@ -153,9 +159,13 @@ class Recipe:
         offers = []
         for name in dict.fromkeys(self.names):
             possible = choices(name, word)
-            span = f"{possible[0]} to {possible[-1]}" if name in ("place", "gap") and possible else ""
+            span = (
+                f"{possible[0]} to {possible[-1]}" if name in ("place", "gap") and possible else ""
+            )
             offers.append(
-                f"choose from {span or ' '.join(possible)}" if possible else f"name any {name.split()[-1]}"
+                f"choose from {span or ' '.join(possible)}"
+                if possible
+                else f"name any {name.split()[-1]}"
             )
         return " and ".join(offers) or "name none"
 
@@ -231,10 +241,14 @@ class WordTask(Task):
         """What is got by writing the word down again (0 to 1): as it stands in the question, or with its
         letters apart where the form writes such answers so."""
         copies = (self._copy(asked(item)[0]) for item in items)
-        return sum(copy == item.answer for copy, item in zip(copies, items, strict=True)) / len(items)
+        return sum(copy == item.answer for copy, item in zip(copies, items, strict=True)) / len(
+            items
+        )
 
     def _copy(self, word: str) -> str:
-        copied_apart = self.recipe.asked_apart or (self.recipe.apart and self.material.form != "plain")
+        copied_apart = self.recipe.asked_apart or (
+            self.recipe.apart and self.material.form != "plain"
+        )
         return " " + (apart(word) if copied_apart else word)
 
     def fixed_texts(self) -> list[str]:
@@ -245,11 +259,18 @@ class WordTask(Task):
         if self.material.wording == "compact":
             return [self.recipe.compact.format(**stand_in), *answers]
         asked = [
-            p + question.format(**stand_in) for p in QUESTION_PREFIXES for question in self.recipe.questions
+            p + question.format(**stand_in)
+            for p in QUESTION_PREFIXES
+            for question in self.recipe.questions
         ]
         return [
             *asked,
-            *(j + p + answer for j in JOINTS for p in ANSWER_PREFIXES for answer in self.recipe.answers),
+            *(
+                j + p + answer
+                for j in JOINTS
+                for p in ANSWER_PREFIXES
+                for answer in self.recipe.answers
+            ),
             *answers,
         ]
 
@@ -292,7 +313,11 @@ def word_splits(words: WordSplits | None) -> tuple[Split, ...]:
         for name, label, place in (
             ("seen", "training words", "On the training words themselves"),
             ("unseen_words", "unseen words", "On new words made of familiar tokens"),
-            ("unseen_tokens", "unseen tokens", "On words with a token that no question had contained"),
+            (
+                "unseen_tokens",
+                "unseen tokens",
+                "On words with a token that no question had contained",
+            ),
             ("longer_words", "longer words", "On words longer than any trained on"),
         )
     )
@@ -325,7 +350,9 @@ def render(question: Question, recipe: Recipe, material: Material, rng: Random) 
     work = recipe.work_of(question, material.form)
     key = " ".join((question.task, *question.named, question.word))
     if material.wording == "compact":
-        return Item(worded(recipe.compact, recipe, question.word, question.named), answer, key, work=work)
+        return Item(
+            worded(recipe.compact, recipe, question.word, question.named), answer, key, work=work
+        )
     prefix, wording = rng.choice(QUESTION_PREFIXES), rng.choice(recipe.questions)
     asked = prefix + worded(wording, recipe, question.word, question.named)
     prompt = asked + rng.choice(JOINTS) + rng.choice(ANSWER_PREFIXES) + rng.choice(recipe.answers)

@@ -64,7 +64,9 @@ def one_list(words: Iterable[str]) -> WordSplits:
     return WordSplits(members, members, members, members, frozenset())
 
 
-def usable_words(words: Iterable[str], min_letters: int, max_letters: int, forms: str = "lower") -> list[str]:
+def usable_words(
+    words: Iterable[str], min_letters: int, max_letters: int, forms: str = "lower"
+) -> list[str]:
     """The words of a list that can be asked about, each once, in the given order: `sort_words`, without what
     was left out."""
     return sort_words(words, min_letters, max_letters, forms)[0]
@@ -86,7 +88,9 @@ def sort_words(
     Raises TaskError when no word is left, and for unknown forms.
     """
     if forms not in WORD_FORMS:
-        raise TaskError(f"there are no word forms {forms!r}; choose one of {', '.join(WORD_FORMS)}.")
+        raise TaskError(
+            f"there are no word forms {forms!r}; choose one of {', '.join(WORD_FORMS)}."
+        )
     usable: dict[str, None] = {}
     left_out: Counter[str] = Counter()
     for given in words:
@@ -173,7 +177,8 @@ def split_words(
     """
     pieces = {word: frozenset(pieces_of(word)) for word in words}
     candidates = sorted(
-        {piece for held in pieces.values() for piece in held if num_letters(piece) > 1} - set(protected)
+        {piece for held in pieces.values() for piece in held if num_letters(piece) > 1}
+        - set(protected)
     )
     rng = Random(seed)
     held_out = frozenset(rng.sample(candidates, round(token_share * len(candidates))))
@@ -192,7 +197,9 @@ def split_words(
                 f"the split {split!r} is empty: {len(words)} words are too few for word_share={word_share}, "
                 f"token_share={token_share} and max_letters={max_letters}; pass more words or other shares."
             )
-    found = WordSplits(**{split: tuple(members) for split, members in splits.items()}, held_out=held_out)
+    found = WordSplits(
+        **{split: tuple(members) for split, members in splits.items()}, held_out=held_out
+    )
     for split in SPLITS:  # what the splits are for, so looked at once more
         holds = [not held_out.isdisjoint(pieces[word]) for word in found[split]]
         assert all(holds) if split == "unseen_tokens" else not any(holds), split

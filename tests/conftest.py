@@ -13,25 +13,29 @@ import tiktoken
 import torch
 
 from charembed import SpellingTable
-from tests.browser import browser as browser
-from tests.panels import half_run as half_run
-from tests.panels import panel as panel
-from tests.panels import pretrained_folder as pretrained_folder
-from tests.panels import telling_run as telling_run
-from tests.runs import ROOT as ROOT
-from tests.runs import finished as finished
-from training.config import CompareConfig
-from training.data import Data, prepare
-from training.presets import PRESETS
+from tests.laboratory.runs import ROOT as ROOT
+from tests.laboratory.runs import finished as finished
+from tests.pages.browser import browser as browser
+from tests.pages.panels import half_run as half_run
+from tests.pages.panels import panel as panel
+from tests.pages.panels import pretrained_folder as pretrained_folder
+from tests.pages.panels import telling_run as telling_run
+from training.config.config import CompareConfig
+from training.config.presets import PRESETS
+from training.data.prepare import Data, prepare
 
 torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def _no_search_for_optimizers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_search_for_optimizers(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`attach` looks through all objects of the process for optimizers: most of what it costs in a test."""
-    if request.module.__name__ != "tests.test_messages":
-        monkeypatch.setattr(sys.modules["charembed.attach"], "_warn_of_optimizers", lambda model: None)
+    if request.module.__name__ != "tests.plugin.test_messages":
+        monkeypatch.setattr(
+            sys.modules["charembed.attach"], "_warn_of_optimizers", lambda model: None
+        )
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
     """
 
     def program(stop: Stop) -> None:
-        from .flags import parse
+        from training.config.flags import parse
 
         config, options = parse(argv, __doc__)
         from .comparison import compare

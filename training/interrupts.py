@@ -14,12 +14,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from .errors import STOPPED, Interrupted, exit_status
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-STOPPED = 130
-
-
-class Interrupted(Exception):
-    """Someone asked the run to stop; its state was saved first."""
 
 
 class Stop:
@@ -91,7 +88,6 @@ def run_program(program: Callable[[Stop], None], *, last: bool = False) -> int:
     Returns what `errors.exit_status` does. `last`: the process has nothing else to do.
     """
     with listening(at_once=True) as stop:
-        from .errors import exit_status
 
         def ran() -> int:
             program(stop)
@@ -120,7 +116,9 @@ def deferred() -> Iterator[Stop]:
 def held_back() -> Iterator[None]:
     """Hold signals back, here and in a process that is started meanwhile, until that one listens."""
     with listening() as stop:
-        stop.deferrals += 1  # the mask is of this thread, and a signal may come by way of another one
+        stop.deferrals += (
+            1  # the mask is of this thread, and a signal may come by way of another one
+        )
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             yield

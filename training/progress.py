@@ -61,7 +61,12 @@ def in_messages(channel: TextIO) -> Bars:
 
 class _Messages:
     def __init__(self, channel: TextIO, what: str, total: int, done: int) -> None:
-        self.channel, self.facts, self.note, self.last = channel, {"what": what, "total": total}, "", 0.0
+        self.channel, self.facts, self.note, self.last = (
+            channel,
+            {"what": what, "total": total},
+            "",
+            0.0,
+        )
         self.done = done
 
     def update(self, n: int = 1) -> None:

@@ -31,7 +31,13 @@ class BeeEncoder(CharEncoder):
     unit = "byte"
 
     def __init__(
-        self, spellings: SpellingTable, dim: int, *, max_chars: int = 16, init: str = "zero", seed: int = 0
+        self,
+        spellings: SpellingTable,
+        dim: int,
+        *,
+        max_chars: int = 16,
+        init: str = "zero",
+        seed: int = 0,
     ) -> None:
         if dim % 2:
             raise AttachError(
@@ -64,7 +70,9 @@ class BeeEncoder(CharEncoder):
         angles = places_C[:, None, None] * frequencies
         cos, sin = angles.cos().to(weight_AD.dtype), angles.sin().to(weight_AD.dtype)
         even, odd = weight_AD[:, 0::2], weight_AD[:, 1::2]
-        turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).view(-1, self.dim)
+        turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).view(
+            -1, self.dim
+        )
         none = len(turned)
         rows_UC = torch.where(real_UC, places_C * len(weight_AD) + chars_UC, none)
         turned = nn.functional.pad(turned, (0, 0, 0, 1))

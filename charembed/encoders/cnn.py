@@ -44,12 +44,25 @@ class CNNEncoder(CharEncoder):
         seed: int = 0,
     ) -> None:
         if not isinstance(widths, tuple | list) or not widths:
-            raise AttachError(f"widths is {widths!r}; it must be a tuple of one whole number or more.")
-        sizes = {"char_dim": char_dim, "widths": tuple(widths), "filters": filters, "max_chars": max_chars}
+            raise AttachError(
+                f"widths is {widths!r}; it must be a tuple of one whole number or more."
+            )
+        sizes = {
+            "char_dim": char_dim,
+            "widths": tuple(widths),
+            "filters": filters,
+            "max_chars": max_chars,
+        }
         super().__init__(spellings, dim, init, seed, **sizes)
 
     def build(
-        self, num_chars: int, dim: int, char_dim: int, widths: Sequence[int], filters: int, max_chars: int
+        self,
+        num_chars: int,
+        dim: int,
+        char_dim: int,
+        widths: Sequence[int],
+        filters: int,
+        max_chars: int,
     ) -> None:
         features = filters * len(widths)
         self.chars = Rows(num_chars, char_dim)
@@ -72,12 +85,16 @@ class CNNEncoder(CharEncoder):
         x_UCE = nn.functional.embedding(chars_UC, self.chars.weight) * real_UC[..., None]
         found = []
         for width, part in zip(self.sizes["widths"], self.filters, strict=True):
-            windows = nn.functional.pad(x_UCE, (0, 0, 0, width - 1)).unfold(1, width, 1)  # (U, C, E, width)
+            windows = nn.functional.pad(x_UCE, (0, 0, 0, width - 1)).unfold(
+                1, width, 1
+            )  # (U, C, E, width)
             responses_UCK = torch.tanh(part(windows.flatten(2)))
             # below every tanh, and finite, so that a token without characters has a gradient of zero and not
             # of NaN
             found.append(responses_UCK.masked_fill(~real_UC[..., None], -2.0).amax(1))
         y_UF = torch.cat(found, dim=1)
         t_UF = torch.sigmoid(self.gate(y_UF))
-        spelled_UD: Tensor = self.projection(t_UF * torch.relu(self.transform(y_UF)) + (1 - t_UF) * y_UF)
+        spelled_UD: Tensor = self.projection(
+            t_UF * torch.relu(self.transform(y_UF)) + (1 - t_UF) * y_UF
+        )
         return spelled_UD

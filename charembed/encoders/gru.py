@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from charembed.encoders.lstm import RecurrentEncoder
+from .lstm import RecurrentEncoder
 
 
 class GRUEncoder(RecurrentEncoder):

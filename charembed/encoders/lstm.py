@@ -71,7 +71,9 @@ class RecurrentEncoder(CharEncoder):
         raise NotImplementedError
 
     def read(self, ids_U: Tensor) -> Tensor:
-        spelled_UD: Tensor = self.projection(last_states(self.cell, self.weights(), self.letters, ids_U))
+        spelled_UD: Tensor = self.projection(
+            last_states(self.cell, self.weights(), self.letters, ids_U)
+        )
         return spelled_UD
 
 
@@ -112,4 +114,7 @@ class LSTMEncoder(RecurrentEncoder):
     def weights(self) -> list[Tensor]:
         lstm = self.recurrent
         bias_G = lstm.bias_ih_l0 + lstm.bias_hh_l0
-        return [nn.functional.linear(self.chars.weight, lstm.weight_ih_l0, bias_G), lstm.weight_hh_l0]
+        return [
+            nn.functional.linear(self.chars.weight, lstm.weight_ih_l0, bias_G),
+            lstm.weight_hh_l0,
+        ]

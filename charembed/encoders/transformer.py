@@ -59,10 +59,19 @@ class TransformerEncoder(CharEncoder):
         seed: int = 0,
     ) -> None:
         super().__init__(
-            spellings, dim, init, seed, char_dim=char_dim, heads=heads, layers=layers, max_chars=max_chars
+            spellings,
+            dim,
+            init,
+            seed,
+            char_dim=char_dim,
+            heads=heads,
+            layers=layers,
+            max_chars=max_chars,
         )
 
-    def build(self, num_chars: int, dim: int, char_dim: int, heads: int, layers: int, max_chars: int) -> None:
+    def build(
+        self, num_chars: int, dim: int, char_dim: int, heads: int, layers: int, max_chars: int
+    ) -> None:
         if char_dim % heads:
             raise AttachError(
                 f"char_dim is {char_dim}, which {heads} heads do not divide: choose a multiple of heads."
@@ -84,7 +93,10 @@ class TransformerEncoder(CharEncoder):
 
     def read(self, ids_U: Tensor) -> Tensor:
         chars_UC, real_UC = self.letters.of(ids_U)
-        x_UCE = nn.functional.embedding(chars_UC, self.chars.weight) + self.places.weight[: chars_UC.shape[1]]
+        x_UCE = (
+            nn.functional.embedding(chars_UC, self.chars.weight)
+            + self.places.weight[: chars_UC.shape[1]]
+        )
         for block in self.blocks:
             x_UCE = block(x_UCE, real_UC, self.sizes["heads"])
         mean_UE = (x_UCE * real_UC[..., None]).sum(1) / real_UC.sum(1, keepdim=True).clamp(min=1)

@@ -11,5 +11,6 @@ from .tables import Rows as Rows
 from .tables import as_rows as as_rows
 
 FORMATS: dict[str, Format] = {
-    module.FORMAT.name: module.FORMAT for module in (cute, charbench, nanochat, spelling_bee, langgame)
+    module.FORMAT.name: module.FORMAT
+    for module in (cute, charbench, nanochat, spelling_bee, langgame)
 }

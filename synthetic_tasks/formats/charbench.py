@@ -27,11 +27,14 @@ from .format import File, Format, Tables, draw_task, key_of, lower_case_words
 from .tables import Rows, fill, messages, need, not_own, parse_python, table
 
 COLUMNS = ("question", "answer", "word", "character", "task")
-TASKS = ("count_character_frequency", "count_unique_chars", "find_first_occurrence", "find_last_occurrence")
-ROOM = 32
-INSTRUCTION = (
-    "Reply with one whole number and nothing else. Capitals and small letters differ.\n\n{question}\n"
+TASKS = (
+    "count_character_frequency",
+    "count_unique_chars",
+    "find_first_occurrence",
+    "find_last_occurrence",
 )
+ROOM = 32
+INSTRUCTION = "Reply with one whole number and nothing else. Capitals and small letters differ.\n\n{question}\n"
 
 
 def whole_number(generated: str) -> str | None:
@@ -66,7 +69,9 @@ def read(tables: Tables) -> list[BenchmarkTask]:
     evaluation/eval_openai.py of the repository beside it, prompts are CharBench's own.
     """
     rows = {name: rows for name, rows in tables.items() if not name.endswith(".py")}
-    said = {row["role"]: row["text"] for name in tables if name.endswith(".py") for row in tables[name]}
+    said = {
+        row["role"]: row["text"] for name in tables if name.endswith(".py") for row in tables[name]
+    }
     if len(rows) != 1:
         raise TaskError(
             f"charbench is one table, not {len(rows)} ({', '.join(sorted(rows)) or 'none'}): name its own "
@@ -135,7 +140,9 @@ def generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
             answer = f" {solve(task, word, character)}"
             return Item(INSTRUCTION.format(question=question), answer, key_of(full, *named))
 
-        return draw_task(full, n, seed, draw_item, Asking(chat=True, room=ROOM, stop=""), whole_number)
+        return draw_task(
+            full, n, seed, draw_item, Asking(chat=True, room=ROOM, stop=""), whole_number
+        )
 
     return [generate_task(task) for task in TASKS]
 

@@ -56,8 +56,12 @@ def same_in_lower_case(found: str, answer: str) -> bool:
 def parse_prompts(name: str, text: str) -> Rows:
     """prompts.py, which assigns a dict of format strings to PROMPTS -> [{"task": "spell", "prompt": ...}]"""
     prompts = assigned(name, parse_python(name, text), "PROMPTS")
-    if not isinstance(prompts, dict) or not all(isinstance(x, str) for pair in prompts.items() for x in pair):
-        raise TaskError(f"PROMPTS in {name} is no dict of texts: put the benchmark's own file in its place.")
+    if not isinstance(prompts, dict) or not all(
+        isinstance(x, str) for pair in prompts.items() for x in pair
+    ):
+        raise TaskError(
+            f"PROMPTS in {name} is no dict of texts: put the benchmark's own file in its place."
+        )
     return [{"task": task, "prompt": prompt} for task, prompt in prompts.items()]
 
 
@@ -67,15 +71,23 @@ def read(tables: Tables) -> list[BenchmarkTask]:
     """
     found = by_stem(tables)
     file, rows = found.pop("prompts", ("prompts.py", []))
-    prompts = {row["task"]: row["prompt"] for row in need(file, rows, "task", "prompt")} if rows else {}
+    prompts = (
+        {row["task"]: row["prompt"] for row in need(file, rows, "task", "prompt")} if rows else {}
+    )
     known = {OTHER_NAMES.get(stem, stem): named for stem, named in found.items()}
     if len(known) < len(found):
-        raise TaskError("ins_char_rand.tsv and add_char_rand.tsv are the same task: keep one of them.")
+        raise TaskError(
+            "ins_char_rand.tsv and add_char_rand.tsv are the same task: keep one of them."
+        )
     if unknown := set(known) - {*TASKS, *RANDOM_TASKS}:
-        raise TaskError(f"cute has no task {', '.join(sorted(unknown))}: its tasks are {', '.join(TASKS)}.")
+        raise TaskError(
+            f"cute has no task {', '.join(sorted(unknown))}: its tasks are {', '.join(TASKS)}."
+        )
     if not known:
         raise TaskError("cute has prompts but no items: put its data/*.tsv beside prompts.py.")
-    return [_read_task(task, *known[task], prompts) for task in (*TASKS, *RANDOM_TASKS) if task in known]
+    return [
+        _read_task(task, *known[task], prompts) for task in (*TASKS, *RANDOM_TASKS) if task in known
+    ]
 
 
 def _read_task(task: str, name: str, rows: Rows, prompts: dict[str, str]) -> BenchmarkTask:
@@ -86,7 +98,9 @@ def _read_task(task: str, name: str, rows: Rows, prompts: dict[str, str]) -> Ben
             for row in need(name, rows, "prompt", "answer")
         ]
     elif plain not in prompts:
-        raise TaskError(f"{name} needs the prompt of {plain}: put the benchmark's prompts.py beside it.")
+        raise TaskError(
+            f"{name} needs the prompt of {plain}: put the benchmark's prompts.py beside it."
+        )
     else:
         items = []
         for row in need(name, rows, "input1", "label"):
@@ -148,7 +162,9 @@ def change(
         return [a, b], [{a: b, b: a}.get(part, part) for part in parts]
     added = rng.choice(new)
     if operation == "ins":
-        return [added, old], [x for part in parts for x in ([part, added] if part == old else [part])]
+        return [added, old], [
+            x for part in parts for x in ([part, added] if part == old else [part])
+        ]
     return [old, added], [added if part == old else part for part in parts]
 
 
@@ -191,7 +207,9 @@ def generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
     four to eight of the words in a row.
     """
     usable = lower_case_words("cute", words, 3)
-    return [_generate_task(task, usable, n, seed) for task in (*TASKS, *RANDOM_TASKS) if task != "sem"]
+    return [
+        _generate_task(task, usable, n, seed) for task in (*TASKS, *RANDOM_TASKS) if task != "sem"
+    ]
 
 
 def _generate_task(task: str, words: Sequence[str], n: int, seed: int) -> BenchmarkTask:
@@ -203,14 +221,18 @@ def _generate_task(task: str, words: Sequence[str], n: int, seed: int) -> Benchm
         return Item(question.format(*named), " " + answer, key_of(full, *named))
 
     examples = distinct_draws(ask, NUM_EXAMPLES, full, "examples", seed)
-    shown = "\n".join(f'{i}. {e.prompt} Answer: "{e.answer.strip()}"' for i, e in enumerate(examples, 1))
+    shown = "\n".join(
+        f'{i}. {e.prompt} Answer: "{e.answer.strip()}"' for i, e in enumerate(examples, 1)
+    )
 
     def draw_item(rng: Random) -> Item:
         item = ask(rng)
         while item.key in {example.key for example in examples}:
             item = ask(rng)
         return Item(
-            f"{instruction} Some examples:\n\n{shown}\n\nQuestion: {item.prompt}", item.answer, item.key
+            f"{instruction} Some examples:\n\n{shown}\n\nQuestion: {item.prompt}",
+            item.answer,
+            item.key,
         )
 
     return draw_task(full, n, seed, draw_item, ASKING, between_quotes, _equal(plain))

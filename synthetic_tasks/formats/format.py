@@ -18,7 +18,9 @@ from synthetic_tasks.task import Item
 
 from .tables import Rows
 
-Tables = Mapping[str, Rows]  # rows by the name of their file, or of their split: "data/spell.tsv", "spell"
+Tables = Mapping[
+    str, Rows
+]  # rows by the name of their file, or of their split: "data/spell.tsv", "spell"
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ def by_stem(tables: Tables) -> dict[str, tuple[str, Rows]]:
     for name, rows in tables.items():
         stem = PurePosixPath(name).stem
         if stem in found:
-            raise TaskError(f"{found[stem][0]} and {name} would be the same task: keep one of them.")
+            raise TaskError(
+                f"{found[stem][0]} and {name} would be the same task: keep one of them."
+            )
         found[stem] = (name, rows)
     return found
 
@@ -139,7 +143,10 @@ def lower_case_words(
     usable = [
         word
         for word in dict.fromkeys(words)
-        if least <= len(word) <= (most or len(word)) and word.isascii() and word.isalpha() and word.islower()
+        if least <= len(word) <= (most or len(word))
+        and word.isascii()
+        and word.isalpha()
+        and word.islower()
     ]
     if len(usable) < 5:
         raise TaskError(

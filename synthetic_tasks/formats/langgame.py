@@ -89,7 +89,9 @@ QUESTIONS = {
 }
 
 
-def draw_rule(kind: str, words: Sequence[str], rng: Random) -> tuple[str, str, Callable[[str], bool]] | None:
+def draw_rule(
+    kind: str, words: Sequence[str], rng: Random
+) -> tuple[str, str, Callable[[str], bool]] | None:
     """What the question names, the right word, and which words are wrong; None where this draw gives nothing.
 
     The gap is as wide as LangGame's: two of a letter or more against one or none; three letters of length.
@@ -104,7 +106,9 @@ def draw_rule(kind: str, words: Sequence[str], rng: Random) -> tuple[str, str, C
         letter = rng.choice(twice or [""])
         return (letter, word, lambda other: other.count(letter) < 2) if twice else None
     size = rng.randint(1, min(3, len(word)))
-    first = {"starts_with": 0, "ends_with": len(word) - size}.get(kind, rng.randint(0, len(word) - size))
+    first = {"starts_with": 0, "ends_with": len(word) - size}.get(
+        kind, rng.randint(0, len(word) - size)
+    )
     part, holds = word[first : first + size], HOLDS[kind]
     return part, word, lambda other: not holds(other, part)
 
@@ -121,7 +125,9 @@ def draw_item(kind: str, words: Sequence[str], rng: Random) -> Item:
             shown = ", ".join(rng.sample(choices, NUM_OPTIONS))
             question = f"{QUESTIONS[kind].format(named)} The words: [{shown}]. Answer:"
             return _item(f"langgame-like/{kind}", question, choices)
-    raise TaskError(f"langgame finds no four words for {QUESTIONS[kind].format('…')!r}: pass more words.")
+    raise TaskError(
+        f"langgame finds no four words for {QUESTIONS[kind].format('…')!r}: pass more words."
+    )
 
 
 def generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:

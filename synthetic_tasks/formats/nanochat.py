@@ -68,7 +68,9 @@ def parse_words(name: str, text: str) -> Rows:
     return [{"word": word} for word in words]
 
 
-def draw_count(file: str, words: Sequence[str], forms: Sequence[str], rng: Random) -> tuple[str, str, str]:
+def draw_count(
+    file: str, words: Sequence[str], forms: Sequence[str], rng: Random
+) -> tuple[str, str, str]:
     """One question of SpellingBee: prompt, word, letter. What is drawn, and in which order, is nanochat's."""
     word = rng.choice(words)
     letter = rng.choice(word) if rng.random() < 0.9 else rng.choice(LETTERS)
@@ -76,7 +78,10 @@ def draw_count(file: str, words: Sequence[str], forms: Sequence[str], rng: Rando
     form = form.lower() if rng.random() < 0.3 else form
     around_letter, around_word = (rng.choice(("", "'", '"')) for _ in range(2))
     prompt = fill(
-        file, form, letter=f"{around_letter}{letter}{around_letter}", word=f"{around_word}{word}{around_word}"
+        file,
+        form,
+        letter=f"{around_letter}{letter}{around_letter}",
+        word=f"{around_word}{word}{around_word}",
     )
     return (prompt + "?" if rng.random() < 0.5 else prompt), word, letter
 
@@ -107,10 +112,12 @@ def read(tables: Tables) -> list[BenchmarkTask]:
     chances = [Random(int(said[OFFSET][0]) + i) for i in range(NUM_ITEMS)]
     again = [Random(int(said[OFFSET][0]) + i) for i in range(NUM_ITEMS)]
     counted = [
-        _count_item("nanochat/SpellingBee", *draw_count(file, words, said[FORMS], rng)) for rng in chances
+        _count_item("nanochat/SpellingBee", *draw_count(file, words, said[FORMS], rng))
+        for rng in chances
     ]
     spelled = [
-        _spell_item("nanochat/SimpleSpelling", file, said[SPELL][0], rng.choice(shuffled)) for rng in again
+        _spell_item("nanochat/SimpleSpelling", file, said[SPELL][0], rng.choice(shuffled))
+        for rng in again
     ]
     return [
         BenchmarkTask("nanochat/SpellingBee", tuple(counted), ASKING, after_hashes),
@@ -139,10 +146,14 @@ def generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
     usable = lower_case_words("nanochat", words, 1)
 
     def draw_counted(rng: Random) -> Item:
-        return _count_item("nanochat-like/SpellingBee", *draw_count("nanochat", usable, OWN_FORMS, rng))
+        return _count_item(
+            "nanochat-like/SpellingBee", *draw_count("nanochat", usable, OWN_FORMS, rng)
+        )
 
     def draw_spelled(rng: Random) -> Item:
-        return _spell_item("nanochat-like/SimpleSpelling", "nanochat", OWN_SPELL, rng.choice(usable))
+        return _spell_item(
+            "nanochat-like/SimpleSpelling", "nanochat", OWN_SPELL, rng.choice(usable)
+        )
 
     task = partial(draw_task, n=n, seed=seed)
     return [

@@ -46,7 +46,9 @@ def parse_template(name: str, text: str) -> Rows:
     except ValueError:
         template = ""
     branches = dict(BRANCH.findall(template))
-    if set(branches) != set(TASKS) or any(len(PLACE.findall(prompt)) != 1 for prompt in branches.values()):
+    if set(branches) != set(TASKS) or any(
+        len(PLACE.findall(prompt)) != 1 for prompt in branches.values()
+    ):
         raise not_own(
             name,
             f"has no doc_to_text on one quoted line with a branch for each of {', '.join(TASKS)} that holds "
@@ -67,7 +69,9 @@ def read(tables: Tables) -> list[BenchmarkTask]:
             f"spelling_bee needs spelling_bee.jsonl and spelling_bee.yaml, not {seen}: put both there."
         )
     ((template_name, template_rows),) = yaml.items()
-    prompts = {row["task"]: row["prompt"] for row in need(template_name, template_rows, "task", "prompt")}
+    prompts = {
+        row["task"]: row["prompt"] for row in need(template_name, template_rows, "task", "prompt")
+    }
     ((name, rows),) = found.values()
     by_task: dict[str, list[Item]] = {task: [] for task in TASKS}
     for number, row in enumerate(need(name, rows, "input", "target", "task_type"), 1):
@@ -77,7 +81,9 @@ def read(tables: Tables) -> list[BenchmarkTask]:
                 f"row {number} of {name} has the task_type {task!r}: choose one of {', '.join(TASKS)}."
             )
         prompt = PLACE.sub(lambda _, asked=row["input"]: asked, prompts[task])  # type: ignore[misc]
-        by_task[task].append(Item(prompt, " " + row["target"], key_of(f"spelling_bee/{task}", *_named(row))))
+        by_task[task].append(
+            Item(prompt, " " + row["target"], key_of(f"spelling_bee/{task}", *_named(row)))
+        )
     return [_task(f"spelling_bee/{task}", items) for task, items in by_task.items() if items]
 
 
@@ -101,7 +107,18 @@ def _task(name: str, items: Sequence[Item]) -> BenchmarkTask:
 
 # The same tasks from words of one's own
 
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+ORDINALS = (
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+)
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 QUESTIONS = {
     "count": "How often the letter {b} stands in {a}: ",
@@ -115,7 +132,9 @@ def draw(task: str, words: Sequence[str], rng: Random) -> tuple[str, str, str]:
     """Word, what else the question names, answer. ("count", ...) -> ("banana", "A", "3")"""
     word = rng.choice(words)
     if task == "count":  # four in five ask about a letter of the word
-        letter = rng.choice(sorted(set(word.upper()))) if rng.random() < 0.8 else rng.choice(LETTERS)
+        letter = (
+            rng.choice(sorted(set(word.upper()))) if rng.random() < 0.8 else rng.choice(LETTERS)
+        )
         return word, letter, str(word.upper().count(letter))
     if task == "index":
         place = rng.randrange(len(word))
@@ -133,7 +152,9 @@ def generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
         def draw_item(rng: Random) -> Item:
             shown = [draw(task, usable, rng) for _ in range(3)]
             word, other, answer = draw(task, usable, rng)
-            before = [QUESTIONS[task].format(a=a, b=b) + right + JOINTS[task] for a, b, right in shown]
+            before = [
+                QUESTIONS[task].format(a=a, b=b) + right + JOINTS[task] for a, b, right in shown
+            ]
             prompt = "".join(before) + QUESTIONS[task].format(a=word, b=other)
             return Item(prompt, " " + answer, key_of(full, word, *filter(None, [other])))
 

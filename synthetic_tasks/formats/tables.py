@@ -29,7 +29,9 @@ def table(name: str, text: str) -> Rows:
     """
     ending = name[name.rfind(".") :].lower()
     rows = (
-        _json_lines(name, text) if ending == ".jsonl" else _delimited(name, text, DELIMITERS.get(ending, ","))
+        _json_lines(name, text)
+        if ending == ".jsonl"
+        else _delimited(name, text, DELIMITERS.get(ending, ","))
     )
     if not rows:
         raise not_own(name, "holds no rows")
@@ -41,7 +43,9 @@ def as_rows(records: Iterable[Mapping[str, Any]]) -> Rows:
 
     [{"question": "Which?", "options": ["a", "b"]}] -> [{"question": "Which?", "options": '["a", "b"]'}]
     """
-    return [{str(column): _as_text(value) for column, value in record.items()} for record in records]
+    return [
+        {str(column): _as_text(value) for column, value in record.items()} for record in records
+    ]
 
 
 def need(name: str, rows: Rows, *columns: str) -> Rows:
@@ -90,7 +94,9 @@ def messages(node: ast.AST, role: str) -> list[str]:
     found = []
     for pairs in (inner for inner in ast.walk(node) if isinstance(inner, ast.Dict)):
         at = {
-            k.value: v for k, v in zip(pairs.keys, pairs.values, strict=True) if isinstance(k, ast.Constant)
+            k.value: v
+            for k, v in zip(pairs.keys, pairs.values, strict=True)
+            if isinstance(k, ast.Constant)
         }
         said, content = at.get("role"), at.get("content")
         if isinstance(said, ast.Constant) and said.value == role and content is not None:
@@ -133,7 +139,11 @@ def options(name: str, number: int, text: str) -> list[str]:
         found = json.loads(text)
     except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, list) or len(found) < 2 or not all(isinstance(option, str) for option in found):
+    if (
+        not isinstance(found, list)
+        or len(found) < 2
+        or not all(isinstance(option, str) for option in found)
+    ):
         raise TaskError(
             f"row {number} of {name} has no JSON list of options but {_short(text)}: write one of texts."
         )
@@ -157,7 +167,9 @@ def _delimited(name: str, text: str, delimiter: str) -> Rows:
         raise not_own(name, "is empty")
     header = lines[0]
     if len(set(header)) < len(header):
-        raise TaskError(f"{name} names a column twice ({', '.join(header)}): give each its own name.")
+        raise TaskError(
+            f"{name} names a column twice ({', '.join(header)}): give each its own name."
+        )
     for number, line in enumerate(lines[1:], 1):
         if len(line) != len(header):
             raise TaskError(

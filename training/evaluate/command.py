@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from training.ask.answers import RECORD
+from training.ask.models import BATCH, Respondent
 from training.errors import BadInput
 from training.files import sha256
-from training.folder import is_run
 from training.progress import in_terminal, no_bars
+from training.run.folder import is_run
 
-from .answers import RECORD
 from .evaluation import QUESTIONS, Model, evaluate
+from .load import Manner, open_model
 from .page import print_scores
-from .respondents import BATCH, Respondent
 from .suites import open_suites
-from .whom import Manner, open_model
 
 
 def default_out(model: str, one: Respondent, suites: Sequence[str], told: Sequence[Any]) -> Path:
@@ -56,7 +56,9 @@ def run_evaluation(options: argparse.Namespace) -> None:
             device=device,
         )
         against: Model | None = options.against
-        if options.against_arm is not None or (against and not (Path(options.against) / RECORD).is_file()):
+        if options.against_arm is not None or (
+            against and not (Path(options.against) / RECORD).is_file()
+        ):
             against = open_model(
                 options.against or options.model,
                 arm=options.against_arm,
@@ -112,8 +114,17 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
         default="compact",
         help="how a model that was not trained here is asked: compact or sentences",
     )
-    add("--form", default="spelled", help="how it is to answer: spelled, with the letters apart, or plain")
-    add("--shots", type=int, default=4, help="solved questions before each of its questions [%(default)s]")
+    add(
+        "--form",
+        default="spelled",
+        help="how it is to answer: spelled, with the letters apart, or plain",
+    )
+    add(
+        "--shots",
+        type=int,
+        default=4,
+        help="solved questions before each of its questions [%(default)s]",
+    )
     add("--words", default="wordsegment", help="word list of such a model, as for training.compare")
     add(
         "--corpus",

@@ -13,21 +13,21 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from charembed import __version__
+from training.ask.answers import RECORD, Answers, ask, check_same, claim, kept
+from training.ask.eval_sets import Exam
+from training.ask.models import BATCH, Respondent
+from training.ask.scores import breakdown, exam_rows, is_right, said
+from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
-from training.exam import Exam
 from training.files import read_record, write_atomically, write_json
-from training.folder import locked
-from training.huggingface import HuggingFace
+from training.intervals import Marks, Row, summarise
+from training.models.huggingface import HuggingFace
 from training.progress import Bars, no_bars
-from training.statistics import Marks, Row, summarise
-from training.tokenizers import HuggingFaceTokenizer
+from training.run.folder import locked
 
-from .answers import RECORD, Answers, ask, check_same, claim, kept
+from .load import Manner, of_function, of_pretrained, open_model
 from .page import write_page
-from .respondents import BATCH, Respondent
-from .scores import breakdown, exam_rows, is_right, said
 from .suites import hash_of, open_suites
-from .whom import Manner, of_function, of_pretrained, open_model
 
 Model = str | Path | PreTrainedModel | Respondent | Callable[[Any], Any]
 QUESTIONS = 250
@@ -55,7 +55,9 @@ class Evaluation:
     def value(self, task: str, split: str = "all", metric: str = "exact_match") -> float:
         """evaluation.value("reverse", "unseen_tokens") -> 0.88"""
         cell = (self.name, task, split, metric)
-        return next(row.value for row in self.rows if (row.arm, row.task, row.split, row.metric) == cell)
+        return next(
+            row.value for row in self.rows if (row.arm, row.task, row.split, row.metric) == cell
+        )
 
 
 def evaluate(
@@ -119,7 +121,10 @@ def evaluate(
         answers = held.enter_context(opened(one, exams, record, folder, resume))
         if other is not None:
             place = folder and folder / "against"
-            second, others = other.name, held.enter_context(opened(other, exams, record, place, resume))
+            second, others = (
+                other.name,
+                held.enter_context(opened(other, exams, record, place, resume)),
+            )
         ask(one, answers, batch_size, bars)
         if other is not None and others is not None:
             ask(other, others, batch_size, bars)
@@ -150,8 +155,12 @@ def respondent_of(
         return open_model(str(model), manner=manner)
     if isinstance(model, PreTrainedModel):
         if tokenizer is None:
-            raise BadInput(f"a {type(model).__name__} was given without its tokenizer: pass tokenizer=...")
-        return of_pretrained(HuggingFace(model), read_by(tokenizer), name or type(model).__name__, manner)
+            raise BadInput(
+                f"a {type(model).__name__} was given without its tokenizer: pass tokenizer=..."
+            )
+        return of_pretrained(
+            HuggingFace(model), read_by(tokenizer), name or type(model).__name__, manner
+        )
     if callable(model):
         reads = None if tokenizer is None else read_by(tokenizer)
         return of_function(model, name=name, batched=batched, manner=manner, tokenizer=reads)
@@ -227,11 +236,15 @@ def paired(
     for name, answers in (theirs, ours):
         for exam in exams:
             given = answers.of(exam)
-            right = [is_right(exam, item, answer) for item, answer in zip(exam.items, given, strict=True)]
+            right = [
+                is_right(exam, item, answer) for item, answer in zip(exam.items, given, strict=True)
+            ]
             marks[name, seed, exam.task.name, exam.split] = right
             rows += exam_rows(exam, given, name, seed)
     summary = summarise(rows, theirs[0], [theirs[0], ours[0]], marks)
-    return [row for row in rows if row.arm == theirs[0]] + [row for row in summary if row.p is not None]
+    return [row for row in rows if row.arm == theirs[0]] + [
+        row for row in summary if row.p is not None
+    ]
 
 
 def marks_of(exams: Sequence[Exam], answers: Answers) -> list[dict[str, Any]]:

@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from training.exam import Exam
+from training.ask.eval_sets import Exam
 from training.files import write_atomically
-from training.pages import page_template
-from training.prose import HELD, comparisons, judge, percent
-from training.statistics import Row
-from training.svg import FONT, colours
+from training.intervals import Row
+from training.report.page import page_template
+from training.report.svg import FONT, colours
+from training.report.verdict import HELD, comparisons, judge, percent
 
 Cells = dict[tuple[str, str, str], dict[str, Row]]  # (who, task, split) -> metric -> row
 SAMPLES, LONGEST = 3, 240  # questions shown of an exam, and characters shown of a text
@@ -55,19 +55,29 @@ def print_scores(console: Console, name: str, other: str, rows: Sequence[Row]) -
             percent(right.majority or 0),
             f"{percent(right.value)} {_bounds(right)}",
         ]
-        line.append(f"{found['exact_match_corrected'].value:.2f}" if "exact_match_corrected" in found else "")
+        line.append(
+            f"{found['exact_match_corrected'].value:.2f}"
+            if "exact_match_corrected" in found
+            else ""
+        )
         line.append(percent(found["unreadable"].value))
         if other:
             difference = cells[f"{name} - {other}", task, split]["exact_match_difference"]
             line.append(percent(cells[other, task, split]["exact_match"].value))
             star = "*" if judge(difference) in HELD else " "
-            line.append(f"{difference.value:+.2f} ({difference.low:+.2f} to {difference.high:+.2f}) {star}")
+            line.append(
+                f"{difference.value:+.2f} ({difference.low:+.2f} to {difference.high:+.2f}) {star}"
+            )
         table.add_row(*line)
     console.print(table)
 
 
 def _bounds(row: Row) -> str:
-    return "" if row.low is None or row.high is None else f"({100 * row.low:.0f} to {100 * row.high:.0f})"
+    return (
+        ""
+        if row.low is None or row.high is None
+        else f"({100 * row.low:.0f} to {100 * row.high:.0f})"
+    )
 
 
 def write_page(
@@ -123,7 +133,9 @@ def _tasks(name: str, other: str, cells: Cells, exams: Sequence[Exam]) -> list[d
         line: dict[str, Any] = {"split": exam.split.replace("_", " "), "own": cells[name, *key]}
         if other:
             line["other"] = cells[other, *key]
-            line["difference"] = difference = cells[f"{name} - {other}", *key]["exact_match_difference"]
+            line["difference"] = difference = cells[f"{name} - {other}", *key][
+                "exact_match_difference"
+            ]
             line["judged"] = judge(difference)
         tasks.setdefault(exam.task.name, []).append(line)
     return [{"name": task, "lines": lines} for task, lines in tasks.items()]

@@ -20,12 +20,11 @@ from synthetic_tasks.benchmark import BenchmarkTask
 from synthetic_tasks.errors import NoQuestion
 from synthetic_tasks.formats import FORMATS, as_rows
 from synthetic_tasks.formats.format import Tables
+from training.ask.eval_sets import Exam
+from training.ask.models import Reader
 from training.errors import BadInput
-from training.exam import Exam
 from training.files import sha256
-from training.hub import load_dataset
-
-from .respondents import Reader
+from training.models.hub import load_dataset
 
 LETTERS = "letters"
 ALL = "all"  # the split of a benchmark's items
@@ -42,7 +41,9 @@ def open_suites(specs: str) -> dict[str, Suite]:
     for spec in filter(None, (part.strip() for part in specs.split(","))):
         name, equals, source = spec.partition("=")
         if equals and not source:
-            raise BadInput(f"the suite {spec!r} names nothing behind '=': write {name}, or name it.")
+            raise BadInput(
+                f"the suite {spec!r} names nothing behind '=': write {name}, or name it."
+            )
         suites[spec] = _letters(source) if name == LETTERS else _benchmark(name, source)
     if not suites:
         raise BadInput(f"no suite is named: choose from {', '.join((LETTERS, *FORMATS))}.")
@@ -61,8 +62,12 @@ def hash_of(exams: Sequence[Exam]) -> str:
 def _letters(names: str) -> Suite:
     tasks = tuple(names.split("+")) if names else WORD_TASKS
     if unknown := [name for name in tasks if name not in WORD_TASKS]:
-        raise BadInput(f"there is no task {unknown[0]!r} about words; choose from {', '.join(WORD_TASKS)}.")
-    return lambda reader, n, seed: [exam for name in tasks for exam in word_exams(name, reader, n, seed)]
+        raise BadInput(
+            f"there is no task {unknown[0]!r} about words; choose from {', '.join(WORD_TASKS)}."
+        )
+    return lambda reader, n, seed: [
+        exam for name in tasks for exam in word_exams(name, reader, n, seed)
+    ]
 
 
 def word_exams(name: str, reader: Reader, n: int, seed: int) -> list[Exam]:
@@ -100,7 +105,9 @@ def _benchmark(name: str, source: str) -> Suite:
     if not source:
         return lambda reader, n, seed: _exams(form.generate(held_out(reader), n, seed))
     data_set = source.startswith("hf:")
-    found = _exams(form.read(_data_set(source.removeprefix("hf:")) if data_set else form.load(Path(source))))
+    found = _exams(
+        form.read(_data_set(source.removeprefix("hf:")) if data_set else form.load(Path(source)))
+    )
     return lambda reader, n, seed: found
 
 

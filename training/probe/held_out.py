@@ -19,7 +19,10 @@ from charembed.spelling_loss import IGNORED, PLACES, spelling_targets
 from synthetic_tasks import stream
 from training.errors import BadInput
 
-PARTS, HELD = 10, 2  # the texts are dealt into ten parts, of which two are held out and one is for choices
+PARTS, HELD = (
+    10,
+    2,
+)  # the texts are dealt into ten parts, of which two are held out and one is for choices
 FEWEST = 100  # different texts, below which a probe has nothing to learn from
 
 
@@ -85,7 +88,8 @@ class ProbedTokens:
         held_N = part_N // HELD == place
         check_N = part_N == (HELD * (place + 1)) % PARTS
         return Split(
-            number, *(mask_N.nonzero().squeeze(1) for mask_N in (~(held_N | check_N), check_N, held_N))
+            number,
+            *(mask_N.nonzero().squeeze(1) for mask_N in (~(held_N | check_N), check_N, held_N)),
         )
 
 

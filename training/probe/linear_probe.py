@@ -47,7 +47,10 @@ class Vectors:
         mean, std = fit.mean(0), fit.std(0)
         std = torch.where(std > 0, std, 1)
         return cls(
-            *((vectors_ND[part].float() - mean) / std for part in (split.fit, split.check, split.held))
+            *(
+                (vectors_ND[part].float() - mean) / std
+                for part in (split.fit, split.check, split.held)
+            )
         )
 
 
@@ -70,12 +73,19 @@ def read_classes(vectors: Vectors, split: Split, classes_NP: Tensor) -> Tensor:
         known = classes_NP[split.check, place] != IGNORED
         if not bool(now_F.any()):
             continue
-        occurring_K, numbers = torch.unique(fit_FP[now_F, place], return_inverse=True)  # few of many
+        occurring_K, numbers = torch.unique(
+            fit_FP[now_F, place], return_inverse=True
+        )  # few of many
         best, check = -1, classes_NP[split.check, place][known]
         for weights_DK, bias_K in discriminants(gram_DD, vectors.fit[now_F], numbers):
-            right = int((occurring_K[(vectors.check[known] @ weights_DK + bias_K).argmax(1)] == check).sum())
+            right = int(
+                (occurring_K[(vectors.check[known] @ weights_DK + bias_K).argmax(1)] == check).sum()
+            )
             if right > best:
-                best, read_HP[:, place] = right, occurring_K[(vectors.held @ weights_DK + bias_K).argmax(1)]
+                best, read_HP[:, place] = (
+                    right,
+                    occurring_K[(vectors.held @ weights_DK + bias_K).argmax(1)],
+                )
     return read_HP
 
 
@@ -92,7 +102,9 @@ def in_full(vectors_FD: Tensor) -> Tensor:
     return vectors_FD.double() if len(vectors_FD) < CHUNK else vectors_FD
 
 
-def discriminants(gram_DD: Tensor, vectors_FD: Tensor, classes_F: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def discriminants(
+    gram_DD: Tensor, vectors_FD: Tensor, classes_F: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Weights (D, K) and biases (K) for each strength. `gram_DD` are the products of the same vectors.
 
     Every class from 0 on has to occur.
@@ -100,7 +112,9 @@ def discriminants(gram_DD: Tensor, vectors_FD: Tensor, classes_F: Tensor) -> Ite
     counts_K = torch.bincount(classes_F).double()
     vectors_FD = in_full(vectors_FD)
     sums_KD = (
-        vectors_FD.new_zeros(len(counts_K), vectors_FD.shape[1]).index_add_(0, classes_F, vectors_FD).double()
+        vectors_FD.new_zeros(len(counts_K), vectors_FD.shape[1])
+        .index_add_(0, classes_F, vectors_FD)
+        .double()
     )
     means_KD = sums_KD / counts_K[:, None]
     within_DD = (gram_DD - sums_KD.T @ means_KD) / len(classes_F)

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from synthetic_tasks import stream
 from training.files import write_atomically
-from training.pages import page_template
-from training.prose import percent
-from training.statistics import Row
-from training.svg import FONT, colours
+from training.intervals import Row
+from training.report.page import page_template
+from training.report.svg import FONT, colours
+from training.report.verdict import percent
 
 from .held_out import ProbedTokens
 from .plots import FIRST, PARTS, Map, first_letters, pictures
@@ -24,7 +24,10 @@ SENTENCES = {
     EXTRA: "what an arm without letters adds to it, alone",
     SUM: "the two together, which is what the model reads",
 }
-SPELLED, SHORTEST = 8, 4  # tokens shown with what was spelled out for them, and their fewest letters
+SPELLED, SHORTEST = (
+    8,
+    4,
+)  # tokens shown with what was spelled out for them, and their fewest letters
 
 
 class Page(NamedTuple):
@@ -63,11 +66,15 @@ def write_page(path: Path, page: Page) -> None:
         differences=difference_lines(page.differences),
         trained=any(label.when == BEFORE for label in page.labels),
         pictures=[
-            (model, pictures(f"probe-{number}", of_model(model, page.labels), page.summary, page.maps))
+            (
+                model,
+                pictures(f"probe-{number}", of_model(model, page.labels), page.summary, page.maps),
+            )
             for number, model in enumerate(models)
         ],
         samples=samples(
-            page.tokens, {label.name: texts for label, texts in page.texts.items() if label.when != BEFORE}
+            page.tokens,
+            {label.name: texts for label, texts in page.texts.items() if label.when != BEFORE},
         ),
         first=first_letters(next(iter(page.maps.values())).texts),
     )
@@ -98,7 +105,9 @@ def headline(model: str, summary: Sequence[Row]) -> str:
     told = f"A linear probe reads {percent(best.value)} of new tokens' letters off the vectors of {model}"
     if SUM in rows:
         told += f", and {percent(rows[BASE].value)} off its token embedding alone"
-    return f"{told}; the most frequent letter of each place would be {percent(best.majority or 0.0)}"
+    return (
+        f"{told}; the most frequent letter of each place would be {percent(best.majority or 0.0)}"
+    )
 
 
 def lines(labels: Sequence[Label], summary: Sequence[Row]) -> list[dict[str, Any]]:
@@ -108,7 +117,9 @@ def lines(labels: Sequence[Label], summary: Sequence[Row]) -> list[dict[str, Any
             "name": label.name,
             "colour": PARTS.get(label.part),
             "cells": {
-                cell_of(row): row for row in summary if row.arm == label.name and cell_of(row) in CELLS
+                cell_of(row): row
+                for row in summary
+                if row.arm == label.name and cell_of(row) in CELLS
             },
         }
         for label in labels
@@ -120,7 +131,9 @@ def difference_lines(differences: Sequence[Row]) -> list[dict[str, Any]]:
     table: dict[str, dict[str, Any]] = {}
     for row in differences:
         cell = (row.task, row.split, row.metric.removesuffix("_difference"))
-        table.setdefault(row.arm, {"name": row.arm.replace(" - ", " − "), "cells": {}})["cells"][cell] = row
+        table.setdefault(row.arm, {"name": row.arm.replace(" - ", " − "), "cells": {}})["cells"][
+            cell
+        ] = row
     return list(table.values())
 
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from charembed.spelling_loss import PLACES
 from synthetic_tasks import stream
-from training.arms import ARMS
-from training.plots import DASHED, STYLE, WIDE
-from training.prose import percent
-from training.statistics import Row
-from training.svg import INK, SOFT, svg_of
+from training.intervals import Row
+from training.models.arms import ARMS
+from training.report.plots import DASHED, STYLE, WIDE
+from training.report.svg import INK, SOFT, svg_of
+from training.report.verdict import percent
 
 from .tables import BASE, BEFORE, EXTRA, LETTERS, SUM, Label
 
@@ -39,10 +39,34 @@ FIRST = (
 )  # colours of first letters
 DOTS, WORDS = 900, 42  # tokens of a map, and those of them that are written out
 OVER = (  # task, splits, metric, caption, axis
-    ("letter", "start", "accuracy", "Letters read, by place counted from the start", "place from the start"),
-    ("letter", "end", "accuracy", "Letters read, by place counted from the end", "place from the end"),
-    ("letter", "length", "accuracy", "Letters read from the start, by length of the token", "letters"),
-    ("spell", "length", "exact_match", "Tokens spelled out without a mistake, by length", "letters"),
+    (
+        "letter",
+        "start",
+        "accuracy",
+        "Letters read, by place counted from the start",
+        "place from the start",
+    ),
+    (
+        "letter",
+        "end",
+        "accuracy",
+        "Letters read, by place counted from the end",
+        "place from the end",
+    ),
+    (
+        "letter",
+        "length",
+        "accuracy",
+        "Letters read from the start, by length of the token",
+        "letters",
+    ),
+    (
+        "spell",
+        "length",
+        "exact_match",
+        "Tokens spelled out without a mistake, by length",
+        "letters",
+    ),
 )
 Curve = dict[int, Row]
 
@@ -63,7 +87,9 @@ def map_points(vectors_ND: Tensor, texts: Sequence[str]) -> Map:
     room_DD = 1e-9 * total * np.eye(len(covariance_DD))  # where nothing varies
     values, axes_D2 = eigsh(covariance_DD + room_DD, k=2, v0=np.ones(len(covariance_DD)))
     values, axes_D2 = values[::-1], axes_D2[:, ::-1]
-    axes_D2 = axes_D2 * np.sign(axes_D2[np.abs(axes_D2).argmax(0), [0, 1]])  # an axis has no sign of its own
+    axes_D2 = axes_D2 * np.sign(
+        axes_D2[np.abs(axes_D2).argmax(0), [0, 1]]
+    )  # an axis has no sign of its own
     numbers = sorted(stream("map").sample(range(len(texts)), min(DOTS, len(texts))))
     points = [(float(x), float(y)) for x, y in vectors_ND[numbers].numpy() @ axes_D2]
     shares = (float(values[0]) / total, float(values[1]) / total)
@@ -80,18 +106,28 @@ def pictures(
         curves = {label: by_number(rows, task, splits, metric) for label, rows in of_table.items()}
         if any(curves.values()):
             name = f"{prefix}-{task}-{splits}"
-            found.append((caption, curve_picture(name, f"{caption}, {labels[0].model}.", curves, axis)))
+            found.append(
+                (caption, curve_picture(name, f"{caption}, {labels[0].model}.", curves, axis))
+            )
     areas = {
-        label: {row.split: row.value for row in rows if row.task == "contains" and row.split != "all"}
+        label: {
+            row.split: row.value for row in rows if row.task == "contains" and row.split != "all"
+        }
         for label, rows in of_table.items()
     }
     if any(areas.values()):
-        caption = "Does a token contain this letter? Area under the curve; the dashed line is chance"
-        found.append((caption, area_picture(f"{prefix}-contains", f"{caption}, {labels[0].model}.", areas)))
+        caption = (
+            "Does a token contain this letter? Area under the curve; the dashed line is chance"
+        )
+        found.append(
+            (caption, area_picture(f"{prefix}-contains", f"{caption}, {labels[0].model}.", areas))
+        )
     for number, (label, points) in enumerate(maps.items()):
         if label in labels:
             shares = " and ".join(map(percent, points.shares))
-            caption = f"Map of {label.name}: its two directions of most variance hold {shares} of it"
+            caption = (
+                f"Map of {label.name}: its two directions of most variance hold {shares} of it"
+            )
             found.append((caption, map_picture(f"{prefix}-map-{number}", f"{caption}.", points)))
     return found
 
@@ -123,7 +159,9 @@ def curve_picture(name: str, label: str, curves: Mapping[Label, Curve], axis: st
             panel.plot(list(curve), [row.value for row in rows], **style)
             if not table.is_control and table.when != BEFORE:
                 low, high = [row.low or 0.0 for row in rows], [row.high or 0.0 for row in rows]
-                panel.fill_between(list(curve), low, high, color=style["color"], alpha=0.18, linewidth=0)
+                panel.fill_between(
+                    list(curve), low, high, color=style["color"], alpha=0.18, linewidth=0
+                )
             usual |= {number: row.majority or 0.0 for number, row in curve.items()}
             if rows:
                 ends.append(f"{table.name} {percent(rows[0].value)} to {percent(rows[-1].value)}")
@@ -147,7 +185,9 @@ def area_picture(name: str, label: str, areas: Mapping[Label, Mapping[str, float
                 {"markersize": 2.4, "markerfacecolor": "none"} if hollow else {"markersize": 4}
             )
             places = [letters.index(letter) for letter in found]
-            panel.plot(places, list(found.values()), "o", color=colour, markeredgewidth=0.8, **shape)
+            panel.plot(
+                places, list(found.values()), "o", color=colour, markeredgewidth=0.8, **shape
+            )
         panel.axhline(0.5, color=INK, linestyle=DASHED, linewidth=1)
         panel.set_ylim(0.38, 1.02)
         panel.set_yticks([0.5, 0.75, 1])
@@ -163,7 +203,10 @@ def map_picture(name: str, label: str, found: Map) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDE, WIDE), layout="constrained")
         panel: Axes = figure.subplots()
-        for letter, colour in (("", SOFT), *shades.items()):  # those of no colour first, below the others
+        for letter, colour in (
+            ("", SOFT),
+            *shades.items(),
+        ):  # those of no colour first, below the others
             of_it = [n for n, text in enumerate(found.texts) if shades.get(text[0], SOFT) == colour]
             strength = 0.75 if letter else 0.25
             panel.scatter(x[of_it], y[of_it], s=5, color=colour, alpha=strength, linewidths=0)
@@ -173,10 +216,21 @@ def map_picture(name: str, label: str, found: Map) -> str:
         for number, text in enumerate(found.texts):
             a, b = (x[number] - left) / (right - left), (y[number] - bottom) / (top - bottom)
             room = all(abs(a - one) > 0.17 or abs(b - other) > 0.045 for one, other in written)
-            if text[0] in shades and room and len(written) < WORDS and 0.02 < a < 0.84 and 0.02 < b < 0.96:
+            if (
+                text[0] in shades
+                and room
+                and len(written) < WORDS
+                and 0.02 < a < 0.84
+                and 0.02 < b < 0.96
+            ):
                 written.append((a, b))
                 panel.text(
-                    x[number], y[number], f" {text[:10]}", color=shades[text[0]], fontsize=7.5, va="center"
+                    x[number],
+                    y[number],
+                    f" {text[:10]}",
+                    color=shades[text[0]],
+                    fontsize=7.5,
+                    va="center",
                 )
         panel.set_xlim(left, right)
         panel.set_ylim(bottom, top)

@@ -22,10 +22,10 @@ from charembed.files import hash_tensors
 from synthetic_tasks import stream
 from training.errors import BadInput
 from training.files import write_json, write_record
-from training.packaged_model import packaged_folder, unpack
-from training.preflight import check_place
+from training.intervals import Row
+from training.models.smollm2 import packaged_folder, unpack
 from training.progress import in_terminal, no_bars
-from training.statistics import Row
+from training.run.machine import check_place
 
 from .held_out import ProbedTokens, Split
 from .page import Page, write_page
@@ -46,16 +46,35 @@ def parse(argv: Sequence[str] | None, manual: str | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a run's folder, a model's folder or hub name, or a safetensors file")
+    add(
+        "model",
+        metavar="MODEL",
+        help="a run's folder, a model's folder or hub name, or a safetensors file",
+    )
     add("--arm", help="of a run [all]")
     add("--seed", type=int, help="of a run [all: each split is put to one of them, in turn]")
     add("--letters", metavar="FOLDER", help="letters that charembed.save wrote for this MODEL")
     add("--tokenizer", metavar="NAME", help="folder or hub name [the model's own]")
     add("--tensor", metavar="NAME", help="which table of a file [its only one]")
     add("--probes", default=",".join(PROBES), help="with commas between [%(default)s]")
-    add("--tokens", type=int, metavar="N", help="probe so many tokens, drawn at random [all made of letters]")
-    add("--apart", type=int, metavar="N", help="tokens with the same first N letters stay on one side too")
-    add("--splits", type=int, default=5, help="ways of holding out a fifth of the tokens [%(default)s]")
+    add(
+        "--tokens",
+        type=int,
+        metavar="N",
+        help="probe so many tokens, drawn at random [all made of letters]",
+    )
+    add(
+        "--apart",
+        type=int,
+        metavar="N",
+        help="tokens with the same first N letters stay on one side too",
+    )
+    add(
+        "--splits",
+        type=int,
+        default=5,
+        help="ways of holding out a fifth of the tokens [%(default)s]",
+    )
     add("--out", type=Path, help="folder to write [probes/NAME]")
     add("--cache", type=Path, default=Path(".cache"), help="[%(default)s]")
     add("--threads", type=int, default=1, help="[%(default)s]; the last digits may depend on it")
@@ -127,7 +146,9 @@ def write_probes(probed: Probed, options: argparse.Namespace) -> None:
     source, tokens, found, out = probed
     summary = means(found.rows)
     differences = [
-        row for ours, theirs in pairs(found.labels) for row in difference(found.rows, ours.name, theirs.name)
+        row
+        for ours, theirs in pairs(found.labels)
+        for row in difference(found.rows, ours.name, theirs.name)
     ]
     facts = {
         "model": options.model,
@@ -154,7 +175,12 @@ def write_probes(probed: Probed, options: argparse.Namespace) -> None:
 
 
 def probe_source(
-    source: Source, tokens: ProbedTokens, num_splits: int, probes: Sequence[str], *, quiet: bool = True
+    source: Source,
+    tokens: ProbedTokens,
+    num_splits: int,
+    probes: Sequence[str],
+    *,
+    quiet: bool = True,
 ) -> Found:
     """Every table under the splits of its seed, and the controls of each model's last table."""
     found = Found()
@@ -173,7 +199,9 @@ def probe_source(
                 # a decoder takes most of the time, and on controls one split tells what it makes up
                 spared = ("spell",) if label.is_control and split.number else ()
                 asked = [which for which in probes if which not in spared]
-                rows, texts = probe(label.name, vectors_of(table, tokens, split), tokens, split, asked)
+                rows, texts = probe(
+                    label.name, vectors_of(table, tokens, split), tokens, split, asked
+                )
                 found.rows += rows
                 if split.number == 0 and texts:
                     found.texts[label] = texts
@@ -210,7 +238,11 @@ def pairs(labels: Sequence[Label]) -> list[tuple[Label, Label]]:
 
 
 def print_scores(
-    console: Console, about: str, labels: Sequence[Label], summary: list[Row], differences: list[Row]
+    console: Console,
+    about: str,
+    labels: Sequence[Label],
+    summary: list[Row],
+    differences: list[Row],
 ) -> None:
     """Each table's scores, those of the most frequent answer, and what the sum has over the base."""
     cells = {(row.arm, *cell_of(row)): row for row in summary}
@@ -226,13 +258,16 @@ def print_scores(
         table.add_row(label.name, *(shown(cells.get((label.name, *cell))) for cell in asked))
     console.print(table)
     added = [
-        f"{ours.name} - {theirs.name}" for ours, theirs in pairs(labels) if theirs.part == BASE != ours.part
+        f"{ours.name} - {theirs.name}"
+        for ours, theirs in pairs(labels)
+        if theirs.part == BASE != ours.part
     ]
     for row in differences:
         if row.arm in added and row.low is not None and row.high is not None:
             heading = CELLS[row.task, row.split, row.metric.removesuffix("_difference")]
             console.print(
-                f"{row.arm}, {heading}: {row.value:+.3f} ({row.low:+.3f} to {row.high:+.3f})", highlight=False
+                f"{row.arm}, {heading}: {row.value:+.3f} ({row.low:+.3f} to {row.high:+.3f})",
+                highlight=False,
             )
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from charembed.spelling_loss import IGNORED, PLACES
-from training.statistics import Row, over_seeds, share_over_runs, wilson
+from training.intervals import Row, over_seeds, share_over_runs, wilson
 
 from .held_out import ProbedTokens, Split
 from .linear_probe import Vectors, areas, contained_scores, read_classes
@@ -51,7 +51,13 @@ def letter_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: Split)
 
     def row(part: str, of_HP: Tensor) -> Row | None:
         return share(
-            name, split, "letter", part, "accuracy", right_HP[of_HP & there_HP], usual_HP[of_HP & there_HP]
+            name,
+            split,
+            "letter",
+            part,
+            "accuracy",
+            right_HP[of_HP & there_HP],
+            usual_HP[of_HP & there_HP],
         )
 
     rows, all_HP = [], torch.ones_like(there_HP)
@@ -60,7 +66,9 @@ def letter_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: Split)
         rows.append(row(end, all_HP & (columns_P // PLACES == first // PLACES)))
         rows += [row(f"{end} {i + 1}", all_HP & (columns_P == first + i)) for i in range(PLACES)]
     from_start_P = torch.arange(2 * PLACES) < PLACES
-    rows += [row(f"length {n}", of_H[:, None] & from_start_P) for n, of_H in by_length(tokens, split)]
+    rows += [
+        row(f"length {n}", of_H[:, None] & from_start_P) for n, of_H in by_length(tokens, split)
+    ]
     return present(rows)
 
 
@@ -68,11 +76,15 @@ def contains_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: Spli
     """Whether a token contains a letter, by area under the curve: for each letter, and their mean."""
     letters = common_letters(tokens)
     contained_NK = torch.tensor([[letter in text for letter in letters] for text in tokens.texts])
-    area_K = areas(contained_scores(vectors, split, contained_NK), contained_NK[split.held]).tolist()
+    area_K = areas(
+        contained_scores(vectors, split, contained_NK), contained_NK[split.held]
+    ).tolist()
     known = [(letter, area) for letter, area in zip(letters, area_K, strict=True) if area == area]
     all_of_them = [("all", float(np.mean([area for _, area in known])))] if known else []
     return [
-        Row(name, split.number, "contains", letter, "auc", area, None, None, len(split.held), CHANCE)
+        Row(
+            name, split.number, "contains", letter, "auc", area, None, None, len(split.held), CHANCE
+        )
         for letter, area in all_of_them + known
     ]
 
@@ -89,7 +101,9 @@ def spell_rows(name: str, texts: Sequence[str], tokens: ProbedTokens, split: Spl
     true = [tokens.texts[number] for number in split.held.tolist()]
     exact_H = torch.tensor([text == wanted for text, wanted in zip(texts, true, strict=True)])
     places = range(LONGEST)
-    usual = [commonest(tokens.texts[number][i : i + 1] for number in split.fit.tolist()) for i in places]
+    usual = [
+        commonest(tokens.texts[number][i : i + 1] for number in split.fit.tolist()) for i in places
+    ]
     rows = []
     for part, of_H in [
         ("all", torch.ones_like(exact_H)),
@@ -102,7 +116,15 @@ def spell_rows(name: str, texts: Sequence[str], tokens: ProbedTokens, split: Spl
         rows.append(share(name, split, "spell", part, "letter_accuracy", right, usual_right))
         # the text of a held-out token is never one that was learnt from, so no constant answer is right
         rows.append(
-            share(name, split, "spell", part, "exact_match", exact_H[of_H], torch.zeros(int(of_H.sum())))
+            share(
+                name,
+                split,
+                "spell",
+                part,
+                "exact_match",
+                exact_H[of_H],
+                torch.zeros(int(of_H.sum())),
+            )
         )
     return present(rows)
 
@@ -141,7 +163,15 @@ def share(
         return None
     hits = int(right.sum())
     return Row(
-        name, split.number, task, part, metric, hits / n, *wilson(hits, n), n, float(usual.double().mean())
+        name,
+        split.number,
+        task,
+        part,
+        metric,
+        hits / n,
+        *wilson(hits, n),
+        n,
+        float(usual.double().mean()),
     )
 
 

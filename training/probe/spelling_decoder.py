@@ -25,7 +25,10 @@ HIDDEN = 128
 LONGEST = 16  # letters written at most
 END, OTHER = 0, 1  # symbols: no letter any more; a letter too rare to be learnt
 RARE = 2_000  # a letter that fewer than one token in so many has
-STEPS, EPOCHS = 400, 6  # so many steps, and more where they would read the tokens less often than this
+STEPS, EPOCHS = (
+    400,
+    6,
+)  # so many steps, and more where they would read the tokens less often than this
 BATCHES = 64  # that the tokens make at least; a batch holds 512 at most
 BATCH = range(32, 513)
 LEARNING_RATE, DECAY, CLIP, WARM_UP = 8e-3, 0.01, 1.0, 20
@@ -45,7 +48,8 @@ class SpellingDecoder(nn.Module):
     def forward(self, vectors_BD: Tensor, symbols_BL: Tensor) -> Tensor:
         before_BL = F.pad(symbols_BL[:, :-1].clamp(min=0), (1, 0), value=END)
         states_BLH, _ = self.gru(
-            self.letters(before_BL) + self.again(vectors_BD)[:, None], self.start(vectors_BD).tanh()[None]
+            self.letters(before_BL) + self.again(vectors_BD)[:, None],
+            self.start(vectors_BD).tanh()[None],
         )
         logits: Tensor = self.out(states_BLH)
         return logits
@@ -102,10 +106,14 @@ def teach(decoder: SpellingDecoder, vectors: Vectors, symbols_NL: Tensor, split:
     fit_FL, check_CL = symbols_NL[split.fit], symbols_NL[split.check]
     size = min(max(len(fit_FL) // BATCHES, BATCH.start), BATCH.stop - 1)
     steps = max(STEPS, EPOCHS * len(fit_FL) // size)
-    optimizer = torch.optim.AdamW(decoder.parameters(), LEARNING_RATE, betas=(0.9, 0.98), weight_decay=DECAY)
+    optimizer = torch.optim.AdamW(
+        decoder.parameters(), LEARNING_RATE, betas=(0.9, 0.98), weight_decay=DECAY
+    )
     batches, best, kept = batches_of(fit_FL, size), float("inf"), decoder.state_dict()
     for step in range(1, steps + 1):
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * min(1, step / WARM_UP) * (1 - (step - 1) / steps)
+        optimizer.param_groups[0]["lr"] = (
+            LEARNING_RATE * min(1, step / WARM_UP) * (1 - (step - 1) / steps)
+        )
         numbers_B = next(batches)
         optimizer.zero_grad()
         nats(decoder, vectors.fit[numbers_B], fit_FL[numbers_B]).backward()  # type: ignore[no-untyped-call]
@@ -115,7 +123,10 @@ def teach(decoder: SpellingDecoder, vectors: Vectors, symbols_NL: Tensor, split:
             with torch.no_grad():
                 found = float(nats(decoder, vectors.check, check_CL))
             if found < best:
-                best, kept = found, {name: value.clone() for name, value in decoder.state_dict().items()}
+                best, kept = (
+                    found,
+                    {name: value.clone() for name, value in decoder.state_dict().items()},
+                )
     decoder.load_state_dict(kept)
 
 

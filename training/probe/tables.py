@@ -20,16 +20,19 @@ from torch import Tensor, nn
 import charembed
 from charembed import SpellingTable
 from charembed.freshness import spell_all
+from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
-from training.finished import trained_phases
-from training.folder import arm_folder, check_arm, is_run, open_run
-from training.huggingface import read
-from training.run import first_weights, load_arm
-from training.tokenizers import HuggingFaceTokenizer
+from training.models.huggingface import read
+from training.run.arm import first_weights, load_arm
+from training.run.finished import trained_phases
+from training.run.folder import arm_folder, check_arm, is_run, open_run
 
 PADDING = 0.05  # share of a table's rows that may be beyond its tokenizer's tokens
 BASE, LETTERS, EXTRA, SUM = "base", "letters", "extra", "sum"
-SHUFFLED, RANDOM = CONTROLS = "shuffled", "random"  # a table's rows dealt to other tokens; as many numbers
+SHUFFLED, RANDOM = CONTROLS = (
+    "shuffled",
+    "random",
+)  # a table's rows dealt to other tokens; as many numbers
 BEFORE, AFTER = "before", "after"
 
 
@@ -107,7 +110,9 @@ def open_source(
 
 def _refuse(name: str, kind: str, **flags: str | int | None) -> None:
     if given := [flag for flag, value in flags.items() if value is not None]:
-        raise BadInput(f"--{given[0]} is {flags[given[0]]!r}, but {name!r} is {kind}: leave it out.")
+        raise BadInput(
+            f"--{given[0]} is {flags[given[0]]!r}, but {name!r} is {kind}: leave it out."
+        )
 
 
 def of_run(out: Path, cache: Path, arm: str | None = None, seed: int | None = None) -> Source:
@@ -126,7 +131,9 @@ def of_run(out: Path, cache: Path, arm: str | None = None, seed: int | None = No
                 model = first_weights(config, name, seed, data)
                 yield from tables_of(model, model.embedding, name, BEFORE)
             model = load_arm(config, seed, name, arm_folder(out, seed, name), data)
-            yield from tables_of(model, model.embedding, name, AFTER if trained_phases(config) else "")
+            yield from tables_of(
+                model, model.embedding, name, AFTER if trained_phases(config) else ""
+            )
 
     about = f"the run in {out}: {', '.join(arms)}, of the seeds {', '.join(map(str, seeds))}"
     return Source(
@@ -142,7 +149,9 @@ def of_run(out: Path, cache: Path, arm: str | None = None, seed: int | None = No
 def of_model(name: str, tokenizer: str, letters: str | None) -> Source:
     """A model of transformers, causal or not, and the letters that were saved for it."""
     found = HuggingFaceTokenizer.load(tokenizer)
-    kind = "AutoModelForCausalLM" if letters else "AutoModel"  # letters know the path of the whole model
+    kind = (
+        "AutoModelForCausalLM" if letters else "AutoModel"
+    )  # letters know the path of the whole model
     model, told = read(kind, name, "model", dtype=torch.float32, output_loading_info=True)
     host = model.get_input_embeddings()
     path = next((path for path, module in model.named_modules() if module is host), "")
@@ -178,10 +187,14 @@ def of_file(path: Path, tokenizer: str | None, tensor: str | None) -> Source:
                 )
             chosen = names[0] if tensor is None else tensor
             if chosen not in names:
-                raise BadInput(f"{path} has no table {chosen!r}: it has {', '.join(names[:8]) or 'none'}.")
+                raise BadInput(
+                    f"{path} has no table {chosen!r}: it has {', '.join(names[:8]) or 'none'}."
+                )
             vectors_VD: Tensor = file.get_tensor(chosen)
     except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path} is no safetensors file that can be read ({error}): name another.") from None
+        raise BadInput(
+            f"{path} is no safetensors file that can be read ({error}): name another."
+        ) from None
     if not vectors_VD.is_floating_point():
         raise BadInput(
             f"{chosen} in {path} holds {vectors_VD.dtype}: name a table of floating-point numbers."
@@ -191,7 +204,12 @@ def of_file(path: Path, tokenizer: str | None, tensor: str | None) -> Source:
     )
     table = finite(Table(Label(path.stem, BASE), vectors_VD.float()))
     return Source(
-        path.stem, f"the table {chosen} of {path}", (path.stem,), spellings, (0,), lambda seed: iter((table,))
+        path.stem,
+        f"the table {chosen} of {path}",
+        (path.stem,),
+        spellings,
+        (0,),
+        lambda seed: iter((table,)),
     )
 
 

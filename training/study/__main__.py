@@ -39,17 +39,24 @@ def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options of a study, as those of a comparison. Raises BadInput for what is unknown or cannot be."""
+    from training.config.flags import Help, Parser, add_options, check_options
     from training.errors import BadInput
-    from training.flags import Help, Parser, add_options, check_options
 
     from .studies import STUDIES, study_named
 
     parser = Parser(
-        prog="python -m training.study", description=__doc__, formatter_class=Help, allow_abbrev=False
+        prog="python -m training.study",
+        description=__doc__,
+        formatter_class=Help,
+        allow_abbrev=False,
     )
     parser.add_argument("study", nargs="?", metavar="STUDY", help=f"one of {', '.join(STUDIES)}")
-    parser.add_argument("--list", action="store_true", help="name the studies and their sizes, and end")
-    parser.add_argument("--size", default="small", metavar="SIZE", help="small, published, or tiny [small]")
+    parser.add_argument(
+        "--list", action="store_true", help="name the studies and their sizes, and end"
+    )
+    parser.add_argument(
+        "--size", default="small", metavar="SIZE", help="small, published, or tiny [small]"
+    )
     parser.add_argument(
         "--seeds", type=int, default=1, metavar="N", help="models of each point [1 or more; 1]"
     )

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from training.prose import percent
-from training.statistics import Row, over_seeds, share_over_runs
+from training.intervals import Row, over_seeds, share_over_runs
+from training.report.verdict import percent
 
 from .plots import Spot, share_curves, threshold_plot
 from .thresholds import LEVEL, Line, Threshold, fitted_line, threshold
@@ -72,9 +72,13 @@ def counting(measured: list[Measured]) -> Findings:
         for seed, t in found[d].items()
     ]
     if line is not None:
-        rows.append({"metric": "m_thr_slope", "value": line.slope, "low": line.low, "high": line.high})
+        rows.append(
+            {"metric": "m_thr_slope", "value": line.slope, "low": line.low, "high": line.high}
+        )
         rows.append({"metric": "m_thr_intercept", "value": line.intercept})
-    curves = {f"d = {d}": [_spot(m, cells[d, m]) for m in symbols if (d, m) in cells] for d in widths}
+    curves = {
+        f"d = {d}": [_spot(m, cells[d, m]) for m in symbols if (d, m) in cells] for d in widths
+    }
     level = (f"{100 * LEVEL:.0f} %", [(float(symbols[0]), LEVEL), (float(symbols[-1]), LEVEL)])
     label = "Share of new sequences that are counted rightly, over the number of symbols m."
     pictures = [
@@ -82,14 +86,22 @@ def counting(measured: list[Measured]) -> Findings:
             "accuracy",
             "New sequences counted rightly, over the number of different symbols m, for each width d; thin "
             "lines are 95 % intervals.",
-            share_curves("accuracy", label, curves, "different symbols m", reference=level, log=True),
+            share_curves(
+                "accuracy", label, curves, "different symbols m", reference=level, log=True
+            ),
         ),
         Picture(
             "threshold",
             f"m_thr, the m at which accuracy falls to {100 * LEVEL:.0f} %, over the width d, a point for "
             "each seed. A grey triangle points to where it lies outside of what was measured.",
             threshold_plot(
-                "threshold", _line_told(line), told, line, ends, "model width d", "m_thr, different symbols"
+                "threshold",
+                _line_told(line),
+                told,
+                line,
+                ends,
+                "model width d",
+                "m_thr, different symbols",
             ),
         ),
     ]
@@ -144,7 +156,9 @@ def _thresholds_told(of_seeds: list[Threshold]) -> str:
     return f"{np.mean(values):.1f}{between}"
 
 
-def _threshold_headline(found: Mapping[int, Mapping[int, Threshold]], slopes: Sequence[float]) -> str:
+def _threshold_headline(
+    found: Mapping[int, Mapping[int, Threshold]], slopes: Sequence[float]
+) -> str:
     low, high, _ = over_seeds(slopes) if len(slopes) > 1 else (None, None, None)
     if low is not None and high is not None:
         grows = "grows with" if low > 0 else "is not shown to grow with"
@@ -153,7 +167,9 @@ def _threshold_headline(found: Mapping[int, Mapping[int, Threshold]], slopes: Se
             f"{np.mean(slopes):.2f} for each unit ({len(slopes)} seeds, 95 % interval {low:.2f} to "
             f"{high:.2f})."
         )
-    told = ", ".join(f"{_thresholds_told(list(of.values()))} at width {d}" for d, of in found.items())
+    told = ", ".join(
+        f"{_thresholds_told(list(of.values()))} at width {d}" for d, of in found.items()
+    )
     return f"The number of symbols among which a model counts rightly 80 times in 100: {told}."
 
 
@@ -167,7 +183,9 @@ def _threshold_sentences(line: Line | None, slopes: Sequence[float], ends: bool)
     if len(slopes) > 1:
         low, high, _ = over_seeds(slopes)
         between = (
-            "" if low is None or high is None else f" (95 % interval over seeds {low:.2f} to {high:.2f})"
+            ""
+            if low is None or high is None
+            else f" (95 % interval over seeds {low:.2f} to {high:.2f})"
         )
         sentences.append(
             f"The lines of the {len(slopes)} seeds have a mean slope of {np.mean(slopes):.2f}{between}."
@@ -186,7 +204,9 @@ def _line_told(line: Line | None) -> str:
     if line is None:
         return "There are too few thresholds for a line."
     between = (
-        "" if line.low is None or line.high is None else f", slope between {line.low:.2f} and {line.high:.2f}"
+        ""
+        if line.low is None or line.high is None
+        else f", slope between {line.low:.2f} and {line.high:.2f}"
     )
     law = f"m_thr = {line.intercept:.1f} + {line.slope:.2f} d"
     return f"The line of least squares through the thresholds: {law}{between}."
@@ -235,7 +255,9 @@ def path_star(measured: list[Measured]) -> Findings:
         for objective in objectives
     }
     return Findings(
-        "The first step of the path is right: " + "; ".join(f"{o} {told}" for o, told in steps.items()) + ".",
+        "The first step of the path is right: "
+        + "; ".join(f"{o} {told}" for o, told in steps.items())
+        + ".",
         [
             "The first step is the node after the start. A model of next_token has written only the start "
             "before it, which the question names: what it reads there is the truth, so this share is the "
@@ -285,7 +307,10 @@ def functions(measured: list[Measured]) -> Findings:
             "Outside of the mixture: share of answers that some function of the mixture gives. None of them "
             "is right.",
             share_curves(
-                "chosen", "Share of answers that a function of the mixture gives.", chosen, "examples k"
+                "chosen",
+                "Share of answers that a function of the mixture gives.",
+                chosen,
+                "examples k",
             ),
         ),
     ]

@@ -9,8 +9,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from training.plots import DASHED, STYLE, WIDE
-from training.svg import INK, SERIES, SOFT, svg_of
+from training.report.plots import DASHED, STYLE, WIDE
+from training.report.svg import INK, SERIES, SOFT, svg_of
 
 from .thresholds import Line
 
@@ -43,13 +43,19 @@ def share_curves(
             xs, shares = [spot.x for spot in spots], [spot.share for spot in spots]
             colour = SERIES[number % len(SERIES)]
             mark = MARKERS[number % len(MARKERS)]
-            panel.plot(xs, shares, color=colour, marker=mark, markersize=4, linewidth=1.5, label=curve)
+            panel.plot(
+                xs, shares, color=colour, marker=mark, markersize=4, linewidth=1.5, label=curve
+            )
             for spot in spots:
                 if spot.low is not None and spot.high is not None:
-                    panel.plot([spot.x] * 2, [spot.low, spot.high], color=colour, linewidth=1, alpha=0.6)
+                    panel.plot(
+                        [spot.x] * 2, [spot.low, spot.high], color=colour, linewidth=1, alpha=0.6
+                    )
         if reference is not None:
             told, points = reference
-            panel.plot(*zip(*points, strict=True), color=INK, linestyle=DASHED, linewidth=1, label=told)
+            panel.plot(
+                *zip(*points, strict=True), color=INK, linestyle=DASHED, linewidth=1, label=told
+            )
         if log:
             panel.set_xscale("log", base=2)
         xs = sorted({spot.x for spots in curves.values() for spot in spots})
@@ -77,7 +83,9 @@ def threshold_plot(
     with matplotlib.rc_context(STYLE):
         figure, panel = _panel()
         if thresholds:
-            panel.plot(*zip(*thresholds, strict=True), "o", color=SERIES[0], markersize=5, label="m_thr")
+            panel.plot(
+                *zip(*thresholds, strict=True), "o", color=SERIES[0], markersize=5, label="m_thr"
+            )
         for x, y, above in open_ends:
             panel.plot([x], [y], "^" if above else "v", color=SOFT, markersize=7)
         if line is not None:
@@ -101,7 +109,9 @@ def _panel() -> tuple[Figure, Axes]:
 
 
 def _legend(figure: Figure, entries: int) -> None:
-    figure.legend(loc="outside upper left", ncols=2 if entries > 2 else entries, frameon=False, fontsize=8.5)
+    figure.legend(
+        loc="outside upper left", ncols=2 if entries > 2 else entries, frameon=False, fontsize=8.5
+    )
 
 
 def _told(curves: Mapping[str, Sequence[Spot]]) -> str:

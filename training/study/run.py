@@ -17,18 +17,18 @@ from rich.console import Console
 from rich.table import Table
 
 from training.comparison import begin, jobs, side_by_side
-from training.data import prepare
+from training.data.prepare import prepare
 from training.errors import BadInput, Interrupted
 from training.files import clear_left_overs, read_record, write_atomically, write_json, write_record
-from training.finished import RESULTS
-from training.folder import WAY_OUT, check_folder, locked
-from training.pages import page_template
-from training.preflight import check_machine, check_place
-from training.results import finish
-from training.run import RunOptions
-from training.statistics import read_rows
-from training.svg import FONT, SERIES_NAMES, alone, colours
-from training.workers import run_all
+from training.intervals import read_rows
+from training.report.page import page_template
+from training.report.results import finish
+from training.report.svg import FONT, SERIES_NAMES, alone, colours
+from training.run.arm import RunOptions
+from training.run.finished import RESULTS
+from training.run.folder import WAY_OUT, check_folder, locked
+from training.run.machine import check_machine, check_place
+from training.run.workers import run_all
 
 from .findings import Findings, Measured
 from .studies import Point, Study, study_named
@@ -50,7 +50,11 @@ def run_study(options: argparse.Namespace) -> None:
 def _run_study(options: argparse.Namespace, console: Console) -> None:
     study, out = study_named(options.study), options.out
     points = study.points(options.size, options.seeds)
-    record = {"study": study.name, "size": options.size, "points": {p.name: dict(p.at) for p in points}}
+    record = {
+        "study": study.name,
+        "size": options.size,
+        "points": {p.name: dict(p.at) for p in points},
+    }
     state = PartialState(cpu=options.cpu)
     if state.num_processes > 1:
         raise BadInput(
@@ -74,7 +78,11 @@ def _run_study(options: argparse.Namespace, console: Console) -> None:
                 work.append((point, data))
         write_record(out / STUDY, record)
         run_all(
-            [job for point, data in work for job in jobs(point.config, out / point.name, data, point.name)],
+            [
+                job
+                for point, data in work
+                for job in jobs(point.config, out / point.name, data, point.name)
+            ],
             RunOptions.of(options),
             side_by_side(options, state),
         )
@@ -99,14 +107,17 @@ def check_study(out: Path, record: dict[str, Any], resume: bool) -> None:
     for name in ("study", "size", "points"):
         if held[name] != record[name]:
             here, wanted = (
-                f"the {name} {one[name]}" if name != "points" else "another grid" for one in (held, record)
+                f"the {name} {one[name]}" if name != "points" else "another grid"
+                for one in (held, record)
             )
             raise BadInput(f"{out} holds {here}, not {wanted}: choose another --out.")
 
 
 def report(study: Study, size: str, points: Sequence[Point], out: Path) -> Findings:
     """The rows of all runs and what they say together: results.json, pictures, report.html."""
-    measured = [Measured(point.at, row) for point in points for row in read_rows(out / point.name / RESULTS)]
+    measured = [
+        Measured(point.at, row) for point in points for row in read_rows(out / point.name / RESULTS)
+    ]
     findings = study.findings(measured)
     rows = [
         {"point": point.name, **point.at, **asdict(row)}

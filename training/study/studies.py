@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from training.config import CompareConfig
+from training.config.config import CompareConfig
+from training.config.flags import changed
+from training.config.presets import QUICK
 from training.errors import BadInput
-from training.flags import changed
-from training.presets import QUICK
 
 from .findings import Findings, Measured, counting, functions, path_star
 
@@ -54,7 +54,8 @@ class Study:
         if size not in self.sizes:
             raise BadInput(f"there is no size {size!r}; choose one of {', '.join(self.sizes)}.")
         return [
-            Point(point.name, point.at, changed(point.config, seeds=seeds)) for point in self.sizes[size]()
+            Point(point.name, point.at, changed(point.config, seeds=seeds))
+            for point in self.sizes[size]()
         ]
 
 
@@ -185,7 +186,9 @@ TINY = {
 
 def counting_tiny(task: str) -> tuple[Point, ...]:
     own = ("layers", "width", "finetune_context")  # a grid of counting has its own
-    return counting_points(task, (4, 8), (2, 4), 5, **{k: v for k, v in TINY.items() if k not in own})
+    return counting_points(
+        task, (4, 8), (2, 4), 5, **{k: v for k, v in TINY.items() if k not in own}
+    )
 
 
 def path_star_tiny() -> tuple[Point, ...]:
@@ -231,7 +234,11 @@ STUDIES: dict[str, Study] = {
             published="Trained on the next token, a model follows edges and guesses the first step, right in "
             "1 of d arms; trained on the reversed path, or on all of it at once, it can solve the graph.",
             source="Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, arXiv 2403.06963",
-            sizes={"tiny": path_star_tiny, "small": path_star_small, "published": path_star_published},
+            sizes={
+                "tiny": path_star_tiny,
+                "small": path_star_small,
+                "published": path_star_published,
+            },
             findings=path_star,
         ),
         Study(
@@ -241,7 +248,11 @@ STUDIES: dict[str, Study] = {
             "examples, and fail on combinations and extremes outside of it.",
             source="Yadlowsky, Doshi & Tripuraneni, Pretraining Data Mixtures Enable Narrow Model Selection "
             "Capabilities in Transformer Models, arXiv 2311.00871",
-            sizes={"tiny": functions_tiny, "small": functions_small, "published": functions_published},
+            sizes={
+                "tiny": functions_tiny,
+                "small": functions_small,
+                "published": functions_published,
+            },
             findings=functions,
         ),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy import optimize, stats
 
-from training.statistics import ALPHA
+from training.intervals import ALPHA
 
 LEVEL = 0.8  # of arXiv 2407.15160
 
@@ -37,7 +37,9 @@ def threshold(accuracy: Mapping[int, float], level: float = LEVEL) -> Threshold:
     straight line.
     """
     places = sorted(accuracy)
-    fitted = optimize.isotonic_regression([accuracy[m] for m in places], increasing=False).x.tolist()
+    fitted = optimize.isotonic_regression(
+        [accuracy[m] for m in places], increasing=False
+    ).x.tolist()
     fell = next((number for number, share in enumerate(fitted) if share < level), None)
     if fell is None:
         return Threshold(None, f"above {places[-1]}")
@@ -69,4 +71,6 @@ def fitted_line(points: Sequence[tuple[float, float]]) -> Line | None:
     if len(points) == 2:
         return Line(float(found.slope), float(found.intercept))
     reach = float(stats.t.ppf(1 - ALPHA / 2, len(points) - 2)) * float(found.stderr)
-    return Line(float(found.slope), float(found.intercept), found.slope - reach, found.slope + reach)
+    return Line(
+        float(found.slope), float(found.intercept), found.slope - reach, found.slope + reach
+    )

@@ -1,0 +1,88 @@
+"""Small real runs of the command, started in a process of their own or in this one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.intervals import read_rows
+
+ROOT = Path(__file__).parent.parent.parent
+TINY = ["--preset", "tiny", "--quiet", "--cpu"]
+COMMAND = [sys.executable, "-m", "training.compare", *TINY]
+
+
+@pytest.fixture(scope="session")
+def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two pairs, its arms trained side by side in their own processes."""
+    out = tmp_path_factory.mktemp("runs") / "pair"
+    finish("--seeds", "2", "--out", out, "--cache", cache)
+    return out
+
+
+def start(
+    *flags: str | Path, command: Sequence[str] = COMMAND, **options: Any
+) -> subprocess.Popen[str]:
+    """The command in a session of its own, its standard error in a pipe.
+
+    It hears a closed terminal, also where the tests themselves run under nohup.
+    """
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
+    return subprocess.Popen(
+        [*command, *map(str, flags)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def finish(*flags: str | Path) -> None:
+    """The command, to its end."""
+    done = subprocess.run([*COMMAND, *map(str, flags)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def numbers(out: Path) -> list[tuple[object, ...]]:
+    """All results but those that tell seconds."""
+    return [
+        tuple(vars(row).values())
+        for row in read_rows(out / "results.json")
+        if "seconds" not in row.metric
+    ]
+
+
+def losses(out: Path) -> list[tuple[object, ...]]:
+    rows = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+    return [(row["arm"], row["seed"], row["phase"], row["step"], row["loss_nats"]) for row in rows]
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process of Linux has started and that are alive."""
+    try:
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    except OSError:
+        return []
+
+
+def alive(pid: int) -> bool:
+    """Does the process run (and is no zombie)?"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def left_overs(folder: Path) -> list[str]:
+    return [str(path) for path in folder.rglob("*.part")]

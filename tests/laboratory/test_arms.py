@@ -1,0 +1,116 @@
+"""The arms: what they share, what they see, and what moves their parameters."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import charembed
+from charembed import SpellingTable
+from tests.laboratory.test_training import PHASE, small_model
+from training.config.flags import changed
+from training.config.presets import preset
+from training.models.arms import (
+    ARMS,
+    assert_paired,
+    build_arm,
+    in_unit,
+    num_parameters,
+    num_parameters_after_fold,
+)
+from training.train.optimizers import build_optimizers
+
+
+def test_the_parents_models_have_895104_parameters_each(cache: Path) -> None:
+    config = preset("parent")
+    printable = [character.encode() for character in string.printable]
+    merges = [(a + b).encode() for a in string.ascii_letters for b in string.ascii_letters][:412]
+    table = SpellingTable.from_bytes(printable + merges)
+    models = {arm: build_arm(config, arm, 0, table) for arm in ("matched", "lstm")}
+    assert {arm: num_parameters(model) for arm, model in models.items()} == {
+        "matched": 895_104,
+        "lstm": 895_104,
+    }
+    assert models["matched"].get_parameter("wte.encoder.table.weight").shape == (512, 252)
+
+
+def test_arms_begin_alike_and_a_difference_is_caught() -> None:
+    models = {arm: small_model(5, arm=arm) for arm in ARMS}
+    assert_paired(models.items())
+    with torch.no_grad():
+        models["lstm"].get_parameter("blocks.0.ln_1.weight")[0] += 1e-6
+    with pytest.raises(
+        AssertionError, match=r"blocks.0.ln_1.weight begins differently in plain and lstm"
+    ):
+        assert_paired(models.items())
+
+
+def test_matched_has_about_as_many_parameters() -> None:
+    table = SpellingTable.from_bytes(
+        [bytes([97 + i % 26, 97 + i // 26 % 26, 97 + i // 676]) for i in range(4096)]
+    )
+    sizes = {
+        arm: num_parameters(build_arm(preset("quick"), arm, 0, table))
+        for arm in ("matched", "lstm")
+    }
+    assert abs(sizes["matched"] / sizes["lstm"] - 1) < 0.005
+
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("tie", [False, True])
+def test_parameters_after_folding_are_counted_without_folding(arm: str, tie: bool) -> None:
+    model = small_model(arm=arm, tie=tie)
+    counted = num_parameters_after_fold(model)
+    assert counted == num_parameters(charembed.fold(model))
+
+
+@pytest.mark.parametrize(
+    ("arm", "alike"),
+    [("length", [b"th", b"of"]), ("first", [b" tea", b"to"]), ("first", [b"tea", b"to"])],
+)
+def test_controls_see_what_they_say_and_no_more(arm: str, alike: list[bytes]) -> None:
+    table = SpellingTable.from_bytes([*alike, b"xylophone", None])
+    config = changed(preset("tiny"), vocab_size=4, context=24)
+    encoder = build_arm(config, arm, 0, table).get_submodule("wte.encoder")
+    one, two, other, special = encoder(torch.arange(4))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    assert special.count_nonzero() == 0
+
+
+def test_the_random_control_learns_its_projection_alone() -> None:
+    encoder = small_model(arm="random").get_submodule("wte.encoder")
+    assert {name for name, _ in encoder.named_parameters()} == {
+        "projection.weight",
+        "projection.bias",
+    }
+    assert len(encoder(torch.arange(50)).unique(dim=0)) == 50
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+@pytest.mark.parametrize("decay", ["inner", "all"])
+def test_every_parameter_has_one_optimizer(kind: str, decay: str) -> None:
+    model = small_model()
+    optimizers = build_optimizers(
+        model,
+        replace(PHASE, optimizer=kind, lr=1.0, char_lr_factor=0.5, weight_decay=0.1, decay=decay),
+    )
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(
+        id(p) for p in model.parameters()
+    )
+    assert {group["name"]: group["lr"] for group in groups}["char"] == 0.5
+    decayed = {group["name"]: group["weight_decay"] for group in groups if group["weight_decay"]}
+    assert decayed == dict.fromkeys(
+        ["inner"] if decay == "inner" else ["inner", "base", "base_vectors", "char"], 0.1
+    )
+
+
+def test_spellings_in_bytes_are_those_of_the_tokens() -> None:
+    tokens = [b"caf\xc3\xa9", b"\xc3", b"\xf0\x9f\x8d", None, b" a"]
+    ours = in_unit(SpellingTable.from_bytes(tokens), "byte")
+    assert ours.fingerprint == SpellingTable.from_bytes(tokens, "byte").fingerprint

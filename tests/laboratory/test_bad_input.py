@@ -1,0 +1,438 @@
+"""What users get wrong: one sentence, status 2, nothing created, and no internal error among it.
+
+FLAGS holds what is told before any file is made, whatever the cache holds. LATE holds what can be told only
+when the text is cut into tokens; its cache holds them from an earlier run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.laboratory.bad_files import files as files
+from training import compare
+from training.config.fields import allowed
+from training.config.flags import changed, settings
+from training.config.presets import PRESETS, preset
+from training.data.prepare import Data
+from training.errors import BAD_INPUT, BROKE
+from training.files import write_record
+from training.models.arms import num_parameters
+from training.run import machine as preflight
+from training.run.build import build_arm
+
+TINY = ["--preset", "tiny", "--quiet", "--cpu"]
+# FILES stands for the folder of prepared files. The last of two equal flags counts.
+FLAGS: list[tuple[str, str]] = [
+    # what argparse says
+    ("--preset", "argument --preset: expected one argument"),
+    ("--preset fast", "there is no preset 'fast'; choose one of quick, parent, smollm2"),
+    ("--preset ''", "there is no preset ''; choose one of quick, parent, smollm2"),
+    ("--vocabsize 512", "unrecognized arguments: --vocabsize 512"),
+    ("--ste 5", "unrecognized arguments: --ste 5"),
+    ("FILES/text.txt", "unrecognized arguments"),
+    ("--steps 1e3", "argument --steps: invalid int value: '1e3'"),
+    ("--steps ''", "argument --steps: invalid int value: ''"),
+    ("--seeds 1.5", "argument --seeds: invalid int value: '1.5'"),
+    ("--lr fast", "argument --lr: invalid float value: 'fast'"),
+    ("--lr ''", "argument --lr: invalid float value: ''"),
+    ("--steps", "argument --steps: expected one argument"),
+    ("--tie yes", "unrecognized arguments: yes"),
+    # numbers out of bounds
+    (f"--steps {'9' * 400}", "it must be at most 9223372036854775807"),
+    ("--seeds 0", "seeds is 0; it must be 1 or more"),
+    ("--steps -5", "steps is -5; it must be 0 or more"),
+    ("--width 15", "width is 15, which 2 heads do not divide"),
+    ("--first-seed -1", "first_seed is -1; it must be"),
+    ("--first-seed 18446744073709551616", "first_seed is 18446744073709551616; it must be"),
+    ("--first-seed 18446744073709551615 --seeds 2", "seeds run to 18446744073709551616"),
+    ("--token-count 9223372036854775808", "token_count is 9223372036854775808; it must be at most"),
+    ("--word-share 0", "word_share is 0.0; it must be above 0 and below 1"),
+    ("--token-share 0", "token_share is 0.0; it must be above 0 and below 1"),
+    ("--word-share 1", "word_share is 1.0; it must be above 0 and below 1"),
+    ("--replay-share 1", "replay_share is 1.0; it must be 0 or more and below 1"),
+    ("--init spelled", "init is 'spelled', whose LSTM has char_dim 128 and char_hidden 256, not 16 and 16"),
+    ("--gain -1", "gain is -1.0; it must be 0 or more"),
+    ("--other-corpus ''", "other_corpus is empty"),
+    ("--beta2 1", "warmup_spelling_beta2 is 1.0; it must be 0 or more and below 1"),
+    ("--questions 0", "questions is 0; it must be 1 or more"),
+    ("--num-words 0", "num_words is 0; it must be 1 or more"),
+    ("--min-letters 11", "must rise"),
+    ("--longest-letters 9", "must rise"),
+    ("--finetune-context 8", "finetune_context is 8, below context 32"),
+    ("--steps 0 --finetune-steps 0", "no phase has a step, so nothing would be trained"),
+    # how to run it
+    ("--threads 0", "--threads is 0; it must be 1 or more"),
+    ("--jobs 0", "--jobs is 0; it must be 1 or more"),
+    ("--jobs -1", "--jobs is -1; it must be 1 or more"),
+    ("--save-every 0", "--save-every is 0; it must be 1 or more"),
+    ("--threads 100000", "--threads is 100000, and this machine has"),
+    # names
+    ("--optimizer sgd", "optimizer is 'sgd'; it must be one of muon, adamw"),
+    ("--precision fp8", "precision is 'fp8'; it must be one of auto, fast, fp32, bf16"),
+    ("--precision ''", "precision is empty"),
+    ("--objective diffusion", "objective is 'diffusion'; it must be one of next_token"),
+    ("--arms ''", "arms is ''; name some of plain, matched"),
+    ("--arms lstm,lstm", "arms is 'lstm,lstm'; name some of plain, matched"),
+    ("--arms matched,gpt", "arms is 'matched,gpt'; name some of plain, matched"),
+    ("--tasks ''", "there is no task ''; choose from reverse"),
+    ("--tasks reverse,reverse", "tasks is 'reverse,reverse'; name at least one, each once"),
+    ("--tasks anagram", "there is no task 'anagram'; choose from reverse"),
+    ("--tasks path_star:1x5", "the task 'path_star:1x5' has sizes that cannot be"),
+    ("--tasks path_star:9999x9999", "the task 'path_star:9999x9999' has sizes that cannot be"),
+    ("--tasks counting:0", "the task 'counting:0' has sizes that cannot be"),
+    ("--tasks counting:", "the task 'counting:' ends in a colon without sizes"),
+    ("--tasks reverse:3", "reverse takes none"),
+    # text and words
+    ("--corpus ''", "corpus is empty: give it a value"),
+    ("--corpus FILES/nowhere.txt", "nowhere.txt' does not exist"),
+    ("--corpus FILES/empty.txt", "empty.txt' is empty"),
+    ("--corpus FILES/latin1.txt", "latin1.txt' is not UTF-8: its byte 4 is 0xe9"),
+    ("--corpus FILES/no_texts", "no_texts' holds no .txt file"),
+    ("--corpus FILES/some_latin1", "some_latin1/b.txt' is not UTF-8: its byte 0 is 0xff"),
+    ("--corpus FILES/broken_link", "gone.txt' cannot be read (No such file or directory)"),
+    ("--corpus /dev/zero", "the corpus '/dev/zero' is neither a text file nor a folder"),
+    ("--corpus hf:no/such-dataset", "'no/such-dataset' gives no dataset"),
+    ("--corpus hf:FILES/numbers", "holds int64, not text"),
+    ("--corpus hf:", "there is no name after 'hf:'"),
+    ("--words ''", "words is empty: give it a value"),
+    ("--words FILES/nowhere.txt", "nowhere.txt' does not exist"),
+    ("--words FILES", "' is a folder: name a text file"),
+    ("--words FILES/empty.txt", "empty.txt' is empty"),
+    ("--words FILES/latin1.txt", "latin1.txt' is not UTF-8: its byte 4 is 0xe9"),
+    ("--words /dev/zero", "the word list '/dev/zero' is no text file"),
+    ("--words FILES/german.txt", "none of the 2 words in the list is usable"),
+    ("--num-words 10", "none of the 10 words in the list is usable"),
+    ("--corpus FILES/text.txt --vocab-size 5000", "the corpus gives only"),
+    ("--vocab-size 100", "vocab_size is 100, but the alphabet alone has 256 characters"),
+    ("--corpus FILES/greek.txt --alphabet printable", "no document of the corpus"),
+    # places to write to
+    ("--out ''", "argument --out: an empty name is no folder"),
+    ("--cache ''", "argument --cache: an empty name is no folder"),
+    ("--out FILES/text.txt", "text.txt' is a file: name a folder"),
+    ("--out FILES/text.txt/run", "lies below the file"),
+    ("--out FILES/no_texts", "exists and is no run folder: choose another --out"),
+    ("--out /proc/charembed/run", "--out '/proc/charembed/run' cannot be made"),
+    ("--out /dev/full", "--out '/dev/full' is a file: name a folder"),
+    ("--out /dev/full/run", "--out '/dev/full/run' lies below the file '/dev/full'"),
+    (f"--out FILES/{'long' * 100}", "cannot be made"),
+    ("--cache FILES/text.txt", "--cache 'FILES/text.txt' is a file: name a folder"),
+    ("--cache FILES/text.txt/below/it", "lies below the file"),
+    ("--cache /proc/charembed", "--cache '/proc/charembed' cannot be made"),
+    # more than any machine has
+    ("--width 1000000000", "GB of memory"),
+    ("--layers 10000000", "GB of memory"),
+    ("--layers 9223372036854775807", "GB of memory"),
+    ("--vocab-size 10000000000", "GB of memory"),
+    ("--batch-size 1000000000", "GB of memory"),
+    ("--finetune-batch-size 10000000000", "GB of memory"),
+    ("--context 1000000000 --finetune-context 1000000000", "GB of memory"),
+    ("--finetune-context 100000000000", "GB of memory"),
+    ("--questions 10000000000", "GB of memory"),
+    ("--char-dim 1000000000", "GB of memory"),
+    ("--char-hidden 1000000000", "GB of memory"),
+    ("--arms random,lstm --char-dim 1000000000", "GB of memory"),
+    ("--seeds 1000000000", "GB of disk"),
+    # pretrained models
+    ("--model ''", "model is empty"),
+    (f"--model {'long' * 100}", "is neither a folder nor a name on the hub"),
+    (f"--corpus {'long' * 100}", "does not exist: name a text file"),
+    ("--model FILES/text.txt", "text.txt' is a file: name a folder"),
+    ("--model FILES/nowhere/at/all", "is neither a folder nor a name on the hub"),
+    ("--model no/such-model", "'no/such-model' gives no config"),
+    ("--model FILES/no_texts", "holds no model: it has no config.json"),
+    ("--model FILES/broken_config", "broken_config' gives no config"),
+    ("--model FILES/list_config", "list_config' gives no config"),
+    ("--model FILES/unknown_kind", "unknown_kind' gives no config"),
+    ("--model FILES/no_tokenizer", "no_tokenizer' gives no tokenizer"),
+    ("--model FILES/broken_tokenizer", "broken_tokenizer' gives no tokenizer"),
+    ("--model FILES/no_weights", "no_weights' gives no causal language model"),
+    ("--model FILES/broken_weights", "broken_weights' gives no causal language model"),
+    ("--model FILES/cut_weights", "cut_weights' gives no causal language model"),
+    ("--model FILES/half_the_weights", "half_the_weights' lacks weights of its own model"),
+    ("--model FILES/model --finetune-context 200", "reads 128 tokens at most, and the config wants"),
+    ("--model FILES/model --width 64", "width is a matter of the model 'decoder'"),
+    ("--model FILES/model --batch-size 1000000000", "GB of memory"),
+]  # fmt: skip
+LATE = [
+    ("--wording sentences", "choose a larger finetune_context"),
+    ("--word-share 0.0001", "the split 'unseen_words' is empty"),
+    ("--token-share 0.0001", "the split 'unseen_tokens' is empty"),
+    ("--longest-letters 60 --max-letters 50", "the split 'longer_words' is empty"),
+    ("--context 24 --finetune-context 24", "choose a larger finetune_context"),
+    ("--num-words 60", "is empty"),
+    ("--tasks counting:2x999", "choose a larger finetune_context"),
+]
+FLOATS = sorted(
+    name for name, setting in settings(preset("quick")).items() if isinstance(setting.value, float)
+)
+SECONDS: dict[str, float] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _timer() -> Iterator[None]:
+    """At the end, how long the slowest refusals took."""
+    yield
+    slowest = sorted(SECONDS, key=lambda flags: -SECONDS[flags])[:3]
+    told = "; ".join(f"{SECONDS[flags]:.1f} s for {flags}" for flags in slowest)
+    print(f"\n{len(SECONDS)} bad inputs, the slowest: {told}")
+
+
+def words_of(flags: str, files: Path) -> list[str]:
+    return [("" if word == "''" else word.replace("FILES", str(files))) for word in flags.split()]
+
+
+def everything(*folders: Path) -> set[Path]:
+    return {path for folder in folders for path in folder.rglob("*")}
+
+
+def assert_refused(
+    flags: str,
+    sentence: str,
+    files: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    command = [
+        *TINY,
+        "--cache",
+        str(cache),
+        "--out",
+        str(tmp_path / "run"),
+        *words_of(flags, files),
+    ]
+    before = everything(tmp_path, cache, files)
+    capsys.readouterr()
+    began = time.perf_counter()
+    status = compare.main(command)
+    SECONDS[flags] = time.perf_counter() - began
+    shown = capsys.readouterr()
+    lines = [line for line in shown.err.splitlines() if line.strip()]
+    assert status == BAD_INPUT, shown.err
+    assert sentence.replace("FILES", str(files)) in shown.err
+    assert len(lines) == 1, shown.err
+    assert "Traceback" not in shown.err
+    assert everything(tmp_path, cache, files) == before
+
+
+@pytest.mark.parametrize(("flags", "sentence"), FLAGS, ids=[flags for flags, _ in FLAGS])
+def test_bad_input_gets_one_sentence_and_creates_nothing(
+    flags: str,
+    sentence: str,
+    files: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "cache").mkdir()
+    assert_refused(flags, sentence, files, tmp_path / "cache", tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(("flags", "sentence"), LATE, ids=[flags for flags, _ in LATE])
+def test_what_only_tokens_can_tell_gets_one_sentence_too(
+    flags: str,
+    sentence: str,
+    files: Path,
+    data: Data,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert_refused(flags, sentence, files, cache, tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_what_is_no_number_is_refused_in_every_field(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given in ("nan", "inf", "-inf", "1e999"):
+        assert compare.main([*TINY, f"--{name.replace('_', '-')}={given}"]) == BAD_INPUT
+        errors = capsys.readouterr().err
+        assert re.fullmatch(rf"(\w+_)?{name} is (nan|-?inf); it must be .*\n", errors), errors
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--width 7", "width is 7"),
+        ("--lr nan", "lr is nan"),
+        ("--corpus FILES/latin1.txt", "is not UTF-8"),
+        ("--layers 10000000", "GB of memory"),
+        ("--model no/such-model", "'no/such-model' gives no config"),
+        ("--corpus hf:no/such-dataset", "'no/such-dataset' gives no dataset"),
+    ],
+)
+def test_a_process_of_its_own_says_the_same(
+    flags: str, sentence: str, files: Path, tmp_path: Path
+) -> None:
+    """Without HF_HUB_OFFLINE: a hub that cannot be reached is told as fast as one that may not be asked."""
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment |= {
+        "PYTHONPATH": str(ROOT),
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_HOME": str(tmp_path / "hf"),
+    }
+    (tmp_path / "here").mkdir()
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "training.compare", *TINY, *words_of(flags, files)],
+        cwd=tmp_path / "here",
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    SECONDS[f"{flags} (a process)"] = time.perf_counter() - began
+    assert done.returncode == BAD_INPUT, done.stderr
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert not list((tmp_path / "here").iterdir())
+
+
+Disk = namedtuple("Disk", "total used free")
+
+
+def test_a_disk_without_room_is_told_with_both_numbers(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: Disk(10**6, 10**6, 1000))
+    (tmp_path / "cache").mkdir()
+    sentence = "needs about 0.8 MB of disk, and 0.0 MB are free"
+    assert_refused("", sentence, files, tmp_path / "cache", tmp_path, monkeypatch, capsys)
+    (tmp_path / "config.json").write_text("all that a run writes is there")
+    preflight.check_disk(30, 10**6, tmp_path)  # it may be rendered again
+
+
+def test_a_folder_that_may_not_be_written_is_told(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*args: Any, **options: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(preflight.tempfile, "TemporaryDirectory", refuse)
+    (tmp_path / "cache").mkdir()
+    sentence = "cannot be made (Permission denied)"
+    assert_refused("", sentence, files, tmp_path / "cache", tmp_path, monkeypatch, capsys)
+
+
+def test_bf16_where_it_cannot_be_is_told(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(preflight, "is_bf16_available", lambda ignore_tpu: False)
+    (tmp_path / "cache").mkdir()
+    sentence = "precision is bf16, which this machine cannot compute: use fp32 or auto"
+    assert_refused(
+        "--precision bf16", sentence, files, tmp_path / "cache", tmp_path, monkeypatch, capsys
+    )
+
+
+def test_an_internal_error_is_no_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*args: Any) -> None:
+        raise ValueError("shapes (3,) and (4,) differ")
+
+    monkeypatch.setattr("training.data.prepare.load_corpus", broken)
+    assert compare.main([*TINY, "--cache", str(tmp_path), "--out", str(tmp_path / "run")]) == BROKE
+    errors = capsys.readouterr().err
+    assert "Traceback" in errors
+    assert "ValueError: shapes (3,) and (4,) differ" in errors
+    assert "This is a defect of charembed" in errors
+
+
+def test_a_pretrained_model_may_be_asked_as_it_is(files: Path, cache: Path, tmp_path: Path) -> None:
+    """And --resume may stand in the first command already, as in a script."""
+    flags = ["--model", str(files / "model"), "--arms", "plain,lstm", "--jobs", "1", "--resume"]
+    sizes = [
+        "--steps",
+        "0",
+        "--finetune-steps",
+        "0",
+        "--finetune-context",
+        "64",
+        "--questions",
+        "2",
+    ]
+    command = [*TINY, *flags, *sizes, "--cache", str(cache), "--out", str(tmp_path / "run")]
+    assert compare.main(command) == 0
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+FROM_SCRATCH = [name for name, config in PRESETS.items() if not config.model.pretrained]
+
+
+@pytest.mark.parametrize("name", FROM_SCRATCH)
+def test_the_presets_fit_this_machine_on_paper(name: str, tmp_path: Path) -> None:
+    config = preset(name)
+    size = preflight.size_of(config)
+    assert 1e6 < preflight.memory_needed(config, size, 2) < 4e9
+    assert (
+        1e4
+        < preflight.states_size(config, size, 2)
+        < preflight.weights_size(config, size) * 10
+        < 1e9
+    )
+
+
+@pytest.mark.parametrize("name", FROM_SCRATCH)
+@pytest.mark.parametrize("tie", [True, False])
+def test_parameters_are_counted_as_the_model_has_them(name: str, tie: bool, data: Data) -> None:
+    config = changed(preset(name), tie=tie, vocab_size=512, arms=("plain", "lstm"))
+    plain, lstm = (build_arm(config, arm, 0, data.spellings) for arm in config.arms)
+    for model in (plain, lstm):
+        model.extend_context(config.context, torch.Generator())
+    size = preflight.size_of(config)
+    assert (
+        size.parameters == preflight.arm_parameters(config, size, "plain") == num_parameters(plain)
+    )
+    assert 0.8 < preflight.arm_parameters(config, size, "lstm") / num_parameters(lstm) <= 1.0
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_help_shows_every_fields_choices_and_bounds(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit) as stopped:
+        compare.main(["--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= int(columns)
+    paragraphs = {
+        match[1]: " ".join(match[0].split())
+        for match in re.finditer(r"(?ms)^  --([\w-]+).*?(?=^  -|\Z)", shown)
+    }
+    for name, setting in settings(preset("quick")).items():
+        told = paragraphs[name.replace("_", "-")].replace(" ", "")
+        assert allowed(setting.item).replace(" ", "") in told, name
+        for choice in (
+            *setting.item.metadata.get("choices", ()),
+            *setting.item.metadata.get("some_of", ()),
+        ):
+            assert choice in told, (name, choice)
+
+
+def test_a_config_file_with_no_number_in_it_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = preset("tiny").as_dict()
+    config["phases"][1]["lr"] = float("nan")
+    write_record(tmp_path / "config.json", {"config": config})
+    assert compare.main([*TINY, "--out", str(tmp_path), "--resume"]) == BAD_INPUT
+    assert "lr is nan; it must be 0 or more" in capsys.readouterr().err

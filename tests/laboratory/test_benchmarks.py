@@ -1,0 +1,33 @@
+"""The benchmarks start; the one for a GPU runs its commands on a tiny model here."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem
+)
+def test_every_benchmark_can_be_imported(path: Path) -> None:
+    importlib.import_module(f"benchmarks.{path.stem}")
+
+
+def test_the_gpus_benchmark_runs_dry_and_says_when_there_is_no_gpu() -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu"]
+    done = subprocess.run([*command, "--dry-run"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "folded gives the same bits: True" in done.stdout
+    if not torch.cuda.is_available():
+        refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert refused.returncode == 2
+        assert refused.stderr == (
+            "there is no GPU here: run this on a machine that has one, or try the command with --dry-run.\n"
+        )

@@ -1,0 +1,358 @@
+"""The main job in miniature, on the real corpus, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from synthetic_tasks import SPLITS
+from tests.conftest import ROOT
+from tests.laboratory.runs import COMMAND, TINY, losses, numbers
+from training import compare
+from training.config.flags import changed, command_for, parse, settings
+from training.config.presets import preset
+from training.data.prepare import Data
+from training.intervals import read_rows
+from training.run.arm import RunOptions, run_arm
+from training.run.finished import finished_rows
+
+
+def test_the_run_folder_is_complete(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir()} == {
+        ".lock",
+        "config.json",
+        "metrics.jsonl",
+        "results.json",
+        "report.html",
+        "answers.svg",
+        "seed0",
+        "seed1",
+    }
+    saved = json.loads((finished / "config.json").read_text())
+    assert saved["config"]["data"]["vocab_size"] == 512
+    for digest in (saved["data"]["corpus_sha256"], saved["weights_sha256"]):
+        assert re.fullmatch("[0-9a-f]{64}", digest)
+    assert saved["versions"]["torch"] == torch.__version__
+    assert len(losses(finished)) == 2 * 2 * 16
+
+
+def test_every_cell_has_its_row_with_interval_and_majority(finished: Path) -> None:
+    rows = [row for row in read_rows(finished / "results.json") if row.metric == "exact_match"]
+    cells = {(row.arm, row.seed, row.task, row.split) for row in rows}
+    assert cells == {
+        (arm, seed, task, split)
+        for arm in ("matched", "lstm")
+        for seed in (0, 1, "mean")
+        for task in ("reverse", "count", "index", "swap")
+        for split in SPLITS
+    }
+    for row in rows:
+        assert row.low is not None
+        assert row.high is not None
+        assert row.majority is not None
+        assert 0 <= row.low <= row.value <= row.high <= 1
+        assert row.n == (16 if row.seed == "mean" else 8)
+
+
+def test_the_report_is_one_file_with_its_plots(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert page.count("<svg") == 1 + 4 + 2 * 2 + 1, (
+        "at a glance, tasks, loss and difference by phase, cost"
+    )
+    assert not re.search(r'(src|href)="(?!#)', page), (
+        "self-contained: nothing is loaded from elsewhere"
+    )
+    for words in (
+        "reverse",
+        "unseen tokens",
+        "lstm &minus; matched",
+        "nats per token",
+        "parameters after folding",
+    ):
+        assert words in page
+
+
+def test_one_process_gives_the_same_numbers_as_two(
+    finished: Path, cache: Path, tmp_path: Path
+) -> None:
+    assert (
+        compare.main(
+            [
+                *TINY,
+                "--seeds",
+                "2",
+                "--jobs",
+                "1",
+                "--out",
+                str(tmp_path / "x"),
+                "--cache",
+                str(cache),
+            ]
+        )
+        == 0
+    )
+    assert numbers(tmp_path / "x") == numbers(finished)
+    assert losses(tmp_path / "x") == losses(finished)
+
+
+def test_a_finished_run_is_rendered_again_without_training(
+    finished: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    (copy / "report.html").unlink()
+    assert (
+        compare.main([*TINY, "--seeds", "2", "--out", str(copy), "--cache", str(cache), "--resume"])
+        == 0
+    )
+    assert (copy / "report.html").read_text() == (finished / "report.html").read_text()
+    assert "Exact match of freely generated answers" in capsys.readouterr().out
+
+
+def test_two_distributed_processes_give_the_losses_of_one(
+    finished: Path, cache: Path, tmp_path: Path
+) -> None:
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+        "--num_cpu_threads_per_process",
+        "1",
+        "-m",
+        "training.compare",
+    ]
+    done = subprocess.run(
+        [*launch, *TINY, "--out", tmp_path / "ddp", "--cache", cache],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    one = [row for row in losses(finished) if row[1] == 0]
+    two = losses(tmp_path / "ddp")
+    assert [row[:4] for row in two] == [row[:4] for row in one]
+    np.testing.assert_allclose([row[4] for row in two], [row[4] for row in one], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--vocab-size", "100"], "vocab_size is 100, but the alphabet alone has 256 characters"),
+        (["--corpus", "nowhere.txt"], "the corpus 'nowhere.txt' does not exist"),
+        (["--words", "nowhere.txt"], "the word list 'nowhere.txt' does not exist"),
+        (["--preset", "fast"], "there is no preset 'fast'; choose one of quick, parent, smollm2"),
+        (["--arms", "matched,gpt"], "arms is 'matched,gpt'"),
+        (["--tasks", "path_star:1x5"], "the task 'path_star:1x5' has sizes that cannot be"),
+        (["--model", "EMPTY"], "holds no model: it has no config.json"),
+        (["--wording", "sentences"], "choose a larger finetune_context"),
+        (
+            ["--init", "zero", "--gain", "0.3"],
+            "gain is 0.3, and with init 'zero' all vectors are equal",
+        ),
+        (
+            ["--arms", "plain,bee", "--gain", "0.3"],
+            "gain is 0.3, and the arm 'bee' has no projection",
+        ),
+        (
+            ["--arms", "plain,bee", "--quiet-share", "0.5"],
+            "quiet_share is 0.5, and the arm 'bee' has no",
+        ),
+    ],
+)
+def test_bad_input_gets_one_sentence_before_any_training(
+    flags: list[str], message: str, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    flags = [str(tmp_path / "empty") if flag == "EMPTY" else flag for flag in flags]
+    assert compare.main([*TINY, "--cache", str(cache), "--out", str(tmp_path / "x"), *flags]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert len(errors.splitlines()) == 1 or "The question" in errors
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_bad_loss_names_the_step_and_ends_with_1(jobs: str, cache: Path, tmp_path: Path) -> None:
+    flags = ["--lr", "1e30", "--jobs", jobs, "--out", tmp_path / "x", "--cache", cache]
+    done = subprocess.run([*COMMAND, *flags], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.search(
+        r"the pretrain loss is (nan|inf) at step \d+, so training stopped before the weights moved",
+        done.stderr,
+    )
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--preset", "smollm2", "--seeds", "3"],
+        ["--preset", "parent", "--tie", "--lr", "1e-5", "--clip", "2", "--tasks-only-steps", "7"],
+        [
+            "--model",
+            "some/model",
+            "--finetune-lr",
+            "1e-5",
+            "--warmup",
+            "7",
+            "--replay-text",
+            "both",
+        ],
+        ["--preset", "tiny", "--model", "some/model", "--optimizer", "adamw"],
+        [
+            "--tasks",
+            "index,spell*3",
+            "--arms",
+            "plain,gru",
+            "--first-seed",
+            "4",
+            "--precision",
+            "fp32",
+        ],
+    ],
+)
+def test_the_command_of_a_config_gives_that_config(flags: list[str]) -> None:
+    config, options = parse(flags, None)
+    program, *given = shlex.split(command_for(options.preset, config))[2:]
+    assert program == "training.compare"
+    assert parse(given, None)[0] == config
+
+
+def test_an_unknown_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare.main(["--vocabsize", "512"]) == 2
+    assert (
+        "unrecognized arguments: --vocabsize 512. Run 'python -m training.compare --help'"
+        in capsys.readouterr().err
+    )
+
+
+def test_help_names_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        compare.main(["--help"])
+    shown = capsys.readouterr().out
+    assert len(settings(preset("quick"))) > 60
+    for name in settings(preset("quick")):
+        assert re.search(rf"--{name.replace('_', '-')}[ ,]", shown), name
+
+
+def test_a_folder_with_another_run_is_left_alone(
+    finished: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    common = [*TINY, "--cache", str(cache), "--out", str(finished)]
+    assert compare.main([*common, "--seeds", "2", "--width", "32", "--resume"]) == 2
+    assert "holds another run: its width is 16, not 32" in capsys.readouterr().err
+    assert compare.main([*common, "--seeds", "2"]) == 2
+    assert (
+        "already holds this run: go on with it or render it again with --resume"
+        in capsys.readouterr().err
+    )
+    (tmp_path / "notes.txt").write_text("mine")
+    assert compare.main([*TINY, "--cache", str(cache), "--out", str(tmp_path)]) == 2
+    assert "exists and is no run folder" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_two_arms_of_the_same_kind_differ_by_exactly_zero(
+    finished: Path, cache: Path, tmp_path: Path
+) -> None:
+    """A/A: the arm trained alone, in another run, has the very losses it had in the pair."""
+    assert (
+        compare.main([*TINY, "--arms", "lstm", "--out", str(tmp_path / "a"), "--cache", str(cache)])
+        == 0
+    )
+    assert losses(tmp_path / "a") == [row for row in losses(finished) if row[:2] == ("lstm", 0)]
+
+
+OPTIONS = [
+    "--tasks",
+    "counting:3x8,reverse,path_star:2x3",
+    "--arms",
+    "plain,length,lstm",
+    "--objective",
+    "teacherless",
+    "--warmup-spelling-steps",
+    "3",
+    "--spelling-loss",
+    "0.3",
+    "--token-dropout",
+    "0.1",
+    "--schedule",
+    "constant",
+    "--finetune-context",
+    "64",
+]
+
+
+def test_other_questions_objectives_and_losses_cross_with_other_arms(
+    cache: Path, tmp_path: Path
+) -> None:
+    assert (
+        compare.main(
+            [*TINY, *OPTIONS, "--jobs", "1", "--out", str(tmp_path / "x"), "--cache", str(cache)]
+        )
+        == 0
+    )
+    rows = read_rows(tmp_path / "x" / "results.json")
+    cells = {(row.task, row.split) for row in rows if row.metric == "exact_match"}
+    assert {
+        ("counting:3x8", "fresh"),
+        ("path_star:2x3", "more_arms"),
+        ("reverse", "unseen_tokens"),
+    } <= cells
+    steps = [
+        json.loads(line) for line in (tmp_path / "x" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert {step["phase"] for step in steps} == {"warmup_spelling", "pretrain", "finetune"}
+    assert all("spelling_nats" in step for step in steps if step["kind"] != "spelling")
+    page = (tmp_path / "x" / "report.html").read_text()
+    assert "more arms" in page
+    assert "only how many letters a token has" in page
+
+
+def test_a_third_phase_is_an_entry(data: Data, cache: Path, tmp_path: Path) -> None:
+    """The parent's last phase: tasks alone, at a constant rate of its own."""
+    tiny = preset("tiny")
+    last = replace(
+        tiny.phase("finetune"),
+        name="tasks_only",
+        title="tasks alone",
+        steps=3,
+        lr=3e-5,
+        replay_share=0.0,
+    )
+    config = replace(tiny, arms=("plain",), phases=(*tiny.phases, last))
+    assert changed(config, tasks_only_steps=5).phases[-1].steps == 5
+    folder = tmp_path / "seed0" / "plain"
+    run_arm(config, 0, "plain", folder, RunOptions(cache=cache, cpu=True, progress=False), data)
+    assert [row.task for row in finished_rows(folder) if row.metric == "loss_nats"] == [
+        "text, after pretraining", "text, after fine-tuning", "text, after tasks alone"
+    ]  # fmt: skip
+    steps = [
+        json.loads(line)["phase"] for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert [steps.count(phase.name) for phase in config.phases] == [0, 6, 10, 3]
+
+
+def test_a_gain_on_text_over_matched_comes_with_its_warning(finished: Path) -> None:
+    assert "--arms plain,lstm tells them apart" in (finished / "report.html").read_text()

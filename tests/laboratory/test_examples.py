@@ -1,0 +1,92 @@
+"""The examples, as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from examples.asking import newest_run
+from tests.conftest import ROOT
+from training.data.prepare import Data
+
+
+def run(name: str, *args: str | Path, typed: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"examples.{name}", *args]
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        input=typed,
+        env=os.environ | {"COLUMNS": "120"},
+    )
+
+
+def test_quickstart_shows_the_three_promises() -> None:
+    done = run("quickstart")
+    assert done.returncode == 0, done.stderr
+    assert "attached, logits unchanged: True" in done.stdout
+    assert "folded, logits unchanged: True" in done.stdout
+    assert "what is left of charembed: nothing" in done.stdout
+
+
+def test_look_inside_a_token_shows_the_way_of_the_data(cache: Path) -> None:
+    done = run("look_inside_a_token", "--preset", "tiny", "--cache", cache, "the naïve 🍓")
+    assert done.returncode == 0, done.stderr
+    assert "'h' 'e'" in done.stdout
+    assert "<0xF0>" in done.stdout
+    assert "embedded_BTD" in done.stdout
+    assert (
+        "the text is empty"
+        in run("look_inside_a_token", "--preset", "tiny", "--cache", cache, "").stderr
+    )
+
+
+def test_ask_lets_both_arms_answer(half_run: Path, cache: Path) -> None:
+    done = run("ask", "--run", half_run, "--cache", cache, typed="banana\n\n")
+    assert done.returncode == 0, done.stderr
+    assert "reverse banana:  a n a n a b" in done.stdout
+    assert done.stdout.count("lstm") == done.stdout.count("matched") == 4
+
+
+def test_ask_shows_a_suggested_word_where_no_one_types(
+    telling_run: Path, cache: Path, data: Data
+) -> None:
+    assert data.splits is not None
+    done = run("ask", "--run", telling_run, "--cache", cache, typed="")
+    assert done.returncode == 0, done.stderr
+    assert "unseen tokens, unseen: [" in done.stdout
+    assert any(f"reverse {word}:" in done.stdout for word in data.splits.unseen_tokens)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--run", "tests"], "tests is no run folder: it has no config.json"),
+        (
+            ["--run", "RUN", "--word", "Straße"],
+            "'Straße' has 'Sß' in it: type one word of 1 to 40",
+        ),
+    ],
+)
+def test_ask_refuses_in_one_sentence(
+    flags: list[str], message: str, half_run: Path, cache: Path
+) -> None:
+    done = run(
+        "ask", *[str(half_run) if flag == "RUN" else flag for flag in flags], "--cache", cache
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_ask_without_any_run_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"there is no finished run in .*: make one with 'python -m training.compare'",
+    ):
+        newest_run(tmp_path)

@@ -1,0 +1,277 @@
+"""What happens to a run from outside: killed, asked to stop, started twice, its disk full."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.laboratory.runs import (
+    COMMAND,
+    ROOT,
+    TINY,
+    alive,
+    children,
+    finish,
+    left_overs,
+    losses,
+    numbers,
+    start,
+)
+from training import compare
+from training.interrupts import held_back, listening
+from training.run.folder import locked
+
+LONG = ["--steps", "300", "--finetune-steps", "20", "--save-every", "50"]
+PATIENCE = 300  # seconds; only a hang waits as long
+
+
+def wait_until(true: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Until something is so; the process must not end before."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def some_steps(out: Path) -> bool:
+    """Has any arm written to its metrics?"""
+    return any(path.stat().st_size for path in out.glob("seed*/*/metrics.jsonl"))
+
+
+def wait_for_death(pids: list[int]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while any(map(alive, pids)):
+        assert time.monotonic() < deadline, "an orphan lives on"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def whole(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that the others must equal in the end."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    finish(*LONG, "--out", out, "--cache", cache)
+    return out
+
+
+def goes_on_to_the_same_numbers(out: Path, whole: Path, cache: Path) -> None:
+    finish(*LONG, "--out", out, "--cache", cache, "--resume")
+    assert numbers(out) == numbers(whole)
+    assert losses(out) == losses(whole)
+    assert left_overs(out) == left_overs(cache) == []
+    assert not list(out.rglob("state.safetensors")), "a finished arm needs no optimizer state"
+
+
+@pytest.mark.parametrize(
+    ("number", "jobs"),
+    [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 2), (signal.SIGHUP, 2)],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_asked_to_stop_it_saves_and_leaves_nobody_behind(
+    number: signal.Signals, jobs: int, whole: Path, cache: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = start(*LONG, "--jobs", str(jobs), "--out", out, "--cache", cache)
+    wait_until(lambda: some_steps(out), process)
+    family = children(process.pid)
+    if jobs == 2 and number == signal.SIGINT:
+        os.killpg(process.pid, number)  # what Ctrl-C does in a terminal
+    else:
+        process.send_signal(number)
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 130, errors
+    assert errors.startswith("Stopped. ")
+    assert errors.count("\n") == 1, errors
+    assert "The same command with --resume goes on from there." in errors
+    assert not (out / "results.json").exists()
+    assert not any(map(alive, family))
+    goes_on_to_the_same_numbers(out, whole, cache)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_it_leaves_nobody_behind_and_goes_on(
+    jobs: int, whole: Path, cache: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = start(*LONG, "--jobs", str(jobs), "--out", out, "--cache", cache)
+    wait_until(lambda: some_steps(out), process)
+    family = children(process.pid)
+    assert len(family) == (2 if jobs == 2 else 0)
+    process.kill()
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert errors == ""
+    wait_for_death(family)
+    goes_on_to_the_same_numbers(out, whole, cache)
+
+
+def test_a_killed_arm_is_named_with_the_likely_reason(
+    whole: Path, cache: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = start(*LONG, "--jobs", "2", "--out", out, "--cache", cache)
+    wait_until(lambda: some_steps(out), process)
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 1
+    assert "The arm seed 0, " in errors
+    assert "was killed from outside by SIGKILL; most likely the machine ran out of memory" in errors
+    assert "Traceback" not in errors
+    goes_on_to_the_same_numbers(out, whole, cache)
+
+
+def test_a_stop_while_the_arms_are_still_starting(whole: Path, cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(*LONG, "--jobs", "2", "--out", out, "--cache", cache)
+    wait_until(lambda: children(process.pid), process)
+    family = children(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 130, errors
+    assert errors.startswith("Stopped. Every arm saved its state."), errors
+    assert not any(map(alive, family))
+    goes_on_to_the_same_numbers(out, whole, cache)
+
+
+@pytest.mark.parametrize(
+    "command", ["compare", "evaluate smollm2", "probe smollm2", "study functions"]
+)
+def test_a_stop_before_anything_began(command: str, cache: Path, tmp_path: Path) -> None:
+    name, *flags = command.split()
+    python = [sys.executable, "-m", f"training.{name}"]
+    process = start(*flags, "--out", tmp_path / "run", "--cache", cache, command=python)
+    maps = Path(f"/proc/{process.pid}/maps")
+    wait_until(lambda: "libtorch" in maps.read_text(), process)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 130, errors
+    assert errors.startswith("Stopped"), errors
+    assert errors.count("\n") == 1, errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_is_heard_where_it_was_ignored_at_the_start(cache: Path, tmp_path: Path) -> None:
+    """As in `command &` of a script."""
+    out = tmp_path / "run"
+    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    process = start(*LONG, "--jobs", "2", "--out", out, "--cache", cache, **ignoring)
+    wait_until(lambda: some_steps(out), process)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 130, errors
+    assert errors.startswith("Stopped. ")
+
+
+def test_nohup_lets_a_closed_terminal_pass(whole: Path, cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+    process = start(*LONG, "--jobs", "2", "--out", out, "--cache", cache, **ignoring)
+    wait_until(lambda: some_steps(out), process)
+    os.killpg(process.pid, signal.SIGHUP)
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 0, errors
+    assert numbers(out) == numbers(whole)
+
+
+def test_of_two_runs_in_one_folder_one_loses(
+    finished: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    with locked(finished):
+        flags = ["--seeds", "2", "--out", str(finished), "--cache", str(cache), "--resume"]
+        assert compare.main([*TINY, *flags]) == 2
+    assert f"another run is writing into {finished}: wait until it ends" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_what_dead_processes_left_is_cleared(tmp_path: Path, cache: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    host = socket.gethostname().split(".")[0]
+    theirs = cache / f".vocabulary.json.{host}.{dead.pid}.1.part"
+    living = cache / f".vocabulary.json.{host}.{os.getpid()}.1.part"
+    other = cache / f".vocabulary.json.elsewhere.{dead.pid}.1.part"
+    for path in (theirs, living, other):
+        path.write_text("half")
+    out = tmp_path / "run"
+    finish("--out", out, "--cache", cache)
+    assert not theirs.exists()
+    assert living.exists()
+    assert other.exists()
+    living.unlink()
+    other.unlink()
+    ours = out / "seed0" / "lstm" / f".state.safetensors.elsewhere.{dead.pid}.1.part"
+    ours.write_text("half")
+    finish("--out", out, "--cache", cache, "--resume")
+    assert left_overs(out) == []
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_disk_that_takes_no_more_gets_a_sentence(jobs: int, cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    full = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))}
+    process = start("--jobs", str(jobs), "--out", out, "--cache", cache, **full)
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 1, errors
+    assert "pretrain.safetensors" in errors
+    assert "could not be written or read (File too large); nothing that was saved is lost" in errors
+    assert "Traceback" not in errors
+    assert left_overs(out) == []
+    finish("--out", out, "--cache", cache, "--resume")
+
+
+def test_signals_are_held_back_whatever_thread_hears_them() -> None:
+    """The mask is of one thread; the system gives the signal to another one."""
+    waiting = threading.Event()
+    thread = threading.Thread(target=waiting.wait)
+    thread.start()
+    reached: list[None] = []
+
+    def interrupted() -> None:
+        with listening(), held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.extend(time.sleep(0.01) for _ in range(20))
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    waiting.set()
+    thread.join()
+    assert len(reached) == 20
+
+
+def test_the_second_signal_does_not_break_what_the_first_began() -> None:
+    stopped = False
+    with listening():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            stopped = True
+            signal.raise_signal(signal.SIGTERM)
+    assert stopped
+
+
+def test_nobody_reads_the_progress_any_more(whole: Path, cache: Path, tmp_path: Path) -> None:
+    """Standard error is a pipe whose reader has left: the run goes on."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    flags = [flag for flag in (*COMMAND, *LONG) if flag != "--quiet"]
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [*flags, "--jobs", "2", "--out", out, "--cache", cache],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=writer,
+        check=False,
+    )
+    os.close(writer)
+    assert done.returncode == 0
+    assert numbers(out) == numbers(whole)

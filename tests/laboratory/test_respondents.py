@@ -1,0 +1,363 @@
+"""Models are asked as a plain loop would ask them, only faster: in batches, and a shared beginning once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import charembed
+from synthetic_tasks import Item
+from synthetic_tasks.benchmark import Asking, BenchmarkTask
+from tests.laboratory import pretrained
+from training.ask.eval_sets import Exam
+from training.ask.models import ModelRespondent, cut
+from training.data.prepare import Data
+from training.data.tokenizers import HuggingFaceTokenizer
+from training.errors import BadInput
+from training.evaluate import Evaluation, evaluate, suites
+from training.evaluate.__main__ import main
+from training.evaluate.load import Manner, of_pretrained, of_run
+from training.models.decoder import Decoder, DecoderConfig
+from training.models.generate import SHARED, chunks, generate, num_shared
+from training.models.huggingface import HuggingFace
+from training.models.language_model import LanguageModel
+from training.models.likelihood import log_likelihoods
+
+TEMPLATE = "{% for m in messages %}<|end|>{{ m.content }}\n{% endfor %}>>"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(data: Data) -> Any:
+    made = pretrained.train_tokenizer(data.tokenizer.decode(data.train_ids[:40_000].tolist()))
+    made.chat_template = TEMPLATE
+    return made
+
+
+@pytest.fixture(scope="module")
+def words(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    assert data.splits is not None
+    path = tmp_path_factory.mktemp("words") / "words.txt"
+    splits = data.splits
+    path.write_text(
+        "\n".join([*splits.seen[:900], *splits.unseen_words[:300], *splits.longer_words[:200]])
+    )
+    return path
+
+
+def llama() -> Any:
+    return pretrained.llama(max_position_embeddings=400, initializer_range=0.3).eval()
+
+
+MODELS = {"llama": llama, "gpt2": lambda: pretrained.gpt2().eval()}
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Prompts of many lengths through a chat template, and choices."""
+
+    name: str = "toy"
+
+    def generate(self, words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
+        chat, choice = [], []
+        for i, word in enumerate(words[:n]):
+            chat.append(Item(f"Now {'go ' * (i % 5)}spell {word}!", f" {word}", f"say {word}"))
+            choices = (f" {word}", " tea", " overstated", " of a")
+            choice.append(
+                Item(f"The letters of{' the' * (i % 3)}", f" {word}", f"of {word}", choices)
+            )
+        return [
+            BenchmarkTask(
+                "toy/say", tuple(chat), Asking(chat=True, opening=' "', room=9, stop="e")
+            ),
+            BenchmarkTask("toy/open", tuple(chat), Asking(room=7, stop="")),
+            BenchmarkTask("toy/choice", tuple(choice)),
+        ]
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suites, "FORMATS", {"toy": Toy()})
+
+
+def given(done: Evaluation) -> list[str]:
+    return [answer.given for exam in done.exams for answer in done.answers.of(exam)]
+
+
+def plain_loop(model: Any, tokenizer: Any, exam: Exam, room: int) -> list[str]:
+    """What anyone would write: one prompt, generate, cut the text."""
+    texts = []
+    for item in exam.items:
+        text = item.prompt + exam.asking.opening
+        if exam.asking.chat:
+            message = [{"role": "user", "content": item.prompt}]
+            text = tokenizer.apply_chat_template(
+                message, tokenize=False, add_generation_prompt=True
+            )
+            text += exam.asking.opening
+        ids = tokenizer(text, return_tensors="pt")["input_ids"]
+        mask = torch.ones_like(ids)
+        out = model.generate(
+            ids, attention_mask=mask, max_new_tokens=room, do_sample=False, pad_token_id=0
+        )
+        written = out[0, ids.shape[1] :].tolist()
+        if tokenizer.eos_token_id in written:
+            written = written[: written.index(tokenizer.eos_token_id)]
+        texts.append(cut(tokenizer.decode(written), exam.asking.stop))
+    return texts
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_model_says_what_a_plain_loop_hears(kind: str, tokenizer: Any, words: Path) -> None:
+    model = MODELS[kind]()
+    manner = Manner(words=str(words), shots=2 if kind == "llama" else 0)
+    how: dict[str, Any] = {"questions": 3, "manner": manner, "tokenizer": tokenizer}
+    done = evaluate(model, "letters=reverse+count,toy", **how)
+    asked = of_pretrained(HuggingFace(model), HuggingFaceTokenizer(tokenizer), "it", manner)
+    asked.check(done.exams)
+    assert not model.training, "a user's model stays in its mode"
+    for exam in done.exams:
+        if not exam.items[0].choices:
+            heard = plain_loop(model, tokenizer, exam, asked.room(exam))
+            assert [answer.given for answer in done.answers.of(exam)] == heard
+    assert len(set(given(done))) > 10
+    one_by_one = evaluate(model, "letters=reverse+count,toy", batch_size=1, **how)
+    assert given(one_by_one) == given(done)
+    assert [(row.metric, row.value) for row in one_by_one.rows] == [
+        (r.metric, r.value) for r in done.rows
+    ]
+    model.train()
+    assert given(evaluate(model, "letters=reverse", **how)) == given(done)[:12]
+    assert model.training
+
+
+@pytest.mark.usefixtures("toy")
+def test_choices_are_taken_by_their_likelihood(tokenizer: Any, words: Path) -> None:
+    model = llama()
+    manner = Manner(words=str(words))
+    done = evaluate(model, "toy", questions=12, manner=manner, tokenizer=tokenizer)
+    exam = done.exams[2]
+    hits = {"exact_match": 0, "exact_match_per_token": 0, "exact_match_per_character": 0}
+    for item, answer in zip(exam.items, done.answers.of(exam), strict=True):
+        sums = []
+        for choice in item.choices:
+            before, whole = (
+                tokenizer(text)["input_ids"] for text in (item.prompt, item.prompt + choice)
+            )
+            assert whole[: len(before)] == before
+            with torch.no_grad():
+                said = model(torch.tensor([whole])).logits[0].log_softmax(-1)
+            sums.append(sum(float(said[i - 1, whole[i]]) for i in range(len(before), len(whole))))
+        assert answer.sums == pytest.approx(sums, rel=1e-4)
+        per_character = [
+            total / len(c.strip()) for total, c in zip(sums, item.choices, strict=True)
+        ]
+        per_token = [total / n for total, n in zip(sums, answer.tokens, strict=True)]
+        for metric, values in zip(hits, (sums, per_token, per_character), strict=True):
+            hits[metric] += item.choices[values.index(max(values))] == item.answer
+    for metric, count in hits.items():
+        assert done.value("toy/choice", metric=metric) == count / 12
+    with pytest.raises(BadInput, match="toy/choice is answered by likelihood, and f is a function"):
+        evaluate(lambda p: "", "toy", questions=2, manner=manner, name="f")
+
+
+def test_likelihoods_do_not_depend_on_their_neighbours() -> None:
+    model = HuggingFace(llama())
+    pairs = [([5, 6, 7], [8]), ([5], [9, 10, 11, 12]), ([1, 2], [3, 4]), ([5, 6, 7], [9, 8])]
+    together = log_likelihoods(model, pairs)
+    assert together == pytest.approx(
+        [log_likelihoods(model, [pair])[0] for pair in pairs], rel=1e-5
+    )
+
+
+def loud_model(kind: str) -> LanguageModel:
+    """One whose answers differ from prompt to prompt."""
+    torch.manual_seed(0)
+    model: LanguageModel = (
+        Decoder(DecoderConfig(vocab_size=50, context=64, n_layer=2, n_head=2, n_embd=16))
+        if kind == "decoder"
+        else HuggingFace(MODELS[kind]())
+    )
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def asked_shapes(model: LanguageModel) -> list[tuple[int, ...]]:
+    """Filled, from now on, with the shape of each batch that the model reads."""
+    seen: list[tuple[int, ...]] = []
+    model.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape)))
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["decoder", *MODELS])
+def test_a_shared_beginning_is_read_once_and_changes_nothing(kind: str) -> None:
+    model = loud_model(kind)
+    shared = [int(i) for i in torch.randint(0, 50, (SHARED + 3,))]
+    prompts = [[*shared, first, second] for first in range(4) for second in (7, 8)]
+    seen = asked_shapes(model)
+    options: dict[str, Any] = {"max_new_tokens": 6, "context": 64}
+    together = generate(model, prompts, **options)
+    assert model.shares
+    assert (1, SHARED + 3) in seen
+    assert (8, 2) in seen
+    assert together == [generate(model, [prompt], **options)[0] for prompt in prompts]
+    assert len(set(map(tuple, together))) > 1
+    assert num_shared([[5, 6, 7, 8], [5, 6, 9, 8], [5, 6, 9]]) == 2
+    assert num_shared([[5, 6], [5, 6]]) == 1
+    assert num_shared([[5, 6, 7], [5]]) == 0
+
+
+def test_a_model_that_cannot_read_in_pieces_reads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = HuggingFace(llama())
+
+    def wrong(
+        self: Any, ids_BT: Tensor, keep_BT: Any = None, cache: Any = None, real: Any = None
+    ) -> Tensor:
+        found: Tensor = original(self, ids_BT, keep_BT, cache, real)
+        return found + (ids_BT.shape[1] if cache is not None else 0)
+
+    original = HuggingFace.forward
+    monkeypatch.setattr(HuggingFace, "forward", wrong)
+    assert not model.shares
+
+
+@pytest.mark.parametrize("kind", ["decoder", *MODELS])
+@pytest.mark.parametrize("shared", [0, SHARED])
+def test_prompts_of_unlike_lengths_are_answered_as_alone(kind: str, shared: int) -> None:
+    model = loud_model(kind)
+    beginning = [int(i) for i in torch.randint(0, 50, (shared,))]
+    prompts = [[*beginning, *range(first, first + 3 + first % 4)] for first in range(9)]
+    seen = asked_shapes(model)
+    options: dict[str, Any] = {"max_new_tokens": 6, "context": 64, "stop": {1, 2, 3, 4, 5, 6, 7}}
+    together = generate(model, prompts, **options)
+    assert model.pads == (kind != "decoder")
+    if model.pads:
+        assert (9, 6) in seen
+    else:
+        assert all(rows <= 3 for rows, _ in seen)
+    assert together == [generate(model, [prompt], **options)[0] for prompt in prompts]
+    assert len(set(map(tuple, together))) > 3
+
+
+def test_a_model_that_counts_its_padding_gets_none() -> None:
+    assert HuggingFace(llama()).pads
+    assert not HuggingFace(pretrained.gemma2().eval()).pads  # its window may count the padding
+    deaf = pretrained.gpt2().eval()
+    hears = deaf.forward
+    deaf.forward = lambda position_ids=None, **options: hears(**options)
+    assert not HuggingFace(deaf).pads
+    assert HuggingFace(pretrained.gpt2().eval()).pads
+
+
+def test_padding_is_used_where_few_prompts_have_one_length() -> None:
+    many = [[0] * 5] * 64 + [[0] * 6] * 3 + [[0] * 7] * 2 + [[0] * 15]
+    lengths = [[len(many[number]) for number in numbers] for numbers in chunks(many, padded=True)]
+    assert lengths == [[5] * 64, [6, 6, 6, 7, 7], [15]]
+    lengths = [[len(many[number]) for number in numbers] for numbers in chunks(many)]
+    assert lengths == [[5] * 64, [6] * 3, [7] * 2, [15]]
+    assert [len(numbers) for numbers in chunks([[0] * 4000] * 20)] == [8, 8, 4]
+
+
+# Who is asked
+
+
+def test_a_run_is_asked_as_in_its_exam(half_run: Path, cache: Path, tmp_path: Path) -> None:
+    assert main([str(half_run), "--cache", str(cache), "--questions", "8", "--arm", "matched", "--quiet",
+                 "--against-arm", "lstm", "--out", str(tmp_path / "out"), "--cpu",
+                 "--suite", "letters=reverse+count+index+swap"]) == 0  # fmt: skip
+    lines = map(json.loads, (tmp_path / "out" / "marks.jsonl").read_text().splitlines())
+    found = {(line["task"], line["split"], line["prompt"]): line["right"] for line in lines}
+    recorded = map(
+        json.loads, (half_run / "seed0" / "matched" / "answers.jsonl").read_text().splitlines()
+    )
+    exam = {(line["task"], line["split"], line["prompt"]): line["right"] for line in recorded}
+    assert found == exam
+    assert len(found) == 128
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {row["arm"] for row in rows} == {"matched", "lstm", "matched - lstm"}
+    assert any(row["metric"].startswith("exact_match[token count=") for row in rows)
+    assert "the training part of the corpus sotu" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_last_arm_and_the_first_seed_are_asked_by_default(half_run: Path, cache: Path) -> None:
+    asked = of_run(half_run, None, None, cache)
+    assert (asked.name, asked.seed, asked.context) == ("lstm", 0, 48)
+    with pytest.raises(
+        BadInput, match=r"no arm 'gru' of seed 0: it has matched, lstm, with the seeds 0, 1"
+    ):
+        of_run(half_run, "gru", None, cache)
+
+
+def test_a_folder_with_letters_beside_it_is_asked(
+    tokenizer: Any, words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = pretrained.save(tmp_path / "base", llama(), tokenizer)
+    model = charembed.attach(llama(), tokenizer, init="loud")
+    charembed.save(model, tmp_path / "letters")
+    monkeypatch.chdir(tmp_path)
+    flags = [
+        "base",
+        "--suite",
+        "letters=reverse",
+        "--questions",
+        "2",
+        "--words",
+        str(words),
+        "--quiet",
+    ]
+    assert (
+        main([*flags, "--letters", "letters", "--against", str(base), "--cpu", "--shots", "1"]) == 0
+    )
+    (out,) = (tmp_path / "evaluations").iterdir()
+    direct = evaluate(model, "letters=reverse", questions=2, tokenizer=tokenizer,
+                      manner=Manner(words=str(words), shots=1))  # fmt: skip
+    lines = map(json.loads, (out / "marks.jsonl").read_text().splitlines())
+    assert [line["given"] for line in lines] == given(direct)
+    assert (out / "against" / "evaluation.json").is_file()
+
+
+def test_what_does_not_fit_or_is_empty_is_refused_first(tokenizer: Any, words: Path) -> None:
+    model: LanguageModel = HuggingFace(llama())
+    manner = Manner(words=str(words))
+    asked = of_pretrained(model, HuggingFaceTokenizer(tokenizer), "it", manner)
+    for prompt, message in (
+        ("", "is empty, and it reads no empty text"),
+        ("x" * 999, "but it reads 400 at most"),
+    ):
+        item = Item(prompt, " a", "k")
+        exam = Exam(BenchmarkTask("t", (item,)), "all", [item])
+        with pytest.raises(BadInput, match=message):
+            asked.check([exam])
+    with pytest.raises(BadInput, match="a LlamaForCausalLM was given without its tokenizer"):
+        evaluate(llama(), manner=manner)
+    with pytest.raises(BadInput, match="the tokenizer is a str: pass a fast tokenizer"):
+        evaluate(llama(), manner=manner, tokenizer="base")
+
+
+def test_what_a_tokenizer_puts_before_a_text_stands_there(tokenizer: Any, words: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    starting = pretrained.train_tokenizer("the letters of the words " * 40)
+    starting.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|end|> $A", special_tokens=[("<|end|>", 0)]
+    )
+    asked: ModelRespondent = of_pretrained(
+        HuggingFace(llama()), HuggingFaceTokenizer(starting), "it", Manner(words=str(words))
+    )
+    item = Item("the letters", " of", "k")
+    exam = Exam(BenchmarkTask("t", (item,)), "all", [item])
+    assert asked.encode(exam, item) == starting("the letters")["input_ids"]
+    assert asked.start == [0]
+    assert (
+        asked.encode(replace(exam, asking=Asking(opening=" of")), item)
+        == starting("the letters of")["input_ids"]
+    )

@@ -1,0 +1,123 @@
+"""Out of the door: a finished arm as a plain model with its card, or with words of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+import charembed
+from examples import new_tokens
+from tests.laboratory.pretrained import ROWS
+from tests.laboratory.test_models import finished as finished
+from tests.laboratory.test_models import pretrained as pretrained
+from tests.laboratory.test_models import tokenizer as tokenizer
+from training.config.flags import parse
+from training.intervals import read_rows
+from training.run.folder import read_config
+from training.ship import __main__ as ship
+
+
+@pytest.mark.parametrize("arm", ["plain", "lstm"])
+def test_the_example_gives_a_run_words_of_its_own(
+    arm: str, finished: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "extended"
+    flags = [str(finished), "--arm", arm, "--words", "strawberry,quokka", "--cache", str(cache)]
+    assert new_tokens.main([*flags, "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"in pieces: \d of 2 spelled right\nas one token: \d of 2 spelled right", told)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(out)
+    assert len(tokenizer.encode(" quokka", add_special_tokens=False)) == 1
+    assert (out / "letters").exists() == ("charembed.load(" in told) == (arm == "lstm")
+    if arm == "lstm":
+        charembed.load(model, tokenizer, out / "letters")
+        (token,) = tokenizer.encode(" quokka", add_special_tokens=False)
+        assert "".join(model.get_input_embeddings().spellings.spell(token)) == " quokka"
+    assert new_tokens.main([*flags, "--out", str(out)]) == 2
+    assert "exists: name a new folder" in capsys.readouterr().err
+
+
+def test_an_arm_is_shipped_as_a_plain_model_with_its_card(
+    finished: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "with-letters"
+    assert ship.main([str(finished), str(out), "--licence", "mit", "--cache", str(cache)]) == 0
+    (beside := tmp_path / "beside").mkdir()
+    assert (
+        out.stat().st_mode == beside.stat().st_mode
+    )  # whoever may read other folders may read this one
+    told = capsys.readouterr().out
+    assert f"will have its own: {ROWS * 32:,} parameters more, 0.1 MB of disk" in told
+    assert "bit-equal" in told
+    plain = transformers.AutoModelForCausalLM.from_pretrained(out)
+    assert type(plain) is transformers.LlamaForCausalLM
+    assert not plain.config.tie_word_embeddings
+    base = transformers.AutoModelForCausalLM.from_pretrained(plain_base(finished))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    ids = torch.tensor([tokenizer(" reverse strawberry:")["input_ids"]])
+    letters = charembed.load(base, tokenizer, out / "letters", check_base=False)
+    assert letters.get_input_embeddings().spellings.num_tokens == ROWS
+    assert plain(ids).logits.isfinite().all()
+    card = (out / "README.md").read_text("utf-8")
+    assert card.startswith("---\nbase_model: ")
+    for promise in (
+        "license: mit",
+        "| unseen tokens | reverse |",
+        "| text, after fine-tuning |",
+        "seed 0 of the arm",
+    ):
+        assert promise in card
+    for row in read_rows(finished / "results.json"):
+        if (row.arm, row.task, row.metric, row.seed) == (
+            "lstm",
+            "text, after fine-tuning",
+            "loss_nats",
+            "mean",
+        ):
+            assert f"{row.value:.3f}" in card
+    assert not re.search(r"\{[{%]|\n\n\n", card)
+    (command,) = re.findall("`(python -m training.compare .*)`", card)
+    again, _ = parse(shlex.split(command)[3:], None)
+    wanted = read_config(finished).as_dict()
+    wanted["model"]["model"] = Path(wanted["model"]["model"]).name  # nobody else has the folder
+    assert again.as_dict() == wanted
+
+    broke = ship.main([str(finished), str(out), "--cache", str(cache)])
+    assert broke == 2
+    assert "exists and is not empty" in capsys.readouterr().err
+
+
+def plain_base(run: Path) -> str:
+    folder: str = json.loads((run / "config.json").read_text())["config"]["model"]["model"]
+    return folder
+
+
+def test_what_cannot_be_shipped_is_said_and_nothing_written(
+    finished: Path, half_run: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for flags, message in (
+        ([str(half_run)], "trained the laboratory's own decoder"),
+        ([str(tmp_path)], "is no run folder"),
+        (
+            [str(finished), "--arm", "gru"],
+            "has no arm 'gru' of seed 0: it has plain, lstm, with the seeds 0",
+        ),
+        ([str(finished), "--seed", "3"], "has no arm 'lstm' of seed 3"),
+        (
+            [str(finished), "--licence", "mit\ntitle: x"],
+            "the licence is 'mit\\ntitle: x'; it must be a name",
+        ),
+    ):
+        run, *others = flags
+        assert ship.main([run, str(tmp_path / "x"), *others, "--cache", str(cache)]) == 2
+        errors = capsys.readouterr().err
+        assert message in errors
+        assert not (tmp_path / "x").exists()

@@ -1,0 +1,64 @@
+"""Whom the tests ask about words: the arms of a run, and a pretrained model."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from examples.asking import Panel, panel_of
+from tests.laboratory import pretrained
+from training.config.config import CompareConfig
+from training.data.prepare import Data
+from training.files import write_record
+from training.run.arm import RunOptions, run_arm
+from training.run.finished import (
+    ANSWERS,
+    finished_lines,
+    finished_rows,
+    read_batches,
+    write_finished,
+)
+from training.run.folder import arm_folder
+
+
+@pytest.fixture(scope="session")
+def half_run(
+    tiny: CompareConfig, data: Data, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run of two pairs, of which the first is finished: what the playground reads of a run, and no more."""
+    folder, config = tmp_path_factory.mktemp("runs") / "pair", replace(tiny, seeds=2)
+    options = RunOptions(cache=cache, cpu=True, progress=False)
+    for arm in config.arms:
+        run_arm(config, 0, arm, arm_folder(folder, 0, arm), options, data)
+    write_record(folder / "config.json", {"config": config.as_dict(), "data": data.facts})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def panel(half_run: Path, cache: Path) -> Panel:
+    return panel_of(str(half_run), None, cache)
+
+
+@pytest.fixture(scope="session")
+def pretrained_folder(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretrained model's folder."""
+    tokenizer = pretrained.train_tokenizer(data.tokenizer.decode(data.train_ids[:40_000].tolist()))
+    return pretrained.save(
+        tmp_path_factory.mktemp("pretrained") / "llama", pretrained.llama(), tokenizer
+    )
+
+
+@pytest.fixture
+def telling_run(half_run: Path, tiny: CompareConfig, tmp_path: Path) -> Path:
+    """The run with an exam in which the letters tell: `lstm` has every question of three tasks right."""
+    copy = shutil.copytree(half_run, tmp_path / "telling")
+    for arm in ("matched", "lstm"):
+        folder = arm_folder(copy, 0, arm)
+        answers = finished_lines(folder, ANSWERS)
+        for answer in answers:
+            answer["right"] = arm == "lstm" and answer["task"] != "index"
+        write_finished(folder, tiny, finished_rows(folder), answers, read_batches(folder), "")
+    return copy

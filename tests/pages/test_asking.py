@@ -1,0 +1,109 @@
+"""Whom one can ask about words, and what is known of a word."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from examples.asking import Panel, first_word, panel_of, suggestions
+from training.data.prepare import Data
+from training.errors import BadInput, Damaged
+from training.files import write_record
+from training.run.folder import read_config
+
+
+def test_the_panel_says_what_the_arms_said_in_their_exam(panel: Panel, half_run: Path) -> None:
+    for arm in panel.models:
+        recorded = (half_run / "seed0" / arm / "answers.jsonl").read_text().splitlines()
+        for row in map(json.loads, recorded[::5]):
+            task, *letters, word = row["prompt"].removesuffix(":").split()
+            item = panel.item(task, word, "".join(letters))
+            answer = dict(panel.answers(task, item))[arm]
+            assert (item.prompt, answer.right) == (row["prompt"], row["right"])
+            shorter, longer = sorted(
+                (row["given"], answer.text), key=len
+            )  # both are stopped somewhere
+            assert longer.startswith(shorter)
+
+
+@pytest.mark.parametrize(
+    ("wrote", "word"),
+    [
+        (" ananab, which is", "ananab"),
+        (" a n a n a b is", "ananab"),
+        (": a-n-a-n-a-b.", "ananab"),
+        ("  3.", "3"),
+        (" ?!", ""),
+        ("", ""),
+    ],
+)
+def test_the_first_word_of_what_a_pretrained_model_writes_counts(wrote: str, word: str) -> None:
+    assert first_word(wrote) == word
+
+
+# Suggested words
+
+
+def test_suggested_are_words_with_unseen_tokens_that_letters_alone_got_right(
+    telling_run: Path, data: Data
+) -> None:
+    assert data.splits is not None
+    found = list(suggestions(telling_run, read_config(telling_run), data, 0))
+    assert found == list(suggestions(telling_run, read_config(telling_run), data, 0))
+    assert {one.task for one in found} == {"reverse", "count", "swap"}
+    for task in ("reverse", "count", "swap"):
+        words = [one.word for one in found if one.task == task]
+        assert 1 <= len(words) == len(set(words)) <= 5
+        assert set(words) <= set(data.splits.unseen_tokens)
+
+
+def test_without_a_telling_exam_nothing_is_suggested(half_run: Path, data: Data) -> None:
+    config = read_config(half_run)
+    for arms in (("lstm", "matched"), ("lstm",), ("matched",), ("matched", "shuffled")):
+        assert list(suggestions(half_run, replace(config, arms=arms), data, 0)) == []
+
+
+def test_damaged_answers_are_named(telling_run: Path, data: Data) -> None:
+    (telling_run / "seed0" / "lstm" / "answers.jsonl").write_text('{"task": "reverse"')
+    with pytest.raises(Damaged, match=r"lstm/answers.jsonl is damaged .* with --resume"):
+        list(suggestions(telling_run, read_config(telling_run), data, 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "message"),
+    [
+        ("RUN", 5, "seed is 5, but the run in .* has the seeds 0, 1: name one of them"),
+        ("RUN", 1, "seed1"),
+        ("EMPTY", None, "is no run folder: it has no config.json"),
+        (
+            "NOWHERE",
+            None,
+            "'NOWHERE' is no run folder, and 'NOWHERE' gives no causal language model",
+        ),
+        ("MODEL", 0, "seed is 0, but .* is no run folder: leave --seed out"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    name: str,
+    seed: int | None,
+    message: str,
+    half_run: Path,
+    pretrained_folder: Path,
+    cache: Path,
+    tmp_path: Path,
+) -> None:
+    folders = {"RUN": half_run, "EMPTY": tmp_path, "MODEL": pretrained_folder}
+    with pytest.raises(BadInput, match=message):
+        panel_of(str(folders.get(name, name)), seed, cache)
+
+
+def test_a_run_about_no_word_is_refused(half_run: Path, cache: Path, tmp_path: Path) -> None:
+    config = read_config(half_run)
+    (tmp_path / "seed0").mkdir()
+    changed = replace(config, data=replace(config.data, tasks=("counting:3x8",)))
+    write_record(tmp_path / "config.json", {"config": changed.as_dict()})
+    with pytest.raises(BadInput, match="asked no question about words: name another one"):
+        panel_of(str(tmp_path), None, cache)

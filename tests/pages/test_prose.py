@@ -1,0 +1,309 @@
+"""The report's words, from made-up rows: judgements, verdicts, headlines, and the table in the terminal."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+
+import pytest
+from rich.console import Console
+
+from synthetic_tasks import Task
+from tests.pages.made_up import MIXED, built, summary_of
+from training.intervals import Row, summarise, wilson
+from training.models.arms import ARMS
+from training.report.headline import Headline, headline
+from training.report.verdict import (
+    by_place,
+    how_judged,
+    judge,
+    percent,
+    print_table,
+    replay_sentence,
+    tally,
+    verdict,
+)
+
+PAIR = ("matched", "lstm")
+
+
+def difference(
+    low: float, high: float, p: float, p_holm: float, metric: str = "exact_match"
+) -> Row:
+    middle = (low + high) / 2
+    return Row("lstm - matched", "mean", "reverse", "seen", f"{metric}_difference", middle, low, high, 250,
+               None, p, p_holm)  # fmt: skip
+
+
+def said(arms: Sequence[str], specs: Sequence[str], seeds: int = 1, **how: object) -> Headline:
+    tasks = built(*specs)
+    return headline(summary_of(arms, tasks, seeds, **how), tasks, arms, seeds)
+
+
+def table_of(arms: Sequence[str], tasks: Sequence[Task]) -> str:
+    console = Console(width=160, record=True, file=io.StringIO())
+    print_table(console, arms, tasks, summary_of(arms, tasks))
+    return console.export_text()
+
+
+def test_a_judgement_needs_the_correction_and_closeness_needs_the_whole_interval() -> None:
+    assert judge(difference(0.1, 0.2, 0.001, 0.01)) == "better"
+    assert judge(difference(-0.2, -0.1, 0.001, 0.01)) == "worse"
+    assert judge(difference(0.01, 0.3, 0.04, 0.6)) == "better, but not after correction"
+    assert judge(difference(-0.02, 0.04, 0.4, 1.0)) == "no difference larger than 5 points"
+    assert judge(difference(-0.02, 0.06, 0.4, 1.0)) == "no difference shown"
+    assert judge(difference(-0.2, -0.1, 0.001, 0.01, "loss_nats")) == "better", (
+        "a smaller loss is better"
+    )
+    assert (
+        judge(difference(-0.01, 0.01, 0.9, 1.0, "loss_nats"))
+        == "no difference larger than 0.02 nats"
+    )
+
+
+def test_shares_are_not_rounded_to_all_or_nothing() -> None:
+    assert [percent(share) for share in (0, 0.004, 0.876, 0.998, 1)] == [
+        "0 %",
+        "0.4 %",
+        "88 %",
+        "99.8 %",
+        "100 %",
+    ]
+
+
+def test_the_table_has_a_line_for_each_cell_and_no_other() -> None:
+    tasks = built(*MIXED)
+    lines = [line for line in table_of(PAIR, tasks).splitlines() if "0.05" in line]
+    assert len(lines) == sum(len(task.splits) for task in tasks) == 4 + 4 + 4 + 3 + 4
+    assert any(re.search("more arms.*path_star:2x5", line) for line in lines)
+    assert not any(re.search("words.*path_star", line) for line in lines)
+    assert "lstm - matched (95 %)" in table_of(PAIR, tasks)
+    assert "* holds after Holm's correction for 19 comparisons" in table_of(PAIR, tasks)
+    assert "(95 %)" not in table_of(("lstm",), tasks)
+    assert "Holm" not in table_of(("lstm",), tasks)
+
+
+def test_cells_that_were_not_asked_are_left_out() -> None:
+    tasks = built("reverse")
+    summary = [row for row in summary_of(PAIR, tasks) if row.split != "longer_words"]
+    assert "onger" not in " ".join(verdict(summary, tasks, "lstm", "matched"))
+
+
+def test_places_are_shared_by_tasks_of_a_kind_and_the_verdict_begins_with_the_telling_ones() -> (
+    None
+):
+    tasks = built("reverse", "path_star:2x5", "swap")
+    names = [[(task.name, split.name) for task, split in group] for group in by_place(tasks)]
+    assert names[0] == [("reverse", "seen"), ("swap", "seen")]
+    assert names[4] == [("path_star:2x5", "seen")]
+    ordered = [group[0][1].name for group in by_place(tasks, telling_first=True)]
+    assert ordered == [
+        "unseen_tokens",
+        "fresh",
+        "unseen_words",
+        "longer_words",
+        "longer_arms",
+        "more_arms",
+        "seen",
+        "seen",
+    ]
+
+
+def test_the_verdict_tells_gain_loss_likeness_and_nothing_apart() -> None:
+    right, rows = {}, []
+    marks = {
+        "reverse": ("1" * 90 + "0" * 10, "0" * 100),
+        "count": ("10" * 50, "01" * 50),
+        "index": ("0" * 100, "1" * 90 + "0" * 10),
+        "swap": ("1" * 100, "1" * 100),
+    }
+    for task, (ours, theirs) in marks.items():
+        for arm, bits in (("lstm", ours), ("matched", theirs)):
+            right[arm, 0, task, "unseen_tokens"] = [bit == "1" for bit in bits]
+            low, high = wilson(bits.count("1"), 100)
+            rows.append(
+                Row(
+                    arm,
+                    0,
+                    task,
+                    "unseen_tokens",
+                    "exact_match",
+                    bits.count("1") / 100,
+                    low,
+                    high,
+                    100,
+                    0.1,
+                )
+            )
+    summary = summarise(rows, "matched", PAIR, right)
+    (sentence,) = verdict(summary, built("reverse", "count", "index", "swap"), "lstm", "matched")
+    assert sentence.startswith(
+        "Unseen tokens (words with a token that no question had contained), lstm against matched: better at"
+    )
+    assert re.search(
+        r"better at reverse \(90 % against 0 %, \+90 points \[\+8\d to \+9\d\]\)", sentence
+    )
+    assert re.search(r"; worse at index \(0 % against 90 %", sentence)
+    assert re.search(
+        r"; no difference larger than 5 points at swap \(100 % against 100 %", sentence
+    )
+    assert re.search(r"; no difference shown at count \(50 % against 50 %, \+0 points", sentence)
+    assert tally(summary, "lstm", "matched") == (
+        "4 comparisons of answers: 1 better; 1 worse; 1 no difference larger than 5 points; 1 no difference "
+        "shown"
+    )
+
+
+def test_where_little_was_asked_the_verdict_says_so() -> None:
+    tasks = built("reverse", "swap")
+    chance = {0: 0.5, 1: 0.5}.get
+    few = summary_of(PAIR, tasks, asked=16, chance=lambda number, *_: chance(number) or 0)
+    many = summary_of(PAIR, tasks, asked=100, chance=lambda number, *_: chance(number) or 0)
+    (first, *_) = verdict(few, tasks, "lstm", "matched")
+    assert "no difference shown (little was asked, n = 16) at reverse (" in first
+    assert first.count("little was asked") == 1, "said once of all tasks"
+    assert "little" not in " ".join(verdict(many, tasks, "lstm", "matched"))
+    assert any("fewer than 72 questions" in sentence for sentence in how_judged(few, 1))
+
+
+def test_the_verdict_groups_the_tasks_of_a_place_and_keeps_places_apart() -> None:
+    tasks = built("reverse", "swap", "path_star:2x5")
+    sentences = verdict(summary_of(PAIR, tasks), tasks, "lstm", "matched")
+    (words,) = [
+        sentence for sentence in sentences if sentence.startswith("Unseen words (new words")
+    ]
+    assert "reverse (" in words
+    assert "swap (" in words
+    assert "path_star" not in words
+    (graphs,) = [
+        sentence for sentence in sentences if sentence.startswith("New graphs (graphs kept out of")
+    ]
+    assert "path_star:2x5 (" in graphs
+    assert "reverse" not in graphs
+
+
+def test_a_gain_on_text_over_matched_comes_with_its_warning() -> None:
+    tasks = built("reverse")
+    for arms, warning in (
+        (PAIR, "a run with --arms plain,lstm tells them apart"),
+        (("matched", "plain", "lstm"), "plain against matched tells them apart"),
+        (("plain", "lstm"), None),
+    ):
+        sentences = " ".join(verdict(summary_of(arms, tasks), tasks, "lstm", arms[0]))
+        assert ("tells them apart" in sentences) == (warning is not None)
+        assert warning is None or warning in sentences
+        assert re.search(
+            r"Text, after tasks alone, lstm against \w+: \+0.[12]00 nats per token \(one", sentences
+        )
+    assert "tells them" not in " ".join(
+        verdict(summary_of(("matched", "plain"), tasks), tasks, "plain", "matched")
+    )
+
+
+def test_how_it_was_judged_fits_the_number_of_seeds() -> None:
+    tasks = built("reverse")
+    one, two, five = (how_judged(summary_of(PAIR, tasks, seeds), seeds)[0] for seeds in (1, 2, 5))
+    assert "questions of one pair" in one
+    assert "train five" in two
+    assert five.startswith(
+        "The 95 % intervals are over 5 pairs of models or over all the questions that they"
+    )
+    assert "7 comparisons were made at once" in how_judged(summary_of(PAIR, tasks, 5), 5)[1], (
+        "4 of answers, 3 of text"
+    )
+
+
+def test_the_headline_is_the_largest_difference_on_a_telling_split() -> None:
+    found = said(PAIR, ("count", "reverse"), 5, chance=lambda number, task, split: (
+        0.9 if (number, task.name, split) == (1, "reverse", "unseen_tokens") else 0.02
+    ), asked=250)  # fmt: skip
+    assert re.fullmatch(
+        r"On words with a token that no question had contained, the model with letters reverses \d\d %, the "
+        r"model without letters [\d.]+ %\.",
+        found.sentence,
+    )
+    assert re.match(
+        r"A difference of \+8\d points \[\+\d\d to \+\d\d\], the 95 % interval over 5 pairs",
+        found.basis,
+    )
+    assert "it holds after Holm's correction for all 11 comparisons." in found.basis
+    assert found.cell is not None
+    assert (found.cell[0].name, found.cell[1].name) == ("reverse", "unseen_tokens")
+
+
+def test_the_headline_falls_back_to_another_split_and_tells_of_a_loss() -> None:
+    found = said(PAIR, ("path_star:2x5",), asked=100, chance=lambda number, task, split: (
+        0.9 if (number, split) == (0, "longer_arms") else 0.02
+    ))  # fmt: skip
+    assert found.sentence.startswith(
+        "On graphs with longer arms than any trained on, the model with letters finds the path through "
+    )
+    assert found.basis.startswith("A difference of -9"), "the letters were worth less than nothing"
+
+
+@pytest.mark.parametrize(("seeds", "asked", "count"), [(1, 7, 4), (2, 4, 7)])
+def test_a_headline_that_the_correction_takes_back_is_not_certain(
+    seeds: int, asked: int, count: int
+) -> None:
+    """All of 7 or 8 questions: p = 0.016 or 0.008, of 4 comparisons or of 7 (with 3 of text)."""
+    found = said(
+        PAIR, ("reverse",), seeds, asked=asked,
+        chance=lambda number, task, split: float((number, split) == (1, "unseen_tokens")),
+    )  # fmt: skip
+    assert found.sentence == (
+        "Not certain yet: on words with a token that no question had contained, the model with letters "
+        "reverses 100 %, the model without letters 0 %."
+    )
+    assert f"among {count} comparisons it may be chance (Holm's correction)." in found.basis
+    assert ("With 2 pairs few would: train five." in found.basis) == (seeds == 2)
+
+
+@pytest.mark.parametrize("arms", [PAIR, ("plain", "matched", "lstm")])
+def test_a_headline_about_nothing_says_so(arms: tuple[str, ...]) -> None:
+    little = said(arms, ("reverse",), asked=8, chance=lambda *_: 0.0)
+    whom = "the models" if len(arms) > 2 else "the model with letters and the model without letters"
+    assert little.sentence == f"No difference was shown between {whom}."
+    assert little.basis.endswith("Little was asked: 8 questions on each split of a task.")
+    alike = said(arms, ("reverse",), asked=250, chance=lambda *_: 0.0)
+    assert alike.sentence == f"Between {whom} there is no difference larger than 5 points."
+    assert little.cell is alike.cell is None
+
+
+def test_two_pairs_that_show_nothing_ask_for_more() -> None:
+    basis = said(PAIR, ("reverse",), 2, asked=250, chance=lambda *_: 0.5).basis
+    assert basis.endswith("2 pairs of models say little of where another would lie: train five.")
+
+
+def test_one_arm_alone_has_a_headline_without_comparison() -> None:
+    found = said(("lstm",), ("reverse", "path_star:2x5"))
+    assert re.fullmatch(
+        r"On .*, the model with letters (reverses|finds the path through) \d+ %\.", found.sentence
+    )
+    assert found.basis == "One arm alone was trained: there is nothing to compare it with."
+
+
+def test_among_more_than_two_arms_the_headline_names_them() -> None:
+    sentence = said(("plain", "shuffled", "lstm"), ("reverse",)).sentence
+    assert "the model with letters (lstm) reverses" in sentence
+    assert "the model without letters (plain)" in sentence
+
+
+def test_every_arm_has_words_for_the_headline_and_a_line_of_its_own() -> None:
+    assert all(arm.called.startswith("with") and len(arm.sentence) > 20 for arm in ARMS.values())
+    assert len({arm.sentence for arm in ARMS.values()}) == len(ARMS)
+
+
+def test_what_is_read_between_the_questions_is_told() -> None:
+    assert replay_sentence(0.0, "base", "both") == ""
+    assert (
+        replay_sentence(0.1, "text", "corpus")
+        == "10 % of the steps go on with running text instead."
+    )
+    asked = (
+        "20 % of the steps ask the model to say of text that it wrote itself what it said before."
+    )
+    assert replay_sentence(0.2, "base", "base") == asked
+    assert "running text, and in turn text that it wrote itself, what" in replay_sentence(
+        0.2, "base", "both"
+    )

@@ -1,0 +1,239 @@
+"""The report from made-up rows: tasks of different splits in one run, one arm, three arms, many seeds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.pages.made_up import MIXED, PHASES, built, made_up, page_of
+from training.models.arms import ARMS
+from training.report.plots import smoothed
+from training.report.report import models_in_words, sample_answers, split_notes
+from training.report.svg import DARK, LIGHT, colours
+
+PAIR = ("matched", "lstm")
+
+
+def svgs(page: str) -> list[str]:
+    return re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+
+
+def test_tasks_with_different_splits_stand_in_one_report(tmp_path: Path) -> None:
+    tasks = built(*MIXED)
+    page = page_of(tmp_path, PAIR, tasks)
+    for task in tasks:
+        assert f"<h3>{task.name}</h3>" in page
+        for split in task.splits:
+            assert f">{split.label}</text>" in page, (
+                "split names are the same in plots, tables and notes"
+            )
+            assert f'<td class="left">{split.label}</td>' in page
+    lines = re.findall(
+        r'<tr><td class="left">([^<]+)</td><td class="left" data-label="task">([^<]+)</td>', page
+    )
+    assert sorted(lines) == sorted(
+        (split.label, task.name) for task in tasks for split in task.splits
+    )
+    assert (
+        "<b>Longer words</b>: words longer than any trained on; 11 letters, after training on 5."
+        in page
+    )
+    assert (
+        "<b>Longer arms, path_star:3x4</b>: graphs with longer arms than any trained on; 3 arms of 5"
+        in page
+    )
+    assert (
+        "<b>Longer sequences</b>: sequences longer than any trained on; 150 of 10 symbols" in page
+    )
+    assert "The 299 tokens that no training question had" in page
+
+
+def test_the_page_loads_nothing_and_needs_no_script(tmp_path: Path) -> None:
+    page = page_of(tmp_path, PAIR, built("reverse", "path_star:2x5"))
+    assert not re.search(r'(src|href)="(?!#)', page)
+    assert "@import" not in page
+    assert "<script" not in page
+
+
+def test_every_picture_has_a_role_a_label_and_ids_of_its_own(tmp_path: Path) -> None:
+    page = page_of(tmp_path, PAIR, built(*MIXED), seeds=2)
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    for reference in re.findall(r'(?:href="|url\()#([^")]+)', page):
+        assert reference in ids
+    for svg in svgs(page):
+        name = re.match(
+            r'<svg[^>]* role="img" aria-labelledby="([^"]+)"><title id="([^"]+)">([^<]+)</title>',
+            svg,
+        )
+        assert name is not None
+        assert name[1] == name[2]
+        assert len(name[3]) > 20
+        ElementTree.fromstring(svg)
+    assert re.search(
+        r"<title[^>]*>Share of answers [^<]* reverse: [a-z ]+: matched [\d.]+ %, lstm", page
+    )
+
+
+def test_pictures_take_their_colours_from_the_page(tmp_path: Path) -> None:
+    page = page_of(tmp_path, ("plain", "matched", "shuffled", "lstm"), built("reverse"))
+    for svg in svgs(page):
+        assert set(re.findall("#[0-9a-f]{6}", re.sub(r"var\([^)]*\)", "", svg))) == set()
+    assert "prefers-color-scheme: dark" in page
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of WCAG 2: 1 to 21."""
+
+    def light(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        ]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05
+
+    ratio = light(one) / light(other)
+    return max(ratio, 1 / ratio)
+
+
+def test_text_and_arms_stand_out_from_the_paper_in_light_and_dark() -> None:
+    for scheme, names in colours(tuple(ARMS)).items():
+        paper = {"light": LIGHT, "dark": DARK}[scheme]["paper"]
+        for name in ("ink", "soft"):
+            assert contrast(names[name], paper) >= 4.5, (scheme, name)
+        for arm in ARMS:
+            assert contrast(names[arm], paper) >= 3, (scheme, arm, names[arm])
+
+
+def test_the_picture_for_a_readme_stands_alone(tmp_path: Path) -> None:
+    page_of(tmp_path, PAIR, built(*MIXED))
+    picture = (tmp_path / "answers.svg").read_text("utf-8")
+    root = ElementTree.fromstring(picture)
+    texts = ["".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {*PAIR, "majority answer", *MIXED, "unseen tokens", "more arms"} <= set(texts)
+    assert "<rect " in picture, "it has a paper of its own"
+    assert "prefers-color-scheme: dark" in picture
+
+
+def test_a_report_without_words_says_nothing_of_words(tmp_path: Path) -> None:
+    page = page_of(tmp_path, ("plain", "lstm"), built("path_star:2x5"))
+    words = (
+        page.replace("The 299 tokens", "").replace('class="unseen"', "").replace(".unseen {", "")
+    )
+    assert "nseen" not in words
+    assert "onger words" not in words
+
+
+def test_there_is_a_curve_for_each_phase_that_was_run(tmp_path: Path) -> None:
+    page = page_of(tmp_path, PAIR, built("reverse"))
+    headings = re.findall("<h2>([^<]+)</h2>", page)
+    for title in ("The spelling warm-up", "Pretraining", "Fine-tuning", "Tasks alone"):
+        assert title in headings
+    assert len(svgs(page)) == 2 + 1 + 3 * 2 + 1, (
+        "at a glance and by task; spelling; loss and difference; cost"
+    )
+    assert "10 % of the steps go on with running text instead" in page
+    for phase in ("pretraining", "fine-tuning", "tasks alone"):
+        assert f'<td class="left">text, after {phase}</td>' in page
+    assert "pretraining step, median seconds" in page
+    page = page_of(tmp_path, PAIR, built("reverse"), phases=PHASES[2:3])
+    assert len(svgs(page)) == 2 + 2 + 1
+    assert "<h2>Pretraining</h2>" not in page
+
+
+def test_one_arm_alone_is_reported_without_comparison(tmp_path: Path) -> None:
+    page = page_of(tmp_path, ("lstm",), built("reverse", "path_star:2x5"))
+    assert "One arm alone was trained: there is nothing to compare it with." in page
+    assert "charembed · 1 model<" in page
+    for word in ("Difference", "&minus;", "omparisons", "Holm", "every arm;", "multiple of"):
+        assert word not in page, word
+
+
+def test_models_are_counted_in_words() -> None:
+    counted = {
+        (arms, seeds): models_in_words(arms, seeds) for arms in (1, 2, 4) for seeds in (1, 5)
+    }
+    assert counted == {
+        (1, 1): "1 model", (1, 5): "5 models", (2, 1): "1 pair of models", (2, 5): "5 pairs of models",
+        (4, 1): "1 set of 4 models", (4, 5): "5 sets of 4 models",
+    }  # fmt: skip
+
+
+def test_three_arms_are_each_compared_with_the_first(tmp_path: Path) -> None:
+    page = page_of(
+        tmp_path, ("plain", "shuffled", "lstm"), built("reverse", "path_star:2x5"), seeds=3
+    )
+    assert "3 sets of 3 models" in page
+    for arm in ("shuffled", "lstm"):
+        assert f"<th>{arm} &minus; plain</th>" in page
+        assert f"{arm} against plain" in page
+    for arm in ("plain", "shuffled", "lstm"):
+        assert f"<dd>{ARMS[arm].sentence}</dd>" in page
+        assert f"--{arm}: {ARMS[arm].colour};" in page
+    assert "over 3 pairs of models or over all the questions that they were asked" in page
+    assert "22 comparisons were made at once" in page, "8 cells of answers and 3 of text, twice"
+
+
+def test_text_of_one_seed_is_said_once_to_have_no_intervals(tmp_path: Path) -> None:
+    page = page_of(tmp_path, PAIR, built("reverse"))
+    assert page.count("With one seed there are no intervals") == 1
+    assert "one seed</td>" not in page
+
+
+def test_four_arms_of_five_seeds_with_thousands_of_steps_stay_small(tmp_path: Path) -> None:
+    page_of(
+        tmp_path,
+        ("plain", "matched", "shuffled", "lstm"),
+        built("reverse", "count", "index", "swap"),
+        seeds=5,
+        steps=3000,
+        phases=PHASES[1:3],
+    )
+    assert (tmp_path / "report.html").stat().st_size < 1_500_000
+
+
+def test_the_same_numbers_make_the_same_page(tmp_path: Path) -> None:
+    first, again = (page_of(tmp_path, PAIR, built("swap", "counting:4x12")) for _ in range(2))
+    assert first == again
+
+
+def test_samples_come_from_each_tasks_most_telling_split() -> None:
+    tasks = built("reverse", "path_star:2x5")
+    samples = sample_answers(tasks, made_up(PAIR, tasks)[2])
+    assert [(sample["task"], sample["split"]) for sample in samples] == (
+        [("reverse", "unseen_tokens")]
+        + 3 * [("path_star:2x5", "fresh")]  # one word makes one question of reverse
+    )
+    assert all(set(sample["given"]) == {"matched", "lstm"} for sample in samples)
+
+
+def test_notes_name_the_task_where_tasks_differ() -> None:
+    assert split_notes(built("reverse", "swap")) == [
+        ("training words", "the training words themselves"),
+        ("unseen words", "new words made of familiar tokens"),
+        (
+            "unseen tokens",
+            "words with a token that no question had contained; each word holds one of 1 tokens that no "
+            "training question had",
+        ),
+        ("longer words", "words longer than any trained on; 11 letters, after training on 5"),
+    ]
+    labels = [label for label, _ in split_notes(built("path_star:2x5", "path_star:3x4"))]
+    assert labels[:3] == [
+        "training graphs",
+        "new graphs, path_star:2x5",
+        "new graphs, path_star:3x4",
+    ]
+
+
+def test_smoothing_keeps_the_middle_of_its_window_and_no_more_points_than_are_seen() -> None:
+    steps, values = smoothed(range(8), [0.0, 2.0] * 4)
+    assert steps.tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5]
+    assert values.tolist() == [1.0] * 7
+    steps, values = smoothed(range(3000), range(3000))
+    assert len(steps) == len(values) == 240
+    assert steps[0] == values[0] == pytest.approx(12)
+    assert steps[-1] == pytest.approx(2987)

@@ -1,0 +1,96 @@
+"""Folded, saved and loaded by plain transformers, a family keeps every weight, whatever it ties."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import charembed
+from tests.plugin.families import (
+    aligned,
+    answer,
+    build,
+    classes,
+    moved,
+    quiet,
+    ties_more_than_its_head,
+)
+from tests.plugin.hosts import VOCABULARY
+
+SOME = [
+    "AlbertForMaskedLM",
+    "BertForMaskedLM",
+    "BigBirdForMaskedLM",
+    "DebertaV2ForMaskedLM",
+    "ElectraForMaskedLM",
+    "MPNetForMaskedLM",
+    "MobileBertForMaskedLM",
+    "RobertaForMaskedLM",
+    "BartForConditionalGeneration",
+    "BlenderbotForConditionalGeneration",
+    "EncoderDecoderModel",
+    "MarianMTModel",
+    "MBartForConditionalGeneration",
+    "PegasusForConditionalGeneration",
+    "T5ForConditionalGeneration",
+    "UMT5ForConditionalGeneration",
+    "SwitchTransformersForConditionalGeneration",
+    "ZambaForCausalLM",
+    "Zamba2ForCausalLM",
+]
+# These cannot be built, run or attached to without more than ids of text, or their configs are of no small
+# size.
+BEYOND = {
+    "IBertForMaskedLM",
+    "FlavaForPreTraining",
+    "BlipForConditionalGeneration",
+    "UdopForConditionalGeneration",
+}
+FAMILIES = sorted(
+    name for name, made in classes().items() if ties_more_than_its_head(made) and name not in BEYOND
+)
+
+
+def keeps_everything(name: str, folder: Path) -> None:
+    quiet()
+    model = build(name)
+    moved(model)
+    charembed.attach(model, VOCABULARY, init="loud", char_dim=4, hidden_size=4)
+    expected = answer(model)
+    charembed.fold(model)
+    assert torch.equal(answer(model), expected)
+    model.save_pretrained(folder)
+    again = aligned(type(model).from_pretrained(folder).eval())
+    theirs = dict(again.named_parameters(remove_duplicate=False))
+    for key, parameter in model.named_parameters(remove_duplicate=False):
+        assert torch.equal(theirs[key], parameter), key
+    assert torch.equal(answer(again), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SOME)
+def test_a_family_keeps_every_weight(name: str, tmp_path: Path) -> None:
+    keeps_everything(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - set(SOME)))
+def test_all_other_families_that_tie_more_than_their_head_do_too(name: str, tmp_path: Path) -> None:
+    keeps_everything(name, tmp_path)
+
+
+def test_a_model_whose_forward_asks_whether_it_is_tied_keeps_saying_so() -> None:
+    quiet()
+    model = charembed.attach(
+        build("UMT5ForConditionalGeneration"), VOCABULARY, init="loud", char_dim=4, hidden_size=4
+    )
+    with pytest.warns(
+        UserWarning,
+        match=r"UMT5ForConditionalGeneration computes something else .* so it stays True",
+    ):
+        charembed.fold(model)
+    assert model.config.tie_word_embeddings is True
+    assert model.lm_head.weight is not model.shared.weight

@@ -1,0 +1,266 @@
+"""What people meet: silenced letters, frozen bases, counts, and sentences for what went wrong."""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import charembed
+from charembed import AttachError, LSTMEncoder, SpellingError
+from tests.conftest import ROOT
+from tests.plugin.hosts import (
+    DECODER,
+    GPT2,
+    HOSTS,
+    IDS,
+    TABLE,
+    VOCABULARY,
+    Host,
+    V,
+    char_embedding,
+    logits_and_loss,
+    logits_of,
+)
+
+hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
+
+
+# disabled
+
+
+@hosts
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_silenced_the_model_is_its_base_bit_for_bit(host: Host, training: bool) -> None:
+    plain = host().train(training)
+    model = host.attach(host(), init="loud").train(training)
+    results = []
+    for one in (plain, model):
+        torch.manual_seed(7)
+        with charembed.disabled(one):
+            logits, loss = logits_and_loss(one)
+            loss.backward()
+        results.append((logits, loss))
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+    gradients = dict(model.named_parameters())
+    for name, parameter in plain.named_parameters():
+        theirs = gradients[name].grad
+        assert (parameter.grad is None) == (theirs is None), name
+        assert parameter.grad is None or torch.equal(parameter.grad, theirs), name
+    assert all(parameter.grad is None for parameter in charembed.parameters(model))
+
+
+def test_the_letters_are_heard_again_afterwards_also_after_an_exception() -> None:
+    model, plain = GPT2.attach(GPT2(), init="loud").eval(), GPT2().eval()
+    with torch.no_grad():
+        loud, silent = logits_of(model), logits_of(plain)
+        with charembed.disabled(model):
+            assert torch.equal(logits_of(model), silent)
+            with charembed.disabled(model):
+                assert torch.equal(logits_of(model), silent)
+            assert torch.equal(logits_of(model), silent)
+        assert torch.equal(logits_of(model), loud)
+        with pytest.raises(KeyError), charembed.disabled(model):
+            raise KeyError
+        assert torch.equal(logits_of(model), loud)
+        with charembed.disabled(plain):
+            assert torch.equal(logits_of(plain), silent)
+
+
+def test_what_is_done_while_silent_is_done_all_the_same() -> None:
+    """fold and detach within; the letters are folded all the same."""
+    model = GPT2.attach(GPT2(), init="loud").eval()
+    with torch.no_grad():
+        loud = logits_of(model)
+        with charembed.disabled(model):
+            charembed.fold(model)
+        assert torch.equal(logits_of(model), loud)
+    assert not hasattr(GPT2.embedding(model), "silent")
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_a_compiled_model_is_silenced_too(training: bool) -> None:
+    model, plain = DECODER.attach(DECODER(), init="loud").train(training), DECODER().train(training)
+    run = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        loud = run(IDS)
+        with charembed.disabled(model):
+            assert torch.equal(run(IDS), logits_of(plain))
+        assert torch.equal(run(IDS), loud)
+
+
+# freeze_base, counts, version
+
+
+@hosts
+def test_freeze_base_trains_the_letters_alone(host: Host) -> None:
+    model = host.attach(host())
+    assert charembed.freeze_base(model) is model
+    own = set(map(id, charembed.parameters(model)))
+    assert {id(p) for p in model.parameters() if p.requires_grad} == own
+    assert [group["name"] for group in charembed.param_groups(model, lr=1.0)] == ["char"]
+    logits_and_loss(model)[1].backward()
+    assert {id(p) for p in model.parameters() if p.grad is not None} == own
+
+
+@hosts
+def test_parameters_are_counted_once(host: Host) -> None:
+    model = host.attach(host())
+    letters = sum(p.numel() for p in charembed.parameters(model))
+    every = sum(p.numel() for p in model.parameters())
+    assert charembed.count_parameters(model) == (every, every, letters)
+    assert charembed.count_parameters(charembed.freeze_base(model)) == (letters, every, letters)
+    charembed.detach(model)
+    assert charembed.count_parameters(model) == (0, every - letters, 0)
+
+
+def test_the_version_is_the_packages() -> None:
+    assert charembed.__version__ == importlib.metadata.version("charembed")
+
+
+# Sentences
+
+
+def test_arguments_in_the_wrong_place_are_named() -> None:
+    with pytest.raises(
+        AttachError,
+        match=r"the model is a NoneType, not a torch\.nn\.Module: attach\(model, tokenizer\)",
+    ):
+        charembed.attach(None, VOCABULARY)  # type: ignore[type-var]
+    with pytest.raises(
+        AttachError,
+        match=r"the model is a list, not a torch\.nn\.Module \(model and tokenizer seem to be swapped\)",
+    ):
+        charembed.attach(VOCABULARY, GPT2())  # type: ignore[type-var]
+    with pytest.raises(SpellingError, match="cannot read spellings from GPT2LMHeadModel"):
+        charembed.attach(GPT2(), GPT2())
+    with pytest.raises(SpellingError, match="cannot read spellings from NoneType"):
+        charembed.attach(GPT2(), None)
+    with pytest.raises(AttachError, match=r"the model is a str, not a torch\.nn\.Module"):
+        charembed.load("letters", VOCABULARY, ROOT / "tests" / "data" / "format_1")  # type: ignore[type-var]
+
+
+def test_arguments_without_effect_are_refused() -> None:
+    encoder = LSTMEncoder(TABLE, 16)
+    model = GPT2()
+    for arguments, named in (
+        ({"init": "loud"}, "init"),
+        ({"char_dim": 4, "seed": 1}, "char_dim, seed"),
+    ):
+        with pytest.raises(
+            AttachError,
+            match=f"the encoder is a LSTMEncoder already, so {named} would have no effect: leave it out",
+        ):
+            charembed.attach(model, None, encoder=encoder, **arguments)
+    with pytest.raises(SpellingError, match="cannot read spellings from str"):
+        charembed.attach(model, "not a tokenizer", encoder=encoder)
+    with pytest.raises(
+        SpellingError, match="the encoder spells other tokens than the tokenizer: pass None"
+    ):
+        charembed.attach(model, [None, *VOCABULARY[1:]], encoder=encoder)
+    with pytest.raises(
+        AttachError, match="the encoder 'bag' has no argument 'hidden_size': it takes char_dim"
+    ):
+        charembed.attach(model, VOCABULARY, encoder="bag", hidden_size=4)
+    with pytest.raises(AttachError, match="there is no encoder 'lstn': choose one of lstm, gru"):
+        charembed.attach(model, VOCABULARY, encoder="lstn")
+    with pytest.raises(AttachError, match="there is no encoder None"):
+        charembed.attach(model, VOCABULARY, encoder=None)  # type: ignore[arg-type]
+    assert type(GPT2.embedding(model)) is nn.Embedding
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [((15, TABLE), "vectors of width 15"), ((16, TABLE.first(9)), "9 tokens")]
+)
+def test_an_encoder_that_does_not_fit_is_refused(wrong: Any, message: str) -> None:
+    model = GPT2()
+    with pytest.raises(AttachError, match=message):
+        charembed.attach(model, None, encoder=LSTMEncoder(wrong[1], wrong[0]))
+    assert type(GPT2.embedding(model)) is nn.Embedding
+
+
+def test_a_tokenizer_that_leaves_most_rows_without_letters_is_doubted() -> None:
+    with pytest.warns(
+        UserWarning,
+        match=r"227 of the embedding's 260 rows get no letters: is this the model's own tokenizer\?",
+    ):
+        charembed.attach(GPT2(), VOCABULARY[:33])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        charembed.attach(GPT2(), VOCABULARY[:200])
+
+
+# An optimizer that is there already
+
+
+def test_an_optimizer_that_was_built_before_is_named() -> None:
+    model = GPT2()
+    optimizer = torch.optim.AdamW(model.parameters())
+    for _ in range(2):  # also when it has stepped
+        with pytest.warns(
+            UserWarning,
+            match="a AdamW was built before the letters were attached, so it does not train them",
+        ):
+            charembed.attach(model, VOCABULARY)
+        logits_and_loss(charembed.detach(model))[1].backward()
+        optimizer.step()
+
+
+def test_other_optimizers_are_not() -> None:
+    model, other = GPT2(), GPT2()
+    optimizer = torch.optim.AdamW(other.parameters())
+    logits_and_loss(other)[1].backward()
+    optimizer.step()
+    encoder = LSTMEncoder(TABLE, 16)
+    holds_the_letters_too = torch.optim.AdamW([*model.parameters(), *encoder.parameters()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        charembed.attach(model, None, encoder=encoder)
+    assert holds_the_letters_too.param_groups
+
+
+def test_an_optimizer_that_is_gone_is_not_named() -> None:
+    gc.disable()
+    try:
+        model = GPT2()
+        optimizer = torch.optim.AdamW(model.parameters())
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+        logits_and_loss(model)[1].backward()
+        optimizer.step()
+        scheduler.step()
+        del optimizer, scheduler
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            charembed.attach(model, VOCABULARY)
+    finally:
+        gc.enable()
+
+
+# Loops over what is there
+
+
+def test_hooks_and_sparse_gradients_and_padding_go_together() -> None:
+    host = nn.Embedding(V, 8, padding_idx=3, sparse=True)
+    seen: list[Any] = []
+    host.register_forward_hook(lambda *_: seen.append(1))
+    model = charembed.attach(nn.Sequential(host), VOCABULARY, module="0", init="loud")
+    model(torch.tensor([[3, 5, 5]])).sum().backward()
+    assert host.weight.grad.is_sparse
+    assert seen == [1]
+    assert char_embedding(model) is host
+    assert len(charembed.parameters(model)) == 7

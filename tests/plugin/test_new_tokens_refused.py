@@ -1,0 +1,185 @@
+"""Words that cannot become tokens, and interruptions: everything stays as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import charembed
+from charembed import AttachError, SpellingError
+from tests.laboratory import pretrained
+from tests.plugin.hosts import NanoGPT
+from tests.plugin.test_new_tokens import TEXT, lettered
+
+
+def state(model: Any, tokenizer: Any) -> tuple[Any, ...]:
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return (
+        tensors,
+        len(tokenizer),
+        model.config.vocab_size,
+        model.get_input_embeddings().spellings.fingerprint,
+    )
+
+
+def assert_unchanged(model: Any, tokenizer: Any, before: tuple[Any, ...]) -> None:
+    now = state(model, tokenizer)
+    assert now[1:] == before[1:]
+    assert now[0].keys() == before[0].keys()
+    for name, tensor in before[0].items():
+        assert torch.equal(now[0][name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("", "the word '' has no letters"),
+        ("  ", "the word '  ' has no letters"),
+        (7, "the word 7 has no letters"),
+        ("a<|end|>b", r"the word 'a<\|end\|>b' holds the special token '<\|end\|>'"),
+        ("h\udcc3", "half a character"),
+    ],
+)
+def test_what_is_no_word_is_said_and_nothing_changes(word: Any, message: str) -> None:
+    tokenizer = pretrained.train_tokenizer(TEXT)
+    model = lettered(tokenizer, len(tokenizer))
+    before = state(model, tokenizer)
+    with pytest.raises(SpellingError, match=message):
+        charembed.add_tokens(model, tokenizer, ["cloudberry", word])
+    assert_unchanged(model, tokenizer, before)
+
+
+def test_what_the_tokenizer_cannot_hold_is_said_and_nothing_changes() -> None:
+    """Byte-level BPE writes the byte 0xE9 as "é", and its decoder takes "été" for three bytes."""
+    tokenizer = pretrained.train_tokenizer(TEXT)
+    model = lettered(tokenizer, len(tokenizer))
+    before = state(model, tokenizer)
+    for word, message in (
+        (
+            "é",
+            r"the word 'é' is how the tokenizer writes its token \d+, which stands for other text",
+        ),
+        ("Ġthe", "the word 'Ġthe' is how the tokenizer writes its token"),
+        ("été", "the word 'été' would be written as '.*t.*', since the tokenizer's decoder"),
+    ):
+        with pytest.raises(SpellingError, match=message):
+            charembed.add_tokens(model, tokenizer, ["cloudberry", word], space=False)
+        assert_unchanged(model, tokenizer, before)
+    ids = charembed.add_tokens(model, tokenizer, ["é", "été"])
+    text = "un été à é"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert ["".join(model.get_input_embeddings().spellings.spell(token)) for token in ids] == [
+        " é",
+        " été",
+    ]
+
+
+def test_a_tokenizer_of_another_model_is_said_and_nothing_changes() -> None:
+    tokenizer, other = (
+        pretrained.train_tokenizer(TEXT),
+        pretrained.train_tokenizer(TEXT, "metaspace"),
+    )
+    model = lettered(tokenizer, len(tokenizer))
+    before = state(model, tokenizer)
+    with pytest.raises(
+        SpellingError, match=r"\d+ of the tokenizer's \d+ tokens have other letters than"
+    ):
+        charembed.add_tokens(model, other, ["cloudberry"])
+    assert_unchanged(model, tokenizer, before)
+
+
+def test_special_tokens_of_all_kinds_are_no_words() -> None:
+    tokenizer = pretrained.train_tokenizer(TEXT)
+    kind = type(next(iter(tokenizer.added_tokens_decoder.values())))
+    tokenizer.add_tokens([kind("<|im_start|>", special=True)])  # not among its named special tokens
+    model = lettered(tokenizer, len(tokenizer))
+    with pytest.raises(SpellingError, match="holds the special token"):
+        charembed.add_tokens(model, tokenizer, ["<|im_start|>"])
+
+
+@pytest.mark.parametrize("spare", [0, 40])
+@pytest.mark.parametrize("place", ["respell", "resize_token_embeddings"])
+def test_an_interruption_leaves_everything_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, spare: int, place: str
+) -> None:
+    tokenizer = pretrained.train_tokenizer(TEXT)
+    model = lettered(tokenizer, len(tokenizer) + spare, tie_word_embeddings=False)
+    before, head = state(model, tokenizer), model.get_output_embeddings()
+    owner: Any = type(model.get_input_embeddings()) if place == "respell" else type(model)
+    genuine, calls = getattr(owner, place), []
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        result = genuine(*args, **options)
+        calls.append(place)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, place, interrupted)
+        if place == "resize_token_embeddings" and spare:
+            charembed.add_tokens(model, tokenizer, ["cloudberry"])
+            assert not calls, "there was room"
+            return
+        with pytest.raises(KeyboardInterrupt):
+            charembed.add_tokens(model, tokenizer, ["cloudberry", "жук"])
+    assert_unchanged(model, tokenizer, before)
+    assert model.get_output_embeddings() is head, "an optimizer has its weight"
+    assert charembed.add_tokens(model, tokenizer, ["cloudberry"]) == [before[1]]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interruption_at_the_tokenizer_leaves_nothing_half_done(
+    monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    tokenizer = pretrained.train_tokenizer(TEXT)
+    model = lettered(tokenizer, len(tokenizer))
+    before = state(model, tokenizer)
+    genuine = type(tokenizer).add_tokens
+
+    def interrupted(self: Any, tokens: Any) -> int:
+        added: int = genuine(self, tokens) if self is not tokenizer or when == "after" else 0
+        if self is tokenizer:
+            raise KeyboardInterrupt
+        return added
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(tokenizer), "add_tokens", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            charembed.add_tokens(model, tokenizer, ["cloudberry"])
+    if when == "before":
+        assert_unchanged(model, tokenizer, before)
+    (token,) = charembed.add_tokens(model, tokenizer, ["cloudberry"])
+    assert token == before[1] == tokenizer.convert_tokens_to_ids(" cloudberry")
+    embedding: Any = model.get_input_embeddings()
+    assert embedding.num_embeddings == len(tokenizer) == token + 1
+    assert "".join(embedding.spellings.spell(token)) == " cloudberry"
+
+
+def test_a_model_that_cannot_be_resized_is_said() -> None:
+    tokenizer = pretrained.train_tokenizer(TEXT)
+    with pytest.raises(
+        AttachError, match=r"NanoGPT has no resize_token_embeddings\(\): give its embedding"
+    ):
+        charembed.add_tokens(NanoGPT(tie=True), tokenizer, ["cloudberry"])
+
+
+def test_a_tokenizer_that_cannot_grow_or_is_another_models_is_said() -> None:
+    tokenizer = pretrained.train_tokenizer(TEXT)
+    model = lettered(tokenizer, len(tokenizer))
+    before = state(model, tokenizer)
+    for other, words, message in (
+        ([b"a", b"b"], ["cloudberry"], "the tokenizer is a list, which takes no new tokens"),
+        (
+            pretrained.train_tokenizer(TEXT + "zq " * 99),
+            ["cloudberry"],
+            "but the embedding has .* rows",
+        ),
+        (tokenizer, "cloudberry", "the words are 'cloudberry': pass a list"),
+        (tokenizer, None, "the words are None: pass a list"),
+    ):
+        with pytest.raises(SpellingError, match=message):
+            charembed.add_tokens(model, other, words)
+    assert_unchanged(model, tokenizer, before)

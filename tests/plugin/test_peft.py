@@ -1,0 +1,105 @@
+"""LoRA beside the letters, in both orders, saved whole and merged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+
+import charembed
+from charembed import AttachError
+from tests.plugin.hosts import GPT2, VOCABULARY, V, char_embedding, logits_and_loss, logits_of
+
+LORA = {"r": 2, "lora_alpha": 4, "lora_dropout": 0.0, "init_lora_weights": False}
+
+
+def lora(model: Any, **kwargs: Any) -> Any:
+    torch.manual_seed(11)
+    return get_peft_model(
+        model, LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True, **LORA, **kwargs)
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("letters_first", [True, False])
+def test_lora_on_top_in_both_orders(letters_first: bool, tmp_path: Path) -> None:
+    model = (
+        lora(GPT2.attach(GPT2())) if letters_first else charembed.attach(lora(GPT2()), VOCABULARY)
+    )
+    for parameter in charembed.parameters(model):
+        parameter.requires_grad_()  # PEFT froze what it found
+    optimizer = torch.optim.AdamW(charembed.param_groups(model, lr=1e-2))
+    for _ in range(3):
+        loss = logits_and_loss(model)[1]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    expected = logits_of(model)
+    model.save_pretrained(tmp_path / "adapter")
+    charembed.save(model, tmp_path / "letters")
+    names = list(load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
+    assert names
+    assert all("lora_" in name for name in names)
+
+    first = PeftModel.from_pretrained(
+        charembed.load(GPT2(), VOCABULARY, tmp_path / "letters"), tmp_path / "adapter"
+    ).eval()
+    second = charembed.load(
+        PeftModel.from_pretrained(GPT2(), tmp_path / "adapter"), VOCABULARY, tmp_path / "letters"
+    ).eval()
+    assert torch.equal(logits_of(first), expected)
+    assert torch.equal(logits_of(second), expected)
+    assert torch.equal(logits_of(charembed.fold(second)), expected)
+    plain = charembed.fold(first.merge_and_unload())
+    torch.testing.assert_close(logits_of(plain), expected, rtol=1e-4, atol=1e-5)
+    assert not any(
+        "charembed" in type(module).__module__ or "peft" in type(module).__module__
+        for module in plain.modules()
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_embedding_that_peft_saves_whole(tmp_path: Path) -> None:
+    config = LoraConfig(
+        target_modules=["c_attn"], fan_in_fan_out=True, modules_to_save=["wte"], **LORA
+    )
+    model = get_peft_model(GPT2.attach(GPT2(False), init="loud"), config)
+    with torch.no_grad():
+        charembed.parameters(model)[-1].add_(0.5)
+        for name, parameter in model.named_parameters():
+            if "wte.modules_to_save" in name and ".encoder." in name:
+                parameter.mul_(1.5)
+    model.eval()
+    charembed.save(model, tmp_path)
+    again = charembed.load(GPT2(False), VOCABULARY, tmp_path)
+    trained = next(
+        part for name, part in model.named_modules() if name.endswith("modules_to_save.default")
+    )
+    assert torch.equal(
+        char_embedding(again).encoder(torch.arange(V)), trained.encoder(torch.arange(V))
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lora_on_the_embedding_itself() -> None:
+    config = LoraConfig(target_modules=["wte"], **LORA)
+    over = get_peft_model(GPT2.attach(GPT2(), init="loud"), config).eval()
+    assert not torch.equal(logits_of(over), logits_of(GPT2.attach(GPT2(), init="loud").eval()))
+    with pytest.raises(
+        AttachError,
+        match=r"name the embedding with module=..., one of 'base_model.model.transformer.wte.base_layer'",
+    ):
+        charembed.attach(get_peft_model(GPT2(), config), VOCABULARY)
+    under = charembed.attach(
+        get_peft_model(GPT2(), config),
+        VOCABULARY,
+        module="base_model.model.transformer.wte.base_layer",
+        init="loud",
+    ).eval()
+    under.load_state_dict(over.state_dict())
+    assert torch.equal(logits_of(under), logits_of(over))

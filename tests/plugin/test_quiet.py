@@ -1,0 +1,149 @@
+"""Letters in the directions that text minds least."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import charembed
+from charembed import AttachError
+from charembed.gain import GAIN
+from charembed.quiet import sensitivity
+from tests.laboratory import pretrained
+from tests.plugin.test_spelled import spread
+
+TEXT = (
+    "the straw berry and the strawberry stood by the blue berry, and the raspberry by both. " * 60
+)
+IDS = torch.randint(0, 250, (6, 16), generator=torch.Generator().manual_seed(0))
+
+
+class Blind(nn.Module):
+    """A language model that reads only the first half of its embedding's columns."""
+
+    def __init__(self, rows: int, width: int = 32) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.wte = nn.Embedding(rows, width, _weight=torch.randn(rows, width, generator=generator))
+        self.head = nn.Linear(width // 2, rows, bias=False)
+        with torch.no_grad():
+            self.head.weight.normal_(generator=generator)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.wte
+
+    def forward(self, ids: Tensor) -> Tensor:
+        embedded: Tensor = self.wte(ids)
+        return self.head(embedded[..., : embedded.shape[-1] // 2])
+
+
+def tokens(rows: int) -> list[bytes]:
+    return [f" {chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{i}".encode() for i in range(rows)]
+
+
+def spelled_table(model: Any) -> Tensor:
+    embedding = model.get_input_embeddings()
+    with torch.no_grad():
+        return embedding.table() - embedding.weight.detach()
+
+
+def test_what_a_model_does_not_read_is_where_the_letters_go() -> None:
+    model = charembed.attach(Blind(300), tokens(300), init="spelled")
+    assert charembed.quieten(model, IDS, share=0.5) is model
+    spelled = spelled_table(model)
+    assert float(spelled[:, :16].abs().max()) < 1e-4 * float(spelled[:, 16:].abs().max())
+    assert spread(spelled) == pytest.approx(GAIN * spread(model.wte.weight), rel=1e-3)
+    with charembed.disabled(model):
+        silent = model(IDS)
+    torch.testing.assert_close(model(IDS), silent, rtol=1e-3, atol=1e-3)
+
+
+def test_the_directions_are_the_eigenvectors_of_the_gradients_seen_one_by_one() -> None:
+    model = pretrained.llama().eval()
+    embedding = model.get_input_embeddings()
+    values, directions = sensitivity(model, embedding, IDS)
+    slow = torch.zeros(32, 32, dtype=torch.float64)
+    for row in IDS:
+        embedded = embedding(row[None]).detach().requires_grad_()
+        logits = model(inputs_embeds=embedded).logits[0, :-1]
+        nn.functional.cross_entropy(logits, row[1:], reduction="sum").backward()
+        slow += embedded.grad[0].double().T @ embedded.grad[0].double()
+    torch.testing.assert_close(
+        directions @ values.diag() @ directions.T, slow, rtol=1e-4, atol=1e-6
+    )
+    assert (values[1:] >= values[:-1]).all()
+
+
+def test_nothing_else_of_the_model_moves_and_no_gradient_is_left() -> None:
+    tokenizer = pretrained.train_tokenizer(TEXT)
+    model = charembed.attach(
+        pretrained.llama(vocab_size=len(tokenizer)), tokenizer, init="spelled"
+    ).train()
+    model.model.layers[0].eval()
+    modes = [part.training for part in model.modules()]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    ids = tokenizer(TEXT, return_tensors="pt")["input_ids"][:, :400].view(4, 100) % len(tokenizer)
+    charembed.quieten(model, ids, share=0.25)
+    assert torch.equal(state, torch.get_rng_state())
+    assert modes == [part.training for part in model.modules()]
+    assert all(parameter.grad is None for parameter in model.parameters())
+    changed = {
+        name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
+    }
+    assert {name.rpartition("encoder.")[2] for name in changed} == {
+        "projection.weight", "projection.bias", "loudness"
+    }  # fmt: skip
+    assert torch.linalg.matrix_rank(spelled_table(model).double(), rtol=1e-5) == 8
+
+
+def test_all_directions_are_no_change_and_half_precision_is_taken() -> None:
+    model = charembed.attach(Blind(300), tokens(300), init="spelled")
+    before = spelled_table(model)
+    torch.testing.assert_close(
+        spelled_table(charembed.quieten(model, IDS, share=1)), before, rtol=1e-3, atol=1e-4
+    )
+    half = charembed.attach(Blind(300).bfloat16(), tokens(300), init="spelled")
+    assert charembed.quieten(half, IDS).wte.encoder.projection.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"share": 0}, "share is 0; it must be above 0 and at most 1"),
+        ({"share": 1.5}, "share is 1.5; it must"),
+        ({"share": "some"}, "share is 'some'; it must"),
+        ({"gain": -1.0}, "gain is -1.0; it must"),
+        ({"ids_BT": IDS.tolist()}, "the ids are a list; they must be a tensor"),
+        (
+            {"ids_BT": IDS[:1]},
+            r"the ids have the shape \(1, 16\); they must be rows of text, of 32 tokens",
+        ),
+        ({"ids_BT": IDS.flatten()}, r"the ids have the shape \(96,\)"),
+    ],
+)
+def test_what_cannot_be_is_said_and_changes_nothing(options: dict[str, Any], message: str) -> None:
+    model = charembed.attach(Blind(300), tokens(300), init="spelled")
+    before = spelled_table(model)
+    with pytest.raises(AttachError, match=message):
+        charembed.quieten(model, **({"ids_BT": IDS} | options))
+    assert torch.equal(spelled_table(model), before)
+
+
+def test_nothing_attached_no_projection_and_no_logits_are_said() -> None:
+    with pytest.raises(AttachError, match="the model has no CharEmbedding"):
+        charembed.quieten(Blind(300), IDS)
+    with pytest.raises(AttachError, match="BeeEncoder, without a projection"):
+        charembed.quieten(charembed.attach(Blind(300), tokens(300), encoder="bee"), IDS)
+    model = charembed.attach(Blind(300), tokens(300), init="spelled")
+    before = spelled_table(model)
+    model.head.weight.data[3] = torch.nan
+    with pytest.raises(AttachError, match="the model's loss on this text is not finite"):
+        charembed.quieten(model, IDS)
+    assert torch.equal(spelled_table(model), before)
+    model.forward = lambda ids: {"hidden": model.wte(ids)}
+    with pytest.raises(AttachError, match="answers with a dict without logits"):
+        charembed.quieten(model, IDS)

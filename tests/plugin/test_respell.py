@@ -1,0 +1,148 @@
+"""Other sizes of vocabulary, before and after attaching, and the letters of new tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import charembed
+from charembed import CharEmbedError, SpellingError, SpellingTable
+from tests.plugin.hosts import (
+    GPT2,
+    HOSTS,
+    IDS,
+    TABLE,
+    VOCABULARY,
+    Host,
+    V,
+    char_embedding,
+    logits_and_loss,
+    logits_of,
+    spelled,
+)
+
+hugging_face = pytest.mark.parametrize(
+    "host", [host for host in HOSTS if host.hugging_face], ids=lambda host: host.name
+)
+
+
+def without_letters(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    with charembed.disabled(model):
+        vectors: torch.Tensor = model.get_input_embeddings()(ids)
+    return vectors
+
+
+@hugging_face
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize(
+    "first", [True, False], ids=["resized_then_attached", "attached_then_resized"]
+)
+def test_a_grown_vocabulary_gets_its_letters_by_respelling(
+    host: Host, tie: bool, first: bool
+) -> None:
+    model, grown = host(tie), [*VOCABULARY, b"the", "ж".encode(), None]
+    if first:
+        model.resize_token_embeddings(V + 3, mean_resizing=False)
+        charembed.attach(model, VOCABULARY, init="loud")
+    else:
+        charembed.attach(model, VOCABULARY, init="loud")
+        model.resize_token_embeddings(V + 3, mean_resizing=False)
+    embedding, new = char_embedding(model), torch.tensor([[V, V + 1, V + 2]])
+    old = {i: spelled(embedding, i) for i in (97, 256, V - 1)}
+    assert embedding.weight.shape[0] == embedding.num_embeddings == V + 3
+    for training in (True, False):
+        assert torch.equal(
+            model.train(training).get_input_embeddings()(new), without_letters(model, new)
+        )  # no letters yet
+    assert charembed.respell(model, grown) is model
+    assert torch.equal(spelled(embedding, V), old[256])
+    assert spelled(embedding, V + 1).abs().sum() > 0
+    assert torch.equal(spelled(embedding, V + 2), torch.zeros_like(old[97]))
+    assert all(torch.equal(spelled(embedding, i), value) for i, value in old.items())
+    model.eval()
+    with torch.no_grad():
+        expected = logits_of(model, new)
+        model.train()
+        torch.testing.assert_close(
+            embedding(new), model.eval().get_input_embeddings()(new), rtol=1e-5, atol=1e-5
+        )
+    assert torch.equal(logits_of(charembed.fold(model), new), expected)
+
+
+@hugging_face
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+def test_a_shrunk_vocabulary_keeps_its_letters(host: Host, tie: bool) -> None:
+    model = host.attach(host(tie), init="loud").eval()
+    ids = IDS.clamp(max=99)
+    with torch.no_grad():
+        expected = model.get_input_embeddings()(ids)
+        model.resize_token_embeddings(100)
+        assert torch.equal(model.get_input_embeddings()(ids), expected)
+    with pytest.raises(
+        SpellingError, match="the tokenizer has 260 tokens, but the embedding has 100 rows"
+    ):
+        charembed.respell(model, VOCABULARY)
+    charembed.respell(model, VOCABULARY[:100])
+    with torch.no_grad():
+        assert torch.equal(model.get_input_embeddings()(ids), expected)
+    with pytest.raises(CharEmbedError, match="token id 100 is outside the embedding of 100 tokens"):
+        model(torch.tensor([[100]]))
+    model.resize_token_embeddings(
+        V, mean_resizing=False
+    )  # grown again after respelling, the new rows have no letters
+    assert torch.equal(spelled(char_embedding(model), 256), torch.zeros(16))
+    model.resize_token_embeddings(100)
+    original = model.get_input_embeddings()
+    charembed.detach(model)
+    assert model.get_input_embeddings() is original
+    assert original.num_embeddings == 100
+
+
+def test_new_characters_depend_on_the_character_alone() -> None:
+    one, other = (GPT2.attach(GPT2(), init="loud") for _ in range(2))
+    for model, added in ((one, ["ж", "я"]), (other, ["я", "ж"])):
+        model.resize_token_embeddings(V + 2, mean_resizing=False)
+        charembed.respell(model, [*VOCABULARY, *(text.encode() for text in added)])
+    assert torch.equal(spelled(char_embedding(one), V), spelled(char_embedding(other), V + 1))
+    assert not torch.equal(spelled(char_embedding(one), V), spelled(char_embedding(one), V + 1))
+
+
+def test_respelling_takes_a_table_and_leaves_no_gradient_of_the_old_shape() -> None:
+    model = GPT2.attach(GPT2(), init="loud")
+    logits_and_loss(model)[1].backward()
+    model.resize_token_embeddings(V + 1, mean_resizing=False)
+    grown = SpellingTable.from_bytes([*VOCABULARY, "ж".encode()])
+    with pytest.raises(
+        SpellingError,
+        match="the spelling table has 260 tokens in unit 'codepoint', the embedding 261 rows",
+    ):
+        charembed.respell(model, TABLE)
+    charembed.respell(model, grown)
+    assert char_embedding(model).spellings.spell(V) == ["ж"]
+    assert char_embedding(model).spellings.fingerprint == grown.fingerprint
+    model.transformer.wte.weight.grad = None
+    logits_and_loss(model)[1].backward()
+
+
+def test_special_tokens_without_a_row_are_left_out() -> None:
+    """As in Gemma 3's models of text, whose tokenizer has an image's token beyond the embedding."""
+    assert (
+        SpellingTable.from_tokenizer([*VOCABULARY, None, None], V).fingerprint == TABLE.fingerprint
+    )
+    GPT2.attach(GPT2())
+    charembed.attach(GPT2(), [*VOCABULARY, None])
+
+
+def test_a_vocabulary_shrunk_to_tokens_without_letters_still_works() -> None:
+    model = charembed.attach(GPT2(), [None, None, *VOCABULARY[2:]], init="loud")
+    model.resize_token_embeddings(2)
+    embedding = char_embedding(model)
+    ids = torch.tensor([[0, 1]])
+    for training in (True, False):
+        assert torch.equal(
+            model.train(training).get_input_embeddings()(ids), without_letters(model, ids)
+        )
+    embedding.train()(ids).sum().backward()
+    charembed.fold(model)

@@ -1,0 +1,348 @@
+"""Letters that can be read from the first step, and how loud they are."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import charembed
+from charembed import AttachError, SpellingHeads, SpellingTable
+from charembed.gain import GAIN
+from charembed.spelled import HIDDEN_SIZE, PATH
+from charembed.spelling_loss import lettered_ids, spelling_targets
+from tests.laboratory import pretrained
+from tests.plugin.hosts import IDS, TABLE, NanoGPT
+from training.data.corpus import load_words
+from training.train.spelling import letters_read
+
+WORDS = [b" " + word.encode() for word in load_words("wordsegment", 6000)]
+SPELLED: dict[str, Any] = {"init": "spelled"}
+
+
+class Host(nn.Module):
+    """An embedding and nothing else."""
+
+    def __init__(self, rows: int, width: int = 192) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.wte = nn.Embedding(
+            rows, width, _weight=0.3 * torch.randn(rows, width, generator=generator)
+        )
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.wte
+
+
+def vectors(model: Any) -> Tensor:
+    with torch.no_grad():
+        return model.wte.table() - model.wte.weight.detach()
+
+
+def spread(rows: Tensor) -> float:
+    """Standard deviation around the mean row."""
+    return float((rows.detach() - rows.detach().mean(0)).float().square().mean().sqrt())
+
+
+def linear_reading(vectors_VD: Tensor, letters_V: Tensor) -> float:
+    """The share of letters that a least-squares map finds on the odd tokens, learnt on the even ones."""
+    x = torch.cat([vectors_VD / vectors_VD.std(), torch.ones(len(vectors_VD), 1)], 1).double()
+    y = nn.functional.one_hot(letters_V).double()
+    ridge = x[::2].T @ x[::2] + 0.1 * torch.eye(x.shape[1], dtype=torch.float64)
+    found = x[1::2] @ torch.linalg.solve(ridge, x[::2].T @ y[::2])
+    return float((found.argmax(1) == letters_V[1::2]).double().mean())
+
+
+def test_the_letters_of_tokens_never_met_are_read_off_linearly() -> None:
+    table = SpellingTable.from_bytes(WORDS)
+    spelled = vectors(charembed.attach(Host(len(WORDS)), table, **SPELLED))
+    loud = vectors(charembed.attach(Host(len(WORDS)), table, init="loud"))
+    for place, least, fresh in ((1, 0.95, 1.0), (3, 0.9, 0.7), (-1, 0.95, 1.0), (-3, 0.9, 0.95)):
+        letters = torch.tensor([word[place] - 97 for word in WORDS if len(word) > 4])
+        rows = torch.tensor([len(word) > 4 for word in WORDS])
+        assert linear_reading(spelled[rows], letters) > least, place
+        assert linear_reading(loud[rows], letters) < fresh, place
+
+
+def test_a_new_script_gets_vectors_that_tell_its_tokens_apart() -> None:
+    tokens = [text.encode() for text in ("ჭადრაკი", "ჭადრაკო", "მზე", "მზა")]
+    spelled = vectors(charembed.attach(Host(4), tokens, **SPELLED))
+    apart = torch.cdist(spelled, spelled) + 99 * torch.eye(4)
+    assert float(apart.min()) > 0.1 * float(spelled.norm(dim=1).mean())
+
+
+@pytest.mark.parametrize("gain", [0.25, 0.5, 2.0])
+def test_the_gain_is_the_loudness_beside_the_table(gain: float) -> None:
+    tokens = [*WORDS[:500], None]
+    model = charembed.attach(Host(501), tokens, **SPELLED, gain=gain)
+    spelled = vectors(model)
+    assert abs(spread(spelled[:500]) / spread(model.wte.weight[:500]) - gain) < 1e-4 * gain
+    assert float(spelled[:500].mean(0).abs().max()) < 1e-5
+    assert not spelled[500].any(), "a special token has no letters"
+    charembed.set_gain(model, 2 * gain)
+    torch.testing.assert_close(vectors(model), 2 * spelled, rtol=1e-4, atol=1e-6)
+
+
+def test_spelled_letters_have_a_default_gain_and_zero_silences_them() -> None:
+    tokens = WORDS[:300]
+    usual = vectors(charembed.attach(Host(300), tokens, **SPELLED))
+    assert torch.equal(usual, vectors(charembed.attach(Host(300), tokens, **SPELLED, gain=GAIN)))
+    silent = charembed.attach(Host(300), tokens, **SPELLED, gain=0)
+    assert not vectors(silent).any()
+    torch.testing.assert_close(vectors(charembed.set_gain(silent, GAIN)), usual)
+
+
+def test_the_seed_makes_the_projection_and_nothing_else_is_drawn() -> None:
+    state = torch.get_rng_state()
+    one, same, other = (
+        vectors(charembed.attach(Host(300), WORDS[:300], **SPELLED, seed=seed))
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(one, same)
+    assert not torch.allclose(one, other)
+
+
+def test_characters_that_come_later_are_those_that_were_there_from_the_start() -> None:
+    tokens = [b"ab", b"ba", "aß".encode()]
+    late = charembed.attach(Host(3), [*tokens[:2], b"b"], **SPELLED, seed=5, gain=None)
+    charembed.respell(late, tokens)
+    charembed.set_gain(late)
+    torch.testing.assert_close(
+        vectors(late), vectors(charembed.attach(Host(3), tokens, **SPELLED, seed=5))
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_half_precision_and_double_hosts_get_their_letters(dtype: torch.dtype) -> None:
+    model = charembed.attach(Host(300).to(dtype), WORDS[:300], **SPELLED)
+    assert model.wte.table().dtype == dtype
+    assert abs(spread(vectors(model)) / spread(model.wte.weight) - GAIN) < 0.02
+
+
+@pytest.mark.filterwarnings("ignore:.* rows get no letters")
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_pretrained_families_hear_their_letters_and_fold(
+    family: str, dtype: torch.dtype, tmp_path: Any
+) -> None:
+    model = (
+        getattr(pretrained, family)().to(dtype).eval()
+    )  # their tables have rows beyond the tokenizer
+    tokenizer = pretrained.train_tokenizer(
+        "the straw berry and the strawberry by the blue berry. " * 40
+    )
+    ids = torch.tensor([tokenizer("the strawberry")["input_ids"]])
+    before = model(ids).logits
+    charembed.attach(model, tokenizer, init="spelled")
+    with_letters = model(ids).logits
+    assert not torch.equal(with_letters, before)
+    with charembed.disabled(model):
+        assert torch.equal(model(ids).logits, before)
+    charembed.fold(model).save_pretrained(tmp_path)
+    assert torch.equal(
+        type(model).from_pretrained(tmp_path, dtype=dtype).eval()(ids).logits, with_letters
+    )
+
+
+@torch.no_grad()
+def test_spelled_letters_are_saved_loaded_and_folded(tmp_path: Any) -> None:
+    model = charembed.attach(NanoGPT(tie=True), TABLE, module="transformer.wte", **SPELLED).eval()
+    expected = model(IDS)[0]
+    charembed.save(model, tmp_path)
+    fresh = NanoGPT(tie=True).eval()
+    plain = {name: value for name, value in model.state_dict().items() if ".encoder." not in name}
+    fresh.load_state_dict(plain)
+    assert torch.equal(charembed.load(fresh, TABLE, tmp_path)(IDS)[0], expected)
+    assert torch.equal(charembed.fold(model)(IDS)[0], expected)
+
+
+def test_a_fold_that_fails_leaves_everything_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = pretrained.train_tokenizer(" ".join(word.decode() for word in WORDS[:300]))
+    model = charembed.attach(pretrained.llama().eval(), tokenizer, init="spelled")
+    ids, embedding, head = (
+        torch.arange(8)[None],
+        model.get_input_embeddings(),
+        model.get_output_embeddings(),
+    )
+    before = model(ids).logits
+
+    def fails(*args: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(copy, "deepcopy", fails)  # of the config
+        with pytest.raises(MemoryError):
+            charembed.fold(model)
+    assert isinstance(model.get_input_embeddings(), charembed.CharEmbedding)
+    assert head.weight is embedding.weight
+    assert model.config.tie_word_embeddings
+    assert torch.equal(model(ids).logits, before)
+    assert torch.equal(charembed.fold(model)(ids).logits, before)
+    assert not model.config.tie_word_embeddings
+
+
+def test_the_file_is_small_and_its_sizes_are_the_encoders() -> None:
+    assert PATH.stat().st_size <= 2_000_000
+    assert (
+        charembed.attach(Host(300), WORDS[:300], **SPELLED).wte.encoder.sizes["hidden_size"]
+        == HIDDEN_SIZE
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"init": "spelled", "hidden_size": 64}, "'spelled' has char_dim=128 and hidden_size=256, not 128"),
+        ({"init": "spelled", "encoder": "gru"}, r"loud, parent \(or init 'loud' and then charembed.warm"),
+        ({"init": "spelled", "gain": -1}, "gain is -1; it must be a number of 0 or more, such as 0.35"),
+        ({"init": "spelled", "gain": float("nan")}, "gain is nan; it must be"),
+        ({"init": "spelled", "gain": "loud"}, "gain is 'loud'; it must be"),
+        ({"gain": 0.5}, r"the vectors of all tokens are equal \(init 'zero'\)"),
+        ({"encoder": "bee", "init": "loud", "gain": 0.5}, "BeeEncoder, without a projection"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_said_and_changes_nothing(
+    arguments: dict[str, Any], message: str
+) -> None:
+    model = Host(300)
+    with pytest.raises(AttachError, match=message):
+        charembed.attach(model, WORDS[:300], **arguments)
+    assert type(model.wte) is nn.Embedding
+
+
+def test_a_table_on_the_meta_device_has_no_loudness_yet() -> None:
+    with torch.device("meta"):
+        model = nn.Module()
+        model.wte = nn.Embedding(300, 16)
+    with pytest.raises(AttachError, match="on the meta device, so how loud it is cannot be told"):
+        charembed.attach(model, WORDS[:300], module="wte", **SPELLED)
+    charembed.attach(model, WORDS[:300], module="wte", **SPELLED, gain=None)  # as the message says
+    model.to_empty(device="cpu")
+    torch.nn.init.normal_(model.wte.weight)
+    charembed.set_gain(model, 0.5)
+    assert spread(vectors(model)) == pytest.approx(0.5 * spread(model.wte.weight), rel=1e-3)
+
+
+def test_what_is_not_finite_is_said_and_changes_nothing() -> None:
+    model = charembed.attach(Host(300), WORDS[:300], **SPELLED)
+    before = vectors(model)
+    with pytest.raises(AttachError, match=r"gain is 1e\+300, too loud for torch.float32"):
+        charembed.set_gain(model, 1e300)
+    row = model.wte.weight[7].detach().clone()
+    with torch.no_grad():
+        model.wte.weight[7] = torch.nan
+        with pytest.raises(AttachError, match="the rows of the table are not all finite"):
+            charembed.set_gain(model)
+        model.wte.weight[7] = row
+    assert torch.equal(vectors(model), before)
+    broken = Host(300)
+    with torch.no_grad():
+        broken.wte.weight[7] = torch.nan
+    with pytest.raises(AttachError, match="the rows of the table are not all finite"):
+        charembed.attach(broken, WORDS[:300], **SPELLED)
+    assert type(broken.wte) is nn.Embedding
+
+
+def test_nothing_attached_has_no_gain_and_no_warm_up() -> None:
+    for call in (charembed.set_gain, charembed.warm_up):
+        with pytest.raises(AttachError, match="the model has no CharEmbedding: call"):
+            call(Host(10))
+
+
+@pytest.mark.parametrize("encoder", ["lstm", "cnn"])
+def test_a_warm_up_teaches_any_encoder_to_spell(encoder: str) -> None:
+    sizes = {"lstm": {"hidden_size": 64}, "cnn": {}}[encoder]
+    model = charembed.attach(Host(400), WORDS[:400], encoder=encoder, init="loud", **sizes)
+    told: list[float] = []
+    state = torch.get_rng_state()
+    charembed.warm_up(
+        model, steps=120, tokens=128, progress=lambda step, steps, loss: told.append(loss)
+    )
+    assert torch.equal(state, torch.get_rng_state())
+    assert len(told) == 120
+    assert told[-1] < 0.5 * told[0]
+    assert abs(spread(vectors(model)) / spread(model.wte.weight) - GAIN) < 0.01
+
+
+def test_a_warm_up_that_is_interrupted_leaves_the_letters_as_they_were() -> None:
+    model = charembed.attach(Host(300), WORDS[:300], init="loud", hidden_size=16)
+    before = vectors(model)
+
+    def interrupt(step: int, steps: int, loss: float) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        charembed.warm_up(model, steps=9, progress=interrupt)
+    assert torch.equal(vectors(model), before)
+    for arguments, message in (
+        ({"steps": 0}, "steps is 0; it must be a whole number of 1 or more"),
+        ({"tokens": 1.5}, "tokens is 1.5; it must"),
+        ({"gain": -1.0}, "gain is -1.0; it must"),
+        ({"gain": True}, "gain is True; it must"),
+        ({"lr": float("inf")}, "lr is inf; it must be a number above 0"),
+        ({"lr": "fast"}, "lr is 'fast'; it must"),
+    ):
+        with pytest.raises(AttachError, match=message):
+            charembed.warm_up(model, **arguments)
+    told: list[int] = []
+    bee = charembed.attach(Host(300), WORDS[:300], encoder="bee", init="loud")
+    with pytest.raises(AttachError, match="BeeEncoder, without a projection"):
+        charembed.warm_up(bee, progress=lambda step, steps, loss: told.append(step))
+    assert not told, "before time is spent"
+    for parameter in charembed.parameters(model):
+        parameter.requires_grad_(False)
+    with pytest.raises(AttachError, match="the letters are frozen"):
+        charembed.warm_up(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_letters_of_any_precision_are_warmed_up(dtype: torch.dtype) -> None:
+    model = charembed.attach(Host(300), WORDS[:300], init="loud", hidden_size=16).to(dtype)
+    letters = charembed.parameters(model)
+    letters[0].grad = gradient = torch.ones_like(letters[0])
+    told: list[float] = []
+    with torch.inference_mode():
+        charembed.warm_up(model, steps=40, progress=lambda step, steps, loss: told.append(loss))
+    assert told[-1] < told[0]
+    assert {parameter.dtype for parameter in letters} == {dtype}
+    assert letters[0].grad is gradient
+    assert all(parameter.grad is None for parameter in letters[1:])
+    model.wte(torch.tensor([5, 6])).sum().backward()
+
+
+def test_heads_that_learnt_one_vocabulary_read_another() -> None:
+    one, other = (
+        SpellingTable.from_bytes(WORDS[part]) for part in (slice(0, 4000, 2), slice(1, 4000, 2))
+    )
+    known, unknown = (
+        charembed.attach(Host(2000), table, **SPELLED, gain=None, seed=3).wte.encoder
+        for table in (one, other)
+    )
+    heads, same = (SpellingHeads(table, 192, seed=0, from_end=0) for table in (one, other))
+    optimizer = torch.optim.Adam(heads.parameters(), lr=1e-2)
+    ids = lettered_ids(one)
+    spelled = known(ids).detach()
+    for _ in range(60):
+        optimizer.zero_grad()
+        (heads(spelled, ids) / heads.num_targets(ids)).backward()
+        optimizer.step()
+    same.heads.load_state_dict(heads.heads.state_dict())
+    letters, _ = letters_read(unknown, same, ids)
+    assert letters > 0.9
+
+
+def test_spelling_targets_count_from_both_ends() -> None:
+    table = SpellingTable.from_bytes([b"the", b"he", None])
+    e, h, t = (table.alphabet.index(ord(letter)) for letter in "eht")
+    end, none = len(table.alphabet), -100
+    assert spelling_targets(table, 5, 3).tolist() == [
+        [t, h, e, end, none, e, h, t],
+        [h, e, end, none, none, e, h, end],
+        [none] * 8,
+    ]

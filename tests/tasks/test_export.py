@@ -1,0 +1,280 @@
+"""Questions for lm-evaluation-harness: what is written, what is refused, and the program's own scores."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from synthetic_tasks import SPLITS, Item, Material, WordSplits, build_task, distinct
+from synthetic_tasks.errors import TaskError
+from synthetic_tasks.export import RESULT, as_lm_eval, main
+from synthetic_tasks.saved_splits import fingerprint, load_splits, save_splits
+from tests.laboratory.pretrained import gpt2, save, train_tokenizer
+from tests.tasks.test_formats import WORDS
+
+NAME = "charembed_count_seen"
+SPLIT = WordSplits(
+    seen=tuple(word for word in WORDS if 2 < len(word) < 7),
+    unseen_words=(
+        "garden",
+        "melon",
+        "fig",
+        "nut",
+        "kale",
+        "ox",
+        "blueberry",
+        "peppermint",
+        "aubergine",
+    ),
+    unseen_tokens=(),
+    longer_words=("strawberry", "watermelon"),
+    held_out=frozenset({b" straw", b"\xc3"}),
+)
+
+
+@pytest.fixture
+def splits_file(tmp_path: Path) -> Path:
+    save_splits(tmp_path / "splits.json", SPLIT)
+    return tmp_path / "splits.json"
+
+
+@pytest.fixture
+def words_file(tmp_path: Path) -> Path:
+    (tmp_path / "words.txt").write_text("\n".join(WORDS) + "\n")
+    return tmp_path / "words.txt"
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_splits_come_back_with_the_hash_that_results_name(splits_file: Path) -> None:
+    assert load_splits(splits_file) == SPLIT
+    assert json.loads(splits_file.read_text())["sha256"] == fingerprint(SPLIT)
+
+
+def test_a_changed_file_of_splits_is_refused(splits_file: Path, tmp_path: Path) -> None:
+    splits_file.write_text(splits_file.read_text().replace("melon", "lemon"))
+    with pytest.raises(TaskError, match="does not hold the lists that its hash names"):
+        load_splits(splits_file)
+    for text in ("", "[]", '{"seen": 1}'):
+        splits_file.write_text(text)
+        with pytest.raises(TaskError, match="is no file of splits"):
+            load_splits(splits_file)
+    with pytest.raises(TaskError, match="cannot be read"):
+        load_splits(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("wording", ["compact", "sentences"])
+def test_the_items_are_those_of_the_laboratory(
+    splits_file: Path, tmp_path: Path, wording: str
+) -> None:
+    folder = tmp_path / "out"
+    command = [
+        str(folder),
+        "--splits-file",
+        str(splits_file),
+        "--questions",
+        "5",
+        "--wording",
+        wording,
+    ]
+    assert main([*command, "--tasks", "count,reverse", "--answer-form", "spelled"]) == 0
+    assert load_splits(folder / "splits.json") == SPLIT
+    names = {path.stem for path in folder.glob("*.yaml")}
+    with_words = [split for split in SPLITS if SPLIT[split]]
+    assert names == {
+        f"charembed_{task}_{split}" for task in ("count", "reverse") for split in with_words
+    }
+    for task_name in ("count", "reverse"):
+        task = build_task(task_name, Material(SPLIT, wording, "spelled"))
+        for split in with_words:
+            items = distinct(task, split, 5, "exam", split, 0)
+            assert rows(folder / f"charembed_{task_name}_{split}.jsonl") == [
+                {"prompt": item.prompt, "target": item.answer.strip(), "key": item.key}
+                for item in items
+            ]
+    assert fingerprint(SPLIT) in (folder / f"{NAME}.yaml").read_text()
+
+
+def test_a_list_of_words_is_one_list_and_has_no_splits(words_file: Path, tmp_path: Path) -> None:
+    command = ["--words", str(words_file), "--questions", "4", "--tasks"]
+    assert main([str(tmp_path / "out"), *command, "spell,langgame"]) == 0
+    names = sorted(path.stem for path in (tmp_path / "out").glob("*.jsonl"))
+    assert names[0] == "charembed_langgame_like_contains"
+    assert names[-1] == "charembed_spell"
+    for row in rows(tmp_path / "out" / f"{names[0]}.jsonl"):
+        assert len(row["choices"]) == 4
+        assert row["choices"][row["target"]].strip() in row["prompt"]
+    assert main([str(tmp_path / "other"), "--tasks", "path_star:2x5", "--questions", "3"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tasks", "count"], "name --words FILE or --splits-file FILE"),
+        (
+            ["--tasks", "count", "--words", "WORDS", "--splits", "seen"],
+            "a list of words has no splits",
+        ),
+        (["--tasks", "count", "--words", "WORDS", "--splits-file", "SPLITS"], "both name words"),
+        (
+            ["--tasks", "count", "--splits-file", "SPLITS", "--splits", "unseen_tokens"],
+            "holds no words",
+        ),
+        (
+            ["--tasks", "count", "--splits-file", "SPLITS", "--splits", "unseen"],
+            "no split 'unseen'; choose",
+        ),
+        (["--tasks", "cuont", "--words", "WORDS"], "no task 'cuont'"),
+        (
+            ["--tasks", "cute", "--words", "WORDS", "--questions", "3"],
+            "cute is marked by a rule of its own",
+        ),
+        (["--tasks", "count", "--words", "nowhere.txt"], "nowhere.txt"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_sentence_and_writes_nothing(
+    words_file: Path,
+    splits_file: Path,
+    tmp_path: Path,
+    capsys: Any,
+    arguments: list[str],
+    message: str,
+) -> None:
+    places = {"WORDS": str(words_file), "SPLITS": str(splits_file)}
+    folder = tmp_path / "out"
+    assert main([str(folder), *(places.get(argument, argument) for argument in arguments)]) == 2
+    told = capsys.readouterr().err.strip()
+    assert message in told
+    assert "\n" not in told
+    assert not folder.exists()
+
+
+def test_a_folder_with_files_in_it_is_left_alone(
+    words_file: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert main([str(tmp_path), "--words", str(words_file)]) == 2
+    assert "name a new folder" in capsys.readouterr().err
+
+
+class Working(Item):
+    """An item whose answer shows its work before the result."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.prompt} b a n ={self.answer}\n"
+
+
+def test_of_shown_work_the_result_is_marked_and_there_is_room_for_all_of_it() -> None:
+    yaml, _ = as_lm_eval("worked", [Working("index n banana:", " 2", "index n banana")], {})
+    assert json.dumps(RESULT) in yaml
+    assert f'"max_gen_toks": {len(" b a n = 2") + 1}' in yaml
+    yaml, _ = as_lm_eval("plain", [Item("index n banana:", " 2", "index n banana")], {})
+    assert "regex_pattern" not in yaml
+
+
+def half_taught(folder: Path, items: list[Item]) -> tuple[Any, Any]:
+    """A tiny model in a local folder that has learnt the first half of the answers by heart."""
+    tokenizer = train_tokenizer("".join(item.text for item in items))
+    model = gpt2()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(30):
+        for item in items[: len(items) // 2]:
+            ids = torch.tensor([tokenizer.encode(item.text)])
+            optimizer.zero_grad()
+            model(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
+    save(folder, model.eval(), tokenizer)
+    return model, tokenizer
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("lm_eval") is None, reason="needs the extra lm-eval")
+def test_the_real_program_finds_our_scores(splits_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [
+        str(out),
+        "--splits-file",
+        str(splits_file),
+        "--questions",
+        "12",
+        "--tasks",
+        "count,langgame",
+    ]
+    assert main([*command, "--wording", "compact"]) == 0
+    task = build_task("count", Material(SPLIT, "compact", "plain"))
+    items = distinct(task, "seen", 12, "exam", "seen", 0)
+    choices = rows(out / "charembed_langgame_like_contains.jsonl")
+    told = [Item(row["prompt"], row["choices"][row["target"]], row["key"]) for row in choices]
+    model, tokenizer = half_taught(
+        tmp_path / "model", [*items[::2], *told[::2], *items[1::2], *told[1::2]]
+    )
+    found = run_lm_eval(
+        out, tmp_path / "model", ["charembed_count_seen", "charembed_langgame_like_contains"]
+    )
+
+    right = []
+    for item in items:
+        ids = tokenizer(item.prompt, return_tensors="pt")
+        written = model.generate(**ids, max_new_tokens=3, do_sample=False, pad_token_id=0)[0]
+        right.append(task.is_right(tokenizer.decode(written[ids["input_ids"].shape[1] :]), item))
+    assert 0 < sum(right) < len(right)
+    assert found["charembed_count_seen"]["exact_match,answer"] == pytest.approx(
+        sum(right) / len(right)
+    )
+
+    taken, taken_per_letter = [], []
+    for row in choices:
+        sums = [likelihood(model, tokenizer, row["prompt"], choice) for choice in row["choices"]]
+        best = max(range(len(sums)), key=sums.__getitem__)
+        per_letter = max(range(len(sums)), key=lambda i: sums[i] / len(row["choices"][i]))
+        taken.append(best == row["target"])
+        taken_per_letter.append(per_letter == row["target"])
+    assert sum(taken) > 0
+    scores = found["charembed_langgame_like_contains"]
+    assert scores["acc,none"] == pytest.approx(sum(taken) / len(taken))
+    assert scores["acc_norm,none"] == pytest.approx(sum(taken_per_letter) / len(taken_per_letter))
+
+
+@torch.no_grad()
+def likelihood(model: Any, tokenizer: Any, prompt: str, choice: str) -> float:
+    before, after = tokenizer.encode(prompt), tokenizer.encode(prompt + choice)
+    log_probs = model(torch.tensor([after])).logits[0].log_softmax(-1)
+    return sum(float(log_probs[i - 1, after[i]]) for i in range(len(before), len(after)))
+
+
+def run_lm_eval(folder: Path, model: Path, names: list[str]) -> dict[str, dict[str, float]]:
+    """The command that an export prints, offline; its results by task."""
+    command = [
+        sys.executable,
+        "-m",
+        "lm_eval",
+        "run",
+        "--model",
+        "hf",
+        "--model_args",
+        f"pretrained={model},dtype=float32",
+    ]
+    command += ["--include_path", ".", "--tasks", *names, "--device", "cpu", "--batch_size", "4"]
+    offline = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HOME": str(folder.parent / "hf"),
+    }
+    done = subprocess.run(
+        [*command, "--output_path", str(folder.parent / "results")],
+        cwd=folder, env=os.environ | offline, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    (path,) = (folder.parent / "results").rglob("results*.json")
+    results: dict[str, dict[str, float]] = json.loads(path.read_text())["results"]
+    return results

@@ -1,0 +1,80 @@
+"""From text to tokens: a byte-level BPE trained with `tokenizers`, used as a `tiktoken.Encoding`."""
+
+from __future__ import annotations
+
+import hashlib
+import string
+from pathlib import Path
+
+import tiktoken
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+from charembed.tokenizers import byte_level_alphabet
+from training.errors import BadInput
+from training.files import CACHED, read_record, write_record
+
+# The split of GPT-4's tokenizer: a word takes the space before it along, digits go by threes.
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+DOCUMENT = 10_000  # characters per piece of text handed to the trainer
+
+
+def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[bytes]:
+    """Train a BPE; the bytes of each token, in order of their ids.
+
+    Raises BadInput when the vocabulary is smaller than its alphabet, or the text too short to fill it.
+    """
+    characters = byte_level_alphabet()
+    start = sorted(
+        characters.values()
+        if alphabet == "bytes"
+        else {characters[ord(c)] for c in string.printable}
+    )
+    if vocab_size <= len(start):
+        raise BadInput(
+            f"vocab_size is {vocab_size}, but the alphabet alone has {len(start)} characters: choose a "
+            "larger vocabulary."
+        )
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, initial_alphabet=start, show_progress=False
+    )
+    bpe.train_from_iterator(
+        (text[i : i + DOCUMENT] for i in range(0, len(text), DOCUMENT)), trainer
+    )
+    if bpe.get_vocab_size() < vocab_size:
+        raise BadInput(
+            f"the corpus gives only {bpe.get_vocab_size()} tokens, not the {vocab_size} asked for: use more "
+            "text or a smaller vocabulary."
+        )
+    byte_of = {character: byte for byte, character in characters.items()}
+    pieces = [bpe.id_to_token(i) or "" for i in range(vocab_size)]
+    return [bytes(byte_of[character] for character in piece) for piece in pieces]
+
+
+def load_encoding(text: str, vocab_size: int, alphabet: str, cache: Path) -> tiktoken.Encoding:
+    """Train a vocabulary on a text, or take it from the cache, by the hash of all that makes it."""
+    key = hashlib.sha256(f"{SPLIT} {alphabet} {vocab_size} {DOCUMENT} {text}".encode()).hexdigest()[
+        :16
+    ]
+    path = cache / f"vocabulary-{key}.json"
+    if path.exists():
+        spellings = [bytes.fromhex(spelling) for spelling in read_record(path, CACHED)["spellings"]]
+    else:
+        spellings = train_ranks(text, vocab_size, alphabet)
+        write_record(path, {"spellings": [spelling.hex() for spelling in spellings]})
+    return tiktoken.Encoding(
+        name=f"bpe-{key}",
+        pat_str=SPLIT,
+        mergeable_ranks={spelling: rank for rank, spelling in enumerate(spellings)},
+        special_tokens={},
+        explicit_n_vocab=vocab_size,
+    )

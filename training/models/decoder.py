@@ -1,0 +1,180 @@
+"""A GPT of the nanoGPT family that knows nothing about characters.
+
+Axes: B batch, T tokens per row, S tokens seen so far (cached + new), V vocabulary, D model width.
+
+Pre-norm blocks, learned positions, ReLU MLP of 4x, queries, keys and values without bias: the parent
+experiment's decoder, at any size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.errors import BadInput
+
+from .language_model import LanguageModel
+
+Cache = list[tuple[Tensor, Tensor]]  # keys and values of each block, (B, heads, S, D / heads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Size of a decoder.
+
+    `tie`: the output layer shares the token embedding's weight. `init_std`: weights start as
+    N(0, init_std^2), with GPT-2's 0.02 unless said.
+    """
+
+    vocab_size: int
+    context: int = 64
+    n_layer: int = 3
+    n_head: int = 4
+    n_embd: int = 128
+    dropout: float = 0.0
+    tie: bool = False
+    init_std: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.n_embd % self.n_head:
+            raise BadInput(
+                f"n_embd is {self.n_embd}, which {self.n_head} heads do not divide: choose a multiple of "
+                "n_head."
+            )
+
+
+class Attention(nn.Module):
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.n_head, self.dropout = config.n_head, config.dropout
+        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
+        self.proj = nn.Linear(config.n_embd, config.n_embd)
+
+    def forward(
+        self, x_BTD: Tensor, past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        B, T, D = x_BTD.shape
+        q, k, v = (
+            part.view(B, T, self.n_head, D // self.n_head).transpose(1, 2)
+            for part in self.qkv(x_BTD).split(D, dim=2)
+        )
+        if past is not None:
+            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+        # subtle: is_causal would line the first new token up with the first cached one
+        mask_TS = None
+        if past is not None and T > 1:
+            mask_TS = torch.ones(T, k.shape[2], dtype=torch.bool, device=k.device).tril(
+                k.shape[2] - T
+            )
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask_TS, is_causal=past is None, dropout_p=dropout
+        )
+        return self.proj(y.transpose(1, 2).reshape(B, T, D)), (k, v)
+
+
+class Block(nn.Module):
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(config.n_embd), nn.LayerNorm(config.n_embd)
+        self.attn = Attention(config)
+        self.mlp = nn.Sequential(
+            nn.Linear(config.n_embd, 4 * config.n_embd),
+            nn.ReLU(),
+            nn.Linear(4 * config.n_embd, config.n_embd),
+            nn.Dropout(config.dropout),
+        )
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x_BTD: Tensor, past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        attended_BTD, present = self.attn(self.ln_1(x_BTD), past)
+        x_BTD = x_BTD + self.drop(attended_BTD)
+        return x_BTD + self.mlp(self.ln_2(x_BTD)), present
+
+
+class Decoder(LanguageModel):
+    """ids_BT (B, T) -> logits_BTV (B, T, V).
+
+    `keep_BT`, a mask, asks for the logits of those positions only, (kept, V): the output layer costs
+    most in a small model. `cache`, an empty list at first, is extended in place: feed the prompt, at once or
+    in pieces, then one token at a time.
+
+    Raises BadInput when the row, with what is cached, is longer than the context.
+    """
+
+    embedding = "wte"
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # token embeddings
+        self.wpe = nn.Embedding(config.context, config.n_embd)  # position embeddings
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=config.init_std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if config.tie:
+            self.lm_head.weight = self.wte.weight
+
+    def forward(
+        self,
+        ids_BT: Tensor,
+        keep_BT: Tensor | None = None,
+        cache: Cache | None = None,
+        real_BS: Tensor | None = None,
+    ) -> Tensor:
+        assert real_BS is None, "this model reads rows without padding"
+        seen = cache[0][0].shape[2] if cache else 0
+        length = seen + ids_BT.shape[1]
+        if length > self.wpe.num_embeddings:
+            raise BadInput(
+                f"{length} tokens do not fit the context of {self.wpe.num_embeddings}: shorten the prompt or "
+                "the answer, or train with a longer context."
+            )
+        x_BTD = self.wte(ids_BT) + self.wpe(torch.arange(seen, length, device=ids_BT.device))
+        presents: Cache = []
+        for number, block in enumerate(self.blocks):
+            x_BTD, present = block(x_BTD, cache[number] if cache else None)
+            presents.append(present)
+        if cache is not None:
+            cache[:] = presents
+        x_BTD = self.ln_f(x_BTD)
+        logits: Tensor = self.lm_head(x_BTD if keep_BT is None else x_BTD[keep_BT])
+        return logits
+
+    @property
+    def context(self) -> int:
+        return self.wpe.num_embeddings
+
+    def new_cache(self) -> Cache:
+        return []
+
+    def drop_rows(self, cache: Cache, kept: Tensor) -> None:
+        cache[:] = [(k[kept], v[kept]) for k, v in cache]
+
+    def repeat_row(self, cache: Cache, num_rows: int) -> None:
+        cache[:] = [
+            (k.expand(num_rows, -1, -1, -1), v.expand(num_rows, -1, -1, -1)) for k, v in cache
+        ]
+
+    def inner_matrices(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.blocks.parameters() if parameter.dim() == 2]
+
+    @torch.no_grad()
+    def extend_context(self, context: int, generator: torch.Generator) -> None:
+        """Make room for longer rows: the learned positions stay, new ones start as they did."""
+        old = self.wpe.weight
+        if context <= len(old):
+            return
+        self.wpe = nn.Embedding(context, self.config.n_embd).to(old.device)
+        self.wpe.weight.normal_(std=self.config.init_std, generator=generator)
+        self.wpe.weight[: len(old)] = old

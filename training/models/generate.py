@@ -1,0 +1,163 @@
+"""Greedy answers, many at a time, with a key-value cache.
+
+Where there are enough prompts of one length, they are answered together, without padding; where there are
+few, prompts of about one length, with padding on their left, if the model reads such rows as it reads them
+alone. What all of them begin with, as the examples of a few-shot prompt, is read once.
+
+Axes: B rows, T tokens fed at a time, S tokens fed so far and now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.errors import BadInput
+
+from .language_model import LanguageModel
+
+ROWS, TOKENS = 512, 32_768  # prompts answered together, at most; and tokens of prompts
+FULL = (
+    64  # prompts of one length that longer ones need not join: more rows at once are hardly faster
+)
+SHARED = 16  # tokens that prompts have to begin with alike, so that these are read once for all
+
+
+@torch.no_grad()
+def generate(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    stop: Collection[int] = (),
+    context: int,
+    progress: Callable[[int], object] | None = None,
+    keep_stop: bool = False,
+) -> list[list[int]]:
+    """The tokens that the model writes after each prompt, up to and without the first one in `stop`.
+
+    [[5, 6], [9]] -> [[7, 8], [4]]; `progress` is told the number of prompts each time some are answered;
+    `keep_stop`: with the one in `stop`, as the end of an answer may stand in one token with its mark.
+
+    Raises BadInput for an empty prompt and for one that leaves no room in the context, before anything is
+    generated.
+    """
+    check_room(prompts, max_new_tokens, context)
+    answers: list[list[int]] = [[] for _ in prompts]
+    with evaluating(model):
+        for numbers in chunks(prompts, padded=model.pads):
+            together = [prompts[number] for number in numbers]
+            for row, token in _continue(model, together, max_new_tokens, set(stop), keep_stop):
+                answers[numbers[row]].append(token)
+            if progress is not None:
+                progress(len(numbers))
+    return answers
+
+
+def check_room(prompts: Sequence[Sequence[int]], room: int, context: int) -> None:
+    """Raise BadInput for an empty prompt and for one that leaves no room in the context."""
+    for number, prompt in enumerate(prompts):
+        if not prompt:
+            raise BadInput(f"prompt {number} is empty: a prompt needs at least one token.")
+        if len(prompt) + room > context:
+            raise BadInput(
+                f"prompt {number} has {len(prompt)} tokens and the answer up to {room}, the context only "
+                f"{context}: "
+                f"shorten the prompt, or train with a larger finetune_context."
+            )
+
+
+def chunks(prompts: Sequence[Sequence[int]], padded: bool = False) -> Iterator[list[int]]:
+    """The numbers of prompts that are answered together: of one length, and not too many; where rows may be
+    `padded`, few of one length are joined by somewhat longer ones.
+    """
+    batch: list[int] = []
+    for number in sorted(range(len(prompts)), key=lambda number: len(prompts[number])):
+        if batch:
+            length, shortest, longest = (len(prompts[n]) for n in (number, batch[0], batch[-1]))
+            full = len(batch) == ROWS or (len(batch) + 1) * length > TOKENS
+            joins = length == longest or (padded and len(batch) < FULL and length <= 2 * shortest)
+            if full or not joins:
+                yield batch
+                batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, and afterwards in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def num_shared(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with alike, of all but the last one of each.
+
+    [[5, 6, 7, 8], [5, 6, 9]] -> 2
+    """
+    first, last = min(prompts, key=list), max(prompts, key=list)  # all others lie between these two
+    shortest = min(map(len, prompts)) - 1
+    differs = (place for place in range(shortest) if first[place] != last[place])
+    return next(differs, shortest)
+
+
+def last_places(ids_BT: Tensor) -> Tensor:
+    """The mask that keeps the last position of each row."""
+    last_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+    last_BT[:, -1] = True
+    return last_BT
+
+
+def _continue(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    stop: set[int],
+    keep_stop: bool,
+) -> Iterator[tuple[int, int]]:
+    """(row, token) for each new token; rows that have stopped leave the batch."""
+    device = next(model.parameters()).device
+    rows, longest = list(range(len(prompts))), max(map(len, prompts))
+    shared = num_shared(prompts)
+    if len(rows) == 1 or shared < SHARED or not model.shares:
+        shared = 0
+    padding = [longest - len(prompt) for prompt in prompts]
+    cache, real_BS = model.new_cache(), None
+    if any(padding):
+        real = [
+            [True] * shared + [False] * gap + [True] * (longest - shared - gap) for gap in padding
+        ]
+        real_BS = torch.tensor(real, device=device)
+    if shared:
+        first_BT = torch.tensor([list(prompts[0][:shared])], device=device)
+        model(first_BT, torch.zeros_like(first_BT, dtype=torch.bool), cache)
+        model.repeat_row(cache, len(rows))
+    own = [[0] * gap + list(prompt[shared:]) for gap, prompt in zip(padding, prompts, strict=True)]
+    ids_BT = torch.tensor(own, device=device)
+    for _ in range(max_new_tokens):
+        next_B = model(ids_BT, last_places(ids_BT), cache, real_BS).argmax(-1)
+        tokens = next_B.tolist()
+        going = [place for place, token in enumerate(tokens) if token not in stop]
+        yield from (
+            (rows[place], tokens[place]) for place in (range(len(rows)) if keep_stop else going)
+        )
+        if not going:
+            return
+        if len(going) < len(rows):
+            rows = [rows[place] for place in going]
+            kept = torch.tensor(going, device=device)
+            next_B = next_B[kept]
+            real_BS = None if real_BS is None else real_BS[kept]
+            model.drop_rows(cache, kept)
+        ids_BT = next_B[:, None]
+        real_BS = None if real_BS is None else F.pad(real_BS, (0, 1), value=True)

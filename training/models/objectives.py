@@ -1,0 +1,162 @@
+"""How a question and its answer become training rows, and how an answer is read from a trained model.
+
+One entry each.
+
+All put a loss on the answer's tokens alone (every_prefix: on the answers to the prompt's beginnings too); a
+batch holds the inputs, the tokens that should come out, and where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from typing import NamedTuple
+
+import torch
+
+from .generate import check_room, chunks, evaluating, generate
+from .language_model import LanguageModel
+
+
+class Example(NamedTuple):
+    """A question and its answer: what to read, what should come out at each place, from where on it counts.
+
+    The end mark may be among the inputs: a row that is padded reads it too, and nothing depends on it.
+    """
+
+    inputs: list[int]
+    targets: list[int]
+    first: int
+
+
+class Asked(NamedTuple):
+    """At most `room` tokens, up to the first one of `stop`; `dummy` stands for what is not yet known.
+
+    `keep_stop`: with that one, where answers are written from their beginning.
+    """
+
+    room: int
+    stop: frozenset[int]
+    dummy: int
+    context: int
+    keep_stop: bool = False
+
+
+Progress = Callable[[int], object]
+
+
+class Question(NamedTuple):
+    """Token ids. The answer's last one is its end mark; `running` are the answers after each of the prompt's
+    last tokens, where a task has them (`Item.running`); `dummy` stands for what is not yet known.
+    """
+
+    prompt: list[int]
+    answer: list[int]
+    dummy: int = 0
+    running: Sequence[int] = ()
+
+
+class NextToken:
+    """Each token of the answer from all before it; written one token at a time.
+
+    Attributes:
+        needs_running: whether it wants `Question.running`.
+    """
+
+    needs_running = False
+
+    def arrange(self, question: Question) -> Example:
+        """prompt [5, 6], answer [7, 8] -> [5, 6, 7, 8], targets [6, 7, 8], from place 1 on."""
+        prompt, answer, *_ = question
+        ids = prompt + answer
+        return Example(ids, ids[1:], len(prompt) - 1)
+
+    def answers(
+        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+    ) -> list[list[int]]:
+        """The tokens a model answers each prompt with, without the end mark."""
+        return generate(
+            model,
+            prompts,
+            max_new_tokens=asked.room,
+            stop=asked.stop,
+            context=asked.context,
+            progress=progress,
+            keep_stop=asked.keep_stop,
+        )
+
+
+class Reversed(NextToken):
+    """The answer's tokens from last to first, then its end mark; turned around after they are written."""
+
+    def arrange(self, question: Question) -> Example:
+        *letters, end = question.answer
+        return super().arrange(question._replace(answer=[*reversed(letters), end]))
+
+    def answers(
+        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+    ) -> list[list[int]]:
+        answers = super().answers(model, prompts, asked._replace(keep_stop=False), progress)
+        return [answer[::-1] for answer in answers]
+
+
+class EveryPrefix(NextToken):
+    """As next_token, and each beginning of the prompt is a question too, whose answer should come out where
+    it ends. For tasks that have running answers, of one token each.
+
+    A sequence of n symbols so gives n questions for the price of one, and no text holds the answers.
+    """
+
+    needs_running = True
+
+    def arrange(self, question: Question) -> Example:
+        """prompt [4, 5, 6, 5], answer [8, 1], running [7, 7, 8] -> inputs [4, 5, 6, 5, 8, 1], targets [5, 7,
+        7, 8, 1], from place 1 on.
+        """
+        prompt, answer, _, running = question
+        first = len(prompt) - len(running)
+        return Example(prompt + answer, [*prompt[1 : first + 1], *running, *answer[1:]], first)
+
+
+class Teacherless:
+    """All tokens of the answer at once: the model reads the prompt, then a dummy in place of each of them.
+
+    Bachmann & Nagarajan 2024 (arXiv 2403.06963), after Monea et al. 2023.
+    """
+
+    needs_running = False
+
+    def arrange(self, question: Question) -> Example:
+        """prompt [5, 6], answer [7, 8] -> inputs [5, 6, dummy], targets [6, 7, 8], from place 1 on."""
+        prompt, answer, dummy, _ = question
+        return Example(prompt + [dummy] * (len(answer) - 1), prompt[1:] + answer, len(prompt) - 1)
+
+    @torch.no_grad()
+    def answers(
+        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+    ) -> list[list[int]]:
+        check_room(prompts, asked.room, asked.context)
+        written: list[list[int]] = [[] for _ in prompts]
+        device = next(model.parameters()).device
+        with evaluating(model):
+            for numbers in chunks(prompts):
+                ids_BT = torch.tensor(
+                    [prompts[number] + [asked.dummy] * (asked.room - 1) for number in numbers],
+                    device=device,
+                )
+                keep_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+                keep_BT[:, -asked.room :] = True
+                tokens = model(ids_BT, keep_BT).argmax(-1).view(len(numbers), asked.room).tolist()
+                for number, row in zip(numbers, tokens, strict=True):
+                    written[number] = list(takewhile(lambda token: token not in asked.stop, row))
+                progress(len(numbers))
+        return written
+
+
+Objective = NextToken | Teacherless
+OBJECTIVES: dict[str, Objective] = {
+    "next_token": NextToken(),
+    "reversed": Reversed(),
+    "teacherless": Teacherless(),
+    "every_prefix": EveryPrefix(),
+}

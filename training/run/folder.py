@@ -1,0 +1,136 @@
+"""The folder of a run: what lies where, whose it is, and that one run at a time writes into it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from training.config.config import CompareConfig
+from training.config.flags import settings
+from training.data.prepare import Data, prepare
+from training.errors import BadInput
+from training.files import clear_left_overs, read_record
+
+from .identity import check_data
+
+CONFIG, LOCK = "config.json", ".lock"
+WAY_OUT = (
+    "delete it and run the command that made it once more with --resume, which writes it again"
+)
+
+
+def arm_folder(out: Path, seed: int, arm: str) -> Path:
+    return out / f"seed{seed}" / arm
+
+
+def is_run(name: str | Path) -> bool:
+    """Whether a name stands for a folder that is no pretrained model's: their config.json names a kind."""
+    config = Path(name) / CONFIG
+    return Path(name).is_dir() and not (config.is_file() and b'"model_type"' in config.read_bytes())
+
+
+def read_facts(out: Path) -> dict[str, Any]:
+    """What config.json of the run in a folder says. Raises BadInput when there is none, or not as written."""
+    if not (out / CONFIG).is_file():
+        raise BadInput(f"{out} is no run folder: it has no {CONFIG}.")
+    found = None
+    with suppress(ValueError):
+        found = json.loads((out / CONFIG).read_bytes())
+    if isinstance(found, dict) and "sha256" not in found:
+        raise BadInput(
+            f"{out} is no run folder, or one of an older version: its {CONFIG} does not say what a run's "
+            "does; name another folder."
+        )
+    return read_record(out / CONFIG, WAY_OUT)
+
+
+def read_config(out: Path) -> CompareConfig:
+    """The config of the run in a folder. Raises BadInput when there is none."""
+    return CompareConfig.from_dict(read_facts(out)["config"])
+
+
+def open_run(out: Path, cache: Path) -> tuple[CompareConfig, Data]:
+    """The config and the data of the run in a folder, to ask its models.
+
+    Raises BadInput when there is no run, or its data are not those it was made with.
+    """
+    facts = read_facts(out)
+    config = CompareConfig.from_dict(facts["config"])
+    data = prepare(config, cache, out)
+    check_data(out, facts["data"], data.facts)
+    return config, data
+
+
+def check_arm(out: Path, config: CompareConfig, arm: str, seed: int) -> None:
+    """Raise BadInput where the run in a folder has no such arm, or none of this seed."""
+    if arm not in config.arms or seed not in config.seed_range:
+        raise BadInput(
+            f"the run in {out} has no arm {arm!r} of seed {seed}: it has {', '.join(config.arms)}, with the "
+            f"seeds {', '.join(map(str, config.seed_range))}."
+        )
+
+
+def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
+    """Refuse to write into a folder that holds something else. Raises BadInput, and changes nothing.
+
+    The same comparison with more pairs goes on where the smaller one ended.
+    """
+    if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
+        return
+    if not (out / CONFIG).is_file():
+        if not resume or not any(out.glob("seed*")):
+            raise BadInput(f"{out} exists and is no run folder: choose another --out.")
+        return
+    held = read_config(out)
+    if held.seeds > config.seeds and held == replace(config, seeds=held.seeds):
+        raise BadInput(
+            f"{out} holds {held.seeds} pairs already, and {config.seeds} were asked for: use --seeds "
+            f"{held.seeds} --resume, or choose another --out."
+        )
+    saved, wanted = settings(held), settings(config)
+    different = [
+        name
+        for name in wanted
+        if name != "seeds" and (name not in saved or saved[name].value != wanted[name].value)
+    ]
+    if different or replace(held, seeds=1).as_dict() != replace(config, seeds=1).as_dict():
+        name = different[0] if different else "list of phases"
+        here, asked = (
+            repr(held[name].value) if name in held else "another" for held in (saved, wanted)
+        )
+        raise BadInput(
+            f"{out} holds another run: its {name} is {here}, not {asked} ({len(different)} fields differ); "
+            "choose another --out."
+        )
+    if not resume and held.seeds == config.seeds:
+        raise BadInput(
+            f"{out} already holds this run: go on with it or render it again with --resume, or choose "
+            "another --out."
+        )
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Nobody else writes into the folder meanwhile, and what a dead process had begun to write is gone.
+
+    Raises BadInput when another process holds it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(out / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise BadInput(
+            f"another run is writing into {out}: wait until it ends, or choose another --out."
+        ) from None
+    try:
+        clear_left_overs(out, ours=True)
+        yield
+    finally:
+        lock.release()

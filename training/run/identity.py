@@ -1,0 +1,162 @@
+"""What makes a run the run it is: config, data, arithmetic, versions; and whether another is the same."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from charembed import __version__
+from training.config.config import CompareConfig
+from training.config.fields import described
+from training.data.prepare import Data, Facts
+from training.errors import BadInput
+from training.models.precision import resolve_precision
+
+PACKAGES = (
+    "torch", "accelerate", "transformers", "tiktoken", "tokenizers", "safetensors", "scipy", "numpy",
+    "wordsegment", "badwords-py",
+)  # fmt: skip
+DECISIVE = (
+    "charembed",
+    "torch",
+    "accelerate",
+    "transformers",
+)  # versions that may move the numbers
+
+
+def departures(config: CompareConfig) -> dict[str, Any]:
+    """What of `config.as_dict()` is not at its default. A field that a later version adds is not in it, so
+    runs that were made before it remain what they were.
+    """
+    plain = config.as_dict()
+    for section in ("data", "model", "exam"):
+        plain[section] = _departures(getattr(config, section), plain[section])
+    plain["phases"] = [
+        _departures(*pair) for pair in zip(config.phases, plain["phases"], strict=True)
+    ]
+    return _departures(config, plain)
+
+
+def _departures(section: Any, plain: dict[str, Any]) -> dict[str, Any]:
+    usual = {
+        item.name for item in described(section) if getattr(section, item.name) == item.default
+    }
+    return {name: told for name, told in plain.items() if name not in usual}
+
+
+def short_name(config: CompareConfig) -> str:
+    """Eight characters that tell comparisons apart, however many pairs they have."""
+    told = {name: value for name, value in departures(config).items() if name != "seeds"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def identity(config: CompareConfig, seed: int, arm: str, facts: Facts) -> str:
+    """A hash of all that makes one arm: two saved files with the same identity belong together.
+
+    How many pairs the run has is left out, and so is which arms it has besides, and every field that has its
+    default: a later version, with more fields, takes the run for the same one.
+    """
+    told = departures(config)
+    for name in ("seeds", "first_seed", "arms"):
+        told.pop(name, None)
+    whole = {"config": told, "seed": seed, "arm": arm, "data": facts}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def describe(
+    config: CompareConfig, options: argparse.Namespace, data: Data, weights: str
+) -> dict[str, Any]:
+    """What makes the run repeatable: config, arithmetic, versions, hashes, and the machine.
+
+    `weights` is the hash of the model's first values, with the first seed.
+    """
+    on_gpu = torch.cuda.is_available() and not options.cpu
+    return {
+        "preset": options.preset,
+        "config": config.as_dict(),
+        "precision": resolve_precision(config.precision, options.cpu),
+        "device": "cuda" if on_gpu else "cpu",
+        "versions": {
+            "charembed": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in PACKAGES},
+        },
+        "data": data.facts,
+        "weights_sha256": weights,
+        "machine": {
+            "cpu": cpu_name(),
+            "cores": os.cpu_count(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "threads_per_arm": options.threads,
+            "processes_per_arm": PartialState().num_processes,
+        },
+    }
+
+
+def check_same(
+    out: Path, saved: Mapping[str, Any], here: Mapping[str, Any], finished: Callable[[], bool]
+) -> None:
+    """Raise BadInput when what `describe` says here is not what it said when the run in `out` began.
+
+    A run that is finished may be rendered elsewhere and with other versions; one that goes on may not.
+    """
+    check_data(out, saved["data"], here["data"])
+    was, now = (_decisive(facts) for facts in (saved, here))
+    for key, value in now.items():
+        if was[key] != value and not finished():
+            raise BadInput(
+                f"the run in {out} began with {key} {_short(was[key])}; here it is {_short(value)}, which "
+                f"may move its numbers: go on with {key} {_short(was[key])}, or choose another --out."
+            )
+
+
+def _decisive(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What may move the numbers besides config and data."""
+    return {
+        "precision": facts.get("precision"),
+        "device": facts.get("device"),
+        "first weights (SHA-256)": facts.get("weights_sha256"),
+        "threads per arm": facts.get("machine", {}).get("threads_per_arm"),
+        "processes per arm": facts.get("machine", {}).get("processes_per_arm"),
+        **{package: facts.get("versions", {}).get(package) for package in DECISIVE},
+    }
+
+
+def check_data(out: Path, saved: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Raise BadInput when corpus, vocabulary, words or spellings are not those that the run began with."""
+    for key, value in facts.items():
+        if saved.get(key) != value:
+            raise BadInput(
+                f"the run in {out} had other data: its {key.replace('_', ' ')} is "
+                f"{_short(saved.get(key))}, and here it is {_short(value)}: put corpus, words and "
+                "model back as they were, or choose another --out."
+            )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}..." if len(text) > 40 else text
+
+
+def cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    names = (
+        [
+            line.split(":", 1)[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if info.exists()
+        else []
+    )
+    return names[0] if names else platform.processor() or platform.machine()

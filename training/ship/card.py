@@ -1,0 +1,129 @@
+"""The model card of an arm that is shipped: what was added, the figures of its run, and how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+import charembed
+from training.ask.eval_sets import set_exams
+from training.config.config import CompareConfig
+from training.config.flags import command_for
+from training.data.prepare import Data
+from training.intervals import Row
+from training.models.arms import ARMS, num_parameters
+from training.models.smollm2 import HUB_NAMES, LICENCES, SMOLLM2
+from training.report.results import setting
+from training.report.verdict import percent, replay_sentence
+
+
+def model_card(
+    *,
+    preset: str,
+    config: CompareConfig,
+    data: Data,
+    rows: list[Row],
+    model: Any,
+    arm: str,
+    seed: int,
+    licence: str | None,
+    untied: int,
+    folder: str,
+) -> str:
+    """The README.md of the model, made of the run's rows.
+
+    Arguments:
+        preset: the name of the one that the run began with.
+        licence: of the base, as the hub writes it; None where only the packaged model's is known.
+        untied: parameters more than the base has, as its output layer no longer shares the input's table.
+        folder: where the model will lie.
+    """
+    base = Path(config.model.model)
+    name = HUB_NAMES.get(base.name, base.name if base.is_dir() else config.model.model)
+    known = licence or LICENCES.get(base.name)
+    licence_sentence = (
+        f"That of the base, as far as its folder or this command said: {known}."
+        if known
+        else "That of the base, which its folder does not say: ask its authors before you publish this."
+    )
+    first = set_exams(config, data, seed)[0].items[0]
+    form = "Questions were worded in many ways."
+    if config.data.wording == "compact":
+        form = f"Questions were put as in `{first.prompt}` alone: it does not chat about letters."
+    made_of = SMOLLM2 if base.name in HUB_NAMES else name
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("card.md.jinja").render(
+        base=name,
+        title=name.rpartition("/")[2],
+        letters=None if is_plain(arm) else ARMS[arm].sentence,
+        licence=known or "other",
+        licence_sentence=licence_sentence,
+        kind=type(model).__name__,
+        parameters=num_parameters(model),
+        untied=untied,
+        folder=folder,
+        example=first.prompt,
+        seeds=config.seeds,
+        seed=seed,
+        arm=arm,
+        arms=config.arms,
+        answers=list(answer_lines(config, data, rows)),
+        sentences={one: ARMS[one].sentence for one in config.arms},
+        texts=list(text_lines(config, rows)),
+        setting=setting(config, data).replace(config.model.model, name),
+        form=form,
+        phases=list(phase_lines(config)),
+        version=charembed.__version__,
+        command=command_for(preset, replace(config, model=replace(config.model, model=made_of))),
+    )
+
+
+def is_plain(arm: str) -> bool:
+    return ARMS[arm] is ARMS["plain"]
+
+
+def answer_lines(config: CompareConfig, data: Data, rows: list[Row]) -> Iterator[dict[str, Any]]:
+    """A line for each task and split that all arms were asked."""
+    means = {(row.arm, row.task, row.split, row.metric): row for row in rows if row.seed == "mean"}
+    for task in data.tasks:
+        for split in task.splits:
+            found = {
+                one: means.get((one, task.name, split.name, "exact_match")) for one in config.arms
+            }
+            if all(found.values()):
+                values = {one: _share(row) for one, row in found.items() if row}
+                majority = next(row.majority for row in found.values() if row)
+                line = {"split": split.label, "task": task.name, "by_arm": values}
+                yield line | {"majority": percent(majority or 0.0)}
+
+
+def text_lines(config: CompareConfig, rows: list[Row]) -> Iterator[dict[str, Any]]:
+    """A line for each loss on text, by arm."""
+    losses = [row for row in rows if row.metric == "loss_nats"]
+    means = {(row.arm, row.task): f"{row.value:.3f}" for row in losses if row.seed == "mean"}
+    for when in dict.fromkeys(row.task for row in losses):
+        values = {one: means[one, when] for one in config.arms if (one, when) in means}
+        yield {"when": when, "by_arm": values}
+
+
+def phase_lines(config: CompareConfig) -> Iterator[str]:
+    """What each phase of training did."""
+    for phase in config.phases:
+        if phase.steps:
+            size = f"{phase.steps:,} steps of {phase.batch_size}, rate {phase.lr:g}."
+            replay = replay_sentence(phase.replay_share, phase.replay_target, phase.replay_text)
+            yield f"{phase.title.capitalize()}: {size} {replay}".strip()
+
+
+def _share(row: Row) -> str:
+    if row.low is None or row.high is None:
+        return percent(row.value)
+    return f"{percent(row.value)} [{100 * row.low:.0f} to {100 * row.high:.0f}]"

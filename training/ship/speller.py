@@ -1,0 +1,180 @@
+"""Make the LSTM that `attach(..., init="spelled")` starts from: charembed/spelled.safetensors.
+
+    pip install -e ".[lab,bench]"
+    python -m training.ship.speller --out spelled.safetensors                  # six minutes on one core
+
+It learns to spell the tokens of GPT-2, cl100k and o200k, and words of letters drawn at random; a character's
+vector is a fixed function of its code point and does not learn. Printed at the end: the share of letters that
+linear heads read right off the tokens of each vocabulary, and of another model's (--model), which it never
+saw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import string
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+from tqdm import tqdm
+
+from charembed import LSTMEncoder, SpellingTable
+from charembed.encoder import seeded_rows
+from charembed.files import write_atomically
+from charembed.gain import moments
+from charembed.spelled import CHAR_DIM, CHARS_SEED, HIDDEN_SIZE, STATES
+from charembed.spelling_loss import SpellingHeads, lettered_ids
+from charembed.tokenizers import token_bytes
+from charembed.warm_up import teach
+from synthetic_tasks import stream
+from training.data.encodings import published_encoding
+from training.data.tokenizers import HuggingFaceTokenizer
+from training.errors import exit_status
+from training.train.spelling import letters_read
+
+LONGEST = 64  # bytes; a few tokens are long runs of spaces
+RANDOM_WORDS = 60_000
+SHARES = {
+    "gpt2": 0.5,
+    "o200k": 0.3,
+    "random": 0.2,
+}  # of the tokens in a step; o200k stands for cl100k too
+
+
+def vocabularies(cache: Path) -> dict[str, list[bytes]]:
+    """The spellings that are learnt, none of them in two lists."""
+    names = ("gpt2", "cl100k_base", "o200k_base")
+    read = {name: token_bytes(published_encoding(name, cache)) for name in names}
+    kept = {name: {s for s in found if s and len(s) <= LONGEST} for name, found in read.items()}
+    rng = stream("random words")
+    words = {
+        rng.choice(("", " ")) + "".join(rng.choices(string.ascii_lowercase, k=rng.randint(1, 12)))
+        for _ in range(RANDOM_WORDS)
+    }
+    others = (kept["cl100k_base"] | kept["o200k_base"]) - kept["gpt2"]
+    return {
+        "gpt2": sorted(kept["gpt2"]),
+        "o200k": sorted(others),
+        "random": sorted({word.encode() for word in words} - others - kept["gpt2"]),
+    }
+
+
+def drawn(known: dict[str, list[bytes]], tokens: int) -> Tensor:
+    """Ids of all the spellings in a row, repeated so that each list has its share of what is drawn."""
+    starts, ids = 0, []
+    for name, spellings in known.items():
+        own = torch.arange(starts, starts + len(spellings))
+        ids.append(
+            own[
+                torch.randint(len(own), (round(SHARES[name] * tokens),), generator=_generator(name))
+            ]
+        )
+        starts += len(spellings)
+    return torch.cat(ids)
+
+
+def _generator(name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(stream("universal encoder", name).getrandbits(63))
+
+
+def new_encoder(spellings: SpellingTable) -> LSTMEncoder:
+    encoder = LSTMEncoder(
+        spellings, HIDDEN_SIZE, char_dim=CHAR_DIM, hidden_size=HIDDEN_SIZE, init="loud"
+    )
+    with torch.no_grad():
+        encoder.chars.weight.copy_(seeded_rows(spellings.alphabet, CHAR_DIM, CHARS_SEED))
+    encoder.chars.weight.requires_grad_(False)
+    return encoder
+
+
+def state_tensors(encoder: LSTMEncoder) -> dict[str, Tensor]:
+    """What is shipped: the LSTM, and the projection so that its vectors have mean zero and variance one."""
+    mean_H, std = moments(encoder, lettered_ids(encoder.spellings))
+    projection = encoder.projection
+    tensors = {name: parameter for name, parameter in encoder.recurrent.named_parameters()}
+    tensors[f"{STATES}.weight"] = projection.weight / std
+    tensors[f"{STATES}.bias"] = (projection.bias - mean_H.float()) / std
+    return {name: tensor.detach().half().contiguous() for name, tensor in tensors.items()}
+
+
+def report(name: str, encoder: LSTMEncoder, heads: SpellingHeads, spellings: SpellingTable) -> None:
+    """Read another vocabulary with the same weights."""
+    other = LSTMEncoder(
+        spellings,
+        encoder.dim,
+        char_dim=CHAR_DIM,
+        hidden_size=encoder.sizes["hidden_size"],
+        init="loud",
+    )
+    weights = encoder.state_dict()
+    weights["chars.weight"] = seeded_rows(spellings.alphabet, CHAR_DIM, CHARS_SEED)
+    other.load_state_dict(weights)
+    reads = SpellingHeads(spellings, encoder.dim, 0)
+    reads.heads.load_state_dict(heads.heads.state_dict())
+    letters, whole = letters_read(other, reads, lettered_ids(spellings))
+    print(f"{name}: {letters:.4f} of the letters, {whole:.4f} of the tokens read without a mistake")
+
+
+def program(argv: Sequence[str] | None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument(
+        "--model", help="folder or hub name of a model whose tokens it is asked at the end"
+    )
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    known = vocabularies(options.cache)
+    spellings = SpellingTable.from_bytes(
+        [spelling for members in known.values() for spelling in members]
+    )
+    encoder = new_encoder(spellings)
+    heads = SpellingHeads(spellings, HIDDEN_SIZE, 0)
+    with tqdm(total=options.steps, disable=None) as bar:
+
+        def told(step: int, steps: int, loss: float) -> None:
+            bar.update()
+            bar.set_postfix_str(f"{loss:.3f} nats a letter", refresh=False)
+            if step % 200 == 0:
+                bar.write(f"step {step}: {loss:.4f} nats a letter", file=sys.stdout)
+
+        teach(
+            encoder,
+            heads,
+            steps=options.steps,
+            tokens=512,
+            lr=3e-3,
+            seed=0,
+            progress=told,
+            ids_L=drawn(known, 512 * options.steps),
+        )
+    write_atomically(options.out, save(state_tensors(encoder)))
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB")
+    for name, members in known.items():
+        report(name, encoder, heads, SpellingTable.from_bytes(members))
+    if options.model:
+        tokenizer = HuggingFaceTokenizer.load(options.model)
+        read = tokenizer.spellings
+        report("its tokens", encoder, heads, SpellingTable.from_bytes(read))
+        learnt = {spelling for members in known.values() for spelling in members}
+        new = [spelling for spelling in read if spelling and spelling not in learnt]
+        report(
+            f"those {len(new)} of them that it never saw",
+            encoder,
+            heads,
+            SpellingTable.from_bytes(new),
+        )
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return exit_status(lambda: program(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

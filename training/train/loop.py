@@ -1,0 +1,191 @@
+"""The one training loop: any phase, any arm, any model, one process or many."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from charembed.spelling_loss import SpellingHeads
+from synthetic_tasks import stream
+from training.config.phase import Phase
+from training.data.batches import Batch, BatchAt
+from training.errors import Broke, Interrupted
+from training.interrupts import Stop, deferred
+from training.models.language_model import LanguageModel
+from training.progress import Bars, no_bars
+
+from .loss import Learner, SpellingLearner
+from .optimizers import build_optimizers, lr_scale, set_lr
+from .state import METRICS, STATE, Position, cut_metrics, load_state, save_state
+
+
+class NotFinite(Broke):
+    """The loss is not a number; the weights were not touched."""
+
+
+@dataclass(kw_only=True)
+class Training:
+    """One arm in one phase: what a step needs to know.
+
+    Attributes:
+        seed: of the arm, for dropout.
+        position: where the phase stands; at first, where the phase before it ended.
+        heads: of the spelling loss, where any phase of the run has one; saved in every phase, trained where
+            it is used.
+        base: the model as it was, where replayed text is to be read as it read it.
+    """
+
+    model: LanguageModel
+    phase: Phase
+    batch_at: BatchAt
+    folder: Path
+    accelerator: Accelerator
+    seed: int
+    position: Position = field(default_factory=Position)
+    heads: SpellingHeads | None = None
+    base: LanguageModel | None = None
+    save_every: int = 200
+    saved: int = 0
+    optimizers: list[Optimizer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.position = replace(self.position, phase=self.phase.name, step=0, batches="")
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """What is saved."""
+        return {"model": self.model} | ({} if self.heads is None else {"heads": self.heads})
+
+    @property
+    def used_heads(self) -> SpellingHeads | None:
+        return self.heads if self.phase.spells else None
+
+
+def train(training: Training, bars: Bars = no_bars) -> Position:
+    """Train a model in place for one phase, from where the folder's saved state says it is.
+
+    Writes a row per step to `metrics.jsonl` and, every `save_every` steps and when interrupted, everything
+    needed to go on to `state.safetensors`. Returns where the phase stands at its end.
+
+    Raises Interrupted after Ctrl-C, once the state is saved, and NotFinite before a bad loss reaches the
+    weights.
+    """
+    t, phase, main = training, training.phase, training.accelerator.is_main_process
+    t.optimizers = build_optimizers(t.model, phase, t.used_heads)
+    t.position = load_state(t.folder / STATE, t.position, t.parts, t.optimizers)
+    t.saved = t.position.step
+    wrapped, *prepared = t.accelerator.prepare(_learner(t), *t.optimizers)
+    t.model.train()
+    t.folder.mkdir(parents=True, exist_ok=True)
+    digest = cut_metrics(t.folder / METRICS, t.position) if main else hashlib.sha256()
+    with open(t.folder / METRICS if main else os.devnull, "ab") as metrics, deferred() as stop:
+        bar = (bars if main else no_bars)(phase.name, phase.steps, t.position.step)
+        while t.position.step < phase.steps:
+            began = time.perf_counter()
+            row = take_step(t, wrapped, prepared)
+            line = (
+                json.dumps(row | {"seconds": round(time.perf_counter() - began, 4)}).encode()
+                + b"\n"
+            )
+            metrics.write(line)
+            digest.update(line)
+            bar.update()
+            bar.set_postfix_str(f"{row['kind']} loss {row['loss_nats']:.3f}", refresh=False)
+            asked = stopping(t.accelerator, stop)
+            done = t.position.step == phase.steps
+            saving = asked or t.position.step % t.save_every == 0
+            if main and (done or saving):
+                metrics.flush()
+                os.fsync(metrics.fileno())
+                t.position = replace(
+                    t.position, metrics_bytes=metrics.tell(), metrics_sha256=digest.hexdigest()
+                )
+            if saving and not done:
+                t.saved = t.position.step
+                if main:
+                    save_state(t.folder / STATE, t.position, t.parts, t.optimizers)
+            if asked and not done:
+                bar.close()
+                raise Interrupted(
+                    f"{phase.name} stopped after step {t.saved} of {phase.steps}; its state is saved."
+                )
+        bar.close()
+    t.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+    t.accelerator.free_memory()
+    return t.position
+
+
+def stopping(accelerator: Accelerator, stop: Stop) -> bool:
+    """Has anybody, in whatever process of the run, been asked to stop? All processes must ask at once."""
+    asked = torch.tensor(float(stop.asked), device=accelerator.device)
+    return bool(accelerator.reduce(asked, "sum") > 0)
+
+
+def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str, Any]:
+    """One batch, one update.
+
+    Returns the step's row of metrics. Raises NotFinite before a bad loss reaches the weights.
+    """
+    phase, accelerator = t.phase, t.accelerator
+    step = t.position.step
+    batch = t.batch_at(step)
+    digest = batch.digest(t.position.batches)
+    set_lr(t.optimizers, lr_scale(step, phase.steps, phase.warmup, phase.schedule))
+    chance = stream("dropout", phase.name, t.seed, step, accelerator.process_index)
+    torch.manual_seed(chance.getrandbits(32))
+    losses = _losses(t, wrapped, batch)
+    weight = phase.replay_weight if batch.kind == "text" else 1.0  # in a phase of text it is 1
+    loss = weight * sum(losses[1:], losses[0])
+    nats = accelerator.reduce(torch.stack([part.detach() for part in losses]), "sum").tolist()
+    if not all(map(math.isfinite, nats)):
+        state = f"the state of step {t.saved} is kept in {t.folder / STATE}"
+        kept = state if t.saved else "nothing had been saved yet"
+        raise NotFinite(
+            f"the {phase.name} loss is {sum(nats)} at step {step}, so training stopped before the weights "
+            f"moved; {kept}: "
+            f"lower the learning rate or look at the batch."
+        )
+    # DDP averages over processes, and this loss is a share of the sum
+    accelerator.backward(loss * accelerator.num_processes)
+    if weight * phase.clip:
+        accelerator.clip_grad_norm_(wrapped.parameters(), weight * phase.clip)
+    for optimizer in prepared:
+        optimizer.step()
+        optimizer.zero_grad()
+    t.position = replace(t.position, step=step + 1, batches=digest)
+    row = {"phase": phase.name, "step": step + 1, "kind": batch.kind, "loss_nats": nats[0]}
+    return row | ({"spelling_nats": nats[1] / phase.spelling_loss} if len(nats) > 1 else {})
+
+
+def _losses(t: Training, wrapped: nn.Module, batch: Batch) -> list[Tensor]:
+    """This process's share of the batch's loss and, where there is one, of the weighted spelling loss."""
+    mine = batch.rows(t.accelerator.process_index, t.accelerator.num_processes)
+    device = t.accelerator.device
+    tensors = [
+        None if tensor is None else tensor.to(device, non_blocking=True) for tensor in mine.tensors
+    ]
+    nats, spelling_nats = wrapped(*tensors)
+    if t.used_heads is None or batch.spelled_N is None:
+        return [nats / batch.num_targets]
+    spelling = spelling_nats / t.used_heads.num_targets(batch.spelled_N)
+    if batch.kind == "spelling":
+        return [spelling]
+    return [nats / batch.num_targets, t.phase.spelling_loss * spelling]
+
+
+def _learner(t: Training) -> nn.Module:
+    if t.phase.kind != "spelling":
+        return Learner(t.model, t.used_heads, t.base)
+    assert t.heads is not None
+    return SpellingLearner(t.model, t.heads)

@@ -1,0 +1,89 @@
+"""Which parameter is moved by what, and how fast.
+
+Muon (Jordan et al. 2024, `torch.optim.Muon`) moves the matrices inside the model; AdamW moves embeddings, the
+output layer, vectors and the character path, which has a group of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW, Muon, Optimizer
+
+import charembed
+from training.config.phase import Phase
+from training.models.language_model import LanguageModel
+
+BETA1 = 0.9
+
+
+def build_optimizers(
+    model: LanguageModel, phase: Phase, heads: nn.Module | None = None
+) -> list[Optimizer]:
+    """The optimizers of one phase. Each group remembers its peak rate as "peak_lr"; see `set_lr`."""
+    groups, matrices = _groups(model, phase)
+    if heads is not None:
+        groups.append(
+            {
+                "name": "heads",
+                "params": list(heads.parameters()),
+                "lr": phase.lr,
+                "weight_decay": 0.0,
+            }
+        )
+    inner = {
+        "name": "inner",
+        "params": matrices,
+        "lr": phase.lr,
+        "weight_decay": phase.weight_decay,
+    }
+    optimizers: list[Optimizer] = []
+    if matrices and phase.optimizer == "muon":
+        optimizers.append(Muon([inner], lr=phase.lr, adjust_lr_fn="match_rms_adamw"))
+    elif matrices:
+        groups.insert(0, inner)
+    optimizers.append(AdamW(groups, lr=phase.lr, betas=(BETA1, phase.beta2), fused=True))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimizers
+
+
+def _groups(model: LanguageModel, phase: Phase) -> tuple[list[dict[str, Any]], list[nn.Parameter]]:
+    """What AdamW moves whatever the optimizer, and the inner matrices."""
+    if phase.kind == "spelling":
+        letters = charembed.parameters(model) or [
+            model.get_submodule(model.embedding).get_parameter("weight")
+        ]
+        return [{"name": "char", "params": letters, "lr": phase.lr, "weight_decay": 0.0}], []
+    matrices = [parameter for parameter in model.inner_matrices() if parameter.requires_grad]
+    inner = {id(parameter) for parameter in matrices}
+    groups = charembed.param_groups(
+        model, phase.lr, phase.lr * phase.char_lr_factor, weight_decay=0.0
+    )
+    for group in groups:
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in inner]
+        if phase.decay == "all":
+            group["weight_decay"] = phase.weight_decay
+    return [group for group in groups if group["params"]], matrices
+
+
+def lr_scale(step: int, steps: int, warmup: int, schedule: str = "cosine") -> float:
+    """Share of the peak rate: up in a line over `warmup` steps, then a cosine to a tenth, or constant.
+
+    lr_scale(0, 100, 10) -> 0.1; lr_scale(10, 100, 10) -> 1.0; lr_scale(99, 100, 10) -> about 0.1
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule == "constant":
+        return 1.0
+    progress = (step - warmup) / max(1, steps - warmup)
+    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_lr(optimizers: list[Optimizer], scale: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * scale
