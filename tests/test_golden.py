@@ -74,7 +74,8 @@ GOLDEN = DATA / "golden.json"
 SAVED_PARTS = {"format_1": DATA / "format_1"} | {
     f"format_2 {name}": DATA / "format_2" / name for name in charembed.ENCODERS
 }
-SAVED_RUN = DATA / "run_0.1"  # finished by version 0.1; without the files that --resume does not read
+# A run that version 0.1 finished, without the files that --resume does not read.
+SAVED_RUN = DATA / "run_0.1"
 
 # The commands. Outside of the imports only these flags name parts of the project: if a flag gets
 # another name, change it here. PRETRAINED becomes the folder of a small pretrained model, TEXT a
@@ -86,7 +87,7 @@ RUNS = {
         --preset tiny --seeds 2 --questions 4
         --arms matched,plain,shuffled,lstm,gru,cnn,bag,bee,transformer,length,first,random
     """,
-    # a warm-up on spelling, the spelling loss, scale and low-Fisher directions, a scratchpad with numbers
+    # spelling warm-up and loss, scale, low-Fisher directions, a numbered scratchpad, mixed word forms
     "spelling": """
         --preset tiny --first-seed 7 --arms matched,lstm,cnn --tasks spell*2,reverse,count,longer
         --wording sentences --answer-form counted --word-forms mixed --finetune-context 192
@@ -100,7 +101,7 @@ RUNS = {
         --batch-size 4 --steps 4 --finetune-batch-size 4 --finetune-steps 6
         --tasks-only-batch-size 4 --tasks-only-steps 3
     """,
-    # a pretrained model, the packaged encoder, replayed text of both kinds read as the base reads it
+    # a pretrained model, the packaged encoder, replay of corpus and base samples with KL to the base
     "retrofit": """
         --preset smollm2 --model PRETRAINED --arms plain,lstm --precision fp32 --corpus TEXT
         --other-corpus none
@@ -111,11 +112,12 @@ RUNS = {
 }
 SAVED_RUN_FLAGS = "--preset tiny --tasks reverse,count --questions 4 --width 8"
 STUDIES = {"path_star": "path_star --size tiny", "functions": "functions --size tiny"}
-# Two arms of a run against each other, in freely written answers and by likelihood; a pretrained model with a
-# solved question before each; a probe of a run's tables.
+# Two arms of one run, by free generation and by likelihood; a pretrained model, one shot; a probe of
+# the tables of a run.
 OTHERS = {
     "evaluate_run": """
-        RUNS/spelling --arm lstm --against-arm matched --suite letters=reverse+count,langgame --questions 2
+        RUNS/spelling --arm lstm --against-arm matched --suite letters=reverse+count,langgame
+        --questions 2
     """,
     "evaluate_model": """
         RUNS/pretrained --suite letters=reverse+index,charbench,langgame --shots 1 --questions 2
@@ -130,7 +132,7 @@ Digests = dict[str, Any]
 
 
 def digest(value: Any) -> str:
-    """16 hexadecimal digits of the SHA-256 of bytes, of a text, or of the canonical JSON of anything else."""
+    """Hash bytes, a text, or the canonical JSON of a value: 16 hexadecimal digits of SHA-256."""
     if not isinstance(value, bytes):
         text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
         value = text.encode()
@@ -142,7 +144,7 @@ def bits(tensor: torch.Tensor) -> bytes:
 
 
 def arithmetic() -> str:
-    """What this machine computes in, one thread: training steps of a small model, products, and versions."""
+    """Hash three training steps of a small model, some products, and versions; one thread."""
     threads, chance = torch.get_num_threads(), torch.get_rng_state()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -223,7 +225,7 @@ def without_times(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def picture(svg: str) -> dict[str, str]:
-    """The shapes of an svg and, by themselves, its visible texts. Labels for screen readers are left out."""
+    """Hash the shapes and the visible texts of an svg separately, without accessible labels."""
     svg = re.sub(r"<!--.*?-->|<(title|desc)\b.*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\s(aria-\w+|role)="[^"]*"', "", svg)
     text = r"(<text\b[^>]*>)(.*?)(</text>)"
@@ -252,7 +254,7 @@ def exact_of_run(out: Path, name: str) -> Digests:
             "batches": digest(done["batches"]),
             "identity": done["run"][:16],
         }
-        if name == "retrofit":  # the folder of its model and the text that this wrote are parts of these
+        if name == "retrofit":  # the others depend on the path and the samples of the base
             found[arm] = {"questions": found[arm]["questions"]}
     return found
 
@@ -346,8 +348,8 @@ def exact_splits() -> Digests:
 
 
 def exact_items() -> Digests:
-    """Of each task and wording 1,000 items, drawn from all its splits in turn, of other answer forms 200; and
-    its fixed texts.
+    """Draw 1,000 items of each task and wording from its splits in turn, 200 if the answer form is
+    not "spelled", and hash them together with the fixed texts.
     """
     splits, found = packaged_splits("mixed"), Digests()
     for wording in WORDINGS:
@@ -528,7 +530,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--record", action="store_true", help="write tests/data/golden.json")
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="make the runs alone, in this folder")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="only make the runs, in this folder")
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="their cache")
     options = parser.parse_args()
     if options.runs:
