@@ -394,8 +394,8 @@ def test_bad_input_is_told_before_anything_is_made(
         ([run, "--arm", "gru"], "gru"),
         ([run, "--seed", "7"], "7"),
         ([run, "--seed", "1"], "exist"),  # not finished
-        ([run, "--letters", "letters"], "--"),
-        ([model, "--arm", "lstm"], "--"),
+        ([run, "--letters", "letters"], "--letters"),
+        ([model, "--arm", "lstm"], "--arm"),
         ([str(narrow)], "--tokenizer"),
         ([str(narrow), *tokenizer], "500 600"),
         ([str(wide), *tokenizer], "--tensor"),
@@ -432,5 +432,5 @@ def test_ctrl_c_leaves_nothing(
 
     monkeypatch.setattr(probing, "probe", stopped)
     assert main([str(pretrained_folder), "--quiet", "--out", str(tmp_path / "out")]) == 130
-    assert capsys.readouterr().err == "Stopped. Nothing was written.\n"
+    assert capsys.readouterr().err.startswith("Stopped")
     assert not (tmp_path / "out").exists()
