@@ -50,7 +50,7 @@ def main() -> None:
     )
 
     plain = build_arm(config, "plain", 0, data.spellings).eval()
-    ids_BT = data.batches(config, config.text, 0)(0).ids_BT
+    ids_BT = data.batches(config.text, 0)(0).ids_BT
     with torch.no_grad():
         unfolded = model(ids_BT)
         folded = charembed.fold(copy.deepcopy(model))

@@ -39,8 +39,7 @@ from training.data.prepare import Data
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput, exit_status
 from training.models.precision import has_fast_bf16
-from training.run.arm import load_arm
-from training.run.folder import arm_folder, open_run
+from training.run.run import Run
 
 ALL_WORDS = 1_000_000
 WINDOW = 400  # characters of text around a word
@@ -210,8 +209,8 @@ def program(argv: Sequence[str] | None) -> int:
     ways = options.ways.split(",")
     if unknown := [way for way in ways if way not in WAYS]:
         raise BadInput(f"there is no way {unknown[0]!r}: choose from {', '.join(WAYS)}.")
-    config, data = open_run(options.run, options.cache)
-    seed = config.first_seed
+    run = Run.open(options.run, options.cache)
+    config, data = run.config, run.data
     texts = [
         load_corpus(name)
         for name in (config.data.corpus, config.exam.other_corpus)
@@ -231,7 +230,7 @@ def program(argv: Sequence[str] | None) -> int:
         for name in ways:
             if arm == "plain" and name in OF_LETTERS:
                 continue
-            language_model = load_arm(config, seed, arm, arm_folder(options.run, seed, arm), data)
+            language_model = run.arm(arm).model()
             model: Any = language_model.get_submodule("model")
             tokenizer = copy.deepcopy(data.tokenizer.source)
             WAYS[name](model, tokenizer, words)

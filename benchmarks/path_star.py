@@ -41,7 +41,6 @@ from training.data.questions import encode_item
 from training.models.language_model import LanguageModel
 from training.progress import in_terminal
 from training.run.build import build_arm
-from training.run.finished import trained_phases
 from training.train.loop import Training, train
 
 ITEMS = 500
@@ -73,7 +72,7 @@ def setting(task: str, objective: str, steps: int, lr: float) -> CompareConfig:
 def token_by_token(model: LanguageModel, config: CompareConfig, data: Data) -> dict[str, float]:
     """The share of new graphs on which each token of the answer is right, in the order they are written."""
     (exam,) = (exam for exam in set_exams(config, data, 0) if exam.split == "fresh")
-    objective = data.questions(config).objective
+    objective = data.questions().objective
     batch = pad_examples(
         [objective.arrange(*encode_item(data.tokenizer, item), data.dummy) for item in exam.items]
     )
@@ -90,8 +89,8 @@ def measure(config: CompareConfig, seed: int, cache: Path) -> None:
     model, accelerator = build_arm(config, "plain", seed, data.spellings), Accelerator(cpu=True)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        for phase in trained_phases(config):
-            batch_at = data.batches(config, phase, seed)
+        for phase in (phase for phase in config.phases if phase.steps):
+            batch_at = data.batches(phase, seed)
             training = Training(
                 model=model,
                 phase=phase,

@@ -24,9 +24,9 @@ from training.config.flags import changed, command_for, parse, settings
 from training.config.presets import preset
 from training.data.prepare import Data
 from training.intervals import read_rows
-from training.models.arms import ARMS
-from training.run.arm import RunOptions, run_arm
-from training.run.finished import finished_rows
+from training.run.arm import train_arm
+from training.run.machine import Machine
+from training.run.run import Run
 
 
 def test_the_run_folder_is_complete(finished: Path) -> None:
@@ -336,14 +336,12 @@ def test_a_third_phase_is_an_entry(data: Data, cache: Path, tmp_path: Path) -> N
     )
     config = replace(tiny, arms=("plain",), phases=(*tiny.phases, last))
     assert changed(config, tasks_only_steps=5).phases[-1].steps == 5
-    folder = tmp_path / "seed0" / "plain"
-    run_arm(config, 0, "plain", folder, RunOptions(cache=cache, cpu=True, progress=False), data)
-    assert [row.task for row in finished_rows(folder) if row.metric == "loss_nats"] == [
+    arm = Run(tmp_path, replace(data, config=config)).arm("plain")
+    train_arm(arm, Machine(cache=cache, cpu=True))
+    assert [row.task for row in arm.rows() if row.metric == "loss_nats"] == [
         "text, after pretraining", "text, after fine-tuning", "text, after tasks alone"
     ]  # fmt: skip
-    steps = [
-        json.loads(line)["phase"] for line in (folder / "metrics.jsonl").read_text().splitlines()
-    ]
+    steps = [step["phase"] for step in arm.metrics()]
     assert [steps.count(phase.name) for phase in config.phases] == [0, 6, 10, 3]
 
 

@@ -23,7 +23,7 @@ from training.config.presets import preset
 from training.errors import BadInput
 from training.files import read_record, write_record
 from training.run.identity import short_name
-from training.run.workers import run_all
+from training.run.workers import train_all
 from training.train.state import Position, load_trained, save_state, write_trained
 
 ARM = Path("seed1") / "lstm"
@@ -331,10 +331,10 @@ def test_a_corpus_that_changes_while_the_run_goes_on_is_not_mixed_in(
 
     def edited(*arguments: Any) -> None:
         corpus.write_text(text + "one more word")
-        run_all(*arguments)
+        train_all(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.comparison.run_all", edited)
+        patch.setattr("training.run.workers.train_all", edited)
         assert compare.main([*TINY, *flags, "--cache", str(tmp_path / "cache")]) == 2
     says(capsys.readouterr().err, f"{out}")
     assert not list(out.rglob("*.safetensors"))
@@ -355,7 +355,7 @@ def test_an_arm_that_is_made_again_is_not_done_until_it_is(
     (run / ARM / "finetune.safetensors").unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "training.run.arm.write_finished", lambda *_: os.kill(os.getpid(), signal.SIGINT)
+            "training.run.run.ArmRun.finish", lambda *_: os.kill(os.getpid(), signal.SIGINT)
         )
         assert again(run, cache) == 130
     assert not (run / ARM / "done.json").exists()

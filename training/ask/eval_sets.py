@@ -76,7 +76,7 @@ def check_lengths(config: CompareConfig, data: Data) -> None:
     phases = [phase for phase in config.phases if phase.kind == "question"]
     for seed in config.seed_range:
         for phase in phases:
-            questions = data.questions(config, phase.context)
+            questions = data.questions(phase.context)
             for i in range(500):
                 item, prompt, answer = questions.item(phase.name, seed, i)
                 check_cut(data.tokenizer, item, prompt)

@@ -64,19 +64,20 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Tokens, spellings and tasks of a comparison.
+    """Tokens, spellings and tasks of a comparison, and the config that they were made from.
 
     Attributes:
-        spellings: of every row of the model's input embedding.
-        train_ids: running text, int32.
-        base_ids: text that the pretrained model wrote, int32; empty where no phase replays it.
-        held_out_texts: "text", the corpus's own, and "other text" where the config names one.
-        splits: words by split, where a task is about words; `held_out_ids` are the tokens that only
-            `unseen_tokens` holds.
-        dummy: a token that the text has least often, for objectives that put one where nothing is known yet.
-        facts: what config.json says about all this.
+        spellings: one for each row of the model's input embedding.
+        train_ids: running text to train on, int32.
+        base_ids: text sampled from the pretrained model, int32; empty if no phase replays it.
+        held_out_texts: "text" (from the same corpus) and, if the config names another corpus, "other text".
+        splits: words by split; None if no task is about words.
+        held_out_ids: the tokens that only words of the split `unseen_tokens` contain.
+        dummy: one of the rarest tokens of the text, a placeholder for answer tokens that are not known yet.
+        facts: counts and hashes of all this, as config.json holds them.
     """
 
+    config: CompareConfig
     tokenizer: Tokenizer
     spellings: SpellingTable
     train_ids: Tensor
@@ -88,19 +89,20 @@ class Data:
     dummy: int
     facts: Facts
 
-    def questions(self, config: CompareConfig, context: int | None = None) -> Questions:
+    def questions(self, context: int | None = None) -> Questions:
+        """Return the questions of the config's tasks, in rows of `context` tokens (None: the longest)."""
         return Questions(
             tokenizer=self.tokenizer,
             tasks=self.tasks,
-            weights=tuple(split_weight(spec)[1] for spec in config.data.tasks),
+            weights=tuple(split_weight(spec)[1] for spec in self.config.data.tasks),
             held_out=self.held_out_ids,
-            context=context or config.context,
-            objective=OBJECTIVES[config.objective],
+            context=context or self.config.context,
+            objective=OBJECTIVES[self.config.objective],
             dummy=self.dummy,
         )
 
-    def batches(self, config: CompareConfig, phase: Phase, seed: int) -> BatchAt:
-        """What a phase reads. Batch k is a function of the phase's name, the seed and k."""
+    def batches(self, phase: Phase, seed: int) -> BatchAt:
+        """Return the batches of a phase. Batch k is a function of the phase's name, the seed and k alone."""
         if phase.kind == "spelling":
             return spelling_batches(
                 lettered_ids(self.spellings), phase.batch_size, phase.name, seed
@@ -110,12 +112,8 @@ class Data:
                 self.train_ids, phase.batch_size, phase.context, phase.name, seed
             )
         else:
-            questions = self.questions(config, phase.context).batches(
-                phase.batch_size, phase.name, seed
-            )
-            batch_at = mixed_batches(
-                questions, self._replayed(config, phase, seed), phase.replay_share
-            )
+            questions = self.questions(phase.context).batches(phase.batch_size, phase.name, seed)
+            batch_at = mixed_batches(questions, self._replayed(phase, seed), phase.replay_share)
         if phase.token_dropout:
             batch_at = with_token_dropout(batch_at, phase.token_dropout, phase.name, seed)
         if phase.spelling_loss:
@@ -124,14 +122,13 @@ class Data:
             )
         return batch_at
 
-    def _replayed(self, config: CompareConfig, phase: Phase, seed: int) -> list[BatchAt]:
-        """The texts between the questions: the corpus, what the base wrote, or both."""
+    def _replayed(self, phase: Phase, seed: int) -> list[BatchAt]:
+        """Return the texts between the questions: the corpus, the base samples, or both in turn."""
+        # The key seeds the random stream of finished runs: it must stay as it is.
         key = "replay" if phase.name == "finetune" else f"replay {phase.name}"
+        rows = self.config.text
         ids = [self.train_ids] * phase.replays_corpus + [self.base_ids] * phase.replays_base
-        texts = [
-            text_batches(each, config.text.batch_size, config.text.context, key, seed)
-            for each in ids
-        ]
+        texts = [text_batches(each, rows.batch_size, rows.context, key, seed) for each in ids]
         if phase.replays_corpus and phase.replay_target == "base":
             texts[0] = with_other_tokens(texts[0], lettered_ids(self.spellings), key, seed)
         return texts
@@ -187,6 +184,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
         facts |= _word_facts(splits) | {"words_left_out": left_out}
         facts |= _held_out_facts(config, held_out_ids, counts_V)
     return Data(
+        config=config,
         tokenizer=tokenizer,
         spellings=spellings,
         train_ids=ids["train"],
