@@ -42,7 +42,7 @@ def test_a_refused_attach_changes_nothing(host: Host) -> None:
         AttachError, match="spelling table has 1 tokens, but the embedding has 260 rows"
     ):
         charembed.attach(model, SpellingTable.from_bytes([b"a"]), module=host.path)
-    with pytest.raises(AttachError, match="init is 'quiet'; choose one of zero, loud, parent"):
+    with pytest.raises(AttachError, match="init is 'quiet'; choose one of zero, normal, parent"):
         charembed.attach(model, VOCABULARY, module=host.path, init="quiet")
     with pytest.raises(
         AttachError, match="hidden_size is 0; it must be a whole number of 1 or more"
@@ -159,7 +159,7 @@ def test_models_that_cannot_be_attached_to_say_why() -> None:
     with pytest.raises(AttachError, match="forward was replaced on the instance"):
         CharEmbedding(patched, nn.Identity())
     with pytest.raises(AttachError, match="no CharEmbedding to respell"):
-        charembed.respell(GPT2(), VOCABULARY)
+        charembed.update_spellings(GPT2(), VOCABULARY)
 
 
 @pytest.mark.parametrize("host", [DECODER, GEMMA3], ids=lambda host: host.name)
