@@ -13,6 +13,7 @@ from charembed import AttachError
 from charembed.low_fisher import sensitivity
 from charembed.scale import SCALE
 from tests.laboratory import pretrained
+from tests.messages import raises
 from tests.plugin.test_spelled import spread
 
 TEXT = (
@@ -119,39 +120,39 @@ def test_all_directions_are_no_change_and_half_precision_is_taken() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"share": 0}, "share is 0; it must be above 0 and at most 1"),
-        ({"share": 1.5}, "share is 1.5; it must"),
-        ({"share": "some"}, "share is 'some'; it must"),
-        ({"scale": -1.0}, "scale is -1.0; it must"),
-        ({"ids_BT": IDS.tolist()}, "the ids are a list; they must be a tensor"),
+        ({"share": 0}, "share 0 1"),
+        ({"share": 1.5}, "share 1.5"),
+        ({"share": "some"}, "share some"),
+        ({"scale": -1.0}, "-1.0"),
+        ({"ids_BT": IDS.tolist()}, "ids list tensor"),
         (
             {"ids_BT": IDS[:1]},
-            r"the ids have the shape \(1, 16\); they must be rows of text, of 32 tokens",
+            "ids (1, 16) 32",
         ),
-        ({"ids_BT": IDS.flatten()}, r"the ids have the shape \(96,\)"),
+        ({"ids_BT": IDS.flatten()}, "ids (96,)"),
     ],
 )
 def test_what_cannot_be_is_said_and_changes_nothing(options: dict[str, Any], message: str) -> None:
     model = charembed.attach(Blind(300), tokens(300), init="pretrained")
     before = spelled_table(model)
-    with pytest.raises(AttachError, match=message):
+    with raises(AttachError, message):
         charembed.project_to_low_fisher(model, **({"ids_BT": IDS} | options))
     assert torch.equal(spelled_table(model), before)
 
 
 def test_nothing_attached_no_projection_and_no_logits_are_said() -> None:
-    with pytest.raises(AttachError, match="the model has no CharEmbedding"):
+    with raises(AttachError, "CharEmbedding"):
         charembed.project_to_low_fisher(Blind(300), IDS)
-    with pytest.raises(AttachError, match="BeeEncoder, without a projection"):
+    with raises(AttachError, "BeeEncoder projection"):
         charembed.project_to_low_fisher(
             charembed.attach(Blind(300), tokens(300), encoder="bee"), IDS
         )
     model = charembed.attach(Blind(300), tokens(300), init="pretrained")
     before = spelled_table(model)
     model.head.weight.data[3] = torch.nan
-    with pytest.raises(AttachError, match="the model's loss on this text is not finite"):
+    with raises(AttachError, "loss finite"):
         charembed.project_to_low_fisher(model, IDS)
     assert torch.equal(spelled_table(model), before)
     model.forward = lambda ids: {"hidden": model.wte(ids)}
-    with pytest.raises(AttachError, match="answers with a dict without logits"):
+    with raises(AttachError, "dict logits"):
         charembed.project_to_low_fisher(model, IDS)
