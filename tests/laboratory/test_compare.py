@@ -24,6 +24,7 @@ from training.config.flags import changed, command_for, parse, settings
 from training.config.presets import preset
 from training.data.prepare import Data
 from training.intervals import read_rows
+from training.models.arms import ARMS
 from training.run.arm import train_arm
 from training.run.machine import Machine
 from training.run.run import Run

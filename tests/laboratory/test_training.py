@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from charembed import SpellingHeads, SpellingTable
-from charembed.spelling_loss import lettered_ids, spelling_targets
+from charembed.spelling_loss import ids_with_characters, spelling_targets
 from tests.messages import raises
 from tests.plugin.reference import generate_one_by_one
 from training.config.flags import changed
@@ -241,7 +241,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(
 def rich_batches() -> BatchAt:
     """Text, with the token part of some positions dropped and letters to be read."""
     return with_spelling(
-        with_token_dropout(batches(), 0.2, "x", 0), lettered_ids(TABLE), 16, "x", 0
+        with_token_dropout(batches(), 0.2, "x", 0), ids_with_characters(TABLE), 16, "x", 0
     )
 
 
@@ -291,7 +291,9 @@ def test_a_spelling_warm_up_moves_what_letters_are_read_from_and_nothing_else(
     before = {
         name: value.detach().clone() for name, value in small_model(arm=arm).named_parameters()
     }
-    model, _ = run(tmp_path, spelling_batches(lettered_ids(TABLE), 32, "x", 0), phase, arm=arm)
+    model, _ = run(
+        tmp_path, spelling_batches(ids_with_characters(TABLE), 32, "x", 0), phase, arm=arm
+    )
     moved = {
         name for name, value in model.named_parameters() if not torch.equal(value, before[name])
     }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from charembed import SpellingTable
 from charembed.files import hash_tensors
-from charembed.spelling_loss import lettered_ids
+from charembed.spelling_loss import ids_with_characters
 from synthetic_tasks import (
     SPLITS,
     Material,
@@ -105,7 +105,7 @@ class Data:
         """Return the batches of a phase. Batch k is a function of the phase's name, the seed and k alone."""
         if phase.kind == "spelling":
             return spelling_batches(
-                lettered_ids(self.spellings), phase.batch_size, phase.name, seed
+                ids_with_characters(self.spellings), phase.batch_size, phase.name, seed
             )
         if phase.kind == "text":
             batch_at = text_batches(
@@ -118,7 +118,7 @@ class Data:
             batch_at = with_token_dropout(batch_at, phase.token_dropout, phase.name, seed)
         if phase.spelling_loss:
             batch_at = with_spelling(
-                batch_at, lettered_ids(self.spellings), SPELLING_TOKENS, phase.name, seed
+                batch_at, ids_with_characters(self.spellings), SPELLING_TOKENS, phase.name, seed
             )
         return batch_at
 
@@ -130,7 +130,7 @@ class Data:
         ids = [self.train_ids] * phase.replays_corpus + [self.base_ids] * phase.replays_base
         texts = [text_batches(each, rows.batch_size, rows.context, key, seed) for each in ids]
         if phase.replays_corpus and phase.replay_target == "base":
-            texts[0] = with_other_tokens(texts[0], lettered_ids(self.spellings), key, seed)
+            texts[0] = with_other_tokens(texts[0], ids_with_characters(self.spellings), key, seed)
         return texts
 
 
@@ -167,7 +167,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     base_ids = torch.zeros(0, dtype=torch.int32)
     written: Facts = {}
     if any(phase.replays_base for phase in config.phases):
-        base_ids = base_text(config.model.model, lettered_ids(spellings), cache, run)
+        base_ids = base_text(config.model.model, ids_with_characters(spellings), cache, run)
         written = {"base_text_sha256": hash_tensors({"ids": base_ids})}
     facts: Facts = {
         "corpus_sha256": corpus.sha256,

@@ -12,6 +12,7 @@ from torch import nn
 
 import charembed
 from charembed import SpellingTable
+from charembed.encoder import init_name
 from training.config.config import CompareConfig
 from training.config.phase import Phase
 from training.data.batches import text_batches
@@ -61,14 +62,14 @@ def build_arm(
             dim=host.embedding_dim,
             char_dim=config.model.char_dim,
             hidden_size=config.model.char_hidden,
-            init=config.model.init,
+            init=init_name(config.model.init),
             seed=seed,
         )
     )
     if made is None:
         return model
     gain = config.model.gain or None
-    return charembed.attach(model, None, module=model.embedding, encoder=made, gain=gain)
+    return charembed.attach(model, None, module=model.embedding, encoder=made, scale=gain)
 
 
 def settle(model: LanguageModel, data: Data) -> None:
@@ -85,9 +86,9 @@ def settle(model: LanguageModel, data: Data) -> None:
         rows = max(32, math.ceil(TOKENS_PER_COLUMN * embedding.embedding_dim / config.text.context))
         text = text_batches(data.train_ids, rows, config.text.context, "quiet")(0)
         ids_BT = text.ids_BT.to(embedding.weight.device)
-        charembed.quieten(model, ids_BT, share=config.model.quiet_share, gain=gain)
+        charembed.project_to_low_fisher(model, ids_BT, share=config.model.quiet_share, scale=gain)
     elif gain:
-        charembed.set_gain(model, gain)
+        charembed.set_scale(model, gain)
 
 
 def extend_context(model: LanguageModel, phase: Phase, seed: int) -> None:
