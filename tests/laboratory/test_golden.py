@@ -89,7 +89,7 @@ RUNS = {
     """,
     # spelling warm-up and loss, scale, low-Fisher directions, a numbered scratchpad, mixed word forms
     "spelling": """
-        --preset tiny --first-seed 7 --arms matched,lstm,cnn --tasks spell*2,reverse,count,longer
+        --preset tiny --arms matched,lstm,cnn --tasks spell*2,reverse,count,longer
         --wording sentences --answer-form counted --word-forms mixed --finetune-context 192
         --warmup-spelling-steps 4 --spelling-loss 0.3 --gain 2 --quiet-share 0.25
         --replay-share 0.5 --char-lr-factor 3 --questions 2 --other-corpus sotu
