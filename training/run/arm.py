@@ -19,7 +19,8 @@ from accelerate import Accelerator
 from torch import nn
 
 import charembed
-from training.ask.eval_sets import answer_all, mark, set_exams, text_loss
+from training.ask.eval_sets import make_eval_sets
+from training.ask.run_evaluation import evaluate_arm, text_loss
 from training.config.config import CompareConfig
 from training.config.phase import Phase
 from training.data.batches import text_batches
@@ -134,9 +135,9 @@ def run_arm(
                 rows += _text_rows(model, data, config, arm, seed, phase.title)
         if stopping(accelerator, stop):
             raise Interrupted("Training is finished and saved; the questions come when it goes on.")
-        exams = set_exams(config, data, seed)
-        marked_rows, marked = mark(exams, answer_all(model, config, data, exams, bars), arm, seed)
-        rows += [*marked_rows, *_cost_rows(config, folder, model, arm, seed)]
+        eval_sets = make_eval_sets(config, data, seed)
+        scored, marked = evaluate_arm(model, config, data, eval_sets, arm, seed, bars)
+        rows += [*scored, *_cost_rows(config, folder, model, arm, seed)]
         if accelerator.is_main_process:
             write_finished(folder, config, rows, marked, batches, run)
         accelerator.wait_for_everyone()
