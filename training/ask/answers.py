@@ -125,7 +125,9 @@ def claim(folder: Path, record: dict[str, Any], resume: bool) -> None:
     """
     if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         if not (folder / RECORD).is_file():
-            raise BadInput(f"{folder} exists and is not the folder of an evaluation. Use another --out.")
+            raise BadInput(
+                f"{folder} exists and is not the folder of an evaluation. Use another --out."
+            )
         if not resume:
             raise BadInput(
                 f"{folder} already holds an evaluation. Continue it or write its page again with "

@@ -144,7 +144,12 @@ class EvaluatedLanguageModel:
 
     @classmethod
     def of_arm(
-        cls, model: LanguageModel, config: CompareConfig, data: Data, arm: str, seed: int,
+        cls,
+        model: LanguageModel,
+        config: CompareConfig,
+        data: Data,
+        arm: str,
+        seed: int,
         **settings: Any,
     ) -> EvaluatedLanguageModel:
         """Make the model under evaluation of an arm, queried as it was trained."""
@@ -196,8 +201,8 @@ class EvaluatedLanguageModel:
         if length + answer > self.context:
             raise BadInput(
                 f"A prompt of {task} has {length} tokens and its answer may take {answer}, but "
-                f"{self.name} reads {self.context} at most. Leave that suite out, or use fewer "
-                f"--shots. The prompt begins {item.prompt[:60]!r}."
+                f"{self.name} reads {self.context} at most. Use a shorter word or fewer --shots, or "
+                f"leave that suite out. The prompt begins {item.prompt[:60]!r}."
             )
 
     def _answer_tokens(self, eval_set: EvalSet, item: Item) -> int:
@@ -308,7 +313,9 @@ class EvaluatedLanguageModel:
         )
         return text + wanted.opening, True
 
-    def _encode_pair(self, eval_set: EvalSet, item: Item, choice: str) -> tuple[list[int], list[int]]:
+    def _encode_pair(
+        self, eval_set: EvalSet, item: Item, choice: str
+    ) -> tuple[list[int], list[int]]:
         """Return the ids of a prompt and of a choice, encoded as one text.
 
         The choice begins with the first token that reaches past the prompt. A space at the end of
@@ -384,14 +391,14 @@ class EvaluatedFunction:
             prompts = [q.item.prompt + q.eval_set.prompt_format.opening for q in batch]
             texts = list(self.write(prompts)) if self.batched else [self.write(prompts[0])]
             if len(texts) != len(prompts):
-                raise BadInput(f"{self.name} got {len(prompts)} prompts and returned {len(texts)} texts.")
+                raise BadInput(
+                    f"{self.name} got {len(prompts)} prompts and returned {len(texts)} texts."
+                )
             for text in texts:
                 if not isinstance(text, str):
                     raise BadInput(f"{self.name} returned {text!r:.60}. It must return a str.")
-            yield batch, [
-                Answer(cut(text, question.eval_set.prompt_format.stop))
-                for text, question in zip(texts, batch, strict=True)
-            ]
+            stops = [question.eval_set.prompt_format.stop for question in batch]
+            yield batch, [Answer(cut(*pair)) for pair in zip(texts, stops, strict=True)]
             progress(len(batch))
 
 

@@ -124,7 +124,9 @@ def _detail_rows(eval_set: EvalSet, answers: Sequence[Answer], exact: Row) -> li
     rows = [*_corrected_row(exact), _like(exact, "unreadable", [text is None for text in texts])]
     if all(item.choices for item in items):
         for metric in CHOICE_METRICS:
-            taken = [_taken(item, answer, metric) for item, answer in zip(items, answers, strict=True)]
+            taken = [
+                _taken(item, answer, metric) for item, answer in zip(items, answers, strict=True)
+            ]
             rows.append(_like(exact, metric, rights(eval_set, taken), exact.majority))
     elif _are_words(eval_set):
         pairs = [(text, item.answer.strip()) for text, item in zip(texts, items, strict=True)]

@@ -89,7 +89,9 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
         allow_abbrev=False,
     )
     parser.add_argument(
-        "model", metavar="MODEL", help="run folder, or folder or hub name of a causal model; smollm2"
+        "model",
+        metavar="MODEL",
+        help="run folder, or folder or hub name of a causal model; smollm2",
     )
     add = parser.add_argument_group("questions").add_argument
     add("--suite", default="letters", help="suites, separated by commas [letters]")
@@ -103,7 +105,11 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
     add("--against-arm", metavar="ARM", help="arm of OTHER, or of the same run")
     add = parser.add_argument_group("prompts for a model that was not trained here").add_argument
     add("--wording", default="compact", help="compact or sentences [%(default)s]")
-    add("--form", default="spelled", help="answers as letters apart (spelled) or plain [%(default)s]")
+    add(
+        "--form",
+        default="spelled",
+        help="answers as letters apart (spelled) or plain [%(default)s]",
+    )
     add("--shots", type=int, default=4, help="solved questions before each one [%(default)s]")
     add("--words", default="wordsegment", help="word list, as for training.compare [%(default)s]")
     add("--corpus", help="text to count tokens in, as for training.compare [none]")

