@@ -180,14 +180,14 @@ def test_the_longest_word_is_answered_or_refused(client: FlaskClient) -> None:
 def test_a_model_that_knows_the_answer_is_marked_right(panel: Panel) -> None:
     """The answer goes through the run's own objective; here one that writes what is right."""
     item = panel.item("reverse", "banana")
-    ids = panel.tokenizer.encode(item.answer)
+    ids = panel.models["lstm"].tokenizer.encode(item.answer)
 
-    class Knows(type(panel.objective)):  # type: ignore[misc]
+    class Knows(type(panel.models["lstm"].objective)):  # type: ignore[misc]
         def answers(self, model: Any, *_: Any) -> list[list[int]]:
-            return [ids if model is panel.models["lstm"] else ids[:-1]]
+            return [ids if model is panel.models["lstm"].model else ids[:-1]]
 
     page = (
-        playground.build_app(replace(panel, objective=Knows()))
+        playground.build_app(replace(panel, models={n: replace(m, objective=Knows()) for n, m in panel.models.items()}))
         .test_client()
         .get("/?word=banana")
         .text
