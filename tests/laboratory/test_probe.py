@@ -25,10 +25,10 @@ from training.intervals import Row, read_rows
 from training.probe import command as probing
 from training.probe import linear_probe, spelling_decoder
 from training.probe.__main__ import main
-from training.probe.tokens import ProbedTokens, plain_text
 from training.probe.linear_probe import Vectors, areas, read_classes
 from training.probe.scores import means, probe, spell_rows
 from training.probe.tables import Label, Table, open_source
+from training.probe.tokens import ProbedTokens, plain_text
 
 ALPHABET = "aeinst"
 LINEAR = ("letter", "contains", "length")

@@ -201,7 +201,7 @@ class EvaluatedLanguageModel:
         if length + answer > self.context:
             raise BadInput(
                 f"A prompt of {task} has {length} tokens and its answer may take {answer}, but "
-                f"{self.name} reads {self.context} at most. Use a shorter word or fewer --shots, or "
+                f"{self.name} reads {self.context} tokens at most. Use a shorter word or fewer --shots, or "
                 f"leave that suite out. The prompt begins {item.prompt[:60]!r}."
             )
 
