@@ -33,7 +33,7 @@ from charembed.recurrence import last_states
 from charembed.rows_from_spellings import readable_states, rows_from_spellings
 from charembed.scale import scale_vectors
 from charembed.spelling_loss import ids_with_characters
-from training.ask.eval_sets import text_loss
+from training.ask.run_evaluation import text_loss
 from training.config.config import CompareConfig
 from training.config.flags import parse
 from training.data.prepare import prepare

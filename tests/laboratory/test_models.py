@@ -24,7 +24,8 @@ from tests.conftest import ROOT
 from tests.laboratory.pretrained import ROWS, gemma2, gpt2, llama, save, train_tokenizer
 from tests.messages import raises, says
 from training import compare
-from training.ask.eval_sets import check_cut, text_loss
+from training.ask.eval_sets import check_cut
+from training.ask.run_evaluation import text_loss
 from training.data.corpus import load_corpus
 from training.data.questions import encode_item
 from training.data.tokenizers import HuggingFaceTokenizer

@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.laboratory.runs import finish, losses, numbers, start
 from tests.laboratory.test_faults import some_steps, wait_until
 from tests.messages import raises, says
-from training.ask.eval_sets import text_loss
+from training.ask.run_evaluation import text_loss
 from training.config.config import CompareConfig
 from training.config.flags import changed, parse
 from training.config.presets import QUICK, SMOLLM

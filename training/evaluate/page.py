@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from training.ask.eval_sets import Exam
+from training.ask.eval_sets import EvalSet
 from training.files import write_atomically
 from training.intervals import Row
 from training.report.page import page_template
@@ -86,7 +86,7 @@ def write_page(
     about: str,
     other: str,
     rows: Sequence[Row],
-    exams: Sequence[Exam],
+    exams: Sequence[EvalSet],
     marks: Sequence[dict[str, Any]],
     other_marks: Sequence[dict[str, Any]] | None,
     *,
@@ -125,7 +125,7 @@ def short(text: str | None, longest: int = LONGEST, lines: bool = False) -> str:
     return shown if len(shown) <= longest else f"{shown[:longest]}…"
 
 
-def _tasks(name: str, other: str, cells: Cells, exams: Sequence[Exam]) -> list[dict[str, Any]]:
+def _tasks(name: str, other: str, cells: Cells, exams: Sequence[EvalSet]) -> list[dict[str, Any]]:
     """A task with the rows of each of its splits: its own, the other's, and their difference."""
     tasks: dict[str, list[dict[str, Any]]] = {}
     for exam in exams:

@@ -13,10 +13,10 @@ from training.report.page import page_template
 from training.report.svg import FONT, colours
 from training.report.verdict import percent
 
-from .held_out import ProbedTokens
 from .plots import FIRST, PARTS, Map, first_letters, pictures
-from .rows import CELLS, cell_of
+from .scores import CELLS, cell_of
 from .tables import AFTER, BASE, BEFORE, EXTRA, LETTERS, SUM, Label, Source
+from .tokens import ProbedTokens
 
 SENTENCES = {
     BASE: "the token embedding alone",

@@ -93,7 +93,7 @@ class Run:
             with machine.state.main_process_first(), Console().status(_preparing(config)):
                 clear_left_overs(machine.cache)
                 run = cls(folder, prepare(config, machine.cache, folder), title)
-            check_lengths(config, run.data)
+            check_lengths(run.data)
             with ExitStack() as held:
                 run._claim(held, machine, preset, resume)
                 yield run

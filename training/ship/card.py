@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 
 import charembed
-from training.ask.eval_sets import set_exams
+from training.ask.eval_sets import make_eval_sets
 from training.config.config import CompareConfig
 from training.config.flags import command_for
 from training.data.prepare import Data
@@ -40,7 +40,7 @@ def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, fol
         if known
         else "That of the base, which its folder does not say: ask its authors before you publish this."
     )
-    first = set_exams(config, data, arm.seed)[0].items[0]
+    first = make_eval_sets(data, arm.seed)[0].items[0]
     form = "Questions were worded in many ways."
     if config.data.wording == "compact":
         form = f"Questions were put as in `{first.prompt}` alone: it does not chat about letters."
