@@ -18,10 +18,9 @@ from training.run.finished import ANSWERS, RESULTS, finished_lines, finished_row
 from training.run.folder import arm_folder, read_facts
 from training.train.state import METRICS
 
-from .headline import headline
 from .report import write_report
-from .steps_to_loss import race_rows
-from .verdict import how_judged, print_table, verdict
+from .steps_to_loss import steps_to_loss_rows
+from .verdict import headline, how_judged, print_table, verdict
 
 
 def finish(config: CompareConfig, out: Path, data: Data, console: Console) -> None:
@@ -33,7 +32,7 @@ def finish(config: CompareConfig, out: Path, data: Data, console: Console) -> No
     rows = [row for folder in _folders(config, out) for row in finished_rows(folder)]
     metrics, answers = _lines(config, out, METRICS), _lines(config, out, ANSWERS)
     assert_same_batches(config, out)
-    rows += race_rows(metrics, arms, [(phase.name, phase.kind) for phase in config.phases])
+    rows += steps_to_loss_rows(metrics, arms, [(phase.name, phase.kind) for phase in config.phases])
     summary = summarise(rows, control, arms, _marks(answers))
     write_atomically(out / METRICS, "".join(json.dumps(row) + "\n" for row in metrics))
     write_json(out / RESULTS, [vars(row) for row in rows + summary])
