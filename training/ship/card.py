@@ -17,8 +17,8 @@ from training.data.prepare import Data
 from training.intervals import Row, read_rows
 from training.models.arms import ARMS, num_parameters
 from training.models.smollm2 import HUB_NAMES, LICENCES, SMOLLM2
+from training.report.formats import percent, replay_sentence
 from training.report.results import setting
-from training.report.verdict import percent, replay_sentence
 from training.run.run import RESULTS, ArmRun
 
 
