@@ -34,7 +34,7 @@ from training.models.language_model import LanguageModel
 from training.run.arm import load_arm
 from training.run.build import build_arm
 from training.run.folder import arm_folder, open_run
-from training.train.loss import dropping, summed_loss
+from training.train.loss import summed_loss
 
 TINY = ["--preset", "tiny", "--quiet", "--cpu", "--steps", "0"]
 MODELS: dict[str, Callable[[], Any]] = {"llama": llama, "gemma2": gemma2, "gpt2": gpt2}
@@ -122,19 +122,6 @@ def test_inner_matrices_are_neither_embeddings_nor_head_nor_letters(model: Huggi
     assert all(re.search(r"layers\.\d|\.h\.\d", name) for name in names), names
     charembed.attach(model, SpellingTable.from_bytes([b"ab"] * ROWS), module=model.embedding)
     assert {id(parameter) for parameter in model.inner_matrices()} == inner
-
-
-def test_token_dropout_drops_what_the_host_makes_of_a_row(model: HuggingFace) -> None:
-    charembed.attach(
-        model.train(), SpellingTable.from_bytes([b"ab"] * ROWS), module=model.embedding, init="loud"
-    )
-    embedding = model.get_submodule(model.embedding)
-    ids_BT = torch.tensor([[3, 4]])
-    with dropping(model, torch.tensor([[True, False]])):
-        dropped_BTD = embedding(ids_BT)
-    with torch.no_grad():
-        embedding.get_parameter("weight")[3] = 0
-    torch.testing.assert_close(dropped_BTD, embedding(ids_BT), rtol=1e-4, atol=1e-5)
 
 
 def test_a_context_that_does_not_fit_is_refused() -> None:

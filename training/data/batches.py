@@ -23,7 +23,6 @@ class Batch:
     """Inputs and the tokens that should come out; the loss counts where `keep_BT` is true, or everywhere.
 
     Attributes:
-        dropped_BT: where the token part of the embedding is left out.
         spelled_N: tokens whose letters are to be read from their vectors.
     """
 
@@ -31,12 +30,11 @@ class Batch:
     targets_BT: Tensor
     keep_BT: Tensor | None = None
     kind: str = "text"
-    dropped_BT: Tensor | None = None
     spelled_N: Tensor | None = None
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
-        return self.ids_BT, self.targets_BT, self.keep_BT, self.dropped_BT, self.spelled_N
+        return self.ids_BT, self.targets_BT, self.keep_BT, self.spelled_N
 
     @property
     def num_targets(self) -> int:
@@ -44,21 +42,20 @@ class Batch:
 
     def rows(self, first: int, step: int) -> Batch:
         """Every `step`-th row from `first` on: one process's share."""
-        ids, targets, *others = (
-            None if tensor is None else tensor[first::step] for tensor in self.tensors
+        keep, spelled = (
+            None if tensor is None else tensor[first::step]
+            for tensor in (self.keep_BT, self.spelled_N)
         )
-        assert ids is not None
-        assert targets is not None
-        return Batch(ids, targets, others[0], self.kind, *others[1:])
+        ids, targets = self.ids_BT[first::step], self.targets_BT[first::step]
+        return Batch(ids, targets, keep, self.kind, spelled)
 
     def digest(self, before: str) -> str:
         """A hash that runs through all batches of a run: equal at the end means equal all along."""
         seen = hashlib.sha256(
             before.encode() + self.ids_BT.numpy().tobytes() + self.targets_BT.numpy().tobytes()
         )
-        for tensor in (self.dropped_BT, self.spelled_N):
-            if tensor is not None:
-                seen.update(tensor.numpy().tobytes())
+        if self.spelled_N is not None:
+            seen.update(self.spelled_N.numpy().tobytes())
         return seen.hexdigest()
 
 
@@ -148,22 +145,6 @@ def spelling_batches(ids_L: Tensor, batch_size: int, *key: int | str) -> BatchAt
 def with_spelling(batch_at: BatchAt, ids_L: Tensor, num_tokens: int, *key: int | str) -> BatchAt:
     """The same batches, each with tokens whose letters are to be read from their vectors."""
     return lambda k: replace(batch_at(k), spelled_N=_drawn(ids_L, num_tokens, *key, k))
-
-
-def with_token_dropout(batch_at: BatchAt, share: float, *key: int | str) -> BatchAt:
-    """The same batches, with the token part of a random share of the positions left out."""
-
-    def dropping(k: int) -> Batch:
-        batch = batch_at(k)
-        return replace(
-            batch,
-            dropped_BT=torch.rand(
-                batch.ids_BT.shape, generator=_generator("token dropout", *key, k)
-            )
-            < share,
-        )
-
-    return dropping
 
 
 def _drawn(ids_L: Tensor, n: int, *key: int | str) -> Tensor:

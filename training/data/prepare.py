@@ -40,7 +40,6 @@ from .batches import (
     text_batches,
     with_other_tokens,
     with_spelling,
-    with_token_dropout,
 )
 from .bpe import load_encoding
 from .corpus import Corpus, load_corpus, load_words
@@ -48,6 +47,7 @@ from .questions import Questions
 from .tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
 
 Facts = dict[str, str | int | float]
+RARE = 50  # tokens with fewer occurrences in the training text are not held out
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +116,6 @@ class Data:
             batch_at = mixed_batches(
                 questions, self._replayed(config, phase, seed), phase.replay_share
             )
-        if phase.token_dropout:
-            batch_at = with_token_dropout(batch_at, phase.token_dropout, phase.name, seed)
         if phase.spelling_loss:
             batch_at = with_spelling(
                 batch_at, lettered_ids(self.spellings), SPELLING_TOKENS, phase.name, seed
@@ -229,28 +227,27 @@ def _encoded(tokenizer: Tokenizer, corpus: Corpus, cache: Path) -> dict[str, Ten
 
 
 def split_by_token(
-    data: DataConfig, words: list[str], tokenizer: Tokenizer, counts_V: Tensor
+    data: DataConfig, words: list[str], tokenizer: Tokenizer, counts_V: Tensor | None
 ) -> WordSplits:
-    """The words by split.
+    """Split the words so that some tokens occur in the split `unseen_tokens` only.
 
-    Held out are no tokens that the text has too seldom, and none that stand around a question.
+    Tokens that frame a question are never held out. If `counts_V`, the tokens' counts in the training text,
+    is given, neither are rare tokens: no model could know them from text.
     """
     fixed = [
         text
         for spec in data.tasks
         for text in build_task(spec, Material(None, data.wording, data.answer_form)).fixed_texts()
     ]
-    protected = {i for text in fixed for i in tokenizer.encode(text)} | set(
-        (counts_V < data.token_count).nonzero().squeeze(1).tolist()
-    )
+    protected = {i for text in fixed for i in tokenizer.encode(text)}
+    if counts_V is not None:
+        protected |= set((counts_V < RARE).nonzero().squeeze(1).tolist())
     pieces = tokenizer.spellings
     return split_words(
         words,
         lambda word: [pieces[i] or b"" for i in tokenizer.encode_word(word)],
         seed=0,
         max_letters=data.max_letters,
-        word_share=data.word_share,
-        token_share=data.token_share,
         protected={pieces[i] or b"" for i in protected if i < len(pieces)},
     )
 

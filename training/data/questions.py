@@ -58,7 +58,8 @@ class Questions:
                 break
         else:
             raise BadInput(
-                "a thousand questions in a row held a held-out token: lower token_share."
+                "a thousand questions in a row contained a held-out token: choose other tasks, or a larger "
+                "vocab_size."
             )
         if len(ids) > self.context + 1:
             raise BadInput(

@@ -194,9 +194,7 @@ def reader_of(
             words, lambda word: [word.encode()], seed=0, max_letters=data.max_letters
         )
     else:
-        if counts_V is None:
-            plenty = torch.full((len(tokenizer.spellings),), data.token_count)
-        splits = split_by_token(data, words, tokenizer, plenty if counts_V is None else counts_V)
+        splits = split_by_token(data, words, tokenizer, counts_V)
     return Reader(
         tokenizer=tokenizer,
         splits=splits,

@@ -35,7 +35,6 @@ def build_model(config: CompareConfig, seed: int) -> LanguageModel:
                 n_head=config.model.heads,
                 n_embd=config.model.width,
                 dropout=config.model.dropout,
-                tie=config.model.tie,
                 init_std=config.model.init_std,
             )
         )

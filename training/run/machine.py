@@ -185,8 +185,7 @@ def size_of(config: CompareConfig) -> Size:
         return Size(layers, width, known.vocab_size, parameters)
     L, D, V = config.model.layers, config.model.width, config.data.vocab_size
     block = 12 * D * D + 10 * D  # attention 4 D D + D, the MLP 8 D D + 5 D, two norms 4 D
-    head = V if config.model.tie else V * D + V
-    return Size(L, D, V, (V + config.context) * D + L * block + 2 * D + head)
+    return Size(L, D, V, (V + config.context) * D + L * block + 2 * D + V * D + V)
 
 
 def arm_parameters(config: CompareConfig, size: Size, arm: str) -> int:

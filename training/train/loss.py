@@ -7,15 +7,12 @@ Axes: B rows, T tokens per row, N tokens drawn from the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import charembed
 from charembed.spelling_loss import SpellingHeads
 from training.models.language_model import LanguageModel
 
@@ -41,14 +38,12 @@ class Learner(nn.Module):
         ids_BT: Tensor,
         targets_BT: Tensor,
         keep_BT: Tensor | None,
-        dropped_BT: Tensor | None,
         spelled_N: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        with dropping(self.model, dropped_BT):
-            if keep_BT is None and self.base[0] is not None:
-                nats = divergence(self.model, self.base[0], ids_BT)
-            else:
-                nats = summed_loss(self.model, ids_BT, targets_BT, keep_BT)
+        if keep_BT is None and self.base[0] is not None:
+            nats = divergence(self.model, self.base[0], ids_BT)
+        else:
+            nats = summed_loss(self.model, ids_BT, targets_BT, keep_BT)
         if self.heads is None or spelled_N is None:
             return nats, torch.zeros_like(nats)
         return nats, self.heads(reader(self.model, self.model.embedding)(spelled_N), spelled_N)
@@ -87,26 +82,3 @@ def divergence(model: nn.Module, base: nn.Module, ids_BT: Tensor) -> Tensor:
     return F.kl_div(
         model(ids_BT).float().log_softmax(-1), truth_BTV, log_target=True, reduction="sum"
     )
-
-
-@contextmanager
-def dropping(model: LanguageModel, dropped_BT: Tensor | None) -> Iterator[None]:
-    """Within it, the embedding leaves out the token part where `dropped_BT` is true; the letters stay."""
-    if dropped_BT is None:
-        yield
-        return
-    embedding, packs = model.get_submodule(model.embedding), model.packs
-
-    def leave_out(module: nn.Module, args: tuple[Any, ...], embedded_BTD: Tensor) -> Tensor:
-        with charembed.disabled(model):
-            token_BTD = module.forward(*args)  # the host's own forward, whatever it does to a row
-        without_BTD: Tensor = embedded_BTD - token_BTD * dropped_BT[..., None]
-        return without_BTD
-
-    handle = embedding.register_forward_hook(leave_out)
-    model.packs = False  # the mask is of rows with their padding
-    try:
-        yield
-    finally:
-        model.packs = packs
-        handle.remove()
