@@ -15,8 +15,8 @@ from rich.console import Console
 
 from training.ask.eval_sets import check_lengths
 from training.config.config import CompareConfig
-from training.data.base_samples import keep_base_text
 from training.data.prepare import Data, Facts, prepare
+from training.data.replay import keep_base_samples
 from training.errors import BadInput, Interrupted
 from training.files import clear_left_overs, write_record
 from training.models.smollm2 import unpack
@@ -88,7 +88,7 @@ def begin(
             held.enter_context(locked(out))
             check_folder(out, config, options.resume)
             claim(out, config, here)
-            keep_base_text(data.base_ids, out)
+            keep_base_samples(data.base_ids, out)
         except BadInput as error:
             fault = [str(error)]
     if broadcast_object_list(fault)[0]:

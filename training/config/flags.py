@@ -1,9 +1,10 @@
 """The flags of a comparison, and a config with some of its values changed.
 
-A field of data, model or evaluation has a flag of its own name (`--vocab-size`). The steps, batch size,
-context and learning rate of a phase have a flag for each phase (`--finetune-lr`; pretraining's is bare,
-`--lr`). Other fields of phases are the same in all of them for most experiments: one flag (`--warmup`) sets
-all phases. `--set NAME=VALUE` reaches every field of every phase (`--set finetune_warmup=30`).
+A field of data, model or evaluation has a flag of its own name (`--vocab-size`). The steps, batch
+size, context and learning rate of a phase have a flag for each phase (`--finetune-lr`;
+pretraining's is bare, `--lr`). Other fields of phases are the same in all of them for most
+experiments: one flag (`--warmup`) sets all phases. `--set NAME=VALUE` reaches every field of every
+phase (`--set finetune_warmup=30`).
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ def changed(config: CompareConfig, **given: Any) -> CompareConfig:
         item = known[name].item
         if (only := item.metadata.get("only")) and only != model:
             raise BadInput(
-                f"{name} applies to the model {only!r} only, and the model is {model!r}: leave it out."
+                f"{name} applies to the model {only!r} only, and the model is {model!r}: leave it "
+                "out."
             )
         for place in known[name].places:
             inside.setdefault(place, {})[item.name] = given[name]
@@ -118,7 +120,8 @@ def changed(config: CompareConfig, **given: Any) -> CompareConfig:
 
 
 def command_for(name: str, config: CompareConfig) -> str:
-    """The command that makes this config: the preset `name`, and a flag for each value that differs from it.
+    """The command that makes this config: the preset `name`, and a flag for each value that differs
+    from it.
 
     "python -m training.compare --preset smollm2 --seeds 3 --finetune-lr 0.0001"
     """
@@ -147,7 +150,8 @@ class Parser(argparse.ArgumentParser):
 class Help(argparse.HelpFormatter):
     """Fills paragraphs to the terminal's width.
 
-    Indented lines are commands: each stays on one line, with its comment above it if both do not fit.
+    Indented lines are commands: each stays on one line, with its comment above it if both do not
+        fit.
     """
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
@@ -169,10 +173,12 @@ class Help(argparse.HelpFormatter):
 def parse(
     argv: Sequence[str] | None, manual: str | None
 ) -> tuple[CompareConfig, argparse.Namespace]:
-    """Read the flags: the config, from a preset and the flags that differ from it, and the run's options.
+    """Read the flags: the config, from a preset and the flags that differ from it, and the run's
+    options.
 
-    Without --preset, the preset is quick, or smollm2 if --model names a pretrained model: quick's learning
-    rates are for training from scratch and would ruin it. Of two equal flags the last one counts.
+    Without --preset, the preset is quick, or smollm2 if --model names a pretrained model: quick's
+    learning rates are for training from scratch and would ruin it. Of two equal flags the last one
+    counts.
 
     Raises BadInput for unknown flags and for values that cannot work.
     """
@@ -205,7 +211,7 @@ def _parser(
 ) -> Parser:
     parser = Parser(
         prog=PROGRAM,
-        usage=f"{PROGRAM} [--preset NAME] [--resume] [--FIELD VALUE ...] [--set NAME=VALUE ...]",
+        usage=f"{PROGRAM} [--preset NAME] [--FLAG VALUE ...]",
         description=manual,
         formatter_class=Help,
         allow_abbrev=False,
@@ -215,8 +221,8 @@ def _parser(
         "--preset",
         metavar="NAME",
         default=name,
-        help=f"values of all fields that no flag sets [one of {', '.join(PRESETS)}; quick, or smollm2 if "
-        "--model names a pretrained model]",
+        help=f"values of all fields that no flag sets [one of {', '.join(PRESETS)}; quick, or "
+        "smollm2 if --model names a pretrained model]",
     )
     groups = dict[str, argparse._ArgumentGroup]()
     for setting in known.values():
@@ -238,8 +244,8 @@ def _parser(
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="set any field of the config; may be repeated. The name of a phase's field begins with the "
-        f"phase: finetune_warmup=30. Fields of all phases without a flag: {listed}",
+        help="set any field of the config; may be repeated. The name of a phase's field begins "
+        f"with the phase: finetune_warmup=30. Fields of all phases without a flag: {listed}",
     )
     return parser
 
@@ -255,7 +261,7 @@ def _help(setting: Setting, config: CompareConfig) -> str:
 
 
 def _hint(unknown: str, known: dict[str, Setting]) -> str:
-    """The way out for an unknown flag: its new name, --set, or the flag with the nearest spelling."""
+    """The way out for an unknown flag: its new name, --set, or the most similar flag."""
     name = unknown.partition("=")[0].removeprefix("--").replace("-", "_")
     if name in RENAMED:
         return f" ({_flag(name)} is now {_flag(RENAMED[name])})"
@@ -310,7 +316,8 @@ def add_options(
         "--jobs",
         type=int,
         metavar="N",
-        help="arms trained at the same time, each in its own process [1 or more; 2 on a CPU, 1 on a GPU]",
+        help="arms trained at the same time, each in its own process [1 or more; 2 on a CPU, 1 on "
+        "a GPU]",
     )
     run.add_argument(
         "--threads", type=int, metavar="N", default=1, help="CPU threads per arm [1 or more; 1]"
@@ -343,7 +350,8 @@ def check_options(options: argparse.Namespace) -> None:
     cores = os.cpu_count() or 1
     if options.threads > cores:
         raise BadInput(
-            f"--threads is {options.threads}, and this machine has {cores} cores: choose {cores} or fewer."
+            f"--threads is {options.threads}, and this machine has {cores} cores: choose {cores} "
+            "or fewer."
         )
 
 

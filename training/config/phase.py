@@ -16,7 +16,8 @@ class Phase:
     """A phase of training on running text, on questions mixed with some text, or on spelling alone.
 
     Attributes:
-        name: key of the phase in file names, random streams and hashes; before its fields in settings.
+        name: key of the phase in file names, random streams and hashes; before its fields in
+            settings.
         title: the phase in reports: "pretraining".
     """
 
@@ -43,8 +44,8 @@ class Phase:
     )
     replay_target: str = value(
         "text",
-        "loss of these steps: text is cross-entropy; base is the KL divergence from the pretrained model, "
-        "also on rows with half of the tokens replaced",
+        "loss of these steps: text is cross-entropy; base is the KL divergence from the "
+        "pretrained model, also on rows with half of the tokens replaced",
         choices=("text", "base"),
         kinds=("question",),
         flag="finetune",
@@ -96,7 +97,8 @@ class Phase:
     warmup: int = value(50, "steps in which the learning rate rises", low=0, flag="all")
     spelling_loss: float = value(
         0.0,
-        "weight of the spelling loss: auxiliary heads predict the letters of tokens from their vectors",
+        "weight of the spelling loss: auxiliary heads predict the letters of tokens from their "
+        "vectors",
         low=0,
         kinds=ROWS,
         flag="all",
@@ -129,7 +131,8 @@ class Phase:
         bare = {"each": "pretrain"}.get(item.metadata["flag"], item.metadata["flag"])
         if self.name == bare:
             return item.name
-        # the name "warmup_spelling" is in saved files and random streams, so it cannot be shortened itself
+        # the name "warmup_spelling" is in saved files and random streams, so it cannot be shortened
+        # itself
         prefix = "spelling" if self.kind == "spelling" else self.name
         return f"{prefix}_{item.name}"
 

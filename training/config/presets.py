@@ -16,11 +16,11 @@ from .phase import SPELLING, Phase
 
 QUICK = CompareConfig()
 
-# The parent experiment: a vocabulary of 512 tokens over the printable characters, his decoder, his init,
-# AdamW as he used it, a constant learning rate and no clipping; text, then text and tasks in turn, then tasks
-# alone. What differs: the text (he read Gutenberg's books) and so the merges; 100 characters and 412 merges
-# where he had 99 and 413; the words, which he took from 5 to 17 letters: the packaged dictionary ends at 15,
-# so 14 and 15 are kept for the split of longer words.
+# The parent experiment: a vocabulary of 512 tokens over the printable characters, his decoder, his
+# init, AdamW as he used it, a constant learning rate and no clipping; text, then text and tasks in
+# turn, then tasks alone. What differs: the text (he read Gutenberg's books) and so the merges; 100
+# characters and 412 merges where he had 99 and 413; the words, which he took from 5 to 17 letters:
+# the packaged dictionary ends at 15, so 14 and 15 are kept for the split of longer words.
 HIS = Phase(
     name="pretrain",
     kind="text",
@@ -71,7 +71,8 @@ PARENT = CompareConfig(
     ),
 )
 
-# Seconds, not minutes: everything is exercised, nothing is learnt. For tests and for trying out flags.
+# Seconds, not minutes: everything is exercised, nothing is learnt. For tests and for trying out
+# flags.
 TINY = replace(
     QUICK,
     data=DataConfig(vocab_size=512, num_words=5000),
@@ -101,11 +102,11 @@ TINY = replace(
     exam=ExamConfig(questions=8, validation_rows=4),
 )
 
-# A real pretrained model gets its letters: SmolLM2-135M-Instruct, which a package ships. No text phase has a
-# step, but the loss on text is measured before the questions and after them; what little text stands between
-# the questions keeps the model at reading. Spelling and its reverse come twice as often as the other tasks.
-# 35 minutes of a core for an arm where the core multiplies bf16, two to three times that where it does not;
-# `smollm2-full` is for a GPU or a night.
+# A real pretrained model gets its letters: SmolLM2-135M-Instruct, which a package ships. No text
+# phase has a step, but the loss on text is measured before the questions and after them; what
+# little text stands between the questions keeps the model at reading. Spelling and its reverse come
+# twice as often as the other tasks. 35 minutes of a core for an arm where the core multiplies bf16,
+# two to three times that where it does not; `smollm2-full` is for a GPU or a night.
 RETROFIT = ModelConfig(
     model=SMOLLM2,
     char_dim=CHAR_DIM,
@@ -157,12 +158,14 @@ SMOLLM = CompareConfig(
 SMOLLM_FULL = replace(
     SMOLLM,
     seeds=5,
-    # answers that show their work: reverse, count, index and swap are then learnt as soon as spell is
+    # answers that show their work: reverse, count, index and swap are then learnt as soon as spell
+    # is
     data=replace(
         SMOLLM.data, num_words=50_000, max_letters=10, longest_letters=13, answer_form="counted"
     ),
     phases=tuple(
-        # where there is time, all kinds of text are kept, loudly: the corpus and what the model writes itself
+        # where there is time, all kinds of text are kept, loudly: the corpus and what the model
+        # writes itself
         replace(phase, steps=6000, batch_size=64, warmup=100, replay_text="both", replay_weight=4.0)
         if phase.kind == "question"
         else phase

@@ -31,19 +31,17 @@ from training.files import cached
 from training.models.huggingface import vocabulary_rows
 from training.models.objectives import OBJECTIVES
 
-from .base_samples import base_text
 from .batches import (
     SPELLING_TOKENS,
     BatchAt,
-    mixed_batches,
     spelling_batches,
     text_batches,
-    with_other_tokens,
     with_spelling,
 )
 from .bpe import load_encoding
 from .corpus import Corpus, load_corpus, load_words
 from .questions import Questions
+from .replay import base_samples, mixed_batches, replay_texts
 from .tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
 
 Facts = dict[str, str | int | float]
@@ -73,7 +71,8 @@ class Data:
         held_out_texts: "text", the corpus's own, and "other text" where the config names one.
         splits: words by split, where a task is about words; `held_out_ids` are the tokens that only
             `unseen_tokens` holds.
-        dummy: a token that the text has least often, for objectives that put one where nothing is known yet.
+        dummy: a token that the text has least often, for objectives that put one where nothing is
+            known yet.
         facts: what config.json says about all this.
     """
 
@@ -114,7 +113,16 @@ class Data:
                 phase.batch_size, phase.name, seed
             )
             batch_at = mixed_batches(
-                questions, self._replayed(config, phase, seed), phase.replay_share
+                questions,
+                replay_texts(
+                    phase,
+                    config.text,
+                    self.train_ids,
+                    self.base_ids,
+                    lettered_ids(self.spellings),
+                    seed,
+                ),
+                phase.replay_share,
             )
         if phase.spelling_loss:
             batch_at = with_spelling(
@@ -122,21 +130,10 @@ class Data:
             )
         return batch_at
 
-    def _replayed(self, config: CompareConfig, phase: Phase, seed: int) -> list[BatchAt]:
-        """The texts between the questions: the corpus, what the base wrote, or both."""
-        key = "replay" if phase.name == "finetune" else f"replay {phase.name}"
-        ids = [self.train_ids] * phase.replays_corpus + [self.base_ids] * phase.replays_base
-        texts = [
-            text_batches(each, config.text.batch_size, config.text.context, key, seed)
-            for each in ids
-        ]
-        if phase.replays_corpus and phase.replay_target == "base":
-            texts[0] = with_other_tokens(texts[0], lettered_ids(self.spellings), key, seed)
-        return texts
-
 
 def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data:
-    """Corpus, vocabulary, spellings, words and tasks; of the run in a folder, with the text that it keeps.
+    """Corpus, vocabulary, spellings, words and tasks; of the run in a folder, with the text that it
+    keeps.
 
     Raises BadInput for what is missing, empty or too small.
     """
@@ -168,7 +165,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     base_ids = torch.zeros(0, dtype=torch.int32)
     written: Facts = {}
     if any(phase.replays_base for phase in config.phases):
-        base_ids = base_text(config.model.model, lettered_ids(spellings), cache, run)
+        base_ids = base_samples(config.model.model, lettered_ids(spellings), cache, run)
         written = {"base_text_sha256": hash_tensors({"ids": base_ids})}
     facts: Facts = {
         "corpus_sha256": corpus.sha256,
@@ -231,8 +228,8 @@ def split_by_token(
 ) -> WordSplits:
     """Split the words so that some tokens occur in the split `unseen_tokens` only.
 
-    Tokens that frame a question are never held out. If `counts_V`, the tokens' counts in the training text,
-    is given, neither are rare tokens: no model could know them from text.
+    Tokens that frame a question are never held out. If `counts_V`, the tokens' counts in the
+    training text, is given, neither are rare tokens: no model could know them from text.
     """
     fixed = [
         text
