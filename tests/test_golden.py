@@ -40,6 +40,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from training.corpus import load_corpus, load_words
+from training.folder import open_run
+from training.identity import short_name
+from training.presets import PRESETS
 
 # Everything of the project that is used here, in one place: modules move, and these checks stay.
 import charembed
@@ -60,11 +64,7 @@ from synthetic_tasks.saved_splits import fingerprint
 from tests.hosts import GPT2, SMALL, VOCABULARY, char_embedding
 from tests.pretrained import llama, save, train_tokenizer
 from training.compare import main as compare
-from training.corpus import load_corpus, load_words
 from training.evaluate.__main__ import main as evaluate
-from training.folder import open_run
-from training.identity import short_name
-from training.presets import PRESETS
 from training.probe.__main__ import main as probe
 from training.study.__main__ import main as study
 

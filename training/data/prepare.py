@@ -28,7 +28,7 @@ from synthetic_tasks.words import told
 from training.config.config import CompareConfig, DataConfig
 from training.config.phase import Phase
 from training.files import cached
-from training.models.huggingface import vocabulary_rows
+from training.models.hub import vocabulary_rows
 from training.models.objectives import OBJECTIVES
 
 from .batches import (

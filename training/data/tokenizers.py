@@ -10,7 +10,7 @@ import tiktoken
 
 from charembed.tokenizers import token_bytes
 from training.errors import BadInput
-from training.models.huggingface import read
+from training.models.hub import read
 
 _LINES = 2_000  # lines of a long text per call; more would need too much memory
 

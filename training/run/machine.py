@@ -24,7 +24,8 @@ from training.config.config import CompareConfig
 from training.config.phase import Phase
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
-from training.models.huggingface import HuggingFace, check_context, num_parameters, text_config
+from training.models.hub import num_parameters, text_config
+from training.models.huggingface import HuggingFace, check_context
 
 FLOAT = 4  # bytes
 ANSWER, QUESTION = (
