@@ -70,7 +70,7 @@ def of_pieces(model: Any, tokenizer: Any, words: list[str]) -> None:
 
 def with_letters(model: Any, tokenizer: Any, words: list[str]) -> None:
     by_default(model, tokenizer, words)
-    charembed.respell(model, tokenizer)
+    charembed.update_spellings(model, tokenizer)
 
 
 def of_pieces_with_letters(model: Any, tokenizer: Any, words: list[str]) -> None:

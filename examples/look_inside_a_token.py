@@ -41,13 +41,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     spellings = SpellingTable.from_tokenizer(encoding)
     embedding = CharEmbedding(
         torch.nn.Embedding(data.vocab_size, config.model.width),
-        LSTMEncoder(spellings, config.model.width, init="loud"),
+        LSTMEncoder(spellings, config.model.width, init="normal"),
     )
 
     ids = encoding.encode_ordinary(options.text)
     ids_BT = torch.tensor([ids])
     ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
-    spelled_UD = embedding.encoder(ids_U)
+    char_UD = embedding.encoder(ids_U)
     table = Table(title=repr(options.text))
     for heading in ("id", "bytes", "characters", "length", "‖token‖", "‖spelled‖"):
         table.add_column(heading, justify="left" if heading in ("bytes", "characters") else "right")
@@ -58,15 +58,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             " ".join(map(repr, spellings.spell(token_id))),
             str(int(spellings.lengths_V[token_id])),
             f"{embedding.weight[token_id].norm():.2f}",
-            f"{spelled_UD[which_BT[0, place]].norm():.2f}",
+            f"{char_UD[which_BT[0, place]].norm():.2f}",
         )
     console.print(table)
     for name, what, tensor in (
         ("ids_BT", "the text as tokens", ids_BT),
         ("ids_U", "the distinct ones: only these are read letter by letter", ids_U),
         ("chars_UC", "their characters, padded", spellings.chars_VC[ids_U]),
-        ("spelled_UD", "the LSTM's last states, projected", spelled_UD),
-        ("spelled_BTD", "gathered back to every position", spelled_UD[which_BT]),
+        ("char_UD", "the LSTM's last states, projected", char_UD),
+        ("char_BTD", "gathered back to every position", char_UD[which_BT]),
         ("embedded_BTD", "token + spelled: what the decoder gets", embedding.train()(ids_BT)),
     ):
         console.print(f"{name:12} {tuple(tensor.shape)!s:16} {what}", highlight=False)

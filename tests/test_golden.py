@@ -134,7 +134,11 @@ Digests = dict[str, Any]
 def digest(value: Any) -> str:
     """Hash bytes, a text, or the canonical JSON of a value: 16 hexadecimal digits of SHA-256."""
     if not isinstance(value, bytes):
-        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+        text = (
+            value
+            if isinstance(value, str)
+            else json.dumps(value, sort_keys=True, ensure_ascii=False)
+        )
         value = text.encode()
     return hashlib.sha256(value).hexdigest()[:16]
 
@@ -154,7 +158,9 @@ def arithmetic() -> str:
         optimizer = torch.optim.AdamW(parameters, lr=1e-2)
         x_BTD, found = torch.randn(6, 33, 24), list[bytes]()
         for _ in range(3):
-            logits = head(nn.functional.layer_norm(nn.functional.gelu(linear(lstm(x_BTD)[0])), (96,)))
+            logits = head(
+                nn.functional.layer_norm(nn.functional.gelu(linear(lstm(x_BTD)[0])), (96,))
+            )
             loss = nn.functional.cross_entropy(logits.flatten(0, 1), torch.arange(6 * 33) % 17)
             optimizer.zero_grad()
             loss.backward()
@@ -172,7 +178,11 @@ def arithmetic() -> str:
         torch.set_num_threads(threads)
         torch.set_rng_state(chance)
     # which precision "fast" stands for is decided by these
-    fast = [name for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16") and there]
+    fast = [
+        name
+        for name, there in torch.cpu.get_capabilities().items()
+        if name.endswith("bf16") and there
+    ]
     versions = [version(package) for package in DEPENDS_ON]
     return digest([*(hashlib.sha256(each).hexdigest() for each in found), fast, versions])
 
@@ -207,9 +217,19 @@ def make_runs(folder: Path, cache: Path) -> None:
 
 def started(folder: Path, cache: Path) -> Path:
     """The runs, made in a process of their own: nothing that a test changed is in it."""
-    command = [sys.executable, "-m", "tests.test_golden", "--runs", str(folder), "--cache", str(cache)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.test_golden",
+        "--runs",
+        str(folder),
+        "--cache",
+        str(cache),
+    ]
     one_thread = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | one_thread, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | one_thread, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return folder
 
@@ -280,7 +300,9 @@ def floats_of_study(out: Path) -> Digests:
     points = sorted(path.parent for path in out.glob("*/config.json"))
     return {
         "rows": digest(without_times(json.loads((out / "results.json").read_text("utf-8")))),
-        "pictures": {path.name: picture(path.read_text("utf-8")) for path in sorted(out.glob("*.svg"))},
+        "pictures": {
+            path.name: picture(path.read_text("utf-8")) for path in sorted(out.glob("*.svg"))
+        },
         "points": {
             point.name: {
                 "answers": {
@@ -359,7 +381,9 @@ def exact_items() -> Digests:
                 names, items = [split.name for split in task.splits], []
                 for i in range(1000 if form == "spelled" else 200):
                     items.append([*task.draw(names[i % len(names)], stream("golden", i))])
-                found[f"{spec}, {wording}, {form}"] = digest([names, items, sorted(task.fixed_texts())])
+                found[f"{spec}, {wording}, {form}"] = digest(
+                    [names, items, sorted(task.fixed_texts())]
+                )
     return found
 
 
@@ -410,7 +434,9 @@ def exact_parts() -> Digests:
         tensors = {key: digest(bits(value)) for key, value in encoder.state_dict().items()}
         found[name] = {"class": type(encoder).__name__, "tensors": digest(tensors)}
         files = load_file(SAVED_PARTS[name] / TENSORS)
-        assert tensors.items() <= {key: digest(bits(value)) for key, value in files.items()}.items(), name
+        assert (
+            tensors.items() <= {key: digest(bits(value)) for key, value in files.items()}.items()
+        ), name
     return found
 
 
@@ -440,7 +466,9 @@ def differences(found: Any, held: Any, place: str = "") -> list[str]:
         return [
             name
             for key in keys
-            for name in differences(found.get(key), held.get(key), f"{place} / {key}".removeprefix(" / "))
+            for name in differences(
+                found.get(key), held.get(key), f"{place} / {key}".removeprefix(" / ")
+            )
         ]
     return [] if found == held else [place]
 
@@ -493,13 +521,25 @@ def test_an_old_run_opens_and_is_rendered_again(runs: Path, tmp_path: Path) -> N
     config, data = open_run(out, cache)
     assert (config.arms, config.seeds) == (("matched", "lstm"), 1)
     assert [task.name for task in data.tasks] == ["reverse", "count"]
-    flags = [*SAVED_RUN_FLAGS.split(), *COMMON, "--resume", "--out", str(out), "--cache", str(cache)]
+    flags = [
+        *SAVED_RUN_FLAGS.split(),
+        *COMMON,
+        "--resume",
+        "--out",
+        str(out),
+        "--cache",
+        str(cache),
+    ]
     assert compare(flags) == 0
-    before, after = (json.loads((folder / "results.json").read_text("utf-8")) for folder in (SAVED_RUN, out))
+    before, after = (
+        json.loads((folder / "results.json").read_text("utf-8")) for folder in (SAVED_RUN, out)
+    )
     for old, new in zip(before, after, strict=True):
         assert old.keys() <= new.keys()
         for name, value in old.items():  # intervals are computed anew, perhaps on another machine
-            assert new[name] == (pytest.approx(value, rel=1e-9) if isinstance(value, float) else value), name
+            assert new[name] == (
+                pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
+            ), name
     assert (out / "report.html").is_file()
 
 
@@ -530,7 +570,9 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--record", action="store_true", help="write tests/data/golden.json")
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="only make the runs, in this folder")
+    parser.add_argument(
+        "--runs", type=Path, metavar="FOLDER", help="only make the runs, in this folder"
+    )
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="their cache")
     options = parser.parse_args()
     if options.runs:

@@ -17,8 +17,8 @@ import transformers
 
 import charembed
 from charembed import SpellingTable
-from charembed.gain import GAIN
-from charembed.quiet import SHARE
+from charembed.low_fisher import SHARE
+from charembed.scale import SCALE
 from synthetic_tasks import Item
 from tests.conftest import ROOT
 from tests.laboratory.pretrained import ROWS, gemma2, gpt2, llama, save, train_tokenizer
@@ -220,7 +220,7 @@ def test_a_pretrained_model_goes_through_compare_with_its_own_tokenizer(
         "char_dim": 128,
         "char_hidden": 256,
         "init": "spelled",
-        "gain": GAIN,
+        "gain": SCALE,
         "quiet_share": SHARE,
     }
     assert "vocab_size" not in saved["config"]["data"]

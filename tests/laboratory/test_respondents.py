@@ -300,7 +300,7 @@ def test_a_folder_with_letters_beside_it_is_asked(
     tokenizer: Any, words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = pretrained.save(tmp_path / "base", llama(), tokenizer)
-    model = charembed.attach(llama(), tokenizer, init="loud")
+    model = charembed.attach(llama(), tokenizer, init="normal")
     charembed.save(model, tmp_path / "letters")
     monkeypatch.chdir(tmp_path)
     flags = [

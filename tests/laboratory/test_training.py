@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from charembed import SpellingHeads, SpellingTable
-from charembed.spelling_loss import lettered_ids, spelling_targets
+from charembed.spelling_loss import ids_with_characters, spelling_targets
 from tests.messages import raises
 from tests.plugin.reference import generate_one_by_one
 from training.config.flags import changed
@@ -234,7 +234,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(
 
 def rich_batches() -> BatchAt:
     """Text, and tokens for the spelling loss."""
-    return with_spelling(batches(), lettered_ids(TABLE), 16, "x", 0)
+    return with_spelling(batches(), ids_with_characters(TABLE), 16, "x", 0)
 
 
 def test_an_interrupted_run_with_heads_ends_with_the_same_numbers(tmp_path: Path) -> None:
@@ -281,7 +281,9 @@ def test_a_spelling_warm_up_moves_what_letters_are_read_from_and_nothing_else(
     before = {
         name: value.detach().clone() for name, value in small_model(arm=arm).named_parameters()
     }
-    model, _ = run(tmp_path, spelling_batches(lettered_ids(TABLE), 32, "x", 0), phase, arm=arm)
+    model, _ = run(
+        tmp_path, spelling_batches(ids_with_characters(TABLE), 32, "x", 0), phase, arm=arm
+    )
     moved = {
         name for name, value in model.named_parameters() if not torch.equal(value, before[name])
     }

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from charembed.encoder import SPELLED
-from charembed.spelled import CHAR_DIM, HIDDEN_SIZE
+from charembed.encoders.pretrained import CHAR_DIM, HIDDEN_SIZE
 from synthetic_tasks import ANSWER_FORMS, TASKS, WORD_FORMS, WORDINGS, Material, build_task
 from training.errors import BadInput
 from training.models.arms import ARMS
@@ -18,6 +17,8 @@ from training.models.objectives import OBJECTIVES
 
 from .fields import check, described, from_saved, saved_name, to_saved, value
 from .phase import PHASES, ROWS, Phase
+
+SPELLED = "spelled"  # the pretrained LSTM, as saved configs call it
 
 DECODER = "decoder"  # the model that is trained from scratch; any other name is a pretrained one
 

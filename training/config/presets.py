@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from charembed.encoder import SPELLED
-from charembed.gain import GAIN
-from charembed.quiet import SHARE
-from charembed.spelled import CHAR_DIM, HIDDEN_SIZE
+from charembed.encoders.pretrained import CHAR_DIM, HIDDEN_SIZE
+from charembed.low_fisher import SHARE
+from charembed.scale import SCALE
 from training.errors import BadInput
 from training.models.smollm2 import SMOLLM2
 
-from .config import CompareConfig, DataConfig, ExamConfig, ModelConfig
+from .config import SPELLED, CompareConfig, DataConfig, ExamConfig, ModelConfig
 from .phase import SPELLING, Phase
 
 QUICK = CompareConfig()
@@ -112,7 +111,7 @@ RETROFIT = ModelConfig(
     char_dim=CHAR_DIM,
     char_hidden=HIDDEN_SIZE,
     init=SPELLED,
-    gain=GAIN,
+    gain=SCALE,
     quiet_share=SHARE,
 )
 CHAR_LR_FACTOR = 10.0  # their learning rate, as a multiple of the model's

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from charembed import SpellingTable
 from charembed.files import hash_tensors
-from charembed.spelling_loss import lettered_ids
+from charembed.spelling_loss import ids_with_characters
 from synthetic_tasks import (
     SPLITS,
     Material,
@@ -102,7 +102,7 @@ class Data:
         """What a phase reads. Batch k is a function of the phase's name, the seed and k."""
         if phase.kind == "spelling":
             return spelling_batches(
-                lettered_ids(self.spellings), phase.batch_size, phase.name, seed
+                ids_with_characters(self.spellings), phase.batch_size, phase.name, seed
             )
         if phase.kind == "text":
             batch_at = text_batches(
@@ -119,14 +119,14 @@ class Data:
                     config.text,
                     self.train_ids,
                     self.base_ids,
-                    lettered_ids(self.spellings),
+                    ids_with_characters(self.spellings),
                     seed,
                 ),
                 phase.replay_share,
             )
         if phase.spelling_loss:
             batch_at = with_spelling(
-                batch_at, lettered_ids(self.spellings), SPELLING_TOKENS, phase.name, seed
+                batch_at, ids_with_characters(self.spellings), SPELLING_TOKENS, phase.name, seed
             )
         return batch_at
 
@@ -165,7 +165,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     base_ids = torch.zeros(0, dtype=torch.int32)
     written: Facts = {}
     if any(phase.replays_base for phase in config.phases):
-        base_ids = base_samples(config.model.model, lettered_ids(spellings), cache, run)
+        base_ids = base_samples(config.model.model, ids_with_characters(spellings), cache, run)
         written = {"base_text_sha256": hash_tensors({"ids": base_ids})}
     facts: Facts = {
         "corpus_sha256": corpus.sha256,

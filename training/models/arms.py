@@ -14,7 +14,7 @@ from torch import nn
 
 import charembed
 from charembed import ENCODERS, SpellingTable
-from charembed.encoder import SPELLED
+from charembed.encoder import PRETRAINED
 
 from .controls import TableEncoder, every_token, its_first_letter, its_length, same_size
 from .language_model import LanguageModel
@@ -34,7 +34,7 @@ class Parts:
     @property
     def other_init(self) -> str:
         """Initialisation of tables and of encoders that ship without pretrained weights."""
-        return "loud" if self.init == SPELLED else self.init
+        return "normal" if self.init == PRETRAINED else self.init
 
 
 @dataclass(frozen=True, kw_only=True)

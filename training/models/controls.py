@@ -22,7 +22,7 @@ class TableEncoder(nn.Module):
     Arguments:
         rows_V: row of each token; tokens may share one. Row -1 gives exactly zero.
         trained: whether the table is trained; the projection always is.
-        init: "zero" (projection zero), "loud" (rows N(0, 1), projection N(0, 1/K)) or "parent" (both N(0,
+        init: "zero" (projection zero), "normal" (rows N(0, 1), projection N(0, 1/K)) or "parent" (both N(0,
             0.02)).
     """
 
@@ -41,7 +41,7 @@ class TableEncoder(nn.Module):
         with torch.no_grad():
             self.table.weight.normal_(0, 0.02 if init == "parent" else 1, generator=generator)
             self.projection.weight.normal_(
-                0, {"zero": 0.0, "loud": width**-0.5, "parent": 0.02}[init], generator=generator
+                0, {"zero": 0.0, "normal": width**-0.5, "parent": 0.02}[init], generator=generator
             )
             self.projection.bias.zero_()
         if not trained:
@@ -52,8 +52,8 @@ class TableEncoder(nn.Module):
 
     def forward(self, ids_U: Tensor) -> Tensor:
         rows_U = self.rows_V[ids_U]
-        spelled_UD: Tensor = self.projection(F.embedding(rows_U.clamp(min=0), self.table.weight))
-        return torch.where((rows_U >= 0)[:, None], spelled_UD, 0)
+        char_UD: Tensor = self.projection(F.embedding(rows_U.clamp(min=0), self.table.weight))
+        return torch.where((rows_U >= 0)[:, None], char_UD, 0)
 
 
 def every_token(spellings: SpellingTable) -> Tensor:

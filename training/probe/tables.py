@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import charembed
 from charembed import SpellingTable
-from charembed.freshness import spell_all
+from charembed.vector_table import encode_vocabulary
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
 from training.models.hub import read
@@ -237,7 +237,7 @@ def tables_of(model: nn.Module, path: str, name: str, when: str) -> Iterator[Tab
     parts = {BASE: weight_VD.clone()}
     if isinstance(embedding, charembed.CharEmbedding):
         reads_letters = isinstance(getattr(embedding.encoder, "spellings", None), SpellingTable)
-        added_VD = spell_all(embedding.encoder, weight_VD, embedding.num_embeddings)
+        added_VD = encode_vocabulary(embedding.encoder, weight_VD, embedding.num_embeddings)
         parts |= {LETTERS if reads_letters else EXTRA: added_VD, SUM: weight_VD + added_VD}
     for part, vectors_VD in parts.items():
         yield finite(Table(Label(name, part, when), vectors_VD))

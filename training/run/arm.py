@@ -164,9 +164,9 @@ def settle(model: LanguageModel, config: CompareConfig, data: Data) -> None:
         rows = max(32, math.ceil(TOKENS_PER_COLUMN * embedding.embedding_dim / config.text.context))
         text = text_batches(data.train_ids, rows, config.text.context, "quiet")(0)
         ids_BT = text.ids_BT.to(embedding.weight.device)
-        charembed.quieten(model, ids_BT, share=config.model.quiet_share, gain=gain)
+        charembed.project_to_low_fisher(model, ids_BT, share=config.model.quiet_share, scale=gain)
     elif gain:
-        charembed.set_gain(model, gain)
+        charembed.set_scale(model, gain)
 
 
 def load_arm(config: CompareConfig, seed: int, arm: str, folder: Path, data: Data) -> LanguageModel:

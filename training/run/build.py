@@ -11,6 +11,7 @@ from torch import nn
 
 import charembed
 from charembed import SpellingTable
+from charembed.encoder import init_name
 from training.config.config import CompareConfig
 from training.models.arms import ARMS, Parts
 from training.models.decoder import Decoder, DecoderConfig
@@ -53,14 +54,14 @@ def build_arm(
             dim=host.embedding_dim,
             char_dim=config.model.char_dim,
             hidden_size=config.model.char_hidden,
-            init=config.model.init,
+            init=init_name(config.model.init),
             seed=seed,
         )
     )
     if made is None:
         return model
     gain = config.model.gain or None
-    return charembed.attach(model, None, module=model.embedding, encoder=made, gain=gain)
+    return charembed.attach(model, None, module=model.embedding, encoder=made, scale=gain)
 
 
 def assert_paired(arms: Iterable[tuple[str, nn.Module]]) -> str:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 import charembed
 from charembed import SpellingTable
-from charembed.freshness import TOKENS_AT_ONCE
 from charembed.spelling_loss import IGNORED, SpellingHeads
+from charembed.vector_table import TOKENS_AT_ONCE
 
 FIRST_PLACES = 10  # of a token, that are read
 
