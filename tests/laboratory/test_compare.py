@@ -167,15 +167,15 @@ def test_two_distributed_processes_give_the_losses_of_one(
         (["--model", "EMPTY"], "config.json"),
         (["--wording", "sentences"], "finetune_context"),
         (
-            ["--init", "zero", "--gain", "0.3"],
+            ["--init", "zero", "--scale", "0.3"],
             "0.3 init zero",
         ),
         (
-            ["--arms", "plain,bee", "--gain", "0.3"],
+            ["--arms", "plain,bee", "--scale", "0.3"],
             "0.3 bee projection",
         ),
         (
-            ["--arms", "plain,bee", "--quiet-share", "0.5"],
+            ["--arms", "plain,bee", "--low-fisher-share", "0.5"],
             "0.5 bee",
         ),
     ],

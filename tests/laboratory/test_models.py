@@ -219,9 +219,9 @@ def test_a_pretrained_model_goes_through_compare_with_its_own_tokenizer(
         "model": str(pretrained),
         "char_dim": 128,
         "char_hidden": 256,
-        "init": "spelled",
-        "gain": SCALE,
-        "quiet_share": SHARE,
+        "init": "pretrained",
+        "scale": SCALE,
+        "low_fisher_share": SHARE,
     }
     assert "vocab_size" not in saved["config"]["data"]
     assert len(losses(finished)) == 2 * 10
@@ -238,7 +238,7 @@ def test_an_arm_that_was_not_trained_is_loaded_as_it_was_marked(
         str(pretrained),
         "--arms",
         "lstm",
-        "--gain",
+        "--scale",
         "0.6",
     ]
     assert (
@@ -250,7 +250,7 @@ def test_an_arm_that_was_not_trained_is_loaded_as_it_was_marked(
 
     def text(model: LanguageModel) -> float:
         ids = data.held_out_texts["text"].ids
-        return text_loss(model, ids, config.exam.validation_rows, config.text.context)[0]
+        return text_loss(model, ids, config.evaluation.validation_rows, config.text.context)[0]
 
     rows = {
         row.task: row.value

@@ -64,7 +64,7 @@ def set_exams(config: CompareConfig, data: Data, seed: int) -> list[Exam]:
     """Items for every task and each of its splits, as a function of the config and the seed."""
     names = dict.fromkeys(split.name for task in data.tasks for split in task.splits)
     return [
-        Exam(task, name, distinct(task, name, config.exam.questions, "exam", name, seed))
+        Exam(task, name, distinct(task, name, config.evaluation.questions, "exam", name, seed))
         for name in names
         for task in data.tasks
         if name in {split.name for split in task.splits}

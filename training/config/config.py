@@ -6,19 +6,18 @@ Each field has its bounds beside it (see fields.py); values that must fit each o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from charembed.encoder import PRETRAINED
 from charembed.encoders.pretrained import CHAR_DIM, HIDDEN_SIZE
 from synthetic_tasks import ANSWER_FORMS, TASKS, WORD_FORMS, WORDINGS, Material, build_task
 from training.errors import BadInput
-from training.models.arms import ARMS
+from training.models.arms import ARMS, arm_names
 from training.models.objectives import OBJECTIVES
 
 from .fields import check, described, from_saved, saved_name, to_saved, value
 from .phase import PHASES, ROWS, Phase
-
-SPELLED = "spelled"  # the pretrained LSTM, as saved configs call it
 
 DECODER = "decoder"  # the model that is trained from scratch; any other name is a pretrained one
 
@@ -122,40 +121,44 @@ class ModelConfig:
     char_dim: int = value(128, "width E of a character's vector", low=1, group="Character encoder")
     char_hidden: int = value(128, "width H of the character LSTM", low=1, group="Character encoder")
     init: str = value(
-        "loud",
-        "initial values of character encoders and controls; spelled is an LSTM that was "
-        "pretrained to spell, and loud for other encoders",
-        choices=("zero", "loud", "parent", SPELLED),
+        "normal",
+        "initial values of character encoders and controls; pretrained is an LSTM that was trained "
+        "to spell, and normal for other encoders",
+        choices=("zero", "normal", "parent", PRETRAINED),
         group="Character encoder",
+        saved_values={"normal": "loud", PRETRAINED: "spelled"},
     )
-    gain: float = value(
+    scale: float = value(
         0.0,
         "standard deviation of the character vectors as a multiple of the token embeddings', set "
         "before training and again after the spelling warm-up; 0 for no rescaling",
         low=0,
         group="Character encoder",
+        saved="gain",
     )
-    quiet_share: float = value(
+    low_fisher_share: float = value(
         0.0,
         "share of the embedding's directions that character vectors are projected onto, those of "
         "lowest Fisher information; 0 for no projection",
         low=0,
         high=1,
         group="Character encoder",
+        saved="quiet_share",
     )
 
     def __post_init__(self) -> None:
         check(self)
-        if self.init == SPELLED and (self.char_dim, self.char_hidden) != (CHAR_DIM, HIDDEN_SIZE):
+        sizes = self.char_dim, self.char_hidden
+        if self.init == PRETRAINED and sizes != (CHAR_DIM, HIDDEN_SIZE):
             raise BadInput(
-                f"init is 'spelled', whose LSTM has char_dim {CHAR_DIM} and char_hidden "
+                f"init is 'pretrained', whose LSTM has char_dim {CHAR_DIM} and char_hidden "
                 f"{HIDDEN_SIZE}, not {self.char_dim} and {self.char_hidden}: use these sizes, or "
-                "init loud and some spelling_steps."
+                "init normal and some spelling_steps."
             )
-        if self.init == "zero" and self.gain:
+        if self.init == "zero" and self.scale:
             raise BadInput(
-                f"gain is {self.gain}, and with init 'zero' all character vectors are equal, so "
-                "they have no scale: set gain to 0, or choose init spelled or loud."
+                f"scale is {self.scale}, and with init 'zero' all character vectors are equal, so "
+                "they cannot be rescaled: set scale to 0, or choose init pretrained or normal."
             )
         if self.width % self.heads:
             raise BadInput(
@@ -169,7 +172,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExamConfig:
+class EvaluationConfig:
     """The evaluation of a trained arm."""
 
     questions: int = value(250, "questions per task and split", low=1)
@@ -198,7 +201,7 @@ class CompareConfig:
     arms: tuple[str, ...] = value(
         ("matched", "lstm"),
         "arms, the conditions to compare, with commas between; the first one is the control",
-        some_of=tuple(ARMS),
+        some_of=arm_names,
     )
     seeds: int = value(
         1, "number of seeds: 0, 1, ...; each arm is trained with each of them", low=1
@@ -218,7 +221,7 @@ class CompareConfig:
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     phases: tuple[Phase, ...] = PHASES
-    exam: ExamConfig = ExamConfig()
+    evaluation: EvaluationConfig = field(default=EvaluationConfig(), metadata={"saved": "exam"})
 
     def __post_init__(self) -> None:
         check(self)
@@ -231,11 +234,14 @@ class CompareConfig:
                 f"no phase has a step, so nothing would be trained: set one of {flags} to 1 or "
                 "more. (Only a pretrained model can be evaluated without training.)"
             )
-        for name, given in (("gain", self.model.gain), ("quiet_share", self.model.quiet_share)):
+        for name, given in (
+            ("scale", self.model.scale),
+            ("low_fisher_share", self.model.low_fisher_share),
+        ):
             if given and (without := [arm for arm in self.arms if not ARMS[arm].projects]):
                 raise BadInput(
                     f"{name} is {given}, and the arm {without[0]!r} has no projection to rescale: "
-                    "leave the arm out, or set gain and quiet_share to 0."
+                    "leave the arm out, or set scale and low_fisher_share to 0."
                 )
         for phase in self.phases:
             for name, other in (("replay_target", "text"), ("replay_text", "corpus")):
@@ -304,7 +310,7 @@ class CompareConfig:
                 data=from_saved(DataConfig, plain["data"]),
                 model=from_saved(ModelConfig, plain["model"]),
                 phases=tuple(from_saved(Phase, phase) for phase in plain["phases"]),
-                exam=from_saved(ExamConfig, plain["exam"]),
+                evaluation=from_saved(EvaluationConfig, plain["exam"]),
             )
         except (KeyError, TypeError) as error:
             raise BadInput(

@@ -36,7 +36,8 @@ def value(default: Any, help: str, **facts: Any) -> Any:
 
     low, high: the smallest and the largest value.
     above, below: the value must be larger, or smaller, than this one.
-    choices: the possible values; some_of: the values that a tuple may hold, each once.
+    choices: the possible values.
+    some_of: a function that returns the values that a tuple may hold, each once.
     kinds: the kinds of phase that use the field.
     only: the value of `model` that the field applies to.
     group: the field's group in --help, if it is not its section's.
@@ -121,7 +122,8 @@ def check(section: Any) -> None:
 def check_field(item: Field[Any], given: Any, name: str) -> None:
     """Raise BadInput if the value is out of bounds; the message calls the field `name`."""
     if isinstance(given, tuple):
-        _check_names(name, given, item.metadata.get("some_of"))
+        known = item.metadata["some_of"]() if "some_of" in item.metadata else None
+        _check_names(name, given, known)
     elif isinstance(given, str) and not given.strip():
         raise BadInput(f"{name} is empty: give it a value, or leave it out for {item.default!r}.")
     elif not _is_allowed(item, given):
@@ -153,7 +155,7 @@ def allowed(item: Field[Any]) -> str:
     if "choices" in facts:
         return f"one of {', '.join(facts['choices'])}"
     if "some_of" in facts:
-        return f"some of {', '.join(facts['some_of'])}"
+        return f"some of {', '.join(facts['some_of']())}"
     if "high" in facts:
         return f"{facts['low']} to {facts['high']}"
     bounds = [f"above {facts['above']}"] if "above" in facts else []

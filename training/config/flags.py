@@ -27,9 +27,17 @@ from .fields import RETIRED, allowed, described
 from .presets import PRESETS, RETROFIT, preset
 
 PROGRAM = "python -m training.compare"
-SECTIONS = {"data": "Data", "model": "Model", "exam": "Evaluation"}  # and their groups in --help
-RENAMED = {  # flags of earlier versions
-    f"warmup_spelling_{field}": f"spelling_{field}" for field in ("steps", "batch_size", "lr")
+SECTIONS = {
+    "data": "Data",
+    "model": "Model",
+    "evaluation": "Evaluation",
+}  # and their groups in --help
+_RENAMED = {  # flags of earlier versions
+    "gain": "scale",
+    "quiet_share": "low_fisher_share",
+    "warmup_spelling_steps": "spelling_steps",
+    "warmup_spelling_batch_size": "spelling_batch_size",
+    "warmup_spelling_lr": "spelling_lr",
 }
 
 Place = int | str | None  # the number of a phase, the name of a section, or the config itself
@@ -263,8 +271,8 @@ def _help(setting: Setting, config: CompareConfig) -> str:
 def _hint(unknown: str, known: dict[str, Setting]) -> str:
     """The way out for an unknown flag: its new name, --set, or the most similar flag."""
     name = unknown.partition("=")[0].removeprefix("--").replace("-", "_")
-    if name in RENAMED:
-        return f" ({_flag(name)} is now {_flag(RENAMED[name])})"
+    if name in _RENAMED:
+        return f" ({_flag(name)} is now {_flag(_RENAMED[name])})"
     if name in RETIRED:
         return f" ({_flag(name)} was removed; its value is always {RETIRED[name]})"
     if name in known:

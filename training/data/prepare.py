@@ -147,7 +147,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     ids = _encoded(tokenizer, corpus, cache)
     texts = {"text": HeldOut.of(ids["validation"], corpus.validation)}
     other: Facts = {}
-    if (name := config.exam.other_corpus) != "none":
+    if (name := config.evaluation.other_corpus) != "none":
         elsewhere = load_corpus(name)
         other = {"other_corpus_sha256": elsewhere.sha256}
         held_out = _encoded(tokenizer, elsewhere, cache)["validation"]

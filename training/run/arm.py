@@ -157,14 +157,16 @@ def settle(model: LanguageModel, config: CompareConfig, data: Data) -> None:
     What a warm-up on spelling did to both is undone: it knows nothing of the model.
     """
     embedding = model.get_submodule(model.embedding)
-    gain = config.model.gain or None
+    gain = config.model.scale or None
     if not isinstance(embedding, charembed.CharEmbedding):
         return
-    if config.model.quiet_share:
+    if config.model.low_fisher_share:
         rows = max(32, math.ceil(TOKENS_PER_COLUMN * embedding.embedding_dim / config.text.context))
         text = text_batches(data.train_ids, rows, config.text.context, "quiet")(0)
         ids_BT = text.ids_BT.to(embedding.weight.device)
-        charembed.project_to_low_fisher(model, ids_BT, share=config.model.quiet_share, scale=gain)
+        charembed.project_to_low_fisher(
+            model, ids_BT, share=config.model.low_fisher_share, scale=gain
+        )
     elif gain:
         charembed.set_scale(model, gain)
 
@@ -226,7 +228,9 @@ def _text_rows(
     """The loss on held-out text, and on the other corpus where there is one."""
     rows = []
     for name, text in data.held_out_texts.items():
-        loss_nats, n = text_loss(model, text.ids, config.exam.validation_rows, config.text.context)
+        loss_nats, n = text_loss(
+            model, text.ids, config.evaluation.validation_rows, config.text.context
+        )
         task, bits = f"{name}, after {title}", loss_nats / math.log(2) / text.bytes_per_token
         rows.append(_row(arm, seed, task, "loss_nats", loss_nats, n))
         rows.append(_row(arm, seed, task, "bits_per_byte", bits, n))

@@ -11,7 +11,6 @@ from torch import nn
 
 import charembed
 from charembed import SpellingTable
-from charembed.encoder import init_name
 from training.config.config import CompareConfig
 from training.models.arms import ARMS, Parts
 from training.models.decoder import Decoder, DecoderConfig
@@ -54,13 +53,13 @@ def build_arm(
             dim=host.embedding_dim,
             char_dim=config.model.char_dim,
             hidden_size=config.model.char_hidden,
-            init=init_name(config.model.init),
+            init=config.model.init,
             seed=seed,
         )
     )
     if made is None:
         return model
-    gain = config.model.gain or None
+    gain = config.model.scale or None
     return charembed.attach(model, None, module=model.embedding, encoder=made, scale=gain)
 
 

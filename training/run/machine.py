@@ -91,7 +91,7 @@ def check_memory(needed: int, cpu: bool) -> None:
     if needed > room:
         raise BadInput(
             f"this run needs more than {readable(needed)} of memory, and {there}: choose a smaller model, "
-            "vocabulary, context, batch or exam, or fewer jobs."
+            "vocabulary, context, batch or evaluation, or fewer jobs."
         )
 
 
@@ -128,7 +128,7 @@ def memory_needed(config: CompareConfig, size: Size, side_by_side: int) -> int:
     copies = max((copies_trained(phase) for phase in trained), default=1)
     batch = max((batch_floats(phase, size) for phase in trained), default=0)
     base = size.parameters * any(phase.replay_target == "base" for phase in trained)
-    exam = config.exam.questions * len(config.data.tasks) * ITEM
+    exam = config.evaluation.questions * len(config.data.tasks) * ITEM
     return side_by_side * FLOAT * (copies * parameters + base + batch) + exam
 
 
