@@ -16,11 +16,12 @@ from .phase import SPELLING, Phase
 
 QUICK = CompareConfig()
 
-# The parent experiment: a vocabulary of 512 tokens over the printable characters, its decoder and initial
-# values, AdamW with its settings, a constant learning rate and no clipping; text, then text and questions in
-# turn, then questions alone. Differences: the corpus (Gutenberg's books there), and so the merges; 100
-# characters and 412 merges (99 and 413 there); the lengths of words (5 to 17 letters there): the packaged
-# dictionary ends at 15, so 14 and 15 are kept for the split of longer words.
+# The parent experiment: a vocabulary of 512 tokens over the printable characters, its decoder and
+# initial values, AdamW with its settings, a constant learning rate and no clipping; text, then text
+# and questions in turn, then questions alone. Differences: the corpus (Gutenberg's books there),
+# and so the merges; 100 characters and 412 merges (99 and 413 there); the lengths of words (5 to 17
+# letters there): the packaged dictionary ends at 15, so 14 and 15 are kept for the split of longer
+# words.
 _PARENT_TEXT = Phase(
     name="pretrain",
     kind="text",
@@ -102,11 +103,11 @@ TINY = replace(
     evaluation=EvaluationConfig(questions=8, validation_rows=4),
 )
 
-# A pretrained model gets a character encoder: SmolLM2-135M-Instruct, which a package contains. The text phase
-# has no steps; it makes the loss on text measured before the questions too. Replayed text between the
-# questions preserves the model's language modelling. The tasks spell and reverse are drawn twice as often as
-# the other tasks. An arm takes 35 minutes of a core that multiplies bf16, and two to three times as long on
-# another one; `smollm2-full` is for a GPU or a night.
+# A pretrained model gets a character encoder: SmolLM2-135M-Instruct, which a package contains. The
+# text phase has no steps; it makes the loss on text measured before the questions too. Replayed
+# text between the questions preserves the model's language modelling. The tasks spell and reverse
+# are drawn twice as often as the other tasks. An arm takes 35 minutes of a core that multiplies
+# bf16, and two to three times as long on another one; `smollm2-full` is for a GPU or a night.
 RETROFIT = ModelConfig(
     model=SMOLLM2,
     char_dim=CHAR_DIM,

@@ -50,7 +50,7 @@ RARE = 50  # tokens with fewer occurrences in the training text are not held out
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Text that is only measured: ids (int32), and how many bytes a token stands for, for bits per byte."""
+    """Held-out text: ids (int32), and the mean bytes per token, for bits per byte."""
 
     ids: Tensor
     bytes_per_token: float

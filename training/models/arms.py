@@ -1,7 +1,8 @@
 """The arms of a comparison: one model with different input embeddings.
 
-An arm is an experimental condition: an entry of ARMS, with an encoder whose vectors are added to the token
-embeddings. An entry of `charembed.ENCODERS` is an arm of the same name without any entry here.
+An arm is an experimental condition: an entry of ARMS, with an encoder whose vectors are added to
+the token embeddings. An entry of `charembed.ENCODERS` is an arm of the same name without any entry
+here.
 
 Axes: U distinct tokens, V vocabulary, D model width.
 """
@@ -28,7 +29,7 @@ _PALETTE = ("#b4532a", "#4f6d7a", "#7a5195", "#3f7d44", "#a23b72", "#6b705c")  #
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Arguments of an arm's `build`: the spellings, the widths D, E and H, the initial values, the seed."""
+    """Arguments of an arm's `build`: spellings, the widths D, E and H, initial values and seed."""
 
     spellings: SpellingTable
     dim: int
@@ -52,8 +53,8 @@ class Arm:
         colour: of the arm in every picture.
         called: follows "the model" in the headline of a report.
         sentence: explains the arm in the report.
-        projects: whether the vectors come from a projection, which can be rescaled and restricted to low-Fisher
-            directions.
+        projects: whether the vectors come from a projection, which can be rescaled and restricted
+            to low-Fisher directions.
     """
 
     build: Callable[[Parts], nn.Module | None]
@@ -66,7 +67,8 @@ class Arm:
 def encoder(kind: Any, *sizes: str) -> Callable[[Parts], nn.Module]:
     """The `build` of an arm with an encoder class of charembed or of a user.
 
-    `sizes` are the sizes that the config sets, "char_dim" and "hidden_size"; others have the class's defaults.
+    `sizes` are the sizes that the config sets, "char_dim" and "hidden_size"; others have the
+    class's defaults.
     """
 
     def build(parts: Parts) -> nn.Module:
@@ -158,14 +160,13 @@ ARMS: dict[str, Arm] = _Arms(
             build=_matched,
             colour="#d1603d",
             called="without characters",
-            sentence="a second token table instead of a character encoder, with as many parameters: the "
-            "effect of size alone",
+            sentence="a second token table with as many parameters as an encoder: size alone",
         ),
         "shuffled": Arm(
             build=_shuffled,
             colour="#a08624",
             called="with the characters of other tokens",
-            sentence="each token has the characters of another one: the same encoder with false spellings",
+            sentence="each token has the characters of another one: false spellings",
         ),
         "lstm": Arm(
             build=_lstm,
@@ -183,7 +184,7 @@ ARMS: dict[str, Arm] = _Arms(
             build=encoder(ENCODERS["cnn"]),
             colour="#6a4c93",
             called="with characters encoded by a convolution",
-            sentence="the characters of each token, encoded by a convolution and a maximum over positions",
+            sentence="the characters of each token, encoded by a convolution and a maximum",
         ),
         "bag": Arm(
             build=encoder(ENCODERS["bag"], "char_dim"),
@@ -232,7 +233,7 @@ def num_parameters(model: nn.Module) -> int:
 
 
 def num_parameters_after_fold(model: LanguageModel) -> int:
-    """`num_parameters` of the folded model: without the encoder, and with an untied head if it was tied."""
+    """`num_parameters` of the folded model: without the encoder, and with an untied head."""
     embedding = model.get_submodule(model.embedding)
     weight = embedding.get_parameter("weight")
     of_encoder = charembed.parameters(model)

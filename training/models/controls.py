@@ -22,8 +22,8 @@ class TableEncoder(nn.Module):
     Arguments:
         rows_V: row of each token; tokens may share one. Row -1 gives exactly zero.
         trained: whether the table is trained; the projection always is.
-        init: "zero" (projection zero), "normal" (rows N(0, 1), projection N(0, 1/K)) or "parent" (both N(0,
-            0.02)).
+        init: "zero" (projection zero), "normal" (rows N(0, 1), projection N(0, 1/K)) or "parent"
+            (both N(0, 0.02)).
     """
 
     rows_V: Tensor

@@ -1,7 +1,7 @@
 """A GPT of the nanoGPT family: the model that is trained from scratch.
 
-It is the parent experiment's decoder at any size: pre-norm blocks, learned positions, a ReLU MLP of 4x width,
-and no bias in queries, keys and values.
+It is the parent experiment's decoder at any size: pre-norm blocks, learned positions, a ReLU MLP of
+4x width, and no bias in queries, keys and values.
 
 Axes: B batch, T tokens per row, S tokens so far (cached and new), V vocabulary, D model width.
 """
@@ -42,8 +42,8 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         if self.n_embd % self.n_head:
             raise BadInput(
-                f"n_embd is {self.n_embd}, which {self.n_head} heads do not divide: choose a multiple of "
-                "n_head."
+                f"n_embd is {self.n_embd}, which {self.n_head} heads do not divide: choose a "
+                "multiple of n_head."
             )
 
 
@@ -64,7 +64,8 @@ class Attention(nn.Module):
         )
         if past is not None:
             k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        # subtle: with cached keys, is_causal would align the first new token with the first cached one
+        # subtle: with cached keys, is_causal would align the first new token with the first cached
+        # one
         mask_TS = None
         if past is not None and T > 1:
             mask_TS = torch.ones(T, k.shape[2], dtype=torch.bool, device=k.device).tril(
@@ -101,8 +102,9 @@ class Block(nn.Module):
 class Decoder(LanguageModel):
     """ids_BT (B, T) -> logits_BTV (B, T, V).
 
-    With the mask `keep_BT`, only the logits of these positions are computed, (kept, V): in a small model the
-    output layer takes most of the time. `cache`, an empty list at first, is extended in place.
+    With the mask `keep_BT`, only the logits of these positions are computed, (kept, V): in a small
+    model the output layer takes most of the time. `cache`, an empty list at first, is extended in
+    place.
 
     Raises BadInput if the row, with the cache, is longer than the context.
     """
@@ -137,8 +139,8 @@ class Decoder(LanguageModel):
         length = seen + ids_BT.shape[1]
         if length > self.wpe.num_embeddings:
             raise BadInput(
-                f"{length} tokens do not fit the context of {self.wpe.num_embeddings}: shorten the prompt or "
-                "the answer, or train with a longer context."
+                f"{length} tokens do not fit the context of {self.wpe.num_embeddings}: shorten the "
+                "prompt or the answer, or train with a longer context."
             )
         x_BTD = self.wte(ids_BT) + self.wpe(torch.arange(seen, length, device=ids_BT.device))
         presents: Cache = []

@@ -1,8 +1,8 @@
 """Greedy decoding in batches, with a key-value cache.
 
-Prompts of equal length are batched without padding. If there are few of a length and the model supports
-padding, prompts of similar length are batched with padding on the left. A long prefix that all prompts of a
-batch share, such as the examples of a few-shot prompt, is encoded once.
+Prompts of equal length are batched without padding. If there are few of a length and the model
+supports padding, prompts of similar length are batched with padding on the left. A long prefix that
+all prompts of a batch share, such as the examples of a few-shot prompt, is encoded once.
 
 Axes: B rows, T tokens per forward pass, S tokens so far.
 """
@@ -43,10 +43,11 @@ def generate(
     Arguments:
         context: the longest row, prompt and answer together.
         progress: called with the number of prompts after each batch.
-        keep_stop: include the token in `stop`, because a token may end an answer and hold its last letters.
+        keep_stop: include the token in `stop`, because a token may end an answer and hold its last
+            letters.
 
-    Raises BadInput, before anything is generated, for an empty prompt and for one that does not fit the
-    context.
+    Raises BadInput, before anything is generated, for an empty prompt and for one that does not fit
+    the context.
     """
     check_room(prompts, max_new_tokens, context)
     answers: list[list[int]] = [[] for _ in prompts]
@@ -61,14 +62,15 @@ def generate(
 
 
 def check_room(prompts: Sequence[Sequence[int]], room: int, context: int) -> None:
-    """Raise BadInput for an empty prompt and for one that does not fit the context with its answer."""
+    """Raise BadInput if a prompt is empty, or does not fit the context with its answer."""
     for number, prompt in enumerate(prompts):
         if not prompt:
             raise BadInput(f"prompt {number} is empty: a prompt needs at least one token.")
         if len(prompt) + room > context:
             raise BadInput(
-                f"prompt {number} has {len(prompt)} tokens and the answer up to {room}, but the context is "
-                f"{context}: shorten the prompt, or train with a larger finetune_context."
+                f"prompt {number} has {len(prompt)} tokens and the answer up to {room}, but the "
+                f"context is {context}: shorten the prompt, or train with a larger "
+                "finetune_context."
             )
 
 

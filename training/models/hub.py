@@ -1,8 +1,8 @@
 """Models and datasets by name: a folder, or a name on the Hugging Face hub.
 
-transformers and datasets request every file separately and retry each for half a minute. Here the hub gets one
-short request per name; if it does not answer, only its local cache is read. A machine without a network
-therefore gets its error message in seconds.
+transformers and datasets request every file separately and retry each for half a minute. Here the
+hub gets one short request per name; if it does not answer, only its local cache is read. A machine
+without a network therefore gets its error message in seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _TIMEOUT = 3.0  # seconds for the hub's first answer
 
 @cache
 def _is_reachable(name: str, kind: str) -> bool:
-    """Whether the hub answers and has this "model" or "dataset"; requested once in a process for each name.
+    """Whether the hub answers and has this "model" or "dataset"; requested once in a process for
+    each name.
 
     Raises BadInput for a name that is invalid, or that the hub does not have.
     """
@@ -41,8 +42,8 @@ def _is_reachable(name: str, kind: str) -> bool:
         ) from None
     except RepositoryNotFoundError:
         raise BadInput(
-            f"{name!r} is neither a folder nor a public {kind} on the hub: name one that exists, or log in "
-            "with 'hf auth login' if it is private."
+            f"{name!r} is neither a folder nor a public {kind} on the hub: name one that exists, "
+            "or log in with 'hf auth login' if it is private."
         ) from None
     except (HTTPError, OSError):
         return False
@@ -86,21 +87,24 @@ def load_dataset(name: str, wanted: str, **options: Any) -> Any:
 
 
 def read(kind: str, name: str, wanted: str, **options: Any) -> Any:
-    """Call `transformers.KIND.from_pretrained(name)` without its warnings; callers check the result.
+    """Call `transformers.KIND.from_pretrained(name)` without its warnings; callers check the
+    result.
 
     read("AutoConfig", "gpt2", "config") -> a GPT2Config
 
-    Raises BadInput, in one sentence with the `wanted` thing, if it does not exist or cannot be read.
+    Raises BadInput, in one sentence with the `wanted` thing, if it does not exist or cannot be
+    read.
     """
     if os.path.isfile(name):
         raise BadInput(
-            f"the model {name!r} is a file: name a folder that save_pretrained wrote, or a hub name."
+            f"the model {name!r} is a file: name a folder that save_pretrained wrote, or a hub "
+            "name."
         )
     is_folder = os.path.isdir(name)
     if is_folder and not os.path.isfile(os.path.join(name, "config.json")):
         raise BadInput(
-            f"the folder {name!r} holds no model: it has no config.json. Name a folder that save_pretrained "
-            "wrote, or a hub name."
+            f"the folder {name!r} holds no model: it has no config.json. Name a folder that "
+            "save_pretrained wrote, or a hub name."
         )
     import transformers  # takes half a second, which runs without a pretrained model save
     from transformers.utils import logging
@@ -127,7 +131,7 @@ def text_config(name: str) -> Any:
 
 
 def vocabulary_rows(name: str) -> int:
-    """Rows of a pretrained model's input embedding, at least as many as its tokenizer has tokens."""
+    """Rows of a pretrained model's input embedding; there may be more than tokens."""
     rows: int = text_config(name).vocab_size
     return rows
 
@@ -141,8 +145,9 @@ def num_parameters(name: str) -> int:
 
     config = read("AutoConfig", name, "config")
     try:
+        make: Any = transformers.AutoModelForCausalLM.from_config
         with torch.device("meta"):
-            model: nn.Module = transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+            model: nn.Module = make(config)
     except Exception as error:  # the library has no common class for its errors
         raise BadInput(
             f"{name!r} gives no causal language model ({first_line(error)}): name another model."

@@ -1,10 +1,11 @@
 """Any causal language model of transformers as a LanguageModel.
 
-A model supports packed rows, shared prefixes and padding on the left only if its own code handles positions,
-masks and caches as usual. Each of these is tried once on two small rows and used if the results agree.
+A model supports packed rows, shared prefixes and padding on the left only if its own code handles
+positions, masks and caches as usual. Each of these is tried once on two small rows and used if the
+results agree.
 
-Axes: B rows, T tokens per row, S tokens per row including the cache, P columns with a kept position, N kept
-positions, M positions of all rows without padding, V vocabulary.
+Axes: B rows, T tokens per row, S tokens per row including the cache, P columns with a kept
+position, N kept positions, M positions of all rows without padding, V vocabulary.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ _UNSUPPORTED = (
 
 
 def check_context(known: int | None, wanted: int) -> None:
-    """Raise BadInput if rows of `wanted` tokens do not fit a model's context of `known` (None: no limit)."""
+    """Raise BadInput if `wanted` tokens do not fit a context of `known` (None: no limit)."""
     if known is not None and wanted > known:
         raise BadInput(
-            f"the model reads {known} tokens at most, and the config has rows of {wanted}: choose a "
-            "smaller context and finetune_context, or another model."
+            f"the model reads {known} tokens at most, and the config has rows of {wanted}: choose "
+            "a smaller context and finetune_context, or another model."
         )
 
 
@@ -57,16 +58,16 @@ class HuggingFace(LanguageModel):
     def load(cls, name: str, context: int) -> HuggingFace:
         """Load a model by name.
 
-        Raises BadInput if there is no causal model of this name with all of its weights, or if rows of
-        `context` tokens do not fit it.
+        Raises BadInput if there is no causal model of this name with all of its weights, or if rows
+        of `context` tokens do not fit it.
         """
         options = {"dtype": torch.float32, "output_loading_info": True}
         host, report = read("AutoModelForCausalLM", name, "causal language model", **options)
         # transformers would fill missing weights with random numbers, and only warn
         if missing := sorted(report["missing_keys"]):
             raise BadInput(
-                f"{name!r} lacks weights of its own model ({missing[0]} and {len(missing) - 1} more): save "
-                "it again, or name another model."
+                f"{name!r} lacks weights of its own model ({missing[0]} and {len(missing) - 1} "
+                "more): save it again, or name another model."
             )
         model = cls(host)
         model.extend_context(context, torch.Generator())
@@ -105,7 +106,8 @@ class HuggingFace(LanguageModel):
         return logits[keep_BT[:, columns_P] if self.keeps_logits else keep_BT]
 
     def _packed(self, ids_BT: Tensor, keep_BT: Tensor) -> Tensor:
-        """The same logits from one long row: all rows without the tokens after their last kept position.
+        """The same logits from one long row: all rows without the tokens after their last kept
+        position.
 
         About a third of a batch of questions is padding, and this computes none of it.
         """
@@ -152,7 +154,7 @@ class HuggingFace(LanguageModel):
 
     @cached_property
     def shares(self) -> bool:  # type: ignore[override]
-        """Whether a row in two pieces, with a shared first one, gives the logits of the whole row."""
+        """Whether a row in two pieces, with a shared first one, gives the same logits."""
         ids_BT = self._ids([[0, 1, 2, 3, 4], [0, 1, 5, 6, 7]])
 
         def in_pieces() -> Tensor:
@@ -166,8 +168,9 @@ class HuggingFace(LanguageModel):
 
     @cached_property
     def pads(self) -> bool:  # type: ignore[override]
-        """Whether a row with padding on its left, and its continuation, gives the logits of the row alone."""
-        # subtle: a sliding window may count the padding, which rows as short as the trial's cannot show
+        """Whether a row with padding on its left, and its continuation, gives the same logits."""
+        # subtle: a sliding window may count the padding, which rows as short as the trial's cannot
+        # show
         if getattr(self.model.config.get_text_config(), "sliding_window", None) is not None:
             return False
         ids_BT = self._ids([[0, 1, 2, 3, 4], [9, 9, 5, 6, 7]])

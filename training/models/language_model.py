@@ -1,6 +1,7 @@
 """The interface of a language model in the laboratory; decoder.py and huggingface.py implement it.
 
-Axes: B rows, T tokens per row, S tokens per row including the cache, N kept positions, V vocabulary.
+Axes: B rows, T tokens per row, S tokens per row including the cache, N kept positions, V
+    vocabulary.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from torch import Tensor, nn
 
 
 class LanguageModel(nn.Module):
-    """ids_BT (B, T) -> logits (B, T, V), or (N, V) for the N positions where `keep_BT` is true, row by row.
+    """ids_BT (B, T) -> logits (B, T, V), or (N, V) for the N positions where `keep_BT` is true, row
+    by row.
 
-    A `cache` is extended in place. Start with `new_cache()`, feed the prompt at once or in pieces, then one
-    token at a time. `real_BS` is false at padding, for all tokens in the cache and in ids_BT; padding comes
-    first in a row, or directly after a prefix that all rows share.
+    A `cache` is extended in place. Start with `new_cache()`, feed the prompt at once or in pieces,
+    then one token at a time. `real_BS` is false at padding, for all tokens in the cache and in
+    ids_BT; padding comes first in a row, or directly after a prefix that all rows share.
 
     Attributes:
         embedding: path of the input embedding inside the model.
-        shares: whether a prompt in pieces gives the logits of the whole prompt, so that rows may share the
-            first piece.
-        pads: whether padding on the left of a row leaves its logits unchanged, so that `real_BS` may be given.
+        shares: whether a prompt in pieces gives the logits of the whole prompt, so that rows may
+            share the first piece.
+        pads: whether padding on the left of a row leaves its logits unchanged, so that `real_BS`
+            may be given.
     """
 
     embedding: str

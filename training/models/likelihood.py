@@ -20,12 +20,13 @@ Pair = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and a contin
 
 @torch.no_grad()
 def log_likelihoods(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
-    """The log-likelihood of each continuation in nats: the sum over its tokens, each given all before it.
+    """The log-likelihood of each continuation in nats: the sum over its tokens, each given all
+    before it.
 
     [([5, 6], [7, 8]), ([5, 6], [9])] -> [-3.1, -2.4]
 
-    Rows of similar length are batched with padding on the right, which no earlier token of a causal model
-    attends to.
+    Rows of similar length are batched with padding on the right, which no earlier token of a causal
+    model attends to.
     """
     found = [0.0] * len(pairs)
     with evaluating(model):
@@ -38,7 +39,7 @@ def log_likelihoods(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
 
 
 def _batches(pairs: Sequence[Pair]) -> Iterator[list[int]]:
-    """Indices of the pairs of each batch, longest first, so that running out of memory happens early."""
+    """Indices of the pairs of each batch, longest first: a lack of memory shows at once."""
     batch: list[int] = []
     for number in sorted(range(len(pairs)), key=lambda n: -sum(map(len, pairs[n]))):
         longest = sum(map(len, pairs[batch[0] if batch else number]))

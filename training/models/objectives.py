@@ -1,7 +1,8 @@
-"""Training objectives: the training row of a question, and the decoding of an answer from a trained model.
+"""Training objectives: the training row of a question, and the decoding of an answer from a trained
+model.
 
-Each objective is an entry of OBJECTIVES. The loss is on the tokens of the answer alone; every_prefix also has
-it on the running answers within the prompt.
+Each objective is an entry of OBJECTIVES. The loss is on the tokens of the answer alone;
+every_prefix also has it on the running answers within the prompt.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from .language_model import LanguageModel
 
 
 class Example(NamedTuple):
-    """A training row: inputs, the target of each position, and the first position that counts in the loss.
+    """A training row: inputs, the target of each position, and the first position that counts in
+    the loss.
 
     The inputs may include the end mark; no prediction that counts depends on it.
     """
@@ -28,7 +30,8 @@ class Example(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """At most `room` tokens, up to the first one of `stop`; `dummy` stands for what is not yet known.
+    """At most `room` tokens, up to the first one of `stop`; `dummy` stands for what is not yet
+    known.
 
     `keep_stop`: with that one, where answers are written from their beginning.
     """
@@ -49,7 +52,8 @@ class Question(NamedTuple):
     Attributes:
         answer: ends with its end mark.
         dummy: a token for positions that are not known yet.
-        running: the answers after each of the prompt's last tokens, if the task has them (`Item.running`).
+        running: the answers after each of the prompt's last tokens, if the task has them
+            (`Item.running`).
     """
 
     prompt: list[int]
@@ -103,17 +107,18 @@ class Reversed(NextToken):
 
 
 class EveryPrefix(NextToken):
-    """As next_token, with a loss at each of the prompt's last tokens too: the target is its running answer.
+    """As next_token, with a loss at each of the prompt's last tokens too: the target is its running
+    answer.
 
-    For tasks with running answers of one token each, such as counting. A sequence of n symbols gives n
-    questions in one row, and the running answers are never inputs.
+    For tasks with running answers of one token each, such as counting. A sequence of n symbols
+    gives n questions in one row, and the running answers are never inputs.
     """
 
     needs_running = True
 
     def arrange(self, question: Question) -> Example:
-        """prompt [4, 5, 6, 5], answer [8, 1], running [7, 7, 8] -> inputs [4, 5, 6, 5, 8, 1], targets [5, 7,
-        7, 8, 1], from place 1 on.
+        """prompt [4, 5, 6, 5], answer [8, 1], running [7, 7, 8] -> inputs [4, 5, 6, 5, 8, 1],
+        targets [5, 7, 7, 8, 1], from place 1 on.
         """
         prompt, answer, _, running = question
         first = len(prompt) - len(running)
@@ -121,7 +126,8 @@ class EveryPrefix(NextToken):
 
 
 class Teacherless:
-    """Predict all tokens of the answer at once: the inputs are the prompt, then a dummy for each of them.
+    """Predict all tokens of the answer at once: the inputs are the prompt, then a dummy for each of
+    them.
 
     Bachmann & Nagarajan 2024 (arXiv 2403.06963), after Monea et al. 2023.
     """
@@ -129,7 +135,7 @@ class Teacherless:
     needs_running = False
 
     def arrange(self, question: Question) -> Example:
-        """prompt [5, 6], answer [7, 8] -> inputs [5, 6, dummy], targets [6, 7, 8], from place 1 on."""
+        """prompt [5, 6], answer [7, 8] -> inputs [5, 6, dummy], targets [6, 7, 8], from 1 on."""
         prompt, answer, dummy, _ = question
         return Example(prompt + [dummy] * (len(answer) - 1), prompt[1:] + answer, len(prompt) - 1)
 

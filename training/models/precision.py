@@ -9,8 +9,8 @@ from accelerate.utils import is_bf16_available
 def resolve_precision(precision: str, cpu: bool) -> str:
     """Resolve a config's `precision` to "bf16" or "fp32" on this machine.
 
-    "auto" is bf16 on a GPU that supports it and fp32 elsewhere; "fast" is bf16 also on a CPU with bf16
-    instructions; "bf16" and "fp32" stay as they are.
+    "auto" is bf16 on a GPU that supports it and fp32 elsewhere; "fast" is bf16 also on a CPU with
+    bf16 instructions; "bf16" and "fp32" stay as they are.
     """
     on_gpu = torch.cuda.is_available() and not cpu
     if precision == "auto":

