@@ -216,7 +216,7 @@ def program(argv: Sequence[str] | None) -> int:
     config, data = run.config, run.data
     texts = [
         load_corpus(name)
-        for name in (config.data.corpus, config.exam.other_corpus)
+        for name in (config.data.corpus, config.evaluation.other_corpus)
         if name != "none"
     ]
     held_out = "\n\n".join(text.validation for text in texts)

@@ -1,7 +1,7 @@
 """What matters when a pretrained model gets its letters: each choice in a run of its own, on equal batches.
 
     python -m benchmarks.retrofit --finetune-steps 150                 # all, seven minutes of a core each
-    python -m benchmarks.retrofit --only plain,spelled --finetune-steps 150 --replay-share 0.3 --gain 0.35
+    python -m benchmarks.retrofit --only plain,spelled --finetune-steps 150 --replay-share 0.3 --scale 0.35
 
 --only names variants, all of which stand in VARIANTS below. Of the laboratory's flags those about data, model
 and exam count, and of --finetune-... steps, batch size, context, rates, beta2, clip, schedule, warm-up and
@@ -220,7 +220,7 @@ AS_BUILT = {"plain", "silent", "zero", "gate", "joined"}  # no turning, no other
 def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[float], int]:
     """Losses of the steps, the losses on each text before and after, and how many parameters were trained."""
     model = HuggingFace.load(config.model.model, config.context)
-    VARIANTS[name](model.model, data.spellings, config.model.gain)
+    VARIANTS[name](model.model, data.spellings, config.model.scale)
     if name not in AS_BUILT:
         settle(model, data)
     if name == "held":

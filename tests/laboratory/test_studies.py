@@ -64,7 +64,7 @@ def test_the_published_grid_of_counting_is_that_of_the_paper() -> None:
             16,
             100_000,
         )
-        assert point.config.exam.questions == 1600
+        assert point.config.evaluation.questions == 1600
 
 
 # What planted rows say

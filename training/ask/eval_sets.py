@@ -55,7 +55,9 @@ def make_eval_sets(data: Data, seed: int) -> list[EvalSet]:
     names = dict.fromkeys(split.name for task in data.tasks for split in task.splits)
     return [
         # "exam" feeds the random stream: another key would draw other questions.
-        EvalSet(task, name, distinct(task, name, data.config.exam.questions, "exam", name, seed))
+        EvalSet(
+            task, name, distinct(task, name, data.config.evaluation.questions, "exam", name, seed)
+        )
         for name in names
         for task in data.tasks
         if name in {split.name for split in task.splits}

@@ -21,7 +21,7 @@ from training.ask.evaluated_model import (
 )
 from training.config.config import DataConfig
 from training.data.corpus import load_corpus, load_words
-from training.data.prepare import split_by_token
+from training.data.prepare import RARE, split_by_token
 from training.data.tokenizers import HuggingFaceTokenizer, Tokenizer
 from training.errors import BadInput
 from training.models.huggingface import HuggingFace
@@ -73,7 +73,7 @@ def _split(data: DataConfig, tokenizer: Tokenizer | None, counts: TokenCounts | 
         )
     if counts is None:
         # Without a text to count in, no token is too rare to be held out.
-        counts = TokenCounts(torch.full((len(tokenizer.spellings),), data.token_count), "")
+        counts = TokenCounts(torch.full((len(tokenizer.spellings),), RARE), "")
     return split_by_token(data, words, tokenizer, counts.counts_V)
 
 

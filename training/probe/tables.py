@@ -22,7 +22,7 @@ from charembed import SpellingTable
 from charembed.vector_table import encode_vocabulary
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
-from training.models.huggingface import read
+from training.models.hub import read
 from training.run.arm import first_weights, load_arm
 from training.run.finished import trained_phases
 from training.run.folder import arm_folder, check_arm, is_run, open_run

@@ -138,7 +138,9 @@ def _text_rows(arm: ArmRun, model: LanguageModel, title: str) -> Iterator[Row]:
     """Yield the loss on held-out text, and on the other corpus if the config names one."""
     config = arm.run.config
     for name, text in arm.run.data.held_out_texts.items():
-        loss_nats, n = text_loss(model, text.ids, config.exam.validation_rows, config.text.context)
+        loss_nats, n = text_loss(
+            model, text.ids, config.evaluation.validation_rows, config.text.context
+        )
         task, bits = f"{name}, after {title}", loss_nats / math.log(2) / text.bytes_per_token
         yield _row(arm, task, "loss_nats", loss_nats, n)
         yield _row(arm, task, "bits_per_byte", bits, n)

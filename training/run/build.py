@@ -12,7 +12,6 @@ from torch import nn
 
 import charembed
 from charembed import SpellingTable
-from charembed.encoder import init_name
 from training.config.config import CompareConfig
 from training.config.phase import Phase
 from training.data.batches import text_batches
@@ -43,7 +42,6 @@ def build_model(config: CompareConfig, seed: int) -> LanguageModel:
                 n_head=config.model.heads,
                 n_embd=config.model.width,
                 dropout=config.model.dropout,
-                tie=config.model.tie,
                 init_std=config.model.init_std,
             )
         )
@@ -62,13 +60,13 @@ def build_arm(
             dim=host.embedding_dim,
             char_dim=config.model.char_dim,
             hidden_size=config.model.char_hidden,
-            init=init_name(config.model.init),
+            init=config.model.init,
             seed=seed,
         )
     )
     if made is None:
         return model
-    gain = config.model.gain or None
+    gain = config.model.scale or None
     return charembed.attach(model, None, module=model.embedding, encoder=made, scale=gain)
 
 
@@ -79,14 +77,16 @@ def settle(model: LanguageModel, data: Data) -> None:
     """
     config = data.config
     embedding = model.get_submodule(model.embedding)
-    gain = config.model.gain or None
+    gain = config.model.scale or None
     if not isinstance(embedding, charembed.CharEmbedding):
         return
-    if config.model.quiet_share:
+    if config.model.low_fisher_share:
         rows = max(32, math.ceil(TOKENS_PER_COLUMN * embedding.embedding_dim / config.text.context))
         text = text_batches(data.train_ids, rows, config.text.context, "quiet")(0)
         ids_BT = text.ids_BT.to(embedding.weight.device)
-        charembed.project_to_low_fisher(model, ids_BT, share=config.model.quiet_share, scale=gain)
+        charembed.project_to_low_fisher(
+            model, ids_BT, share=config.model.low_fisher_share, scale=gain
+        )
     elif gain:
         charembed.set_scale(model, gain)
 
