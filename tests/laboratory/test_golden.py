@@ -89,9 +89,9 @@ RUNS = {
     """,
     # spelling warm-up and loss, scale, low-Fisher directions, a numbered scratchpad, mixed word forms
     "spelling": """
-        --preset tiny --first-seed 7 --arms matched,lstm,cnn --tasks spell*2,reverse,count,longer
+        --preset tiny --arms matched,lstm,cnn --tasks spell*2,reverse,count,longer
         --wording sentences --answer-form counted --word-forms mixed --finetune-context 192
-        --warmup-spelling-steps 4 --spelling-loss 0.3 --gain 2 --quiet-share 0.25
+        --spelling-steps 4 --spelling-loss 0.3 --scale 2 --low-fisher-share 0.25
         --replay-share 0.5 --char-lr-factor 3 --questions 2 --other-corpus sotu
     """,
     # four phases, AdamW, dropout, a constant learning rate, its own initial values and alphabet
@@ -106,7 +106,7 @@ RUNS = {
         --preset smollm2 --model PRETRAINED --arms plain,lstm --precision fp32 --corpus TEXT
         --other-corpus none
         --answer-form worked --tasks spell,swap --num-words 5000 --questions 2 --validation-rows 4
-        --finetune-steps 6 --finetune-batch-size 4 --finetune-context 96 --finetune-warmup 2
+        --finetune-steps 6 --finetune-batch-size 4 --finetune-context 96 --set finetune_warmup=2
         --replay-share 0.5 --replay-text both --replay-weight 4
     """,
 }

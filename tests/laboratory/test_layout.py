@@ -111,6 +111,6 @@ def test_the_wheel_holds_charembed_alone(tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"charembed"}
     assert {
         "charembed/py.typed",
-        "charembed/spelled.safetensors",
+        "charembed/encoders/pretrained.safetensors",
         *(path.relative_to(ROOT).as_posix() for path in (ROOT / "charembed").rglob("*.py")),
     } <= set(names)

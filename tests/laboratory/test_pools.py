@@ -14,7 +14,10 @@ from examples.asking import panel_of
 from synthetic_tasks import END, WORD_TASKS, stream
 from tests.messages import raises, says
 from tests.tasks.test_synthetic_tasks import built
-from training.ask.eval_sets import Exam, check_cut, mark
+from training.ask.eval_sets import EvalSet, check_cut
+from training.ask.evaluated_model import Answer
+from training.ask.run_evaluation import answer_lines
+from training.ask.scores import RUN_METRICS, eval_rows
 from training.config.config import CompareConfig
 from training.config.flags import changed
 from training.config.presets import preset
@@ -146,7 +149,9 @@ def test_marks_of_right_and_half_right_answers_that_show_their_work() -> None:
         items[2].work + " 99" + END,
         items[3].answer,
     ]
-    rows, answers = mark([Exam(task, "seen", items)], [given], "lstm", 0)
+    eval_sets, texts = [EvalSet(task, "seen", items)], [[Answer(text) for text in given]]
+    rows = eval_rows(eval_sets, texts, "lstm", 0, RUN_METRICS)
+    answers = answer_lines(eval_sets, texts)
     assert [(row.metric, row.value, row.n) for row in rows] == [
         ("exact_match", 0.5, 4),
         ("work_exact_match", 0.5, 4),

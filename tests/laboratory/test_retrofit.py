@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tests.laboratory.runs import finish, losses, numbers, start
 from tests.laboratory.test_faults import some_steps, wait_until
-from tests.messages import raises
-from training.ask.eval_sets import text_loss
+from tests.messages import raises, says
+from training.ask.run_evaluation import text_loss
 from training.config.config import CompareConfig
 from training.config.flags import changed, parse
 from training.config.presets import QUICK, SMOLLM
@@ -29,14 +29,14 @@ from training.run.run import Run
 TAUGHT = [
     "--warmup-spelling-steps",
     "12",
-    "--gain",
+    "--scale",
     "0.6",
     "--arms",
     "matched,gru",
     "--steps",
     "30",
 ]
-TAUGHT += ["--quiet-share", "0.5"]
+TAUGHT += ["--low-fisher-share", "0.5"]
 
 
 def spread(rows: Tensor) -> float:
@@ -44,13 +44,13 @@ def spread(rows: Tensor) -> float:
     return float((rows - rows.mean(0)).square().mean().sqrt())
 
 
-@pytest.mark.parametrize("init", ["loud", "spelled"])
+@pytest.mark.parametrize("init", ["normal", "pretrained"])
 @pytest.mark.parametrize("arm", ["lstm", "shuffled", "matched", "gru", "random", "length"])
 def test_every_arm_is_as_loud_as_the_gain_says(
     arm: str, init: str, tiny: CompareConfig, data: Data
 ) -> None:
-    sizes = {"char_dim": 128, "char_hidden": 256} if init == "spelled" else {}
-    config = changed(tiny, init=init, gain=0.7, **sizes)
+    sizes = {"char_dim": 128, "char_hidden": 256} if init == "pretrained" else {}
+    config = changed(tiny, init=init, scale=0.7, **sizes)
     embedding: Any = build_arm(config, arm, 0, data.spellings).get_submodule("wte")
     weight = embedding.weight.detach()
     assert spread(embedding.table() - weight) == pytest.approx(0.7 * spread(weight), rel=1e-3)
@@ -60,7 +60,7 @@ def test_every_arm_is_as_loud_as_the_gain_says(
 def test_settled_letters_are_in_quiet_directions_and_as_loud_as_asked(
     arm: str, tiny: CompareConfig, data: Data
 ) -> None:
-    config = changed(tiny, gain=0.7, quiet_share=0.5)
+    config = changed(tiny, scale=0.7, low_fisher_share=0.5)
     model = build_arm(config, arm, 0, data.spellings)
     embedding: Any = model.get_submodule("wte")
     before = embedding.weight.detach().clone()
@@ -75,7 +75,7 @@ def test_settled_letters_are_in_quiet_directions_and_as_loud_as_asked(
 def test_a_gain_that_is_zero_leaves_the_letters_as_they_were(
     tiny: CompareConfig, data: Data
 ) -> None:
-    assert tiny.model.gain == 0
+    assert tiny.model.scale == 0
     embedding: Any = build_arm(tiny, "lstm", 0, data.spellings).get_submodule("wte")
     assert spread(embedding.table() - embedding.weight.detach()) > 0.1
 
@@ -113,7 +113,10 @@ def test_a_taught_arm_is_loaded_as_loud_as_it_was(cache: Path, tmp_path: Path) -
     )
     rows = {row.task: row.value for row in arm.rows() if row.metric == "loss_nats"}
     again, _ = text_loss(
-        model, data.held_out_texts["text"].ids, config.exam.validation_rows, config.text.context
+        model,
+        data.held_out_texts["text"].ids,
+        config.evaluation.validation_rows,
+        config.text.context,
     )
     assert again == rows["text, after fine-tuning"]
 
@@ -185,7 +188,7 @@ def test_an_arm_that_does_not_get_there_is_said_to(cache: Path, tmp_path: Path) 
         row.arm for row in read_rows(tmp_path / "run" / "results.json") if row.metric == METRIC
     }
     assert "plain" in reached
-    assert "steps of fine-tuning to the loss that plain ends with" in page
+    says(page, "steps loss plain")
     assert ("not reached" in page) == ("random" not in reached)
 
 
@@ -207,14 +210,14 @@ def test_the_packaged_model_is_made_once_or_said_to_be_missing(
 
 def test_a_pretrained_model_gets_letters_that_can_be_read(tmp_path: Path) -> None:
     config, _ = parse(["--model", str(tmp_path), "--char-hidden", "256"], None)
-    assert (config.model.init, config.model.gain, config.model.char_hidden) == (
-        "spelled",
+    assert (config.model.init, config.model.scale, config.model.char_hidden) == (
+        "pretrained",
         0.35,
         256,
     )
-    config, _ = parse(["--model", str(tmp_path), "--init", "zero", "--gain", "0"], None)
-    assert (config.model.init, config.model.gain) == ("zero", 0)
-    assert parse([], None)[0].model.init == "loud"
+    config, _ = parse(["--model", str(tmp_path), "--init", "zero", "--scale", "0"], None)
+    assert (config.model.init, config.model.scale) == ("zero", 0)
+    assert parse([], None)[0].model.init == "normal"
 
 
 def test_a_pretrained_model_is_trained_by_the_recipe_for_one(tmp_path: Path) -> None:

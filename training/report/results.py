@@ -16,10 +16,9 @@ from training.intervals import Row, summarise
 from training.run.run import RESULTS, Run
 from training.train.state import METRICS
 
-from .headline import headline
 from .report import write_report
-from .steps_to_loss import race_rows
-from .verdict import how_judged, print_table, verdict
+from .steps_to_loss import steps_to_loss_rows
+from .verdict import headline, how_judged, print_table, verdict
 
 
 def finish(run: Run, console: Console) -> None:
@@ -31,7 +30,7 @@ def finish(run: Run, console: Console) -> None:
     arms, control = config.arms, config.arms[0]
     rows, metrics, answers = run.rows(), run.metrics(), run.answers()
     run.assert_same_batches()
-    rows += race_rows(metrics, arms, [(phase.name, phase.kind) for phase in config.phases])
+    rows += steps_to_loss_rows(metrics, arms, [(phase.name, phase.kind) for phase in config.phases])
     summary = summarise(rows, control, arms, _marks(answers))
     write_atomically(out / METRICS, "".join(json.dumps(row) + "\n" for row in metrics))
     write_json(out / RESULTS, [vars(row) for row in rows + summary])

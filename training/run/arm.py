@@ -16,7 +16,8 @@ import torch
 from accelerate import Accelerator
 
 from charembed.spelling_loss import SpellingHeads
-from training.ask.eval_sets import answer_all, mark, set_exams, text_loss
+from training.ask.eval_sets import make_eval_sets
+from training.ask.run_evaluation import evaluate_arm, text_loss
 from training.errors import Interrupted
 from training.interrupts import deferred
 from training.intervals import Row
@@ -84,10 +85,9 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                 settle(model, data)
         if stopping(accelerator, stop):
             raise Interrupted("Training is finished and saved; the questions come when it goes on.")
-        exams = set_exams(config, data, seed)
-        answers = answer_all(model, config, data, exams, bars)
-        marked_rows, marked = mark(exams, answers, arm.name, seed)
-        rows += [*marked_rows, *_cost_rows(arm, model)]
+        eval_sets = make_eval_sets(data, seed)
+        scored, marked = evaluate_arm(model, data, eval_sets, arm.name, seed, bars)
+        rows += [*scored, *_cost_rows(arm, model)]
         if main:
             arm.finish(rows, marked, batches)
         accelerator.wait_for_everyone()
@@ -138,7 +138,9 @@ def _text_rows(arm: ArmRun, model: LanguageModel, title: str) -> Iterator[Row]:
     """Yield the loss on held-out text, and on the other corpus if the config names one."""
     config = arm.run.config
     for name, text in arm.run.data.held_out_texts.items():
-        loss_nats, n = text_loss(model, text.ids, config.exam.validation_rows, config.text.context)
+        loss_nats, n = text_loss(
+            model, text.ids, config.evaluation.validation_rows, config.text.context
+        )
         task, bits = f"{name}, after {title}", loss_nats / math.log(2) / text.bytes_per_token
         yield _row(arm, task, "loss_nats", loss_nats, n)
         yield _row(arm, task, "bits_per_byte", bits, n)

@@ -42,7 +42,6 @@ def build_model(config: CompareConfig, seed: int) -> LanguageModel:
                 n_head=config.model.heads,
                 n_embd=config.model.width,
                 dropout=config.model.dropout,
-                tie=config.model.tie,
                 init_std=config.model.init_std,
             )
         )
@@ -67,8 +66,8 @@ def build_arm(
     )
     if made is None:
         return model
-    gain = config.model.gain or None
-    return charembed.attach(model, None, module=model.embedding, encoder=made, gain=gain)
+    gain = config.model.scale or None
+    return charembed.attach(model, None, module=model.embedding, encoder=made, scale=gain)
 
 
 def settle(model: LanguageModel, data: Data) -> None:
@@ -78,16 +77,18 @@ def settle(model: LanguageModel, data: Data) -> None:
     """
     config = data.config
     embedding = model.get_submodule(model.embedding)
-    gain = config.model.gain or None
+    gain = config.model.scale or None
     if not isinstance(embedding, charembed.CharEmbedding):
         return
-    if config.model.quiet_share:
+    if config.model.low_fisher_share:
         rows = max(32, math.ceil(TOKENS_PER_COLUMN * embedding.embedding_dim / config.text.context))
         text = text_batches(data.train_ids, rows, config.text.context, "quiet")(0)
         ids_BT = text.ids_BT.to(embedding.weight.device)
-        charembed.quieten(model, ids_BT, share=config.model.quiet_share, gain=gain)
+        charembed.project_to_low_fisher(
+            model, ids_BT, share=config.model.low_fisher_share, scale=gain
+        )
     elif gain:
-        charembed.set_gain(model, gain)
+        charembed.set_scale(model, gain)
 
 
 def extend_context(model: LanguageModel, phase: Phase, seed: int) -> None:

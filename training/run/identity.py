@@ -15,7 +15,6 @@ import torch
 
 from charembed import __version__
 from training.config.config import CompareConfig
-from training.config.fields import described
 from training.data.prepare import Data, Facts
 from training.errors import BadInput
 
@@ -33,29 +32,9 @@ DECISIVE = (
 )  # versions that may move the numbers
 
 
-def departures(config: CompareConfig) -> dict[str, Any]:
-    """What of `config.as_dict()` is not at its default. A field that a later version adds is not in it, so
-    runs that were made before it remain what they were.
-    """
-    plain = config.as_dict()
-    for section in ("data", "model", "exam"):
-        plain[section] = _departures(getattr(config, section), plain[section])
-    plain["phases"] = [
-        _departures(*pair) for pair in zip(config.phases, plain["phases"], strict=True)
-    ]
-    return _departures(config, plain)
-
-
-def _departures(section: Any, plain: dict[str, Any]) -> dict[str, Any]:
-    usual = {
-        item.name for item in described(section) if getattr(section, item.name) == item.default
-    }
-    return {name: told for name, told in plain.items() if name not in usual}
-
-
 def short_name(config: CompareConfig) -> str:
     """Eight characters that tell comparisons apart, however many pairs they have."""
-    told = {name: value for name, value in departures(config).items() if name != "seeds"}
+    told = {name: value for name, value in config.departures().items() if name != "seeds"}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -65,8 +44,8 @@ def identity(config: CompareConfig, seed: int, arm: str, facts: Facts) -> str:
     How many pairs the run has is left out, and so is which arms it has besides, and every field that has its
     default: a later version, with more fields, takes the run for the same one.
     """
-    told = departures(config)
-    for name in ("seeds", "first_seed", "arms"):
+    told = config.departures()
+    for name in ("seeds", "arms"):
         told.pop(name, None)
     whole = {"config": told, "seed": seed, "arm": arm, "data": facts}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

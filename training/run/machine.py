@@ -26,7 +26,8 @@ from training.config.config import CompareConfig
 from training.config.phase import Phase
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
-from training.models.huggingface import HuggingFace, check_context, num_parameters, text_config
+from training.models.hub import num_parameters, text_config
+from training.models.huggingface import HuggingFace, check_context
 from training.models.precision import resolve_precision
 
 FLOAT = 4  # bytes
@@ -160,7 +161,7 @@ def check_memory(needed: int, machine: Machine) -> None:
     if needed > room:
         raise BadInput(
             f"this run needs more than {readable(needed)} of memory, and {there}: choose a smaller model, "
-            "vocabulary, context, batch or exam, or fewer jobs."
+            "vocabulary, context, batch or evaluation, or fewer jobs."
         )
 
 
@@ -197,7 +198,7 @@ def memory_needed(config: CompareConfig, size: Size, side_by_side: int) -> int:
     copies = max((copies_trained(phase) for phase in trained), default=1)
     batch = max((batch_floats(phase, size) for phase in trained), default=0)
     base = size.parameters * any(phase.replay_target == "base" for phase in trained)
-    exam = config.exam.questions * len(config.data.tasks) * ITEM
+    exam = config.evaluation.questions * len(config.data.tasks) * ITEM
     return side_by_side * FLOAT * (copies * parameters + base + batch) + exam
 
 
@@ -255,8 +256,7 @@ def size_of(config: CompareConfig) -> Size:
         return Size(layers, width, known.vocab_size, parameters)
     L, D, V = config.model.layers, config.model.width, config.data.vocab_size
     block = 12 * D * D + 10 * D  # attention 4 D D + D, the MLP 8 D D + 5 D, two norms 4 D
-    head = V if config.model.tie else V * D + V
-    return Size(L, D, V, (V + config.context) * D + L * block + 2 * D + head)
+    return Size(L, D, V, (V + config.context) * D + L * block + 2 * D + V * D + V)
 
 
 def arm_parameters(config: CompareConfig, size: Size, arm: str) -> int:

@@ -27,8 +27,8 @@ from rich.console import Console
 from training.ask.eval_sets import check_lengths
 from training.config.config import CompareConfig
 from training.config.phase import Phase
-from training.data.base_samples import keep_base_text
 from training.data.prepare import Data, prepare
+from training.data.replay import keep_base_samples
 from training.errors import BadInput, Damaged, Interrupted
 from training.files import (
     AGAIN,
@@ -93,7 +93,7 @@ class Run:
             with machine.state.main_process_first(), Console().status(_preparing(config)):
                 clear_left_overs(machine.cache)
                 run = cls(folder, prepare(config, machine.cache, folder), title)
-            check_lengths(config, run.data)
+            check_lengths(run.data)
             with ExitStack() as held:
                 run._claim(held, machine, preset, resume)
                 yield run
@@ -122,7 +122,7 @@ class Run:
                 # Again: another process may have begun a run here since the first check.
                 check_folder(self.folder, self.config, resume)
                 self._write_config(here)
-                keep_base_text(self.data.base_ids, self.folder)
+                keep_base_samples(self.data.base_ids, self.folder)
             except BadInput as error:
                 fault = [str(error)]
         # Every process must raise, or the other ones would wait for this one forever.

@@ -97,7 +97,7 @@ def ship(
 
 
 def num_letters(model: Any) -> int:
-    return charembed.count_parameters(model).letters
+    return charembed.count_parameters(model).encoder
 
 
 @torch.no_grad()

@@ -10,15 +10,15 @@ from typing import Any
 import jinja2
 
 import charembed
-from training.ask.eval_sets import set_exams
+from training.ask.eval_sets import make_eval_sets
 from training.config.config import CompareConfig
 from training.config.flags import command_for
 from training.data.prepare import Data
 from training.intervals import Row, read_rows
 from training.models.arms import ARMS, num_parameters
 from training.models.smollm2 import HUB_NAMES, LICENCES, SMOLLM2
+from training.report.formats import percent, replay_sentence
 from training.report.results import setting
-from training.report.verdict import percent, replay_sentence
 from training.run.run import RESULTS, ArmRun
 
 
@@ -40,7 +40,7 @@ def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, fol
         if known
         else "That of the base, which its folder does not say: ask its authors before you publish this."
     )
-    first = set_exams(config, data, arm.seed)[0].items[0]
+    first = make_eval_sets(data, arm.seed)[0].items[0]
     form = "Questions were worded in many ways."
     if config.data.wording == "compact":
         form = f"Questions were put as in `{first.prompt}` alone: it does not chat about letters."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -17,15 +16,15 @@ from rich.table import Table
 from training.errors import BadInput, Interrupted
 from training.files import read_record, write_atomically, write_json, write_record
 from training.intervals import read_rows
-from training.report.page import page_template
+from training.report.figures import alone
 from training.report.results import finish
-from training.report.svg import FONT, SERIES_NAMES, alone, colours
 from training.run.folder import WAY_OUT, locked
 from training.run.machine import Machine, check_place
 from training.run.run import RESULTS, Run, check_begin
 from training.run.workers import train_all
 
 from .findings import Findings, Measured
+from .page import page
 from .studies import Point, Study, study_named
 
 STUDY = "study.json"
@@ -113,26 +112,9 @@ def report(study: Study, size: str, points: Sequence[Point], out: Path) -> Findi
     ]
     write_json(out / RESULTS, [*rows, *findings.rows])
     for picture in findings.pictures:
-        write_atomically(out / f"{picture.name}.svg", alone(picture.svg, SERIES_NAMES))
+        write_atomically(out / f"{picture.name}.svg", alone(picture.svg))
     write_atomically(out / "report.html", page(study, size, points, findings))
     return findings
-
-
-def page(study: Study, size: str, points: Sequence[Point], findings: Findings) -> str:
-    """The page of a study, in the style of a run's report."""
-    seeds = points[0].config.seeds
-    each = f"{seeds} seeds each" if seeds > 1 else "one seed each"
-    return page_template("study/page.html.jinja").render(
-        study=study,
-        size=size,
-        points=points,
-        findings=findings,
-        count=f"{len(points)} point{'s' if len(points) > 1 else ''} of a grid, {each}",
-        arms=(),
-        colours=colours(SERIES_NAMES),
-        font=FONT,
-        config=json.dumps(points[0].config.as_dict(), indent=2),
-    )
 
 
 def print_findings(console: Console, findings: Findings) -> None:
