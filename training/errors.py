@@ -94,6 +94,8 @@ def exit_status(program: Callable[[], int]) -> int:
     except Exception as error:
         if (message := sentence(error)) is None:
             tell(traceback.format_exc().rstrip())
-            message = "This is a defect of charembed, not of your input. Please report the lines above."
+            message = (
+                "This is a defect of charembed, not of your input. Please report the lines above."
+            )
         tell(message)
         return BAD_INPUT if isinstance(error, user_errors()) else BROKE

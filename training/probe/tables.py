@@ -23,9 +23,8 @@ from charembed.vector_table import encode_vocabulary
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
 from training.models.hub import read
-from training.run.arm import first_weights, load_arm
-from training.run.finished import trained_phases
-from training.run.folder import arm_folder, check_arm, is_run, open_run
+from training.run.folder import is_run
+from training.run.run import Run
 
 PADDING = 0.05  # largest share of a table's rows without a token
 # These names are in saved rows. "extra": what an arm without characters adds to the base.
@@ -118,23 +117,23 @@ def _refuse(name: str, kind: str, **flags: str | int | None) -> None:
 
 def _of_run(out: Path, cache: Path, arm: str | None = None, seed: int | None = None) -> Source:
     """Open the arms of a run, before and after their training."""
-    config, data = open_run(out, cache)
-    check_arm(out, config, arm or config.arms[0], config.first_seed if seed is None else seed)
-    arms = (arm,) if arm else config.arms
-    seeds = tuple(config.seed_range) if seed is None else (seed,)
+    run = Run.open(out, cache)
+    data = run.data
+    arms = (arm,) if arm else run.config.arms
+    seeds = tuple(run.config.seed_range) if seed is None else (seed,)
     for one in seeds:
         for name in arms:  # raises now, not after minutes, if an arm is missing or damaged
-            load_arm(config, one, name, arm_folder(out, one, name), data)
+            run.arm(name, one).model()
 
     def tables(seed: int) -> Iterator[Table]:
         for name in arms:
-            if trained_phases(config):
-                model = first_weights(config, name, seed, data)
+            made = run.arm(name, seed)
+            if made.trained_phases:
+                model = made.first_model()
                 yield from _tables_of(model, model.embedding, name, BEFORE)
-            model = load_arm(config, seed, name, arm_folder(out, seed, name), data)
-            yield from _tables_of(
-                model, model.embedding, name, AFTER if trained_phases(config) else ""
-            )
+            model = made.model()
+            when = AFTER if made.trained_phases else ""
+            yield from _tables_of(model, model.embedding, name, when)
 
     about = f"the run in {out}: {', '.join(arms)}, of the seeds {', '.join(map(str, seeds))}"
     return Source(

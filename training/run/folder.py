@@ -22,22 +22,6 @@ WAY_OUT = (
 )
 
 
-def arm_folder(out: Path, seed: int, arm: str) -> Path:  # thin: ArmRun.folder
-    return out / f"seed{seed}" / arm
-
-
-def open_run(out: Path, cache: Path) -> Any:  # thin: Run.open
-    from .run import Run
-
-    run = Run.open(out, cache)
-    return run.config, run.data
-
-
-def check_arm(out: Path, config: CompareConfig, arm: str, seed: int) -> None:  # thin: Run.arm
-    if arm not in config.arms or seed not in config.seed_range:
-        raise BadInput(f"the run in {out} has no arm {arm!r} of seed {seed}.")
-
-
 def is_run(name: str | Path) -> bool:
     """Is this the name of a folder, and not of a pretrained model's folder?
 
