@@ -250,8 +250,8 @@ def size_of(config: CompareConfig) -> Size:
     """
     if config.model.pretrained:
         known = text_config(config.model.model)
-        check_context(getattr(known, "max_position_embeddings", None), config.context)
         parameters = num_parameters(config.model.model)
+        check_context(getattr(known, "max_position_embeddings", None), config.context)
         layers, width = (getattr(known, name, 0) for name in ("num_hidden_layers", "hidden_size"))
         return Size(layers, width, known.vocab_size, parameters)
     L, D, V = config.model.layers, config.model.width, config.data.vocab_size
