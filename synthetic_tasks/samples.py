@@ -1,8 +1,8 @@
-"""Some hundred plain words, so that tasks can be looked at without a word list."""
+"""Some hundred plain words, for looking at the tasks without a word list."""
 
 from __future__ import annotations
 
-WORDS = """
+_WORDS = """
 accordion adventure alligator apple apron arrow asparagus astronaut autumn avalanche baker balloon banana
 barley basket beaver beetle berry bicycle binoculars biscuit blackberry blanket blossom blueberry bottle
 boulevard branch bread breeze bridge broccoli broom bubble bucket butter buttercup butterfly button cabbage
@@ -32,4 +32,4 @@ violin vision volcano voyage waffle wagon walnut walrus waterfall watermelon wea
 whistle wilderness willow window winter wizard wolf wonder woodpecker woolen xylophone yarn yellow yogurt
 zebra zigzag zipper zoology
 """
-SAMPLE_WORDS = tuple(WORDS.split())
+SAMPLE_WORDS = tuple(_WORDS.split())

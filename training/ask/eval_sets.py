@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from synthetic_tasks import END, Item, distinct, read_answer
-from synthetic_tasks.benchmark import Asking
+from synthetic_tasks.formats import PromptFormat
 from training.config.config import CompareConfig
 from training.data.batches import text_batches
 from training.data.prepare import Data
@@ -26,7 +26,7 @@ from training.models.objectives import OBJECTIVES, Asked
 from training.progress import Bars, no_bars
 from training.train.loss import summed_loss
 
-PLAIN = Asking()
+PLAIN = PromptFormat()
 
 
 class Marking(Protocol):
@@ -51,7 +51,7 @@ class Exam:
     task: Marking
     split: str
     items: Sequence[Item]
-    asking: Asking = PLAIN
+    asking: PromptFormat = PLAIN
     read: Callable[[str], str | None] = read_answer
 
     @property

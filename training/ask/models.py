@@ -206,7 +206,7 @@ class ModelRespondent:
     def room(self, exam: Exam) -> int:
         """Tokens for an answer: what its benchmark says, or what the longest right one takes on any split of
         the task that was checked."""
-        return exam.asking.room or self._rooms.get(exam.task.name) or self._longest(exam)
+        return exam.asking.max_new_tokens or self._rooms.get(exam.task.name) or self._longest(exam)
 
     def _longest(self, exam: Exam) -> int:
         """The most tokens of a right answer, in whatever way it is cut, with its end."""

@@ -16,10 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from synthetic_tasks import WORD_TASKS, Item, Material, build_task, distinct
-from synthetic_tasks.benchmark import BenchmarkTask
 from synthetic_tasks.errors import NoQuestion
-from synthetic_tasks.formats import FORMATS, as_rows
-from synthetic_tasks.formats.format import Tables
+from synthetic_tasks.formats import FORMATS, BenchmarkTask, Tables, as_rows
 from training.ask.eval_sets import Exam
 from training.ask.models import Reader
 from training.errors import BadInput
@@ -53,7 +51,7 @@ def open_suites(specs: str) -> dict[str, Suite]:
 def hash_of(exams: Sequence[Exam]) -> str:
     """SHA-256 of all that is asked and how: two evaluations with the same one asked the same."""
     told = [
-        [exam.task.name, exam.split, vars(exam.asking), [item._asdict() for item in exam.items]]
+        [exam.task.name, exam.split, exam.asking.as_dict(), [item._asdict() for item in exam.items]]
         for exam in exams
     ]
     return sha256(json.dumps(told))
@@ -112,7 +110,7 @@ def _benchmark(name: str, source: str) -> Suite:
 
 
 def _exams(tasks: Sequence[BenchmarkTask]) -> list[Exam]:
-    return [Exam(task, ALL, task.items, task.asking, task.read) for task in tasks]
+    return [Exam(task, ALL, task.items, task.prompt_format, task.read) for task in tasks]
 
 
 def held_out(reader: Reader) -> tuple[str, ...]:

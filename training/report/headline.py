@@ -41,7 +41,7 @@ def headline(
     if len(arms) == 1:
         return _alone(cells, value, arms[0])
     found = [row for row in summary if row.metric == "exact_match_difference"]
-    telling = [row for row in found if cells[row.task, row.split][0].telling == row.split]
+    telling = [row for row in found if cells[row.task, row.split][0].main_split == row.split]
     for words in (HELD, UNCORRECTED):
         for rows in (telling, found):
             judged = [row for row in rows if judge(row) in words]
@@ -84,7 +84,7 @@ def _alone(
     asked = [
         cell
         for cell, (task, split) in cells.items()
-        if (arm, *cell) in value and task.telling == split.name
+        if (arm, *cell) in value and task.main_split == split.name
     ]
     basis = "One arm alone was trained: there is nothing to compare it with."
     if not asked:
@@ -93,7 +93,7 @@ def _alone(
     task, split = cells[best]
     share = percent(value[arm, *best])
     return Headline(
-        f"{split.place}, {_model(arm, [arm])} {task.deed} {share}.", basis, (task, split)
+        f"{split.place}, {_model(arm, [arm])} {task.verb_phrase} {share}.", basis, (task, split)
     )
 
 
@@ -108,7 +108,7 @@ def _shares(
     arm, control = row.arm.split(" - ")
     ours, theirs = (percent(value[one, row.task, row.split]) for one in (arm, control))
     return (
-        f"{split.place}, {_model(arm, arms)} {task.deed} {ours}, {_model(control, arms)} {theirs}."
+        f"{split.place}, {_model(arm, arms)} {task.verb_phrase} {ours}, {_model(control, arms)} {theirs}."
     )
 
 

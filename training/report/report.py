@@ -146,7 +146,7 @@ def glance_plot(
     arms: Sequence[str], tasks: Sequence[Task], summary: list[Row], first: Headline
 ) -> str:
     """The picture under the headline: its split of all tasks that have it, of the others the most telling."""
-    names = {task.name: task.telling for task in tasks}
+    names = {task.name: task.main_split for task in tasks}
     if first.cell:
         shown = first.cell[1].name
         names |= {
@@ -271,10 +271,10 @@ def sample_answers(
     picked."""
     samples = []
     for task in tasks:
-        label = next(split.label for split in task.splits if split.name == task.telling)
+        label = next(split.label for split in task.splits if split.name == task.main_split)
         by_prompt: dict[str, dict[str, Any]] = {}
         for answer in answers:
-            if (answer["task"], answer["split"]) == (task.name, task.telling):
+            if (answer["task"], answer["split"]) == (task.name, task.main_split):
                 sample = by_prompt.setdefault(
                     answer["prompt"], {**answer, "label": label, "given": {}}
                 )

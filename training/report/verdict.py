@@ -38,7 +38,7 @@ def by_place(
 
     def rank(group: list[tuple[Task, Split]]) -> int:
         task, split = group[0]
-        return 0 if split.name == task.telling else 2 if split == task.splits[0] else 1
+        return 0 if split.name == task.main_split else 2 if split == task.splits[0] else 1
 
     return sorted(groups.values(), key=rank) if telling_first else list(groups.values())
 

@@ -1,7 +1,7 @@
-"""Names for the symbols of a sequence and the nodes of a graph, and the sizes in a task's spec.
+"""Names of symbols and graph nodes, and the parser of sizes in a spec.
 
-With the space before it each name is one token, of the quick preset's 4,096 and of GPT-4's vocabulary:
-letters first, without those that open few words, then pairs of letters that open many.
+With a space before it each name is one token, both in the quick preset's vocabulary of 4,096 and in
+GPT-4's. Letters come first, without those that begin few words, then pairs that begin many.
 """
 
 from __future__ import annotations
@@ -9,35 +9,36 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .errors import TaskError
+from synthetic_tasks.errors import TaskError
 
 LETTERS = (
     "a b c d e f g h j k l m n o p r s t u v w y z A B C D E F G H I J K L M N O P R S T U V W Y"
 )
-PAIRS = (
+_PAIRS = (
     "ab ac ad ag al am an ar as at av aw be bl bo br bu by ca ce ch cl co cr de do ed el em en er ev ex "
     "fa fe fl fo fu gl go gr gu ha he if im in ir is it ke la le li lo ma me mo my ne no ob of on op or "
     "pa pe ph pl po pr qu ra re ro ru sa sc se sh sk sl sm so sp st su sy ta te th to tr tw ty un up "
     "ur us ut ve wa we wh"
 )
-NAMES = (*LETTERS.split(), *PAIRS.split())
+NAMES = (*LETTERS.split(), *_PAIRS.split())
 
 
 def read_sizes(name: str, sizes: str, forms: Sequence[str], rule: str) -> tuple[int, ...]:
-    """The sizes in a spec, "2x5" -> (2, 5), as many as one of the forms ("MxN", "M") has letters.
+    """Parse the sizes of a spec, "2x5" -> (2, 5); their number must be that of a form, "MxN" or "M".
 
-    Raises TaskError, with the forms and the rule, for anything else.
+    Raises TaskError for anything else.
     """
-    numbers = (
-        tuple(map(int, sizes.split("x"))) if re.fullmatch("[0-9]{1,4}(x[0-9]{1,4})*", sizes) else ()
-    )
+    numbers: tuple[int, ...] = ()
+    if re.fullmatch("[0-9]{1,4}(x[0-9]{1,4})*", sizes):
+        numbers = tuple(map(int, sizes.split("x")))
     if len(numbers) not in {form.count("x") + 1 for form in forms}:
         raise bad_sizes(name, sizes, forms, rule)
     return numbers
 
 
 def bad_sizes(name: str, sizes: str, forms: Sequence[str], rule: str) -> TaskError:
+    """Return the error for impossible sizes, with the forms and the rule."""
     written = " or ".join(f"{name}:{form}" for form in forms)
     return TaskError(
-        f"the task {f'{name}:{sizes}'!r} has sizes that cannot be: write {written}, {rule}."
+        f"the task {f'{name}:{sizes}'!r} has impossible sizes. Write {written}: {rule}."
     )
