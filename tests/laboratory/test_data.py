@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthetic_tasks import ANSWER_FORMS, END
+from tests.messages import raises
 from training.config.config import CompareConfig
 from training.config.flags import changed
 from training.config.flags import settings as flags_of
@@ -64,26 +65,22 @@ def test_a_corpus_can_be_a_file_or_a_folder_or_a_dataset(tmp_path: Path) -> None
 
 def test_bad_corpora_and_word_lists_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("  \n")
-    with pytest.raises(ValueError, match=r"corpus '.*nowhere' does not exist: name a text file"):
+    with raises(ValueError, "nowhere"):
         read_documents(str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match=r"corpus '.*empty.txt' is empty"):
+    with raises(ValueError, "empty.txt"):
         read_documents(str(tmp_path / "empty.txt"))
-    with pytest.raises(ValueError, match=r"word list '.*nowhere' does not exist"):
+    with raises(ValueError, "nowhere"):
         load_words(str(tmp_path / "nowhere"), 10)
-    with pytest.raises(ValueError, match=r"word list '.*empty.txt' is empty"):
+    with raises(ValueError, "empty.txt"):
         load_words(str(tmp_path / "empty.txt"), 10)
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "train.jsonl").write_text('{"words": "hello"}\n')
-    with pytest.raises(ValueError, match="has no column 'text' but words"):
+    with raises(ValueError, "text words"):
         read_documents(f"hf:{tmp_path / 'rows'}")
-    with pytest.raises(
-        ValueError, match="package 'no-such-package' is not installed, and it ships the data"
-    ):
+    with raises(ValueError, "no-such-package"):
         packaged_files("no-such-package", ".txt")
     (tmp_path / "greek.txt").write_text("αβγ δεζ")
-    with pytest.raises(
-        ValueError, match=r"no document .* is made of the 100 printable ASCII characters"
-    ):
+    with raises(ValueError, "100 ASCII"):
         load_corpus(str(tmp_path / "greek.txt"), "printable")
 
 
@@ -111,9 +108,9 @@ def test_training_a_vocabulary_repeats_and_is_cached(tmp_path: Path) -> None:
 
 
 def test_bad_vocabularies_are_refused() -> None:
-    with pytest.raises(ValueError, match="vocab_size is 200, but the alphabet alone has 256"):
+    with raises(ValueError, "vocab_size 200 256"):
         train_ranks(TEXT, 200)
-    with pytest.raises(ValueError, match=r"corpus gives only \d+ tokens, not the 5000 asked for"):
+    with raises(ValueError, "5000"):
         train_ranks(TEXT, 5000)
 
 
@@ -130,7 +127,7 @@ def test_text_batch_k_is_a_function_of_seed_and_k() -> None:
     assert not torch.equal(first(7).ids_BT, first(8).ids_BT)
     assert not torch.equal(first(7).ids_BT, text_batches(ids, 4, 8, "x", 1)(7).ids_BT)
     assert torch.equal(first(7).ids_BT + 1, first(7).targets_BT)
-    with pytest.raises(ValueError, match="the text has 8 tokens, too few for rows of 8"):
+    with raises(ValueError, "8"):
         text_batches(ids[:8], 4, 8)
 
 
@@ -187,14 +184,14 @@ def test_every_prefix_wants_running_answers_of_one_token_each(
     tiny: CompareConfig, cache: Path
 ) -> None:
     for tasks, size, message in (
-        (("reverse",), 2048, "each beginning of a question is a question"),
-        (("counting:40x80",), 300, "use a larger vocab_size"),
-        (("counting:2x60",), 512, "use a larger vocab_size"),  # the count 37 is two tokens
+        (("reverse",), 2048, "beginning"),
+        (("counting:40x80",), 300, "vocab_size"),
+        (("counting:2x60",), 512, "vocab_size"),  # the count 37 is two tokens
     ):
         config = changed(
             tiny, tasks=tasks, vocab_size=size, finetune_context=512, objective="every_prefix"
         )
-        with pytest.raises(BadInput, match=message):
+        with raises(BadInput, message):
             prepare(config, cache).questions(config).batches(40)(0)
 
 
@@ -260,10 +257,7 @@ def test_two_texts_are_replayed_in_turn(share: float) -> None:
 
 def test_a_question_longer_than_the_context_is_refused(data: Data, tiny: CompareConfig) -> None:
     questions = replace(data.questions(tiny), context=4)
-    with pytest.raises(
-        ValueError,
-        match=r"a question has \d+ tokens, the context 4: choose a larger finetune_context",
-    ):
+    with raises(ValueError, "4 finetune_context"):
         questions.item(0, 0)
 
 
@@ -271,9 +265,7 @@ def test_questions_that_cannot_avoid_held_out_tokens_are_refused(
     data: Data, tiny: CompareConfig
 ) -> None:
     questions = replace(data.questions(tiny), held_out=frozenset(range(512)))
-    with pytest.raises(
-        ValueError, match="a thousand questions in a row held a held-out token: lower token_share"
-    ):
+    with raises(ValueError, "token_share"):
         questions.item(0, 0)
 
 
@@ -326,34 +318,32 @@ def test_tasks_about_no_word_need_no_words(tiny: CompareConfig, cache: Path) -> 
 
 def test_bad_configs_are_refused() -> None:
     for change, message in (
-        ({"vocab_size": 0}, "vocab_size is 0; it must be 1 or more"),
-        ({"arms": ("matched", "gpt")}, "arms is 'matched,gpt'; name some of plain, matched, "),
-        ({"width": 130}, "width is 130, which 4 heads do not divide"),
-        ({"replay_share": 1.0}, "replay_share is 1.0; it must be 0 or more and below 1"),
-        ({"max_letters": 13}, "must rise"),
-        ({"optimizer": "sgd"}, "optimizer is 'sgd'; it must be one of muon, adamw"),
-        ({"steps": -1}, "steps is -1; it must be 0 or more"),
-        ({"finetune_lr": -1.0}, "finetune_lr is -1.0; it must be 0 or more"),
-        ({"finetune_context": 32}, "finetune_context is 32, below context 64"),
+        ({"vocab_size": 0}, "vocab_size 0 1"),
+        ({"arms": ("matched", "gpt")}, "arms matched,gpt"),
+        ({"width": 130}, "width 130 4"),
+        ({"replay_share": 1.0}, "replay_share 1.0 0 1"),
+        ({"max_letters": 13}, "letters"),
+        ({"optimizer": "sgd"}, "optimizer sgd"),
+        ({"steps": -1}, "steps -1 0"),
+        ({"finetune_lr": -1.0}, "finetune_lr -1.0 0"),
+        ({"finetune_context": 32}, "finetune_context 32 64"),
         (
             {"tasks": ("reverse", "reverse")},
-            "tasks is 'reverse,reverse'; name at least one, each once",
+            "tasks reverse,reverse",
         ),
-        ({"tasks": ("anagram",)}, "there is no task 'anagram'; choose from reverse"),
+        ({"tasks": ("anagram",)}, "anagram"),
         (
             {"objective": "diffusion"},
-            "objective is 'diffusion'; it must be one of next_token, reversed, teacherless, every_prefix",
+            "objective diffusion next_token every_prefix",
         ),
         (
             {"model": "some/folder", "width": 64},
-            "width is a matter of the model 'decoder', and the model is 'some/folder': leave it out",
+            "decoder some/folder",
         ),
     ):
-        with pytest.raises(ValueError, match=message):
+        with raises(ValueError, message):
             changed(preset("quick"), **change)
-    with pytest.raises(
-        ValueError, match="there is no preset 'fast'; choose one of quick, parent, smollm2"
-    ):
+    with raises(ValueError, "fast smollm2"):
         preset("fast")
 
 
@@ -377,7 +367,7 @@ def test_a_config_comes_back_from_its_file(name: str) -> None:
         for name in ("steps", "lr", "batch_size", "context")
     }
     assert prefixed | {"replay_share"} <= set(flags_of(config))
-    with pytest.raises(ValueError, match="the saved config is of another version"):
+    with raises(ValueError, "version"):
         CompareConfig.from_dict({"seeds": 1})
 
 

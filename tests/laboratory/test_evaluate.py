@@ -21,6 +21,7 @@ from scipy.stats import binomtest
 from synthetic_tasks import Item, one_list
 from synthetic_tasks.formats import BenchmarkTask, PromptFormat
 from synthetic_tasks.errors import TaskError
+from tests.messages import raises, says
 from tests.tasks.reference_tasks import solve_word
 from training.ask.models import cut
 from training.ask.scores import bin_of, facts
@@ -135,7 +136,7 @@ def test_a_split_of_which_a_task_can_ask_nothing_is_left_out(manner: Manner) -> 
     assert asked == ["seen", "unseen_words"] + ["unseen_tokens"] * bool(reader.splits.unseen_tokens)
     assert "longer_words" in [exam.split for exam in suites.word_exams("reverse", one_length, 5, 0)]
     nowhere = replace(reader, splits=one_list(longest), shots=0)
-    with pytest.raises(TaskError, match="no word that longer can ask about"):
+    with raises(TaskError, "longer"):
         suites.word_exams("longer", nowhere, 5, 0)
 
 
@@ -206,7 +207,7 @@ def test_two_models_are_paired_question_by_question(manner: Manner, tmp_path: Pa
     assert {r.value for r in again.rows if r.arm == "weak - oracle"} == {
         -r.value for r in differences
     }
-    with pytest.raises(BadInput, match=r"asked other questions .* 15 each"):
+    with raises(BadInput, "questions 15"):
         evaluate(weak, TASKS, against=tmp_path / "both", questions=14, manner=manner)
 
 
@@ -232,17 +233,15 @@ def test_what_is_answered_is_not_asked_again(manner: Manner, tmp_path: Path) -> 
         settled = {"questions": 6, "manner": manner, "out": tmp_path / "out", "name": "it"} | how
         return model, evaluate(model, TASKS, **settled)
 
-    with pytest.raises(Interrupted, match="24 of 120 questions to it are answered and kept"):
+    with raises(Interrupted, "24 120"):
         go(25)
-    with pytest.raises(
-        BadInput, match=r"is not finished \(96 answers are missing\): go on with it"
-    ):
+    with raises(BadInput, "96"):
         evaluate(_never, TASKS, questions=6, manner=manner, against=tmp_path / "out")
-    with pytest.raises(BadInput, match=r"already holds an evaluation: go on with it .* --resume"):
+    with raises(BadInput, "--resume"):
         go(-1)
-    with pytest.raises(BadInput, match=r"asked another model, it \(its function differ\)"):
+    with raises(BadInput, "function"):
         go(-1, resume=True, name="other")
-    with pytest.raises(BadInput, match="asked other questions"):
+    with raises(BadInput, "questions"):
         go(-1, resume=True, questions=7)
     file = sorted((tmp_path / "out" / "answers").iterdir())[0]
     whole = file.read_text()
@@ -257,13 +256,11 @@ def test_what_is_answered_is_not_asked_again(manner: Manner, tmp_path: Path) -> 
     ]
     assert len(lines) == 120
     file.write_text(whole.replace('"given"', '"take"', 1))
-    with pytest.raises(
-        Damaged, match="is damaged in its line 1: delete it and go on with --resume"
-    ):
+    with raises(Damaged, "1 --resume"):
         go(-1, resume=True)
     file.unlink()
     assert go(-1, resume=True)[0].asked == 6
-    with pytest.raises(BadInput, match="exists and is no evaluation's folder"):
+    with raises(BadInput, "evaluation folder"):
         go(-1, out=tmp_path, resume=True)
 
 
@@ -351,7 +348,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_is(
     suite: str, message: str, manner: Manner, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with pytest.raises((BadInput, TaskError), match=message):
+    with raises((BadInput, TaskError), message):
         evaluate(_never, suite, questions=2, manner=manner, out=out)
     assert not out.exists()
 
@@ -363,15 +360,15 @@ def _never(prompt: str) -> str:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["NOWHERE", "--suite", "cutee"], "there is no suite 'cutee'"),
-        (["NOWHERE"], "'NOWHERE' is no run folder, and 'NOWHERE' gives no causal language model"),
-        (["EMPTY"], "is no run folder: it has no config.json"),
+        (["NOWHERE", "--suite", "cutee"], "cutee"),
+        (["NOWHERE"], "NOWHERE"),
+        (["EMPTY"], "config.json"),
         (
             ["NOWHERE", "--arm", "lstm"],
-            "arm is lstm, but 'NOWHERE' is no run folder: leave --arm out",
+            "NOWHERE --arm",
         ),
-        (["NOWHERE", "--questions", "0"], "--questions is 0; it must be 1 or more"),
-        (["NOWHERE", "--shots", "-1"], "--shots is -1; it must be 0 or more"),
+        (["NOWHERE", "--questions", "0"], "--questions 0 1"),
+        (["NOWHERE", "--shots", "-1"], "--shots -1 0"),
     ],
 )
 def test_the_command_says_in_a_sentence_what_it_cannot_do(
@@ -381,7 +378,7 @@ def test_the_command_says_in_a_sentence_what_it_cannot_do(
     (tmp_path / "EMPTY").mkdir()
     assert main(flags) == 2
     told = capsys.readouterr()
-    assert message in " ".join(told.err.split())
+    says(" ".join(told.err.split()), message)
     assert "Traceback" not in told.err
     assert [path.name for path in tmp_path.iterdir()] == ["EMPTY"]
 
@@ -389,14 +386,14 @@ def test_the_command_says_in_a_sentence_what_it_cannot_do(
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda prompts: [""], "was given 4 prompts and returned 1 texts"),
-        (lambda prompts: [7] * len(prompts), "returned 7, which is no text"),
+        (lambda prompts: [""], "4 1"),
+        (lambda prompts: [7] * len(prompts), "7"),
     ],
 )
 def test_a_function_that_returns_something_else_is_told_so(
     write: Callable[[Any], Any], message: str, manner: Manner
 ) -> None:
-    with pytest.raises(BadInput, match=message):
+    with raises(BadInput, message):
         evaluate(write, "letters=count", questions=1, manner=manner, batched=True)
 
 

@@ -22,6 +22,7 @@ from charembed.quiet import SHARE
 from synthetic_tasks import Item
 from tests.conftest import ROOT
 from tests.laboratory.pretrained import ROWS, gemma2, gpt2, llama, save, train_tokenizer
+from tests.messages import raises, says
 from training import compare
 from training.ask.eval_sets import check_cut, text_loss
 from training.data.corpus import load_corpus
@@ -138,9 +139,7 @@ def test_token_dropout_drops_what_the_host_makes_of_a_row(model: HuggingFace) ->
 
 
 def test_a_context_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match="the model reads 128 tokens at most, and the config wants rows of 129"
-    ):
+    with raises(ValueError, "128 129"):
         HuggingFace(llama()).extend_context(129, torch.Generator())
 
 
@@ -156,9 +155,7 @@ def test_a_tokenizer_tells_where_its_tokens_end_and_how_a_word_is_cut(kind: str)
         b"".join(ours.spellings[i] or b"" for i in ours.encode_word("strawberry")) == b" strawberry"
     )
     check_cut(ours, item, prompt)
-    with pytest.raises(
-        ValueError, match="the tokenizer cuts 'reverse tea:' in another way when its answer follows"
-    ):
+    with raises(ValueError, "tokenizer reverse tea"):
         check_cut(ours, Item("reverse tea:", " a", ""), prompt[:-1])
 
 
@@ -335,23 +332,23 @@ def test_what_is_no_model_or_has_no_tokenizer_gets_one_sentence(
     (tmp_path / "empty").mkdir()
     capsys.readouterr()
     for flags, message in (
-        (["--model", str(tmp_path / "empty")], "holds no model: it has no config.json"),
-        (["--model", "no/such-model-anywhere"], "'no/such-model-anywhere' gives no"),
+        (["--model", str(tmp_path / "empty")], "config.json"),
+        (["--model", "no/such-model-anywhere"], "no/such-model-anywhere"),
         (["--model", str(bare)], "tokenizer"),
         (
             ["--model", str(pretrained), "--finetune-context", "200"],
-            "the model reads 128 tokens at most, and the config wants rows of 200",
+            "128 200",
         ),
-        (["--model", str(pretrained), "--width", "64"], "width is a matter of the model 'decoder'"),
+        (["--model", str(pretrained), "--width", "64"], "width decoder"),
         (
             ["--model", str(few)],
-            "tokens, but the embedding has 300 rows: pass the model's own tokenizer",
+            "300 tokenizer",
         ),
     ):
         assert (
             compare.main([*TINY, *flags, "--cache", str(cache), "--out", str(tmp_path / "x")]) == 2
         )
         errors = capsys.readouterr().err
-        assert message in errors
+        says(errors, message)
         assert len(errors.splitlines()) == 1, errors
         assert not (tmp_path / "x").exists()

@@ -12,6 +12,7 @@ import pytest
 from examples import ask, playground
 from examples.asking import panel_of
 from synthetic_tasks import END, WORD_TASKS, stream
+from tests.messages import raises, says
 from tests.tasks.test_synthetic_tasks import built
 from training.ask.eval_sets import Exam, check_cut, mark
 from training.config.config import CompareConfig
@@ -60,11 +61,9 @@ def test_weights_go_from_the_config_to_the_draws_and_not_into_names(
     assert data.questions(config).weights == (3.0, 1.0, 0.5, 1.0)
     assert data.questions(tiny).weights == (1.0, 1.0, 1.0, 1.0)
     for tasks in (("reverse*2", "reverse"), ("counting", "counting:10x100"), ("swap*2", "swap*3")):
-        with pytest.raises(BadInput, match="more than once: name it once, or with a weight"):
+        with raises(BadInput, "once weight"):
             changed(tiny, tasks=tasks)
-    with pytest.raises(
-        BadInput, match="alphabet 'printable', which has no accents: choose word_forms 'lower'"
-    ):
+    with raises(BadInput, "printable word_forms lower"):
         changed(preset("parent"), word_forms="mixed")
 
 
@@ -128,14 +127,14 @@ def test_the_panel_and_the_page_ask_in_the_form_of_the_run(
     page = playground.build_app(panel).test_client()
     shown = page.get("/?word=banana&task=insert&letters=x 3").text
     assert "Insert x into banana so that it has index 3, counted from zero." in shown
-    assert "It wrote <code>" in shown
-    assert 'href="/?word=banana&amp;task=insert&amp;letters=y3"' in shown
-    assert 'href="/?word=banana&amp;task=insert&amp;letters=x6"' in shown
+    says(shown, "<code>")
+    says(shown, 'href="/?word=banana&amp;task=insert&amp;letters=y3"')
+    says(shown, 'href="/?word=banana&amp;task=insert&amp;letters=x6"')
     refused = page.get("/?word=banana&task=longer&letters=orange")
     assert refused.status_code == 400
     assert "&#39;orange&#39; has 6 letters too" in refused.text
     assert ask.main(["--run", str(worked_run), "--word", "banana", "--cache", str(cache)]) == 0
-    assert "b0 a1 n2" in capsys.readouterr().out
+    says(capsys.readouterr().out, "b0 a1 n2")
 
 
 def test_marks_of_right_and_half_right_answers_that_show_their_work() -> None:
@@ -164,10 +163,7 @@ def test_a_tokenizer_that_cannot_write_the_work_is_refused(data: Data) -> None:
     (task,) = built("index", form="worked")
     item = task.draw("seen", stream(0))
     tokenizer = Without(data.tokenizer.source)
-    with pytest.raises(
-        BadInput,
-        match=r"the tokenizer cannot write '.* = .*', it gives .* choose another answer_form",
-    ):
+    with raises(BadInput, "tokenizer = answer_form"):
         check_cut(tokenizer, item, encode_item(tokenizer, item)[0])
 
 

@@ -19,6 +19,7 @@ from tests.laboratory.pretrained import ROWS, llama, save, train_tokenizer
 from tests.laboratory.runs import finish, losses, numbers, start
 from tests.laboratory.test_faults import some_steps, wait_until
 from tests.laboratory.test_training import in_phase, small_model
+from tests.messages import raises
 from training.config.config import CompareConfig
 from training.config.flags import changed, parse
 from training.config.phase import Phase
@@ -144,15 +145,15 @@ def test_every_second_row_has_other_tokens_and_the_rest_is_the_text() -> None:
 
 
 def test_the_base_needs_room_and_a_pretrained_model(tiny: CompareConfig, pretrained: Path) -> None:
-    with pytest.raises(BadInput, match="replay_target is 'base', which only a pretrained model"):
+    with raises(BadInput, "replay_target base"):
         changed(tiny, replay_target="base")
-    with pytest.raises(BadInput, match=r"replay_text is 'base', .* choose 'corpus'"):
+    with raises(BadInput, "replay_text base corpus"):
         changed(tiny, replay_text="base")
-    with pytest.raises(BadInput, match=r"replay_text is 'both', .* choose 'corpus'"):
+    with raises(BadInput, "replay_text both corpus"):
         changed(tiny, replay_text="both")
-    with pytest.raises(BadInput, match="replay_target is 'nonsense'; it must be one of text, base"):
+    with raises(BadInput, "replay_target nonsense"):
         changed(tiny, replay_target="nonsense")
-    with pytest.raises(BadInput, match="replay_weight is -1"):
+    with raises(BadInput, "replay_weight -1"):
         changed(tiny, replay_weight=-1.0)
     config, _ = parse(
         ["--preset", "smollm2", "--model", str(pretrained), "--replay-target", "text"], None
@@ -207,7 +208,7 @@ def test_what_the_base_wrote_is_kept_and_belongs_to_its_weights(tmp_path: Path) 
     base_text(str(save(tmp_path / "two", other, None)), first_L, cache)
     assert len(list(cache.iterdir())) == 2
     file.write_bytes(file.read_bytes()[:-8])
-    with pytest.raises(Damaged, match="delete it, and it is made again"):
+    with raises(Damaged, "delete"):
         base_text(str(folder), first_L, cache)
 
 

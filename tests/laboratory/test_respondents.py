@@ -16,6 +16,7 @@ import charembed
 from synthetic_tasks import Item
 from synthetic_tasks.formats import BenchmarkTask, PromptFormat
 from tests.laboratory import pretrained
+from tests.messages import raises
 from training.ask.eval_sets import Exam
 from training.ask.models import ModelRespondent, cut
 from training.data.prepare import Data
@@ -164,7 +165,7 @@ def test_choices_are_taken_by_their_likelihood(tokenizer: Any, words: Path) -> N
             hits[metric] += item.choices[values.index(max(values))] == item.answer
     for metric, count in hits.items():
         assert done.value("toy/choice", metric=metric) == count / 12
-    with pytest.raises(BadInput, match="toy/choice is answered by likelihood, and f is a function"):
+    with raises(BadInput, "toy/choice"):
         evaluate(lambda p: "", "toy", questions=2, manner=manner, name="f")
 
 
@@ -291,9 +292,7 @@ def test_a_run_is_asked_as_in_its_exam(half_run: Path, cache: Path, tmp_path: Pa
 def test_the_last_arm_and_the_first_seed_are_asked_by_default(half_run: Path, cache: Path) -> None:
     asked = of_run(half_run, None, None, cache)
     assert (asked.name, asked.seed, asked.context) == ("lstm", 0, 48)
-    with pytest.raises(
-        BadInput, match=r"no arm 'gru' of seed 0: it has matched, lstm, with the seeds 0, 1"
-    ):
+    with raises(BadInput, "gru 0 1"):
         of_run(half_run, "gru", None, cache)
 
 
@@ -330,16 +329,16 @@ def test_what_does_not_fit_or_is_empty_is_refused_first(tokenizer: Any, words: P
     manner = Manner(words=str(words))
     asked = of_pretrained(model, HuggingFaceTokenizer(tokenizer), "it", manner)
     for prompt, message in (
-        ("", "is empty, and it reads no empty text"),
-        ("x" * 999, "but it reads 400 at most"),
+        ("", "empty"),
+        ("x" * 999, "400"),
     ):
         item = Item(prompt, " a", "k")
         exam = Exam(BenchmarkTask("t", (item,)), "all", [item])
-        with pytest.raises(BadInput, match=message):
+        with raises(BadInput, message):
             asked.check([exam])
-    with pytest.raises(BadInput, match="a LlamaForCausalLM was given without its tokenizer"):
+    with raises(BadInput, "LlamaForCausalLM"):
         evaluate(llama(), manner=manner)
-    with pytest.raises(BadInput, match="the tokenizer is a str: pass a fast tokenizer"):
+    with raises(BadInput, "str fast"):
         evaluate(llama(), manner=manner, tokenizer="base")
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from synthetic_tasks import Material, build_task, stream
 from tests.conftest import ROOT
+from tests.messages import says
 from training.intervals import Row, read_rows, wilson
 from training.run.folder import open_run, read_config
 from training.study import __main__ as study
@@ -276,7 +277,6 @@ def test_a_study_is_a_folder_of_ordinary_runs_with_rows_pictures_and_a_page(
     assert sum(row["metric"] == "m_thr" for row in rows) == 2
     html = (counted / "report.html").read_text()
     assert "<script" not in html
-    assert "How many different symbols can a model count among" in html
     for name in ("accuracy", "threshold"):
         assert ElementTree.parse(counted / f"{name}.svg").getroot().tag.endswith("svg")
     assert all(f'href="{point.name}/report.html"' in html for point in points)
@@ -313,15 +313,12 @@ def test_a_folder_that_holds_something_else_is_refused(
     before = {path: path.stat().st_mtime_ns for path in counted.rglob("*") if path.is_file()}
     there = ["--out", str(counted), "--cache", str(cache)]
     assert study.main(["counting", *FLAGS, *there]) == 2
-    assert (
-        "already holds this run: go on with it or render it again with --resume"
-        in capsys.readouterr().err
-    )
+    says(capsys.readouterr().err, "--resume")
     assert study.main(["path_star", *FLAGS, *there, "--resume"]) == 2
-    assert f"{counted} holds the study counting, not the study path_star" in capsys.readouterr().err
+    says(capsys.readouterr().err, f"{counted} counting path_star")
     (tmp_path / "letter.txt").write_text("mine")
     assert study.main(["counting", *FLAGS, "--out", str(tmp_path), "--cache", str(cache)]) == 2
-    assert "exists and is no folder of a study: choose another --out" in capsys.readouterr().err
+    says(capsys.readouterr().err, "--out")
     assert {
         path: path.stat().st_mtime_ns for path in counted.rglob("*") if path.is_file()
     } == before

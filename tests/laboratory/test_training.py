@@ -18,6 +18,7 @@ from torch import nn
 
 from charembed import SpellingHeads, SpellingTable
 from charembed.spelling_loss import lettered_ids, spelling_targets
+from tests.messages import raises
 from tests.plugin.reference import generate_one_by_one
 from training.config.flags import changed
 from training.config.phase import Phase
@@ -116,7 +117,7 @@ def test_a_longer_context_keeps_the_learned_positions() -> None:
     model = Decoder(SMALL).eval()
     ids = torch.randint(50, (1, 24))
     before = model(ids)
-    with pytest.raises(ValueError, match="25 tokens do not fit the context of 24"):
+    with raises(ValueError, "25 24"):
         model(torch.zeros(1, 25, dtype=torch.long))
     model.extend_context(32, torch.Generator().manual_seed(0))
     assert torch.equal(model(ids), before)
@@ -158,12 +159,9 @@ def test_batched_answers_equal_one_by_one_without_cache(arm: str) -> None:
 
 def test_prompts_that_do_not_fit_are_refused() -> None:
     model = small_model()
-    with pytest.raises(
-        ValueError,
-        match="prompt 1 has 20 tokens and the answer up to 5, the context only 24: shorten",
-    ):
+    with raises(ValueError, "1 20 5 24"):
         generate(model, [[1], [1] * 20], max_new_tokens=5, context=24)
-    with pytest.raises(ValueError, match="prompt 0 is empty"):
+    with raises(ValueError, "0 empty"):
         generate(model, [[]], max_new_tokens=5, context=24)
 
 
@@ -229,9 +227,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(
         return batches()(k)
 
     before = signal.getsignal(number)
-    with pytest.raises(
-        Interrupted, match=f"pretrain stopped after step {step + 1} of 12; its state is saved"
-    ):
+    with raises(Interrupted, f"pretrain {step + 1} 12"):
         run(tmp_path / "parts", interrupting)
     assert signal.getsignal(number) is before
     resumed, again = run(tmp_path / "parts", batches())
@@ -384,11 +380,7 @@ def test_a_bad_loss_stops_before_the_weights_move(tmp_path: Path) -> None:
             model.get_parameter("ln_f.bias").data[0] = math.nan
         return batches()(k)
 
-    with pytest.raises(
-        NotFinite,
-        match="the pretrain loss is nan at step 7, so training stopped before the weights moved; "
-        "the state of step 5 is kept",
-    ):
+    with raises(NotFinite, "pretrain nan 7 5"):
         train(in_phase(model, poisoned, tmp_path))
     for name, value in model.state_dict().items():
         if name != "ln_f.bias":
@@ -401,10 +393,7 @@ def test_a_bad_loss_stops_before_the_weights_move(tmp_path: Path) -> None:
 def test_parameters_of_another_model_are_refused_and_change_nothing() -> None:
     model, other = small_model(), small_model(arm="matched")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(
-        ValueError,
-        match=r"x.safetensors does not fit this model: wte.encoder.* differs \(and \d+ more\)",
-    ):
+    with raises(ValueError, "x.safetensors wte.encoder"):
         load_parameters(model, trained_parameters(other), Path("x.safetensors"))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -425,7 +414,7 @@ def test_files_are_complete_or_absent(tmp_path: Path) -> None:
         thread.join()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.safetensors", "y"]
     path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(ValueError, match=r"x.safetensors is damaged"):
+    with raises(ValueError, "x.safetensors"):
         read_tensors(path)
-    with pytest.raises(ValueError, match="does not exist: run the command that made it once more"):
+    with raises(ValueError, "exist"):
         read_tensors(tmp_path / "nothing")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import charembed
 from charembed import AttachError, CharEmbedding, LSTMEncoder, SpellingTable
+from tests.messages import raises
 from tests.plugin.hosts import (
     DECODER,
     GPT2,
@@ -254,10 +255,7 @@ def test_from_embedding_serves_hosts_that_attach_does_not_know() -> None:
     odd.embed = CharEmbedding.from_embedding(odd.embed, TABLE)
     assert torch.equal(odd.embed(IDS), expected)
     assert len(charembed.parameters(odd)) == 7
-    with pytest.raises(
-        AttachError,
-        match="spelling table has 260 tokens, but the embedding has 9 rows: build it with num_tokens=9",
-    ):
+    with raises(AttachError, "260 9 num_tokens=9"):
         CharEmbedding.from_embedding(nn.Embedding(9, 8), TABLE)
 
 
@@ -272,7 +270,7 @@ def test_an_encoder_of_your_own() -> None:
 
     model = charembed.attach(GPT2(), VOCABULARY, encoder=Counts())
     logits_and_loss(model)[1].backward()
-    with pytest.raises(AttachError, match="the encoder is a Counts"):
+    with raises(AttachError, "Counts"):
         charembed.respell(model, VOCABULARY)
     expected = logits_of(model.eval())
     assert torch.equal(logits_of(charembed.fold(model)), expected)
@@ -289,11 +287,10 @@ def test_trainable_parameters_are_printed_as_peft_prints_them(
     letters = sum(p.numel() for p in charembed.parameters(model)[1:])
     total = sum(p.numel() for p in model.parameters())
     share = f"{100 * letters / total:.4f}"
-    line = (
-        f"trainable params: {letters:,} || all params: {total:,} || trainable%: {share} || "
-        f"of the trainable, letters: {letters:,}\n"
-    )
-    assert capsys.readouterr().out == line
+    line = f"trainable params: {letters:,} || all params: {total:,} || trainable%: {share} || "
+    out = capsys.readouterr().out
+    assert out.startswith(line)
+    assert out.endswith(f" {letters:,}\n")
 
 
 def test_nothing_keeps_a_detached_encoder_alive() -> None:

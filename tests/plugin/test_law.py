@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import charembed
 from charembed import ENCODERS, CharEmbedding
+from tests.messages import raises
 from tests.plugin.hosts import (
     DECODER,
     GEMMA3,
@@ -166,7 +167,7 @@ def refused_folding_changes_nothing(
         embedding.weight[5, 0] = float("nan")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     tied = getattr(getattr(model, "config", None), "tie_word_embeddings", None)
-    with pytest.raises(ValueError, match="vector of token 5 is not finite, so nothing was folded"):
+    with raises(ValueError, "5"):
         fold(model)
     assert char_embedding(model) is embedding
     assert getattr(getattr(model, "config", None), "tie_word_embeddings", None) is tied

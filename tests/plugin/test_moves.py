@@ -10,6 +10,7 @@ import torch
 
 import charembed
 from charembed import LSTMEncoder, SpellingTable
+from tests.messages import raises
 from tests.plugin.hosts import (
     DECODER,
     GPT2,
@@ -94,7 +95,7 @@ def test_state_dicts_go_to_the_plain_host_and_back(host: Host, tie: bool) -> Non
 def test_a_state_dict_with_half_an_encoder_is_refused() -> None:
     model = DECODER.attach(DECODER())
     half = {name: value for name, value in model.state_dict().items() if "projection" not in name}
-    with pytest.raises(RuntimeError, match=r"Missing key.*wte.encoder.projection.weight"):
+    with raises(RuntimeError, "wte.encoder.projection.weight"):
         model.load_state_dict(half, strict=True)
 
 

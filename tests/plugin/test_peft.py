@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import charembed
 from charembed import AttachError
+from tests.messages import raises
 from tests.plugin.hosts import GPT2, VOCABULARY, V, char_embedding, logits_and_loss, logits_of
 
 LORA = {"r": 2, "lora_alpha": 4, "lora_dropout": 0.0, "init_lora_weights": False}
@@ -90,10 +91,7 @@ def test_lora_on_the_embedding_itself() -> None:
     config = LoraConfig(target_modules=["wte"], **LORA)
     over = get_peft_model(GPT2.attach(GPT2(), init="loud"), config).eval()
     assert not torch.equal(logits_of(over), logits_of(GPT2.attach(GPT2(), init="loud").eval()))
-    with pytest.raises(
-        AttachError,
-        match=r"name the embedding with module=..., one of 'base_model.model.transformer.wte.base_layer'",
-    ):
+    with raises(AttachError, "module= base_model.model.transformer.wte.base_layer"):
         charembed.attach(get_peft_model(GPT2(), config), VOCABULARY)
     under = charembed.attach(
         get_peft_model(GPT2(), config),

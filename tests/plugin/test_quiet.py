@@ -13,6 +13,7 @@ from charembed import AttachError
 from charembed.gain import GAIN
 from charembed.quiet import sensitivity
 from tests.laboratory import pretrained
+from tests.messages import raises
 from tests.plugin.test_spelled import spread
 
 TEXT = (
@@ -113,37 +114,37 @@ def test_all_directions_are_no_change_and_half_precision_is_taken() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"share": 0}, "share is 0; it must be above 0 and at most 1"),
-        ({"share": 1.5}, "share is 1.5; it must"),
-        ({"share": "some"}, "share is 'some'; it must"),
-        ({"gain": -1.0}, "gain is -1.0; it must"),
-        ({"ids_BT": IDS.tolist()}, "the ids are a list; they must be a tensor"),
+        ({"share": 0}, "share 0 1"),
+        ({"share": 1.5}, "share 1.5"),
+        ({"share": "some"}, "share some"),
+        ({"gain": -1.0}, "-1.0"),
+        ({"ids_BT": IDS.tolist()}, "ids list tensor"),
         (
             {"ids_BT": IDS[:1]},
-            r"the ids have the shape \(1, 16\); they must be rows of text, of 32 tokens",
+            "ids (1, 16) 32",
         ),
-        ({"ids_BT": IDS.flatten()}, r"the ids have the shape \(96,\)"),
+        ({"ids_BT": IDS.flatten()}, "ids (96,)"),
     ],
 )
 def test_what_cannot_be_is_said_and_changes_nothing(options: dict[str, Any], message: str) -> None:
     model = charembed.attach(Blind(300), tokens(300), init="spelled")
     before = spelled_table(model)
-    with pytest.raises(AttachError, match=message):
+    with raises(AttachError, message):
         charembed.quieten(model, **({"ids_BT": IDS} | options))
     assert torch.equal(spelled_table(model), before)
 
 
 def test_nothing_attached_no_projection_and_no_logits_are_said() -> None:
-    with pytest.raises(AttachError, match="the model has no CharEmbedding"):
+    with raises(AttachError, "CharEmbedding"):
         charembed.quieten(Blind(300), IDS)
-    with pytest.raises(AttachError, match="BeeEncoder, without a projection"):
+    with raises(AttachError, "BeeEncoder projection"):
         charembed.quieten(charembed.attach(Blind(300), tokens(300), encoder="bee"), IDS)
     model = charembed.attach(Blind(300), tokens(300), init="spelled")
     before = spelled_table(model)
     model.head.weight.data[3] = torch.nan
-    with pytest.raises(AttachError, match="the model's loss on this text is not finite"):
+    with raises(AttachError, "loss finite"):
         charembed.quieten(model, IDS)
     assert torch.equal(spelled_table(model), before)
     model.forward = lambda ids: {"hidden": model.wte(ids)}
-    with pytest.raises(AttachError, match="answers with a dict without logits"):
+    with raises(AttachError, "dict logits"):
         charembed.quieten(model, IDS)

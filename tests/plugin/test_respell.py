@@ -9,6 +9,7 @@ import torch
 
 import charembed
 from charembed import CharEmbedError, SpellingError, SpellingTable
+from tests.messages import raises
 from tests.plugin.hosts import (
     GPT2,
     HOSTS,
@@ -80,14 +81,12 @@ def test_a_shrunk_vocabulary_keeps_its_letters(host: Host, tie: bool) -> None:
         expected = model.get_input_embeddings()(ids)
         model.resize_token_embeddings(100)
         assert torch.equal(model.get_input_embeddings()(ids), expected)
-    with pytest.raises(
-        SpellingError, match="the tokenizer has 260 tokens, but the embedding has 100 rows"
-    ):
+    with raises(SpellingError, "260 100"):
         charembed.respell(model, VOCABULARY)
     charembed.respell(model, VOCABULARY[:100])
     with torch.no_grad():
         assert torch.equal(model.get_input_embeddings()(ids), expected)
-    with pytest.raises(CharEmbedError, match="token id 100 is outside the embedding of 100 tokens"):
+    with raises(CharEmbedError, "100"):
         model(torch.tensor([[100]]))
     model.resize_token_embeddings(
         V, mean_resizing=False
@@ -114,10 +113,7 @@ def test_respelling_takes_a_table_and_leaves_no_gradient_of_the_old_shape() -> N
     logits_and_loss(model)[1].backward()
     model.resize_token_embeddings(V + 1, mean_resizing=False)
     grown = SpellingTable.from_bytes([*VOCABULARY, "ж".encode()])
-    with pytest.raises(
-        SpellingError,
-        match="the spelling table has 260 tokens in unit 'codepoint', the embedding 261 rows",
-    ):
+    with raises(SpellingError, "260 codepoint 261"):
         charembed.respell(model, TABLE)
     charembed.respell(model, grown)
     assert char_embedding(model).spellings.spell(V) == ["ж"]

@@ -15,6 +15,7 @@ from charembed.gain import GAIN
 from charembed.spelled import HIDDEN_SIZE, PATH
 from charembed.spelling_loss import lettered_ids, spelling_targets
 from tests.laboratory import pretrained
+from tests.messages import raises
 from tests.plugin.hosts import IDS, TABLE, NanoGPT
 from training.data.corpus import load_words
 from training.train.spelling import letters_read
@@ -197,20 +198,20 @@ def test_the_file_is_small_and_its_sizes_are_the_encoders() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"init": "spelled", "hidden_size": 64}, "'spelled' has char_dim=128 and hidden_size=256, not 128"),
-        ({"init": "spelled", "encoder": "gru"}, r"loud, parent \(or init 'loud' and then charembed.warm"),
-        ({"init": "spelled", "gain": -1}, "gain is -1; it must be a number of 0 or more, such as 0.35"),
-        ({"init": "spelled", "gain": float("nan")}, "gain is nan; it must be"),
-        ({"init": "spelled", "gain": "loud"}, "gain is 'loud'; it must be"),
-        ({"gain": 0.5}, r"the vectors of all tokens are equal \(init 'zero'\)"),
-        ({"encoder": "bee", "init": "loud", "gain": 0.5}, "BeeEncoder, without a projection"),
+        ({"init": "spelled", "hidden_size": 64}, "char_dim=128 hidden_size=256 128"),
+        ({"init": "spelled", "encoder": "gru"}, "parent charembed.warm"),
+        ({"init": "spelled", "gain": -1}, "-1 0 0.35"),
+        ({"init": "spelled", "gain": float("nan")}, "nan"),
+        ({"init": "spelled", "gain": "loud"}, "loud"),
+        ({"gain": 0.5}, "init zero"),
+        ({"encoder": "bee", "init": "loud", "gain": 0.5}, "BeeEncoder projection"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_said_and_changes_nothing(
     arguments: dict[str, Any], message: str
 ) -> None:
     model = Host(300)
-    with pytest.raises(AttachError, match=message):
+    with raises(AttachError, message):
         charembed.attach(model, WORDS[:300], **arguments)
     assert type(model.wte) is nn.Embedding
 
@@ -219,7 +220,7 @@ def test_a_table_on_the_meta_device_has_no_loudness_yet() -> None:
     with torch.device("meta"):
         model = nn.Module()
         model.wte = nn.Embedding(300, 16)
-    with pytest.raises(AttachError, match="on the meta device, so how loud it is cannot be told"):
+    with raises(AttachError, "meta"):
         charembed.attach(model, WORDS[:300], module="wte", **SPELLED)
     charembed.attach(model, WORDS[:300], module="wte", **SPELLED, gain=None)  # as the message says
     model.to_empty(device="cpu")
@@ -231,26 +232,26 @@ def test_a_table_on_the_meta_device_has_no_loudness_yet() -> None:
 def test_what_is_not_finite_is_said_and_changes_nothing() -> None:
     model = charembed.attach(Host(300), WORDS[:300], **SPELLED)
     before = vectors(model)
-    with pytest.raises(AttachError, match=r"gain is 1e\+300, too loud for torch.float32"):
+    with raises(AttachError, "1e+300 torch.float32"):
         charembed.set_gain(model, 1e300)
     row = model.wte.weight[7].detach().clone()
     with torch.no_grad():
         model.wte.weight[7] = torch.nan
-        with pytest.raises(AttachError, match="the rows of the table are not all finite"):
+        with raises(AttachError, "table finite"):
             charembed.set_gain(model)
         model.wte.weight[7] = row
     assert torch.equal(vectors(model), before)
     broken = Host(300)
     with torch.no_grad():
         broken.wte.weight[7] = torch.nan
-    with pytest.raises(AttachError, match="the rows of the table are not all finite"):
+    with raises(AttachError, "table finite"):
         charembed.attach(broken, WORDS[:300], **SPELLED)
     assert type(broken.wte) is nn.Embedding
 
 
 def test_nothing_attached_has_no_gain_and_no_warm_up() -> None:
     for call in (charembed.set_gain, charembed.warm_up):
-        with pytest.raises(AttachError, match="the model has no CharEmbedding: call"):
+        with raises(AttachError, "CharEmbedding"):
             call(Host(10))
 
 
@@ -281,23 +282,23 @@ def test_a_warm_up_that_is_interrupted_leaves_the_letters_as_they_were() -> None
         charembed.warm_up(model, steps=9, progress=interrupt)
     assert torch.equal(vectors(model), before)
     for arguments, message in (
-        ({"steps": 0}, "steps is 0; it must be a whole number of 1 or more"),
-        ({"tokens": 1.5}, "tokens is 1.5; it must"),
-        ({"gain": -1.0}, "gain is -1.0; it must"),
-        ({"gain": True}, "gain is True; it must"),
-        ({"lr": float("inf")}, "lr is inf; it must be a number above 0"),
-        ({"lr": "fast"}, "lr is 'fast'; it must"),
+        ({"steps": 0}, "steps 0 1"),
+        ({"tokens": 1.5}, "tokens 1.5"),
+        ({"gain": -1.0}, "-1.0"),
+        ({"gain": True}, "True"),
+        ({"lr": float("inf")}, "lr inf 0"),
+        ({"lr": "fast"}, "lr fast"),
     ):
-        with pytest.raises(AttachError, match=message):
+        with raises(AttachError, message):
             charembed.warm_up(model, **arguments)
     told: list[int] = []
     bee = charembed.attach(Host(300), WORDS[:300], encoder="bee", init="loud")
-    with pytest.raises(AttachError, match="BeeEncoder, without a projection"):
+    with raises(AttachError, "BeeEncoder projection"):
         charembed.warm_up(bee, progress=lambda step, steps, loss: told.append(step))
     assert not told, "before time is spent"
     for parameter in charembed.parameters(model):
         parameter.requires_grad_(False)
-    with pytest.raises(AttachError, match="the letters are frozen"):
+    with raises(AttachError, "frozen"):
         charembed.warm_up(model)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from transformers import (
 
 import charembed
 from charembed import AttachError, CharEmbedding
+from tests.messages import raises, warns
 from tests.plugin.families import quiet
 from tests.plugin.hosts import (
     GEMMA3,
@@ -187,10 +189,7 @@ def test_save_pretrained_of_an_attached_model_says_where_the_letters_go(
     host: Host, tmp_path: Path
 ) -> None:
     model: Any = host.attach(host())
-    with pytest.warns(
-        UserWarning,
-        match=r"save_pretrained .* charembed\.save\(model, folder\).* charembed\.fold\(model\)",
-    ):
+    with warns(UserWarning, "save_pretrained charembed.save(model, folder) charembed.fold(model)"):
         model.save_pretrained(tmp_path)
 
 
@@ -234,7 +233,7 @@ def test_neither_pefts_adapters_nor_training_warn_of_it(tmp_path: Path) -> None:
             optimizers=(optimizer, None),
         )
         trainer.train()
-    assert not [warning for warning in seen if "letters" in str(warning.message)]
+    assert not [one for one in seen if re.search("letters|character", str(one.message))]
     assert [group["name"] for group in trainer.optimizer.param_groups] == [
         "base",
         "base_vectors",
@@ -295,16 +294,14 @@ def replicate(network: nn.Module) -> Any:
 def test_what_accelerate_has_placed_is_taken_over_after_its_hooks_are_gone() -> None:
     plain = GPT2().eval()
     model = dispatch_model(copy.deepcopy(plain), device_map={"": "cpu"}, force_hooks=True)
-    with pytest.raises(AttachError, match="already placed by accelerate"):
+    with raises(AttachError, "accelerate"):
         charembed.attach(model, VOCABULARY)
     remove_hook_from_submodules(model)
     charembed.attach(model, VOCABULARY)
     assert torch.equal(logits_of(model), logits_of(plain))
     model = dispatch_model(model, device_map={"": "cpu"}, force_hooks=True)
     for change in (charembed.detach, charembed.fold):
-        with pytest.raises(
-            AttachError, match=r"call accelerate\.hooks\.remove_hook_from_submodules\(model\) first"
-        ):
+        with raises(AttachError, "accelerate.hooks.remove_hook_from_submodules(model)"):
             change(model)
         assert isinstance(model.get_input_embeddings(), CharEmbedding)
     assert torch.equal(logits_of(model), logits_of(plain))
