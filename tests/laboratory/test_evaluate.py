@@ -19,8 +19,8 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from synthetic_tasks import Item, one_list
-from synthetic_tasks.formats import BenchmarkTask, PromptFormat
 from synthetic_tasks.errors import TaskError
+from synthetic_tasks.formats import BenchmarkTask, PromptFormat
 from tests.messages import raises, says
 from tests.tasks.reference_tasks import solve_word
 from training.ask.models import cut
