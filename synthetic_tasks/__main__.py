@@ -1,4 +1,4 @@
-"""Show the tasks: the question of each, the baselines, ten items. Needs Python alone; takes a second.
+"""Show the tasks: their questions, baselines and ten items. Needs Python alone; takes a second.
 
     python -m synthetic_tasks                                    # all tasks, a line each
     python -m synthetic_tasks index                              # ten items, answers and baselines
@@ -7,9 +7,9 @@
     python -m synthetic_tasks count --words FILE --word-forms mixed      # one word a line
     python -m synthetic_tasks --table                            # the table of docs/tasks.md
 
-Without --words the words are some hundred that come with the tasks. There is no tokenizer here: each
-pair of letters at an even place counts as a token, and "unseen tokens" are words with a pair that no
-training word has. Shares are over 1,000 draws as in training, so a question may occur twice.
+Without --words the words are some hundred that come with the tasks. There is no tokenizer here:
+each pair of letters at an even place counts as a token, and "unseen tokens" are words with a pair
+that no training word has. Shares are over 1,000 draws as in training, so questions may repeat.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _read_words(path: str | None) -> list[str]:
     except UnicodeDecodeError as error:
         raise TaskError(
             f"the word list {path!r} is not UTF-8: byte {error.start} is "
-            f"{error.object[error.start]:#x}. Convert it, as in 'iconv -f latin1 -t utf-8 FILE > NEW'."
+            f"{error.object[error.start]:#x}. Convert it: iconv -f latin1 -t utf-8 FILE > NEW"
         ) from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         reason = getattr(error, "strerror", None) or error
@@ -70,7 +70,7 @@ def _draw_items(task: Task, split: str, seed: int) -> list[Item]:
 
 
 def _answer_shares(items: Sequence[Item]) -> str:
-    """List the answers with their shares, "0 24 %, 1 51 %, 2 25 %"; the top three if they are many."""
+    """List the answers with their shares, "0 24 %, 1 51 %, 2 25 %"; of many the top three."""
     counts = Counter(item.answer.strip() for item in items).most_common()
     is_short = len(counts) <= _MAX_LISTED
     shown = sorted(counts) if is_short else counts[:3]
@@ -89,14 +89,15 @@ def _baselines(task: Task, items: Sequence[Item]) -> dict[str, str]:
 def _preview(task: Task, split: str, seed: int) -> str:
     items = _draw_items(task, split, seed)
     labels = {"majority": "majority", "copy": "copying the word"}
-    baselines = _baselines(task, items)
+    baselines = [f"{labels[name]} {share}" for name, share in _baselines(task, items).items()]
+    # A dict as an ordered set: draws repeat questions.
     shown = dict.fromkeys((item.prompt + item.written).replace("\n", "\\n") for item in items)
     return "\n".join(
         [
             f"{task.name}: {task.description}",
             f"harder with: {task.difficulty}",
             f"answers: {_answer_shares(items)}",
-            f"baselines: {', '.join(f'{labels[name]} {share}' for name, share in baselines.items())}",
+            f"baselines: {', '.join(baselines)}",
             f"splits: {', '.join(each.name for each in task.splits)}; here: {split}",
             "",
             *list(shown)[:_NUM_SHOWN],
@@ -111,6 +112,7 @@ def table(words: WordSplits) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name in TASKS:
+        # Default sizes of a counting task give 100 symbols, too many for a table.
         spec = f"{name}:{_SMALL}" if name.startswith("counting") else name
         task = build_task(spec, Material(words, form="worked"))
         items = _draw_items(task, task.splits[0].name, 0)

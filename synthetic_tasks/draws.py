@@ -20,7 +20,7 @@ def stream(*key: int | str) -> Random:
 def distinct(task: Task, split: str, n: int, *key: int | str) -> list[Item]:
     """Draw up to n items with different keys; fewer if 20 n draws do not give n.
 
-    Draw i uses stream(task.name, *key, i). Put the split into the key, else two splits share streams.
+    Draw i uses stream(task.name, *key, i). Put the split into the key, or two splits share them.
     """
     return distinct_draws(lambda rng: task.draw(split, rng), n, task.name, *key)
 
@@ -28,9 +28,9 @@ def distinct(task: Task, split: str, n: int, *key: int | str) -> list[Item]:
 def distinct_draws(draw: Callable[[Random], Item], n: int, *key: int | str) -> list[Item]:
     """Draw up to n items with different keys in at most 20 n draws; draw i uses stream(*key, i)."""
     found: dict[str, Item] = {}
-    for i in range(20 * n):
+    for i in range(20 * n):  # a bound, because a split may have fewer than n questions
         item = draw(stream(*key, i))
-        found.setdefault(item.key, item)
+        found.setdefault(item.key, item)  # the first wording of a question stays
         if len(found) == n:
             break
     return list(found.values())
@@ -41,4 +41,5 @@ def is_held_out(text: str) -> bool:
 
     The split of held-out sequences is thus disjoint from training, and no list has to be kept.
     """
+    # crc32 is the same in every process and version; hash() of a text is not.
     return crc32(text.encode()) % _HELD_OUT == 0

@@ -1,9 +1,9 @@
 """Export questions to other programs: python -m synthetic_tasks.export DIR --words words.txt
 
 For lm-evaluation-harness, DIR gets a .yaml and a .jsonl per task and split, and the command to run
-them is printed. The questions equal those of a run with the same splits, seed and number of questions.
-If a task's items have choices, they are scored by likelihood (acc, acc_norm); else by exact match of
-the generated text up to a newline, without surrounding space. Takes seconds; needs Python alone.
+them is printed. The questions equal those of a run with the same splits, seed and number. If the
+items of a task have choices, they are scored by likelihood (acc, acc_norm); else by exact match of
+the text up to a newline, without surrounding space. Takes seconds; needs Python alone.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def _export(options: argparse.Namespace) -> int:
     drawn = [part for spec in options.tasks for part in _draw(spec, splits, options)]
     facts = {"questions": options.questions, "seed": options.seed}
     facts |= {"splits_sha256": fingerprint(splits)} if splits else {}
+    # All texts before the first file: an error leaves no half export.
     texts = {name: as_lm_eval(name, items, facts) for name, items in drawn}
     folder.mkdir(parents=True, exist_ok=True)
     for name, (yaml, lines) in texts.items():
@@ -75,7 +76,7 @@ def _export(options: argparse.Namespace) -> int:
 def as_lm_eval(name: str, items: Sequence[Item], facts: dict[str, object]) -> tuple[str, str]:
     """Return the .yaml of a task of lm-evaluation-harness, and the .jsonl of its items.
 
-    [Item("count a banana:", " 3", ...)] -> {"prompt": "count a banana:", "target": "3"}, as one line
+    [Item("count a banana:", " 3", ...)] -> one line, {"prompt": "count a banana:", "target": "3"}
     """
     by_choice = bool(items[0].choices)
     config: dict[str, object] = {
@@ -122,7 +123,7 @@ def _by_generation(items: Sequence[Item]) -> dict[str, object]:
         "generation_kwargs": {
             "until": [END],
             "do_sample": False,
-            # A token is at least one byte, so the bytes of the longest answer suffice for any model.
+            # A token is at least one byte, so the bytes of the longest answer suffice.
             "max_gen_toks": max(len(text.encode()) for text in written),
         },
         "filter_list": [{"name": "answer", "filter": [*filters, {"function": "take_first"}]}],
@@ -146,6 +147,7 @@ def _draw(
     """Draw a task's items for each split: [(name of the exported task, items), ...]."""
     n, seed = options.questions, options.seed
     if spec in FORMATS:
+        # Words that no training question had, as in training.evaluate.
         words = [*splits.unseen_words, *splits.unseen_tokens] if splits else []
         made = FORMATS[spec].generate(words, n, seed)
         if not all(item.choices for task in made for item in task.items):
@@ -171,13 +173,13 @@ def _draw(
 
 
 def _chosen_splits(splits: WordSplits | None, options: argparse.Namespace) -> list[str]:
-    """Return the splits to export: of a file those named, else all with words; of a list that list."""
+    """Return the splits to export: those named or all with words; the first one for a list."""
     if not options.splits_file:
         if options.splits:
             raise TaskError(
                 "a list of words has no splits. Name a --splits-file, or omit --splits."
             )
-        return [SPLITS[0]]
+        return [SPLITS[0]]  # all four hold the list
     names = options.splits or [name for name in SPLITS if splits is not None and splits[name]]
     for name in names:
         if splits is not None and not splits[name]:

@@ -76,7 +76,7 @@ def build_task(spec: str, material: Material) -> Task:
 
 
 def split_weight(spec: str) -> tuple[str, float]:
-    """Split a spec into task and weight: "reverse*3" -> ("reverse", 3.0), "count" -> ("count", 1.0).
+    """Split a spec into task and weight: "reverse*3" -> ("reverse", 3.0); the default is 1.0.
 
     Raises TaskError if the weight is not a number above 0.
     """
@@ -86,12 +86,13 @@ def split_weight(spec: str) -> tuple[str, float]:
     # Plain decimals only: float() would also take "1e9", "nan" and "inf".
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", weight) or not float(weight):
         raise TaskError(
-            f"the weight of the task {f'{spec}*{weight}'!r} is {weight!r}; it must be a number above "
-            f"0, as in {spec}*3 or {spec}*0.5."
+            f"the weight of the task {f'{spec}*{weight}'!r} is {weight!r}; "
+            f"it must be a number above 0, as in {spec}*3 or {spec}*0.5."
         )
     return spec, float(weight)
 
 
 def needs_words(specs: Iterable[str]) -> bool:
     """Return whether any of the tasks is about words."""
+    # Sizes and weights are cut off unchecked: build_task checks them.
     return any(re.split("[:*]", spec)[0] in RECIPES for spec in specs)

@@ -26,6 +26,8 @@ def read_work(generated: str) -> tuple[str, str]:
 
     Both spaces are required. Without the sign both parts are empty: " b a n =2" -> ("", "").
     """
+    # The added space accepts an empty scratchpad, "= 2". The last sign counts: a model that
+    # corrects itself may write several.
     work, sign, result = (" " + read_answer(generated)).rpartition(RESULT)
     return (work.strip(), result.strip()) if sign else ("", "")
 
@@ -53,12 +55,12 @@ def corrected(score: float, majority: float) -> float:
     The formula is (score - majority) / (1 - majority), Cohen's kappa (1960) with the majority
     baseline as chance agreement. Limits: a score below the baseline is negative, without a lower
     bound. The steps between possible scores grow with the baseline, and so does an interval (the
-    formula applies to its ends too). A guess that uses the question, such as the length of the word,
-    is not corrected for.
+    formula applies to its ends too). A guess that uses the question, such as the length of the
+    word, is not corrected for.
 
     Raises TaskError if `majority` is not in [0, 1): at 1 every model has the same score.
     """
-    if not 0 <= majority < 1:
+    if not 0 <= majority < 1:  # also refuses NaN
         raise TaskError(
             f"the majority baseline is {majority}; it must be at least 0 and below 1. "
             "Draw questions with more than one right answer."

@@ -16,7 +16,7 @@ from .scoring import is_right, majority_baseline, read_work
 from .words import WordSplits
 
 WORDINGS = ("compact", "sentences")
-# "worked" is the scratchpad form, "counted" the numbered scratchpad; saved configs hold these names.
+# "worked" is the scratchpad form, "counted" the numbered scratchpad: names in saved configs.
 ANSWER_FORMS = ("plain", "spelled", "worked", "counted")
 
 
@@ -28,13 +28,15 @@ class Item(NamedTuple):
         answer: the text that the model should write. It begins with a space, so that it is a token
             of its own, or is digits right after a letter, which no tokenizer joins.
         key: identifies the question, whatever its wording: equal keys are equal questions.
-        choices: the possible answers, to be ranked by likelihood; () if the model writes its answer.
+        choices: the possible answers, to be ranked by likelihood; () if the model writes its
+            answer.
         work: the scratchpad to write before the answer in the forms that have one: " b a n =". The
             answer alone decides whether the item is right.
-        running: one answer per final token of the prompt, if each beginning of the prompt is a
-            question too: ("1", "1", "2") for "counting a b a". The last one is the answer.
+        running: if each beginning of the prompt is a question too, the answers after its last
+            words: ("1", "1", "2") for "counting a b a". The last one is the answer.
     """
 
+    # Subtle: evaluations hash the fields by these names and in this order.
     prompt: str
     answer: str
     key: str

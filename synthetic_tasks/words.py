@@ -23,6 +23,7 @@ from .errors import TaskError
 SPLITS = ("seen", "unseen_words", "unseen_tokens", "longer_words")
 WORD_FORMS = ("lower", "mixed")
 _DIGITS = str.maketrans("aeio", "4310")  # digits that look like the letters
+# Each is one character after NFC, so a word keeps its length.
 ACCENTS = str.maketrans("aceinosuyz", "áçéîñöšùýž")
 
 
@@ -83,9 +84,9 @@ def sort_words(
 
     Arguments:
         min_letters, max_letters: bounds of a word's number of characters.
-        forms: "lower" takes lower-case ASCII words. "mixed" also takes words with capitals, digits and
-            accents, and changes the lower-case words by `vary_form`. A letter is a character after
-            NFC: an accented letter is one letter, and A is not a.
+        forms: "lower" takes lower-case ASCII words. "mixed" also takes words with capitals, digits
+            and accents, and changes the lower-case words by `vary_form`. A letter is a character
+            after NFC: an accented letter is one letter, and A is not a.
 
     Raises TaskError if no word is usable, or for unknown forms.
     """
@@ -93,9 +94,10 @@ def sort_words(
         raise TaskError(
             f"there are no word forms {forms!r}; choose one of {', '.join(WORD_FORMS)}."
         )
-    usable: dict[str, None] = {}
+    usable: dict[str, None] = {}  # a dict as an ordered set: splits depend on the order
     left_out: Counter[str] = Counter()
     for given in words:
+        # ASCII text is NFC already.
         word = given if given.isascii() else unicodedata.normalize("NFC", given)
         reason = _why_left_out(word, min_letters, max_letters, forms)
         if forms == "mixed" and not reason:
@@ -118,17 +120,21 @@ def _why_left_out(word: str, min_letters: int, max_letters: int, forms: str) -> 
     """Return the reason in words that follow a number, "12 empty"; "" if the word is usable."""
     if not word.strip():
         return "empty"
+    # Before the checks that read each character: a line of a file may be very long.
     if len(word) > max_letters:
         return f"longer than {max_letters} letters"
     if not (word.isascii() and word.isalpha() and word.islower()):
         categories = {unicodedata.category(character) for character in word}
+        # C: control characters, surrogates, and format characters such as a zero-width joiner.
         if any(category.startswith("C") for category in categories):
             return "with control characters"
         # After NFC a mark is left only if no single character has it.
         if any(category.startswith("M") for category in categories):
             return "with combining marks"
+        # The first letter in the text is the last one on the screen: "first" would be ambiguous.
         if any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in word):
             return "from right to left"
+        # Punctuation, emoji, and letters without case, such as Chinese characters.
         if any(unicodedata.category(c) not in ("Lu", "Ll") and c not in digits for c in word):
             return "with other characters"
         if word.isdecimal():
@@ -158,11 +164,13 @@ def vary_form(word: str) -> str:
         word.translate(_DIGITS),
         word.translate(ACCENTS),
     )
+    # By checksum, so that a word has the same form in every run and every list.
     return forms[crc32(word.encode()) % len(forms)]
 
 
 def num_letters(piece: bytes) -> int:
     """Count the whole characters of a token without surrounding space: " café".encode() -> 4."""
+    # "ignore" drops the parts of a character that the token shares with its neighbours.
     return len(piece.decode("utf-8", "ignore").strip())
 
 
@@ -192,6 +200,7 @@ def split_words(
     # Single letters are never held out: spelled answers need all of them.
     candidates = {piece for found in pieces.values() for piece in found if num_letters(piece) > 1}
     rng = Random(seed)
+    # Sorted: the order of a set differs between processes, and the sample would too.
     drawable = sorted(candidates - set(protected))
     held_out = frozenset(rng.sample(drawable, round(token_share * len(drawable))))
     lists: dict[str, list[str]] = {split: [] for split in SPLITS}
@@ -201,6 +210,7 @@ def split_words(
             (ordinary if len(word) <= max_letters else lists["longer_words"]).append(word)
         elif len(word) <= max_letters:
             lists["unseen_tokens"].append(word)
+        # A longer word with a held-out piece is left out: its score would mix both effects.
     held_words = set(rng.sample(ordinary, round(word_share * len(ordinary))))
     lists["seen"] = [word for word in ordinary if word not in held_words]
     lists["unseen_words"] = [word for word in ordinary if word in held_words]
@@ -221,6 +231,7 @@ def split_words(
 
 def fingerprint(splits: WordSplits) -> str:
     """Return the SHA-256 of the four lists, `splits_sha256` in a run's config.json."""
+    # Subtle: the identity of a run contains this hash, so the JSON text must not change.
     return hashlib.sha256(json.dumps([splits[name] for name in SPLITS]).encode()).hexdigest()
 
 
@@ -234,7 +245,7 @@ def save_splits(path: Path, splits: WordSplits) -> None:
 
 
 def load_splits(path: Path) -> WordSplits:
-    """Read a file of `save_splits`. Raises TaskError if it is missing, damaged or edited by hand."""
+    """Read a file of `save_splits`. Raises TaskError if it is missing, damaged or edited."""
     try:
         record = json.loads(path.read_text("utf-8"))
         lists = {name: tuple(map(str, record[name])) for name in SPLITS}

@@ -31,7 +31,7 @@ class PromptFormat:
 
     def as_dict(self) -> dict[str, object]:
         """Return the fields under the names that evaluations hash."""
-        # Subtle: "room" is the old name of max_new_tokens; another key would refuse old evaluations.
+        # Subtle: "room" is the old name of max_new_tokens; a new key would refuse old evaluations.
         return {
             "chat": self.chat,
             "system": self.system,
@@ -71,6 +71,7 @@ class BenchmarkTask:
 
     def is_right(self, given: str, item: Item) -> bool:
         """Return whether a generated text, or the likeliest choice, answers the item."""
+        # A choice is an option of the item: there is nothing to parse.
         found = given if item.choices else self.read(given)
         return found is not None and self.equal(found.strip(), item.answer.strip())
 
@@ -85,7 +86,7 @@ class BenchmarkTask:
         return max(majority, chance)
 
     def copy_baseline(self, items: Sequence[Item]) -> float:
-        """Return the accuracy of the best rule that copies one argument: the first, the second, ..."""
+        """Return the accuracy of the best rule that always copies the n-th argument."""
         arguments = [item.key.split("\t")[1:] for item in items]
         places = range(max(map(len, arguments), default=0))
         return max((self._copied(items, arguments, place) for place in places), default=0.0)

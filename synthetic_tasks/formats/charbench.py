@@ -4,14 +4,10 @@ Uzan & Pinter, "CharBench: Evaluating the Role of Tokenization in Character-Leve
 arXiv 2508.02591; files, prompt and scoring after the repository omriuz/CharBench. Words of 4 to 10
 letters, capitals kept; 6,250 questions per task and length, 43,750 per task.
 
-Prompt: a system message and a user message, temperature 0. The authors leave the number of new tokens
-to the service; here it is 32. Scoring: Python's int() must parse the whole text, without surrounding
-space, and equal the answer. Any other text is a parse failure.
+Prompt: a system message and a user message, temperature 0. Scoring: Python's int() must parse the
+whole text, without surrounding space, and equal the answer. Other texts are parse failures.
 
-The table holds the questions; the repository's Python files hold the sentences around them. If the
-table comes alone, as on the hub, the sentences are this project's and the tasks are named
-charbench-like. That the hub's table has the repository's columns is known from programs that read it;
-the table itself was not checked.
+The table holds the questions; the repository's Python files hold the sentences around them.
 """
 
 from __future__ import annotations
@@ -37,8 +33,12 @@ TASKS = (
     "find_first_occurrence",
     "find_last_occurrence",
 )
+# The authors leave the number of new tokens to the service; 32 is this project's choice.
 _FORMAT = PromptFormat(chat=True, max_new_tokens=32, stop="")
-_INSTRUCTION = "Reply with one whole number and nothing else. Capitals and small letters differ.\n\n{question}\n"
+_INSTRUCTION = (
+    "Reply with one whole number and nothing else. Capitals and small letters differ.\n\n"
+    "{question}\n"
+)
 
 
 def whole_number(generated: str) -> str | None:
@@ -52,7 +52,8 @@ def whole_number(generated: str) -> str | None:
 def _parse_sentences(name: str, text: str) -> Rows:
     """Find the user prompt and the system message in one of the repository's Python files.
 
-    The user prompt is the text that get_evaluation_prompt returns. A file may hold either of the two.
+    The user prompt is the text that get_evaluation_prompt returns. A file may hold either of the
+    two.
     """
     tree = parse_python(name, text)
     prompts = [
@@ -62,6 +63,7 @@ def _parse_sentences(name: str, text: str) -> Rows:
         for statement in node.body
         if isinstance(statement, ast.Return) and isinstance(statement.value, ast.Constant)
     ]
+    # Filled without values: the system message must have no fields.
     systems = [fill(name, text) for text in messages(tree, "system")]
     found = [("prompt", text) for text in prompts] + [("system", text) for text in systems]
     if not found or not all(isinstance(text, str) for _, text in found):
@@ -70,7 +72,7 @@ def _parse_sentences(name: str, text: str) -> Rows:
 
 
 def _read(tables: Tables) -> list[BenchmarkTask]:
-    """Read the table; with utils.py and eval_openai.py of evaluation/, the prompts are CharBench's."""
+    """Read the table; utils.py and eval_openai.py of evaluation/ give CharBench's prompts."""
     rows = {name: rows for name, rows in tables.items() if not name.endswith(".py")}
     sentences = {
         row["role"]: row["text"] for name in tables if name.endswith(".py") for row in tables[name]
@@ -86,6 +88,8 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
             "evaluation/ beside the table, or neither, for this project's own sentences."
         )
     ((name, table_rows),) = rows.items()
+    # The hub has the table alone. Then the sentences are this project's, and the names say so. That
+    # its columns are the repository's is known from programs that use it, not from the table.
     prompt = sentences.get("prompt", _INSTRUCTION)
     prefix = "charbench" if sentences else "charbench-like"
     items: dict[str, list[Item]] = {task: [] for task in TASKS}
@@ -96,7 +100,7 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
                 f"row {number} of {name} has the task {task!r} and the answer {row['answer']!r}. "
                 f"CharBench's tasks are {', '.join(TASKS)}; its answers are integers."
             )
-        # count_unique_chars has no character.
+        # The column is empty for count_unique_chars.
         arguments = [row["word"], *filter(None, [row["character"]])]
         text = fill("evaluation/utils.py", prompt, question=row["question"])
         items[task].append(Item(text, f" {answer}", key_of(f"{prefix}/{task}", *arguments)))

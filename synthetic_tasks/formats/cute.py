@@ -1,18 +1,12 @@
 """CUTE: the letters of a token and the words of a sentence (14 tasks).
 
 Edman, Schmid & Fraser, "CUTE: Measuring LLMs' Understanding of Their Tokens", EMNLP 2024, arXiv
-2409.15452; files, prompts and scoring after the repository Leukas/CUTE (MIT). Seven tasks come again
-with random consonants instead of words (spell_rand, ...). 1,000 items each.
+2409.15452; files, prompts and scoring after the repository Leukas/CUTE (MIT). Seven tasks come
+again with random consonants instead of words (spell_rand, ...). 1,000 items each.
 
 Prompt: one user message, then ' Answer: "' after the chat template; greedy, 100 new tokens.
-Scoring: the answer follows the last "Answer:" of the text (opening included), ends at "</s>", and is
-between the first quote and the next one or the end. The five tasks about words ignore case.
-
-Differences from the authors' program: they keep a model's other special tokens in the text, so some
-of their models lose an item by a missing closing quote; here no special token is part of a generated
-text. A reader of tables that takes "null" for a missing value would ask about another word. The hub's
-data set has the prompts filled in already; whether they equal the repository's, space by space, is not
-verified. The imitation has no sem: words alone do not tell which one is semantically nearer.
+Scoring: the answer follows the last "Answer:" of the text (opening included), ends at "</s>", and
+is between the first quote and the next one or the end. The five tasks about words ignore case.
 """
 
 from __future__ import annotations
@@ -44,6 +38,8 @@ def between_quotes(generated: str) -> str | None:
 
     'cat" I hope that helps' -> "cat"; 'cat' -> "cat"; '" Answer: none' -> None
     """
+    # The authors keep a model's other special tokens in this text, so that some of their models
+    # lose an item by a missing closing quote. Here no special token is part of a generated text.
     answer = (_OPENING + generated).rsplit("Answer:", 1)[-1].partition("</s>")[0]
     _, quote, after = answer.partition('"')
     return after.partition('"')[0].strip() if quote else None
@@ -78,6 +74,7 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
     prompts = {}
     if rows:
         prompts = {row["task"]: row["prompt"] for row in need(file, rows, "task", "prompt")}
+    # The repository calls one file add_char_rand; both names are read.
     known = {_OTHER_NAMES.get(stem, stem): named for stem, named in found.items()}
     if len(known) < len(found):
         raise TaskError(
@@ -98,6 +95,7 @@ def _read_task(task: str, name: str, rows: Rows, prompts: dict[str, str]) -> Ben
     plain, full = task.removesuffix("_rand"), f"cute/{task}"
     items = []
     if rows and {"prompt", "answer"} <= set(rows[0]):
+        # From the hub. Whether its prompts equal the repository's, space by space, is not verified.
         for row in need(name, rows, "prompt", "answer"):
             items.append(Item(row["prompt"], " " + row["answer"], key_of(full, row["prompt"])))
     elif plain not in prompts:
@@ -112,22 +110,31 @@ def _read_task(task: str, name: str, rows: Rows, prompts: dict[str, str]) -> Ben
     return BenchmarkTask(full, tuple(items), PROMPT_FORMAT, between_quotes, _equal(plain))
 
 
-# The imitation. Task -> instruction, question.
+# The imitation. Task of letters or words -> instruction, question.
+_EDIT = {
+    "ins": ("Write a new {0} behind each one of another.", 'Write "{}" behind each "{}" of "{}".'),
+    "del": ("Leave a {0} out wherever a {1} has it.", 'Without "{}": "{}".'),
+    "sub": (
+        "Write another {0} in place of one of a {1}.",
+        'Instead of "{}" write "{}" in "{}".',
+    ),
+    "swap": ("Let two {0}s of a {1} change places.", '"{}" and "{}" change places in "{}".'),
+}
 _WORDING = {
     "spell": ("Give all letters of a word with a blank between them.", 'The letters of "{}"?'),
     "spell_inverse": ("Put letters together to the word they make.", 'The word made of "{}"?'),
     "contains_char": ("Say Yes if a word has a letter in it, else No.", 'The letter "{}" in "{}"?'),
     "contains_word": ("Say Yes if a sentence has a word in it, else No.", 'The word "{}" in "{}"?'),
-    "orth": ("Choose the word that is fewer letters away from the first.", 'Nearer to "{}": "{}" or "{}"?'),
-    "ins_char": ("Write a new letter behind each one of another.", 'Write "{}" behind each "{}" of "{}".'),
-    "ins_word": ("Write a new word behind each one of another.", 'Write "{}" behind each "{}" of "{}".'),
-    "del_char": ("Leave a letter out wherever a word has it.", 'Without "{}": "{}".'),
-    "del_word": ("Leave a word out wherever a sentence has it.", 'Without "{}": "{}".'),
-    "sub_char": ("Write another letter in place of one of a word.", 'Instead of "{}" write "{}" in "{}".'),
-    "sub_word": ("Write another word in place of one of a sentence.", 'Instead of "{}" write "{}" in "{}".'),
-    "swap_char": ("Let two letters of a word change places.", '"{}" and "{}" change places in "{}".'),
-    "swap_word": ("Let two words of a sentence change places.", '"{}" and "{}" change places in "{}".'),
-}  # fmt: skip
+    "orth": (
+        "Choose the word that is fewer letters away from the first.",
+        'Nearer to "{}": "{}" or "{}"?',
+    ),
+    **{
+        f"{operation}_{of}": (instruction.format(*names), question)
+        for operation, (instruction, question) in _EDIT.items()
+        for of, names in (("char", ("letter", "word")), ("word", ("word", "sentence")))
+    },
+}
 _NUM_EXAMPLES = 4
 _Drawn = tuple[tuple[str, ...], str]  # the arguments of the question, and the answer
 
@@ -172,6 +179,7 @@ def _draw(plain: str, words: Sequence[str], randomly: bool, rng: Random) -> _Dra
         right = rng.choice(("Yes", "No"))
         part = rng.choice(sorted(set(parts) if right == "Yes" else set(new) - set(parts)))
         return (part, whole), right
+    # A swap needs two parts that occur once.
     if operation == "swap" and sum(parts.count(part) == 1 for part in parts) < 2:
         return _draw(plain, words, randomly, rng)
     arguments, changed = _change(operation, parts, new, rng)
@@ -179,6 +187,7 @@ def _draw(plain: str, words: Sequence[str], randomly: bool, rng: Random) -> _Dra
 
 
 def _draw_nearer(word: str, words: Sequence[str], rng: Random) -> _Drawn:
+    # Of 20 words the nearest and the farthest, so that the two distances mostly differ.
     others = [other for other in rng.sample(words, min(20, len(words))) if other != word]
     by_distance = sorted(others, key=lambda other: edit_distance(word, other))
     near, far = by_distance[0], by_distance[-1]
@@ -189,6 +198,7 @@ def _draw_nearer(word: str, words: Sequence[str], rng: Random) -> _Drawn:
 
 def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
     usable = lower_case_words("cute", words, 3)
+    # Without sem: words alone do not tell which one is semantically nearer.
     return [
         _generate_task(task, usable, n, seed) for task in (*TASKS, *RANDOM_TASKS) if task != "sem"
     ]
@@ -203,6 +213,7 @@ def _generate_task(task: str, words: Sequence[str], n: int, seed: int) -> Benchm
         arguments, answer = _draw(plain, words, task != plain, rng)
         return Item(question.format(*arguments), " " + answer, key_of(full, *arguments))
 
+    # All items of a task share their examples.
     examples = distinct_draws(ask, _NUM_EXAMPLES, full, "examples", seed)
     shown = "\n".join(
         f'{i}. {e.prompt} Answer: "{e.answer.strip()}"' for i, e in enumerate(examples, 1)

@@ -44,9 +44,10 @@ class Format:
         files: the files that `load` looks for.
         read: turns the benchmark's rows into tasks with the authors' prompts and scoring. Raises
             TaskError, with the name of the file, if the rows do not belong to the benchmark.
-        generate: (words, n, seed) -> an imitation: the same tasks with n items each, about these words
-            and in this project's wording; their names begin with "<format>-like/". Item i depends on
-            the words, the seed and i alone. Raises TaskError if the words give fewer items.
+        generate: (words, n, seed) -> an imitation: the same tasks with n items each, about these
+            words and in this project's wording; their names begin with "<format>-like/". Item i
+            depends on the words, the seed and i alone. Raises TaskError if the words give fewer
+            items.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Format:
         found: dict[str, Rows] = {}
         paths = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         for file in paths:
+            # The first pattern that fits; fnmatchcase ignores the system's rules for case.
             parse = next((f.parse for f in self.files if fnmatchcase(file.name, f.pattern)), None)
             if parse is not None:
                 if file.name in found:
@@ -76,7 +78,8 @@ class Format:
         if not found:
             wanted = ", ".join(file.pattern for file in self.files)
             raise TaskError(
-                f"{path} has no file of {self.name}. Name a folder with {wanted}, from {self.source}."
+                f"{path} has no file of {self.name}. "
+                f"Name a folder with {wanted}, from {self.source}."
             )
         return found
 

@@ -2,15 +2,12 @@
 
 Sims et al., "StochasTok: Improving Fine-Grained Subword Understanding in LLMs", arXiv 2506.01687;
 columns, questions and scoring after the repository anyasims/stochastok. It publishes no items: its
-program draws them from the 1,000 most frequent words, 1,000 for validation, all six kinds in one list.
-This module reads the columns question and options, the right option first, and finds the kind from
-the question.
+program draws them from the 1,000 most frequent words, 1,000 for validation, all six kinds in one
+list. This module reads the columns question and options, the right option first, and finds the kind
+from the question.
 
-Scoring: no text is generated. The likelihood of each option, with a space before it, is computed after
-the question, which ends in "Answer:". The likeliest option must be the right one. The version of the
-program that was found sums over tokens without dividing by the option's length; its "normalised"
-accuracy is corrected for chance. It puts the right option first, so that a tie counts as right; here
-the options are in alphabetical order.
+Scoring: no text is generated. The likelihood of each option, with a space before it, is computed
+after the question, which ends in "Answer:". The likeliest option must be the right one.
 """
 
 from __future__ import annotations
@@ -71,6 +68,9 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
 
 def _item(task: str, question: str, choices: Sequence[str]) -> Item:
     """Build an item; the first choice is the right one."""
+    # In alphabetical order. stochastok puts the right option first, so that a tie counts as right.
+    # The version that was found sums likelihoods over tokens without dividing by the option's
+    # length; its "normalised" accuracy is corrected for chance.
     ordered = tuple(sorted(" " + choice.strip() for choice in choices))
     return Item(question, " " + choices[0].strip(), key_of(task, question), ordered)
 
@@ -92,7 +92,8 @@ def _draw_rule(
 ) -> tuple[str, str, Callable[[str], bool]] | None:
     """Draw the argument, the right word and a test for wrong words; None if this draw has none.
 
-    The margins are LangGame's: two of a letter or more against one or none; three letters of length.
+    The margins are LangGame's: two of a letter or more against one or none; three letters of
+    length.
     """
     word = rng.choice(words)
     if kind == "longest":

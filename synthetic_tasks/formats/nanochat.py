@@ -2,13 +2,11 @@
 
 github.com/karpathy/nanochat (MIT), tasks/spellingbee.py and scripts/chat_eval.py. No file holds the
 items: random.Random(10,000,000 + i) draws test item i from the word list words_alpha.txt of
-github.com/dwyl/english-words and the question templates of spellingbee.py. From both files this module
-draws the same items. nanochat evaluates 256 items of SpellingBee; 256 of SimpleSpelling are our choice.
+github.com/dwyl/english-words and the question templates of spellingbee.py. From both files this
+module draws the same items.
 
-Prompt: one user message, greedy, up to 512 new tokens. nanochat runs Python that its model writes in
-between; here nothing runs, so a model that waits for Python's output is scored without it.
-Scoring: the first number after "#### ", without commas. nanochat uses SimpleSpelling for training only
-and does not score it; here it is scored by exact match up to the newline.
+Prompt: one user message, greedy, up to 512 new tokens. Scoring: the first number after "#### ",
+without commas.
 """
 
 from __future__ import annotations
@@ -26,9 +24,12 @@ from .benchmark import BenchmarkTask, PromptFormat
 from .format import File, Format, Tables, by_stem, draw_items, key_of, lower_case_words, tasks_of
 from .tables import Rows, assigned, fill, messages, need, not_own, parse_python
 
-_NUM_ITEMS = 256
+_NUM_ITEMS = 256  # as nanochat evaluates of SpellingBee; of SimpleSpelling it is our choice
 _ORDER_SEED = 42  # nanochat shuffles the word list for SimpleSpelling
+# nanochat runs Python that its model writes; here nothing runs, so a model that waits for Python's
+# output is scored without it.
 _COUNT_FORMAT = PromptFormat(chat=True, max_new_tokens=512, stop="")
+# nanochat trains on SimpleSpelling and does not score it: exact match up to the newline is ours.
 _SPELL_FORMAT = PromptFormat(chat=True, max_new_tokens=512)
 _TEMPLATES, _OFFSET = "USER_MSG_TEMPLATES", "TEST_RANDOM_SEED_OFFSET"
 _COUNT, _SPELL = "SpellingBee", "SimpleSpelling"
@@ -112,6 +113,7 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
     for row in need(file, rows, "what", "text"):
         texts.setdefault(row["what"], []).append(row["text"])
     words = [row["word"] for row in need(list_file, word_rows, "word")]
+    # SimpleSpelling draws from the shuffled list, each task from generators of its own.
     shuffled = list(words)
     Random(_ORDER_SEED).shuffle(shuffled)
     seeds = range(int(texts[_OFFSET][0]), int(texts[_OFFSET][0]) + _NUM_ITEMS)

@@ -1,14 +1,13 @@
 """Spelling Bee Embeddings: count a letter, name the n-th letter, reverse (3 tasks).
 
-Rabe, Clymo & Dong, "Spelling Bee Embeddings for Language Modeling", arXiv 2601.18030; files, prompts
-and scoring after spelling_benchmark/ of the repository zherendong/littletrainingloop, which gives the
-paper's figures for 816 million parameters (27.4, 16.2 and 0.0 %). 5,000 items: 2,450 count, 2,450
-index, 100 reverse; words of 4 to 10 letters, half of them common ones.
+Rabe, Clymo & Dong, "Spelling Bee Embeddings for Language Modeling", arXiv 2601.18030; files,
+prompts and scoring after spelling_benchmark/ of the repository zherendong/littletrainingloop, which
+gives the paper's figures for 816 million parameters (27.4, 16.2 and 0.0 %). 5,000 items: 2,450
+count, 2,450 index, 100 reverse; words of 4 to 10 letters, half of them common ones.
 
-Prompt: three examples of the same kind and the question, as plain text; at most 32 new tokens, up to a
-newline. Scoring, by lm-evaluation-harness: the text without surrounding space equals the target,
-ignoring case. The prompts of count and reverse end in a space, which many tokenizers would put into
-the answer's first token; it is kept.
+Prompt: three examples of the same kind and the question, as plain text; at most 32 new tokens, up
+to a newline. Scoring, by lm-evaluation-harness: the text without surrounding space equals the
+target, ignoring case.
 """
 
 from __future__ import annotations
@@ -86,7 +85,9 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
                 f"row {number} of {name} has the task_type {task!r}; "
                 f"choose one of {', '.join(_TASKS)}."
             )
-        # Split and join, because re.sub would read backslashes in the question as escapes.
+        # Split and join: re.sub would read backslashes in the question as escapes. The prompts of
+        # count and reverse end in a space, which many tokenizers would put into the answer's first
+        # token; it is kept.
         prompt = row["input"].join(_FIELD.split(prompts[task]))
         full = f"spelling_bee/{task}"
         items[full].append(Item(prompt, f" {row['target']}", key_of(full, *_arguments(row))))

@@ -1,7 +1,7 @@
 """Parse published files into rows of text: tables, JSON lines, literals in Python files.
 
-No value is special: "none", "null", "true", "NA" and "1e5" stay words. Readers that convert them, such
-as pandas, would change the questions of a spelling benchmark.
+No value is special: "none", "null", "true", "NA" and "1e5" stay words. Readers that convert them,
+such as pandas, would change the questions of a spelling benchmark.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def table(name: str, text: str) -> Rows:
 
     'input1\\tlabel\\nnull\\tn u l l\\n' -> [{"input1": "null", "label": "n u l l"}]
 
-    Raises TaskError if the file is empty, a line has another number of columns than the header, or a
-    line is not a JSON object.
+    Raises TaskError if the file is empty, a line has another number of columns than the header, or
+    a line is not a JSON object.
     """
     ending = name[name.rfind(".") :].lower()
     delimiter = "\t" if ending == ".tsv" else ","
@@ -38,7 +38,7 @@ def table(name: str, text: str) -> Rows:
 def as_rows(records: Iterable[Mapping[str, Any]]) -> Rows:
     """Convert records to rows of text: None becomes "", other values become JSON.
 
-    [{"question": "Which?", "options": ["a", "b"]}] -> [{"question": "Which?", "options": '["a", "b"]'}]
+    [{"word": "tea", "options": ["a", "b"]}] -> [{"word": "tea", "options": '["a", "b"]'}]
     """
     return [
         {str(column): _as_text(value) for column, value in record.items()} for record in records
@@ -57,7 +57,7 @@ def need(name: str, rows: Rows, *columns: str) -> Rows:
 
 
 def parse_python(name: str, text: str) -> ast.Module:
-    """Return a Python file's syntax tree, without running it. Raises TaskError if it is not Python."""
+    """Return a Python file's syntax tree; nothing is run. Raises TaskError if it is not Python."""
     try:
         return ast.parse(text)
     # Deep nesting in a file makes the parser raise RecursionError or MemoryError.
@@ -107,7 +107,7 @@ def messages(node: ast.AST, role: str) -> list[str]:
 def _as_format(part: ast.expr) -> str | None:
     """Convert a text, or a plain variable of an f-string; None for anything else."""
     if isinstance(part, ast.Constant) and isinstance(part.value, str):
-        return part.value.replace("{", "{{").replace("}", "}}")
+        return part.value.replace("{", "{{").replace("}", "}}")  # braces of the text itself
     if isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name):
         return f"{{{part.value.id}}}"
     return None
@@ -121,7 +121,8 @@ def fill(name: str, template: str, *values: str, **named: str) -> str:
     try:
         fields = [part for part in Formatter().parse(template) if part[1] is not None]
         names = [field or "" for _, field, _, _ in fields]
-        # A format such as "{:>99999999}" could use up the memory, and "{0.__class__}" read attributes.
+        # Files are not trusted: "{:>99999999}" could use up the memory, "{0.__class__}" reads
+        # attributes.
         plain = all(not spec and conversion is None for _, _, spec, conversion in fields)
         fits = names == [""] * len(values) if values else set(names) == set(named)
         if not plain or not fits:
@@ -146,6 +147,7 @@ def options(name: str, number: int, text: str) -> list[str]:
         raise TaskError(
             f"the options in row {number} of {name} are {_short(text)}. Write a JSON list of texts."
         )
+    # The likelihoods of equal options cannot tell them apart.
     if len(set(found)) < len(found):
         raise TaskError(
             f"row {number} of {name} has the same option twice: {_short(text)}. Leave that row out."
@@ -155,6 +157,8 @@ def options(name: str, number: int, text: str) -> list[str]:
 
 def _delimited(name: str, text: str, delimiter: str) -> Rows:
     try:
+        # strict: without it an unclosed quote swallows the rest of the file into one cell.
+        # newline="": line breaks within a quoted cell stay as they are.
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         lines = [line for line in reader if line]
     except csv.Error as error:
@@ -177,6 +181,7 @@ def _delimited(name: str, text: str, delimiter: str) -> Rows:
 
 def _json_lines(name: str, text: str) -> Rows:
     records = []
+    # Not splitlines(), which also breaks at U+2028 within a JSON text.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
@@ -185,7 +190,7 @@ def _json_lines(name: str, text: str) -> Rows:
                 record = None
             if not isinstance(record, dict):
                 raise TaskError(
-                    f"line {number} of {name} is {_short(line)}, not a JSON object. Correct that line."
+                    f"line {number} of {name} is {_short(line)}, not a JSON object. Correct it."
                 )
             records.append(record)
     return as_rows(records)
@@ -202,5 +207,5 @@ def _short(text: str) -> str:
 
 
 def not_own(name: str, problem: str) -> TaskError:
-    """Return the error for a file that differs from the published one: "is empty", "has no rows"."""
+    """Return the error for a file that differs from the published one: "is empty"."""
     return TaskError(f"{name} {problem}. Put the benchmark's own file in its place.")

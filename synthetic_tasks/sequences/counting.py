@@ -1,4 +1,4 @@
-"""Counting (arXiv 2407.15160): how often does a sequence's last symbol occur in it? a b b a b -> 3"""
+"""Counting (arXiv 2407.15160): how often does the last symbol occur? a b b a b -> 3"""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Counting(Task):
 
     Counting(2, 5).draw("seen", rng) -> Item("counting a b b a b", "3", ...)
 
-    The count is drawn first, uniformly: from 1 to 2n/m for the last symbol, from n/m to 2n/m for the
-    most frequent one. The majority baseline is thus about m / 2n and m / n. The other places are filled
-    at random; no symbol exceeds the largest count.
+    The count is drawn first, uniformly: from 1 to 2n/m for the last symbol, from n/m to 2n/m for
+    the most frequent one. The majority baseline is thus about m / 2n and m / n. The other places
+    are filled at random; no symbol exceeds the largest count.
 
     An eighth of all sequences is held out of training and forms the split "fresh". The sequences of
     "longer" are longer by half, so some of their counts are numbers that no training answer had.
@@ -43,20 +43,12 @@ class Counting(Task):
             "fresh": (n, True),
             "longer": (longer, None),
         }
+        same = f"{n} of {m} symbols, as in training"
+        more = f"{longer} of {m} symbols, after training on {n}"
         self.splits = (
             Split("seen", "training sequences", "On sequences that training drew from"),
-            Split(
-                "fresh",
-                "new sequences",
-                "On sequences kept out of training",
-                f"{n} of {m} symbols, as in training",
-            ),
-            Split(
-                "longer",
-                "longer sequences",
-                "On sequences longer than any trained on",
-                f"{longer} of {m} symbols, after training on {n}",
-            ),
+            Split("fresh", "new sequences", "On sequences kept out of training", same),
+            Split("longer", "longer sequences", "On sequences longer than any trained on", more),
         )
         self.main_split, self.verb_phrase = "fresh", "counts rightly in"
         symbol = "the most frequent symbol" if most else "the last symbol"

@@ -1,4 +1,4 @@
-"""Functions in context (after arXiv 2311.00871): apply a hidden function, given some examples of it.
+"""Functions in context (after arXiv 2311.00871): apply a hidden function, given some examples.
 
 examples d b a > a b d; c e f > f e c; g a c: c a g
 """
@@ -30,8 +30,8 @@ _MIN_LENGTH = 3  # symbols of a string
 _MAX_EXAMPLES, _MAX_LENGTH = 16, 12
 _FORMS = ("K", "KxL")
 _RULE = (
-    f"K examples (0 to {_MAX_EXAMPLES}) of strings of {_MIN_LENGTH} to L symbols (L from {_MIN_LENGTH} "
-    f"to {_MAX_LENGTH}, 4 by default), such as functions:2x4"
+    f"K examples (0 to {_MAX_EXAMPLES}) of strings of {_MIN_LENGTH} to L symbols "
+    f"(L from {_MIN_LENGTH} to {_MAX_LENGTH}, 4 by default), such as functions:2x4"
 )
 
 
@@ -66,13 +66,13 @@ class Functions(Task):
     Functions(1, 4).draw("seen", rng) -> Item("examples d b a > a b d; g a c:", " c a g", ...)
 
     An item draws a family of functions, one of its functions, one length for all strings, and the
-    strings, each of different symbols. All functions keep the length. Copying the last input is never
-    right, and the majority baseline is near 0.
+    strings, each of different symbols. All functions keep the length. Copying the last input is
+    never right, and the majority baseline is near 0.
 
-    An eighth of all strings is held out of training; all other splits ask about one of them. Outside
-    the training mixture are `held_out_family`, `composed` (two functions of different families in a
-    row) and `longer`. In the first two an item is drawn again if a trained function explains its
-    examples and its answer: choosing among the trained functions is then never right.
+    An eighth of all strings is held out of training; all other splits ask about one of them.
+    Outside the training mixture are `held_out_family`, `composed` (two functions of different
+    families in a row) and `longer`. In the first two an item is drawn again if a trained function
+    explains its examples and its answer: choosing among the trained functions is then never right.
 
     The score `of_the_mixture` is the share of answers that some trained function would give.
     """
@@ -82,19 +82,17 @@ class Functions(Task):
         self.name = f"functions:{num_examples}x{longest}"
         shown = f"{num_examples} example{'' if num_examples == 1 else 's'}"
         families = ", ".join(_FAMILIES)
+        one = f"{shown} of one of {families}; copying is never right"
+        family = f"{shown} of neighbours that change places"
+        lengths = f"{longest + 1} or {longest + 2} symbols"
+        longer = f"{lengths}, after training on {_MIN_LENGTH} to {longest}; {shown}"
         self.splits = (
             Split("seen", "training strings", "On strings that training drew from", shown),
             Split(
-                "fresh",
-                "inside the mixture",
-                "On new strings under functions of the mixture",
-                f"{shown} of one of {families}; copying is never right",
+                "fresh", "inside the mixture", "On new strings under functions of the mixture", one
             ),
             Split(
-                "held_out_family",
-                "held-out family",
-                "On a family that training never had",
-                f"{shown} of neighbours that change places",
+                "held_out_family", "held-out family", "On a family that training never had", family
             ),
             Split(
                 "composed",
@@ -102,17 +100,14 @@ class Functions(Task):
                 "On two functions of the mixture, one after the other",
                 f"{shown} of two of {families}",
             ),
-            Split(
-                "longer",
-                "longer strings",
-                "On strings longer than any trained on",
-                f"{longest + 1} or {longest + 2} symbols, "
-                f"after training on {_MIN_LENGTH} to {longest}; {shown}",
-            ),
+            Split("longer", "longer strings", "On strings longer than any trained on", longer),
         )
         self.main_split, self.verb_phrase = "fresh", "applies a hidden function in"
         self.description = f"what a hidden function makes of a string, after {shown}"
-        self.difficulty = "how few examples; functions outside of the mixture, or two in a row; the strings' length"
+        self.difficulty = (
+            "how few examples; functions outside of the mixture, or two in a row; "
+            "the strings' length"
+        )
 
     def draw(self, split: str, rng: Random) -> Item:
         lengths = (_MIN_LENGTH, self.longest)
@@ -121,6 +116,7 @@ class Functions(Task):
         while True:
             function = _draw_function(split, rng)
             length = rng.randint(*lengths)
+            # Without repeats: with them, two functions could give the same string.
             strings = [rng.sample(_LOWER, length) for _ in range(self.num_examples + 1)]
             if self._is_allowed(split, function, strings):
                 break
@@ -132,6 +128,7 @@ class Functions(Task):
         return Item(prompt, f" {answer}", prompt)
 
     def _is_allowed(self, split: str, function: Function, strings: list[String]) -> bool:
+        # In training the examples must not show a held-out string either.
         held_out = [is_held_out(" ".join(string)) for string in strings]
         if split == "seen":
             return not any(held_out)

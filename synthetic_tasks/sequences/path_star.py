@@ -18,7 +18,7 @@ _POOL = 50  # names to draw nodes from, as in the paper; larger graphs use more
 _MIN_GRAPHS = 1000  # enough graphs for both training and the split "fresh"
 _FORMS = ("DxL", "DxLxN")
 _RULE = (
-    f"D arms (2 or more) of L nodes each (2 or more), such as path_star:2x5, with names from a pool "
+    "D arms (2 or more) of L nodes each (2 or more), such as path_star:2x5, with names from a pool "
     f"of N (default {_POOL}, at most {len(NAMES)}); N names must be enough for a graph with an arm "
     f"more, or a node more an arm, and make {_MIN_GRAPHS} graphs or more"
 )
@@ -30,20 +30,21 @@ class PathStar(Task):
     PathStar(2, 3, 50).draw("seen", rng) -> Item("path a B, f c, B d, a f; a d:", " a B d", ...)
 
     The prompt lists the edges in random order, then the start and the goal, the end of one arm. The
-    answer is the path from start to goal. All steps but the first follow from an edge. The first step
-    needs the whole arm, read backwards from the goal. A model that guesses it and then follows edges
-    is right in 1 of d: that is chance level, while the majority baseline is about 0.
+    answer is the path from start to goal. All steps but the first follow from an edge. The first
+    step needs the whole arm, read backwards from the goal. A model that guesses it and then follows
+    edges is right in 1 of d: that is chance level, while the majority baseline is about 0.
 
     An eighth of all graphs is held out of training and forms the split "fresh". Items of "seen" are
     drawn as in training; training may or may not contain a given one. With n nodes out of N names
-    there are N! / (N - n)! / (d - 1)! questions: for G(2, 5) 9 x 10^14 with 50 names and 3 x 10^8 with
-    13; 117,600 for G(2, 2) with 50. So a run hardly ever repeats a question of a larger graph.
+    there are N! / (N - n)! / (d - 1)! questions: for G(2, 5) 9 x 10^14 with 50 names and 3 x 10^8
+    with 13; 117,600 for G(2, 2) with 50. So a run hardly ever repeats a question of a larger graph.
 
     Fewer names make the same problem smaller: following an edge means finding an equal name.
     """
 
     def __init__(self, num_arms: int, arm_length: int, num_names: int) -> None:
         d, length = num_arms, arm_length
+        # The default pool has no size in the name, so equal tasks have equal names.
         pool = "" if num_names == _default_names(d, length) else f"x{num_names}"
         self.name = f"path_star:{d}x{length}{pool}"
         self.nodes = NAMES[:num_names]
@@ -56,29 +57,25 @@ class PathStar(Task):
         }
         trained = f"after training on {d} arms of {length}"
         chance = f"guessing the arm and following it gets {1 / d:.2f}"
+        same = f"{d} arms of {length} nodes, as in training; {chance}"
+        longer = f"{d} arms of {length + 1} nodes, {trained}"
+        more = f"{d + 1} arms of {length} nodes, {trained}"
         self.splits = (
             Split("seen", "training graphs", "On graphs that training drew from"),
-            Split(
-                "fresh",
-                "new graphs",
-                "On graphs kept out of training",
-                f"{d} arms of {length} nodes, as in training; {chance}",
-            ),
+            Split("fresh", "new graphs", "On graphs kept out of training", same),
             Split(
                 "longer_arms",
                 "longer arms",
                 "On graphs with longer arms than any trained on",
-                f"{d} arms of {length + 1} nodes, {trained}",
+                longer,
             ),
-            Split(
-                "more_arms",
-                "more arms",
-                "On graphs with more arms than any trained on",
-                f"{d + 1} arms of {length} nodes, {trained}",
-            ),
+            Split("more_arms", "more arms", "On graphs with more arms than any trained on", more),
         )
         self.main_split, self.verb_phrase = "fresh", "finds the path through"
-        self.description = f"the way from the middle of a star of {d} arms to the end of one of them, {length} nodes"
+        self.description = (
+            f"the way from the middle of a star of {d} arms to the end of one of them, "
+            f"{length} nodes"
+        )
         self.difficulty = (
             "the number of arms; their length; how many names the nodes are drawn from"
         )

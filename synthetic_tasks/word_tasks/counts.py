@@ -18,6 +18,7 @@ _MIXED_LETTERS = ascii_uppercase + digits + "".join(map(chr, ACCENTS.values()))
 def _draw_most_frequent(
     word: str, stratum: int, rng: Random, words: Sequence[str]
 ) -> tuple[str, ...]:
+    # The stratum, the largest count of the word, is the answer; ties are drawn.
     counts = Counter(word)
     most = max(counts.values())
     return (rng.choice([letter for letter, count in counts.items() if count == most]),)
@@ -30,8 +31,8 @@ def _without_repeats(word: str) -> str:
 def _presence_strata(word: str) -> list[int]:
     """List 2c for each missing letter with code point c, and 2c + 1 for each letter of the word.
 
-    A stratum thus fixes the letter and the answer. With `paired`, a letter that all words of a split
-    contain, or none, is not drawn: the letter alone says nothing about the answer.
+    A stratum thus fixes the letter and the answer. With `paired`, a letter that all words of a
+    split contain, or none, is not drawn: the letter alone says nothing about the answer.
     """
     plain = word.isascii() and word.islower() and word.isalpha()
     alphabet = ascii_lowercase if plain else ascii_lowercase + _MIXED_LETTERS

@@ -9,6 +9,7 @@ from .recipe import Recipe
 
 
 def _draw_swap(word: str, stratum: int, rng: Random, words: Sequence[str]) -> tuple[str, ...]:
+    # A word of one repeated letter has no other: the swap then changes nothing.
     letters = sorted(set(word))
     return tuple(rng.sample(letters, 2) if len(letters) > 1 else letters * 2)
 
@@ -19,6 +20,7 @@ def _draw_substitute(word: str, stratum: int, rng: Random, words: Sequence[str])
 
 
 def _draw_exchange(word: str, stratum: int, rng: Random, words: Sequence[str]) -> tuple[str, ...]:
+    # Sorted, so that a pair of places has one key.
     return tuple(map(str, sorted(rng.sample(range(len(word)), 2))))
 
 
@@ -80,7 +82,7 @@ INSERT = Recipe(
     arguments=("any letter", "gap"),
     draw=lambda word, stratum, rng, words: (
         rng.choice(ascii_lowercase),
-        str(rng.randint(0, len(word))),
+        str(rng.randint(0, len(word))),  # len(word): after the last letter
     ),
     solve=_insert,
     spaced_answer=True,

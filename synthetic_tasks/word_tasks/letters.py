@@ -25,7 +25,7 @@ def running_count(word: str, counts: Callable[[str], bool]) -> str:
     return " ".join(written)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=1024)  # one item of nearer asks for the same distance several times
 def edit_distance(one: str, other: str) -> int:
     """Return Levenshtein's distance: the fewest letters to insert, delete or change. tea, heap -> 2
 
@@ -38,6 +38,7 @@ def edit_distance(one: str, other: str) -> int:
     places: dict[str, int] = {}
     for i, letter in enumerate(one):
         places[letter] = places.get(letter, 0) | 1 << i
+    # `full` cuts off the bits above the last row: Python's integers have no fixed width.
     full, last = (1 << len(one)) - 1, 1 << (len(one) - 1)
     up, down, distance = full, 0, len(one)
     for letter in other:

@@ -59,7 +59,9 @@ LONGER = Recipe(
 )
 NEARER = Recipe(
     name="nearer",
-    description="which of two words is nearer in spelling to a third: bandana, tea; banana -> bandana",
+    description=(
+        "which of two words is nearer in spelling to a third: bandana, tea; banana -> bandana"
+    ),
     difficulty=(
         "how little the two distances (Levenshtein) differ; how far both are, "
         "often nearly all letters"

@@ -1,4 +1,4 @@
-"""Tasks about the place of a letter, counted from 0: index, last_index, nth, first and last letter."""
+"""Tasks about the place of a letter: index, last_index, nth_letter, first_letter, last_letter."""
 
 from .letters import numbered, spaced
 from .recipe import Recipe
@@ -36,6 +36,7 @@ INDEX = Recipe(
     ),
     verb_phrase="finds a letter's place in",
     arguments=("letter",),
+    # The stratum is the answer: the letter at a place where it occurs first.
     draw=lambda word, place, rng, words: (word[place],),
     solve=lambda word, letter: str(word.index(letter)),
     strata=_first_places,
@@ -68,6 +69,7 @@ NTH_LETTER = Recipe(
         str(rng.choice([i for i, letter in enumerate(word) if ord(letter) == code])),
     ),
     solve=lambda word, place: word[int(place)],
+    # By letter, then by place: otherwise frequent letters would be the answer more often.
     strata=lambda word: [ord(letter) for letter in dict.fromkeys(word)],
     scratchpad=lambda word, place: spaced(_up_to_place(word, place)),
     numbered_scratchpad=lambda word, place: numbered(_up_to_place(word, place)),

@@ -48,7 +48,7 @@ class Wordings(NamedTuple):
     answers: tuple[str, ...]
 
 
-@cache
+@cache  # each draw needs the wordings
 def _all_wordings() -> dict[str, Wordings]:
     # Found beside this file: a checkout needs no installation, and the wheel ships charembed alone.
     tables = tomllib.loads(Path(__file__).with_name("wordings.toml").read_text("utf-8"))
@@ -59,7 +59,7 @@ def _all_wordings() -> dict[str, Wordings]:
 
 
 def choices(kind: str, word: str) -> list[str]:
-    """List the possible arguments of a kind: "place", "tea" -> ["0", "1", "2"]; [] if any will do."""
+    """List the possible arguments of a kind: "place", "tea" -> ["0", "1", "2"]; [] for any."""
     if kind == "letter":
         return sorted(set(word))
     if kind in ("place", "gap"):
@@ -86,10 +86,11 @@ class Recipe:
         draw: draws the arguments.
         solve: returns the right answer.
         refuse: returns the reason if a question has no answer, "both have 6 letters", else "".
-        strata: word -> the strata that the word belongs to. A stratum is drawn uniformly, then a word
-            in it. This balances the answers: in count and index a stratum is an answer.
+        strata: word -> the strata that the word belongs to. A stratum is drawn uniformly, then a
+            word in it. This balances the answers: in count and index a stratum is an answer.
         paired: strata 2k and 2k + 1 have opposite answers; one without the other is not drawn.
-        spaced_answer: the answer is a string of letters, written with spaces in all forms but "plain".
+        spaced_answer: the answer is a string of letters, written with spaces in all forms but
+            "plain".
         spaced_word: the question shows the word with spaces between its letters.
         fixed_answers: answers that any word can have, "yes"; their tokens are never held out.
         options: the words to choose from, in the order of the question.
@@ -123,6 +124,7 @@ class Recipe:
     ) -> WordQuestion | None:
         """Draw the arguments of a question about the word; None if that question has no answer."""
         arguments = self.draw(word, stratum, rng, words)
+        # Before solve, which may not be defined for such arguments.
         if self.refuse(word, *arguments):
             return None
         return WordQuestion(self.name, word, arguments, self.solve(word, *arguments))
@@ -148,7 +150,7 @@ class Recipe:
         return WordQuestion(self.name, word, arguments, self.solve(word, *arguments))
 
     def scratchpad_of(self, question: WordQuestion, form: str) -> str:
-        """Return the text before the result in an answer form: " b a n =", or "" if there is none."""
+        """Return the text before the result in an answer form: " b a n ="; "" if there is none."""
         if form not in ("worked", "counted"):
             return ""
         numbered = self.numbered_scratchpad if form == "counted" else None
@@ -156,8 +158,9 @@ class Recipe:
         return f" {write(question.word, *question.arguments)} =" if write else ""
 
     def _expected(self) -> str:
-        """("letter", "letter") -> "two letters"; ("any letter", "gap") -> "one letter and one place" """
+        """Describe the arguments: "two letters", "one letter and one place", "no letter"."""
         kinds = self.arguments
+        # "letter" and "any letter" end alike and count as one kind here.
         if len(kinds) == 2 and kinds[0].split()[-1] == kinds[1].split()[-1]:
             return ARGUMENTS[kinds[0]][1]
         return " and ".join(ARGUMENTS[kind][0] for kind in kinds) or "no letter"

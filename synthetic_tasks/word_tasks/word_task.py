@@ -1,4 +1,4 @@
-"""The word task: questions about one word, drawn from four splits of the words and put into text."""
+"""The word task: draw questions about one word from four splits and put them into text."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class WordTask(Task):
         self.name, self.verb_phrase = recipe.name, recipe.verb_phrase
         self.description, self.difficulty = recipe.description, recipe.difficulty
         self.splits = _word_splits(material.words)
+        # No training question shows such a token: its letters must come from its vector.
         self.main_split = "unseen_tokens"
         self._strata: dict[str, list[tuple[int, list[str]]]] = {}
 
@@ -42,8 +43,8 @@ class WordTask(Task):
 
         Strata are drawn uniformly, so the answers of count and index are about equally frequent.
 
-        Raises TaskError if the material has no words or the split is unknown, NoQuestion if the task
-        has no question about any word of the split.
+        Raises TaskError if the material has no words or the split is unknown, NoQuestion if the
+        task has no question about any word of the split.
         """
         strata = self._strata_of(split)
         for _ in range(_MAX_DRAWS if strata else 0):
@@ -64,6 +65,7 @@ class WordTask(Task):
         strata = self.recipe.strata(word)
         words = SAMPLE_WORDS if self.material.words is None else self.material.words.seen
         for _ in range(_MAX_DRAWS if strata else 0):
+            # Subtle: the last stratum; the first one of contains comes from a set, in any order.
             question = self.recipe.ask(word, strata[-1], rng, words)
             if question is not None:
                 return render(question, self.recipe, self.material, rng)
@@ -141,7 +143,7 @@ class WordTask(Task):
             for word in self._words(split):
                 for stratum in self.recipe.strata(word):
                     by_stratum[stratum].append(word)
-            # Sorted: the strata of a word may come from a set, and the draw must not depend on its order.
+            # Sorted: the strata of a word may come from a set, whose order must not matter.
             self._strata[split] = sorted(
                 (stratum, words)
                 for stratum, words in by_stratum.items()
@@ -157,26 +159,18 @@ def word_and_arguments(item: Item) -> tuple[str, ...]:
 
 
 def _word_splits(words: WordSplits | None) -> tuple[Split, ...]:
-    about = {} if words is None else {
-        "longer_words": (
-            f"{_lengths(words.longer_words)} letters, after training on {_lengths(words.seen)}"
-        ),
-        "unseen_tokens": (
+    tokens = longer = ""
+    if words is not None:
+        longer = f"{_lengths(words.longer_words)} letters, after training on {_lengths(words.seen)}"
+        tokens = (
             f"each word holds one of {len(words.held_out)} tokens that no training question had"
-        ),
-    }  # fmt: skip
-    return tuple(
-        Split(name, label, place, about.get(name, ""))
-        for name, label, place in (
-            ("seen", "training words", "On the training words themselves"),
-            ("unseen_words", "unseen words", "On new words made of familiar tokens"),
-            (
-                "unseen_tokens",
-                "unseen tokens",
-                "On words with a token that no question had contained",
-            ),
-            ("longer_words", "longer words", "On words longer than any trained on"),
         )
+    unseen_tokens = "On words with a token that no question had contained"
+    return (
+        Split("seen", "training words", "On the training words themselves"),
+        Split("unseen_words", "unseen words", "On new words made of familiar tokens"),
+        Split("unseen_tokens", "unseen tokens", unseen_tokens, tokens),
+        Split("longer_words", "longer words", "On words longer than any trained on", longer),
     )
 
 
