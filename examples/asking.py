@@ -106,7 +106,7 @@ class Panel:
         """
         check_word(word)
         asked, rng = self.tasks[task], Random(f"{task} {word}")
-        several = len(asked.recipe.names) > 1 and " " not in letters
+        several = len(asked.recipe.arguments) > 1 and " " not in letters
         named = list(letters) if several else letters.split()
         item = asked.ask_about(word, named, rng) if letters else asked.ask(word, rng)
         for model in self.models.values():

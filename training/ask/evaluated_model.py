@@ -279,7 +279,7 @@ class EvaluatedLanguageModel:
     def max_new_tokens(self, eval_set: EvalSet) -> int:
         """Return the limit of a benchmark, else the longest right answer of the checked sets."""
         return (
-            eval_set.prompt_format.room
+            eval_set.prompt_format.max_new_tokens
             or self._limits.get(eval_set.task.name)
             or self._longest_answer(eval_set)
         )
