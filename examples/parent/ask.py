@@ -101,7 +101,9 @@ def make_eval_set(
     chosen = tuple(islice(fitting, n))
     if not chosen:
         raise BadInput(f"No question of {name} fits the file's context of {context} tokens.")
-    benchmark = BenchmarkTask(name, chosen, PromptFormat(max_new_tokens=limit, stop=""), read=first_run)
+    benchmark = BenchmarkTask(
+        name, chosen, PromptFormat(max_new_tokens=limit, stop=""), read=first_run
+    )
     return EvalSet(benchmark, "seen", chosen, benchmark.prompt_format, benchmark.read)
 
 

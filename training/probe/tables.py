@@ -131,9 +131,7 @@ def _of_run(folder: Path, cache: Path, arm: str | None = None, seed: int | None 
                 model = one.first_model()
                 yield from _tables_of(model, model.embedding, name, BEFORE)
             model = one.model()
-            yield from _tables_of(
-                model, model.embedding, name, AFTER if one.trained_phases else ""
-            )
+            yield from _tables_of(model, model.embedding, name, AFTER if one.trained_phases else "")
 
     about = f"the run in {folder}: {', '.join(arms)}, of the seeds {', '.join(map(str, seeds))}"
     spellings = _padded(run.data.tokenizer.spellings, run.data.spellings.num_tokens)
