@@ -7,13 +7,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from training.report.plots import smoothed
+from training.report.svg import DARK, LIGHT, colours
 
 from tests.messages import says
 from tests.pages.made_up import MIXED, PHASES, built, made_up, page_of
 from training.models.arms import ARMS
-from training.report.plots import smoothed
 from training.report.report import models_in_words, sample_answers, split_notes
-from training.report.svg import DARK, LIGHT, colours
 
 PAIR = ("matched", "lstm")
 

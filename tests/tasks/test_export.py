@@ -16,7 +16,7 @@ import torch
 from synthetic_tasks import SPLITS, Item, Material, WordSplits, build_task, distinct
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.export import RESULT, as_lm_eval, main
-from synthetic_tasks.saved_splits import fingerprint, load_splits, save_splits
+from synthetic_tasks.words import fingerprint, load_splits, save_splits
 from tests.laboratory.pretrained import gpt2, save, train_tokenizer
 from tests.messages import raises, says
 from tests.tasks.test_formats import WORDS

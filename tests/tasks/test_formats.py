@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from synthetic_tasks.benchmark import BenchmarkTask
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.formats import (
     FORMATS,
+    BenchmarkTask,
     as_rows,
     charbench,
     cute,
@@ -181,7 +181,7 @@ def test_cute_has_all_its_tasks_with_their_own_prompts() -> None:
         == 'Insert.\n\nQuestion: "x" behind "q" in "kqz".'
     )
     for task in tasks.values():
-        assert task.asking == cute.ASKING
+        assert task.prompt_format == cute.PROMPT_FORMAT
         for item in task.items:
             if not task.name.endswith(("sem", "orth")):
                 assert (
@@ -204,7 +204,7 @@ def test_the_hubs_rows_of_cute_are_prompts_already() -> None:
 
 def test_charbench_without_its_sentences_says_so_in_its_name() -> None:
     own = published("charbench")["charbench/find_first_occurrence"]
-    assert own.asking.system == "You answer briefly."
+    assert own.prompt_format.system == "You answer briefly."
     assert (
         own.items[0].prompt
         == "\n    A number, please.\n    \n\nQuestion: First 'n' in 'banana'?\nFrom 0.\n\n    "

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from synthetic_tasks import TASKS, WORD_TASKS
-from synthetic_tasks.__main__ import ASKED, main, split_sample, table
+from synthetic_tasks.__main__ import NUM_DRAWS, main, split_sample, table
 from synthetic_tasks.samples import SAMPLE_WORDS
 from synthetic_tasks.words import usable_words
 from tests.conftest import ROOT
@@ -63,7 +63,7 @@ def test_shares_of_answers_are_of_all_draws(capsys: pytest.CaptureFixture[str]) 
     (line,) = re.findall("answers: (.*)", shown(capsys, "contains"))
     shares = list(map(int, re.findall("([0-9]+) %", line)))
     assert sum(shares) == 100
-    assert all(abs(share - 50) < 6 for share in shares), (shares, ASKED)
+    assert all(abs(share - 50) < 6 for share in shares), (shares, NUM_DRAWS)
 
 
 def test_splits_forms_and_wordings_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,10 +27,10 @@ from synthetic_tasks import (
     usable_words,
 )
 from synthetic_tasks.__main__ import split_sample
-from synthetic_tasks.names import NAMES
 from synthetic_tasks.registry import RECIPES
 from synthetic_tasks.samples import SAMPLE_WORDS
 from synthetic_tasks.scoring import corrected, majority_baseline
+from synthetic_tasks.sequences.names import NAMES
 from synthetic_tasks.task import ANSWER_FORMS, WORDINGS
 from tests.messages import raises
 from training.data.corpus import packaged_words
@@ -95,7 +95,7 @@ def drawn_for_training(tasks: list[Task], i: int) -> Item:
 def test_an_item_is_a_function_of_its_key_in_every_split(spec: str) -> None:
     (task,) = built(spec)
     assert task.name == spec
-    assert task.telling in [split.name for split in task.splits]
+    assert task.main_split in [split.name for split in task.splits]
     for split in task.splits:
         assert split.place
         assert split.label
@@ -256,9 +256,9 @@ def test_fixed_texts_hold_every_token_around_the_words(
 @pytest.mark.parametrize("spec", [*WORD_TASKS, *SPECS])
 def test_every_task_says_what_it_asks_and_what_makes_it_harder(spec: str) -> None:
     (task,) = built(spec)
-    assert 10 < len(task.about) < 110
-    assert 10 < len(task.axes) < 110
-    assert task.deed
+    assert 10 < len(task.description) < 110
+    assert 10 < len(task.difficulty) < 110
+    assert task.verb_phrase
 
 
 def test_majority_baseline() -> None:
