@@ -70,8 +70,8 @@ class CharEmbedding(nn.Embedding):
         self.disabled = False
         self._key = _register(self)
         if first is not None:
-            # subtle: plain attributes, not submodules. Otherwise the encoder's parameters would have
-            # two names, and transformers refuses to save such a model.
+            # subtle: plain attributes, not submodules. Otherwise the encoder's parameters would
+            # have two names, and transformers refuses to save such a model.
             vars(self).update(_first=first, _table=first._table)
             return
         self._table = VectorTable()
@@ -154,8 +154,9 @@ class CharEmbedding(nn.Embedding):
         )
         if with_gradient:
             self._table.drop()  # an optimizer step may follow
-        # In training mode dropout of a user's encoder must apply. A replica of nn.DataParallel lives
-        # for one forward, so a table would not pay. An exported graph must not need this process.
+        # In training mode dropout of a user's encoder must apply. A replica of nn.DataParallel
+        # lives for one forward, so a table would not pay. An exported graph must not need this
+        # process.
         if (
             with_gradient
             or self.training
@@ -277,7 +278,8 @@ class CharEmbedding(nn.Embedding):
             )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # No encoder keys (a plain checkpoint): keep the current encoder. Some but not all: an error.
+        # No encoder keys (a plain checkpoint): keep the current encoder. Some but not all: an
+        # error.
         if self._holder is self and not any(
             name.startswith(f"{prefix}encoder.") for name in state_dict
         ):
