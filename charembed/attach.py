@@ -263,8 +263,9 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
                 "attach first, then wrap the model."
             )
     found: Any
+    any_model: Any = model
     try:
-        found = model.get_input_embeddings() if path is None else model.get_submodule(path)  # type: ignore[operator]
+        found = any_model.get_input_embeddings() if path is None else model.get_submodule(path)
     except (AttributeError, NotImplementedError):
         missing = f"The model has no module {path!r}."
         if path is None:

@@ -88,9 +88,7 @@ class CharEncoder(nn.Module):
         for name, size in sizes.items():
             for value in size if isinstance(size, tuple) else (size,):
                 if type(value) is not int or value < 1:
-                    raise AttachError(
-                        f"{name} is {value!r}; it must be a whole number of 1 or more."
-                    )
+                    raise AttachError(f"{name} is {value!r}; it must be an int of at least 1.")
         self.token_chars: Any
         self.projection: Any
         self.spellings, self.dim, self.init = spellings, dim, init
