@@ -1,7 +1,7 @@
 """What matters when a pretrained model gets its letters: each choice in a run of its own, on equal batches.
 
     python -m benchmarks.retrofit --finetune-steps 150                 # all, seven minutes of a core each
-    python -m benchmarks.retrofit --only plain,spelled --finetune-steps 150 --replay-share 0.3 --gain 0.35
+    python -m benchmarks.retrofit --only plain,spelled --finetune-steps 150 --replay-share 0.3 --scale 0.35
 
 --only names variants, all of which stand in VARIANTS below. Of the laboratory's flags those about data, model
 and exam count, and of --finetune-... steps, batch size, context, rates, beta2, clip, schedule, warm-up and
@@ -33,7 +33,7 @@ from charembed.recurrence import last_states
 from charembed.rows_from_spellings import readable_states, rows_from_spellings
 from charembed.scale import scale_vectors
 from charembed.spelling_loss import ids_with_characters
-from training.ask.eval_sets import text_loss
+from training.ask.run_evaluation import text_loss
 from training.config.config import CompareConfig
 from training.config.flags import parse
 from training.data.prepare import prepare
@@ -41,7 +41,7 @@ from training.errors import BadInput, exit_status
 from training.models.huggingface import HuggingFace
 from training.models.precision import resolve_precision
 from training.models.smollm2 import unpack
-from training.run.arm import settle
+from training.run.build import settle
 from training.train.loss import Learner
 from training.train.optimizers import lr_scale, set_lr
 
@@ -220,9 +220,9 @@ AS_BUILT = {"plain", "silent", "zero", "gate", "joined"}  # no turning, no other
 def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[float], int]:
     """Losses of the steps, the losses on each text before and after, and how many parameters were trained."""
     model = HuggingFace.load(config.model.model, config.context)
-    VARIANTS[name](model.model, data.spellings, config.model.gain)
+    VARIANTS[name](model.model, data.spellings, config.model.scale)
     if name not in AS_BUILT:
-        settle(model, config, data)
+        settle(model, data)
     if name == "held":
         hold(model.model)
     if name == "amplified":
@@ -231,7 +231,7 @@ def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[
     faithful = phase.replay_target == "base"
     base = HuggingFace.load(config.model.model, config.context).eval() if faithful else None
     learner = Learner(model, None, base)
-    batch_at = data.batches(config, phase, config.first_seed)
+    batch_at = data.batches(phase, config.first_seed)
 
     def reads() -> list[float]:
         texts = data.held_out_texts.values()

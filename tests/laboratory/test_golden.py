@@ -11,7 +11,7 @@ A change that should move no number must leave both kinds as they are. The failu
 the entries that differ. Record the digests anew on another machine, or after a change that is meant
 to move numbers:
 
-    python -m tests.test_golden --record
+    python -m tests.laboratory.test_golden --record
 
 This rewrites "exact", adds or replaces the entry of this machine in "by_arithmetic", and prints
 the entries that changed. If numbers were meant to move, delete the entries of other machines by
@@ -40,10 +40,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from training.corpus import load_corpus, load_words
-from training.folder import open_run
-from training.identity import short_name
-from training.presets import PRESETS
 
 # Everything of the project that is used here, in one place: modules move, and these checks stay.
 import charembed
@@ -61,14 +57,18 @@ from synthetic_tasks import (
 )
 from synthetic_tasks.formats import FORMATS
 from synthetic_tasks.saved_splits import fingerprint
-from tests.hosts import GPT2, SMALL, VOCABULARY, char_embedding
-from tests.pretrained import llama, save, train_tokenizer
+from tests.laboratory.pretrained import llama, save, train_tokenizer
+from tests.plugin.hosts import GPT2, SMALL, VOCABULARY, char_embedding
 from training.compare import main as compare
+from training.config.presets import PRESETS
+from training.data.corpus import load_corpus, load_words
 from training.evaluate.__main__ import main as evaluate
 from training.probe.__main__ import main as probe
+from training.run.identity import short_name
+from training.run.run import Run
 from training.study.__main__ import main as study
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 DATA = ROOT / "tests" / "data"
 GOLDEN = DATA / "golden.json"
 SAVED_PARTS = {"format_1": DATA / "format_1"} | {
@@ -89,9 +89,9 @@ RUNS = {
     """,
     # spelling warm-up and loss, scale, low-Fisher directions, a numbered scratchpad, mixed word forms
     "spelling": """
-        --preset tiny --first-seed 7 --arms matched,lstm,cnn --tasks spell*2,reverse,count,longer
+        --preset tiny --arms matched,lstm,cnn --tasks spell*2,reverse,count,longer
         --wording sentences --answer-form counted --word-forms mixed --finetune-context 192
-        --warmup-spelling-steps 4 --spelling-loss 0.3 --gain 2 --quiet-share 0.25
+        --spelling-steps 4 --spelling-loss 0.3 --scale 2 --low-fisher-share 0.25
         --replay-share 0.5 --char-lr-factor 3 --questions 2 --other-corpus sotu
     """,
     # four phases, AdamW, dropout, a constant learning rate, its own initial values and alphabet
@@ -106,7 +106,7 @@ RUNS = {
         --preset smollm2 --model PRETRAINED --arms plain,lstm --precision fp32 --corpus TEXT
         --other-corpus none
         --answer-form worked --tasks spell,swap --num-words 5000 --questions 2 --validation-rows 4
-        --finetune-steps 6 --finetune-batch-size 4 --finetune-context 96 --finetune-warmup 2
+        --finetune-steps 6 --finetune-batch-size 4 --finetune-context 96 --set finetune_warmup=2
         --replay-share 0.5 --replay-text both --replay-weight 4
     """,
 }
@@ -134,7 +134,11 @@ Digests = dict[str, Any]
 def digest(value: Any) -> str:
     """Hash bytes, a text, or the canonical JSON of a value: 16 hexadecimal digits of SHA-256."""
     if not isinstance(value, bytes):
-        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+        text = (
+            value
+            if isinstance(value, str)
+            else json.dumps(value, sort_keys=True, ensure_ascii=False)
+        )
         value = text.encode()
     return hashlib.sha256(value).hexdigest()[:16]
 
@@ -154,7 +158,9 @@ def arithmetic() -> str:
         optimizer = torch.optim.AdamW(parameters, lr=1e-2)
         x_BTD, found = torch.randn(6, 33, 24), list[bytes]()
         for _ in range(3):
-            logits = head(nn.functional.layer_norm(nn.functional.gelu(linear(lstm(x_BTD)[0])), (96,)))
+            logits = head(
+                nn.functional.layer_norm(nn.functional.gelu(linear(lstm(x_BTD)[0])), (96,))
+            )
             loss = nn.functional.cross_entropy(logits.flatten(0, 1), torch.arange(6 * 33) % 17)
             optimizer.zero_grad()
             loss.backward()
@@ -172,7 +178,11 @@ def arithmetic() -> str:
         torch.set_num_threads(threads)
         torch.set_rng_state(chance)
     # which precision "fast" stands for is decided by these
-    fast = [name for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16") and there]
+    fast = [
+        name
+        for name, there in torch.cpu.get_capabilities().items()
+        if name.endswith("bf16") and there
+    ]
     versions = [version(package) for package in DEPENDS_ON]
     return digest([*(hashlib.sha256(each).hexdigest() for each in found), fast, versions])
 
@@ -207,9 +217,19 @@ def make_runs(folder: Path, cache: Path) -> None:
 
 def started(folder: Path, cache: Path) -> Path:
     """The runs, made in a process of their own: nothing that a test changed is in it."""
-    command = [sys.executable, "-m", "tests.test_golden", "--runs", str(folder), "--cache", str(cache)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.laboratory.test_golden",
+        "--runs",
+        str(folder),
+        "--cache",
+        str(cache),
+    ]
     one_thread = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | one_thread, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | one_thread, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return folder
 
@@ -280,7 +300,9 @@ def floats_of_study(out: Path) -> Digests:
     points = sorted(path.parent for path in out.glob("*/config.json"))
     return {
         "rows": digest(without_times(json.loads((out / "results.json").read_text("utf-8")))),
-        "pictures": {path.name: picture(path.read_text("utf-8")) for path in sorted(out.glob("*.svg"))},
+        "pictures": {
+            path.name: picture(path.read_text("utf-8")) for path in sorted(out.glob("*.svg"))
+        },
         "points": {
             point.name: {
                 "answers": {
@@ -359,7 +381,9 @@ def exact_items() -> Digests:
                 names, items = [split.name for split in task.splits], []
                 for i in range(1000 if form == "spelled" else 200):
                     items.append([*task.draw(names[i % len(names)], stream("golden", i))])
-                found[f"{spec}, {wording}, {form}"] = digest([names, items, sorted(task.fixed_texts())])
+                found[f"{spec}, {wording}, {form}"] = digest(
+                    [names, items, sorted(task.fixed_texts())]
+                )
     return found
 
 
@@ -410,7 +434,9 @@ def exact_parts() -> Digests:
         tensors = {key: digest(bits(value)) for key, value in encoder.state_dict().items()}
         found[name] = {"class": type(encoder).__name__, "tensors": digest(tensors)}
         files = load_file(SAVED_PARTS[name] / TENSORS)
-        assert tensors.items() <= {key: digest(bits(value)) for key, value in files.items()}.items(), name
+        assert (
+            tensors.items() <= {key: digest(bits(value)) for key, value in files.items()}.items()
+        ), name
     return found
 
 
@@ -440,7 +466,9 @@ def differences(found: Any, held: Any, place: str = "") -> list[str]:
         return [
             name
             for key in keys
-            for name in differences(found.get(key), held.get(key), f"{place} / {key}".removeprefix(" / "))
+            for name in differences(
+                found.get(key), held.get(key), f"{place} / {key}".removeprefix(" / ")
+            )
         ]
     return [] if found == held else [place]
 
@@ -463,7 +491,7 @@ def floats() -> dict[str, Any]:
     if here not in known:
         pytest.skip(
             f"no digests are recorded for this machine's arithmetic ({here}): at a commit whose numbers are "
-            "right, run 'python -m tests.test_golden --record' here."
+            "right, run 'python -m tests.laboratory.test_golden --record' here."
         )
     return dict(known[here])
 
@@ -490,16 +518,28 @@ def test_saved_parts_give_the_recorded_vectors(floats: dict[str, Any]) -> None:
 def test_an_old_run_opens_and_is_rendered_again(runs: Path, tmp_path: Path) -> None:
     out, cache = tmp_path / "run", runs.parent / "cache"
     shutil.copytree(SAVED_RUN, out)
-    config, data = open_run(out, cache)
-    assert (config.arms, config.seeds) == (("matched", "lstm"), 1)
-    assert [task.name for task in data.tasks] == ["reverse", "count"]
-    flags = [*SAVED_RUN_FLAGS.split(), *COMMON, "--resume", "--out", str(out), "--cache", str(cache)]
+    saved = Run.open(out, cache)
+    assert (saved.config.arms, saved.config.seeds) == (("matched", "lstm"), 1)
+    assert [task.name for task in saved.data.tasks] == ["reverse", "count"]
+    flags = [
+        *SAVED_RUN_FLAGS.split(),
+        *COMMON,
+        "--resume",
+        "--out",
+        str(out),
+        "--cache",
+        str(cache),
+    ]
     assert compare(flags) == 0
-    before, after = (json.loads((folder / "results.json").read_text("utf-8")) for folder in (SAVED_RUN, out))
+    before, after = (
+        json.loads((folder / "results.json").read_text("utf-8")) for folder in (SAVED_RUN, out)
+    )
     for old, new in zip(before, after, strict=True):
         assert old.keys() <= new.keys()
         for name, value in old.items():  # intervals are computed anew, perhaps on another machine
-            assert new[name] == (pytest.approx(value, rel=1e-9) if isinstance(value, float) else value), name
+            assert new[name] == (
+                pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
+            ), name
     assert (out / "report.html").is_file()
 
 
@@ -530,7 +570,9 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--record", action="store_true", help="write tests/data/golden.json")
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="only make the runs, in this folder")
+    parser.add_argument(
+        "--runs", type=Path, metavar="FOLDER", help="only make the runs, in this folder"
+    )
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="their cache")
     options = parser.parse_args()
     if options.runs:
