@@ -74,6 +74,7 @@ def attach(
         scale = SCALE if init_name(arguments.get("init")) == PRETRAINED else None
     if scale is not None:
         check_scale(scale)
+    # parameters that are created in inference mode could not be trained
     with torch.inference_mode(False):
         made = (
             _given(encoder, tokenizer, hosts[0], arguments)
@@ -91,6 +92,7 @@ def attach(
 def put(hosts: list[nn.Embedding], encoder: nn.Module) -> None:
     """Exchange the class of the hosts, which share their weight and now the encoder too."""
     first, *others = hosts
+    # a module that the user passes may be on another device than the embedding
     embedding = CharEmbedding(first, encoder.to(first.weight.device))
     for other in others:
         CharEmbedding(other, encoder, embedding)
@@ -301,6 +303,7 @@ def _tied_to(found: nn.Embedding, model: Any) -> Iterator[nn.Embedding]:
         if isinstance(part, nn.Embedding)
     }
     for part in source:
+        # the default 0 is never the weight: a parametrized embedding has no parameter "weight"
         same = part._parameters.get("weight", 0) is found.weight or source[part] == source.get(
             found
         )

@@ -175,7 +175,7 @@ def load(
         # The saved part may have half precision. Under a half-precision base it keeps its dtype.
         if host.weight.dtype in (torch.float32, torch.float64):
             made.to(host.weight.dtype)
-        put(hosts, made)
+        put(hosts, made)  # last: until here an error leaves the model unchanged
     return model
 
 
@@ -342,6 +342,7 @@ def _match(kind: str, where: str, saved: Any, ours: Any) -> None:
 
 def _match_spellings(tokenizer: Any, manifest: Mapping[str, Any]) -> SpellingTable:
     """Return the tokenizer's spellings in the saved alphabet if they are the saved ones."""
+    # The saved alphabet decides which row of `chars` belongs to a character.
     if isinstance(tokenizer, SpellingTable):
         table = tokenizer.over(manifest["alphabet"])
     else:
@@ -367,6 +368,7 @@ def _fingerprint(weight: Tensor) -> dict[str, Any]:
 
     The hash identifies the same table in the same dtype, the sample in another dtype.
     """
+    # 16 x 16 values, spread over the table
     rows, columns = (torch.linspace(0, size - 1, 16).long() for size in weight.shape)
     values = weight.detach().cpu()[rows][:, columns].float().flatten().tolist()
     # 6 digits are enough, because the sample is compared within 2 %

@@ -19,6 +19,7 @@ class DeviceTensors:
     them. They are never changed, so copies of a model share them.
     """
 
+    # copies on other devices; a dict can be filled although the dataclass is frozen
     _elsewhere: dict[torch.device, Self] = field(default_factory=dict, init=False, repr=False)
 
     def on(self, device: torch.device) -> Self:

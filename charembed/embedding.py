@@ -76,6 +76,8 @@ class CharEmbedding(nn.Embedding):
             return
         self._table = VectorTable()
         self._modules["encoder"] = encoder.train(host.training)
+        # On the meta device from_pretrained must still initialize them, or the encoder on first
+        # use.
         if not any(parameter.is_meta for parameter in encoder.parameters()):
             # from_pretrained of transformers initializes every module without this mark again
             for part in encoder.modules():
@@ -308,6 +310,7 @@ class CharEmbedding(nn.Embedding):
         super()._save_to_state_dict(*args)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # The class is created at run time, so pickle and copy cannot find it by name.
         return _rebuild, (self.host_class,), self.__dict__.copy()
 
     def __setstate__(self, state: dict[str, Any]) -> None:

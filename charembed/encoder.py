@@ -183,6 +183,7 @@ class CharEncoder(nn.Module):
         read_UD = self.read(ids_U)
         if self.loudness is not None:
             read_UD = read_UD * self.loudness
+        # not a product with the mask: 0 x NaN would be NaN
         return torch.where(has_chars_U[:, None], read_UD, 0)
 
     def _fill_if_new(self) -> None:
@@ -198,7 +199,7 @@ class CharEncoder(nn.Module):
         written = (
             p._version or getattr(p, "_is_hf_initialized", 0)
             for p in parameters
-            if not p.is_inference()
+            if not p.is_inference()  # inference tensors have no version
         )
         if not any(written):
             self.reset_parameters()
@@ -249,6 +250,7 @@ def seeded_rows(symbols: Sequence[int], width: int, seed: int = 0) -> Tensor:
     seeded_rows([97, 98], 128)[1] == seeded_rows([98], 128)[0]     # in whatever order
     """
     rows = torch.empty(len(symbols), width, dtype=torch.float32, device="cpu")
+    # a generator for each symbol, so a row does not depend on the symbols before it
     for row, symbol in zip(rows, symbols, strict=True):
         row.normal_(generator=torch.Generator().manual_seed(seed + 1 + symbol))
     return rows

@@ -48,6 +48,7 @@ def fold(model: Model) -> Model:
             )
     weights = {id(embedding.weight) for embedding in embeddings}
     others = [part for part in model.modules() if part not in embeddings]
+    # a tied head holds the embedding's own Parameter object
     tied = len(embeddings) > 1 or any(
         id(p) in weights for part in others for p in part._parameters.values()
     )

@@ -93,6 +93,7 @@ def sensitivity(model: nn.Module, embedding: nn.Module, ids_BT: Tensor) -> tuple
         caught.append(leaf)
         return leaf
 
+    # evaluation mode: dropout would add noise to the gradients
     training = [part for part in model.modules() if part.training]
     handle = embedding.register_forward_hook(catch)
     covariance_DD = torch.zeros((), dtype=torch.float64)
@@ -101,6 +102,7 @@ def sensitivity(model: nn.Module, embedding: nn.Module, ids_BT: Tensor) -> tuple
         with torch.inference_mode(False), torch.enable_grad():
             for part_BT in torch.split(ids_BT, _ROWS_AT_ONCE):
                 caught.clear()
+                # summed in float32: half precision would round the loss and its gradient
                 logits = _logits(model(part_BT))[:, :-1].float()
                 loss = nn.functional.cross_entropy(
                     logits.flatten(0, 1), part_BT[:, 1:].flatten(), reduction="sum"

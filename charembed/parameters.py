@@ -28,6 +28,7 @@ def freeze_base(model: Model) -> Model:
 
     charembed.freeze_base(model)     # the base model gets no gradients any more
     """
+    # all off, then on again for the encoder, whose parameters are part of the model too
     model.requires_grad_(False)
     for parameter in parameters(model):
         parameter.requires_grad_()

@@ -82,7 +82,7 @@ class PrefixTree(DeviceTensors):
                 chars.append(keys.remainder(spellings.num_chars).int())
                 path_S[place] = (which + starts[-1]).int()
                 starts.append(starts[-1] + len(keys))
-            path_S[-1] = starts[-1]
+            path_S[-1] = starts[-1]  # no node: the path of the empty dummy token
             pad = torch.nn.functional.pad
             first_V, lengths_V = pad(first_V, (0, 1), value=len(path_S) - 1), pad(lengths_V, (0, 1))
             parents_N, chars_N = torch.cat(parents), torch.cat(chars)
@@ -114,6 +114,7 @@ class PrefixTree(DeviceTensors):
         starts: list[int] = starts_L.tolist()
         kept_N = torch.nonzero_static(needed_N[:N], size=starts[-1]).squeeze(1)
         sizes = [last - first for first, last in itertools.pairwise(starts) if last > first]
+        # at least two levels, see Plan.sizes
         sizes += [0] * (2 - len(sizes))
         # A parent's index within its level is its number minus the nodes of shorter lengths. On the
         # first level the value is not used.

@@ -258,7 +258,7 @@ def _(
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.cell, weights, tree, ids_U, ctx.dtype = inputs
     ctx.save_for_backward(ids_U, *tree, *weights)
-    ctx.size = len(tree)
+    ctx.size = len(tree)  # to split the saved list into tree and weights again
 
 
 def _gradient(ctx: Any, grad_UH: Tensor) -> tuple[Any, ...]:

@@ -68,5 +68,6 @@ def rows_from_spellings(
         centred = states_VH[ids].double() - mean_H
         states_HH += centred.T @ centred
         rows_HD += centred.T @ (table_VD[ids].cpu().double() - mean_D)
+    # normal equations in float64; H is only 256, so they are small
     weights_HD = torch.linalg.solve(states_HH, rows_HD)
     return lambda ids_N: ((states_VH[ids_N].double() - mean_H) @ weights_HD + mean_D).float()

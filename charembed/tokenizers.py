@@ -45,8 +45,10 @@ def token_bytes(tokenizer: Any) -> list[bytes | None]:
 
 
 def remembered_bytes(tokenizer: Any) -> list[bytes | None]:
-    """Return `token_bytes`, computed once per tokenizer, number of tokens and set of special
-    tokens."""
+    """Return `token_bytes`, computed once per tokenizer.
+
+    It is computed again if the number of tokens or the set of special tokens has changed.
+    """
     size = len(tokenizer) if hasattr(tokenizer, "__len__") else getattr(tokenizer, "n_vocab", None)
     state = size, *getattr(tokenizer, "all_special_ids", ())
     try:
@@ -62,6 +64,7 @@ def _tiktoken_bytes(encoding: Any) -> list[bytes | None]:
     """Return the bytes of a tiktoken encoding; ids without a token are None."""
     special = set(encoding._special_tokens.values())
     spellings: list[bytes | None] = [None] * encoding.n_vocab
+    # ids without bytes (gaps) are not among the values, so their None stays
     for spelling in encoding.token_byte_values():
         token_id = encoding.encode_single_token(spelling)
         if token_id not in special:
@@ -112,6 +115,7 @@ def _piece_reader(pieces: Sequence[str], backend: Any) -> Callable[[str], bytes]
             b" " if end and piece.endswith(end) else b""
         )
 
+    # A piece without the prefix "##" begins a word, so its bytes begin with a space.
     def word_piece(piece: str) -> bytes:
         return _utf8(
             piece[len(prefix) :] if piece.startswith(prefix) and piece != prefix else " " + piece

@@ -72,6 +72,7 @@ def warm_up(
     with torch.inference_mode(False):
         heads = SpellingHeads(embedding.spellings, dim, seed).to(embedding.weight.device)
         before = {name: value.clone() for name, value in encoder.state_dict().items()}
+        # gradients and dtypes of the user, put back at the end
         kept = [(p, p.dtype, p.grad) for p in encoder.parameters()]
         for parameter, _, _ in kept:
             parameter.grad = None

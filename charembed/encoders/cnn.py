@@ -86,6 +86,7 @@ class CNNEncoder(CharEncoder):
 
     def read(self, ids_U: Tensor) -> Tensor:
         chars_UC, real_UC = self.token_chars.of(ids_U)
+        # zero vectors at padding, because windows extend past the end of a token
         x_UCE = nn.functional.embedding(chars_UC, self.chars.weight) * real_UC[..., None]
         found = []
         for width, part in zip(self.sizes["widths"], self.filters, strict=True):

@@ -59,6 +59,7 @@ class RecurrentEncoder(CharEncoder):
 
     def build(self, num_chars: int, dim: int, char_dim: int, hidden_size: int) -> None:
         self.chars = Rows(num_chars, char_dim)
+        # named after the cell, so saved parts have keys such as lstm.weight_ih_l0
         self.add_module(self.cell, _RecurrentWeights(self.num_gates, char_dim, hidden_size))
         self.projection = Affine(hidden_size, dim)
 

@@ -83,6 +83,7 @@ class TransformerEncoder(CharEncoder):
                 f"char_dim is {char_dim} and heads is {heads}; char_dim must be a multiple of "
                 "heads."
             )
+        # `places` are position embeddings, one row for each of the first max_chars positions
         self.chars, self.places = Rows(num_chars, char_dim), Rows(max_chars, char_dim)
         self.blocks = nn.ModuleList(_Block(char_dim) for _ in range(layers))
         self.projection = Affine(char_dim, dim)

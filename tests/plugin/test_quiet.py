@@ -124,12 +124,12 @@ def test_all_directions_are_no_change_and_half_precision_is_taken() -> None:
         ({"share": 1.5}, "share 1.5"),
         ({"share": "some"}, "share some"),
         ({"scale": -1.0}, "-1.0"),
-        ({"ids_BT": IDS.tolist()}, "ids list tensor"),
+        ({"ids_BT": IDS.tolist()}, "ids_BT list tensor"),
         (
             {"ids_BT": IDS[:1]},
-            "ids (1, 16) 32",
+            "ids_BT (1, 16) 32",
         ),
-        ({"ids_BT": IDS.flatten()}, "ids (96,)"),
+        ({"ids_BT": IDS.flatten()}, "ids_BT (96,)"),
     ],
 )
 def test_what_cannot_be_is_said_and_changes_nothing(options: dict[str, Any], message: str) -> None:

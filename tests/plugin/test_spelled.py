@@ -124,7 +124,7 @@ def test_half_precision_and_double_hosts_get_their_letters(dtype: torch.dtype) -
     assert abs(spread(vectors(model)) / spread(model.wte.weight) - SCALE) < 0.02
 
 
-@pytest.mark.filterwarnings("ignore:.* rows get no letters")
+@pytest.mark.filterwarnings("ignore:.* rows have no characters")
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.no_grad()
@@ -199,7 +199,7 @@ def test_the_file_is_small_and_its_sizes_are_the_encoders() -> None:
     ("arguments", "message"),
     [
         ({"init": "pretrained", "hidden_size": 64}, "char_dim=128 hidden_size=256 128"),
-        ({"init": "pretrained", "encoder": "gru"}, "parent charembed.warm"),
+        ({"init": "pretrained", "encoder": "gru"}, "parent charembed.warm_up"),
         ({"init": "pretrained", "scale": -1}, "-1 0 0.35"),
         ({"init": "pretrained", "scale": float("nan")}, "nan"),
         ({"init": "pretrained", "scale": "loud"}, "loud"),
