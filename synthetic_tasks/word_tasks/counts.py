@@ -42,6 +42,7 @@ def _presence_strata(word: str) -> list[int]:
 
 
 def _up_to_letter(word: str, letter: str) -> str:
+    # "no" is certain only after the last letter.
     return word[: word.index(letter) + 1] if letter in word else word
 
 
@@ -67,8 +68,9 @@ DISTINCT = Recipe(
     ),
     verb_phrase="counts the different letters rightly in",
     solve=lambda word: str(len(set(word))),
-    strata=lambda word: (len(set(word)),),
+    strata=lambda word: (len(set(word)),),  # the answer
     scratchpad=lambda word: spaced(_without_repeats(word)),
+    # From 1, so that the last number is the answer.
     numbered_scratchpad=lambda word: numbered(_without_repeats(word), 1),
 )
 CONTAINS = Recipe(

@@ -15,6 +15,7 @@ def _draw_swap(word: str, stratum: int, rng: Random, words: Sequence[str]) -> tu
 
 
 def _draw_substitute(word: str, stratum: int, rng: Random, words: Sequence[str]) -> tuple[str, ...]:
+    # Unlike in swap, the new letter need not occur in the word.
     old = rng.choice(sorted(set(word)))
     return old, rng.choice([letter for letter in ascii_lowercase if letter != old])
 
@@ -44,6 +45,7 @@ def _if_letters_differ(word: str) -> tuple[int, ...]:
     return (0,) if len(set(word)) > 1 else ()
 
 
+# All scratchpads spell the word first: this separates reading the letters from changing them.
 SWAP = Recipe(
     name="swap",
     description=(

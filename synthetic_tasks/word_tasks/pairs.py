@@ -18,6 +18,7 @@ def _nearer(word: str, one: str, other: str) -> str:
 
 
 def _refuse_nearer(word: str, one: str, other: str) -> str:
+    # An equal word would be found by comparing tokens, without any spelling.
     if word in (one, other):
         return "it is one of the two words to choose from"
     distance = edit_distance(word, one)
@@ -55,6 +56,7 @@ LONGER = Recipe(
     refuse=_refuse_longer,
     options=lambda word, other: (other, word),
     scratchpad=lambda word, other: f"{spaced(other)}, {spaced(word)}",
+    # From 1, so that the last number is the length.
     numbered_scratchpad=lambda word, other: f"{numbered(other, 1)}, {numbered(word, 1)}",
 )
 NEARER = Recipe(

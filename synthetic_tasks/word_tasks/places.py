@@ -41,6 +41,7 @@ INDEX = Recipe(
     solve=lambda word, letter: str(word.index(letter)),
     strata=_first_places,
     scratchpad=lambda word, letter: spaced(_up_to_letter(word, letter)),
+    # From 0, so that the last number is the answer.
     numbered_scratchpad=lambda word, letter: numbered(_up_to_letter(word, letter)),
 )
 LAST_INDEX = Recipe(
@@ -81,6 +82,7 @@ FIRST_LETTER = Recipe(
     verb_phrase="names the first letter of",
     solve=lambda word: word[0],
     strata=lambda word: (ord(word[0]),),
+    # No scratchpad: it would be the answer itself.
 )
 LAST_LETTER = Recipe(
     name="last_letter",

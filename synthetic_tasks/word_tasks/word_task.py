@@ -113,6 +113,7 @@ class WordTask(Task):
         stand_ins = (ARGUMENTS[kind][2] for kind in self.recipe.arguments)
         stand_in = {"word": "q"} | dict(zip("ab", stand_ins, strict=False))
         wordings = self.recipe.wordings
+        # Numbers are answers, arguments and parts of numbered scratchpads.
         answers = [_NUMBERS, *(f" {answer}" for answer in self.recipe.fixed_answers)]
         if self.material.wording == "compact":
             return [wordings.compact.format(**stand_in), *answers]
@@ -130,6 +131,7 @@ class WordTask(Task):
         return [*questions, *beginnings, *answers]
 
     def _words(self, split: str) -> tuple[str, ...]:
+        # Checked here, because names, splits and fixed texts need no words.
         if self.material.words is None:
             raise TaskError(
                 f"the task {self.name!r} needs words to draw from and has none. "
@@ -154,6 +156,7 @@ class WordTask(Task):
 
 def word_and_arguments(item: Item) -> tuple[str, ...]:
     """Read an item's key: "index n banana" -> ("banana", "n")."""
+    # Words and arguments contain no space.
     _, *arguments, word = item.key.split()
     return word, *arguments
 

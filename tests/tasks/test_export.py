@@ -15,7 +15,7 @@ import torch
 
 from synthetic_tasks import SPLITS, Item, Material, WordSplits, build_task, distinct
 from synthetic_tasks.errors import TaskError
-from synthetic_tasks.export import RESULT, as_lm_eval, main
+from synthetic_tasks.export import RESULT_PATTERN, as_lm_eval, main
 from synthetic_tasks.words import fingerprint, load_splits, save_splits
 from tests.laboratory.pretrained import gpt2, save, train_tokenizer
 from tests.messages import raises, says
@@ -180,7 +180,7 @@ class Working(Item):
 
 def test_of_shown_work_the_result_is_marked_and_there_is_room_for_all_of_it() -> None:
     yaml, _ = as_lm_eval("worked", [Working("index n banana:", " 2", "index n banana")], {})
-    assert json.dumps(RESULT) in yaml
+    assert json.dumps(RESULT_PATTERN) in yaml
     assert f'"max_gen_toks": {len(" b a n = 2") + 1}' in yaml
     yaml, _ = as_lm_eval("plain", [Item("index n banana:", " 2", "index n banana")], {})
     assert "regex_pattern" not in yaml
