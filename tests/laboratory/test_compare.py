@@ -25,8 +25,9 @@ from training.config.presets import preset
 from training.data.prepare import Data
 from training.intervals import read_rows
 from training.models.arms import ARMS
-from training.run.arm import RunOptions, run_arm
-from training.run.finished import finished_rows
+from training.run.arm import train_arm
+from training.run.machine import Machine
+from training.run.run import Run
 
 
 def test_the_run_folder_is_complete(finished: Path) -> None:
@@ -168,15 +169,15 @@ def test_two_distributed_processes_give_the_losses_of_one(
         (["--model", "EMPTY"], "config.json"),
         (["--wording", "sentences"], "finetune_context"),
         (
-            ["--init", "zero", "--gain", "0.3"],
+            ["--init", "zero", "--scale", "0.3"],
             "0.3 init zero",
         ),
         (
-            ["--arms", "plain,bee", "--gain", "0.3"],
+            ["--arms", "plain,bee", "--scale", "0.3"],
             "0.3 bee projection",
         ),
         (
-            ["--arms", "plain,bee", "--quiet-share", "0.5"],
+            ["--arms", "plain,bee", "--low-fisher-share", "0.5"],
             "0.5 bee",
         ),
     ],
@@ -206,7 +207,7 @@ def test_a_bad_loss_names_the_step_and_ends_with_1(jobs: str, cache: Path, tmp_p
     "flags",
     [
         ["--preset", "smollm2", "--seeds", "3"],
-        ["--preset", "parent", "--tie", "--lr", "1e-5", "--clip", "2", "--tasks-only-steps", "7"],
+        ["--preset", "parent", "--lr", "1e-5", "--set", "clip=2.0", "--tasks-only-steps", "7"],
         [
             "--model",
             "some/model",
@@ -214,6 +215,8 @@ def test_a_bad_loss_names_the_step_and_ends_with_1(jobs: str, cache: Path, tmp_p
             "1e-5",
             "--warmup",
             "7",
+            "--set",
+            "finetune-beta2=0.9",
             "--replay-text",
             "both",
         ],
@@ -223,7 +226,7 @@ def test_a_bad_loss_names_the_step_and_ends_with_1(jobs: str, cache: Path, tmp_p
             "index,spell*3",
             "--arms",
             "plain,gru",
-            "--first-seed",
+            "--seeds",
             "4",
             "--precision",
             "fp32",
@@ -246,9 +249,30 @@ def test_help_names_every_field(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         compare.main(["--help"])
     shown = capsys.readouterr().out
-    assert len(settings(preset("quick"))) > 60
-    for name in settings(preset("quick")):
-        assert re.search(rf"--{name.replace('_', '-')}[ ,]", shown), name
+    known = settings(preset("quick"))
+    assert len(re.findall(r"(?m)^  --", shown)) <= 60
+    for name, setting in known.items():
+        if setting.group:
+            assert re.search(rf"{setting.flag} ", shown), name
+        elif len(setting.places) > 1:
+            assert f"{name}: " in " ".join(shown.split()), name
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        ("--vocabsize 5", "did you mean --vocab-size?"),
+        ("--warmup-spelling-steps 5", "--warmup-spelling-steps is now --spelling-steps"),
+        ("--finetune-warmup=5", "use --set finetune_warmup=VALUE"),
+        ("--token-dropout 0", "--token-dropout was removed"),
+        ("--set finetune_warmupp=5", "Did you mean finetune_warmup?"),
+        ("--set clip=high", "the value of clip must be of type float"),
+        ("--set clip", "it must be NAME=VALUE"),
+    ],
+)
+def test_a_flag_of_an_earlier_version_gets_a_hint(flags: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(hint)):
+        parse(flags.split(), None)
 
 
 def test_a_folder_with_another_run_is_left_alone(
@@ -284,14 +308,12 @@ OPTIONS = [
     "plain,length,lstm",
     "--objective",
     "teacherless",
-    "--warmup-spelling-steps",
+    "--spelling-steps",
     "3",
     "--spelling-loss",
     "0.3",
-    "--token-dropout",
-    "0.1",
-    "--schedule",
-    "constant",
+    "--set",
+    "schedule=constant",
     "--finetune-context",
     "64",
 ]
@@ -336,14 +358,12 @@ def test_a_third_phase_is_an_entry(data: Data, cache: Path, tmp_path: Path) -> N
     )
     config = replace(tiny, arms=("plain",), phases=(*tiny.phases, last))
     assert changed(config, tasks_only_steps=5).phases[-1].steps == 5
-    folder = tmp_path / "seed0" / "plain"
-    run_arm(config, 0, "plain", folder, RunOptions(cache=cache, cpu=True, progress=False), data)
-    assert [row.task for row in finished_rows(folder) if row.metric == "loss_nats"] == [
+    arm = Run(tmp_path, replace(data, config=config)).arm("plain")
+    train_arm(arm, Machine(cache=cache, cpu=True))
+    assert [row.task for row in arm.rows() if row.metric == "loss_nats"] == [
         "text, after pretraining", "text, after fine-tuning", "text, after tasks alone"
     ]  # fmt: skip
-    steps = [
-        json.loads(line)["phase"] for line in (folder / "metrics.jsonl").read_text().splitlines()
-    ]
+    steps = [step["phase"] for step in arm.metrics()]
     assert [steps.count(phase.name) for phase in config.phases] == [0, 6, 10, 3]
 
 

@@ -23,7 +23,7 @@ from training.config.presets import preset
 from training.errors import BadInput
 from training.files import read_record, write_record
 from training.run.identity import short_name
-from training.run.workers import run_all
+from training.run.workers import train_all
 from training.train.state import Position, load_trained, save_state, write_trained
 
 ARM = Path("seed1") / "lstm"
@@ -221,13 +221,11 @@ def test_a_corpus_that_changed_is_not_mixed_in(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     corpus, out, cache = tmp_path / "corpus.txt", tmp_path / "run", tmp_path / "cache"
-    text = "".join(path.read_text("utf-8") for path in sorted((ROOT / "training").glob("*.py")))
+    text = "".join(path.read_text("utf-8") for path in sorted((ROOT / "training").rglob("*.py")))
     corpus.write_text(text)
     flags = [
         "--corpus",
         str(corpus),
-        "--token-count",
-        "2",
         "--arms",
         "lstm",
         "--out",
@@ -306,7 +304,7 @@ def test_more_pairs_join_those_that_are_there(
 
 def test_the_folder_of_a_comparison_does_not_depend_on_how_many_pairs_it_has() -> None:
     quick = preset("quick")
-    fives = short_name(changed(quick, seeds=5)), short_name(changed(quick, first_seed=5))
+    fives = short_name(changed(quick, seeds=5)), short_name(changed(quick, min_letters=4))
     assert fives[0] == short_name(quick) != fives[1]
 
 
@@ -325,16 +323,16 @@ def test_a_corpus_that_changes_while_the_run_goes_on_is_not_mixed_in(
 ) -> None:
     """The arms read it again, each in its own process."""
     corpus, out = tmp_path / "corpus.txt", tmp_path / "run"
-    text = "".join(path.read_text("utf-8") for path in sorted((ROOT / "training").glob("*.py")))
+    text = "".join(path.read_text("utf-8") for path in sorted((ROOT / "training").rglob("*.py")))
     corpus.write_text(text)
-    flags = ["--corpus", str(corpus), "--token-count", "2", "--jobs", "2", "--out", str(out)]
+    flags = ["--corpus", str(corpus), "--jobs", "2", "--out", str(out)]
 
     def edited(*arguments: Any) -> None:
         corpus.write_text(text + "one more word")
-        run_all(*arguments)
+        train_all(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.comparison.run_all", edited)
+        patch.setattr("training.run.workers.train_all", edited)
         assert compare.main([*TINY, *flags, "--cache", str(tmp_path / "cache")]) == 2
     says(capsys.readouterr().err, f"{out}")
     assert not list(out.rglob("*.safetensors"))
@@ -355,7 +353,7 @@ def test_an_arm_that_is_made_again_is_not_done_until_it_is(
     (run / ARM / "finetune.safetensors").unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "training.run.arm.write_finished", lambda *_: os.kill(os.getpid(), signal.SIGINT)
+            "training.run.run.ArmRun.finish", lambda *_: os.kill(os.getpid(), signal.SIGINT)
         )
         assert again(run, cache) == 130
     assert not (run / ARM / "done.json").exists()

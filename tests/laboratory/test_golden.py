@@ -64,8 +64,8 @@ from training.config.presets import PRESETS
 from training.data.corpus import load_corpus, load_words
 from training.evaluate.__main__ import main as evaluate
 from training.probe.__main__ import main as probe
-from training.run.folder import open_run
 from training.run.identity import short_name
+from training.run.run import Run
 from training.study.__main__ import main as study
 
 ROOT = Path(__file__).parent.parent.parent
@@ -91,7 +91,7 @@ RUNS = {
     "spelling": """
         --preset tiny --arms matched,lstm,cnn --tasks spell*2,reverse,count,longer
         --wording sentences --answer-form counted --word-forms mixed --finetune-context 192
-        --warmup-spelling-steps 4 --spelling-loss 0.3 --gain 2 --quiet-share 0.25
+        --spelling-steps 4 --spelling-loss 0.3 --scale 2 --low-fisher-share 0.25
         --replay-share 0.5 --char-lr-factor 3 --questions 2 --other-corpus sotu
     """,
     # four phases, AdamW, dropout, a constant learning rate, its own initial values and alphabet
@@ -106,7 +106,7 @@ RUNS = {
         --preset smollm2 --model PRETRAINED --arms plain,lstm --precision fp32 --corpus TEXT
         --other-corpus none
         --answer-form worked --tasks spell,swap --num-words 5000 --questions 2 --validation-rows 4
-        --finetune-steps 6 --finetune-batch-size 4 --finetune-context 96 --finetune-warmup 2
+        --finetune-steps 6 --finetune-batch-size 4 --finetune-context 96 --set finetune_warmup=2
         --replay-share 0.5 --replay-text both --replay-weight 4
     """,
 }
@@ -518,9 +518,9 @@ def test_saved_parts_give_the_recorded_vectors(floats: dict[str, Any]) -> None:
 def test_an_old_run_opens_and_is_rendered_again(runs: Path, tmp_path: Path) -> None:
     out, cache = tmp_path / "run", runs.parent / "cache"
     shutil.copytree(SAVED_RUN, out)
-    config, data = open_run(out, cache)
-    assert (config.arms, config.seeds) == (("matched", "lstm"), 1)
-    assert [task.name for task in data.tasks] == ["reverse", "count"]
+    saved = Run.open(out, cache)
+    assert (saved.config.arms, saved.config.seeds) == (("matched", "lstm"), 1)
+    assert [task.name for task in saved.data.tasks] == ["reverse", "count"]
     flags = [
         *SAVED_RUN_FLAGS.split(),
         *COMMON,

@@ -22,12 +22,13 @@ from tests.laboratory import pretrained
 from tests.messages import raises, says
 from training.errors import BadInput
 from training.intervals import Row, read_rows
-from training.probe import linear_probe, probing, spelling_decoder
+from training.probe import command as probing
+from training.probe import linear_probe, spelling_decoder
 from training.probe.__main__ import main
-from training.probe.held_out import ProbedTokens, plain_text
 from training.probe.linear_probe import Vectors, areas, read_classes
-from training.probe.rows import means, probe, spell_rows
+from training.probe.scores import means, probe, spell_rows
 from training.probe.tables import Label, Table, open_source
+from training.probe.tokens import ProbedTokens, plain_text
 
 ALPHABET = "aeinst"
 LINEAR = ("letter", "contains", "length")
@@ -348,7 +349,7 @@ def test_letters_that_were_saved_are_probed_with_their_base(
     pretrained_folder: Path, tmp_path: Path
 ) -> None:
     model, tokenizer = pretrained.llama(), AutoTokenizer.from_pretrained(pretrained_folder)
-    charembed.save(charembed.attach(model, tokenizer, init="loud"), tmp_path / "letters")
+    charembed.save(charembed.attach(model, tokenizer, init="normal"), tmp_path / "letters")
     source = open_source(str(pretrained_folder), tmp_path, letters=str(tmp_path / "letters"))
     tables = {table.label.part: table.vectors_VD for table in source.tables(0)}
     embedding = model.get_input_embeddings()

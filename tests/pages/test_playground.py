@@ -180,17 +180,15 @@ def test_the_longest_word_is_answered_or_refused(client: FlaskClient) -> None:
 def test_a_model_that_knows_the_answer_is_marked_right(panel: Panel) -> None:
     """The answer goes through the run's own objective; here one that writes what is right."""
     item = panel.item("reverse", "banana")
-    ids = panel.tokenizer.encode(item.answer)
+    ids = panel.models["lstm"].tokenizer.encode(item.answer)
 
-    class Knows(type(panel.objective)):  # type: ignore[misc]
+    class Knows(type(panel.models["lstm"].objective)):  # type: ignore[misc]
         def answers(self, model: Any, *_: Any) -> list[list[int]]:
-            return [ids if model is panel.models["lstm"] else ids[:-1]]
+            return [ids if model is panel.models["lstm"].model else ids[:-1]]
 
+    models = {name: replace(model, objective=Knows()) for name, model in panel.models.items()}
     page = (
-        playground.build_app(replace(panel, objective=Knows()))
-        .test_client()
-        .get("/?word=banana")
-        .text
+        playground.build_app(replace(panel, models=models)).test_client().get("/?word=banana").text
     )
     wrong, right = page.split('<article class="card"')[1:]
     assert "✗ wrong" in wrong

@@ -31,7 +31,7 @@ hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 
 def trained(host: Host, **kwargs: Any) -> nn.Module:
     """Attached and moved away from every initial value."""
-    model = host.attach(host(), init="loud", char_dim=12, hidden_size=8, seed=5, **kwargs).eval()
+    model = host.attach(host(), init="normal", char_dim=12, hidden_size=8, seed=5, **kwargs).eval()
     with torch.no_grad():
         for parameter in charembed.parameters(model):
             parameter.mul_(1.1).add_(0.01)
@@ -105,7 +105,7 @@ def test_other_dtypes_come_back_bit_equal(dtype: torch.dtype, tmp_path: Path) ->
         False,
     ):  # the whole model moved, or only a base that was half before attaching
         base = GPT2().to(dtype)
-        model = GPT2.attach(base, init="loud").eval()
+        model = GPT2.attach(base, init="normal").eval()
         model = model.to(dtype) if moved else model
         charembed.save(model, tmp_path)
         again = charembed.load(GPT2().to(dtype), VOCABULARY, tmp_path).eval()
@@ -138,7 +138,7 @@ def test_a_respelled_part_keeps_its_alphabet(tmp_path: Path) -> None:
     model.resize_token_embeddings(V + 1, mean_resizing=False)
     with raises(AttachError, "261 260 charembed."):
         charembed.save(model, tmp_path)
-    charembed.respell(model, grown)
+    charembed.update_spellings(model, grown)
     charembed.save(model, tmp_path)
     base = GPT2()
     base.resize_token_embeddings(V + 1, mean_resizing=False)
@@ -211,8 +211,8 @@ def test_the_saved_path_is_preferred_and_wrappers_leave_no_trace_in_it(tmp_path:
 def test_a_part_loaded_with_a_spelling_table_needs_no_special_order(tmp_path: Path) -> None:
     model, grown = trained(GPT2), [*VOCABULARY, "ж".encode()]
     model.resize_token_embeddings(V + 1, mean_resizing=False)
-    charembed.respell(model, [*VOCABULARY, "я".encode()])
-    charembed.respell(
+    charembed.update_spellings(model, [*VOCABULARY, "я".encode()])
+    charembed.update_spellings(
         model, grown
     )  # the alphabet now ends with two characters that are out of order
     charembed.save(model, tmp_path)

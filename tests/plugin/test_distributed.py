@@ -35,7 +35,7 @@ CASES: list[Host] = [GPT2, GEMMA3, NANOGPT]  # tied all, one with padding and a 
 
 def prepared(host: Host) -> nn.Module:
     """The same model in every process, without dropout."""
-    model = host.attach(host(), init="loud").eval()
+    model = host.attach(host(), init="normal").eval()
     char_embedding(model).train()
     return model
 

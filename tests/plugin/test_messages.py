@@ -40,7 +40,7 @@ hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_silenced_the_model_is_its_base_bit_for_bit(host: Host, training: bool) -> None:
     plain = host().train(training)
-    model = host.attach(host(), init="loud").train(training)
+    model = host.attach(host(), init="normal").train(training)
     results = []
     for one in (plain, model):
         torch.manual_seed(7)
@@ -58,7 +58,7 @@ def test_silenced_the_model_is_its_base_bit_for_bit(host: Host, training: bool) 
 
 
 def test_the_letters_are_heard_again_afterwards_also_after_an_exception() -> None:
-    model, plain = GPT2.attach(GPT2(), init="loud").eval(), GPT2().eval()
+    model, plain = GPT2.attach(GPT2(), init="normal").eval(), GPT2().eval()
     with torch.no_grad():
         loud, silent = logits_of(model), logits_of(plain)
         with charembed.disabled(model):
@@ -76,7 +76,7 @@ def test_the_letters_are_heard_again_afterwards_also_after_an_exception() -> Non
 
 def test_what_is_done_while_silent_is_done_all_the_same() -> None:
     """fold and detach within; the letters are folded all the same."""
-    model = GPT2.attach(GPT2(), init="loud").eval()
+    model = GPT2.attach(GPT2(), init="normal").eval()
     with torch.no_grad():
         loud = logits_of(model)
         with charembed.disabled(model):
@@ -96,7 +96,10 @@ def fresh_compiler() -> Iterator[None]:
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_a_compiled_model_is_silenced_too(training: bool) -> None:
-    model, plain = DECODER.attach(DECODER(), init="loud").train(training), DECODER().train(training)
+    model, plain = (
+        DECODER.attach(DECODER(), init="normal").train(training),
+        DECODER().train(training),
+    )
     run = torch.compile(model, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
         loud = run(IDS)
@@ -154,7 +157,7 @@ def test_arguments_without_effect_are_refused() -> None:
     encoder = LSTMEncoder(TABLE, 16)
     model = GPT2()
     for arguments, named in (
-        ({"init": "loud"}, "init"),
+        ({"init": "normal"}, "init"),
         ({"char_dim": 4, "seed": 1}, "char_dim, seed"),
     ):
         with raises(AttachError, f"LSTMEncoder {named}"):
@@ -238,7 +241,7 @@ def test_hooks_and_sparse_gradients_and_padding_go_together() -> None:
     host = nn.Embedding(V, 8, padding_idx=3, sparse=True)
     seen: list[Any] = []
     host.register_forward_hook(lambda *_: seen.append(1))
-    model = charembed.attach(nn.Sequential(host), VOCABULARY, module="0", init="loud")
+    model = charembed.attach(nn.Sequential(host), VOCABULARY, module="0", init="normal")
     model(torch.tensor([[3, 5, 5]])).sum().backward()
     assert host.weight.grad.is_sparse
     assert seen == [1]

@@ -99,14 +99,14 @@ def test_special_tokens_of_all_kinds_are_no_words() -> None:
 
 
 @pytest.mark.parametrize("spare", [0, 40])
-@pytest.mark.parametrize("place", ["respell", "resize_token_embeddings"])
+@pytest.mark.parametrize("place", ["update_spellings", "resize_token_embeddings"])
 def test_an_interruption_leaves_everything_as_it_was(
     monkeypatch: pytest.MonkeyPatch, spare: int, place: str
 ) -> None:
     tokenizer = pretrained.train_tokenizer(TEXT)
     model = lettered(tokenizer, len(tokenizer) + spare, tie_word_embeddings=False)
     before, head = state(model, tokenizer), model.get_output_embeddings()
-    owner: Any = type(model.get_input_embeddings()) if place == "respell" else type(model)
+    owner: Any = type(model.get_input_embeddings()) if place == "update_spellings" else type(model)
     genuine, calls = getattr(owner, place), []
 
     def interrupted(*args: Any, **options: Any) -> Any:

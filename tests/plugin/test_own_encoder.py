@@ -62,7 +62,7 @@ class Mine(nn.Module):
         self.real_V, self.first_V = lengths_V > 0, chars_VC[:, 0]
         self.last_V = chars_VC.gather(1, (lengths_V - 1).clamp(min=0)[:, None]).squeeze(1)
 
-    def respell(self, spellings: SpellingTable) -> None:
+    def update_spellings(self, spellings: SpellingTable) -> None:
         for part in (self.first, self.last):
             grown = nn.Embedding(spellings.num_chars, self.width)
             with torch.no_grad():
@@ -128,7 +128,7 @@ def test_it_is_respelled() -> None:
     with torch.no_grad():
         logits_of(model)  # makes the table
     model.resize_token_embeddings(V + 2, mean_resizing=False)
-    charembed.respell(model, [*VOCABULARY, b"the", "жук".encode()])
+    charembed.update_spellings(model, [*VOCABULARY, b"the", "жук".encode()])
     embedding = char_embedding(model)
     assert torch.equal(spelled(embedding, V), old)
     assert spelled(embedding, V + 1).abs().sum() > 0

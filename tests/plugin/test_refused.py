@@ -130,7 +130,7 @@ def test_models_that_cannot_be_attached_to_say_why() -> None:
     with raises(AttachError, "forward"):
         CharEmbedding(patched, nn.Identity())
     with raises(AttachError, "CharEmbedding"):
-        charembed.respell(GPT2(), VOCABULARY)
+        charembed.update_spellings(GPT2(), VOCABULARY)
 
 
 @pytest.mark.parametrize("host", [DECODER, GEMMA3], ids=lambda host: host.name)

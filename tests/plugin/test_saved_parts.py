@@ -60,7 +60,7 @@ def other_base() -> nn.Module:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    charembed.save(moved(GPT2.attach(GPT2(), init="loud")), tmp_path / "letters")
+    charembed.save(moved(GPT2.attach(GPT2(), init="normal")), tmp_path / "letters")
     return tmp_path / "letters"
 
 
@@ -147,7 +147,9 @@ def test_files_of_format_1_still_load_bit_equal() -> None:
         rtol=1e-5,
         atol=1e-6,
     )
-    assert encoder.config == json.loads((OLD / "char_embedding.json").read_text())["config"]
+    saved = json.loads((OLD / "char_embedding.json").read_text())["config"]
+    assert saved["init"] == "loud"  # the former name of "normal"
+    assert encoder.config == {**saved, "init": "normal"}
 
 
 def test_an_old_file_is_saved_anew_with_its_base(tmp_path: Path) -> None:
@@ -170,7 +172,7 @@ LORA: dict[str, Any] = {"r": 2, "lora_alpha": 4, "init_lora_weights": False}
 @pytest.mark.parametrize("encoder", list(charembed.ENCODERS))
 def test_lora_on_all_linear_layers_passes_the_encoder_by(encoder: str, tmp_path: Path) -> None:
     model = get_peft_model(
-        GPT2.attach(GPT2(), encoder=encoder, init="loud"),
+        GPT2.attach(GPT2(), encoder=encoder, init="normal"),
         LoraConfig(target_modules="all-linear", fan_in_fan_out=True, **LORA),
     )
     assert not any("lora_" in name for name, _ in model.named_modules() if ".encoder." in name)
@@ -209,7 +211,7 @@ class Own(nn.Module):
     def forward(self, ids_U: Tensor) -> Tensor:
         return self.out(torch.tanh(self.hidden(self.spellings.lengths_V[ids_U].float()[:, None])))
 
-    def respell(self, spellings: charembed.SpellingTable) -> None:
+    def update_spellings(self, spellings: charembed.SpellingTable) -> None:
         self.spellings = spellings
 
 
@@ -237,7 +239,7 @@ def test_an_encoder_that_peft_saves_whole(host: Host, tmp_path: Path) -> None:
     config = LoraConfig(
         target_modules=[target], fan_in_fan_out=host is GPT2, modules_to_save=["encoder"], **LORA
     )
-    model = get_peft_model(host.attach(host(), init="loud"), config)
+    model = get_peft_model(host.attach(host(), init="normal"), config)
     optimizer = torch.optim.AdamW(charembed.param_groups(model, lr=1e-2))
     for _ in range(2):
         logits_and_loss(model.train())[1].backward()
@@ -249,7 +251,7 @@ def test_an_encoder_that_peft_saves_whole(host: Host, tmp_path: Path) -> None:
         charembed.save(model, tmp_path / "letters")
         model.save_pretrained(tmp_path / "adapter")
         first = PeftModel.from_pretrained(
-            host.attach(host(), init="loud"), tmp_path / "adapter"
+            host.attach(host(), init="normal"), tmp_path / "adapter"
         ).eval()
         assert torch.equal(logits_of(first), expected)
         second = charembed.load(host(), VOCABULARY, tmp_path / "letters")
@@ -267,7 +269,7 @@ def test_an_encoder_that_peft_saves_whole(host: Host, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_dynamic_quantization_passes_the_encoder_by(tmp_path: Path) -> None:
-    model = moved(GPT2.attach(GPT2(), init="loud"))
+    model = moved(GPT2.attach(GPT2(), init="normal"))
     quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
     charembed.save(quantized, tmp_path)
     again = charembed.load(GPT2(), VOCABULARY, tmp_path)
@@ -319,7 +321,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_part_goes_to_the_hub_and_comes_back(hub: Path) -> None:
-    model = moved(GPT2.attach(GPT2(), init="loud"))
+    model = moved(GPT2.attach(GPT2(), init="normal"))
     for _ in range(2):  # the second time the repository exists
         charembed.save(model, "hf:owner/letters")
     assert [file.name for file in (hub / "owner" / "letters").iterdir()] == [TENSORS]
@@ -357,7 +359,7 @@ def child(model, queue):
         queue.put(logits_of(model).tolist())
 
 if __name__ == "__main__":
-    model = GPT2.attach(GPT2(), init="loud").eval()
+    model = GPT2.attach(GPT2(), init="normal").eval()
     with torch.no_grad():
         expected = logits_of(model).tolist()
     context = mp.get_context("spawn")
@@ -386,7 +388,7 @@ def test_a_spawned_process_gets_the_letters_too(tmp_path: Path) -> None:
 
 @hosts
 def test_saving_does_not_change_or_warn(host: Host, tmp_path: Path) -> None:
-    model: Any = host.attach(host(), init="loud")
+    model: Any = host.attach(host(), init="normal")
     before = copy.deepcopy(model.state_dict())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
