@@ -31,8 +31,9 @@ class WordTask(Task):
 
     def __init__(self, recipe: Recipe, material: Material) -> None:
         self.recipe, self.material = recipe, material
-        self.name, self.verb_phrase = recipe.name, recipe.verb_phrase
-        self.description, self.difficulty = recipe.description, recipe.difficulty
+        self.name, self.verb_phrase = recipe.name, recipe.wordings.verb_phrase
+        self.description = recipe.wordings.description
+        self.difficulty = recipe.wordings.difficulty
         self.splits = _word_splits(material.words)
         # No training question shows such a token: its letters must come from its vector.
         self.main_split = "unseen_tokens"

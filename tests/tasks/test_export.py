@@ -1,4 +1,4 @@
-"""Questions for lm-evaluation-harness: what is written, what is refused, and the program's own scores."""
+"""Export to lm-evaluation-harness: files, refused options, and the program's own scores."""
 
 from __future__ import annotations
 
@@ -157,9 +157,9 @@ def test_what_cannot_be_exported_is_one_sentence_and_writes_nothing(
     places = {"WORDS": str(words_file), "SPLITS": str(splits_file)}
     folder = tmp_path / "out"
     assert main([str(folder), *(places.get(argument, argument) for argument in arguments)]) == 2
-    told = capsys.readouterr().err.strip()
-    says(told, message)
-    assert "\n" not in told
+    error = capsys.readouterr().err.strip()
+    says(error, message)
+    assert "\n" not in error
     assert not folder.exists()
 
 
@@ -171,7 +171,7 @@ def test_a_folder_with_files_in_it_is_left_alone(
 
 
 class Working(Item):
-    """An item whose answer shows its work before the result."""
+    """An item with a scratchpad before the result."""
 
     @property
     def text(self) -> str:
@@ -218,9 +218,9 @@ def test_the_real_program_finds_our_scores(splits_file: Path, tmp_path: Path) ->
     task = build_task("count", Material(SPLIT, "compact", "plain"))
     items = distinct(task, "seen", 12, "exam", "seen", 0)
     choices = rows(out / "charembed_langgame_like_contains.jsonl")
-    told = [Item(row["prompt"], row["choices"][row["target"]], row["key"]) for row in choices]
+    chosen = [Item(row["prompt"], row["choices"][row["target"]], row["key"]) for row in choices]
     model, tokenizer = half_taught(
-        tmp_path / "model", [*items[::2], *told[::2], *items[1::2], *told[1::2]]
+        tmp_path / "model", [*items[::2], *chosen[::2], *items[1::2], *chosen[1::2]]
     )
     found = run_lm_eval(
         out, tmp_path / "model", ["charembed_count_seen", "charembed_langgame_like_contains"]
