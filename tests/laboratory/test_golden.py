@@ -56,7 +56,7 @@ from synthetic_tasks import (
     stream,
 )
 from synthetic_tasks.formats import FORMATS
-from synthetic_tasks.saved_splits import fingerprint
+from synthetic_tasks.words import fingerprint
 from tests.laboratory.pretrained import llama, save, train_tokenizer
 from tests.plugin.hosts import GPT2, SMALL, VOCABULARY, char_embedding
 from training.compare import main as compare
