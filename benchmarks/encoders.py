@@ -27,7 +27,7 @@ def main() -> None:
     tables = {unit: SpellingTable.from_bytes(spellings, unit) for unit in ("codepoint", "byte")}
     gradient_UD, steps = torch.randn(len(ids_U), WIDTH), {}
     for name, kind in charembed.ENCODERS.items():
-        encoder = kind(tables[kind.unit], WIDTH, init="loud")
+        encoder = kind(tables[kind.unit], WIDTH, init="normal")
         held: set[tuple[int, int]] = set()
 
         def keep(tensor: torch.Tensor, held: set[tuple[int, int]] = held) -> torch.Tensor:

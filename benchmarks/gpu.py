@@ -62,7 +62,7 @@ def main() -> None:
         torch.tensor(encoding.encode_ordinary(text))[: rows * length].view(rows, length).to(device)
     )
     plain = GPT2LMHeadModel(config).to(device)
-    letters = charembed.attach(copy.deepcopy(plain), encoding, init="loud")
+    letters = charembed.attach(copy.deepcopy(plain), encoding, init="normal")
     steps = {}
     for name, model in {
         "plain": plain,

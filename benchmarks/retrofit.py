@@ -1,7 +1,7 @@
 """What matters when a pretrained model gets its letters: each choice in a run of its own, on equal batches.
 
     python -m benchmarks.retrofit --finetune-steps 150                 # all, seven minutes of a core each
-    python -m benchmarks.retrofit --only plain,spelled --finetune-steps 150 --replay-share 0.3 --gain 0.35
+    python -m benchmarks.retrofit --only plain,spelled --finetune-steps 150 --replay-share 0.3 --scale 0.35
 
 --only names variants, all of which stand in VARIANTS below. Of the laboratory's flags those about data, model
 and exam count, and of --finetune-... steps, batch size, context, rates, beta2, clip, schedule, warm-up and
@@ -28,12 +28,12 @@ from torch.nn.utils import parametrize
 import charembed
 from benchmarks.measure import machine
 from charembed import LSTMEncoder, SpellingTable
-from charembed.embedding import lettered_embedding
-from charembed.gain import scale_letters
+from charembed.embedding import char_embedding_of
 from charembed.recurrence import last_states
-from charembed.rows_from_letters import readable_states, rows_from_letters
-from charembed.spelling_loss import lettered_ids
-from training.ask.eval_sets import text_loss
+from charembed.rows_from_spellings import readable_states, rows_from_spellings
+from charembed.scale import scale_vectors
+from charembed.spelling_loss import ids_with_characters
+from training.ask.run_evaluation import text_loss
 from training.config.config import CompareConfig
 from training.config.flags import parse
 from training.data.prepare import prepare
@@ -41,7 +41,7 @@ from training.errors import BadInput, exit_status
 from training.models.huggingface import HuggingFace
 from training.models.precision import resolve_precision
 from training.models.smollm2 import unpack
-from training.run.arm import settle
+from training.run.build import settle
 from training.train.loss import Learner
 from training.train.optimizers import lr_scale, set_lr
 
@@ -99,7 +99,7 @@ class Onto(nn.Module):
 @torch.no_grad()
 def hold(model: Any) -> None:
     """Training cannot turn the letters out of the directions that they have now."""
-    projection: Any = lettered_embedding(model).encoder.get_submodule("projection")
+    projection: Any = char_embedding_of(model).encoder.get_submodule("projection")
     rank = int(torch.linalg.matrix_rank(projection.weight, rtol=1e-4))
     onto = Onto(torch.linalg.svd(projection.weight)[0][:, :rank])
     parametrize.register_parametrization(projection, "weight", onto)
@@ -107,14 +107,14 @@ def hold(model: Any) -> None:
 
 
 def spelled(model: Any, table: SpellingTable, gain: float) -> Any:
-    return charembed.attach(model, table, init="spelled", gain=gain)
+    return charembed.attach(model, table, init="pretrained", scale=gain)
 
 
 def warmed_up(hidden: int) -> Build:
     def build(model: Any, table: SpellingTable, gain: float) -> Any:
-        charembed.attach(model, table, init="loud", hidden_size=hidden)
+        charembed.attach(model, table, init="normal", hidden_size=hidden)
         began = time.perf_counter()
-        charembed.warm_up(model, gain=gain)
+        charembed.warm_up(model, scale=gain)
         print(f"warm-up of {hidden} wide: {time.perf_counter() - began:.0f} seconds", flush=True)
         return model
 
@@ -122,8 +122,8 @@ def warmed_up(hidden: int) -> Build:
 
 
 def spelled_encoder(host: nn.Embedding, table: SpellingTable, gain: float) -> LSTMEncoder:
-    encoder = LSTMEncoder(table, host.embedding_dim, init="spelled")
-    scale_letters(encoder, host.weight, gain)
+    encoder = LSTMEncoder(table, host.embedding_dim, init="pretrained")
+    scale_vectors(encoder, host.weight, gain)
     return encoder
 
 
@@ -175,23 +175,23 @@ def lora(model: Any, table: SpellingTable, gain: float) -> Any:
 
 
 def loud(model: Any, table: SpellingTable, gain: float) -> Any:
-    return charembed.attach(model, table, init="loud", hidden_size=256, gain=gain)
+    return charembed.attach(model, table, init="normal", hidden_size=256, scale=gain)
 
 
 @torch.no_grad()
 def amplify(model: Any, data: Any) -> None:
     """What of the tokens' rows follows from their letters, which the model can read, is said twice."""
-    embedding: Any = lettered_embedding(model)
-    encoder, ids_L = embedding.encoder, lettered_ids(data.spellings)
+    embedding: Any = char_embedding_of(model)
+    encoder, ids_L = embedding.encoder, ids_with_characters(data.spellings)
     pieces = [*data.tokenizer.spellings, *[None] * len(embedding.weight)][: len(embedding.weight)]
-    said_LD = rows_from_letters(embedding.weight, readable_states(pieces), ids_L)(ids_L)
-    states_LH = last_states(encoder.cell, encoder.weights(), encoder.letters, ids_L)
+    said_LD = rows_from_spellings(embedding.weight, readable_states(pieces), ids_L)(ids_L)
+    states_LH = last_states(encoder.cell, encoder.weights(), encoder.token_chars, ids_L)
     with_one = torch.cat([states_LH, torch.ones(len(ids_L), 1)], 1)
     fitted = torch.linalg.lstsq(
         with_one.double(), (said_LD - said_LD.mean(0)).double()
     ).solution.float()
-    encoder.projection.weight.add_(fitted[:-1].T / encoder.loudness)
-    encoder.projection.bias.add_(fitted[-1] / encoder.loudness)
+    encoder.projection.weight.add_(fitted[:-1].T / encoder.output_scale)
+    encoder.projection.bias.add_(fitted[-1] / encoder.output_scale)
 
 
 VARIANTS: dict[str, Build] = {
@@ -220,9 +220,9 @@ AS_BUILT = {"plain", "silent", "zero", "gate", "joined"}  # no turning, no other
 def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[float], int]:
     """Losses of the steps, the losses on each text before and after, and how many parameters were trained."""
     model = HuggingFace.load(config.model.model, config.context)
-    VARIANTS[name](model.model, data.spellings, config.model.gain)
+    VARIANTS[name](model.model, data.spellings, config.model.scale)
     if name not in AS_BUILT:
-        settle(model, config, data)
+        settle(model, data)
     if name == "held":
         hold(model.model)
     if name == "amplified":
@@ -231,7 +231,7 @@ def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[
     faithful = phase.replay_target == "base"
     base = HuggingFace.load(config.model.model, config.context).eval() if faithful else None
     learner = Learner(model, None, base)
-    batch_at = data.batches(config, phase, config.first_seed)
+    batch_at = data.batches(phase, config.first_seed)
 
     def reads() -> list[float]:
         texts = data.held_out_texts.values()

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 import charembed
 from benchmarks.measure import machine
 from charembed import SpellingHeads, SpellingTable
-from charembed.freshness import spell_all
-from charembed.spelling_loss import lettered_ids
+from charembed.spelling_loss import ids_with_characters
+from charembed.vector_table import encode_vocabulary
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import exit_status
 from training.models.huggingface import HuggingFace
@@ -77,16 +77,16 @@ def program(argv: Sequence[str] | None) -> int:
     learnt = {spelling for members in vocabularies(options.cache).values() for spelling in members}
 
     def warmed_up(model: Any, table: SpellingTable) -> None:
-        charembed.attach(model, table, init="loud", hidden_size=256)
+        charembed.attach(model, table, init="normal", hidden_size=256)
         charembed.warm_up(model, steps=options.steps)
 
     ways: dict[str, Callable[[Any, SpellingTable], object]] = {
-        "shipped (init='spelled')": lambda model, table: charembed.attach(
-            model, table, init="spelled"
+        "shipped (init='pretrained')": lambda model, table: charembed.attach(
+            model, table, init="pretrained"
         ),
         f"fresh warm-up, {options.steps} steps": warmed_up,
-        "untaught (init='loud')": lambda model, table: charembed.attach(
-            model, table, init="loud", hidden_size=256, gain=0.5
+        "untaught (init='normal')": lambda model, table: charembed.attach(
+            model, table, init="normal", hidden_size=256, scale=0.5
         ),
     }
     print(machine())
@@ -99,9 +99,11 @@ def program(argv: Sequence[str] | None) -> int:
         build(model, spellings)
         seconds = time.perf_counter() - began
         known = Known(
-            spell_all(model.get_input_embeddings().encoder, host.weight, host.num_embeddings)
+            encode_vocabulary(
+                model.get_input_embeddings().encoder, host.weight, host.num_embeddings
+            )
         )
-        ids_L = lettered_ids(spellings)
+        ids_L = ids_with_characters(spellings)
         heads = taught_heads(known, spellings, ids_L[::2])
         asked = {"every second": ids_L[1::2]}
         if way.startswith("shipped"):

@@ -101,7 +101,7 @@ def cheap_figures() -> None:
         embedding.spellings.lengths_V,
         embedding.spellings.starts_V,
     ]
-    tensors += encoder.letters.tensors()
+    tensors += encoder.token_chars.tensors()
     parameters = sum(p.nbytes for p in encoder.parameters()) / 2**20
     spellings, table = sum(t.nbytes for t in tensors) / 2**20, embedding.weight.nbytes / 2**20
     print(
@@ -137,7 +137,7 @@ def the_embedding_alone() -> None:
     letters = charembed.CharEmbedding.from_embedding(
         copy.deepcopy(plain),
         SpellingTable.from_tokenizer(published_encoding("gpt2", CACHE)),
-        init="loud",
+        init="normal",
     )
 
     def train(embedding: torch.nn.Module) -> None:
@@ -184,7 +184,7 @@ def evaluation_and_generation() -> None:
     ids = running_text()
     plain = gpt2()
     unfolded = charembed.attach(
-        copy.deepcopy(plain), published_encoding("gpt2", CACHE), init="loud"
+        copy.deepcopy(plain), published_encoding("gpt2", CACHE), init="normal"
     )
     folded = charembed.fold(copy.deepcopy(unfolded))
     arms = {

@@ -9,7 +9,7 @@ charembed.fold(model)                   # a plain model again, with the letters 
 from .attach import attach as attach
 from .attach import detach as detach
 from .attach import disabled as disabled
-from .attach import respell as respell
+from .attach import update_spellings as update_spellings
 from .checkpoint import load as load
 from .checkpoint import save as save
 from .embedding import CharEmbedding as CharEmbedding
@@ -27,7 +27,7 @@ from .errors import CheckpointError as CheckpointError
 from .errors import MismatchError as MismatchError
 from .errors import SpellingError as SpellingError
 from .fold import fold as fold
-from .gain import set_gain as set_gain
+from .low_fisher import project_to_low_fisher as project_to_low_fisher
 from .new_tokens import add_tokens as add_tokens
 from .parameters import ParameterCounts as ParameterCounts
 from .parameters import count_parameters as count_parameters
@@ -35,9 +35,23 @@ from .parameters import freeze_base as freeze_base
 from .parameters import param_groups as param_groups
 from .parameters import parameters as parameters
 from .parameters import print_trainable_parameters as print_trainable_parameters
-from .quiet import quieten as quieten
+from .scale import set_scale as set_scale
 from .spelling import SpellingTable as SpellingTable
 from .spelling import spell as spell
 from .spelling_loss import SpellingHeads as SpellingHeads
 from .version import __version__ as __version__
 from .warm_up import warm_up as warm_up
+
+_RENAMED = {
+    "set_gain": "set_scale",
+    "quieten": "project_to_low_fisher",
+    "respell": "update_spellings",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _RENAMED:
+        raise AttributeError(
+            f"charembed.{name} is called charembed.{_RENAMED[name]} since version 0.2."
+        )
+    raise AttributeError(f"module 'charembed' has no attribute {name!r}")

@@ -15,12 +15,12 @@ import torch
 from torch import nn
 
 from .embedding import CharEmbedding, Model, char_embeddings
-from .encoder import SPELLED
+from .encoder import PRETRAINED, init_name
 from .encoders import ENCODERS
 from .errors import AttachError, SpellingError
-from .gain import GAIN, check_gain, scale_letters
-from .host import check, check_size, encoder_for
+from .scale import SCALE, check_scale, scale_vectors
 from .spelling import SpellingTable
+from .takeover import check, check_size, encoder_for
 
 WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "DataParallel"}
 LETTERLESS = 0.25  # a larger share of rows without letters looks like the wrong tokenizer
@@ -32,14 +32,14 @@ def attach(
     *,
     module: str | None = None,
     encoder: str | nn.Module = "lstm",
-    gain: float | Literal["usual"] | None = "usual",
+    scale: float | Literal["auto"] | None = "auto",
     **arguments: Any,
 ) -> Model:
     """Give the model's input embedding its letters, in place, and return the model.
 
     model = charembed.attach(GPT2LMHeadModel(config), tokenizer)
-    model = charembed.attach(model, tokenizer, encoder="gru", hidden_size=256, init="loud")
-    model = charembed.attach(AutoModelForCausalLM.from_pretrained(name), tokenizer, init="spelled")
+    model = charembed.attach(model, tokenizer, encoder="gru", hidden_size=256, init="normal")
+    model = charembed.attach(AutoModelForCausalLM.from_pretrained(name), tokenizer, init="pretrained")
 
     With the default init "zero" the model's outputs and the base's gradients are bit-identical to what they
     were, until the first update. With "spelled" the letters can be read from the first step, and a
@@ -54,20 +54,20 @@ def attach(
             `model.get_input_embeddings()`. Embeddings that share its weight (T5, BART) get the same letters.
         encoder: a name in `charembed.ENCODERS`, or a module that maps distinct ids (U,) to vectors (U, D).
             With a module `tokenizer` may be None; if it is given, it must be the one that the module spells.
-        gain: how loud the letters are beside the tokens, as in `set_gain`; None leaves them as the encoder
-            makes them. "usual" is 0.35 with init "spelled" and None with others.
+        scale: how loud the letters are beside the tokens, as in `set_scale`; None leaves them as the encoder
+            makes them. "auto" is 0.35 with init "spelled" and None with others.
         arguments: of the named encoder: init="zero", seed=0 and its sizes (char_dim=128, hidden_size=128 for
             the LSTM, 256 with init "spelled").
 
     Raises AttachError when there is already a CharEmbedding, no embedding that can be taken over, an argument
-    that would have no effect, or a gain that cannot be set (see `set_gain`), SpellingError when the tokenizer
+    that would have no effect, or a scale that cannot be set (see `set_scale`), SpellingError when the tokenizer
     does not fit it; the model is then unchanged.
     """
     hosts = find_embeddings(model, module, tokenizer)
-    if gain == "usual":
-        gain = GAIN if arguments.get("init") == SPELLED else None
-    if gain is not None:
-        check_gain(gain)
+    if scale == "auto":
+        scale = SCALE if init_name(arguments.get("init")) == PRETRAINED else None
+    if scale is not None:
+        check_scale(scale)
     with torch.inference_mode(False):
         made = (
             _given(encoder, tokenizer, hosts[0], arguments)
@@ -75,8 +75,8 @@ def attach(
             else None
         )
         made = made or _named(encoder, tokenizer, hosts[0], arguments)
-        if gain is not None:
-            scale_letters(made, hosts[0].weight, gain)
+        if scale is not None:
+            scale_vectors(made, hosts[0].weight, scale)
         put(hosts, made)
     _warn_of_optimizers(model)
     return model
@@ -165,21 +165,21 @@ def disabled(model: nn.Module) -> Iterator[None]:
     with charembed.disabled(model): without_letters = model(ids)
     """
     embeddings = list(char_embeddings(model))
-    before = [embedding.silent for embedding in embeddings]
+    before = [embedding.disabled for embedding in embeddings]
     try:
         for embedding in embeddings:
-            embedding.silent = True
+            embedding.disabled = True
         yield
     finally:
-        for embedding, silent in zip(embeddings, before, strict=True):
+        for embedding, was_disabled in zip(embeddings, before, strict=True):
             if isinstance(embedding, CharEmbedding):  # not detached or folded meanwhile
-                embedding.silent = silent
+                embedding.disabled = was_disabled
 
 
-def respell(model: Model, tokenizer: Any) -> Model:
+def update_spellings(model: Model, tokenizer: Any) -> Model:
     """Read the letters of a vocabulary that changed, with what the encoder has learnt; returns the model.
 
-    model.resize_token_embeddings(len(tokenizer)); charembed.respell(model, tokenizer)
+    model.resize_token_embeddings(len(tokenizer)); charembed.update_spellings(model, tokenizer)
 
     New tokens then have their letters without any training; rows that are gone take theirs with them.
     Characters that are new too get a first vector, so that the encoder's table of characters grows: build the
@@ -193,14 +193,14 @@ def respell(model: Model, tokenizer: Any) -> Model:
         raise AttachError(
             "the model has no CharEmbedding to respell: call charembed.attach(model, tokenizer)."
         )
-    tables = [_respelled(embedding, tokenizer) for embedding in embeddings]
+    tables = [_spellings_of(embedding, tokenizer) for embedding in embeddings]
     for embedding, spellings in zip(embeddings, tables, strict=True):
         with torch.inference_mode(False):
-            embedding.respell(spellings.over(embedding.spellings.alphabet))
+            embedding.update_spellings(spellings.over(embedding.spellings.alphabet))
     return model
 
 
-def _respelled(embedding: CharEmbedding, tokenizer: Any) -> SpellingTable:
+def _spellings_of(embedding: CharEmbedding, tokenizer: Any) -> SpellingTable:
     known, rows = embedding.spellings, embedding.num_embeddings
     if not isinstance(tokenizer, SpellingTable):
         return SpellingTable.from_tokenizer(tokenizer, rows, known.unit, known.alphabet)

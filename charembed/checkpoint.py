@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from . import hub
 from .attach import find_embeddings, put
 from .embedding import CharEmbedding, Model
+from .encoder import FORMER_INITS, CharEncoder, init_name
 from .encoders import ENCODERS
 from .errors import AttachError, CharEmbedError, CheckpointError, MismatchError
 from .files import hash_tensors, write_atomically
@@ -40,7 +41,7 @@ LSTM_IN_FORMAT_1 = "LSTMEncoder"
 WRAPPER_NAMES = ("_orig_mod", "module")  # what torch.compile and DDP put into a path
 TEXTS, NUMBERS = ("module", "encoder", "class", "tensors_sha256"), ("num_tokens", "embedding_dim")
 KEYS: dict[str, type] = dict.fromkeys(TEXTS, str) | dict.fromkeys(NUMBERS, int)
-SPELLED_KEYS: dict[str, type] = {
+ENCODER_KEYS: dict[str, type] = {
     "config": dict,
     "unit": str,
     "alphabet": list,
@@ -88,12 +89,12 @@ def save(model: nn.Module, path: str | Path) -> None:
         if table.num_tokens != embedding.num_embeddings:
             raise AttachError(
                 f"the embedding was resized to {embedding.num_embeddings} rows after {table.num_tokens} "
-                "tokens were spelled: call charembed.respell(model, tokenizer), then save."
+                "tokens were spelled: call charembed.update_spellings(model, tokenizer), then save."
             )
         manifest |= {
-            "config": encoder.config,
+            "config": _saved_config(encoder),
             "loudness": None
-            if (factor := getattr(encoder, "loudness", None)) is None
+            if (factor := getattr(encoder, "output_scale", None)) is None
             else float(factor),
             "unit": table.unit,
             "alphabet": table.alphabet,
@@ -222,15 +223,27 @@ def _tensors_of(
 
 
 def _build(name: str, table: SpellingTable, manifest: Mapping[str, Any]) -> nn.Module:
+    kind, config = ENCODERS[name], manifest["config"]
+    if isinstance(kind, type) and issubclass(kind, CharEncoder) and "init" in config:
+        config = {**config, "init": init_name(config["init"])}
     try:
-        made: nn.Module = ENCODERS[name](table, manifest["embedding_dim"], **manifest["config"])
+        made: nn.Module = kind(table, manifest["embedding_dim"], **config)
     except TypeError:
         raise CheckpointError(
             f"the manifest does not say what it must (config is {manifest['config']}): {AGAIN}."
         ) from None
     if (factor := manifest.get("loudness")) is not None:
-        made.set_loudness(factor)  # type: ignore[operator]
+        made.set_output_scale(factor)  # type: ignore[operator]
     return made
+
+
+def _saved_config(encoder: Any) -> dict[str, Any]:
+    """The encoder's config; an init has the name that it had in 0.1, so that files keep their bytes."""
+    config: dict[str, Any] = encoder.config
+    if not isinstance(encoder, CharEncoder):
+        return config
+    saved = {new: former for former, new in FORMER_INITS.items()}
+    return {**config, "init": saved.get(encoder.init, encoder.init)}
 
 
 def _shapes(encoder: nn.Module) -> dict[str, list[int]]:
@@ -270,7 +283,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest["class"] = manifest.get("encoder")
         if manifest["class"] == LSTM_IN_FORMAT_1:
             manifest["encoder"] = "lstm"
-    kinds = KEYS | (SPELLED_KEYS if manifest.get("encoder") in list(ENCODERS) else {})
+    kinds = KEYS | (ENCODER_KEYS if manifest.get("encoder") in list(ENCODERS) else {})
     if wrong := [key for key, kind in kinds.items() if not isinstance(manifest.get(key), kind)]:
         raise CheckpointError(
             f"the manifest in {path} does not say what it must ({', '.join(wrong)}): {AGAIN}."

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from .errors import AttachError, CharEmbedError
-from .freshness import SpelledTable, spell_all
-from .host import check, encoder_for
 from .spelling import SpellingTable
+from .takeover import check, encoder_for
+from .vector_table import VectorTable, encode_vocabulary
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -40,8 +40,8 @@ class CharEmbedding(nn.Embedding):
     """
 
     host_class: type[nn.Embedding]  # the class it had before
-    silent: bool  # see charembed.disabled
-    _spelled: SpelledTable
+    disabled: bool  # see charembed.disabled
+    _table: VectorTable
 
     def __new__(cls, host: Any = None, *_: Any) -> CharEmbedding:
         if host is None:  # what copies are made of
@@ -57,13 +57,13 @@ class CharEmbedding(nn.Embedding):
     def __init__(
         self, host: nn.Embedding, encoder: nn.Module, first: CharEmbedding | None = None
     ) -> None:
-        self.silent = False
+        self.disabled = False
         self._key = _register(self)
         if first is not None:
             # subtle: not registered, as transformers refuses to save a parameter of two names
-            vars(self).update(_first=first, _spelled=first._spelled)
+            vars(self).update(_first=first, _table=first._table)
             return
-        self._spelled = SpelledTable()
+        self._table = VectorTable()
         self._modules["encoder"] = encoder.train(host.training)
         if not any(parameter.is_meta for parameter in encoder.parameters()):
             for part in encoder.modules():  # transformers initialises what has not this mark
@@ -88,7 +88,7 @@ class CharEmbedding(nn.Embedding):
         was.
 
         CharEmbedding.from_embedding(embed, SpellingTable.from_tokenizer(tokenizer, embed.num_embeddings),
-        init="loud")
+        init="normal")
 
         The encoder stands on the embedding's device, in float32 even where the embedding has half precision:
         small updates of an LSTM would be lost there. `arguments` are those of the encoder (see
@@ -103,7 +103,7 @@ class CharEmbedding(nn.Embedding):
     def release(self) -> nn.Embedding:
         """The host again, without letters."""
         self._modules.pop("encoder", None)
-        for name in ("silent", "_spelled", "_key", "_first"):
+        for name in ("disabled", "_table", "_key", "_first"):
             vars(self).pop(name, None)
         self.__class__ = self.host_class  # type: ignore[assignment]
         return self
@@ -124,14 +124,14 @@ class CharEmbedding(nn.Embedding):
             ) from None
 
     def _vectors(self, ids: Tensor) -> Tensor:
-        if self.silent:
+        if self.disabled:
             return super().forward(ids)
         parameters = (parameter for part in (self, self.encoder) for parameter in part.parameters())
         with_gradient = torch.is_grad_enabled() and any(
             parameter.requires_grad for parameter in parameters
         )
         if with_gradient:
-            self._spelled.drop()  # the weights may move
+            self._table.drop()  # the weights may move
         # a replica of nn.DataParallel lives for one forward, an exported graph must not need this process
         if (
             with_gradient
@@ -147,9 +147,9 @@ class CharEmbedding(nn.Embedding):
 
     def look_up(self, ids: Tensor) -> Tensor:
         """The sum from the table, without gradients: bit for bit what `charembed.fold` writes."""
-        spelled_VD = self._spelled.get(self.encoder, self.weight, self.num_embeddings)
+        char_VD = self._table.get(self.encoder, self.weight, self.num_embeddings)
         embedding = nn.functional.embedding
-        vectors = embedding(ids, self.weight.detach()) + embedding(ids, spelled_VD)
+        vectors = embedding(ids, self.weight.detach()) + embedding(ids, char_VD)
         if self._plain:
             return vectors
         return self._through_host(vectors.view(-1, vectors.shape[-1])).view_as(vectors)
@@ -165,13 +165,11 @@ class CharEmbedding(nn.Embedding):
         else:
             ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
         # a replica's encoder may be on another device, where the first of several embeddings is
-        spelled_UD: Tensor = self.encoder(ids_U.to(self._holder.weight.device))
-        spelled_UD = spelled_UD.to(self.weight.device, self.weight.dtype)
+        char_UD: Tensor = self.encoder(ids_U.to(self._holder.weight.device))
+        char_UD = char_UD.to(self.weight.device, self.weight.dtype)
         if self.padding_idx is not None:
-            spelled_UD = torch.where(
-                (ids_U == self.padding_idx)[:, None], spelled_UD.detach(), spelled_UD
-            )
-        return token_BTD + nn.functional.embedding(which_BT, self._through_host(spelled_UD))
+            char_UD = torch.where((ids_U == self.padding_idx)[:, None], char_UD.detach(), char_UD)
+        return token_BTD + nn.functional.embedding(which_BT, self._through_host(char_UD))
 
     @property
     def _plain(self) -> bool:
@@ -194,7 +192,9 @@ class CharEmbedding(nn.Embedding):
     def table(self) -> Tensor:
         """(V, D): token + spelled for every id, computed anew, before any scaling of the host's."""
         with torch.no_grad():
-            return self.weight.detach() + spell_all(self.encoder, self.weight, self.num_embeddings)
+            return self.weight.detach() + encode_vocabulary(
+                self.encoder, self.weight, self.num_embeddings
+            )
 
     @property
     def spellings(self) -> SpellingTable:
@@ -207,10 +207,15 @@ class CharEmbedding(nn.Embedding):
             )
         return found
 
-    def respell(self, spellings: SpellingTable) -> None:
-        """See `charembed.respell`."""
-        self.encoder.respell(spellings)  # type: ignore[operator]
-        self._spelled.drop()
+    def update_spellings(self, spellings: SpellingTable) -> None:
+        """See `charembed.update_spellings`."""
+        if not hasattr(self.encoder, "update_spellings"):
+            raise AttachError(
+                f"the encoder is a {type(self.encoder).__name__} without the method update_spellings: "
+                "define it (version 0.1 called it respell)."
+            )
+        self.encoder.update_spellings(spellings)  # type: ignore[operator]
+        self._table.drop()
 
     def check_whole(self) -> None:
         """Raises AttachError when the weights here are not the whole table."""
@@ -241,7 +246,7 @@ class CharEmbedding(nn.Embedding):
                 }
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self._spelled.drop()
+        self._table.drop()
 
     def _save_to_state_dict(self, *args: Any) -> None:
         frame: types.FrameType | None = sys._getframe()
@@ -269,7 +274,7 @@ def char_embeddings(model: nn.Module) -> Iterator[CharEmbedding]:
     return (module for module in model.modules() if isinstance(module, CharEmbedding))
 
 
-def lettered_embedding(model: nn.Module) -> CharEmbedding:
+def char_embedding_of(model: nn.Module) -> CharEmbedding:
     """The model's CharEmbedding; of several, which share weight and encoder, the first.
 
     Raises AttachError where there is none, or its weights are not all here.

@@ -12,34 +12,41 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from .derived import Derived
+from .device_tensors import DeviceTensors
 from .errors import AttachError, CharEmbedError
 from .spelling import SpellingTable
 
 # Standard deviations of the characters' vectors and of the output projection; None is 1 / sqrt(its inputs).
 INIT_STD: dict[str, tuple[float, float | None]] = {
     "zero": (1.0, 0.0),
-    "loud": (1.0, None),
+    "normal": (1.0, None),
     "parent": (0.02, 0.02),
 }
-SPELLED = "spelled"
+PRETRAINED = "pretrained"
+# Names of 0.1. Saved parts keep them, so that a part is the same file whichever version wrote it.
+FORMER_INITS = {"loud": "normal", "spelled": PRETRAINED}
 ON_META = (
     "the encoder's parameters are on the meta device: fill them (load_state_dict, or "
     "encoder.reset_parameters()) before use."
 )
 
 
+def init_name(name: Any) -> Any:
+    """The current name of an initialization: "loud" -> "normal", "spelled" -> "pretrained"."""
+    return FORMER_INITS.get(name, name) if isinstance(name, str) else name
+
+
 class CharEncoder(nn.Module):
-    """Base of charembed's encoders: ids_U (U,) -> spelled_UD (U, D), exactly zero without characters.
+    """Base of charembed's encoders: ids_U (U,) -> char_UD (U, D), exactly zero without characters.
 
     A subclass says in `build` which parameters it has, in `fill` their first values, in `prepare` what it
     derives from the spellings, and in `read` how letters become vectors. It keeps `chars`, one vector per
     character, whose rows follow the alphabet. A class of your own need not be a subclass; what `attach`,
-    `save`, `load` and `respell` use is
+    `save`, `load` and `update_spellings` use is
 
         Class(spellings, dim, **config), also on the meta device       .config, those keyword arguments
-        forward(ids_U) -> spelled_UD                                   .spellings, the SpellingTable
-        respell(spellings)                                             reset_parameters()
+        forward(ids_U) -> char_UD                                   .spellings, the SpellingTable
+        update_spellings(spellings)                                             reset_parameters()
 
     and `charembed.ENCODERS["name"] = Class` gives it a name.
 
@@ -62,8 +69,9 @@ class CharEncoder(nn.Module):
         self, spellings: SpellingTable, dim: int, init: str, seed: int, **sizes: Any
     ) -> None:
         super().__init__()
+        init = init_name(init)
         if init not in (known := (*INIT_STD, *self.other_inits)):
-            way = " (or init 'loud' and then charembed.warm_up)" if init == SPELLED else ""
+            way = " (or init 'normal' and then charembed.warm_up)" if init == PRETRAINED else ""
             raise AttachError(f"init is {init!r}; choose one of {', '.join(known)}{way}.")
         for name, size in sizes.items():
             for value in size if isinstance(size, tuple) else (size,):
@@ -71,7 +79,7 @@ class CharEncoder(nn.Module):
                     raise AttachError(
                         f"{name} is {value!r}; it must be a whole number of 1 or more."
                     )
-        self.letters: Any
+        self.token_chars: Any
         self.projection: Any
         self.spellings, self.dim, self.init, self.seed, self.sizes = (
             spellings,
@@ -118,13 +126,18 @@ class CharEncoder(nn.Module):
         self.fill(torch.Generator().manual_seed(self.seed))
         self._filled = True
 
-    def set_loudness(self, factor: float) -> None:
+    def set_output_scale(self, factor: float) -> None:
         """Multiply all vectors by a factor that training does not move.
 
         A projection with small weights would be quiet too, but an optimizer whose steps have the size of its
         rate (AdamW) would overwrite it within a few of them.
         """
         self.loudness = torch.tensor(factor, dtype=torch.float32).to(self.chars.weight)
+
+    @property
+    def output_scale(self) -> Tensor | None:
+        """The factor that `set_output_scale` set; None if the vectors are not scaled."""
+        return self.loudness
 
     def fill_projection(self, generator: torch.Generator) -> None:
         """N(0, 1) characters and the output's values, as `init` says."""
@@ -136,7 +149,7 @@ class CharEncoder(nn.Module):
         projection.bias.zero_()
 
     @torch.no_grad()
-    def respell(self, spellings: SpellingTable) -> None:
+    def update_spellings(self, spellings: SpellingTable) -> None:
         """Read other spellings with the same weights; only characters that are new get a first vector.
 
         The alphabet of `spellings` must begin with this encoder's, as `SpellingTable.over` makes it, or be
@@ -158,12 +171,12 @@ class CharEncoder(nn.Module):
     def forward(self, ids_U: Tensor) -> Tensor:
         if not self._filled or self.chars.weight.is_meta:
             self._fill_if_new()
-        lengths_V = self.letters.on(ids_U.device).lengths_V
-        spelled_U = lengths_V[ids_U.clamp(max=len(lengths_V) - 1)] > 0
+        lengths_V = self.token_chars.on(ids_U.device).lengths_V
+        has_chars_U = lengths_V[ids_U.clamp(max=len(lengths_V) - 1)] > 0
         read_UD = self.read(ids_U)
         if self.loudness is not None:
             read_UD = read_UD * self.loudness
-        return torch.where(spelled_U[:, None], read_UD, 0)
+        return torch.where(has_chars_U[:, None], read_UD, 0)
 
     def _fill_if_new(self) -> None:
         """After `from_pretrained` of a class that attaches in `__init__` nobody has filled the encoder."""
@@ -232,7 +245,7 @@ def uniform_(parameter: Tensor, bound: float, generator: torch.Generator) -> Ten
 
 
 @dataclass(frozen=True, eq=False)
-class PaddedSpellings(Derived):
+class PaddedSpellings(DeviceTensors):
     """The first characters of each token as rows of equal length, for encoders that read them all at once.
 
     chars_VC (V + 1, C) int32, padded with 0, and lengths_V (V + 1,), at most C; at the end an id without

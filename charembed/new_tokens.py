@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .embedding import CharEmbedding, char_embeddings
 from .encoder import CharEncoder
 from .errors import AttachError, SpellingError
-from .rows_from_letters import readable_states, rows_from_letters
+from .rows_from_spellings import readable_states, rows_from_spellings
 from .spelling import SpellingTable
 from .tokenizers import token_bytes
 
@@ -33,7 +33,7 @@ def add_tokens(
     charembed.add_tokens(model, tokenizer, ["strawberry", "raspberry"]) -> [49152, 49153]
 
     Tokenizer, input embedding, output layer and letters change together. A new token's rows are those that
-    its letters make likely (`charembed/rows_from_letters.py`: a regression, over the tokens that are whole
+    its letters make likely (`charembed/rows_from_spellings.py`: a regression, over the tokens that are whole
     words where it is one, and over all otherwise; seconds of a core) and half of what its old pieces' rows
     have beyond their own letters; its letters, where the model has them, are read by the encoder as they are
     of any token that training never met. (`python -m benchmarks.new_tokens` compares this with other ways.)
@@ -91,7 +91,7 @@ def _add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], space: b
                 table[len(tokenizer) :] = values
             for embedding, table_before in zip(letters, spelled, strict=True):
                 own = isinstance(embedding.encoder, CharEncoder)
-                embedding.respell(
+                embedding.update_spellings(
                     table_before if own else table_before.over(embedding.spellings.alphabet)
                 )
         raise
@@ -116,7 +116,7 @@ def _rows_of_new(
         found = []
         for table in tables:
             of_any, of_words = (
-                rows_from_letters(table, states_VH, ids_L) for ids_L in (known_L, words_L)
+                rows_from_spellings(table, states_VH, ids_L) for ids_L in (known_L, words_L)
             )
             rows = []
             for token, ids in pieces.items():
@@ -236,7 +236,7 @@ def _tables(model: Any) -> list[Tensor]:
     if not isinstance(model, nn.Module) or not hasattr(model, "resize_token_embeddings"):
         raise AttachError(
             f"{type(model).__name__} has no resize_token_embeddings(): give its embedding and its output "
-            "layer the new rows yourself, then call charembed.respell(model, tokenizer)."
+            "layer the new rows yourself, then call charembed.update_spellings(model, tokenizer)."
         )
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[operator]
     if isinstance(embedding, CharEmbedding):
@@ -256,4 +256,4 @@ def _spell(embedding: CharEmbedding, new: dict[int, bytes]) -> None:
     spellings += [None] * (embedding.num_embeddings - len(spellings))
     for token, spelling in new.items():
         spellings[token] = spelling
-    embedding.respell(SpellingTable.from_bytes(spellings, known.unit, known.alphabet))
+    embedding.update_spellings(SpellingTable.from_bytes(spellings, known.unit, known.alphabet))

@@ -65,15 +65,15 @@ def param_groups(
 
 
 class ParameterCounts(NamedTuple):
-    """Numbers of parameters, each counted once; `letters`: the trainable ones that charembed added."""
+    """Numbers of parameters, each counted once; `encoder`: the trainable ones that charembed added."""
 
     trainable: int
     all: int
-    letters: int
+    encoder: int
 
 
 def count_parameters(model: nn.Module) -> ParameterCounts:
-    """How many parameters a model has: ParameterCounts(trainable=428416, all=124868224, letters=428416)."""
+    """How many parameters a model has: ParameterCounts(trainable=428416, all=124868224, encoder=428416)."""
     own = set(map(id, parameters(model)))
     every = list(model.parameters())
     trained = [parameter for parameter in every if parameter.requires_grad]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .derived import Derived
+from .device_tensors import DeviceTensors
 from .spelling import SpellingTable
 
 
@@ -38,7 +38,7 @@ class Plan(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class PrefixTree(Derived):
+class PrefixTree(DeviceTensors):
     """All distinct prefixes of a spelling table, breadth first, so that a parent's number is below its
     children's.
 

@@ -104,6 +104,6 @@ def spelling_targets(spellings: SpellingTable, places: int, from_end: int = 0) -
     )
 
 
-def lettered_ids(spellings: SpellingTable) -> Tensor:
+def ids_with_characters(spellings: SpellingTable) -> Tensor:
     """The ids of all tokens that have letters."""
     return spellings.lengths_V.nonzero().squeeze(1)

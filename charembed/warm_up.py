@@ -11,10 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .embedding import Model, lettered_embedding
+from .embedding import Model, char_embedding_of
 from .errors import AttachError
-from .gain import GAIN, check_gain, projection_of, scale_letters
-from .spelling_loss import SpellingHeads, lettered_ids
+from .scale import SCALE, check_scale, projection_of, scale_vectors
+from .spelling_loss import SpellingHeads, ids_with_characters
 
 Progress = Callable[[int, int, float], object]
 
@@ -26,17 +26,17 @@ def warm_up(
     tokens: int = 512,
     lr: float = 3e-3,
     seed: int = 0,
-    gain: float | None = GAIN,
+    scale: float | None = SCALE,
     progress: Progress | None = None,
 ) -> Model:
     """Train the attached letters on spelling alone, set their loudness, and return the model.
 
-    charembed.attach(model, tokenizer, encoder="gru", init="loud")
+    charembed.attach(model, tokenizer, encoder="gru", init="normal")
     charembed.warm_up(model, progress=lambda step, steps, loss: print(step, loss))
 
     From a token's vector, heads that are thrown away say the letter at each of its first and last 12 places.
     Only spellings are read: no text, and of the model nothing but how loud its table is. For an LSTM
-    `attach(..., init="spelled")` gives the same in a moment; this is for the other encoders, and for other
+    `attach(..., init="pretrained")` gives the same in a moment; this is for the other encoders, and for other
     sizes. Neither the base nor the global random state is touched.
 
     Arguments:
@@ -45,22 +45,22 @@ def warm_up(
         lr: the highest rate, reached after a thirtieth of the steps; it then falls along a cosine to a
             fiftieth.
         seed: of the heads and of what is drawn.
-        gain: as in `set_gain`; None leaves the vectors as loud as training made them.
+        scale: as in `set_scale`; None leaves the vectors as loud as training made them.
         progress: called after each step with its number, the number of steps, and the loss in nats a letter.
 
     Raises AttachError where nothing is attached, an argument cannot be, the letters are frozen, or the loss
     is not finite. Interrupted, it leaves the letters as they were. Letters in half precision are trained in
     float32 and rounded at the end; gradients that were there stay.
     """
-    embedding = lettered_embedding(model)
+    embedding = char_embedding_of(model)
     for name, value in (("steps", steps), ("tokens", tokens)):
         if type(value) is not int or value < 1:
             raise AttachError(f"{name} is {value!r}; it must be a whole number of 1 or more.")
     if not (isinstance(lr, int | float) and math.isfinite(lr) and lr > 0):
         raise AttachError(f"lr is {lr!r}; it must be a number above 0, such as 3e-3.")
     encoder, dim = embedding.encoder, embedding.embedding_dim
-    if gain is not None:
-        check_gain(gain)
+    if scale is not None:
+        check_scale(scale)
         projection_of(encoder)
     if not any(parameter.requires_grad for parameter in encoder.parameters()):
         raise AttachError("the letters are frozen: let their parameters require a gradient first.")
@@ -73,8 +73,8 @@ def warm_up(
         try:
             encoder.float()
             teach(encoder, heads, steps=steps, tokens=tokens, lr=lr, seed=seed, progress=progress)
-            if gain is not None:
-                scale_letters(encoder, embedding.weight, gain)
+            if scale is not None:
+                scale_vectors(encoder, embedding.weight, scale)
         except BaseException:
             encoder.load_state_dict(before)
             raise
@@ -100,7 +100,7 @@ def teach(
     parameters = [p for part in (encoder, heads) for p in part.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.0)
     generator = torch.Generator().manual_seed(seed)
-    ids_L = lettered_ids(encoder.spellings) if ids_L is None else ids_L  # type: ignore[arg-type]
+    ids_L = ids_with_characters(encoder.spellings) if ids_L is None else ids_L  # type: ignore[arg-type]
     device = heads.targets_VP.device
     warm = max(1, steps // 30)
     with torch.inference_mode(False), torch.enable_grad():

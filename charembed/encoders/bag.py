@@ -41,10 +41,10 @@ class BagEncoder(CharEncoder):
         self.fill_projection(generator)
 
     def prepare(self, spellings: SpellingTable) -> None:
-        self.letters = PaddedSpellings.from_spellings(spellings, self.sizes["max_chars"])
+        self.token_chars = PaddedSpellings.from_spellings(spellings, self.sizes["max_chars"])
 
     def read(self, ids_U: Tensor) -> Tensor:
-        chars_UC, real_UC = self.letters.of(ids_U)
+        chars_UC, real_UC = self.token_chars.of(ids_U)
         x_UCE = nn.functional.embedding(chars_UC, self.chars.weight)
-        spelled_UD: Tensor = self.projection((x_UCE * real_UC[..., None]).sum(1))
-        return spelled_UD
+        char_UD: Tensor = self.projection((x_UCE * real_UC[..., None]).sum(1))
+        return char_UD

@@ -57,11 +57,11 @@ class BeeEncoder(CharEncoder):
         normal_(self.chars.weight, self.chars_std, generator)
 
     def prepare(self, spellings: SpellingTable) -> None:
-        self.letters = PaddedSpellings.from_spellings(spellings, self.sizes["max_chars"])
+        self.token_chars = PaddedSpellings.from_spellings(spellings, self.sizes["max_chars"])
 
     def read(self, ids_U: Tensor) -> Tensor:
         # each byte is turned once for each place, not once for each token that has it there
-        chars_UC, real_UC = self.letters.of(ids_U)
+        chars_UC, real_UC = self.token_chars.of(ids_U)
         weight_AD, C = self.chars.weight, chars_UC.shape[1]
         frequencies = BASE ** (
             -torch.arange(0, self.dim, 2, device=ids_U.device, dtype=torch.float32) / self.dim
@@ -77,5 +77,5 @@ class BeeEncoder(CharEncoder):
         rows_UC = torch.where(real_UC, places_C * len(weight_AD) + chars_UC, none)
         turned = nn.functional.pad(turned, (0, 0, 0, 1))
         summed_UD = nn.functional.embedding_bag(rows_UC, turned, mode="sum", padding_idx=none)
-        spelled_UD: Tensor = summed_UD / real_UC.sum(1, keepdim=True).clamp(min=1)
-        return spelled_UD
+        char_UD: Tensor = summed_UD / real_UC.sum(1, keepdim=True).clamp(min=1)
+        return char_UD

@@ -78,10 +78,10 @@ class CNNEncoder(CharEncoder):
         self.fill_projection(generator)
 
     def prepare(self, spellings: SpellingTable) -> None:
-        self.letters = PaddedSpellings.from_spellings(spellings, self.sizes["max_chars"])
+        self.token_chars = PaddedSpellings.from_spellings(spellings, self.sizes["max_chars"])
 
     def read(self, ids_U: Tensor) -> Tensor:
-        chars_UC, real_UC = self.letters.of(ids_U)
+        chars_UC, real_UC = self.token_chars.of(ids_U)
         x_UCE = nn.functional.embedding(chars_UC, self.chars.weight) * real_UC[..., None]
         found = []
         for width, part in zip(self.sizes["widths"], self.filters, strict=True):
@@ -94,7 +94,7 @@ class CNNEncoder(CharEncoder):
             found.append(responses_UCK.masked_fill(~real_UC[..., None], -2.0).amax(1))
         y_UF = torch.cat(found, dim=1)
         t_UF = torch.sigmoid(self.gate(y_UF))
-        spelled_UD: Tensor = self.projection(
+        char_UD: Tensor = self.projection(
             t_UF * torch.relu(self.transform(y_UF)) + (1 - t_UF) * y_UF
         )
-        return spelled_UD
+        return char_UD

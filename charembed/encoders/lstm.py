@@ -7,11 +7,12 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from charembed import spelled
-from charembed.encoder import SPELLED, Affine, CharEncoder, Rows, uniform_
+from charembed.encoder import PRETRAINED, Affine, CharEncoder, Rows, init_name, uniform_
 from charembed.prefixes import PrefixTree
 from charembed.recurrence import last_states
 from charembed.spelling import SpellingTable
+
+from . import pretrained
 
 
 class RecurrentWeights(nn.Module):
@@ -46,7 +47,7 @@ class RecurrentEncoder(CharEncoder):
         seed: int = 0,
     ) -> None:
         if hidden_size is None:
-            hidden_size = spelled.HIDDEN_SIZE if init == SPELLED else 128
+            hidden_size = pretrained.HIDDEN_SIZE if init_name(init) == PRETRAINED else 128
         super().__init__(spellings, dim, init, seed, char_dim=char_dim, hidden_size=hidden_size)
 
     def build(self, num_chars: int, dim: int, char_dim: int, hidden_size: int) -> None:
@@ -60,7 +61,7 @@ class RecurrentEncoder(CharEncoder):
         self.fill_projection(generator)
 
     def prepare(self, spellings: SpellingTable) -> None:
-        self.letters = PrefixTree.from_spellings(spellings)
+        self.token_chars = PrefixTree.from_spellings(spellings)
 
     @property
     def recurrent(self) -> RecurrentWeights:
@@ -71,10 +72,10 @@ class RecurrentEncoder(CharEncoder):
         raise NotImplementedError
 
     def read(self, ids_U: Tensor) -> Tensor:
-        spelled_UD: Tensor = self.projection(
-            last_states(self.cell, self.weights(), self.letters, ids_U)
+        char_UD: Tensor = self.projection(
+            last_states(self.cell, self.weights(), self.token_chars, ids_U)
         )
-        return spelled_UD
+        return char_UD
 
 
 class LSTMEncoder(RecurrentEncoder):
@@ -92,20 +93,20 @@ class LSTMEncoder(RecurrentEncoder):
     """
 
     cell, num_gates = "lstm", 4
-    other_inits = (SPELLED,)
+    other_inits = (PRETRAINED,)
 
     def build(self, num_chars: int, dim: int, char_dim: int, hidden_size: int) -> None:
-        if self.init == SPELLED:
-            spelled.check_sizes(char_dim, hidden_size)
+        if self.init == PRETRAINED:
+            pretrained.check_sizes(char_dim, hidden_size)
         super().build(num_chars, dim, char_dim, hidden_size)
 
     @property
     def chars_seed(self) -> int:
-        return spelled.CHARS_SEED if self.init == SPELLED else super().chars_seed
+        return pretrained.CHARS_SEED if self.init == PRETRAINED else super().chars_seed
 
     def fill(self, generator: torch.Generator) -> None:
-        if self.init == SPELLED:
-            return spelled.fill(self, generator)
+        if self.init == PRETRAINED:
+            return pretrained.fill(self, self.recurrent, generator)
         super().fill(generator)
         if self.init == "parent":  # his forget gates begin open, in both bias vectors
             for bias in (self.recurrent.bias_ih_l0, self.recurrent.bias_hh_l0):

@@ -89,10 +89,10 @@ class TransformerEncoder(CharEncoder):
         self.fill_projection(generator)
 
     def prepare(self, spellings: SpellingTable) -> None:
-        self.letters = PaddedSpellings.from_spellings(spellings, self.sizes["max_chars"])
+        self.token_chars = PaddedSpellings.from_spellings(spellings, self.sizes["max_chars"])
 
     def read(self, ids_U: Tensor) -> Tensor:
-        chars_UC, real_UC = self.letters.of(ids_U)
+        chars_UC, real_UC = self.token_chars.of(ids_U)
         x_UCE = (
             nn.functional.embedding(chars_UC, self.chars.weight)
             + self.places.weight[: chars_UC.shape[1]]
@@ -100,5 +100,5 @@ class TransformerEncoder(CharEncoder):
         for block in self.blocks:
             x_UCE = block(x_UCE, real_UC, self.sizes["heads"])
         mean_UE = (x_UCE * real_UC[..., None]).sum(1) / real_UC.sum(1, keepdim=True).clamp(min=1)
-        spelled_UD: Tensor = self.projection(mean_UE)
-        return spelled_UD
+        char_UD: Tensor = self.projection(mean_UE)
+        return char_UD

@@ -21,6 +21,7 @@ import torch
 
 from tests.conftest import ROOT
 from tests.laboratory.bad_files import files as files
+from tests.messages import says
 from training import compare
 from training.config.fields import allowed
 from training.config.flags import changed, settings
@@ -36,143 +37,135 @@ TINY = ["--preset", "tiny", "--quiet", "--cpu"]
 # FILES stands for the folder of prepared files. The last of two equal flags counts.
 FLAGS: list[tuple[str, str]] = [
     # what argparse says
-    ("--preset", "argument --preset: expected one argument"),
-    ("--preset fast", "there is no preset 'fast'; choose one of quick, parent, smollm2"),
-    ("--preset ''", "there is no preset ''; choose one of quick, parent, smollm2"),
-    ("--vocabsize 512", "unrecognized arguments: --vocabsize 512"),
-    ("--ste 5", "unrecognized arguments: --ste 5"),
-    ("FILES/text.txt", "unrecognized arguments"),
-    ("--steps 1e3", "argument --steps: invalid int value: '1e3'"),
-    ("--steps ''", "argument --steps: invalid int value: ''"),
-    ("--seeds 1.5", "argument --seeds: invalid int value: '1.5'"),
-    ("--lr fast", "argument --lr: invalid float value: 'fast'"),
-    ("--lr ''", "argument --lr: invalid float value: ''"),
-    ("--steps", "argument --steps: expected one argument"),
-    ("--tie yes", "unrecognized arguments: yes"),
+    ("--preset", "--preset"),
+    ("--preset fast", "fast smollm2"),
+    ("--preset ''", "quick smollm2"),
+    ("--vocabsize 512", "--vocabsize 512"),
+    ("--ste 5", "--ste 5"),
+    ("FILES/text.txt", "text.txt"),
+    ("--steps 1e3", "--steps 1e3"),
+    ("--steps ''", "--steps"),
+    ("--seeds 1.5", "--seeds 1.5"),
+    ("--lr fast", "--lr fast"),
+    ("--lr ''", "--lr"),
+    ("--steps", "--steps"),
     # numbers out of bounds
-    (f"--steps {'9' * 400}", "it must be at most 9223372036854775807"),
-    ("--seeds 0", "seeds is 0; it must be 1 or more"),
-    ("--steps -5", "steps is -5; it must be 0 or more"),
-    ("--width 15", "width is 15, which 2 heads do not divide"),
-    ("--first-seed -1", "first_seed is -1; it must be"),
-    ("--first-seed 18446744073709551616", "first_seed is 18446744073709551616; it must be"),
-    ("--first-seed 18446744073709551615 --seeds 2", "seeds run to 18446744073709551616"),
-    ("--token-count 9223372036854775808", "token_count is 9223372036854775808; it must be at most"),
-    ("--word-share 0", "word_share is 0.0; it must be above 0 and below 1"),
-    ("--token-share 0", "token_share is 0.0; it must be above 0 and below 1"),
-    ("--word-share 1", "word_share is 1.0; it must be above 0 and below 1"),
-    ("--replay-share 1", "replay_share is 1.0; it must be 0 or more and below 1"),
-    ("--init spelled", "init is 'spelled', whose LSTM has char_dim 128 and char_hidden 256, not 16 and 16"),
-    ("--gain -1", "gain is -1.0; it must be 0 or more"),
-    ("--other-corpus ''", "other_corpus is empty"),
-    ("--beta2 1", "warmup_spelling_beta2 is 1.0; it must be 0 or more and below 1"),
-    ("--questions 0", "questions is 0; it must be 1 or more"),
-    ("--num-words 0", "num_words is 0; it must be 1 or more"),
-    ("--min-letters 11", "must rise"),
-    ("--longest-letters 9", "must rise"),
-    ("--finetune-context 8", "finetune_context is 8, below context 32"),
-    ("--steps 0 --finetune-steps 0", "no phase has a step, so nothing would be trained"),
+    (f"--steps {'9' * 400}", "9223372036854775807"),
+    ("--seeds 0", "seeds 0 1"),
+    ("--steps -5", "steps -5 0"),
+    ("--width 15", "width 15 2"),
+    ("--questions 9223372036854775808", "questions 9223372036854775808"),
+    ("--init-std 0", "init_std 0.0"),
+    ("--replay-share 1", "replay_share 1.0 0 1"),
+    ("--init pretrained", "init char_dim 128 char_hidden 256 16"),
+    ("--scale -1", "-1.0 0"),
+    ("--other-corpus ''", "other_corpus"),
+    ("--set beta2=1", "spelling_beta2 1.0 0 1"),
+    ("--questions 0", "questions 0 1"),
+    ("--num-words 0", "num_words 0 1"),
+    ("--min-letters 11", "min_letters 11"),
+    ("--longest-letters 9", "longest_letters 9"),
+    ("--finetune-context 8", "finetune_context 8 32"),
+    ("--steps 0 --finetune-steps 0", "step"),
     # how to run it
-    ("--threads 0", "--threads is 0; it must be 1 or more"),
-    ("--jobs 0", "--jobs is 0; it must be 1 or more"),
-    ("--jobs -1", "--jobs is -1; it must be 1 or more"),
-    ("--save-every 0", "--save-every is 0; it must be 1 or more"),
-    ("--threads 100000", "--threads is 100000, and this machine has"),
+    ("--threads 0", "--threads 0 1"),
+    ("--jobs 0", "--jobs 0 1"),
+    ("--jobs -1", "--jobs -1 1"),
+    ("--save-every 0", "--save-every 0 1"),
+    ("--threads 100000", "--threads 100000"),
     # names
-    ("--optimizer sgd", "optimizer is 'sgd'; it must be one of muon, adamw"),
-    ("--precision fp8", "precision is 'fp8'; it must be one of auto, fast, fp32, bf16"),
-    ("--precision ''", "precision is empty"),
-    ("--objective diffusion", "objective is 'diffusion'; it must be one of next_token"),
-    ("--arms ''", "arms is ''; name some of plain, matched"),
-    ("--arms lstm,lstm", "arms is 'lstm,lstm'; name some of plain, matched"),
-    ("--arms matched,gpt", "arms is 'matched,gpt'; name some of plain, matched"),
-    ("--tasks ''", "there is no task ''; choose from reverse"),
-    ("--tasks reverse,reverse", "tasks is 'reverse,reverse'; name at least one, each once"),
-    ("--tasks anagram", "there is no task 'anagram'; choose from reverse"),
-    ("--tasks path_star:1x5", "the task 'path_star:1x5' has sizes that cannot be"),
-    ("--tasks path_star:9999x9999", "the task 'path_star:9999x9999' has sizes that cannot be"),
-    ("--tasks counting:0", "the task 'counting:0' has sizes that cannot be"),
-    ("--tasks counting:", "the task 'counting:' ends in a colon without sizes"),
-    ("--tasks reverse:3", "reverse takes none"),
+    ("--optimizer sgd", "sgd muon adamw"),
+    ("--precision fp8", "precision fp8 fp32 bf16"),
+    ("--precision ''", "precision"),
+    ("--objective diffusion", "objective diffusion next_token"),
+    ("--arms ''", "arms"),
+    ("--arms lstm,lstm", "arms lstm,lstm"),
+    ("--arms matched,gpt", "arms matched,gpt"),
+    ("--tasks ''", "task reverse"),
+    ("--tasks reverse,reverse", "tasks reverse,reverse"),
+    ("--tasks anagram", "anagram"),
+    ("--tasks path_star:1x5", "path_star:1x5"),
+    ("--tasks path_star:9999x9999", "path_star:9999x9999"),
+    ("--tasks counting:0", "counting:0"),
+    ("--tasks counting:", "counting"),
+    ("--tasks reverse:3", "reverse"),
     # text and words
-    ("--corpus ''", "corpus is empty: give it a value"),
-    ("--corpus FILES/nowhere.txt", "nowhere.txt' does not exist"),
-    ("--corpus FILES/empty.txt", "empty.txt' is empty"),
-    ("--corpus FILES/latin1.txt", "latin1.txt' is not UTF-8: its byte 4 is 0xe9"),
-    ("--corpus FILES/no_texts", "no_texts' holds no .txt file"),
-    ("--corpus FILES/some_latin1", "some_latin1/b.txt' is not UTF-8: its byte 0 is 0xff"),
-    ("--corpus FILES/broken_link", "gone.txt' cannot be read (No such file or directory)"),
-    ("--corpus /dev/zero", "the corpus '/dev/zero' is neither a text file nor a folder"),
-    ("--corpus hf:no/such-dataset", "'no/such-dataset' gives no dataset"),
-    ("--corpus hf:FILES/numbers", "holds int64, not text"),
-    ("--corpus hf:", "there is no name after 'hf:'"),
-    ("--words ''", "words is empty: give it a value"),
-    ("--words FILES/nowhere.txt", "nowhere.txt' does not exist"),
-    ("--words FILES", "' is a folder: name a text file"),
-    ("--words FILES/empty.txt", "empty.txt' is empty"),
-    ("--words FILES/latin1.txt", "latin1.txt' is not UTF-8: its byte 4 is 0xe9"),
-    ("--words /dev/zero", "the word list '/dev/zero' is no text file"),
-    ("--words FILES/german.txt", "none of the 2 words in the list is usable"),
-    ("--num-words 10", "none of the 10 words in the list is usable"),
-    ("--corpus FILES/text.txt --vocab-size 5000", "the corpus gives only"),
-    ("--vocab-size 100", "vocab_size is 100, but the alphabet alone has 256 characters"),
-    ("--corpus FILES/greek.txt --alphabet printable", "no document of the corpus"),
+    ("--corpus ''", "corpus"),
+    ("--corpus FILES/nowhere.txt", "nowhere.txt"),
+    ("--corpus FILES/empty.txt", "empty.txt"),
+    ("--corpus FILES/latin1.txt", "latin1.txt UTF-8 4 0xe9"),
+    ("--corpus FILES/no_texts", "no_texts"),
+    ("--corpus FILES/some_latin1", "some_latin1/b.txt UTF-8 0 0xff"),
+    ("--corpus FILES/broken_link", "gone.txt"),
+    ("--corpus /dev/zero", "/dev/zero"),
+    ("--corpus hf:no/such-dataset", "no/such-dataset"),
+    ("--corpus hf:FILES/numbers", "int64"),
+    ("--corpus hf:", "hf"),
+    ("--words ''", "words"),
+    ("--words FILES/nowhere.txt", "nowhere.txt"),
+    ("--words FILES", "FILES folder"),
+    ("--words FILES/empty.txt", "empty.txt"),
+    ("--words FILES/latin1.txt", "latin1.txt UTF-8 4 0xe9"),
+    ("--words /dev/zero", "/dev/zero"),
+    ("--words FILES/german.txt", "2 words"),
+    ("--num-words 10", "10 words"),
+    ("--corpus FILES/text.txt --vocab-size 5000", "corpus"),
+    ("--vocab-size 100", "vocab_size 100 256"),
+    ("--corpus FILES/greek.txt --alphabet printable", "document"),
     # places to write to
-    ("--out ''", "argument --out: an empty name is no folder"),
-    ("--cache ''", "argument --cache: an empty name is no folder"),
-    ("--out FILES/text.txt", "text.txt' is a file: name a folder"),
-    ("--out FILES/text.txt/run", "lies below the file"),
-    ("--out FILES/no_texts", "exists and is no run folder: choose another --out"),
-    ("--out /proc/charembed/run", "--out '/proc/charembed/run' cannot be made"),
-    ("--out /dev/full", "--out '/dev/full' is a file: name a folder"),
-    ("--out /dev/full/run", "--out '/dev/full/run' lies below the file '/dev/full'"),
-    (f"--out FILES/{'long' * 100}", "cannot be made"),
-    ("--cache FILES/text.txt", "--cache 'FILES/text.txt' is a file: name a folder"),
-    ("--cache FILES/text.txt/below/it", "lies below the file"),
-    ("--cache /proc/charembed", "--cache '/proc/charembed' cannot be made"),
+    ("--out ''", "--out"),
+    ("--cache ''", "--cache"),
+    ("--out FILES/text.txt", "text.txt"),
+    ("--out FILES/text.txt/run", "text.txt"),
+    ("--out FILES/no_texts", "--out"),
+    ("--out /proc/charembed/run", "--out /proc/charembed/run"),
+    ("--out /dev/full", "--out /dev/full"),
+    ("--out /dev/full/run", "--out /dev/full/run /dev/full"),
+    (f"--out FILES/{'long' * 100}", "--out"),
+    ("--cache FILES/text.txt", "--cache FILES/text.txt"),
+    ("--cache FILES/text.txt/below/it", "text.txt"),
+    ("--cache /proc/charembed", "--cache /proc/charembed"),
     # more than any machine has
-    ("--width 1000000000", "GB of memory"),
-    ("--layers 10000000", "GB of memory"),
-    ("--layers 9223372036854775807", "GB of memory"),
-    ("--vocab-size 10000000000", "GB of memory"),
-    ("--batch-size 1000000000", "GB of memory"),
-    ("--finetune-batch-size 10000000000", "GB of memory"),
-    ("--context 1000000000 --finetune-context 1000000000", "GB of memory"),
-    ("--finetune-context 100000000000", "GB of memory"),
-    ("--questions 10000000000", "GB of memory"),
-    ("--char-dim 1000000000", "GB of memory"),
-    ("--char-hidden 1000000000", "GB of memory"),
-    ("--arms random,lstm --char-dim 1000000000", "GB of memory"),
-    ("--seeds 1000000000", "GB of disk"),
+    ("--width 1000000000", "GB memory"),
+    ("--layers 10000000", "GB memory"),
+    ("--layers 9223372036854775807", "GB memory"),
+    ("--vocab-size 10000000000", "GB memory"),
+    ("--batch-size 1000000000", "GB memory"),
+    ("--finetune-batch-size 10000000000", "GB memory"),
+    ("--context 1000000000 --finetune-context 1000000000", "GB memory"),
+    ("--finetune-context 100000000000", "GB memory"),
+    ("--questions 10000000000", "GB memory"),
+    ("--char-dim 1000000000", "GB memory"),
+    ("--char-hidden 1000000000", "GB memory"),
+    ("--arms random,lstm --char-dim 1000000000", "GB memory"),
+    ("--seeds 1000000000", "GB disk"),
     # pretrained models
-    ("--model ''", "model is empty"),
-    (f"--model {'long' * 100}", "is neither a folder nor a name on the hub"),
-    (f"--corpus {'long' * 100}", "does not exist: name a text file"),
-    ("--model FILES/text.txt", "text.txt' is a file: name a folder"),
-    ("--model FILES/nowhere/at/all", "is neither a folder nor a name on the hub"),
-    ("--model no/such-model", "'no/such-model' gives no config"),
-    ("--model FILES/no_texts", "holds no model: it has no config.json"),
-    ("--model FILES/broken_config", "broken_config' gives no config"),
-    ("--model FILES/list_config", "list_config' gives no config"),
-    ("--model FILES/unknown_kind", "unknown_kind' gives no config"),
-    ("--model FILES/no_tokenizer", "no_tokenizer' gives no tokenizer"),
-    ("--model FILES/broken_tokenizer", "broken_tokenizer' gives no tokenizer"),
-    ("--model FILES/no_weights", "no_weights' gives no causal language model"),
-    ("--model FILES/broken_weights", "broken_weights' gives no causal language model"),
-    ("--model FILES/cut_weights", "cut_weights' gives no causal language model"),
-    ("--model FILES/half_the_weights", "half_the_weights' lacks weights of its own model"),
-    ("--model FILES/model --finetune-context 200", "reads 128 tokens at most, and the config wants"),
-    ("--model FILES/model --width 64", "width is a matter of the model 'decoder'"),
-    ("--model FILES/model --batch-size 1000000000", "GB of memory"),
+    ("--model ''", "model"),
+    (f"--model {'long' * 100}", "hub"),
+    (f"--corpus {'long' * 100}", "exist"),
+    ("--model FILES/text.txt", "text.txt"),
+    ("--model FILES/nowhere/at/all", "hub"),
+    ("--model no/such-model", "no/such-model"),
+    ("--model FILES/no_texts", "config.json"),
+    ("--model FILES/broken_config", "broken_config"),
+    ("--model FILES/list_config", "list_config"),
+    ("--model FILES/unknown_kind", "unknown_kind"),
+    ("--model FILES/no_tokenizer", "no_tokenizer"),
+    ("--model FILES/broken_tokenizer", "broken_tokenizer"),
+    ("--model FILES/no_weights", "no_weights"),
+    ("--model FILES/broken_weights", "broken_weights"),
+    ("--model FILES/cut_weights", "cut_weights"),
+    ("--model FILES/half_the_weights", "half_the_weights"),
+    ("--model FILES/model --finetune-context 200", "128"),
+    ("--model FILES/model --width 64", "width decoder"),
+    ("--model FILES/model --batch-size 1000000000", "GB memory"),
 ]  # fmt: skip
 LATE = [
-    ("--wording sentences", "choose a larger finetune_context"),
-    ("--word-share 0.0001", "the split 'unseen_words' is empty"),
-    ("--token-share 0.0001", "the split 'unseen_tokens' is empty"),
-    ("--longest-letters 60 --max-letters 50", "the split 'longer_words' is empty"),
-    ("--context 24 --finetune-context 24", "choose a larger finetune_context"),
-    ("--num-words 60", "is empty"),
-    ("--tasks counting:2x999", "choose a larger finetune_context"),
+    ("--wording sentences", "finetune_context"),
+    ("--longest-letters 60 --max-letters 50", "longer_words"),
+    ("--context 24 --finetune-context 24", "finetune_context"),
+    ("--num-words 60", "empty"),
+    ("--tasks counting:2x999", "finetune_context"),
 ]
 FLOATS = sorted(
     name for name, setting in settings(preset("quick")).items() if isinstance(setting.value, float)
@@ -225,7 +218,7 @@ def assert_refused(
     shown = capsys.readouterr()
     lines = [line for line in shown.err.splitlines() if line.strip()]
     assert status == BAD_INPUT, shown.err
-    assert sentence.replace("FILES", str(files)) in shown.err
+    says(shown.err, sentence.replace("FILES", str(files)))
     assert len(lines) == 1, shown.err
     assert "Traceback" not in shown.err
     assert everything(tmp_path, cache, files) == before
@@ -263,20 +256,20 @@ def test_what_is_no_number_is_refused_in_every_field(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for given in ("nan", "inf", "-inf", "1e999"):
-        assert compare.main([*TINY, f"--{name.replace('_', '-')}={given}"]) == BAD_INPUT
+        assert compare.main([*TINY, "--set", f"{name}={given}"]) == BAD_INPUT
         errors = capsys.readouterr().err
-        assert re.fullmatch(rf"(\w+_)?{name} is (nan|-?inf); it must be .*\n", errors), errors
+        assert re.fullmatch(rf"(\w+_)?{name}\b.*\b(nan|inf)\b.*\n", errors), errors
 
 
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        ("--width 7", "width is 7"),
-        ("--lr nan", "lr is nan"),
-        ("--corpus FILES/latin1.txt", "is not UTF-8"),
-        ("--layers 10000000", "GB of memory"),
-        ("--model no/such-model", "'no/such-model' gives no config"),
-        ("--corpus hf:no/such-dataset", "'no/such-dataset' gives no dataset"),
+        ("--width 7", "width 7"),
+        ("--lr nan", "lr nan"),
+        ("--corpus FILES/latin1.txt", "UTF-8"),
+        ("--layers 10000000", "GB memory"),
+        ("--model no/such-model", "no/such-model"),
+        ("--corpus hf:no/such-dataset", "no/such-dataset"),
     ],
 )
 def test_a_process_of_its_own_says_the_same(
@@ -300,7 +293,7 @@ def test_a_process_of_its_own_says_the_same(
     )
     SECONDS[f"{flags} (a process)"] = time.perf_counter() - began
     assert done.returncode == BAD_INPUT, done.stderr
-    assert sentence in done.stderr
+    says(done.stderr, sentence)
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert not list((tmp_path / "here").iterdir())
 
@@ -313,7 +306,7 @@ def test_a_disk_without_room_is_told_with_both_numbers(
 ) -> None:
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: Disk(10**6, 10**6, 1000))
     (tmp_path / "cache").mkdir()
-    sentence = "needs about 0.8 MB of disk, and 0.0 MB are free"
+    sentence = "0.8 MB disk 0.0"
     assert_refused("", sentence, files, tmp_path / "cache", tmp_path, monkeypatch, capsys)
     (tmp_path / "config.json").write_text("all that a run writes is there")
     preflight.check_disk(30, 10**6, tmp_path)  # it may be rendered again
@@ -327,7 +320,7 @@ def test_a_folder_that_may_not_be_written_is_told(
 
     monkeypatch.setattr(preflight.tempfile, "TemporaryDirectory", refuse)
     (tmp_path / "cache").mkdir()
-    sentence = "cannot be made (Permission denied)"
+    sentence = "permission"
     assert_refused("", sentence, files, tmp_path / "cache", tmp_path, monkeypatch, capsys)
 
 
@@ -336,7 +329,7 @@ def test_bf16_where_it_cannot_be_is_told(
 ) -> None:
     monkeypatch.setattr(preflight, "is_bf16_available", lambda ignore_tpu: False)
     (tmp_path / "cache").mkdir()
-    sentence = "precision is bf16, which this machine cannot compute: use fp32 or auto"
+    sentence = "precision bf16 fp32"
     assert_refused(
         "--precision bf16", sentence, files, tmp_path / "cache", tmp_path, monkeypatch, capsys
     )
@@ -352,8 +345,8 @@ def test_an_internal_error_is_no_bad_input(
     assert compare.main([*TINY, "--cache", str(tmp_path), "--out", str(tmp_path / "run")]) == BROKE
     errors = capsys.readouterr().err
     assert "Traceback" in errors
-    assert "ValueError: shapes (3,) and (4,) differ" in errors
-    assert "This is a defect of charembed" in errors
+    says(errors, "ValueError (3,) (4,)")
+    says(errors, "defect")
 
 
 def test_a_pretrained_model_may_be_asked_as_it_is(files: Path, cache: Path, tmp_path: Path) -> None:
@@ -391,9 +384,8 @@ def test_the_presets_fit_this_machine_on_paper(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", FROM_SCRATCH)
-@pytest.mark.parametrize("tie", [True, False])
-def test_parameters_are_counted_as_the_model_has_them(name: str, tie: bool, data: Data) -> None:
-    config = changed(preset(name), tie=tie, vocab_size=512, arms=("plain", "lstm"))
+def test_parameters_are_counted_as_the_model_has_them(name: str, data: Data) -> None:
+    config = changed(preset(name), vocab_size=512, arms=("plain", "lstm"))
     plain, lstm = (build_arm(config, arm, 0, data.spellings) for arm in config.arms)
     for model in (plain, lstm):
         model.extend_context(config.context, torch.Generator())
@@ -419,7 +411,9 @@ def test_help_shows_every_fields_choices_and_bounds(
         for match in re.finditer(r"(?ms)^  --([\w-]+).*?(?=^  -|\Z)", shown)
     }
     for name, setting in settings(preset("quick")).items():
-        told = paragraphs[name.replace("_", "-")].replace(" ", "")
+        if not setting.group and len(setting.places) == 1:
+            continue  # a field of all phases, by its name in one of them
+        told = paragraphs[setting.flag[2:] if setting.group else "set"].replace(" ", "")
         assert allowed(setting.item).replace(" ", "") in told, name
         for choice in (
             *setting.item.metadata.get("choices", ()),
@@ -435,4 +429,4 @@ def test_a_config_file_with_no_number_in_it_is_told(
     config["phases"][1]["lr"] = float("nan")
     write_record(tmp_path / "config.json", {"config": config})
     assert compare.main([*TINY, "--out", str(tmp_path), "--resume"]) == BAD_INPUT
-    assert "lr is nan; it must be 0 or more" in capsys.readouterr().err
+    says(capsys.readouterr().err, "lr nan 0")

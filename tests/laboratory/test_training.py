@@ -17,7 +17,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from charembed import SpellingHeads, SpellingTable
-from charembed.spelling_loss import lettered_ids, spelling_targets
+from charembed.spelling_loss import ids_with_characters, spelling_targets
+from tests.messages import raises
 from tests.plugin.reference import generate_one_by_one
 from training.config.flags import changed
 from training.config.phase import Phase
@@ -28,7 +29,6 @@ from training.data.batches import (
     spelling_batches,
     text_batches,
     with_spelling,
-    with_token_dropout,
 )
 from training.errors import Interrupted
 from training.files import read_tensors, write_atomically, write_tensors
@@ -39,7 +39,6 @@ from training.models.language_model import LanguageModel
 from training.models.objectives import OBJECTIVES, Asked
 from training.run.build import build_arm
 from training.train.loop import NotFinite, Training, train
-from training.train.loss import dropping
 from training.train.optimizers import lr_scale
 from training.train.spelling import heads_for, reader
 from training.train.state import load_parameters, trained_parameters
@@ -49,12 +48,8 @@ PHASE = Phase(name="pretrain", kind="text", title="pretraining", steps=12, lr=1e
 TABLE = SpellingTable.from_bytes([bytes([97 + i % 26, 97 + i // 26]) for i in range(49)] + [None])
 
 
-def small_model(
-    seed: int = 0, dropout: float = 0.0, arm: str = "lstm", tie: bool = False
-) -> LanguageModel:
-    config = changed(
-        preset("tiny"), vocab_size=50, context=24, width=16, heads=2, dropout=dropout, tie=tie
-    )
+def small_model(seed: int = 0, dropout: float = 0.0, arm: str = "lstm") -> LanguageModel:
+    config = changed(preset("tiny"), vocab_size=50, context=24, width=16, heads=2, dropout=dropout)
     return build_arm(config, arm, seed, TABLE)
 
 
@@ -116,7 +111,7 @@ def test_a_longer_context_keeps_the_learned_positions() -> None:
     model = Decoder(SMALL).eval()
     ids = torch.randint(50, (1, 24))
     before = model(ids)
-    with pytest.raises(ValueError, match="25 tokens do not fit the context of 24"):
+    with raises(ValueError, "25 24"):
         model(torch.zeros(1, 25, dtype=torch.long))
     model.extend_context(32, torch.Generator().manual_seed(0))
     assert torch.equal(model(ids), before)
@@ -158,12 +153,9 @@ def test_batched_answers_equal_one_by_one_without_cache(arm: str) -> None:
 
 def test_prompts_that_do_not_fit_are_refused() -> None:
     model = small_model()
-    with pytest.raises(
-        ValueError,
-        match="prompt 1 has 20 tokens and the answer up to 5, the context only 24: shorten",
-    ):
+    with raises(ValueError, "1 20 5 24"):
         generate(model, [[1], [1] * 20], max_new_tokens=5, context=24)
-    with pytest.raises(ValueError, match="prompt 0 is empty"):
+    with raises(ValueError, "0 empty"):
         generate(model, [[]], max_new_tokens=5, context=24)
 
 
@@ -229,9 +221,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(
         return batches()(k)
 
     before = signal.getsignal(number)
-    with pytest.raises(
-        Interrupted, match=f"pretrain stopped after step {step + 1} of 12; its state is saved"
-    ):
+    with raises(Interrupted, f"pretrain {step + 1} 12"):
         run(tmp_path / "parts", interrupting)
     assert signal.getsignal(number) is before
     resumed, again = run(tmp_path / "parts", batches())
@@ -243,16 +233,12 @@ def test_an_interrupted_run_ends_with_the_same_numbers(
 
 
 def rich_batches() -> BatchAt:
-    """Text, with the token part of some positions dropped and letters to be read."""
-    return with_spelling(
-        with_token_dropout(batches(), 0.2, "x", 0), lettered_ids(TABLE), 16, "x", 0
-    )
+    """Text, and tokens for the spelling loss."""
+    return with_spelling(batches(), ids_with_characters(TABLE), 16, "x", 0)
 
 
-def test_an_interrupted_run_with_heads_and_dropout_ends_with_the_same_numbers(
-    tmp_path: Path,
-) -> None:
-    phase = replace(PHASE, spelling_loss=0.3, token_dropout=0.2)
+def test_an_interrupted_run_with_heads_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    phase = replace(PHASE, spelling_loss=0.3)
     whole, digest = run(tmp_path / "whole", rich_batches(), phase)
 
     def interrupting(k: int) -> Batch:
@@ -295,7 +281,9 @@ def test_a_spelling_warm_up_moves_what_letters_are_read_from_and_nothing_else(
     before = {
         name: value.detach().clone() for name, value in small_model(arm=arm).named_parameters()
     }
-    model, _ = run(tmp_path, spelling_batches(lettered_ids(TABLE), 32, "x", 0), phase, arm=arm)
+    model, _ = run(
+        tmp_path, spelling_batches(ids_with_characters(TABLE), 32, "x", 0), phase, arm=arm
+    )
     moved = {
         name for name, value in model.named_parameters() if not torch.equal(value, before[name])
     }
@@ -319,22 +307,6 @@ def test_the_heads_of_shuffled_letters_learn_these_letters() -> None:
     heads, encoder = heads_for(model, "wte", TABLE, 0), reader(model, "wte")
     assert torch.equal(heads.targets_VP, spelling_targets(encoder.spellings, 10))
     assert not torch.equal(heads.targets_VP, spelling_targets(TABLE, 10))
-
-
-@pytest.mark.parametrize("arm", ["plain", "lstm"])
-def test_token_dropout_leaves_the_letters(arm: str) -> None:
-    model = small_model(arm=arm).train()
-    embedding = model.get_submodule("wte")
-    ids_BT = torch.tensor([[3, 4, 3]])
-    with dropping(model, torch.tensor([[True, False, False]])):
-        dropped_BTD = embedding(ids_BT)
-    kept_BTD = embedding(ids_BT)
-    assert torch.equal(dropped_BTD[0, 1:], kept_BTD[0, 1:])
-    letters_D = torch.zeros(16) if arm == "plain" else reader(model, "wte")(torch.tensor([3]))[0]
-    torch.testing.assert_close(dropped_BTD[0, 0], letters_D)
-    dropped_BTD[0, 0].sum().backward()
-    assert embedding.get_parameter("weight").grad[3].count_nonzero() == 0
-    assert torch.equal(embedding(ids_BT), kept_BTD), "only within the context"
 
 
 def test_reversed_answers_are_turned_around_and_teacherless_ones_written_at_once() -> None:
@@ -384,11 +356,7 @@ def test_a_bad_loss_stops_before_the_weights_move(tmp_path: Path) -> None:
             model.get_parameter("ln_f.bias").data[0] = math.nan
         return batches()(k)
 
-    with pytest.raises(
-        NotFinite,
-        match="the pretrain loss is nan at step 7, so training stopped before the weights moved; "
-        "the state of step 5 is kept",
-    ):
+    with raises(NotFinite, "pretrain nan 7 5"):
         train(in_phase(model, poisoned, tmp_path))
     for name, value in model.state_dict().items():
         if name != "ln_f.bias":
@@ -401,10 +369,7 @@ def test_a_bad_loss_stops_before_the_weights_move(tmp_path: Path) -> None:
 def test_parameters_of_another_model_are_refused_and_change_nothing() -> None:
     model, other = small_model(), small_model(arm="matched")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(
-        ValueError,
-        match=r"x.safetensors does not fit this model: wte.encoder.* differs \(and \d+ more\)",
-    ):
+    with raises(ValueError, "x.safetensors wte.encoder"):
         load_parameters(model, trained_parameters(other), Path("x.safetensors"))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -425,7 +390,7 @@ def test_files_are_complete_or_absent(tmp_path: Path) -> None:
         thread.join()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.safetensors", "y"]
     path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(ValueError, match=r"x.safetensors is damaged"):
+    with raises(ValueError, "x.safetensors"):
         read_tensors(path)
-    with pytest.raises(ValueError, match="does not exist: run the command that made it once more"):
+    with raises(ValueError, "exist"):
         read_tensors(tmp_path / "nothing")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from examples.asking import Panel, first_word, panel_of, suggestions
+from tests.messages import raises
 from training.data.prepare import Data
 from training.errors import BadInput, Damaged
 from training.files import write_record
@@ -68,22 +69,22 @@ def test_without_a_telling_exam_nothing_is_suggested(half_run: Path, data: Data)
 
 def test_damaged_answers_are_named(telling_run: Path, data: Data) -> None:
     (telling_run / "seed0" / "lstm" / "answers.jsonl").write_text('{"task": "reverse"')
-    with pytest.raises(Damaged, match=r"lstm/answers.jsonl is damaged .* with --resume"):
+    with raises(Damaged, "lstm/answers.jsonl --resume"):
         list(suggestions(telling_run, read_config(telling_run), data, 0))
 
 
 @pytest.mark.parametrize(
     ("name", "seed", "message"),
     [
-        ("RUN", 5, "seed is 5, but the run in .* has the seeds 0, 1: name one of them"),
+        ("RUN", 5, "seed 5 0 1"),
         ("RUN", 1, "seed1"),
-        ("EMPTY", None, "is no run folder: it has no config.json"),
+        ("EMPTY", None, "config.json"),
         (
             "NOWHERE",
             None,
-            "'NOWHERE' is no run folder, and 'NOWHERE' gives no causal language model",
+            "NOWHERE",
         ),
-        ("MODEL", 0, "seed is 0, but .* is no run folder: leave --seed out"),
+        ("MODEL", 0, "seed 0 --seed"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(
@@ -96,7 +97,7 @@ def test_what_cannot_be_asked_is_refused(
     tmp_path: Path,
 ) -> None:
     folders = {"RUN": half_run, "EMPTY": tmp_path, "MODEL": pretrained_folder}
-    with pytest.raises(BadInput, match=message):
+    with raises(BadInput, message):
         panel_of(str(folders.get(name, name)), seed, cache)
 
 
@@ -105,5 +106,5 @@ def test_a_run_about_no_word_is_refused(half_run: Path, cache: Path, tmp_path: P
     (tmp_path / "seed0").mkdir()
     changed = replace(config, data=replace(config.data, tasks=("counting:3x8",)))
     write_record(tmp_path / "config.json", {"config": changed.as_dict()})
-    with pytest.raises(BadInput, match="asked no question about words: name another one"):
+    with raises(BadInput, "words"):
         panel_of(str(tmp_path), None, cache)

@@ -24,7 +24,7 @@ from charembed import (
 class PackedTwin(nn.Module):
     """The parent's design: at every position, a packed LSTM (or GRU) over that token's characters.
 
-    ids_BT (B, T) -> spelled_BTD (B, T, D); shares its parameters with the encoder that it is the twin of.
+    ids_BT (B, T) -> char_BTD (B, T, D); shares its parameters with the encoder that it is the twin of.
     """
 
     def __init__(self, encoder: LSTMEncoder | GRUEncoder) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import charembed
 from charembed import AttachError, CharEmbedding, LSTMEncoder, SpellingTable
+from tests.messages import raises
 from tests.plugin.hosts import (
     DECODER,
     GPT2,
@@ -36,7 +37,7 @@ two = pytest.mark.parametrize("host", [DECODER, GPT2], ids=lambda host: host.nam
 
 @two
 def test_evaluation_follows_every_update(host: Host) -> None:
-    model = host.attach(host(False), init="loud")
+    model = host.attach(host(False), init="normal")
     optimizer = torch.optim.AdamW(charembed.parameters(model), lr=0.1)
     ids, embedding = torch.arange(V), char_embedding(model)
     for _ in range(2):
@@ -121,7 +122,7 @@ def test_evaluation_and_fold_follow_updates_that_leave_no_trace(
     host: Host, update: Callable[[nn.Module], None]
 ) -> None:
     """All in evaluation mode, without any call of train() or eval()."""
-    model = host.attach(host(False), init="loud").eval()
+    model = host.attach(host(False), init="normal").eval()
     with torch.no_grad():
         before = logits_of(model)
     update(model)
@@ -134,7 +135,7 @@ def test_evaluation_and_fold_follow_updates_that_leave_no_trace(
 
 
 def test_fold_trusts_no_cache() -> None:
-    model = DECODER.attach(DECODER(False), init="loud").eval()
+    model = DECODER.attach(DECODER(False), init="normal").eval()
     with torch.no_grad():
         logits_of(model)
         char_embedding(model).weight.data[IDS[0, 0], 3] += (
@@ -146,7 +147,7 @@ def test_fold_trusts_no_cache() -> None:
 
 @hosts
 def test_evaluation_with_gradients_gives_the_gradients_of_training(host: Host) -> None:
-    model = host.attach(host(False), init="loud").eval()  # no dropout
+    model = host.attach(host(False), init="normal").eval()  # no dropout
     gradients = []
     for training in (True, False):
         model.zero_grad()
@@ -159,7 +160,7 @@ def test_evaluation_with_gradients_gives_the_gradients_of_training(host: Host) -
 
 
 def test_evaluation_in_inference_mode_and_out_of_it() -> None:
-    model = GPT2.attach(GPT2(), init="loud").eval()
+    model = GPT2.attach(GPT2(), init="normal").eval()
     with torch.inference_mode():
         within = logits_of(model).clone()
     loss = logits_and_loss(model)[1]
@@ -175,7 +176,7 @@ def test_evaluation_in_inference_mode_and_out_of_it() -> None:
 def test_padding_gets_no_gradient_but_others_get_their_letters(padding_idx: int | None) -> None:
     table = SpellingTable.from_bytes([b"a", b"b", b"c"])
     embedding = CharEmbedding(
-        nn.Embedding(3, 4, padding_idx=padding_idx), LSTMEncoder(table, 4, init="loud")
+        nn.Embedding(3, 4, padding_idx=padding_idx), LSTMEncoder(table, 4, init="normal")
     )
     embedding(torch.tensor([[2, 1]])).sum().backward()
     assert torch.equal(
@@ -194,7 +195,7 @@ def test_padding_at_a_high_id_costs_no_memory() -> None:
 
 @two
 def test_a_batch_without_any_letter_trains(host: Host) -> None:
-    model = host.attach(host(False), init="loud")
+    model = host.attach(host(False), init="normal")
     logits_of(model, torch.full((1, 3), V - 1)).sum().backward()
     assert all(
         torch.equal(parameter.grad, torch.zeros_like(parameter))
@@ -254,10 +255,7 @@ def test_from_embedding_serves_hosts_that_attach_does_not_know() -> None:
     odd.embed = CharEmbedding.from_embedding(odd.embed, TABLE)
     assert torch.equal(odd.embed(IDS), expected)
     assert len(charembed.parameters(odd)) == 7
-    with pytest.raises(
-        AttachError,
-        match="spelling table has 260 tokens, but the embedding has 9 rows: build it with num_tokens=9",
-    ):
+    with raises(AttachError, "260 9 num_tokens=9"):
         CharEmbedding.from_embedding(nn.Embedding(9, 8), TABLE)
 
 
@@ -272,8 +270,8 @@ def test_an_encoder_of_your_own() -> None:
 
     model = charembed.attach(GPT2(), VOCABULARY, encoder=Counts())
     logits_and_loss(model)[1].backward()
-    with pytest.raises(AttachError, match="the encoder is a Counts"):
-        charembed.respell(model, VOCABULARY)
+    with raises(AttachError, "Counts"):
+        charembed.update_spellings(model, VOCABULARY)
     expected = logits_of(model.eval())
     assert torch.equal(logits_of(charembed.fold(model)), expected)
 
@@ -289,11 +287,10 @@ def test_trainable_parameters_are_printed_as_peft_prints_them(
     letters = sum(p.numel() for p in charembed.parameters(model)[1:])
     total = sum(p.numel() for p in model.parameters())
     share = f"{100 * letters / total:.4f}"
-    line = (
-        f"trainable params: {letters:,} || all params: {total:,} || trainable%: {share} || "
-        f"of the trainable, letters: {letters:,}\n"
-    )
-    assert capsys.readouterr().out == line
+    line = f"trainable params: {letters:,} || all params: {total:,} || trainable%: {share} || "
+    out = capsys.readouterr().out
+    assert out.startswith(line)
+    assert out.endswith(f" {letters:,}\n")
 
 
 def test_nothing_keeps_a_detached_encoder_alive() -> None:
@@ -314,13 +311,13 @@ def test_parameters_that_were_exchanged_are_not_kept_alive() -> None:
 def test_attaching_within_inference_mode_leaves_parameters_that_train() -> None:
     model = GPT2()
     with torch.inference_mode():
-        GPT2.attach(model, init="loud")
+        GPT2.attach(model, init="normal")
     logits_and_loss(model)[1].backward()
     assert all(parameter.grad is not None for parameter in charembed.parameters(model))
 
 
 def test_an_encoders_dropout_is_off_in_the_table() -> None:
-    encoder = nn.Sequential(LSTMEncoder(TABLE, 16, init="loud"), nn.Dropout(0.5))
+    encoder = nn.Sequential(LSTMEncoder(TABLE, 16, init="normal"), nn.Dropout(0.5))
     model = charembed.attach(GPT2(), VOCABULARY, encoder=encoder).train()
     state = torch.get_rng_state()
     tables = [char_embedding(model).table() for _ in range(2)]

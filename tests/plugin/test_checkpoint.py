@@ -23,6 +23,7 @@ import charembed
 from charembed import AttachError, CheckpointError, MismatchError, SpellingTable, checkpoint, files
 from charembed.checkpoint import TENSORS
 from tests.conftest import ROOT
+from tests.messages import raises
 from tests.plugin.hosts import DECODER, GPT2, HOSTS, VOCABULARY, Host, V, char_embedding, logits_of
 
 hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
@@ -30,7 +31,7 @@ hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 
 def trained(host: Host, **kwargs: Any) -> nn.Module:
     """Attached and moved away from every initial value."""
-    model = host.attach(host(), init="loud", char_dim=12, hidden_size=8, seed=5, **kwargs).eval()
+    model = host.attach(host(), init="normal", char_dim=12, hidden_size=8, seed=5, **kwargs).eval()
     with torch.no_grad():
         for parameter in charembed.parameters(model):
             parameter.mul_(1.1).add_(0.01)
@@ -104,7 +105,7 @@ def test_other_dtypes_come_back_bit_equal(dtype: torch.dtype, tmp_path: Path) ->
         False,
     ):  # the whole model moved, or only a base that was half before attaching
         base = GPT2().to(dtype)
-        model = GPT2.attach(base, init="loud").eval()
+        model = GPT2.attach(base, init="normal").eval()
         model = model.to(dtype) if moved else model
         charembed.save(model, tmp_path)
         again = charembed.load(GPT2().to(dtype), VOCABULARY, tmp_path).eval()
@@ -135,12 +136,9 @@ def test_the_saved_path_serves_hosts_without_get_input_embeddings_and_others_fin
 def test_a_respelled_part_keeps_its_alphabet(tmp_path: Path) -> None:
     model, grown = trained(GPT2), [*VOCABULARY, "ж".encode()]
     model.resize_token_embeddings(V + 1, mean_resizing=False)
-    with pytest.raises(
-        AttachError,
-        match=r"resized to 261 rows after 260 tokens were spelled: call charembed.respell\(model",
-    ):
+    with raises(AttachError, "261 260 charembed."):
         charembed.save(model, tmp_path)
-    charembed.respell(model, grown)
+    charembed.update_spellings(model, grown)
     charembed.save(model, tmp_path)
     base = GPT2()
     base.resize_token_embeddings(V + 1, mean_resizing=False)
@@ -168,19 +166,11 @@ def test_an_encoder_of_your_own_is_handed_over(tmp_path: Path) -> None:
         logits_of(charembed.load(GPT2(), VOCABULARY, tmp_path, encoder=Counts()).eval()),
         logits_of(model),
     )
-    with pytest.raises(
-        MismatchError, match=r"saved with an encoder of your own, Counts: pass one with encoder="
-    ):
+    with raises(MismatchError, "Counts encoder="):
         charembed.load(GPT2(), VOCABULARY, tmp_path)
-    with pytest.raises(
-        MismatchError,
-        match="for another encoder: it has 'Counts' as the class of the encoder, this model 'Linear'",
-    ):
+    with raises(MismatchError, "Counts Linear"):
         charembed.load(GPT2(), VOCABULARY, tmp_path, encoder=nn.Linear(1, 16))
-    with pytest.raises(
-        MismatchError,
-        match=r"holds \{.*'linear.weight': \[16, 1\].*but the encoder has \{'linear.weight': \[3, 1\]",
-    ):
+    with raises(MismatchError, "linear.weight [16, 1] [3, 1]"):
         charembed.load(GPT2(), VOCABULARY, tmp_path, encoder=Counts(3))
 
 
@@ -221,8 +211,8 @@ def test_the_saved_path_is_preferred_and_wrappers_leave_no_trace_in_it(tmp_path:
 def test_a_part_loaded_with_a_spelling_table_needs_no_special_order(tmp_path: Path) -> None:
     model, grown = trained(GPT2), [*VOCABULARY, "ж".encode()]
     model.resize_token_embeddings(V + 1, mean_resizing=False)
-    charembed.respell(model, [*VOCABULARY, "я".encode()])
-    charembed.respell(
+    charembed.update_spellings(model, [*VOCABULARY, "я".encode()])
+    charembed.update_spellings(
         model, grown
     )  # the alphabet now ends with two characters that are out of order
     charembed.save(model, tmp_path)
@@ -244,29 +234,18 @@ def test_files_for_something_else_are_refused_naming_both_sides(saved: Path) -> 
         [*VOCABULARY[:255], "ж".encode(), *VOCABULARY[256:]],
         SpellingTable.from_bytes(swapped),
     ):
-        with pytest.raises(
-            MismatchError,
-            match=r"for another tokenizer: its 260 spellings, of \d+ characters, have SHA-256 \w{12}",
-        ):
+        with raises(MismatchError, "tokenizer 260 SHA-256"):
             charembed.load(model, tokenizer, saved)
-    with pytest.raises(
-        charembed.SpellingError,
-        match="the tokenizer has 261 tokens, but the embedding has 260 rows",
-    ):
+    with raises(charembed.SpellingError, "261 260"):
         charembed.load(model, [*VOCABULARY, b"x"], saved)
     assert unchanged(model)
     small = GPT2()
     small.resize_token_embeddings(99)
-    with pytest.raises(
-        MismatchError,
-        match="for another vocabulary: it has 260 rows in the embedding, this model 99",
-    ):
+    with raises(MismatchError, "260 99"):
         charembed.load(small, VOCABULARY[:99], saved)
-    with pytest.raises(
-        MismatchError, match="for another width: it has 16 columns in the embedding, this model 8"
-    ):
+    with raises(MismatchError, "16 8"):
         charembed.load(nn.Sequential(nn.Embedding(V, 8)), VOCABULARY, saved, module="0")
-    with pytest.raises(AttachError, match=r"already has a CharEmbedding: call charembed.detach"):
+    with raises(AttachError, "CharEmbedding charembed.detach"):
         charembed.load(trained(GPT2), VOCABULARY, saved)
 
 
@@ -288,10 +267,7 @@ def rewrite(folder: Path, **changes: Any) -> None:
 def test_another_format_is_refused_naming_both_versions(saved: Path) -> None:
     rewrite(saved, format=9, charembed="9.9")
     model = GPT2()
-    with pytest.raises(
-        CheckpointError,
-        match=r"has format 9, written by charembed 9\.9; charembed .* reads formats 1 to 2",
-    ):
+    with raises(CheckpointError, "9 9.9 1 2"):
         charembed.load(model, VOCABULARY, saved)
     assert unchanged(model)
 
@@ -309,7 +285,7 @@ def test_a_manifest_that_says_too_little_is_refused(
     saved: Path, changes: dict[str, Any], named: str
 ) -> None:
     rewrite(saved, **changes)
-    with pytest.raises(CheckpointError, match=f"does not say what it must \\({named}"):
+    with raises(CheckpointError, f"{named}"):
         charembed.load(GPT2(), VOCABULARY, saved)
 
 
@@ -317,10 +293,7 @@ def test_sizes_are_checked_before_anything_is_allocated(saved: Path) -> None:
     """A manifest that asks for an LSTM of 160 TB is refused by its shapes, at once."""
     rewrite(saved, config={"char_dim": 10**6, "hidden_size": 10**6, "init": "zero", "seed": 0})
     model = GPT2()
-    with pytest.raises(
-        MismatchError,
-        match=r"holds .*'lstm.weight_hh_l0': \[32, 8\].*but the encoder has .*\[4000000, 1000000\]",
-    ):
+    with raises(MismatchError, "lstm.weight_hh_l0 32 8 4000000 1000000"):
         charembed.load(model, VOCABULARY, saved)
     assert unchanged(model)
 
@@ -330,14 +303,12 @@ def test_missing_and_truncated_files_are_refused(saved: Path) -> None:
     whole, model = (saved / name).read_bytes(), GPT2()
     for length in (0, 1, 7, 8, 100, len(whole) // 2, len(whole) - 2):
         (saved / name).write_bytes(whole[:length])
-        with pytest.raises(CheckpointError, match=r"damaged|none of charembed's"):
+        with raises(CheckpointError, "char_embedding.safetensors"):
             charembed.load(model, VOCABULARY, saved)
     (saved / name).unlink()
-    with pytest.raises(
-        CheckpointError, match=f"{name} does not exist: name a folder that charembed.save wrote"
-    ):
+    with raises(CheckpointError, f"{name} charembed.save"):
         charembed.load(model, VOCABULARY, saved)
-    with pytest.raises(CheckpointError, match="does not exist"):
+    with raises(CheckpointError, "exist"):
         charembed.load(model, VOCABULARY, saved / "nowhere")
     assert unchanged(model)
 
@@ -364,7 +335,7 @@ def test_no_flipped_bit_goes_unseen(saved: Path, draw: st.DataObject) -> None:
 
 def test_a_pickle_in_the_place_of_the_tensors_is_never_opened(saved: Path) -> None:
     torch.save({"a": torch.ones(2)}, saved / TENSORS)
-    with pytest.raises(CheckpointError, match="is damaged"):
+    with raises(CheckpointError, "damaged"):
         charembed.load(GPT2(), VOCABULARY, saved)
 
 
@@ -415,9 +386,6 @@ def test_saving_again_gives_the_same_bytes(saved: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_to_save_is_said(tmp_path: Path) -> None:
-    with pytest.raises(
-        AttachError,
-        match="the model has 0 CharEmbeddings, and exactly one can be saved: attach one",
-    ):
+    with raises(AttachError, "0 CharEmbeddings"):
         charembed.save(GPT2(), tmp_path / "x")
     assert not (tmp_path / "x").exists()

@@ -16,6 +16,7 @@ from torch import nn
 import charembed
 from charembed import AttachError
 from tests.conftest import ROOT
+from tests.messages import raises
 from tests.plugin.hosts import (
     GEMMA3,
     GPT2,
@@ -34,7 +35,7 @@ CASES: list[Host] = [GPT2, GEMMA3, NANOGPT]  # tied all, one with padding and a 
 
 def prepared(host: Host) -> nn.Module:
     """The same model in every process, without dropout."""
-    model = host.attach(host(), init="loud").eval()
+    model = host.attach(host(), init="normal").eval()
     char_embedding(model).train()
     return model
 
@@ -97,17 +98,11 @@ def worker(out: Path) -> None:
                     charembed.fold,
                     lambda model: charembed.save(model, out.parent / "letters"),
                 ):
-                    with pytest.raises(
-                        AttachError,
-                        match="weights are sharded over processes: gather them into an unsharded copy",
-                    ):
+                    with raises(AttachError, "sharded"):
                         refused(wrapped)
-    with pytest.raises(AttachError, match="already sharded over processes: attach before FSDP"):
+    with raises(AttachError, "FSDP"):
         GPT2.attach(fully_shard(GPT2(), mesh=mesh))
-    with pytest.raises(
-        AttachError,
-        match="wrapped in DistributedDataParallel, which would not see new parameters: attach first",
-    ):
+    with raises(AttachError, "DistributedDataParallel attach"):
         charembed.attach(
             nn.parallel.DistributedDataParallel(GPT2()), VOCABULARY, module="module.transformer.wte"
         )

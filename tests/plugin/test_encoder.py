@@ -13,6 +13,7 @@ from torch import nn
 
 from charembed import ENCODERS, AttachError, CharEmbedError, LSTMEncoder, SpellingTable
 from charembed.prefixes import PrefixTree
+from tests.messages import raises
 from tests.plugin.hosts import GPT2, SMALL
 from tests.plugin.reference import spelled_slowly
 
@@ -45,7 +46,7 @@ def build(
     return ENCODERS[kind](
         SpellingTable.from_bytes(vocabulary, unit),
         dim,
-        **{"init": "loud", **SMALL[kind], **arguments},
+        **{"init": "normal", **SMALL[kind], **arguments},
     )
 
 
@@ -89,7 +90,7 @@ def test_a_plan_spells_exactly_the_tokens_asked_for(
 
 
 @kinds
-@pytest.mark.parametrize("init", ["loud", "parent"])
+@pytest.mark.parametrize("init", ["normal", "parent"])
 def test_vectors_and_gradients_equal_the_slow_twins(kind: str, init: str) -> None:
     encoder = shaken(build(kind, init=init))
     weights = torch.randn(len(IDS), 24, generator=torch.Generator().manual_seed(1))
@@ -153,7 +154,9 @@ def test_padding_never_changes_the_vector(kind: str) -> None:
     encoder = shaken(build(kind, vocabulary=words))
     together, unit = encoder(torch.arange(4)).detach(), encoder.spellings.unit
     for word, expected in zip(words, together, strict=True):
-        encoder.respell(SpellingTable.from_bytes([word], unit).over(encoder.spellings.alphabet))
+        encoder.update_spellings(
+            SpellingTable.from_bytes([word], unit).over(encoder.spellings.alphabet)
+        )
         torch.testing.assert_close(encoder(torch.tensor([0]))[0], expected, rtol=1e-5, atol=1e-6)
 
 
@@ -231,14 +234,16 @@ def test_respelling_keeps_what_is_known(kind: str) -> None:
     grown = SpellingTable.from_bytes(
         [*VOCABULARY, "жук".encode(), b"then"], encoder.spellings.unit
     ).over(known)
-    encoder.respell(grown)
+    encoder.update_spellings(grown)
     after = encoder(torch.arange(len(VOCABULARY) + 2)).detach()
     torch.testing.assert_close(after[: len(IDS)], before, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(after[-1], before[1], rtol=1e-5, atol=1e-6)
     assert after[-2].abs().sum() > 0
     assert encoder.chars.weight is parameter
     assert len(parameter) == grown.num_chars
-    encoder.respell(SpellingTable.from_bytes(VOCABULARY[:3], grown.unit).over(grown.alphabet))
+    encoder.update_spellings(
+        SpellingTable.from_bytes(VOCABULARY[:3], grown.unit).over(grown.alphabet)
+    )
     torch.testing.assert_close(encoder(torch.arange(3)), before[:3], rtol=1e-5, atol=1e-6)
     assert torch.equal(encoder(torch.tensor([3, 5])), torch.zeros(2, 24))
     again = ENCODERS[kind](encoder.spellings, 24, **encoder.config)
@@ -290,7 +295,7 @@ def test_built_on_meta_it_is_filled_in_place(kind: str) -> None:
     with torch.device("meta"):
         encoder = build(kind)
     assert all(parameter.is_meta for parameter in encoder.parameters())
-    with pytest.raises(CharEmbedError, match=r"on the meta device: fill them \(load_state_dict"):
+    with raises(CharEmbedError, "meta load_state_dict"):
         encoder(IDS)
     moved = build(kind).to("meta")
     for empty in (encoder, moved):
@@ -327,34 +332,24 @@ BAD: dict[str, list[tuple[str, Any]]] = {
 def test_bad_arguments_get_one_sentence(kind: str) -> None:
     for name, value in BAD[kind]:
         said = rf"^{name} is {re.escape(repr(value))}; it must be [^.]*\.$"
-        with pytest.raises(AttachError, match=said):
+        with raises(AttachError, said):
             build(kind, **{name: value})
         model = GPT2()
-        with pytest.raises(AttachError, match=said):
+        with raises(AttachError, said):
             GPT2.attach(model, encoder=kind, **{name: value})
         assert type(model.transformer.wte) is nn.Embedding
-    spelled = ", spelled" if kind == "lstm" else ""
-    with pytest.raises(
-        AttachError, match=rf"^init is 'quiet'; choose one of zero, loud, parent{spelled}\.$"
-    ):
+    with raises(AttachError, "init quiet zero parent"):
         build(kind, init="quiet")
-    with pytest.raises(
-        AttachError,
-        match=rf"^the encoder '{kind}' has no argument 'width': it takes .*, init, seed\.$",
-    ):
+    with raises(AttachError, f"{kind} width init seed"):
         GPT2.attach(GPT2(), encoder=kind, width=3)
 
 
 def test_sizes_that_do_not_fit_each_other_are_refused() -> None:
-    with pytest.raises(
-        AttachError, match="char_dim is 9, which 2 heads do not divide: choose a multiple of heads"
-    ):
+    with raises(AttachError, "char_dim 9 2"):
         build("transformer", char_dim=9)
-    with pytest.raises(AttachError, match="widths is 0; it must be a whole number of 1 or more"):
+    with raises(AttachError, "widths 0 1"):
         build("cnn", widths=(1, 0))
-    with pytest.raises(
-        AttachError, match="embedding has 7 columns; the bee encoder turns pairs of them"
-    ):
+    with raises(AttachError, "7 bee"):
         build("bee", 7)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 import charembed
-import charembed.freshness
+import charembed.vector_table
 from charembed import ENCODERS, CharEmbedding, SpellingTable
 from tests.plugin.hosts import (
     DECODER,
@@ -38,7 +38,7 @@ kinds = pytest.mark.parametrize("kind", ENCODERS)
 
 def attached(kind: str = "lstm", tie: bool = True) -> nn.Module:
     """In evaluation mode, and with a table."""
-    model = GPT2.attach(GPT2(tie), encoder=kind, init="loud", **SMALL[kind]).eval()
+    model = GPT2.attach(GPT2(tie), encoder=kind, init="normal", **SMALL[kind]).eval()
     with torch.no_grad():
         logits_of(model)
     return model
@@ -71,8 +71,8 @@ def an_in_place_write(model: nn.Module) -> None:
 
 def letters_loss(model: nn.Module) -> Tensor:
     """Of the encoder by itself, as a spelling loss takes it, past the embedding."""
-    spelled_VD: Tensor = char_embedding(model).encoder(torch.arange(V))
-    return spelled_VD.square().sum()
+    char_VD: Tensor = char_embedding(model).encoder(torch.arange(V))
+    return char_VD.square().sum()
 
 
 def fused(model: nn.Module) -> torch.optim.Optimizer:
@@ -139,11 +139,11 @@ def a_fused_step_with_zeroed_gradients(model: nn.Module) -> None:
 
 
 def a_loaded_state(model: nn.Module) -> None:
-    model.load_state_dict(GPT2.attach(GPT2(), init="loud", seed=5, **SMALL["lstm"]).state_dict())
+    model.load_state_dict(GPT2.attach(GPT2(), init="normal", seed=5, **SMALL["lstm"]).state_dict())
 
 
 def an_assigned_state(model: nn.Module) -> None:
-    other = GPT2.attach(GPT2(), init="loud", seed=5, **SMALL["lstm"])
+    other = GPT2.attach(GPT2(), init="normal", seed=5, **SMALL["lstm"])
     model.load_state_dict(other.state_dict(), assign=True)
 
 
@@ -196,7 +196,7 @@ def test_evaluation_follows_spellings_without_new_characters(kind: str) -> None:
     embedding, before = char_embedding(model), vectors(char_embedding(model))
     swapped = [VOCABULARY[257], *VOCABULARY[1:257], VOCABULARY[0], *VOCABULARY[258:]]
     unit = embedding.spellings.unit
-    embedding.encoder.respell(
+    embedding.encoder.update_spellings(
         SpellingTable.from_bytes(swapped, unit).over(embedding.spellings.alphabet)
     )
     after = vectors(embedding)
@@ -210,7 +210,7 @@ def test_evaluation_follows_a_buffer() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inner = ENCODERS["bag"](TABLE, 16, init="loud")
+            self.inner = ENCODERS["bag"](TABLE, 16, init="normal")
             self.register_buffer("gain", torch.ones(()))
 
         def forward(self, ids_U: Tensor) -> Tensor:
@@ -276,19 +276,19 @@ def test_evaluation_follows_a_peft_merge(target: str) -> None:
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """The encoders whose table was built, once for each time."""
-    found, spell_all = [], charembed.freshness.spell_all
+    found, encode_vocabulary = [], charembed.vector_table.encode_vocabulary
 
     def counting(encoder: nn.Module, *arguments: Any) -> Tensor:
         found.append(encoder)
-        return spell_all(encoder, *arguments)
+        return encode_vocabulary(encoder, *arguments)
 
-    monkeypatch.setattr(charembed.freshness, "spell_all", counting)
+    monkeypatch.setattr(charembed.vector_table, "encode_vocabulary", counting)
     return found
 
 
 def test_a_frozen_models_table_is_built_once_while_another_trains(built: list[nn.Module]) -> None:
-    frozen = GPT2.attach(GPT2(), init="loud", **SMALL["lstm"]).requires_grad_(False)
-    other = GPT2.attach(GPT2(), init="loud", **SMALL["lstm"])
+    frozen = GPT2.attach(GPT2(), init="normal", **SMALL["lstm"]).requires_grad_(False)
+    other = GPT2.attach(GPT2(), init="normal", **SMALL["lstm"])
     optimizer = torch.optim.AdamW(other.parameters(), lr=1e-3, fused=True)
     answers = []
     for step in range(100):
@@ -364,7 +364,7 @@ def eager_threads() -> Iterator[None]:
 def test_threads_get_the_same_answers_while_modes_are_switched_and_tables_dropped(
     host: Host,
 ) -> None:
-    model = host.attach(host(), init="loud", **SMALL["lstm"]).eval()
+    model = host.attach(host(), init="normal", **SMALL["lstm"]).eval()
     embedding = char_embedding(model)
     with torch.no_grad():
         in_evaluation = embedding(IDS)

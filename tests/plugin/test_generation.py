@@ -69,7 +69,7 @@ def test_generation_says_the_same(host: Host, way: str) -> None:
     model, answer = host().eval(), WAYS[way]
     plain = answer(model)
     assert torch.equal(answer(host.attach(copy.deepcopy(model))), plain)
-    loud = host.attach(model, init="loud")
+    loud = host.attach(model, init="normal")
     unfolded = answer(loud)
     assert not torch.equal(unfolded, plain)
     assert torch.equal(answer(charembed.fold(loud)), unfolded)
@@ -78,7 +78,7 @@ def test_generation_says_the_same(host: Host, way: str) -> None:
 @torch.no_grad()
 def test_generation_reads_the_letters_once() -> None:
     host = next(host for host in HOSTS if host.name == "llama")
-    model, calls = host.attach(host(), init="loud").eval(), []
+    model, calls = host.attach(host(), init="normal").eval(), []
     char_embedding(model).encoder.register_forward_hook(lambda *_: calls.append(1))
     for _ in range(3):
         ask(model)

@@ -38,7 +38,9 @@ def gradients(model: nn.Module) -> list[Tensor]:
 
 @kinds
 def test_every_encoder_compiles_to_one_graph(kind: str) -> None:
-    model = NANOGPT.attach(NANOGPT(), encoder=kind, init="loud", **SMALL[kind]).eval()  # no dropout
+    model = NANOGPT.attach(
+        NANOGPT(), encoder=kind, init="normal", **SMALL[kind]
+    ).eval()  # no dropout
     char_embedding(model).train()
     run = torch.compile(
         lambda ids: logits_and_loss(model, ids), fullgraph=True, backend="aot_eager"
@@ -62,7 +64,7 @@ def test_every_encoder_compiles_to_one_graph(kind: str) -> None:
 @kinds
 def test_a_compiled_model_follows_a_fused_step_after_an_evaluation(kind: str) -> None:
     """Between the backward and the step, where no version will move."""
-    model = NANOGPT.attach(NANOGPT(), encoder=kind, init="loud", **SMALL[kind]).eval()
+    model = NANOGPT.attach(NANOGPT(), encoder=kind, init="normal", **SMALL[kind]).eval()
     run = torch.compile(
         lambda ids: logits_and_loss(model, ids), fullgraph=True, backend="aot_eager"
     )
@@ -86,7 +88,7 @@ import sys, torch, charembed
 from safetensors.torch import save_file
 from tests.plugin.hosts import GPT2, IDS, NANOGPT, logits_of
 torch.set_num_threads(1)
-others = [host.attach(host(), init="loud", seed=9).eval() for host in (GPT2, NANOGPT)]
+others = [host.attach(host(), init="normal", seed=9).eval() for host in (GPT2, NANOGPT)]
 with torch.no_grad():
     for other in others:
         logits_of(other)
@@ -102,7 +104,7 @@ def test_an_exported_model_answers_by_itself_in_any_process(tmp_path: Path) -> N
     """Its numbers are the original's, while another attached model is alive where it is loaded."""
     expected, out = {}, tmp_path / "logits.safetensors"
     for kind in ENCODERS:
-        model = NANOGPT.attach(NANOGPT(), encoder=kind, init="loud", seed=3, **SMALL[kind]).eval()
+        model = NANOGPT.attach(NANOGPT(), encoder=kind, init="normal", seed=3, **SMALL[kind]).eval()
         with torch.no_grad():
             exported = torch.export.export(Logits(model), (IDS,))
             torch.export.save(exported, tmp_path / f"{kind}.pt2")

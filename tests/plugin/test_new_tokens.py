@@ -17,9 +17,9 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import charembed
-from charembed import spelled
 from charembed.encoder import seeded_rows
-from charembed.rows_from_letters import RIDGE, readable_states, rows_from_letters
+from charembed.encoders import pretrained as pretrained_lstm
+from charembed.rows_from_spellings import RIDGE, readable_states, rows_from_spellings
 from charembed.tokenizers import token_bytes
 from tests.laboratory import pretrained
 
@@ -35,7 +35,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
 
 def lettered(tokenizer: Any, rows: int, **changes: Any) -> Any:
     model = pretrained.llama(vocab_size=rows, **changes).eval()
-    return charembed.attach(model, tokenizer, init="spelled")
+    return charembed.attach(model, tokenizer, init="pretrained")
 
 
 def by_hand(
@@ -70,14 +70,19 @@ def fitted(table_VD: torch.Tensor, known: dict[int, bytes]) -> Callable[[bytes],
 @cache
 def states(text: bytes) -> Any:
     """The readable states of one token, from an LSTM of torch's own."""
-    learnt = {name: tensor.float() for name, tensor in spelled.tensors().items()}
-    lstm = torch.nn.LSTM(spelled.CHAR_DIM, spelled.HIDDEN_SIZE)
+    learnt = {name: tensor.float() for name, tensor in pretrained_lstm.tensors().items()}
+    lstm = torch.nn.LSTM(pretrained_lstm.CHAR_DIM, pretrained_lstm.HIDDEN_SIZE)
     table = charembed.SpellingTable.from_bytes([text])
     lstm.load_state_dict({name: learnt[name] for name in lstm.state_dict()})
-    chars = seeded_rows(table.alphabet, spelled.CHAR_DIM, spelled.CHARS_SEED)[table.chars_S.long()]
+    chars = seeded_rows(table.alphabet, pretrained_lstm.CHAR_DIM, pretrained_lstm.CHARS_SEED)[
+        table.chars_S.long()
+    ]
     with torch.no_grad():
         state = lstm(chars)[0][-1]
-        mapped = learnt[f"{spelled.STATES}.weight"] @ state + learnt[f"{spelled.STATES}.bias"]
+        mapped = (
+            learnt[f"{pretrained_lstm.STATES}.weight"] @ state
+            + learnt[f"{pretrained_lstm.STATES}.bias"]
+        )
     return mapped.double().numpy()
 
 
@@ -140,7 +145,7 @@ def test_the_letters_of_a_new_word_are_those_the_encoder_gives_any_token(tokeniz
     encoder = model.get_input_embeddings().encoder
     spelled = encoder(torch.tensor([token]))
     twin = copy.deepcopy(encoder)
-    twin.respell(
+    twin.update_spellings(
         charembed.SpellingTable.from_bytes([b" cloudberry"]).over(encoder.spellings.alphabet)
     )
     torch.testing.assert_close(spelled, twin(torch.tensor([0])))
@@ -161,7 +166,7 @@ def test_words_that_are_tokens_keep_them_and_twice_is_once(tokenizer: Any) -> No
 
 def test_a_model_without_letters_gets_the_same_rows(tokenizer: Any) -> None:
     model, twin = pretrained.llama(vocab_size=len(tokenizer)), copy.deepcopy(tokenizer)
-    letters = charembed.attach(copy.deepcopy(model), twin, init="loud", seed=3)
+    letters = charembed.attach(copy.deepcopy(model), twin, init="normal", seed=3)
     assert charembed.add_tokens(model, tokenizer, WORDS) == charembed.add_tokens(
         letters, twin, WORDS
     )
@@ -178,7 +183,7 @@ def test_rows_are_guessed_as_far_as_they_follow_from_letters(follows: bool) -> N
     torch.manual_seed(0)
     said_VD = states_VH @ torch.randn(states_VH.shape[1], 8)
     table_VD = said_VD if follows else said_VD[torch.randperm(len(words))]
-    guess = rows_from_letters(table_VD[:4_000], states_VH, torch.arange(4_000))
+    guess = rows_from_spellings(table_VD[:4_000], states_VH, torch.arange(4_000))
     wrong = guess(torch.arange(4_000, 4_100)) - said_VD[4_000:]
     unexplained = wrong.square().mean() / said_VD[4_000:].var()
     assert unexplained < 0.15 if follows else unexplained > 0.9
@@ -202,7 +207,7 @@ def test_texts_can_be_added_without_a_space(tokenizer: Any) -> None:
 def test_a_half_precision_base_takes_new_words() -> None:
     tokenizer = pretrained.train_tokenizer(TEXT)
     model = charembed.attach(
-        pretrained.llama(vocab_size=len(tokenizer)).bfloat16(), tokenizer, init="spelled"
+        pretrained.llama(vocab_size=len(tokenizer)).bfloat16(), tokenizer, init="pretrained"
     )
     (token,) = charembed.add_tokens(model, tokenizer, ["cloudberry"])
     assert model.get_input_embeddings().weight.dtype == torch.bfloat16
@@ -221,7 +226,7 @@ def test_old_tokens_keep_the_letters_that_they_were_given(tokenizer: Any) -> Non
     table = charembed.SpellingTable.from_tokenizer(tokenizer).shuffled(
         torch.Generator().manual_seed(0)
     )
-    model = charembed.attach(pretrained.llama(vocab_size=len(tokenizer)), table, init="spelled")
+    model = charembed.attach(pretrained.llama(vocab_size=len(tokenizer)), table, init="pretrained")
     dealt = model.get_input_embeddings().spellings.to_bytes()
     charembed.add_tokens(model, tokenizer, ["жук"])
     now = model.get_input_embeddings().spellings.to_bytes()

@@ -10,6 +10,7 @@ import torch
 import charembed
 from charembed import AttachError, SpellingError
 from tests.laboratory import pretrained
+from tests.messages import raises
 from tests.plugin.hosts import NanoGPT
 from tests.plugin.test_new_tokens import TEXT, lettered
 
@@ -35,18 +36,18 @@ def assert_unchanged(model: Any, tokenizer: Any, before: tuple[Any, ...]) -> Non
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("", "the word '' has no letters"),
-        ("  ", "the word '  ' has no letters"),
-        (7, "the word 7 has no letters"),
-        ("a<|end|>b", r"the word 'a<\|end\|>b' holds the special token '<\|end\|>'"),
-        ("h\udcc3", "half a character"),
+        ("", "''"),
+        ("  ", "letters"),
+        (7, "7"),
+        ("a<|end|>b", "a<|end|>b <|end|>"),
+        ("h\udcc3", "character"),
     ],
 )
 def test_what_is_no_word_is_said_and_nothing_changes(word: Any, message: str) -> None:
     tokenizer = pretrained.train_tokenizer(TEXT)
     model = lettered(tokenizer, len(tokenizer))
     before = state(model, tokenizer)
-    with pytest.raises(SpellingError, match=message):
+    with raises(SpellingError, message):
         charembed.add_tokens(model, tokenizer, ["cloudberry", word])
     assert_unchanged(model, tokenizer, before)
 
@@ -59,12 +60,12 @@ def test_what_the_tokenizer_cannot_hold_is_said_and_nothing_changes() -> None:
     for word, message in (
         (
             "é",
-            r"the word 'é' is how the tokenizer writes its token \d+, which stands for other text",
+            "é",
         ),
-        ("Ġthe", "the word 'Ġthe' is how the tokenizer writes its token"),
-        ("été", "the word 'été' would be written as '.*t.*', since the tokenizer's decoder"),
+        ("Ġthe", "Ġthe"),
+        ("été", "été tokenizer"),
     ):
-        with pytest.raises(SpellingError, match=message):
+        with raises(SpellingError, message):
             charembed.add_tokens(model, tokenizer, ["cloudberry", word], space=False)
         assert_unchanged(model, tokenizer, before)
     ids = charembed.add_tokens(model, tokenizer, ["é", "été"])
@@ -83,9 +84,7 @@ def test_a_tokenizer_of_another_model_is_said_and_nothing_changes() -> None:
     )
     model = lettered(tokenizer, len(tokenizer))
     before = state(model, tokenizer)
-    with pytest.raises(
-        SpellingError, match=r"\d+ of the tokenizer's \d+ tokens have other letters than"
-    ):
+    with raises(SpellingError, "tokens"):
         charembed.add_tokens(model, other, ["cloudberry"])
     assert_unchanged(model, tokenizer, before)
 
@@ -95,19 +94,19 @@ def test_special_tokens_of_all_kinds_are_no_words() -> None:
     kind = type(next(iter(tokenizer.added_tokens_decoder.values())))
     tokenizer.add_tokens([kind("<|im_start|>", special=True)])  # not among its named special tokens
     model = lettered(tokenizer, len(tokenizer))
-    with pytest.raises(SpellingError, match="holds the special token"):
+    with raises(SpellingError, "special <|im_start|>"):
         charembed.add_tokens(model, tokenizer, ["<|im_start|>"])
 
 
 @pytest.mark.parametrize("spare", [0, 40])
-@pytest.mark.parametrize("place", ["respell", "resize_token_embeddings"])
+@pytest.mark.parametrize("place", ["update_spellings", "resize_token_embeddings"])
 def test_an_interruption_leaves_everything_as_it_was(
     monkeypatch: pytest.MonkeyPatch, spare: int, place: str
 ) -> None:
     tokenizer = pretrained.train_tokenizer(TEXT)
     model = lettered(tokenizer, len(tokenizer) + spare, tie_word_embeddings=False)
     before, head = state(model, tokenizer), model.get_output_embeddings()
-    owner: Any = type(model.get_input_embeddings()) if place == "respell" else type(model)
+    owner: Any = type(model.get_input_embeddings()) if place == "update_spellings" else type(model)
     genuine, calls = getattr(owner, place), []
 
     def interrupted(*args: Any, **options: Any) -> Any:
@@ -160,9 +159,7 @@ def test_an_interruption_at_the_tokenizer_leaves_nothing_half_done(
 
 def test_a_model_that_cannot_be_resized_is_said() -> None:
     tokenizer = pretrained.train_tokenizer(TEXT)
-    with pytest.raises(
-        AttachError, match=r"NanoGPT has no resize_token_embeddings\(\): give its embedding"
-    ):
+    with raises(AttachError, "NanoGPT resize_token_embeddings()"):
         charembed.add_tokens(NanoGPT(tie=True), tokenizer, ["cloudberry"])
 
 
@@ -171,15 +168,15 @@ def test_a_tokenizer_that_cannot_grow_or_is_another_models_is_said() -> None:
     model = lettered(tokenizer, len(tokenizer))
     before = state(model, tokenizer)
     for other, words, message in (
-        ([b"a", b"b"], ["cloudberry"], "the tokenizer is a list, which takes no new tokens"),
+        ([b"a", b"b"], ["cloudberry"], "list tokens"),
         (
             pretrained.train_tokenizer(TEXT + "zq " * 99),
             ["cloudberry"],
-            "but the embedding has .* rows",
+            "embedding rows",
         ),
-        (tokenizer, "cloudberry", "the words are 'cloudberry': pass a list"),
-        (tokenizer, None, "the words are None: pass a list"),
+        (tokenizer, "cloudberry", "cloudberry list"),
+        (tokenizer, None, "None list"),
     ):
-        with pytest.raises(SpellingError, match=message):
+        with raises(SpellingError, message):
             charembed.add_tokens(model, other, words)
     assert_unchanged(model, tokenizer, before)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import charembed
 from charembed import ENCODERS, AttachError, MismatchError, SpellingTable
 from tests.conftest import ROOT
+from tests.messages import raises
 from tests.plugin.hosts import (
     GPT2,
     HOSTS,
@@ -61,7 +62,7 @@ class Mine(nn.Module):
         self.real_V, self.first_V = lengths_V > 0, chars_VC[:, 0]
         self.last_V = chars_VC.gather(1, (lengths_V - 1).clamp(min=0)[:, None]).squeeze(1)
 
-    def respell(self, spellings: SpellingTable) -> None:
+    def update_spellings(self, spellings: SpellingTable) -> None:
         for part in (self.first, self.last):
             grown = nn.Embedding(spellings.num_chars, self.width)
             with torch.no_grad():
@@ -116,9 +117,7 @@ def test_attaching_it_moves_no_random_state() -> None:
 
 @pytest.mark.usefixtures("registered")
 def test_an_argument_that_it_does_not_take_is_refused() -> None:
-    with pytest.raises(
-        AttachError, match="the encoder 'mine' has no argument 'char_dim': it takes width, strength"
-    ):
+    with raises(AttachError, "mine char_dim"):
         GPT2.attach(GPT2(), encoder="mine", char_dim=4)
 
 
@@ -129,7 +128,7 @@ def test_it_is_respelled() -> None:
     with torch.no_grad():
         logits_of(model)  # makes the table
     model.resize_token_embeddings(V + 2, mean_resizing=False)
-    charembed.respell(model, [*VOCABULARY, b"the", "жук".encode()])
+    charembed.update_spellings(model, [*VOCABULARY, b"the", "жук".encode()])
     embedding = char_embedding(model)
     assert torch.equal(spelled(embedding, V), old)
     assert spelled(embedding, V + 1).abs().sum() > 0
@@ -154,20 +153,14 @@ def test_it_is_saved_and_loaded_and_needs_its_name(tmp_path: Path) -> None:
     del ENCODERS["mine"]
     try:
         base = GPT2()
-        with pytest.raises(
-            MismatchError,
-            match=r"an encoder of your own, Mine: .* charembed.ENCODERS\['mine'\] = Mine",
-        ):
+        with raises(MismatchError, "Mine charembed.ENCODERS['mine']"):
             charembed.load(base, VOCABULARY, tmp_path)
         assert type(base.transformer.wte) is nn.Embedding
         handed_over = charembed.load(
             GPT2(), VOCABULARY, tmp_path, encoder=Mine(TABLE, 16, width=3, strength=0.5)
         )
         assert torch.equal(logits_of(handed_over.eval()), logits_of(model))
-        with pytest.raises(
-            AttachError,
-            match=r"there is no encoder 'mine': choose one of lstm, .*, or pass a module",
-        ):
+        with raises(AttachError, "mine lstm module"):
             GPT2.attach(base, encoder="mine")
     finally:
         ENCODERS["mine"] = Mine
@@ -181,7 +174,7 @@ torch.set_num_threads(1)
 try:
     charembed.load(GPT2(), VOCABULARY, sys.argv[1])
 except charembed.MismatchError as error:
-    assert "give its class a name, charembed.ENCODERS['mine'] = Mine" in str(error)
+    assert "charembed.ENCODERS['mine']" in str(error)
 else:
     raise SystemExit("loaded without its class")
 from tests.plugin.test_own_encoder import Mine

@@ -22,6 +22,7 @@ import charembed
 from charembed import AttachError, CharEmbedError, CheckpointError, MismatchError
 from charembed.checkpoint import TENSORS
 from tests.conftest import ROOT
+from tests.messages import raises
 from tests.plugin.hosts import (
     GEMMA3,
     GPT2,
@@ -59,17 +60,14 @@ def other_base() -> nn.Module:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    charembed.save(moved(GPT2.attach(GPT2(), init="loud")), tmp_path / "letters")
+    charembed.save(moved(GPT2.attach(GPT2(), init="normal")), tmp_path / "letters")
     return tmp_path / "letters"
 
 
 def test_another_base_is_refused_and_changes_nothing(saved: Path) -> None:
     model = other_base()
     expected = logits_of(model.eval())
-    with pytest.raises(
-        MismatchError,
-        match=r"for another base: its token table had SHA-256 \w{12}.*check_base=False if you know better",
-    ):
+    with raises(MismatchError, "SHA-256 check_base=False"):
         charembed.load(model, VOCABULARY, saved)
     assert type(GPT2.embedding(model)) is nn.Embedding
     assert torch.equal(logits_of(model), expected)
@@ -90,7 +88,7 @@ def test_the_same_base_in_another_dtype_is_known_again(
     charembed.load(GPT2().to(now), VOCABULARY, tmp_path)
     if before != now:
         torch.manual_seed(1)
-        with pytest.raises(MismatchError, match="for another base"):
+        with raises(MismatchError, "base check_base=False"):
             charembed.load(GPT2.build(True).to(now), VOCABULARY, tmp_path)
 
 
@@ -123,18 +121,13 @@ def test_a_part_that_is_not_finite_is_neither_saved_nor_loaded(value: float, sav
     before = (saved / TENSORS).read_bytes()
     with torch.no_grad():
         charembed.parameters(model)[1][0, 0] = value
-    with pytest.raises(
-        CharEmbedError,
-        match=r"the encoder's lstm\.weight_ih_l0 is not finite, so nothing was saved",
-    ):
+    with raises(CharEmbedError, "lstm.weight_ih_l0 finite"):
         charembed.save(model, saved)
     assert (saved / TENSORS).read_bytes() == before
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "isfinite", lambda tensor: torch.ones((), dtype=torch.bool))
         charembed.save(model, saved)
-    with pytest.raises(
-        CheckpointError, match=r"lstm\.weight_ih_l0 in .* is not finite: take an earlier copy"
-    ):
+    with raises(CheckpointError, "lstm.weight_ih_l0 finite"):
         charembed.load(GPT2(), VOCABULARY, saved)
 
 
@@ -154,7 +147,9 @@ def test_files_of_format_1_still_load_bit_equal() -> None:
         rtol=1e-5,
         atol=1e-6,
     )
-    assert encoder.config == json.loads((OLD / "char_embedding.json").read_text())["config"]
+    saved = json.loads((OLD / "char_embedding.json").read_text())["config"]
+    assert saved["init"] == "loud"  # the former name of "normal"
+    assert encoder.config == {**saved, "init": "normal"}
 
 
 def test_an_old_file_is_saved_anew_with_its_base(tmp_path: Path) -> None:
@@ -163,7 +158,7 @@ def test_an_old_file_is_saved_anew_with_its_base(tmp_path: Path) -> None:
     assert torch.equal(
         logits_of(charembed.load(GPT2(), VOCABULARY, tmp_path).eval()), logits_of(model)
     )
-    with pytest.raises(MismatchError, match="for another base"):
+    with raises(MismatchError, "base check_base=False"):
         charembed.load(other_base(), VOCABULARY, tmp_path)
 
 
@@ -177,7 +172,7 @@ LORA: dict[str, Any] = {"r": 2, "lora_alpha": 4, "init_lora_weights": False}
 @pytest.mark.parametrize("encoder", list(charembed.ENCODERS))
 def test_lora_on_all_linear_layers_passes_the_encoder_by(encoder: str, tmp_path: Path) -> None:
     model = get_peft_model(
-        GPT2.attach(GPT2(), encoder=encoder, init="loud"),
+        GPT2.attach(GPT2(), encoder=encoder, init="normal"),
         LoraConfig(target_modules="all-linear", fan_in_fan_out=True, **LORA),
     )
     assert not any("lora_" in name for name, _ in model.named_modules() if ".encoder." in name)
@@ -198,9 +193,7 @@ def test_lora_on_a_part_of_an_encoder_is_refused_by_peft_or_at_saving(
     encoder: str, tmp_path: Path
 ) -> None:
     model = GPT2.attach(GPT2(), encoder=encoder)
-    with pytest.raises(
-        (ValueError, AttachError), match=r"is not supported|leave the encoder out of LoRA"
-    ):
+    with pytest.raises((ValueError, AttachError), match=r"supported|LoRA"):
         charembed.save(
             get_peft_model(model, LoraConfig(target_modules=["projection"], **LORA)), tmp_path
         )
@@ -218,7 +211,7 @@ class Own(nn.Module):
     def forward(self, ids_U: Tensor) -> Tensor:
         return self.out(torch.tanh(self.hidden(self.spellings.lengths_V[ids_U].float()[:, None])))
 
-    def respell(self, spellings: charembed.SpellingTable) -> None:
+    def update_spellings(self, spellings: charembed.SpellingTable) -> None:
         self.spellings = spellings
 
 
@@ -230,10 +223,7 @@ def test_lora_inside_an_encoder_of_ones_own_is_saved_after_merging(
     model = get_peft_model(
         GPT2.attach(GPT2(), encoder="own"), LoraConfig(target_modules="all-linear", **LORA)
     ).eval()
-    with pytest.raises(
-        AttachError,
-        match=r"changed the encoder's parts \(hidden\..*merge \(merge_and_unload\), then save",
-    ):
+    with raises(AttachError, "hidden. merge_and_unload"):
         charembed.save(model, tmp_path)
     merged = model.merge_and_unload()
     charembed.save(merged, tmp_path)
@@ -249,7 +239,7 @@ def test_an_encoder_that_peft_saves_whole(host: Host, tmp_path: Path) -> None:
     config = LoraConfig(
         target_modules=[target], fan_in_fan_out=host is GPT2, modules_to_save=["encoder"], **LORA
     )
-    model = get_peft_model(host.attach(host(), init="loud"), config)
+    model = get_peft_model(host.attach(host(), init="normal"), config)
     optimizer = torch.optim.AdamW(charembed.param_groups(model, lr=1e-2))
     for _ in range(2):
         logits_and_loss(model.train())[1].backward()
@@ -261,7 +251,7 @@ def test_an_encoder_that_peft_saves_whole(host: Host, tmp_path: Path) -> None:
         charembed.save(model, tmp_path / "letters")
         model.save_pretrained(tmp_path / "adapter")
         first = PeftModel.from_pretrained(
-            host.attach(host(), init="loud"), tmp_path / "adapter"
+            host.attach(host(), init="normal"), tmp_path / "adapter"
         ).eval()
         assert torch.equal(logits_of(first), expected)
         second = charembed.load(host(), VOCABULARY, tmp_path / "letters")
@@ -279,7 +269,7 @@ def test_an_encoder_that_peft_saves_whole(host: Host, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_dynamic_quantization_passes_the_encoder_by(tmp_path: Path) -> None:
-    model = moved(GPT2.attach(GPT2(), init="loud"))
+    model = moved(GPT2.attach(GPT2(), init="normal"))
     quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
     charembed.save(quantized, tmp_path)
     again = charembed.load(GPT2(), VOCABULARY, tmp_path)
@@ -298,10 +288,7 @@ def test_a_quantized_encoder_is_refused(
         GPT2(), None, encoder=Own(charembed.SpellingTable.from_bytes(VOCABULARY), 16)
     )
     quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-    with pytest.raises(
-        AttachError,
-        match=r"is quantized, which cannot be saved: save before quantization, or fold first",
-    ):
+    with raises(AttachError, "quantized fold"):
         charembed.save(quantized, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -334,7 +321,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_part_goes_to_the_hub_and_comes_back(hub: Path) -> None:
-    model = moved(GPT2.attach(GPT2(), init="loud"))
+    model = moved(GPT2.attach(GPT2(), init="normal"))
     for _ in range(2):  # the second time the repository exists
         charembed.save(model, "hf:owner/letters")
     assert [file.name for file in (hub / "owner" / "letters").iterdir()] == [TENSORS]
@@ -343,7 +330,7 @@ def test_a_part_goes_to_the_hub_and_comes_back(hub: Path) -> None:
 
 
 def test_nothing_that_is_refused_reaches_the_hub(hub: Path) -> None:
-    with pytest.raises(AttachError, match="exactly one can be saved"):
+    with raises(AttachError, "one"):
         charembed.save(GPT2(), "hf:owner/letters")
     assert not hub.exists()
 
@@ -354,10 +341,7 @@ def test_the_hub_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda: charembed.save(GPT2.attach(GPT2()), "hf:owner/name"),
         lambda: charembed.load(GPT2(), VOCABULARY, "hf:owner/name"),
     ):
-        with pytest.raises(
-            CharEmbedError,
-            match=r"begins with 'hf:' needs the package huggingface_hub: pip install huggingface_hub",
-        ):
+        with raises(CharEmbedError, "hf: pip install huggingface_hub"):
             call()
 
 
@@ -375,7 +359,7 @@ def child(model, queue):
         queue.put(logits_of(model).tolist())
 
 if __name__ == "__main__":
-    model = GPT2.attach(GPT2(), init="loud").eval()
+    model = GPT2.attach(GPT2(), init="normal").eval()
     with torch.no_grad():
         expected = logits_of(model).tolist()
     context = mp.get_context("spawn")
@@ -404,7 +388,7 @@ def test_a_spawned_process_gets_the_letters_too(tmp_path: Path) -> None:
 
 @hosts
 def test_saving_does_not_change_or_warn(host: Host, tmp_path: Path) -> None:
-    model: Any = host.attach(host(), init="loud")
+    model: Any = host.attach(host(), init="normal")
     before = copy.deepcopy(model.state_dict())
     with warnings.catch_warnings():
         warnings.simplefilter("error")

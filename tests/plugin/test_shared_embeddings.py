@@ -157,7 +157,7 @@ def test_shared_embeddings_train_fold_save_and_load(build: Any, tmp_path: Path) 
 
 @both
 def test_replicas_of_shared_embeddings_compute_the_same(build: Any) -> None:
-    model = charembed.attach(build(), VOCABULARY, init="loud").eval()
+    model = charembed.attach(build(), VOCABULARY, init="normal").eval()
     parts = [part for part in model.modules() if isinstance(part, CharEmbedding)]
     network = nn.ModuleList(parts)
     expected = [part(IDS) for part in parts]
@@ -168,13 +168,13 @@ def test_replicas_of_shared_embeddings_compute_the_same(build: Any) -> None:
 class SpelledT5(T5ForConditionalGeneration):
     def __init__(self, config: Any) -> None:
         super().__init__(config)  # from_pretrained ties the embeddings later
-        charembed.attach(self, VOCABULARY, init="loud")
+        charembed.attach(self, VOCABULARY, init="normal")
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_shared_embeddings_go_through_save_pretrained_too(tmp_path: Path) -> None:
     """As a checkpoint of Trainer's, and for a class that attaches itself."""
-    model: Any = trained(charembed.attach(t5(), VOCABULARY, init="loud")).eval()
+    model: Any = trained(charembed.attach(t5(), VOCABULARY, init="normal")).eval()
     model.save_pretrained(tmp_path)
     again: Any = SpelledT5.from_pretrained(tmp_path).eval()
     assert_same(state(again), state(model))
@@ -183,7 +183,7 @@ def test_shared_embeddings_go_through_save_pretrained_too(tmp_path: Path) -> Non
 
 @both
 def test_shared_embeddings_are_copied_resized_and_respelled_together(build: Any) -> None:
-    model = charembed.attach(build(), VOCABULARY, init="loud").eval()
+    model = charembed.attach(build(), VOCABULARY, init="normal").eval()
     with torch.no_grad():
         expected = run(model).logits
         twin = copy.deepcopy(model)
@@ -192,7 +192,7 @@ def test_shared_embeddings_are_copied_resized_and_respelled_together(build: Any)
         assert not torch.equal(run(twin).logits, expected)
         assert torch.equal(run(model).logits, expected)
         model.resize_token_embeddings(V + 1, mean_resizing=False)
-        charembed.respell(model, [*VOCABULARY, "ж".encode()])
+        charembed.update_spellings(model, [*VOCABULARY, "ж".encode()])
         new = torch.tensor([[V, 5]])
         before = model(input_ids=new, labels=new).logits
         assert torch.equal(charembed.fold(model)(input_ids=new, labels=new).logits, before)

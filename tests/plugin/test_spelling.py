@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from charembed import SpellingTable
 from charembed.spelling import characters
+from tests.messages import raises
 
 
 def test_characters_are_code_points_and_lone_bytes() -> None:
@@ -82,21 +83,19 @@ def test_fingerprint_tells_spellings_apart() -> None:
 
 @pytest.mark.parametrize(
     ("spellings", "message"),
-    [([], "vocabulary is empty"), ([None, b""], "none of the 2 tokens has a letter")],
+    [([], "vocabulary empty"), ([None, b""], "2")],
 )
 def test_vocabularies_without_letters_are_refused(
     spellings: list[bytes | None], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):
+    with raises(ValueError, message):
         SpellingTable.from_bytes(spellings)
 
 
 def test_other_bad_input_is_refused(table: SpellingTable) -> None:
-    with pytest.raises(ValueError, match="unit is 'word'; choose"):
+    with raises(ValueError, "unit word"):
         SpellingTable.from_bytes([b"a"], unit="word")
-    with pytest.raises(
-        ValueError, match="token id 512 is outside the spelling table of 512 tokens"
-    ):
+    with raises(ValueError, "512"):
         table.spell(512)
-    with pytest.raises(ValueError, match="has 3 tokens, but the embedding has 2 rows"):
+    with raises(ValueError, "3 2"):
         SpellingTable.from_tokenizer([b"a", b"b", b"c"], num_tokens=2)

@@ -17,6 +17,7 @@ import charembed
 from charembed import SpellingError, SpellingTable
 from charembed.spelling import characters
 from charembed.tokenizers import byte_level_alphabet, token_bytes
+from tests.messages import raises
 from training.data.encodings import FILES, published_encoding
 
 TEXT = [
@@ -97,22 +98,13 @@ def test_a_token_is_spelled_for_people(encodings: dict[str, tiktoken.Encoding]) 
     assert charembed.spell(gpt2, gpt2.encode("🍓")[0]) == ["<0xF0>", "<0x9F>"]
     assert charembed.spell(gpt2, 9891) == [" ", *"cheese"]
     assert charembed.spell(gpt2, 50256) == []
-    with pytest.raises(
-        SpellingError,
-        match=r"token id 50257 is outside the tokenizer's 50257 tokens \(0 to 50256\)",
-    ):
+    with raises(SpellingError, "50257 0 50256"):
         charembed.spell(gpt2, 50257)
-    with pytest.raises(
-        SpellingError,
-        match="token id None is no whole number: pass one of the tokenizer's 50257 ids",
-    ):  # what a tokenizer answers for an unknown piece
+    with raises(SpellingError, "None 50257"):  # what a tokenizer answers for an unknown piece
         charembed.spell(gpt2, None)
-    with pytest.raises(SpellingError, match="token id ' straw' is no whole number"):
+    with raises(SpellingError, "straw"):
         charembed.spell(gpt2, " straw")
-    with pytest.raises(
-        ValueError,
-        match="no package ships the encoding 'gpt5'; choose one of gpt2, cl100k_base, o200k_base",
-    ):
+    with raises(ValueError, "gpt5 gpt2 cl100k_base o200k_base"):
         published_encoding("gpt5")
 
 
@@ -328,8 +320,5 @@ def test_the_stand_in_alphabet_is_the_one_of_the_tokenizers_library() -> None:
 
 @pytest.mark.parametrize("wrong", [3, "gpt2", None, ["the"], {"the": 0}])
 def test_what_is_no_tokenizer_is_refused(wrong: Any) -> None:
-    with pytest.raises(
-        SpellingError,
-        match=f"cannot read spellings from {type(wrong).__name__}: pass a tiktoken.Encoding, a Hugging",
-    ):
+    with raises(SpellingError, f"{type(wrong).__name__} tiktoken.Encoding"):
         token_bytes(wrong)

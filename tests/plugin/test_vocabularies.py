@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 import charembed
 from charembed import tokenizers as reading
 from charembed.tokenizers import token_bytes
+from tests.messages import raises
 from tests.plugin.test_tokenizers import Duck, byte_level, sentencepiece_bpe, word_piece
 
 TEXT = [
@@ -116,7 +117,7 @@ def test_spell_notices_what_was_added_and_what_became_special(reads: list[Any]) 
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level())
     the, new = tokenizer.convert_tokens_to_ids("Ġthe"), len(tokenizer)
     assert charembed.spell(tokenizer, the) == [" ", "t", "h", "e"]
-    with pytest.raises(charembed.SpellingError, match="is outside the tokenizer's"):
+    with raises(charembed.SpellingError, "outside"):
         charembed.spell(tokenizer, new)
     tokenizer.add_tokens([AddedToken("straw", special=False)])
     assert charembed.spell(tokenizer, new) == [*"straw"]

@@ -76,7 +76,7 @@ class _Methods(TorchFunctionMode):
 @torch.no_grad()
 def test_a_look_up_makes_nobody_wait(kind: str) -> None:
     embedding = char_embedding(
-        GPT2.attach(GPT2(tie=True), encoder=kind, init="loud", **SMALL[kind]).eval()
+        GPT2.attach(GPT2(tie=True), encoder=kind, init="normal", **SMALL[kind]).eval()
     )
     embedding(IDS)  # the table of evaluation is there
     with Waits() as waits:
@@ -102,7 +102,7 @@ def test_a_training_forward_waits_as_often_for_long_tokens_as_for_short_ones(kin
         words = [bytes([97 + i % 26]) * (1 + i % longest) for i in range(longest)]
         sizes = SMALL[kind] if "max_chars" not in SMALL[kind] else {**SMALL[kind], "max_chars": 60}
         model = nn.Sequential(nn.Embedding(longest, 16))
-        charembed.attach(model, words, module="0", encoder=kind, init="loud", **sizes)
+        charembed.attach(model, words, module="0", encoder=kind, init="normal", **sizes)
         model(torch.arange(longest))
         with Waits() as waits:
             model(torch.arange(longest))

@@ -18,6 +18,7 @@ from synthetic_tasks.errors import TaskError
 from synthetic_tasks.export import RESULT, as_lm_eval, main
 from synthetic_tasks.saved_splits import fingerprint, load_splits, save_splits
 from tests.laboratory.pretrained import gpt2, save, train_tokenizer
+from tests.messages import raises, says
 from tests.tasks.test_formats import WORDS
 
 NAME = "charembed_count_seen"
@@ -63,13 +64,13 @@ def test_splits_come_back_with_the_hash_that_results_name(splits_file: Path) -> 
 
 def test_a_changed_file_of_splits_is_refused(splits_file: Path, tmp_path: Path) -> None:
     splits_file.write_text(splits_file.read_text().replace("melon", "lemon"))
-    with pytest.raises(TaskError, match="does not hold the lists that its hash names"):
+    with raises(TaskError, "hash"):
         load_splits(splits_file)
     for text in ("", "[]", '{"seen": 1}'):
         splits_file.write_text(text)
-        with pytest.raises(TaskError, match="is no file of splits"):
+        with raises(TaskError, "splits.json"):
             load_splits(splits_file)
-    with pytest.raises(TaskError, match="cannot be read"):
+    with raises(TaskError, "nowhere.json"):
         load_splits(tmp_path / "nowhere.json")
 
 
@@ -120,24 +121,27 @@ def test_a_list_of_words_is_one_list_and_has_no_splits(words_file: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tasks", "count"], "name --words FILE or --splits-file FILE"),
+        (["--tasks", "count"], "--words --splits-file"),
         (
             ["--tasks", "count", "--words", "WORDS", "--splits", "seen"],
-            "a list of words has no splits",
+            "--splits",
         ),
-        (["--tasks", "count", "--words", "WORDS", "--splits-file", "SPLITS"], "both name words"),
+        (
+            ["--tasks", "count", "--words", "WORDS", "--splits-file", "SPLITS"],
+            "--words --splits-file",
+        ),
         (
             ["--tasks", "count", "--splits-file", "SPLITS", "--splits", "unseen_tokens"],
-            "holds no words",
+            "unseen_tokens",
         ),
         (
             ["--tasks", "count", "--splits-file", "SPLITS", "--splits", "unseen"],
-            "no split 'unseen'; choose",
+            "unseen",
         ),
-        (["--tasks", "cuont", "--words", "WORDS"], "no task 'cuont'"),
+        (["--tasks", "cuont", "--words", "WORDS"], "cuont"),
         (
             ["--tasks", "cute", "--words", "WORDS", "--questions", "3"],
-            "cute is marked by a rule of its own",
+            "cute",
         ),
         (["--tasks", "count", "--words", "nowhere.txt"], "nowhere.txt"),
     ],
@@ -154,7 +158,7 @@ def test_what_cannot_be_exported_is_one_sentence_and_writes_nothing(
     folder = tmp_path / "out"
     assert main([str(folder), *(places.get(argument, argument) for argument in arguments)]) == 2
     told = capsys.readouterr().err.strip()
-    assert message in told
+    says(told, message)
     assert "\n" not in told
     assert not folder.exists()
 
@@ -163,7 +167,7 @@ def test_a_folder_with_files_in_it_is_left_alone(
     words_file: Path, tmp_path: Path, capsys: Any
 ) -> None:
     assert main([str(tmp_path), "--words", str(words_file)]) == 2
-    assert "name a new folder" in capsys.readouterr().err
+    says(capsys.readouterr().err, "new folder")
 
 
 class Working(Item):

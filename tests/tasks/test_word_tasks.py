@@ -18,6 +18,7 @@ from synthetic_tasks.samples import SAMPLE_WORDS
 from synthetic_tasks.task import ANSWER_FORMS, WORDINGS
 from synthetic_tasks.word_task import asked, write_answer
 from synthetic_tasks.words import in_some_form, usable_words
+from tests.messages import raises
 from tests.tasks import reference_tasks
 from tests.tasks.test_synthetic_tasks import SAMPLES, built, seeds, word_task
 from training.data.corpus import load_words
@@ -98,14 +99,10 @@ def test_a_word_of_one_letter_is_asked_about_or_refused_in_a_sentence(task: str,
             assert built_task.draw("seen", Random(0)).text.endswith(END)
             assert built_task.ask(word, Random(0)).text.endswith(END)
     if task in REFUSING:
-        with pytest.raises(
-            TaskError, match=rf"the split 'seen' has no word that {task} can ask about: .*\.$"
-        ):
+        with raises(TaskError, f"seen {task}"):
             built_task.draw("seen", Random(0))
     if task in ("delete", "exchange"):
-        with pytest.raises(
-            TaskError, match=rf"{task} has no question about '{word}': take another word\.$"
-        ):
+        with raises(TaskError, f"{task} {word}"):
             built_task.ask(word, Random(0))
 
 
@@ -135,7 +132,7 @@ def test_what_one_names_oneself_gives_the_question_that_names_it(word: str, seed
         }
         named = tuple(draw[kind]() for kind in recipe.names)
         if recipe.refuse(word, *named):
-            with pytest.raises(TaskError, match=f"{name} cannot ask that of {word!r}: "):
+            with raises(TaskError, f"{name} {word!r}"):
                 task.ask_about(word, named, Random(0))
         else:
             item = task.ask_about(word, named, Random(0))
@@ -147,29 +144,29 @@ def test_what_one_names_oneself_gives_the_question_that_names_it(word: str, seed
 @pytest.mark.parametrize(
     ("task", "named", "message"),
     [
-        ("count", "z", "count asks about one letter of 'banana', not about 'z': choose from a b n."),
-        ("index", "", "index asks about one letter of 'banana', not about ''"),
-        ("swap", "b", "swap asks about two letters of 'banana', not about 'b'"),
-        ("reverse", "b", "reverse asks about no letter of 'banana', not about 'b': name none."),
-        ("nth_letter", "6", "one place of 'banana', not about '6': choose from 0 to 5."),
-        ("nth_letter", "٣", "nth_letter asks about one place"),
-        ("insert", "x", "one letter and one place of 'banana', not about 'x': name any letter and"),
-        ("insert", "x 7", "choose from 0 to 6"),
-        ("insert", "= 3", "not about '= 3'"),
-        ("exchange", "1 3", "exchange cannot ask that of 'banana': the letters at 1 and 3 are both a."),
-        ("exchange", "1", "exchange asks about two places of 'banana'"),
-        ("longer", "orange", "longer cannot ask that of 'banana': 'orange' has 6 letters too."),
-        ("longer", "", "longer asks about one other word of 'banana', not about '': name any word."),
-        ("nearer", "tea", "nearer asks about two other words of 'banana'"),
-        ("nearer", "tea pea", "'tea' and 'pea' are both 5 changes away."),
-        ("nearer", "tea banana", "it is one of the two words to choose from."),
-        ("contains", "ab", "contains asks about one letter of 'banana', not about 'ab'"),
+        ("count", "z", "banana z"),
+        ("index", "", "banana"),
+        ("swap", "b", "banana b"),
+        ("reverse", "b", "banana b"),
+        ("nth_letter", "6", "banana 6 0 5"),
+        ("nth_letter", "٣", "nth_letter"),
+        ("insert", "x", "banana x"),
+        ("insert", "x 7", "0 6"),
+        ("insert", "= 3", "= 3"),
+        ("exchange", "1 3", "banana 1 3"),
+        ("exchange", "1", "banana"),
+        ("longer", "orange", "banana orange 6"),
+        ("longer", "", "banana"),
+        ("nearer", "tea", "banana"),
+        ("nearer", "tea pea", "tea pea 5"),
+        ("nearer", "tea banana", "words"),
+        ("contains", "ab", "banana ab"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_about_is_refused(task: str, named: str, message: str) -> None:
-    with pytest.raises(TaskError, match=re.escape(message)):
+    with raises(TaskError, message):
         word_task(task, "banana").ask_about("banana", named.split(), Random(0))
-    with pytest.raises(TaskError, match="nothing would be left"):
+    with raises(TaskError, "left"):
         word_task("delete", "aaa").ask_about("aaa", "a", Random(0))
 
 

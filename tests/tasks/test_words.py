@@ -21,6 +21,7 @@ from synthetic_tasks import (
 from synthetic_tasks.samples import SAMPLE_WORDS
 from synthetic_tasks.task import ANSWER_FORMS, Material
 from synthetic_tasks.words import in_some_form, num_letters, told
+from tests.messages import raises
 from tests.tasks.test_synthetic_tasks import WORDS, built
 from training.data.prepare import Data
 
@@ -109,7 +110,7 @@ def test_letters_of_mixed_words_are_characters_and_case_counts() -> None:
     task = build_task("count", Material(one_list(["Éclair", "Anna"])))
     assert task.ask_about("Éclair", "É", stream(0)).answer == " 1"
     assert task.ask_about("Anna", "a", stream(0)).answer == " 1"
-    with pytest.raises(ValueError, match="choose from a c i l r É"):
+    with raises(ValueError, "a c i l r É"):
         task.ask_about("Éclair", "é", stream(0))
     reverse = build_task("reverse", Material(one_list(["Éclair"])))
     assert reverse.ask("Éclair", stream(0)).answer == " r i a l c É"
@@ -122,23 +123,15 @@ def test_letters_of_mixed_words_are_characters_and_case_counts() -> None:
 
 
 def test_bad_words_and_shares_are_refused() -> None:
-    with pytest.raises(
-        ValueError,
-        match="none of the 3 words in the list is usable: they must be lower-case ASCII words of 5 to 9 "
-        r"letters, one per line \(2 with capitals, digits or accents, 1 with other characters\)\.",
-    ):
+    with raises(ValueError, "3 ASCII 5 9 2 1"):
         usable_words(["Paris", "naïve", "don't"], 5, 9)
-    with pytest.raises(ValueError, match=r"none of the 0 words .*\(the list is empty\)"):
+    with raises(ValueError, "0 empty"):
         usable_words([], 5, 9)
-    with pytest.raises(
-        ValueError, match="there are no word forms 'upper'; choose one of lower, mixed"
-    ):
+    with raises(ValueError, "upper lower mixed"):
         usable_words(["tea"], 1, 9, "upper")
-    with pytest.raises(ValueError, match="the split 'unseen_words' is empty: 1 words are too few"):
+    with raises(ValueError, "unseen_words 1"):
         split_words(["abcde"], lambda word: [b"abc", b"de"], seed=0, max_letters=9)
-    with pytest.raises(
-        ValueError, match="there is no split 'new'; choose one of seen, unseen_words"
-    ):
+    with raises(ValueError, "new unseen_words"):
         built("reverse")[0].draw("new", stream(0))
 
 
@@ -146,10 +139,7 @@ def test_bad_words_and_shares_are_refused() -> None:
 
 
 def test_splits_that_share_a_word_are_refused_at_construction() -> None:
-    with pytest.raises(
-        ValueError,
-        match="the splits 'seen' and 'longer_words' share 1 words, such as 'tea': give each word to",
-    ):
+    with raises(ValueError, "seen longer_words 1 tea"):
         WordSplits(("tea", "pea"), ("bee",), ("sea",), ("tea", "strawberry"), frozenset())
     splits = one_list(["tea", "pea"])
     assert all(splits[split] == ("tea", "pea") for split in SPLITS)

@@ -1,14 +1,16 @@
-"""Every field of a config as a flag, and a config with some of its values changed.
+"""The flags of a comparison, and a config with some of its values changed.
 
-A field of data, model or exam has its own name (`--vocab-size`). A field of a phase has the phase's name
-before it (`--finetune-lr`), but for the phase whose flag is bare: pretraining's (`--lr`). What all phases
-have alike is changed for all of them by the bare flag (`--warmup`), for one of them by its own
-(`--finetune-warmup`).
+A field of data, model or evaluation has a flag of its own name (`--vocab-size`). The steps, batch
+size, context and learning rate of a phase have a flag for each phase (`--finetune-lr`;
+pretraining's is bare, `--lr`). Other fields of phases are the same in all of them for most
+experiments: one flag (`--warmup`) sets all phases. `--set NAME=VALUE` reaches every field of every
+phase (`--set finetune_warmup=30`).
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import shlex
 import textwrap
@@ -21,119 +23,143 @@ from training.errors import BadInput
 from training.models.smollm2 import packaged_folder
 
 from .config import DECODER, CompareConfig
-from .fields import allowed, described
+from .fields import RETIRED, allowed, described
 from .presets import PRESETS, RETROFIT, preset
 
 PROGRAM = "python -m training.compare"
-SECTIONS = ("data", "model", "exam")
+SECTIONS = {
+    "data": "Data",
+    "model": "Model",
+    "evaluation": "Evaluation",
+}  # and their groups in --help
+_RENAMED = {  # flags of earlier versions
+    "gain": "scale",
+    "quiet_share": "low_fisher_share",
+    "warmup_spelling_steps": "spelling_steps",
+    "warmup_spelling_batch_size": "spelling_batch_size",
+    "warmup_spelling_lr": "spelling_lr",
+}
+
+Place = int | str | None  # the number of a phase, the name of a section, or the config itself
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One value of a config, by the name of its flag.
+    """A value of a config that can be changed, under its name in `changed` and --set.
 
-    `places` are the phases that hold it, or its one section, or nothing.
+    Attributes:
+        places: the parts of the config that hold it; several if it is set in all phases at once.
+        group: its group in --help; empty if it has no flag and is only settable with --set.
+        value: its present value; the last phase's if the phases differ.
     """
 
     name: str
     item: Field[Any]
-    places: tuple[int | str, ...]
+    places: tuple[Place, ...]
+    group: str
     value: Any
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name.replace('_', '-')}"
+
+    def values(self, config: CompareConfig) -> list[Any]:
+        """The values in all places, in a config with the same phases."""
+        return [getattr(_part(config, place), self.item.name) for place in self.places]
 
 
 def settings(config: CompareConfig) -> dict[str, Setting]:
-    """Every value that can be changed and that the model looks at, by name, in the order of the config."""
-    found = {
-        item.name: Setting(item.name, item, (), getattr(config, item.name))
-        for item in described(config)
-    }
-    for section in SECTIONS:
-        held = getattr(config, section)
-        looked_at = [
-            item
-            for item in described(held)
-            if item.metadata.get("only", config.model.model) == config.model.model
-        ]
-        found |= {
-            item.name: Setting(item.name, item, (section,), getattr(held, item.name))
-            for item in looked_at
-        }
+    """Every value that can be changed and applies to the model, by name.
+
+    settings(QUICK)["finetune_lr"].value -> 0.003
+    """
+    found = dict[str, Setting]()
+    for place, group in [(None, "Comparison"), *SECTIONS.items()]:
+        part = _part(config, place)
+        for item in described(part):
+            if item.metadata.get("only", config.model.model) == config.model.model:
+                group_of = item.metadata.get("group", group)
+                given = getattr(part, item.name)
+                found[item.name] = Setting(item.name, item, (place,), group_of, given)
+    alone = dict[str, Setting]()
     for number, phase in enumerate(config.phases):
+        title = phase.title.removeprefix("the ").capitalize()
         for item in filter(phase.uses, described(phase)):
-            if item.metadata.get("bare") == "every":
-                before = found.get(item.name)
-                places = (*(before.places if before else ()), number)
-                found[item.name] = Setting(
-                    item.name, item, places, before.value if before else getattr(phase, item.name)
-                )
-            found[phase.flag(item)] = Setting(
-                phase.flag(item), item, (number,), getattr(phase, item.name)
-            )
-    return found
+            name, given = phase.setting(item), getattr(phase, item.name)
+            flag = item.metadata["flag"]
+            has_flag = flag == "each" or flag == phase.name
+            alone[name] = Setting(name, item, (number,), title if has_flag else "", given)
+            if flag in ("all", None):
+                places = found[item.name].places if item.name in found else ()
+                group = "All phases" if flag else ""
+                found[item.name] = Setting(item.name, item, (*places, number), group, given)
+    return found | alone
+
+
+def _part(config: CompareConfig, place: Place) -> Any:
+    if isinstance(place, int):
+        return config.phases[place]
+    return config if place is None else getattr(config, place)
 
 
 def changed(config: CompareConfig, **given: Any) -> CompareConfig:
-    """A config with other values, by the names of their flags.
+    """A config with other values, by the names of its settings.
 
     changed(config, vocab_size=512, finetune_lr=1e-3)
 
-    Raises BadInput for values that cannot work, and for values that the model would not look at.
+    Raises BadInput for values that cannot work, and for fields that do not apply to the model.
     """
     known = settings(config)
     model = given.get("model", config.model.model)
-    top: dict[str, Any] = {}
-    inside: dict[int | str, dict[str, Any]] = {}
-    for name in sorted(
-        given, key=lambda name: -len(known[name].places)
-    ):  # what is for all phases first
-        setting = known[name]
-        if (only := setting.item.metadata.get("only")) and only != model:
+    inside: dict[Place, dict[str, Any]] = {}
+    # values for all phases come first, so that a value for one of them overrides them
+    for name in sorted(given, key=lambda name: -len(known[name].places)):
+        item = known[name].item
+        if (only := item.metadata.get("only")) and only != model:
             raise BadInput(
-                f"{name} is a matter of the model {only!r}, and the model is {model!r}: leave it out."
+                f"{name} applies to the model {only!r} only, and the model is {model!r}: leave it "
+                "out."
             )
-        for place in setting.places:
-            inside.setdefault(place, {})[setting.item.name] = given[name]
-        if not setting.places:
-            top[name] = given[name]
-    for section in SECTIONS:
-        top[section] = replace(getattr(config, section), **inside.get(section, {}))
-    top["phases"] = tuple(
-        replace(phase, **inside.get(number, {})) for number, phase in enumerate(config.phases)
-    )
-    return replace(config, **top)
+        for place in known[name].places:
+            inside.setdefault(place, {})[item.name] = given[name]
+    sections = {name: replace(getattr(config, name), **inside.get(name, {})) for name in SECTIONS}
+    phases = tuple(replace(each, **inside.get(i, {})) for i, each in enumerate(config.phases))
+    return replace(config, **inside.get(None, {}), **sections, phases=phases)
 
 
 def command_for(name: str, config: CompareConfig) -> str:
-    """The command that compares what the config says, with the flags that differ from the preset `name`.
+    """The command that makes this config: the preset `name`, and a flag for each value that differs
+    from it.
 
     "python -m training.compare --preset smollm2 --seeds 3 --finetune-lr 0.0001"
     """
     base = preset(name)
     if config.model.pretrained and not base.model.pretrained:
         base = replace(base, model=RETROFIT)
-    usual, flags = settings(base), ["--preset", name]
+    words, done = [*PROGRAM.split(), "--preset", name], set[tuple[Place, str]]()
     for key, setting in settings(config).items():
-        of_several_phases = len(setting.places) > 1  # each of them has its own flag besides
-        if of_several_phases or setting.value == usual[key].value:
+        values, places = setting.values(config), {(p, setting.item.name) for p in setting.places}
+        # phases that differ get their own words further on
+        if places <= done or len(set(values)) > 1 or values == setting.values(base):
             continue
-        flag, value = key.replace("_", "-"), setting.value
-        if isinstance(value, bool):
-            flags.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            flags += [f"--{flag}", ",".join(value) if isinstance(value, tuple) else str(value)]
-    return shlex.join([*PROGRAM.split(), *flags])
+        done |= places
+        given = ",".join(values[0]) if isinstance(values[0], tuple) else str(values[0])
+        words += [setting.flag, given] if setting.group else ["--set", f"{key}={given}"]
+    return shlex.join(words)
 
 
 class Parser(argparse.ArgumentParser):
-    """One whose errors are BadInput."""
+    """An ArgumentParser whose errors are BadInput."""
 
     def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message}. Run '{self.prog} --help' for what there is.")
+        raise BadInput(f"{message}. Run '{self.prog} --help' for the flags.")
 
 
 class Help(argparse.HelpFormatter):
-    """Paragraphs are filled to the terminal's width. A command, which is indented, stays on its line, with
-    its comment above it where both do not fit.
+    """Fills paragraphs to the terminal's width.
+
+    Indented lines are commands: each stays on one line, with its comment above it if both do not
+        fit.
     """
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
@@ -155,72 +181,156 @@ class Help(argparse.HelpFormatter):
 def parse(
     argv: Sequence[str] | None, manual: str | None
 ) -> tuple[CompareConfig, argparse.Namespace]:
-    """The config, from a preset and the flags that differ from it, and the options of this run.
+    """Read the flags: the config, from a preset and the flags that differ from it, and the run's
+    options.
 
-    Without --preset it is quick, and smollm2 where --model names a pretrained model, which quick's learning
-    rates, made for training from scratch, would ruin. Of two equal flags the last one counts. Raises BadInput
-    for unknown flags and values that cannot work.
+    Without --preset, the preset is quick, or smollm2 if --model names a pretrained model: quick's
+    learning rates are for training from scratch and would ruin it. Of two equal flags the last one
+    counts.
+
+    Raises BadInput for unknown flags and for values that cannot work.
     """
+    # --help shows the preset's values, so the preset is read before the other flags are made
     first = Parser(prog=PROGRAM, add_help=False, allow_abbrev=False)
     first.add_argument("--preset")
     first.add_argument("--model", default=DECODER)
-    told, _ = first.parse_known_args(argv)
-    usual = "quick" if told.model == DECODER else "smollm2"
-    chosen: dict[str, Any] = {
-        "default": usual if told.preset is None else told.preset,
-        "help": f"where the other values come from [one of {', '.join(PRESETS)}; quick, and smollm2 where "
-        "--model names a pretrained model]",
-    }
-    base = preset(chosen["default"])
-    parser = Parser(
-        prog=PROGRAM,
-        usage=f"{PROGRAM} [--preset NAME] [--resume] [--FIELD VALUE ...]",
-        description=manual,
-        formatter_class=Help,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--preset", metavar="NAME", **chosen)
-    add_options(parser)
-    group = parser.add_argument_group(
-        "what to compare",
-        "Every field of the config. In brackets: what it may be, and its value in this preset.",
-    )
+    early, _ = first.parse_known_args(argv)
+    usual = "quick" if early.model == DECODER else "smollm2"
+    name = usual if early.preset is None else early.preset
+    base = preset(name)
     known = settings(base)
-    for setting in known.values():
-        _add_flag(group, setting, base)
-    options = parser.parse_args(argv)
+    options, unknown = _parser(name, base, known, manual).parse_known_args(argv)
+    if unknown:
+        first.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(unknown[0], known)}")
     check_options(options)
-    given = {name: getattr(options, name) for name in known if hasattr(options, name)}
+    given = {key: getattr(options, key) for key in known if hasattr(options, key)}
+    given |= dict(_assignment(text, known) for text in options.set)
     if given.get("model", DECODER) != DECODER and not base.model.pretrained:
-        for name, setting in settings(replace(base, model=RETROFIT)).items():
-            if setting.places == ("model",):  # as letters come to a model that is already trained
-                given.setdefault(name, setting.value)
+        for key, setting in settings(replace(base, model=RETROFIT)).items():
+            if setting.places == ("model",):  # the character encoder as a trained model needs it
+                given.setdefault(key, setting.value)
     config = changed(base, **given)
     model = replace(config.model, model=packaged_folder(config.model.model, options.cache))
     return replace(config, model=model), options
 
 
+def _parser(
+    name: str, base: CompareConfig, known: dict[str, Setting], manual: str | None
+) -> Parser:
+    parser = Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [--preset NAME] [--FLAG VALUE ...]",
+        description=manual,
+        formatter_class=Help,
+        allow_abbrev=False,
+    )
+    run = add_options(parser)
+    run.add_argument(
+        "--preset",
+        metavar="NAME",
+        default=name,
+        help=f"values of all fields that no flag sets [one of {', '.join(PRESETS)}; quick, or "
+        "smollm2 if --model names a pretrained model]",
+    )
+    groups = dict[str, argparse._ArgumentGroup]()
+    for setting in known.values():
+        if setting.group:
+            if setting.group not in groups:
+                groups[setting.group] = parser.add_argument_group(setting.group)
+            groups[setting.group].add_argument(
+                setting.flag,
+                dest=setting.name,
+                help=_help(setting, base),
+                default=argparse.SUPPRESS,
+                type=_names if isinstance(setting.value, tuple) else type(setting.value),
+                metavar=setting.item.name.split("_")[-1].upper(),
+            )
+    rest = [each for each in known.values() if not each.group and len(each.places) > 1]
+    listed = "; ".join(f"{each.name}: {_help(each, base)}" for each in rest)
+    parser.add_argument_group("Other fields").add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="set any field of the config; may be repeated. The name of a phase's field begins "
+        f"with the phase: finetune_warmup=30. Fields of all phases without a flag: {listed}",
+    )
+    return parser
+
+
+def _help(setting: Setting, config: CompareConfig) -> str:
+    """The help of a field, with its bounds and its value in the preset in brackets."""
+    values = setting.values(config)
+    shown = ",".join(values[-1]) if isinstance(values[-1], tuple) else str(values[-1])
+    if len(set(values)) > 1:
+        shown += ", other phases differ"
+    brackets = "; ".join(filter(None, (allowed(setting.item), shown)))
+    return f"{setting.item.metadata['help']} [{brackets}]".replace("%", "%%")
+
+
+def _hint(unknown: str, known: dict[str, Setting]) -> str:
+    """The way out for an unknown flag: its new name, --set, or the most similar flag."""
+    name = unknown.partition("=")[0].removeprefix("--").replace("-", "_")
+    if name in _RENAMED:
+        return f" ({_flag(name)} is now {_flag(_RENAMED[name])})"
+    if name in RETIRED:
+        return f" ({_flag(name)} was removed; its value is always {RETIRED[name]})"
+    if name in known:
+        return f" (use --set {name}=VALUE)"
+    flags = [key for key, setting in known.items() if setting.group]
+    near = difflib.get_close_matches(name, flags, 1)
+    return f" (did you mean {_flag(near[0])}?)" if near else ""
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _assignment(text: str, known: dict[str, Setting]) -> tuple[str, Any]:
+    """An argument of --set. Raises BadInput for an unknown name or a value of another type.
+
+    "finetune_warmup=30" -> ("finetune_warmup", 30)
+    """
+    name, equals, given = text.partition("=")
+    name = name.strip().replace("-", "_")
+    if not equals or name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise BadInput(
+            f"--set is {text!r}; it must be NAME=VALUE with the name of a field, such as "
+            f"finetune_warmup=30.{hint}"
+        )
+    kind = type(known[name].value)
+    try:
+        return name, _names(given) if kind is tuple else kind(given)
+    except ValueError:
+        raise BadInput(
+            f"--set is {text!r}; the value of {name} must be of type {kind.__name__}."
+        ) from None
+
+
 def add_options(
     parser: argparse.ArgumentParser, out: str = "run folder [runs/PRESET-DIGEST]"
-) -> None:
-    """The flags that say how to run something, not what; `out` is the help of --out."""
-    run = parser.add_argument_group("how to run it")
+) -> argparse._ArgumentGroup:
+    """Add the flags that do not change the result of a run; `out` is the help of --out."""
+    run = parser.add_argument_group("Run")
     run.add_argument("--out", type=_folder, metavar="FOLDER", help=out)
     run.add_argument(
         "--resume",
         action="store_true",
-        help="go on with an interrupted run, or render a finished one again",
+        help="continue an interrupted run, or render a finished one again",
     )
     run.add_argument(
         "--jobs",
         type=int,
         metavar="N",
-        help="arms trained side by side, each in a process of its own [1 or more; 2 on a CPU, 1 on a GPU]",
+        help="arms trained at the same time, each in its own process [1 or more; 2 on a CPU, 1 on "
+        "a GPU]",
     )
     run.add_argument(
         "--threads", type=int, metavar="N", default=1, help="CPU threads per arm [1 or more; 1]"
     )
-    run.add_argument("--cpu", action="store_true", help="leave the GPU alone")
+    run.add_argument("--cpu", action="store_true", help="do not use the GPU")
     run.add_argument(
         "--save-every",
         type=int,
@@ -236,49 +346,21 @@ def add_options(
         help="folder for vocabularies and token ids [.cache]",
     )
     run.add_argument("--quiet", action="store_true", help="no progress bars")
+    return run
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Raise BadInput for the first option of a run that cannot be."""
+    """Raise BadInput for the first option of a run with an impossible value."""
     for name in ("threads", "jobs", "save_every"):
-        given, flag = getattr(options, name), f"--{name.replace('_', '-')}"
+        given = getattr(options, name)
         if given is not None and given < 1:
-            raise BadInput(f"{flag} is {given}; it must be 1 or more.")
+            raise BadInput(f"{_flag(name)} is {given}; it must be 1 or more.")
     cores = os.cpu_count() or 1
     if options.threads > cores:
         raise BadInput(
-            f"--threads is {options.threads}, and this machine has {cores} cores: choose {cores} or fewer."
+            f"--threads is {options.threads}, and this machine has {cores} cores: choose {cores} "
+            "or fewer."
         )
-
-
-def _add_flag(group: argparse._ArgumentGroup, setting: Setting, config: CompareConfig) -> None:
-    value = setting.value
-    kind: dict[str, Any] = {
-        "type": _names if isinstance(value, tuple) else type(value),
-        "metavar": setting.item.name.split("_")[-1].upper(),
-    }
-    if isinstance(value, bool):
-        kind = {"action": argparse.BooleanOptionalAction}
-    where = ""
-    if setting.places and isinstance(setting.places[0], int):
-        titles = [
-            config.phases[number].title for number in setting.places if isinstance(number, int)
-        ]
-        where = (
-            "in all phases: "
-            if setting.item.metadata.get("bare") == "every" and setting.name == setting.item.name
-            else f"in {titles[0]}: "
-        )
-    shown = ",".join(value) if isinstance(value, tuple) else "no" if value is False else str(value)
-    brackets = "; ".join(filter(None, (allowed(setting.item), shown)))
-    text = f"{where}{setting.item.metadata['help']} [{brackets}]".replace("%", "%%")
-    group.add_argument(
-        f"--{setting.name.replace('_', '-')}",
-        dest=setting.name,
-        help=text,
-        default=argparse.SUPPRESS,
-        **kind,
-    )
 
 
 def _names(text: str) -> tuple[str, ...]:

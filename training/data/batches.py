@@ -1,13 +1,15 @@
-"""Batch k of a run, a function of (seed, k) alone: resuming needs no replay, two arms see the same tokens.
+"""Batches of token ids. Batch k of a phase is a function of (seed, k) alone.
 
-Axes: B rows, T tokens per row, N tokens drawn from the vocabulary.
+So a resumed run needs no replay of earlier batches, and two arms train on the same tokens.
+
+Axes: B rows, T tokens per row, N tokens drawn from the vocabulary, L a list of token ids.
 """
 
 from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,65 +19,68 @@ from synthetic_tasks import stream
 from training.errors import BadInput
 from training.models.objectives import Example
 
+SPELLING_TOKENS = 256  # tokens drawn from the vocabulary in each step with a spelling loss
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Inputs and the tokens that should come out; the loss counts where `keep_BT` is true, or everywhere.
+    """Inputs and targets of one training step.
 
     Attributes:
-        dropped_BT: where the token part of the embedding is left out.
-        spelled_N: tokens whose letters are to be read from their vectors.
+        ids_BT, targets_BT: the inputs, and the token that each position should predict.
+        keep_BT: the positions that count in the loss; None for all.
+        kind: of the rows: "text", "question" or "spelling".
+        spelled_N: tokens for the spelling loss, if there is one.
     """
 
     ids_BT: Tensor
     targets_BT: Tensor
     keep_BT: Tensor | None = None
     kind: str = "text"
-    dropped_BT: Tensor | None = None
     spelled_N: Tensor | None = None
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
-        return self.ids_BT, self.targets_BT, self.keep_BT, self.dropped_BT, self.spelled_N
+        return self.ids_BT, self.targets_BT, self.keep_BT, self.spelled_N
 
     @property
     def num_targets(self) -> int:
         return self.targets_BT.numel() if self.keep_BT is None else int(self.keep_BT.sum())
 
     def rows(self, first: int, step: int) -> Batch:
-        """Every `step`-th row from `first` on: one process's share."""
-        ids, targets, *others = (
-            None if tensor is None else tensor[first::step] for tensor in self.tensors
+        """Every `step`-th row from `first` on: the share of one process."""
+        keep, spelled = (
+            None if tensor is None else tensor[first::step]
+            for tensor in (self.keep_BT, self.spelled_N)
         )
-        assert ids is not None
-        assert targets is not None
-        return Batch(ids, targets, others[0], self.kind, *others[1:])
+        ids, targets = self.ids_BT[first::step], self.targets_BT[first::step]
+        return Batch(ids, targets, keep, self.kind, spelled)
 
     def digest(self, before: str) -> str:
-        """A hash that runs through all batches of a run: equal at the end means equal all along."""
+        """Continue the hash `before` with this batch.
+
+        If it is equal for two arms at the end of a phase, all their batches were equal.
+        """
         seen = hashlib.sha256(
             before.encode() + self.ids_BT.numpy().tobytes() + self.targets_BT.numpy().tobytes()
         )
-        for tensor in (self.dropped_BT, self.spelled_N):
-            if tensor is not None:
-                seen.update(tensor.numpy().tobytes())
+        if self.spelled_N is not None:
+            seen.update(self.spelled_N.numpy().tobytes())
         return seen.hexdigest()
 
 
-SPELLING_TOKENS = 256  # drawn from the vocabulary in each step with a spelling loss
-
-BatchAt = Callable[[int], Batch]
+BatchAt = Callable[[int], Batch]  # from the number of a step to its batch
 
 
 def text_batches(ids: Tensor, batch_size: int, context: int, *key: int | str) -> BatchAt:
-    """Windows of running text, at places drawn from (key, k).
+    """Windows of `context` tokens of running text, at places drawn from (key, k).
 
-    Raises BadInput when the text is shorter than one window.
+    Raises BadInput if the text is shorter than one window and the token after it.
     """
     if len(ids) <= context:
         raise BadInput(
-            f"the text has {len(ids)} tokens, too few for rows of {context} and the next one: use more text "
-            "or a smaller context."
+            f"the text has {len(ids)} tokens, too few for rows of {context} and the next one: use "
+            "more text or a smaller context."
         )
 
     def batch_at(k: int) -> Batch:
@@ -88,16 +93,16 @@ def text_batches(ids: Tensor, batch_size: int, context: int, *key: int | str) ->
 
 
 def pad_examples(examples: list[Example]) -> Batch:
-    """Rows of different lengths as one batch; only the predictions of answer tokens are kept.
+    """Put rows of different lengths into one batch; only predictions of answer tokens count in the
+    loss.
 
-    inputs [5, 6, 7, 8], targets [6, 7, 8], from 1 on -> inputs [5, 6, 7], targets [6, 7, 8], keep [False,
-    True, True]
+    inputs [5, 6, 7, 8], targets [6, 7, 8], from 1 on -> inputs [5, 6, 7], targets [6, 7, 8], keep
+    [False, True, True]
     """
     longest = max(len(example.targets) for example in examples)
     padding = [0] * longest
-    numbers = array(
-        "q"
-    )  # torch takes it over as it is; reading lists of lists takes it three times as long
+    # torch reads an array in place, three times as fast as lists of lists
+    numbers = array("q")
     for inputs, targets, first in examples:
         numbers.extend(
             (inputs + padding)[:longest] + (targets + padding)[:longest] + [first, len(targets)]
@@ -108,37 +113,8 @@ def pad_examples(examples: list[Example]) -> Batch:
     return Batch(ids_BT, targets_BT, (places >= firsts) & (places < ends), "question")
 
 
-def with_other_tokens(batch_at: BatchAt, ids_L: Tensor, *key: int | str) -> BatchAt:
-    """The same batches, half of the tokens of every second row replaced by tokens drawn from `ids_L`.
-
-    What should come out stays: such rows are for asking what another model says of them.
-    """
-
-    def replacing(k: int) -> Batch:
-        batch, generator = batch_at(k), _generator("other tokens", *key, k)
-        ids_BT = batch.ids_BT.clone()
-        odd_BT = ids_BT[1::2]
-        drawn_BT = ids_L[torch.randint(len(ids_L), odd_BT.shape, generator=generator)]
-        ids_BT[1::2] = torch.where(
-            torch.rand(odd_BT.shape, generator=generator) < 0.5, drawn_BT, odd_BT
-        )
-        return replace(batch, ids_BT=ids_BT)
-
-    return replacing
-
-
-def mixed_batches(questions: BatchAt, texts: Sequence[BatchAt], replay_share: float) -> BatchAt:
-    """Mostly questions; a fixed share of the steps, evenly spread, goes on with text, the texts in turn."""
-
-    def batch_at(k: int) -> Batch:
-        before, after = int(k * replay_share), int((k + 1) * replay_share)
-        return texts[before % len(texts)](k) if after > before else questions(k)
-
-    return batch_at
-
-
 def spelling_batches(ids_L: Tensor, batch_size: int, *key: int | str) -> BatchAt:
-    """Tokens drawn from all that have letters, and no rows: for the spelling loss alone."""
+    """Batches of tokens drawn from `ids_L` and no rows, for the spelling loss alone."""
     nothing = torch.zeros(0, 1, dtype=torch.long)
     return lambda k: Batch(
         nothing, nothing, kind="spelling", spelled_N=_drawn(ids_L, batch_size, *key, k)
@@ -146,29 +122,14 @@ def spelling_batches(ids_L: Tensor, batch_size: int, *key: int | str) -> BatchAt
 
 
 def with_spelling(batch_at: BatchAt, ids_L: Tensor, num_tokens: int, *key: int | str) -> BatchAt:
-    """The same batches, each with tokens whose letters are to be read from their vectors."""
+    """The same batches, each with tokens drawn from `ids_L` for the spelling loss."""
     return lambda k: replace(batch_at(k), spelled_N=_drawn(ids_L, num_tokens, *key, k))
 
 
-def with_token_dropout(batch_at: BatchAt, share: float, *key: int | str) -> BatchAt:
-    """The same batches, with the token part of a random share of the positions left out."""
-
-    def dropping(k: int) -> Batch:
-        batch = batch_at(k)
-        return replace(
-            batch,
-            dropped_BT=torch.rand(
-                batch.ids_BT.shape, generator=_generator("token dropout", *key, k)
-            )
-            < share,
-        )
-
-    return dropping
-
-
 def _drawn(ids_L: Tensor, n: int, *key: int | str) -> Tensor:
-    return ids_L[torch.randperm(len(ids_L), generator=_generator("spelling", *key))[:n]]
+    return ids_L[torch.randperm(len(ids_L), generator=generator_of("spelling", *key))[:n]]
 
 
-def _generator(*key: int | str) -> torch.Generator:
+def generator_of(*key: int | str) -> torch.Generator:
+    """A torch generator seeded by a key, like `synthetic_tasks.stream` for Python's."""
     return torch.Generator().manual_seed(stream(*key).getrandbits(63))

@@ -1,4 +1,4 @@
-"""From text to tokens: a byte-level BPE trained with `tokenizers`, used as a `tiktoken.Encoding`."""
+"""A byte-level BPE vocabulary, trained with `tokenizers` and used as a `tiktoken.Encoding`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from charembed.tokenizers import byte_level_alphabet
 from training.errors import BadInput
 from training.files import CACHED, read_record, write_record
 
-# The split of GPT-4's tokenizer: a word takes the space before it along, digits go by threes.
+# The pattern of GPT-4's tokenizer: a word includes the space before it, and digits are in groups of
+# three.
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
     r"\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-DOCUMENT = 10_000  # characters per piece of text handed to the trainer
+_DOCUMENT = 10_000  # characters per piece of text for the trainer; a piece may end inside a word
 
 
 def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[bytes]:
-    """Train a BPE; the bytes of each token, in order of their ids.
+    """Train a BPE; returns the bytes of each token, in the order of ids.
 
-    Raises BadInput when the vocabulary is smaller than its alphabet, or the text too short to fill it.
+    `alphabet`: "bytes" (256 single bytes) or "printable" (the 100 printable ASCII characters).
+
+    Raises BadInput if the vocabulary is smaller than its alphabet, or the text too short to fill
+    it.
     """
     characters = byte_level_alphabet()
     start = sorted(
@@ -34,8 +38,8 @@ def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[byt
     )
     if vocab_size <= len(start):
         raise BadInput(
-            f"vocab_size is {vocab_size}, but the alphabet alone has {len(start)} characters: choose a "
-            "larger vocabulary."
+            f"vocab_size is {vocab_size}, but the alphabet alone has {len(start)} characters: "
+            "choose a larger vocabulary."
         )
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -47,13 +51,12 @@ def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[byt
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, initial_alphabet=start, show_progress=False
     )
-    bpe.train_from_iterator(
-        (text[i : i + DOCUMENT] for i in range(0, len(text), DOCUMENT)), trainer
-    )
+    documents = (text[i : i + _DOCUMENT] for i in range(0, len(text), _DOCUMENT))
+    bpe.train_from_iterator(documents, trainer)
     if bpe.get_vocab_size() < vocab_size:
         raise BadInput(
-            f"the corpus gives only {bpe.get_vocab_size()} tokens, not the {vocab_size} asked for: use more "
-            "text or a smaller vocabulary."
+            f"the corpus gives only {bpe.get_vocab_size()} tokens, fewer than vocab_size "
+            f"{vocab_size}: use more text or a smaller vocabulary."
         )
     byte_of = {character: byte for byte, character in characters.items()}
     pieces = [bpe.id_to_token(i) or "" for i in range(vocab_size)]
@@ -61,10 +64,12 @@ def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[byt
 
 
 def load_encoding(text: str, vocab_size: int, alphabet: str, cache: Path) -> tiktoken.Encoding:
-    """Train a vocabulary on a text, or take it from the cache, by the hash of all that makes it."""
-    key = hashlib.sha256(f"{SPLIT} {alphabet} {vocab_size} {DOCUMENT} {text}".encode()).hexdigest()[
-        :16
-    ]
+    """Train a vocabulary on a text, or read it from the cache.
+
+    The file name is a hash of everything that determines the vocabulary.
+    """
+    made_of = f"{SPLIT} {alphabet} {vocab_size} {_DOCUMENT} {text}"
+    key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     path = cache / f"vocabulary-{key}.json"
     if path.exists():
         spellings = [bytes.fromhex(spelling) for spelling in read_record(path, CACHED)["spellings"]]
@@ -74,6 +79,7 @@ def load_encoding(text: str, vocab_size: int, alphabet: str, cache: Path) -> tik
     return tiktoken.Encoding(
         name=f"bpe-{key}",
         pat_str=SPLIT,
+        # tiktoken merges by rank, and the trainer numbers its tokens in the order of its merges
         mergeable_ranks={spelling: rank for rank, spelling in enumerate(spellings)},
         special_tokens={},
         explicit_n_vocab=vocab_size,

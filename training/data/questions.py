@@ -1,4 +1,4 @@
-"""Questions as rows of tokens: drawn from the tasks, tokenised, without held-out tokens."""
+"""Questions as rows of token ids: drawn from the tasks and encoded, without held-out tokens."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from .tokenizers import Tokenizer
 
 
 def encode_item(tokenizer: Tokenizer, item: Item) -> tuple[list[int], list[int]]:
-    """The ids of the prompt, and those of the answer with its end mark.
+    """The ids of the prompt, and the ids of the answer with its end mark.
 
-    The text is tokenised in one piece, as it would be met; the answer's first token is the first one that
-    reaches past the place where the answer begins.
+    The whole text is encoded at once, as in running text: a prompt and an answer encoded separately
+    would get other tokens at the seam. The answer's first token is the first one that ends after
+    the prompt.
     """
     ids, start = tokenizer.encode_cut(item.text, len(item.prompt))
     return ids[:start], ids[start:]
@@ -30,9 +31,9 @@ class Questions:
     """Fine-tuning examples of some tasks.
 
     Attributes:
-        weights: how often each task is drawn, as a multiple of the others.
-        held_out: token ids that no example may contain; an example that does is drawn again.
-        dummy: the token that an objective may put where nothing is known yet.
+        weights: relative frequency of each task.
+        held_out: token ids that no example may contain; an example with one of them is drawn again.
+        dummy: the token that an objective may put at positions that are not known yet.
     """
 
     tokenizer: Tokenizer
@@ -44,9 +45,10 @@ class Questions:
     dummy: int
 
     def item(self, *key: int | str) -> tuple[Item, list[int], list[int]]:
-        """One item with the ids of its prompt and of its answer, as a function of the key alone.
+        """An item with the ids of its prompt and of its answer, as a function of the key alone.
 
-        Raises BadInput for an example that is longer than the context.
+        Raises BadInput for an example that is longer than the context, and if 1,000 draws in a row
+        contain a held-out token.
         """
         for attempt in range(1000):
             rng = stream("question", *key, attempt)
@@ -58,48 +60,54 @@ class Questions:
                 break
         else:
             raise BadInput(
-                "a thousand questions in a row held a held-out token: lower token_share."
+                "a thousand questions in a row contained a held-out token: choose other tasks, or "
+                "a larger vocab_size."
             )
         if len(ids) > self.context + 1:
             raise BadInput(
                 f"a question has {len(ids)} tokens, the context {self.context}: choose a larger "
-                f"finetune_context, or the compact wording. The question: {text!r}"
+                f"finetune_context, or wording 'compact'. The question: {text!r}"
             )
         return item, ids[:start], ids[start:]
 
     def _task(self, rng: Random) -> Task:
-        return rng.choice(self.tasks) if self._alike else rng.choices(self.tasks, self.weights)[0]
+        # subtle: choice and choices draw different numbers, and runs without weights used choice
+        if self._has_equal_weights:
+            return rng.choice(self.tasks)
+        return rng.choices(self.tasks, self.weights)[0]
 
     @cached_property
-    def _alike(self) -> bool:
+    def _has_equal_weights(self) -> bool:
         return len(set(self.weights)) == 1
 
     def example(self, *key: int | str) -> Example:
         return self.arrange(*self.item(*key))
 
     def arrange(self, item: Item, prompt: list[int], answer: list[int]) -> Example:
-        """As the objective does. Raises BadInput for an item that it cannot train on."""
+        """Make the objective's training example of an item. Raises BadInput if it cannot."""
         running = self._running(item, prompt) if self.objective.needs_running else ()
         return self.objective.arrange(Question(prompt, answer, self.dummy, running))
 
     def _running(self, item: Item, prompt: list[int]) -> list[int]:
-        """The tokens of an item's running answers; the last tokens of the prompt are what they answer.
+        """The tokens of an item's running answers, one for each of the last tokens of the prompt.
 
-        Raises BadInput where there are none, or where they or the symbols before them are not a token each.
+        Raises BadInput if the item has none, or if an answer or a symbol is not one token.
         """
         if not item.running:
             raise BadInput(
-                "the objective every_prefix wants tasks in which each beginning of a question is a question, "
-                f"such as counting; this one is not: {item.text!r}"
+                "objective is 'every_prefix', which needs a task whose questions have an answer "
+                f"after each symbol, such as counting; this question has none: {item.text!r}"
             )
         n = len(item.running)
         opening, *symbols = item.prompt.rsplit(" ", n)
-        counted = map(add, symbols, item.running)  # a1 b1 b2
+        # each answer is written behind its symbol, as "a1 b1 b2", and encoded there
+        counted = map(add, symbols, item.running)
         ids = self.tokenizer.encode(" ".join([opening, *counted]))
         if len(ids) != len(prompt) + n or ids[-2 * n :: 2] != prompt[-n:]:
             raise BadInput(
-                "the objective every_prefix wants symbols and counts that are one token each, in this "
-                f"vocabulary they are not: use a larger vocab_size. The question: {item.text!r}"
+                "objective is 'every_prefix', which needs symbols and counts of one token each, "
+                "and this vocabulary has longer ones: use a larger vocab_size. The question: "
+                f"{item.text!r}"
             )
         return ids[-2 * n + 1 :: 2]
 

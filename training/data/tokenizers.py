@@ -1,4 +1,4 @@
-"""What the laboratory asks of a tokenizer, and the answers of tiktoken's and of Hugging Face's."""
+"""One protocol for the tokenizers of the laboratory, tiktoken's and transformers'."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import tiktoken
 
 from charembed.tokenizers import token_bytes
 from training.errors import BadInput
-from training.models.huggingface import read
+from training.models.hub import read
 
-LINES = 2_000  # of a long text, encoded together
+_LINES = 2_000  # lines of a long text per call; more would need too much memory
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back.
+    """Converts text to token ids and back.
 
     Attributes:
-        name: tells tokenizers apart that give other ids; it goes into the names of cached files.
-        spellings: the bytes of each id, None for ids without letters.
-        source: what charembed reads the letters from.
+        name: differs between tokenizers that give other ids; part of the names of cached files.
+        spellings: the bytes of each id; None for ids without characters, such as special tokens.
+        source: the tokenizer object that charembed reads spellings from.
     """
 
     name: str
@@ -29,26 +29,27 @@ class Tokenizer(Protocol):
     source: Any
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, and nothing added to it."""
+        """The ids of a text, without special tokens."""
 
     def encode_cut(self, text: str, place: int) -> tuple[list[int], int]:
-        """The ids of a text, and the number of the first one that reaches past a place in it, a character.
+        """The ids of a text, and the index of the first one that ends after the character offset
+        `place`.
 
         "reverse tea: a e t", 12 -> the ids of "reverse", " tea", ":", " a", " e", " t", and 3
         """
 
     def encode_word(self, word: str) -> list[int]:
-        """The ids of a word as it stands in a sentence, after a space."""
+        """The ids of a word after a space, as inside a sentence."""
 
     def encode_long(self, text: str) -> list[int]:
-        """The ids of megabytes of text."""
+        """The ids of a text of megabytes."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids."""
 
 
 class Tiktoken:
-    """A tiktoken.Encoding."""
+    """A tokenizer from a tiktoken.Encoding."""
 
     def __init__(self, encoding: tiktoken.Encoding) -> None:
         self.source, self.name = encoding, encoding.name
@@ -61,10 +62,10 @@ class Tiktoken:
 
     def encode_cut(self, text: str, place: int) -> tuple[list[int], int]:
         ids, reached = self.encode(text), 0
-        if not text.isascii():
+        if not text.isascii():  # tokens of tiktoken are bytes, so the offset must be in bytes too
             place = len(text[:place].encode())
         for number, token in enumerate(ids):
-            reached += self._lengths[token]  # bytes
+            reached += self._lengths[token]
             if reached > place:
                 return ids, number
         raise AssertionError(f"no token of {text!r} reaches past character {place}")
@@ -81,7 +82,7 @@ class Tiktoken:
 
 
 class HuggingFaceTokenizer:
-    """A fast tokenizer of transformers."""
+    """A tokenizer from a fast tokenizer of transformers."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.source = tokenizer
@@ -92,12 +93,12 @@ class HuggingFaceTokenizer:
 
     @classmethod
     def load(cls, name: str) -> HuggingFaceTokenizer:
-        """Raises BadInput when there is no fast tokenizer under this name."""
+        """Load a tokenizer. Raises BadInput if there is no fast one under this name."""
         tokenizer = read("AutoTokenizer", name, "tokenizer")
         if not getattr(tokenizer, "is_fast", False) or len(tokenizer) == 0:
             raise BadInput(
-                f"{name!r} has no fast tokenizer (tokenizer.json), which tells where in a text each token "
-                "stands: name another model."
+                f"{name!r} has no fast tokenizer (tokenizer.json), which is needed for the offsets "
+                "of tokens in a text: name another model."
             )
         return cls(tokenizer)
 
@@ -112,12 +113,13 @@ class HuggingFaceTokenizer:
         )
 
     def encode_word(self, word: str) -> list[int]:
+        # after a letter: at the start of a text some tokenizers treat the space differently
         ids, start = self.encode_cut("x " + word, 1)
         return ids[start:]
 
     def encode_long(self, text: str) -> list[int]:
         lines = text.splitlines(keepends=True)
-        pieces = ["".join(lines[first : first + LINES]) for first in range(0, len(lines), LINES)]
+        pieces = ["".join(lines[first : first + _LINES]) for first in range(0, len(lines), _LINES)]
         encoded = self.source.backend_tokenizer.encode_batch(pieces, add_special_tokens=False)
         return [token for piece in encoded for token in piece.ids]
 

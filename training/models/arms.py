@@ -1,10 +1,15 @@
-"""The arms of a comparison: one model, different input embeddings. A new arm is one entry of ARMS.
+"""The arms of a comparison: one model with different input embeddings.
+
+An arm is an experimental condition: an entry of ARMS, with an encoder whose vectors are added to
+the token embeddings. An entry of `charembed.ENCODERS` is an arm of the same name without any entry
+here.
 
 Axes: U distinct tokens, V vocabulary, D model width.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,15 +19,17 @@ from torch import nn
 
 import charembed
 from charembed import ENCODERS, SpellingTable
-from charembed.encoder import SPELLED
+from charembed.encoder import PRETRAINED
 
 from .controls import TableEncoder, every_token, its_first_letter, its_length, same_size
 from .language_model import LanguageModel
 
+_PALETTE = ("#b4532a", "#4f6d7a", "#7a5195", "#3f7d44", "#a23b72", "#6b705c")  # of added encoders
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Arguments of an arm's `build`: the spellings, the widths (D, E, H), the initialisation, the seed."""
+    """Arguments of an arm's `build`: spellings, the widths D, E and H, initial values and seed."""
 
     spellings: SpellingTable
     dim: int
@@ -33,16 +40,21 @@ class Parts:
 
     @property
     def other_init(self) -> str:
-        """Initialisation of tables and of encoders that ship without pretrained weights."""
-        return "loud" if self.init == SPELLED else self.init
+        """Initial values of tables, and of encoders without pretrained weights."""
+        return "normal" if self.init == PRETRAINED else self.init
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """How an arm's encoder is built (None: the model as it is), its colour, and what it is.
+    """An arm of a comparison.
 
-    `sentence` is the line of the report that explains the arm, `called` what follows "the model" in its
-    headline. `projects`: do its vectors come from a projection, whose loudness and directions can be set?
+    Attributes:
+        build: makes the encoder; None: the model without one.
+        colour: of the arm in every picture.
+        called: follows "the model" in the headline of a report.
+        sentence: explains the arm in the report.
+        projects: whether the vectors come from a projection, which can be rescaled and restricted
+            to low-Fisher directions.
     """
 
     build: Callable[[Parts], nn.Module | None]
@@ -52,54 +64,80 @@ class Arm:
     projects: bool = True
 
 
-def encoder(name: str, *sizes: str) -> Callable[[Parts], nn.Module]:
-    """An arm with one of charembed's encoders.
+def encoder(kind: Any, *sizes: str) -> Callable[[Parts], nn.Module]:
+    """The `build` of an arm with an encoder class of charembed or of a user.
 
-    `sizes` are those that the config sets; the others are the encoder's own.
+    `sizes` are the sizes that the config sets, "char_dim" and "hidden_size"; others have the
+    class's defaults.
     """
-    kind: Any = ENCODERS[name]
 
     def build(parts: Parts) -> nn.Module:
+        init = parts.init if parts.init in getattr(kind, "other_inits", ()) else parts.other_init
         known = {"char_dim": parts.char_dim, "hidden_size": parts.hidden_size}
-        spellings = in_unit(parts.spellings, kind.unit)
-        made: nn.Module = kind(
-            spellings,
-            parts.dim,
-            init=parts.init if parts.init in kind.other_inits else parts.other_init,
-            seed=parts.seed,
-            **{size: known[size] for size in sizes},
-        )
+        given = {"init": init, "seed": parts.seed} | {size: known[size] for size in sizes}
+        takes = inspect.signature(kind).parameters
+        spellings = in_unit(parts.spellings, getattr(kind, "unit", "codepoint"))
+        # a user's class may draw its first values from the global generator
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(parts.seed)
+            made: nn.Module = kind(
+                spellings, parts.dim, **{name: given[name] for name in given if name in takes}
+            )
         return made
 
     return build
 
 
+def _arm_of(name: str) -> Arm:
+    """The arm of an encoder that has no entry in ARMS. Raises KeyError for an unknown name."""
+    kind, added = ENCODERS[name], [each for each in ENCODERS if each not in ARMS]
+    return Arm(
+        build=encoder(kind, "char_dim", "hidden_size"),
+        colour=_PALETTE[added.index(name) % len(_PALETTE)],
+        called=f"with characters encoded by {name}",
+        sentence=f"the characters of each token, encoded by {name}",
+        projects=hasattr(kind, "set_output_scale"),
+    )
+
+
+class _Arms(dict[str, Arm]):
+    """The arms by name; an encoder without an entry is found too."""
+
+    def __missing__(self, name: str) -> Arm:
+        return _arm_of(name)
+
+
+def arm_names() -> tuple[str, ...]:
+    """The names of all arms, including those of added encoders."""
+    return tuple(dict.fromkeys((*ARMS, *ENCODERS)))
+
+
 def in_unit(spellings: SpellingTable, unit: str) -> SpellingTable:
-    """The same spellings in characters or in bytes, as an encoder wants them."""
+    """The same spellings in the unit of an encoder, "codepoint" or "byte"."""
     if unit == spellings.unit:
         return spellings
     return SpellingTable.from_bytes(spellings.to_bytes(), unit)
 
 
-lstm = encoder("lstm", "char_dim", "hidden_size")
+_lstm = encoder(ENCODERS["lstm"], "char_dim", "hidden_size")
 
 
-def shuffled(parts: Parts) -> nn.Module:
+def _shuffled(parts: Parts) -> nn.Module:
     spellings = parts.spellings.shuffled(torch.Generator().manual_seed(parts.seed))
-    return lstm(replace(parts, spellings=spellings))
+    return _lstm(replace(parts, spellings=spellings))
 
 
-def matched(parts: Parts) -> TableEncoder:
-    width = same_size(parts.spellings, parts.dim, num_parameters(lstm(parts)))
+def _matched(parts: Parts) -> TableEncoder:
+    width = same_size(parts.spellings, parts.dim, num_parameters(_lstm(parts)))
     return TableEncoder(
         every_token(parts.spellings), width, parts.dim, init=parts.other_init, seed=parts.seed
     )
 
 
-def control(
+def _control(
     rows: Callable[[SpellingTable], torch.Tensor], *, trained: bool = True
 ) -> Callable[[Parts], TableEncoder]:
-    """An arm that looks up one row per token, as wide as a character's vector."""
+    """The `build` of a control: a table with rows as wide as a character's vector."""
     return lambda parts: TableEncoder(
         rows(parts.spellings),
         parts.char_dim,
@@ -110,81 +148,83 @@ def control(
     )
 
 
-ARMS: dict[str, Arm] = {
-    "plain": Arm(
-        build=lambda parts: None,
-        colour="#8a8f98",
-        called="without letters",
-        sentence="the model as it is: a token is a number, and its letters are hidden",
-    ),
-    "matched": Arm(
-        build=matched,
-        colour="#d1603d",
-        called="without letters",
-        sentence="no letters, but as many extra parameters as they take, in a second table: more size alone",
-    ),
-    "shuffled": Arm(
-        build=shuffled,
-        colour="#a08624",
-        called="with the letters of other tokens",
-        sentence="each token gets the letters of another one: everything but the truth of the letters",
-    ),
-    "lstm": Arm(
-        build=lstm,
-        colour="#1f6f8b",
-        called="with letters",
-        sentence="the letters of each token, read by a small recurrent network (an LSTM)",
-    ),
-    "gru": Arm(
-        build=encoder("gru", "char_dim", "hidden_size"),
-        colour="#2f9e8f",
-        called="with letters read by a GRU",
-        sentence="the letters of each token, read by a GRU",
-    ),
-    "cnn": Arm(
-        build=encoder("cnn"),
-        colour="#6a4c93",
-        called="with letters read by a convolution",
-        sentence="the letters of each token, read by a convolution and a maximum over places",
-    ),
-    "bag": Arm(
-        build=encoder("bag", "char_dim"),
-        colour="#c2577a",
-        called="with letters in no order",
-        sentence="the letters of each token without their order",
-    ),
-    "bee": Arm(
-        build=encoder("bee"),
-        colour="#b07f10",
-        called="with the mean of its tokens' bytes",
-        sentence="the mean of the token's bytes, each turned by its place",
-        projects=False,
-    ),
-    "transformer": Arm(
-        build=encoder("transformer"),
-        colour="#3d5a80",
-        called="with letters read by a transformer",
-        sentence="the letters of each token, read by a small transformer",
-    ),
-    "length": Arm(
-        build=control(its_length),
-        colour="#7d8f4e",
-        called="with the lengths of its tokens alone",
-        sentence="only how many letters a token has",
-    ),
-    "first": Arm(
-        build=control(its_first_letter),
-        colour="#5c7a99",
-        called="with the first letters of its tokens alone",
-        sentence="only the first letter of a token",
-    ),
-    "random": Arm(
-        build=control(every_token, trained=False),
-        colour="#b07aa1",
-        called="with random vectors",
-        sentence="a fixed random vector for each token",
-    ),
-}
+ARMS: dict[str, Arm] = _Arms(
+    {
+        "plain": Arm(
+            build=lambda parts: None,
+            colour="#8a8f98",
+            called="without characters",
+            sentence="the model as it is: a token is an id, without its characters",
+        ),
+        "matched": Arm(
+            build=_matched,
+            colour="#d1603d",
+            called="without characters",
+            sentence="a second token table with as many parameters as an encoder: size alone",
+        ),
+        "shuffled": Arm(
+            build=_shuffled,
+            colour="#a08624",
+            called="with the characters of other tokens",
+            sentence="each token has the characters of another one: false spellings",
+        ),
+        "lstm": Arm(
+            build=_lstm,
+            colour="#1f6f8b",
+            called="with characters",
+            sentence="the characters of each token, encoded by a small recurrent network (an LSTM)",
+        ),
+        "gru": Arm(
+            build=encoder(ENCODERS["gru"], "char_dim", "hidden_size"),
+            colour="#2f9e8f",
+            called="with characters encoded by a GRU",
+            sentence="the characters of each token, encoded by a GRU",
+        ),
+        "cnn": Arm(
+            build=encoder(ENCODERS["cnn"]),
+            colour="#6a4c93",
+            called="with characters encoded by a convolution",
+            sentence="the characters of each token, encoded by a convolution and a maximum",
+        ),
+        "bag": Arm(
+            build=encoder(ENCODERS["bag"], "char_dim"),
+            colour="#c2577a",
+            called="with characters in no order",
+            sentence="the characters of each token without their order",
+        ),
+        "bee": Arm(
+            build=encoder(ENCODERS["bee"]),
+            colour="#b07f10",
+            called="with the mean of its tokens' bytes",
+            sentence="the mean of the token's byte vectors, each rotated by its position",
+            projects=False,
+        ),
+        "transformer": Arm(
+            build=encoder(ENCODERS["transformer"]),
+            colour="#3d5a80",
+            called="with characters encoded by a transformer",
+            sentence="the characters of each token, encoded by a small transformer",
+        ),
+        "length": Arm(
+            build=_control(its_length),
+            colour="#7d8f4e",
+            called="with the lengths of its tokens alone",
+            sentence="only the number of characters of each token",
+        ),
+        "first": Arm(
+            build=_control(its_first_letter),
+            colour="#5c7a99",
+            called="with the first letters of its tokens alone",
+            sentence="only the first letter of each token",
+        ),
+        "random": Arm(
+            build=_control(every_token, trained=False),
+            colour="#b07aa1",
+            called="with random vectors",
+            sentence="a fixed random vector for each token",
+        ),
+    }
+)
 
 
 def num_parameters(model: nn.Module) -> int:
@@ -193,18 +233,18 @@ def num_parameters(model: nn.Module) -> int:
 
 
 def num_parameters_after_fold(model: LanguageModel) -> int:
-    """What `num_parameters` will say of the folded model: no encoder, and an own head where it was tied."""
+    """`num_parameters` of the folded model: without the encoder, and with an untied head."""
     embedding = model.get_submodule(model.embedding)
     weight = embedding.get_parameter("weight")
-    letters = charembed.parameters(model)
+    of_encoder = charembed.parameters(model)
     owners = sum(
         parameter is weight
         for module in model.modules()
         for parameter in module._parameters.values()
     )
-    untied = weight.numel() if letters and owners > 1 else 0
+    untied = weight.numel() if of_encoder and owners > 1 else 0
     return (
         num_parameters(model)
-        - sum(parameter.numel() for parameter in letters if parameter.requires_grad)
+        - sum(parameter.numel() for parameter in of_encoder if parameter.requires_grad)
         + untied
     )

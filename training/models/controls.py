@@ -1,4 +1,6 @@
-"""Encoders that see less than the letters: how much of a gain is size, form, or a single letter?
+"""Control encoders, which see less than the characters of a token.
+
+They separate the effects of size, of form and of a single letter from the effect of the characters.
 
 Axes: U distinct tokens, V vocabulary, R rows of a table, K its width, D model width.
 """
@@ -11,17 +13,17 @@ from torch.nn import functional as F
 
 from charembed import SpellingTable
 
-LONGEST = 32  # lengths from here on count as one
+_LONGEST = 32  # tokens of this length or more share a row
 
 
 class TableEncoder(nn.Module):
-    """A row of a small table for each token, projected: ids_U (U,) -> (U, D).
+    """A projected row of a small table for each token: ids_U (U,) -> (U, D).
 
     Arguments:
-        rows_V: the row that each token looks up; tokens may share one. A token with row -1 gets exactly zero.
-        trained: whether the table learns; the projection always does.
-        init: "zero" (projection zero), "loud" (rows N(0, 1), projection N(0, 1/K)) or "parent" (both N(0,
-            0.02)).
+        rows_V: row of each token; tokens may share one. Row -1 gives exactly zero.
+        trained: whether the table is trained; the projection always is.
+        init: "zero" (projection zero), "normal" (rows N(0, 1), projection N(0, 1/K)) or "parent"
+            (both N(0, 0.02)).
     """
 
     rows_V: Tensor
@@ -39,32 +41,33 @@ class TableEncoder(nn.Module):
         with torch.no_grad():
             self.table.weight.normal_(0, 0.02 if init == "parent" else 1, generator=generator)
             self.projection.weight.normal_(
-                0, {"zero": 0.0, "loud": width**-0.5, "parent": 0.02}[init], generator=generator
+                0, {"zero": 0.0, "normal": width**-0.5, "parent": 0.02}[init], generator=generator
             )
             self.projection.bias.zero_()
-        if not trained:  # a buffer: made of the seed again, never stored
+        if not trained:
+            # not persistent: the seed makes the same numbers again, so they need not be stored
             table = self.table.weight.detach().clone()
             del self.table.weight
             self.table.register_buffer("weight", table, persistent=False)
 
     def forward(self, ids_U: Tensor) -> Tensor:
         rows_U = self.rows_V[ids_U]
-        spelled_UD: Tensor = self.projection(F.embedding(rows_U.clamp(min=0), self.table.weight))
-        return torch.where((rows_U >= 0)[:, None], spelled_UD, 0)
+        char_UD: Tensor = self.projection(F.embedding(rows_U.clamp(min=0), self.table.weight))
+        return torch.where((rows_U >= 0)[:, None], char_UD, 0)
 
 
 def every_token(spellings: SpellingTable) -> Tensor:
-    """A row of its own for each token, whatever its letters."""
+    """A row of its own for each token."""
     return torch.arange(spellings.num_tokens)
 
 
 def its_length(spellings: SpellingTable) -> Tensor:
-    """One row for all tokens of the same number of characters."""
-    return spellings.lengths_V.long().clamp(max=LONGEST) - 1
+    """One row for all tokens with the same number of characters."""
+    return spellings.lengths_V.long().clamp(max=_LONGEST) - 1
 
 
 def its_first_letter(spellings: SpellingTable) -> Tensor:
-    """One row for all tokens that begin with the same letter, whether or not a space stands before it."""
+    """One row for all tokens with the same first letter, after a leading space if there is one."""
     letters = spellings.chars_VC.long()
     space = spellings.alphabet.index(ord(" ")) if ord(" ") in spellings.alphabet else -1
     place_V = ((letters[:, 0] == space) & (spellings.lengths_V > 1)).long()
@@ -73,5 +76,5 @@ def its_first_letter(spellings: SpellingTable) -> Tensor:
 
 
 def same_size(spellings: SpellingTable, dim: int, num_parameters: int) -> int:
-    """The width at which a table over all tokens and its projection have about so many parameters."""
+    """The width at which a table over all tokens and its projection have about `num_parameters`."""
     return max(1, round((num_parameters - dim) / (spellings.num_tokens + dim)))

@@ -1,9 +1,9 @@
-"""A GPT of the nanoGPT family that knows nothing about characters.
+"""A GPT of the nanoGPT family: the model that is trained from scratch.
 
-Axes: B batch, T tokens per row, S tokens seen so far (cached + new), V vocabulary, D model width.
+It is the parent experiment's decoder at any size: pre-norm blocks, learned positions, a ReLU MLP of
+4x width, and no bias in queries, keys and values.
 
-Pre-norm blocks, learned positions, ReLU MLP of 4x, queries, keys and values without bias: the parent
-experiment's decoder, at any size.
+Axes: B batch, T tokens per row, S tokens so far (cached and new), V vocabulary, D model width.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ Cache = list[tuple[Tensor, Tensor]]  # keys and values of each block, (B, heads,
 class DecoderConfig:
     """Size of a decoder.
 
-    `tie`: the output layer shares the token embedding's weight. `init_std`: weights start as
-    N(0, init_std^2), with GPT-2's 0.02 unless said.
+    Attributes:
+        tie: the output layer shares the token embedding's weight.
+        init_std: weights start as N(0, init_std^2); GPT-2's is 0.02.
     """
 
     vocab_size: int
@@ -41,8 +42,8 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         if self.n_embd % self.n_head:
             raise BadInput(
-                f"n_embd is {self.n_embd}, which {self.n_head} heads do not divide: choose a multiple of "
-                "n_head."
+                f"n_embd is {self.n_embd}, which {self.n_head} heads do not divide: choose a "
+                "multiple of n_head."
             )
 
 
@@ -63,7 +64,8 @@ class Attention(nn.Module):
         )
         if past is not None:
             k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        # subtle: is_causal would line the first new token up with the first cached one
+        # subtle: with cached keys, is_causal would align the first new token with the first cached
+        # one
         mask_TS = None
         if past is not None and T > 1:
             mask_TS = torch.ones(T, k.shape[2], dtype=torch.bool, device=k.device).tril(
@@ -100,11 +102,11 @@ class Block(nn.Module):
 class Decoder(LanguageModel):
     """ids_BT (B, T) -> logits_BTV (B, T, V).
 
-    `keep_BT`, a mask, asks for the logits of those positions only, (kept, V): the output layer costs
-    most in a small model. `cache`, an empty list at first, is extended in place: feed the prompt, at once or
-    in pieces, then one token at a time.
+    With the mask `keep_BT`, only the logits of these positions are computed, (kept, V): in a small
+    model the output layer takes most of the time. `cache`, an empty list at first, is extended in
+    place.
 
-    Raises BadInput when the row, with what is cached, is longer than the context.
+    Raises BadInput if the row, with the cache, is longer than the context.
     """
 
     embedding = "wte"
@@ -132,13 +134,13 @@ class Decoder(LanguageModel):
         cache: Cache | None = None,
         real_BS: Tensor | None = None,
     ) -> Tensor:
-        assert real_BS is None, "this model reads rows without padding"
+        assert real_BS is None, "the decoder does not support padding on the left"
         seen = cache[0][0].shape[2] if cache else 0
         length = seen + ids_BT.shape[1]
         if length > self.wpe.num_embeddings:
             raise BadInput(
-                f"{length} tokens do not fit the context of {self.wpe.num_embeddings}: shorten the prompt or "
-                "the answer, or train with a longer context."
+                f"{length} tokens do not fit the context of {self.wpe.num_embeddings}: shorten the "
+                "prompt or the answer, or train with a longer context."
             )
         x_BTD = self.wte(ids_BT) + self.wpe(torch.arange(seen, length, device=ids_BT.device))
         presents: Cache = []
@@ -171,7 +173,7 @@ class Decoder(LanguageModel):
 
     @torch.no_grad()
     def extend_context(self, context: int, generator: torch.Generator) -> None:
-        """Make room for longer rows: the learned positions stay, new ones start as they did."""
+        """Allow longer rows: add positions with fresh initial values behind the learned ones."""
         old = self.wpe.weight
         if context <= len(old):
             return

@@ -1,10 +1,10 @@
-"""Greedy answers, many at a time, with a key-value cache.
+"""Greedy decoding in batches, with a key-value cache.
 
-Where there are enough prompts of one length, they are answered together, without padding; where there are
-few, prompts of about one length, with padding on their left, if the model reads such rows as it reads them
-alone. What all of them begin with, as the examples of a few-shot prompt, is read once.
+Prompts of equal length are batched without padding. If there are few of a length and the model
+supports padding, prompts of similar length are batched with padding on the left. A long prefix that
+all prompts of a batch share, such as the examples of a few-shot prompt, is encoded once.
 
-Axes: B rows, T tokens fed at a time, S tokens fed so far and now.
+Axes: B rows, T tokens per forward pass, S tokens so far.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ from training.errors import BadInput
 
 from .language_model import LanguageModel
 
-ROWS, TOKENS = 512, 32_768  # prompts answered together, at most; and tokens of prompts
-FULL = (
-    64  # prompts of one length that longer ones need not join: more rows at once are hardly faster
-)
-SHARED = 16  # tokens that prompts have to begin with alike, so that these are read once for all
+_ROWS, _TOKENS = 512, 32_768  # largest batch, in prompts and in tokens of prompts
+_FULL = 64  # rows above which padding for more rows does not pay: larger batches are hardly faster
+SHARED = 16  # tokens of a prefix above which encoding it once pays
 
 
 @torch.no_grad()
@@ -38,13 +36,18 @@ def generate(
     progress: Callable[[int], object] | None = None,
     keep_stop: bool = False,
 ) -> list[list[int]]:
-    """The tokens that the model writes after each prompt, up to and without the first one in `stop`.
+    """Generate tokens after each prompt, up to the first token in `stop`.
 
-    [[5, 6], [9]] -> [[7, 8], [4]]; `progress` is told the number of prompts each time some are answered;
-    `keep_stop`: with the one in `stop`, as the end of an answer may stand in one token with its mark.
+    [[5, 6], [9]] -> [[7, 8], [4]]
 
-    Raises BadInput for an empty prompt and for one that leaves no room in the context, before anything is
-    generated.
+    Arguments:
+        context: the longest row, prompt and answer together.
+        progress: called with the number of prompts after each batch.
+        keep_stop: include the token in `stop`, because a token may end an answer and hold its last
+            letters.
+
+    Raises BadInput, before anything is generated, for an empty prompt and for one that does not fit
+    the context.
     """
     check_room(prompts, max_new_tokens, context)
     answers: list[list[int]] = [[] for _ in prompts]
@@ -59,28 +62,29 @@ def generate(
 
 
 def check_room(prompts: Sequence[Sequence[int]], room: int, context: int) -> None:
-    """Raise BadInput for an empty prompt and for one that leaves no room in the context."""
+    """Raise BadInput if a prompt is empty, or does not fit the context with its answer."""
     for number, prompt in enumerate(prompts):
         if not prompt:
             raise BadInput(f"prompt {number} is empty: a prompt needs at least one token.")
         if len(prompt) + room > context:
             raise BadInput(
-                f"prompt {number} has {len(prompt)} tokens and the answer up to {room}, the context only "
-                f"{context}: "
-                f"shorten the prompt, or train with a larger finetune_context."
+                f"prompt {number} has {len(prompt)} tokens and the answer up to {room}, but the "
+                f"context is {context}: shorten the prompt, or train with a larger "
+                "finetune_context."
             )
 
 
 def chunks(prompts: Sequence[Sequence[int]], padded: bool = False) -> Iterator[list[int]]:
-    """The numbers of prompts that are answered together: of one length, and not too many; where rows may be
-    `padded`, few of one length are joined by somewhat longer ones.
+    """Indices of the prompts of each batch: prompts of equal length, at most _ROWS.
+
+    If `padded`, batches of fewer than _FULL rows are filled with prompts of up to twice the length.
     """
     batch: list[int] = []
     for number in sorted(range(len(prompts)), key=lambda number: len(prompts[number])):
         if batch:
             length, shortest, longest = (len(prompts[n]) for n in (number, batch[0], batch[-1]))
-            full = len(batch) == ROWS or (len(batch) + 1) * length > TOKENS
-            joins = length == longest or (padded and len(batch) < FULL and length <= 2 * shortest)
+            full = len(batch) == _ROWS or (len(batch) + 1) * length > _TOKENS
+            joins = length == longest or (padded and len(batch) < _FULL and length <= 2 * shortest)
             if full or not joins:
                 yield batch
                 batch = []
@@ -91,7 +95,7 @@ def chunks(prompts: Sequence[Sequence[int]], padded: bool = False) -> Iterator[l
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards in the mode it was in."""
+    """Put a model into evaluation mode within the block, and back into its mode after it."""
     was_training = model.training
     model.eval()
     try:
@@ -101,18 +105,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def num_shared(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with alike, of all but the last one of each.
+    """Length of the longest common prefix of all prompts, without the last token of each.
 
     [[5, 6, 7, 8], [5, 6, 9]] -> 2
     """
-    first, last = min(prompts, key=list), max(prompts, key=list)  # all others lie between these two
+    # in lexicographic order, every other prompt shares at least the prefix of these two
+    first, last = min(prompts, key=list), max(prompts, key=list)
     shortest = min(map(len, prompts)) - 1
     differs = (place for place in range(shortest) if first[place] != last[place])
     return next(differs, shortest)
 
 
 def last_places(ids_BT: Tensor) -> Tensor:
-    """The mask that keeps the last position of each row."""
+    """A mask that keeps the last position of each row."""
     last_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
     last_BT[:, -1] = True
     return last_BT
@@ -125,7 +130,7 @@ def _continue(
     stop: set[int],
     keep_stop: bool,
 ) -> Iterator[tuple[int, int]]:
-    """(row, token) for each new token; rows that have stopped leave the batch."""
+    """Yield (row, token) for each new token; rows that have stopped leave the batch."""
     device = next(model.parameters()).device
     rows, longest = list(range(len(prompts))), max(map(len, prompts))
     shared = num_shared(prompts)

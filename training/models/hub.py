@@ -1,6 +1,8 @@
-"""Names on the Hugging Face hub: the hub is asked once, and a machine without a network is not kept waiting.
+"""Models and datasets by name: a folder, or a name on the Hugging Face hub.
 
-transformers and datasets ask for each file, and wait between six attempts for half a minute.
+transformers and datasets request every file separately and retry each for half a minute. Here the
+hub gets one short request per name; if it does not answer, only its local cache is read. A machine
+without a network therefore gets its error message in seconds.
 """
 
 from __future__ import annotations
@@ -11,36 +13,37 @@ from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
+import torch
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
     HFValidationError,
     HTTPError,
     RepositoryNotFoundError,
 )
+from torch import nn
 
 from training.errors import BadInput
 
-PATIENCE = 3.0  # seconds for the hub's first answer
+_TIMEOUT = 3.0  # seconds for the hub's first answer
 
 
 @cache
-def answers(name: str, kind: str) -> bool:
-    """Does the hub say that it has this "model" or "dataset"? False where it cannot be reached.
+def _is_reachable(name: str, kind: str) -> bool:
+    """Whether the hub answers and has this "model" or "dataset"; requested once in a process for
+    each name.
 
-    A process asks once for each name.
-
-    Raises BadInput for a name that cannot be one, and for one that the hub does not have.
+    Raises BadInput for a name that is invalid, or that the hub does not have.
     """
     try:
-        HfApi().repo_info(name, repo_type=kind, timeout=PATIENCE)
+        HfApi().repo_info(name, repo_type=kind, timeout=_TIMEOUT)
     except HFValidationError:
         raise BadInput(
-            f"{name!r} is neither a folder nor a name on the hub: name a {kind} that is."
+            f"{name!r} is neither a folder nor a name on the hub: name a {kind} that exists."
         ) from None
     except RepositoryNotFoundError:
         raise BadInput(
-            f"{name!r} is neither a folder nor a {kind} on the hub that may be read: name one that is, or "
-            "log in with 'hf auth login' where it is private."
+            f"{name!r} is neither a folder nor a public {kind} on the hub: name one that exists, "
+            "or log in with 'hf auth login' if it is private."
         ) from None
     except (HTTPError, OSError):
         return False
@@ -48,12 +51,13 @@ def answers(name: str, kind: str) -> bool:
 
 
 @contextmanager
-def asked_once(name: str, kind: str) -> Iterator[None]:
-    """Within it the hub is read if it answers, and else what it left in its cache, at once.
+def _one_request(name: str, kind: str) -> Iterator[None]:
+    """Within it, libraries read the hub if it answers, and only their cache if it does not.
 
-    Raises BadInput like `answers`.
+    Raises BadInput like `_is_reachable`.
     """
-    before, reached = constants.HF_HUB_OFFLINE, answers(name, kind)
+    before, reached = constants.HF_HUB_OFFLINE, _is_reachable(name, kind)
+    # transformers and datasets look this constant up in each call, so setting it here is enough
     constants.HF_HUB_OFFLINE = before or not reached
     try:
         yield
@@ -62,25 +66,96 @@ def asked_once(name: str, kind: str) -> Iterator[None]:
 
 
 def load_dataset(name: str, wanted: str, **options: Any) -> Any:
-    """`datasets.load_dataset` of a folder or a hub name, asked once.
+    """Load a dataset with `datasets.load_dataset` from a folder or a hub name.
 
-    Raises BadInput, with what is `wanted` and the library's own first line, where there is none.
+    `wanted` names the dataset in messages, such as "dataset with a split 'train'".
+
+    Raises BadInput, with the first line of the library's message, if there is none.
     """
     import datasets
 
     datasets.disable_progress_bars()  # the laboratory has its own
     try:
-        with nullcontext() if os.path.exists(name) else asked_once(name, "dataset"):
+        with nullcontext() if os.path.exists(name) else _one_request(name, "dataset"):
             return datasets.load_dataset(name, **options)
     except BadInput:
         raise
-    except Exception as error:  # whatever the library finds wrong with it
+    except Exception as error:  # the library has no common class for its errors
         raise BadInput(
             f"{name!r} gives no {wanted} ({first_line(error)}): name another one, or a file."
         ) from None
 
 
+def read(kind: str, name: str, wanted: str, **options: Any) -> Any:
+    """Call `transformers.KIND.from_pretrained(name)` without its warnings; callers check the
+    result.
+
+    read("AutoConfig", "gpt2", "config") -> a GPT2Config
+
+    Raises BadInput, in one sentence with the `wanted` thing, if it does not exist or cannot be
+    read.
+    """
+    if os.path.isfile(name):
+        raise BadInput(
+            f"the model {name!r} is a file: name a folder that save_pretrained wrote, or a hub "
+            "name."
+        )
+    is_folder = os.path.isdir(name)
+    if is_folder and not os.path.isfile(os.path.join(name, "config.json")):
+        raise BadInput(
+            f"the folder {name!r} holds no model: it has no config.json. Name a folder that "
+            "save_pretrained wrote, or a hub name."
+        )
+    import transformers  # takes half a second, which runs without a pretrained model save
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the laboratory has its own
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        with nullcontext() if is_folder else _one_request(name, "model"):
+            return getattr(transformers, kind).from_pretrained(name, **options)
+    except BadInput:
+        raise
+    except Exception as error:  # the library has no common class for its errors
+        raise BadInput(
+            f"{name!r} gives no {wanted} ({first_line(error)}): name another model."
+        ) from None
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def text_config(name: str) -> Any:
+    """The config of a pretrained model's text part."""
+    return read("AutoConfig", name, "config").get_text_config()
+
+
+def vocabulary_rows(name: str) -> int:
+    """Rows of a pretrained model's input embedding; there may be more than tokens."""
+    rows: int = text_config(name).vocab_size
+    return rows
+
+
+def num_parameters(name: str) -> int:
+    """Parameters of a pretrained causal model, counted from its config without its weights.
+
+    Raises BadInput if the config is not one of a causal model.
+    """
+    import transformers
+
+    config = read("AutoConfig", name, "config")
+    try:
+        make: Any = transformers.AutoModelForCausalLM.from_config
+        with torch.device("meta"):
+            model: nn.Module = make(config)
+    except Exception as error:  # the library has no common class for its errors
+        raise BadInput(
+            f"{name!r} gives no causal language model ({first_line(error)}): name another model."
+        ) from None
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def first_line(error: Exception) -> str:
-    """What a library says of an error, on one line and without the full stop."""
-    said = str(error).strip() or type(error).__name__
-    return said.splitlines()[0].rstrip(".:")
+    """The first line of a library's error message, without its full stop."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".:")

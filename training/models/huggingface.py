@@ -1,15 +1,17 @@
-"""Any causal language model of transformers, as the laboratory asks it.
+"""Any causal language model of transformers as a LanguageModel.
 
-Axes: B rows, T tokens per row, S with what a cache holds, P columns that hold a kept position, N positions
-kept, M positions of all rows without their padding, V vocabulary.
+A model supports packed rows, shared prefixes and padding on the left only if its own code handles
+positions, masks and caches as usual. Each of these is tried once on two small rows and used if the
+results agree.
+
+Axes: B rows, T tokens per row, S tokens per row including the cache, P columns with a kept
+position, N kept positions, M positions of all rows without padding, V vocabulary.
 """
 
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -20,104 +22,52 @@ import charembed
 from training.errors import BadInput
 
 from .generate import evaluating, last_places
-from .hub import asked_once, first_line
+from .hub import read
 from .language_model import LanguageModel
 
-
-def read(kind: str, name: str, what: str, **options: Any) -> Any:
-    """`transformers.KIND.from_pretrained(name)`, without its warnings: what matters of them is checked here.
-
-    Raises BadInput, in one sentence, for what is not there or cannot be read.
-    """
-    if os.path.isfile(name):
-        raise BadInput(
-            f"the model {name!r} is a file: name a folder that save_pretrained wrote, or a hub name."
-        )
-    is_folder = os.path.isdir(name)
-    if is_folder and not os.path.isfile(os.path.join(name, "config.json")):
-        raise BadInput(
-            f"the folder {name!r} holds no model: it has no config.json. Name a folder that save_pretrained "
-            "wrote, or a hub name."
-        )
-    import transformers  # takes half a second, which other runs need not wait for
-    from transformers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the laboratory has its own
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        with nullcontext() if is_folder else asked_once(name, "model"):
-            return getattr(transformers, kind).from_pretrained(name, **options)
-    except BadInput:
-        raise
-    except (
-        Exception
-    ) as error:  # each part of the library has errors of its own for what it finds wrong
-        raise BadInput(
-            f"{name!r} gives no {what} ({first_line(error)}): name another model."
-        ) from None
-    finally:
-        logging.set_verbosity(verbosity)
-
-
-def text_config(name: str) -> Any:
-    """The config of a pretrained model's text part."""
-    return read("AutoConfig", name, "config").get_text_config()
-
-
-def vocabulary_rows(name: str) -> int:
-    """Rows of a pretrained model's input embedding: at least as many as its tokenizer has tokens."""
-    rows: int = text_config(name).vocab_size
-    return rows
-
-
-def num_parameters(name: str) -> int:
-    """Parameters of a pretrained causal model, by its config alone. Raises BadInput where it makes none."""
-    import transformers
-
-    config = read("AutoConfig", name, "config")
-    try:
-        with torch.device("meta"):
-            model: nn.Module = transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    except Exception as error:  # whatever the library finds wrong with the config
-        raise BadInput(
-            f"{name!r} gives no causal language model ({first_line(error)}): name another model."
-        ) from None
-    return sum(parameter.numel() for parameter in model.parameters())
+# errors of model code that gets arguments or caches that it was not written for
+_UNSUPPORTED = (
+    TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError,
+)  # fmt: skip
 
 
 def check_context(known: int | None, wanted: int) -> None:
-    """Raise BadInput where a model that reads `known` tokens at most is to read more."""
+    """Raise BadInput if `wanted` tokens do not fit a context of `known` (None: no limit)."""
     if known is not None and wanted > known:
         raise BadInput(
-            f"the model reads {known} tokens at most, and the config wants rows of {wanted}: choose a "
-            "smaller context and finetune_context, or another model."
+            f"the model reads {known} tokens at most, and the config has rows of {wanted}: choose "
+            "a smaller context and finetune_context, or another model."
         )
 
 
 class HuggingFace(LanguageModel):
-    """A causal model of transformers, `model`, in fp32. Its own head makes the logits, with whatever scale or
-    cap it has.
+    """A causal model of transformers, `model`, in fp32.
+
+    Its own forward() computes the logits, so that a scale or a cap that it applies to them is kept.
     """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self.training = model.training  # so that a look at it leaves it in the mode it was in
+        # nn.Module starts in training mode; the trials below restore the mode that they find here
+        self.training = model.training
         self.keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.packs = self.keeps_logits and self._packs_exactly()
 
     @classmethod
     def load(cls, name: str, context: int) -> HuggingFace:
-        """Raises BadInput when no causal model of this name has all its weights and reads rows of `context`
-        tokens.
+        """Load a model by name.
+
+        Raises BadInput if there is no causal model of this name with all of its weights, or if rows
+        of `context` tokens do not fit it.
         """
         options = {"dtype": torch.float32, "output_loading_info": True}
-        host, told = read("AutoModelForCausalLM", name, "causal language model", **options)
-        if missing := sorted(told["missing_keys"]):
+        host, report = read("AutoModelForCausalLM", name, "causal language model", **options)
+        # transformers would fill missing weights with random numbers, and only warn
+        if missing := sorted(report["missing_keys"]):
             raise BadInput(
-                f"{name!r} lacks weights of its own model ({missing[0]} and {len(missing) - 1} more): save "
-                "it again, or name another model."
+                f"{name!r} lacks weights of its own model ({missing[0]} and {len(missing) - 1} "
+                "more): save it again, or name another model."
             )
         model = cls(host)
         model.extend_context(context, torch.Generator())
@@ -156,9 +106,10 @@ class HuggingFace(LanguageModel):
         return logits[keep_BT[:, columns_P] if self.keeps_logits else keep_BT]
 
     def _packed(self, ids_BT: Tensor, keep_BT: Tensor) -> Tensor:
-        """The same logits from one row that holds all rows without what follows their last kept position.
+        """The same logits from one long row: all rows without the tokens after their last kept
+        position.
 
-        Questions are padded to the longest of their batch, which is a third of it.
+        About a third of a batch of questions is padding, and this computes none of it.
         """
         places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
         ends_B = torch.where(keep_BT, places_T + 1, 0).amax(dim=1)
@@ -175,10 +126,10 @@ class HuggingFace(LanguageModel):
         return logits[0]
 
     def _packs_exactly(self) -> bool:
-        """Does this model take positions and a mask of its own? Asked of two rows, computed either way."""
-        self.packs = False
+        """Whether two packed rows give the logits that they give one below the other."""
+        self.packs = False  # forward() must take the usual way in the trial
         if next(self.parameters()).device.type == "meta":
-            return False
+            return False  # nothing can be computed, so nothing can be tried
         ids_BT = self._ids([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]])
         keep_BT = self._ids([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]]).bool()
         return self._agrees(lambda: self._packed(ids_BT, keep_BT), lambda: self(ids_BT, keep_BT))
@@ -203,7 +154,7 @@ class HuggingFace(LanguageModel):
 
     @cached_property
     def shares(self) -> bool:  # type: ignore[override]
-        """Does this model read a row in two pieces, the first one shared, as it reads it at once?"""
+        """Whether a row in two pieces, with a shared first one, gives the same logits."""
         ids_BT = self._ids([[0, 1, 2, 3, 4], [0, 1, 5, 6, 7]])
 
         def in_pieces() -> Tensor:
@@ -217,9 +168,11 @@ class HuggingFace(LanguageModel):
 
     @cached_property
     def pads(self) -> bool:  # type: ignore[override]
-        """Does this model read a row with padding on its left, and go on with it, as without the padding?"""
+        """Whether a row with padding on its left, and its continuation, gives the same logits."""
+        # subtle: a sliding window may count the padding, which rows as short as the trial's cannot
+        # show
         if getattr(self.model.config.get_text_config(), "sliding_window", None) is not None:
-            return False  # a window may count the padding, which short rows would not tell
+            return False
         ids_BT = self._ids([[0, 1, 2, 3, 4], [9, 9, 5, 6, 7]])
 
         def padded() -> Tensor:
@@ -240,23 +193,16 @@ class HuggingFace(LanguageModel):
 
     @torch.no_grad()
     def _agrees(self, other_way: Callable[[], Tensor], usual_way: Callable[[], Tensor]) -> bool:
-        """Does the model say the same, asked in another way, whatever it makes of being asked so?"""
+        """Whether both ways give the same logits; an error in `other_way` counts as no."""
         with evaluating(self):
             expected = usual_way()
             try:
                 found = other_way()
-            except (
-                TypeError,
-                ValueError,
-                RuntimeError,
-                IndexError,
-                AttributeError,
-                NotImplementedError,
-            ):
+            except _UNSUPPORTED:
                 return False
-        return bool(
-            torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
-        )
+        # two orders of summation round differently; a wrong mask or position changes much more
+        atol = 1e-4 * float(expected.abs().max())
+        return bool(torch.allclose(found, expected, rtol=1e-3, atol=atol))
 
     def inner_matrices(self) -> list[nn.Parameter]:
         outer = {id(parameter) for parameter in charembed.parameters(self)}

@@ -1,7 +1,7 @@
-"""What the laboratory asks of a language model. decoder.py answers it, and huggingface.py for any causal
-model of transformers.
+"""The interface of a language model in the laboratory; decoder.py and huggingface.py implement it.
 
-Axes: B rows, T tokens per row, S tokens per row with what a cache holds, N positions kept, V vocabulary.
+Axes: B rows, T tokens per row, S tokens per row including the cache, N kept positions, V
+    vocabulary.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from torch import Tensor, nn
 
 
 class LanguageModel(nn.Module):
-    """ids_BT (B, T) -> logits (B, T, V), or (N, V) for the N positions where `keep_BT` is true, row by row.
+    """ids_BT (B, T) -> logits (B, T, V), or (N, V) for the N positions where `keep_BT` is true, row
+    by row.
 
-    With a `cache`, an empty one at first, it is extended in place: feed the prompt, at once or in pieces,
-    then one token at a time. `real_BS`, of the tokens fed so far and now, is false for padding, which stands
-    on the left, or behind what all rows share.
+    A `cache` is extended in place. Start with `new_cache()`, feed the prompt at once or in pieces,
+    then one token at a time. `real_BS` is false at padding, for all tokens in the cache and in
+    ids_BT; padding comes first in a row, or directly after a prefix that all rows share.
 
     Attributes:
         embedding: path of the input embedding inside the model.
-        packs: whether the embedding may be shown several rows as one, without their padding.
-        shares: whether a prompt fed in pieces is read as it is at once, so that rows may share the first one.
-        pads: whether a row with padding on its left is read as it is without, so that `real_BS` may be given.
+        shares: whether a prompt in pieces gives the logits of the whole prompt, so that rows may
+            share the first piece.
+        pads: whether padding on the left of a row leaves its logits unchanged, so that `real_BS`
+            may be given.
     """
 
     embedding: str
-    packs: bool = False
     shares: bool = True
     pads: bool = False
 
@@ -42,11 +43,11 @@ class LanguageModel(nn.Module):
 
     @property
     def context(self) -> int | None:
-        """The longest row it can read; None where there is no limit."""
+        """The longest row that the model can read; None if there is no limit."""
         raise NotImplementedError
 
     def extend_context(self, context: int, generator: torch.Generator) -> None:
-        """Make room for longer rows. Raises BadInput where that cannot be done."""
+        """Allow rows of `context` tokens. Raises BadInput if the model cannot read them."""
         raise NotImplementedError
 
     def new_cache(self) -> Any:
@@ -54,13 +55,13 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     def drop_rows(self, cache: Any, kept: Tensor) -> None:
-        """Forget, in place, all rows of a cache but the ones whose numbers are in `kept`."""
+        """Remove all rows of a cache except those with the indices `kept`, in place."""
         raise NotImplementedError
 
     def repeat_row(self, cache: Any, num_rows: int) -> None:
-        """Make, in place, so many equal rows of the one row of a cache."""
+        """Repeat the only row of a cache `num_rows` times, in place."""
         raise NotImplementedError
 
     def inner_matrices(self) -> list[nn.Parameter]:
-        """The matrices between embeddings and output layer, in a fixed order: those that Muon moves."""
+        """The matrices between embeddings and output layer, in a fixed order; Muon trains them."""
         raise NotImplementedError

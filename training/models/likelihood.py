@@ -1,4 +1,4 @@
-"""How likely a model finds each of some continuations of a prompt.
+"""Log-likelihoods of continuations of prompts.
 
 Axes: B rows, T tokens per row, N tokens of all continuations, V vocabulary.
 """
@@ -12,19 +12,21 @@ import torch
 from .generate import evaluating
 from .language_model import LanguageModel
 
-TOKENS = 8_192  # read together, padding included
-ROWS = 64  # read together
+_TOKENS = 8_192  # per batch, padding included
+_ROWS = 64  # per batch
 
-Pair = tuple[Sequence[int], Sequence[int]]  # a prompt and what may follow it, both not empty
+Pair = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and a continuation, not empty
 
 
 @torch.no_grad()
 def log_likelihoods(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
-    """The sum of the log-probabilities (nats) of the tokens of each continuation, given what is before them.
+    """The log-likelihood of each continuation in nats: the sum over its tokens, each given all
+    before it.
 
     [([5, 6], [7, 8]), ([5, 6], [9])] -> [-3.1, -2.4]
 
-    Rows are padded on their right, where no token of a causal model looks, with others of about their length.
+    Rows of similar length are batched with padding on the right, which no earlier token of a causal
+    model attends to.
     """
     found = [0.0] * len(pairs)
     with evaluating(model):
@@ -37,11 +39,11 @@ def log_likelihoods(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
 
 
 def _batches(pairs: Sequence[Pair]) -> Iterator[list[int]]:
-    """The numbers of pairs that are read together, longest first: so what is too much fails at once."""
+    """Indices of the pairs of each batch, longest first: a lack of memory shows at once."""
     batch: list[int] = []
     for number in sorted(range(len(pairs)), key=lambda n: -sum(map(len, pairs[n]))):
         longest = sum(map(len, pairs[batch[0] if batch else number]))
-        if batch and (len(batch) == ROWS or (len(batch) + 1) * longest > TOKENS):
+        if batch and (len(batch) == _ROWS or (len(batch) + 1) * longest > _TOKENS):
             yield batch
             batch = []
         batch.append(number)
@@ -55,7 +57,7 @@ def _sums(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
     ids_BT = torch.zeros(len(pairs), width, dtype=torch.long)
     keep_BT = torch.zeros(len(pairs), width, dtype=torch.bool)
     for row, (prompt, after) in enumerate(pairs):
-        read = [*prompt, *after[:-1]]  # the last token is predicted, and predicts nothing
+        read = [*prompt, *after[:-1]]  # the last token needs no prediction after it
         ids_BT[row, : len(read)] = torch.tensor(read)
         keep_BT[row, len(prompt) - 1 : len(read)] = True
     logits_NV = model(ids_BT.to(device), keep_BT.to(device)).float()

@@ -1,9 +1,8 @@
-"""How a question and its answer become training rows, and how an answer is read from a trained model.
+"""Training objectives: the training row of a question, and the decoding of an answer from a trained
+model.
 
-One entry each.
-
-All put a loss on the answer's tokens alone (every_prefix: on the answers to the prompt's beginnings too); a
-batch holds the inputs, the tokens that should come out, and where.
+Each objective is an entry of OBJECTIVES. The loss is on the tokens of the answer alone;
+every_prefix also has it on the running answers within the prompt.
 """
 
 from __future__ import annotations
@@ -19,9 +18,10 @@ from .language_model import LanguageModel
 
 
 class Example(NamedTuple):
-    """A question and its answer: what to read, what should come out at each place, from where on it counts.
+    """A training row: inputs, the target of each position, and the first position that counts in
+    the loss.
 
-    The end mark may be among the inputs: a row that is padded reads it too, and nothing depends on it.
+    The inputs may include the end mark; no prediction that counts depends on it.
     """
 
     inputs: list[int]
@@ -30,7 +30,8 @@ class Example(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """At most `room` tokens, up to the first one of `stop`; `dummy` stands for what is not yet known.
+    """At most `room` tokens, up to the first one of `stop`; `dummy` stands for what is not yet
+    known.
 
     `keep_stop`: with that one, where answers are written from their beginning.
     """
@@ -46,8 +47,13 @@ Progress = Callable[[int], object]
 
 
 class Question(NamedTuple):
-    """Token ids. The answer's last one is its end mark; `running` are the answers after each of the prompt's
-    last tokens, where a task has them (`Item.running`); `dummy` stands for what is not yet known.
+    """The token ids of a question and of its answer.
+
+    Attributes:
+        answer: ends with its end mark.
+        dummy: a token for positions that are not known yet.
+        running: the answers after each of the prompt's last tokens, if the task has them
+            (`Item.running`).
     """
 
     prompt: list[int]
@@ -57,10 +63,10 @@ class Question(NamedTuple):
 
 
 class NextToken:
-    """Each token of the answer from all before it; written one token at a time.
+    """Predict each token of the answer from all tokens before it; decode one token at a time.
 
     Attributes:
-        needs_running: whether it wants `Question.running`.
+        needs_running: whether `arrange` needs `Question.running`.
     """
 
     needs_running = False
@@ -74,7 +80,7 @@ class NextToken:
     def answers(
         self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
     ) -> list[list[int]]:
-        """The tokens a model answers each prompt with, without the end mark."""
+        """Decode the answer to each prompt, without its end mark."""
         return generate(
             model,
             prompts,
@@ -87,7 +93,7 @@ class NextToken:
 
 
 class Reversed(NextToken):
-    """The answer's tokens from last to first, then its end mark; turned around after they are written."""
+    """As next_token, with the answer's tokens in reverse order; decoding reverses them back."""
 
     def arrange(self, question: Question) -> Example:
         *letters, end = question.answer
@@ -101,17 +107,18 @@ class Reversed(NextToken):
 
 
 class EveryPrefix(NextToken):
-    """As next_token, and each beginning of the prompt is a question too, whose answer should come out where
-    it ends. For tasks that have running answers, of one token each.
+    """As next_token, with a loss at each of the prompt's last tokens too: the target is its running
+    answer.
 
-    A sequence of n symbols so gives n questions for the price of one, and no text holds the answers.
+    For tasks with running answers of one token each, such as counting. A sequence of n symbols
+    gives n questions in one row, and the running answers are never inputs.
     """
 
     needs_running = True
 
     def arrange(self, question: Question) -> Example:
-        """prompt [4, 5, 6, 5], answer [8, 1], running [7, 7, 8] -> inputs [4, 5, 6, 5, 8, 1], targets [5, 7,
-        7, 8, 1], from place 1 on.
+        """prompt [4, 5, 6, 5], answer [8, 1], running [7, 7, 8] -> inputs [4, 5, 6, 5, 8, 1],
+        targets [5, 7, 7, 8, 1], from place 1 on.
         """
         prompt, answer, _, running = question
         first = len(prompt) - len(running)
@@ -119,7 +126,8 @@ class EveryPrefix(NextToken):
 
 
 class Teacherless:
-    """All tokens of the answer at once: the model reads the prompt, then a dummy in place of each of them.
+    """Predict all tokens of the answer at once: the inputs are the prompt, then a dummy for each of
+    them.
 
     Bachmann & Nagarajan 2024 (arXiv 2403.06963), after Monea et al. 2023.
     """
@@ -127,7 +135,7 @@ class Teacherless:
     needs_running = False
 
     def arrange(self, question: Question) -> Example:
-        """prompt [5, 6], answer [7, 8] -> inputs [5, 6, dummy], targets [6, 7, 8], from place 1 on."""
+        """prompt [5, 6], answer [7, 8] -> inputs [5, 6, dummy], targets [6, 7, 8], from 1 on."""
         prompt, answer, dummy, _ = question
         return Example(prompt + [dummy] * (len(answer) - 1), prompt[1:] + answer, len(prompt) - 1)
 

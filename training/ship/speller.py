@@ -1,4 +1,4 @@
-"""Make the LSTM that `attach(..., init="spelled")` starts from: charembed/spelled.safetensors.
+"""Make the LSTM that `attach(..., init="pretrained")` starts from: charembed/encoders/pretrained.safetensors.
 
     pip install -e ".[lab,bench]"
     python -m training.ship.speller --out spelled.safetensors                  # six minutes on one core
@@ -24,10 +24,10 @@ from tqdm import tqdm
 
 from charembed import LSTMEncoder, SpellingTable
 from charembed.encoder import seeded_rows
+from charembed.encoders.pretrained import CHAR_DIM, CHARS_SEED, HIDDEN_SIZE, STATES
 from charembed.files import write_atomically
-from charembed.gain import moments
-from charembed.spelled import CHAR_DIM, CHARS_SEED, HIDDEN_SIZE, STATES
-from charembed.spelling_loss import SpellingHeads, lettered_ids
+from charembed.scale import moments
+from charembed.spelling_loss import SpellingHeads, ids_with_characters
 from charembed.tokenizers import token_bytes
 from charembed.warm_up import teach
 from synthetic_tasks import stream
@@ -83,7 +83,7 @@ def _generator(name: str) -> torch.Generator:
 
 def new_encoder(spellings: SpellingTable) -> LSTMEncoder:
     encoder = LSTMEncoder(
-        spellings, HIDDEN_SIZE, char_dim=CHAR_DIM, hidden_size=HIDDEN_SIZE, init="loud"
+        spellings, HIDDEN_SIZE, char_dim=CHAR_DIM, hidden_size=HIDDEN_SIZE, init="normal"
     )
     with torch.no_grad():
         encoder.chars.weight.copy_(seeded_rows(spellings.alphabet, CHAR_DIM, CHARS_SEED))
@@ -93,7 +93,7 @@ def new_encoder(spellings: SpellingTable) -> LSTMEncoder:
 
 def state_tensors(encoder: LSTMEncoder) -> dict[str, Tensor]:
     """What is shipped: the LSTM, and the projection so that its vectors have mean zero and variance one."""
-    mean_H, std = moments(encoder, lettered_ids(encoder.spellings))
+    mean_H, std = moments(encoder, ids_with_characters(encoder.spellings))
     projection = encoder.projection
     tensors = {name: parameter for name, parameter in encoder.recurrent.named_parameters()}
     tensors[f"{STATES}.weight"] = projection.weight / std
@@ -108,14 +108,14 @@ def report(name: str, encoder: LSTMEncoder, heads: SpellingHeads, spellings: Spe
         encoder.dim,
         char_dim=CHAR_DIM,
         hidden_size=encoder.sizes["hidden_size"],
-        init="loud",
+        init="normal",
     )
     weights = encoder.state_dict()
     weights["chars.weight"] = seeded_rows(spellings.alphabet, CHAR_DIM, CHARS_SEED)
     other.load_state_dict(weights)
     reads = SpellingHeads(spellings, encoder.dim, 0)
     reads.heads.load_state_dict(heads.heads.state_dict())
-    letters, whole = letters_read(other, reads, lettered_ids(spellings))
+    letters, whole = letters_read(other, reads, ids_with_characters(spellings))
     print(f"{name}: {letters:.4f} of the letters, {whole:.4f} of the tokens read without a mistake")
 
 

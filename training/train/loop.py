@@ -1,4 +1,4 @@
-"""The one training loop: any phase, any arm, any model, one process or many."""
+"""The training loop, for every phase, arm and model, in one process or several."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from .state import METRICS, STATE, Position, cut_metrics, load_state, save_state
 
 
 class NotFinite(Broke):
-    """The loss is not a number; the weights were not touched."""
+    """The loss is NaN or infinite; the weights have not changed."""
 
 
 @dataclass(kw_only=True)
 class Training:
-    """One arm in one phase: what a step needs to know.
+    """The training of one arm in one phase.
 
     Attributes:
         seed: of the arm, for dropout.
-        position: where the phase stands; at first, where the phase before it ended.
-        heads: of the spelling loss, where any phase of the run has one; saved in every phase, trained where
-            it is used.
-        base: the model as it was, where replayed text is to be read as it read it.
+        position: the present position; at first, the end of the phase before.
+        heads: of the spelling loss, if any phase of the run has it; saved in every phase, trained
+            in those.
+        base: the model before training, if replayed text is distilled from it.
     """
 
     model: LanguageModel
@@ -64,7 +64,7 @@ class Training:
 
     @property
     def parts(self) -> dict[str, nn.Module]:
-        """What is saved."""
+        """The modules that are saved."""
         return {"model": self.model} | ({} if self.heads is None else {"heads": self.heads})
 
     @property
@@ -73,13 +73,13 @@ class Training:
 
 
 def train(training: Training, bars: Bars = no_bars) -> Position:
-    """Train a model in place for one phase, from where the folder's saved state says it is.
+    """Train a model in place for one phase, from the state in the folder if there is one.
 
-    Writes a row per step to `metrics.jsonl` and, every `save_every` steps and when interrupted, everything
-    needed to go on to `state.safetensors`. Returns where the phase stands at its end.
+    Appends a row for each step to `metrics.jsonl`. Saves the state to `state.safetensors` every
+    `save_every` steps and on an interruption. Returns the position at the end of the phase.
 
-    Raises Interrupted after Ctrl-C, once the state is saved, and NotFinite before a bad loss reaches the
-    weights.
+    Raises Interrupted after Ctrl-C, when the state is saved, and NotFinite before a bad loss
+    changes the weights.
     """
     t, phase, main = training, training.phase, training.accelerator.is_main_process
     t.optimizers = build_optimizers(t.model, phase, t.used_heads)
@@ -106,6 +106,7 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
             done = t.position.step == phase.steps
             saving = asked or t.position.step % t.save_every == 0
             if main and (done or saving):
+                # on the disk before the state that refers to these bytes
                 metrics.flush()
                 os.fsync(metrics.fileno())
                 t.position = replace(
@@ -118,7 +119,8 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
             if asked and not done:
                 bar.close()
                 raise Interrupted(
-                    f"{phase.name} stopped after step {t.saved} of {phase.steps}; its state is saved."
+                    f"{phase.name} stopped after step {t.saved} of {phase.steps}; its state is "
+                    "saved."
                 )
         bar.close()
     t.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
@@ -127,37 +129,39 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
 
 
 def stopping(accelerator: Accelerator, stop: Stop) -> bool:
-    """Has anybody, in whatever process of the run, been asked to stop? All processes must ask at once."""
+    """Whether any process of the run was signalled to stop; all processes must call it together."""
     asked = torch.tensor(float(stop.asked), device=accelerator.device)
     return bool(accelerator.reduce(asked, "sum") > 0)
 
 
 def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str, Any]:
-    """One batch, one update.
+    """Do one batch and one update.
 
-    Returns the step's row of metrics. Raises NotFinite before a bad loss reaches the weights.
+    Returns the step's row of metrics. Raises NotFinite before a bad loss changes the weights.
     """
     phase, accelerator = t.phase, t.accelerator
     step = t.position.step
     batch = t.batch_at(step)
     digest = batch.digest(t.position.batches)
     set_lr(t.optimizers, lr_scale(step, phase.steps, phase.warmup, phase.schedule))
+    # seeded in each step, so that a resumed run drops out the same units
     chance = stream("dropout", phase.name, t.seed, step, accelerator.process_index)
     torch.manual_seed(chance.getrandbits(32))
     losses = _losses(t, wrapped, batch)
-    weight = phase.replay_weight if batch.kind == "text" else 1.0  # in a phase of text it is 1
+    # 1.0 in a phase of text, where replay_weight has its default
+    weight = phase.replay_weight if batch.kind == "text" else 1.0
     loss = weight * sum(losses[1:], losses[0])
     nats = accelerator.reduce(torch.stack([part.detach() for part in losses]), "sum").tolist()
     if not all(map(math.isfinite, nats)):
         state = f"the state of step {t.saved} is kept in {t.folder / STATE}"
         kept = state if t.saved else "nothing had been saved yet"
         raise NotFinite(
-            f"the {phase.name} loss is {sum(nats)} at step {step}, so training stopped before the weights "
-            f"moved; {kept}: "
-            f"lower the learning rate or look at the batch."
+            f"the {phase.name} loss is {sum(nats)} at step {step}, so training stopped before the "
+            f"weights changed; {kept}: lower the learning rate or look at the batch."
         )
-    # DDP averages over processes, and this loss is a share of the sum
+    # DDP averages gradients over processes, and each process has a part of the summed loss
     accelerator.backward(loss * accelerator.num_processes)
+    # a weighted gradient is clipped at the weighted norm, as if the weight came after the clipping
     if weight * phase.clip:
         accelerator.clip_grad_norm_(wrapped.parameters(), weight * phase.clip)
     for optimizer in prepared:
@@ -169,7 +173,7 @@ def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str,
 
 
 def _losses(t: Training, wrapped: nn.Module, batch: Batch) -> list[Tensor]:
-    """This process's share of the batch's loss and, where there is one, of the weighted spelling loss."""
+    """This process's part of the batch's loss and of the weighted spelling loss, if any."""
     mine = batch.rows(t.accelerator.process_index, t.accelerator.num_processes)
     device = t.accelerator.device
     tensors = [

@@ -1,21 +1,19 @@
-"""What one training step computes: a model's loss on a batch, and where it is wanted the spelling loss.
+"""The losses of a training step: the model's loss on a batch, and the spelling loss.
 
-A learner is what is handed to accelerate: all that has a gradient in a phase, and nothing else, is in it.
+A learner is the module that accelerate wraps. It contains every parameter with a gradient in the
+phase, and nothing else.
 
 Axes: B rows, T tokens per row, N tokens drawn from the vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import charembed
 from charembed.spelling_loss import SpellingHeads
 from training.models.language_model import LanguageModel
 
@@ -23,10 +21,11 @@ from .spelling import reader
 
 
 class Learner(nn.Module):
-    """A batch's tensors -> (cross-entropy, spelling loss), in nats, each summed over what it counts.
+    """A batch's tensors -> (loss of the rows, spelling loss), in nats, each summed over its
+    targets.
 
-    With a `base`, running text is there to say what the base says of it, and the first of them is the
-    divergence from that.
+    The loss of the rows is cross-entropy. If `base` is given, it is KL(base, model) on rows of
+    text.
     """
 
     def __init__(
@@ -34,28 +33,28 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.heads = model, heads
-        self.base = [base]  # in a list it is no part of what is trained and prepared
+        # subtle: in a list it is no submodule, so accelerate and the optimizers do not see it
+        self.base = [base]
 
     def forward(
         self,
         ids_BT: Tensor,
         targets_BT: Tensor,
         keep_BT: Tensor | None,
-        dropped_BT: Tensor | None,
         spelled_N: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        with dropping(self.model, dropped_BT):
-            if keep_BT is None and self.base[0] is not None:
-                nats = divergence(self.model, self.base[0], ids_BT)
-            else:
-                nats = summed_loss(self.model, ids_BT, targets_BT, keep_BT)
+        # rows of questions have a mask, rows of text have none
+        if keep_BT is None and self.base[0] is not None:
+            nats = divergence(self.model, self.base[0], ids_BT)
+        else:
+            nats = summed_loss(self.model, ids_BT, targets_BT, keep_BT)
         if self.heads is None or spelled_N is None:
             return nats, torch.zeros_like(nats)
         return nats, self.heads(reader(self.model, self.model.embedding)(spelled_N), spelled_N)
 
 
 class SpellingLearner(nn.Module):
-    """The encoder and the heads alone: the model does not move."""
+    """The spelling loss alone; only the character encoder and the heads are trained."""
 
     def __init__(self, model: LanguageModel, heads: SpellingHeads) -> None:
         super().__init__()
@@ -70,43 +69,20 @@ class SpellingLearner(nn.Module):
 def summed_loss(
     model: nn.Module, ids_BT: Tensor, targets_BT: Tensor, keep_BT: Tensor | None
 ) -> Tensor:
-    """Cross-entropy in nats, summed over the tokens that count; logits are computed for these alone."""
+    """Cross-entropy in nats, summed over the kept positions; other logits are not computed."""
     logits = model(ids_BT, keep_BT)
     targets = targets_BT.flatten() if keep_BT is None else targets_BT[keep_BT]
     return F.cross_entropy(logits.float().view(-1, logits.shape[-1]), targets, reduction="sum")
 
 
 def divergence(model: nn.Module, base: nn.Module, ids_BT: Tensor) -> Tensor:
-    """Nats that the model loses, summed over all tokens, where the base's own predictions are the truth.
+    """KL(base, model) in nats, summed over all tokens.
 
-    The Kullback-Leibler divergence as a loss, with the untrained model as the teacher: learning without
-    forgetting (Li & Hoiem 2016, arXiv 1606.09282), on text.
+    Distillation from the model before training: learning without forgetting (Li & Hoiem 2016, arXiv
+    1606.09282), on text.
     """
     with torch.no_grad():
-        truth_BTV = base(ids_BT).float().log_softmax(-1)
+        base_BTV = base(ids_BT).float().log_softmax(-1)
     return F.kl_div(
-        model(ids_BT).float().log_softmax(-1), truth_BTV, log_target=True, reduction="sum"
+        model(ids_BT).float().log_softmax(-1), base_BTV, log_target=True, reduction="sum"
     )
-
-
-@contextmanager
-def dropping(model: LanguageModel, dropped_BT: Tensor | None) -> Iterator[None]:
-    """Within it, the embedding leaves out the token part where `dropped_BT` is true; the letters stay."""
-    if dropped_BT is None:
-        yield
-        return
-    embedding, packs = model.get_submodule(model.embedding), model.packs
-
-    def leave_out(module: nn.Module, args: tuple[Any, ...], embedded_BTD: Tensor) -> Tensor:
-        with charembed.disabled(model):
-            token_BTD = module.forward(*args)  # the host's own forward, whatever it does to a row
-        without_BTD: Tensor = embedded_BTD - token_BTD * dropped_BT[..., None]
-        return without_BTD
-
-    handle = embedding.register_forward_hook(leave_out)
-    model.packs = False  # the mask is of rows with their padding
-    try:
-        yield
-    finally:
-        model.packs = packs
-        handle.remove()

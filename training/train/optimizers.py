@@ -1,7 +1,7 @@
-"""Which parameter is moved by what, and how fast.
+"""Optimizers and learning rates of a phase.
 
-Muon (Jordan et al. 2024, `torch.optim.Muon`) moves the matrices inside the model; AdamW moves embeddings, the
-output layer, vectors and the character path, which has a group of its own.
+Muon (Jordan et al. 2024, `torch.optim.Muon`) trains the matrices inside the model. AdamW trains
+embeddings, the output layer, vectors, and the character encoder in a group of its own.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import charembed
 from training.config.phase import Phase
 from training.models.language_model import LanguageModel
 
-BETA1 = 0.9
+_BETA1 = 0.9
 
 
 def build_optimizers(
     model: LanguageModel, phase: Phase, heads: nn.Module | None = None
 ) -> list[Optimizer]:
-    """The optimizers of one phase. Each group remembers its peak rate as "peak_lr"; see `set_lr`."""
+    """Make the optimizers of a phase. Each group has its peak rate as "peak_lr", for `set_lr`."""
     groups, matrices = _groups(model, phase)
     if heads is not None:
         groups.append(
@@ -41,10 +41,11 @@ def build_optimizers(
     }
     optimizers: list[Optimizer] = []
     if matrices and phase.optimizer == "muon":
+        # updates get the size of AdamW's, so that one learning rate serves both
         optimizers.append(Muon([inner], lr=phase.lr, adjust_lr_fn="match_rms_adamw"))
     elif matrices:
         groups.insert(0, inner)
-    optimizers.append(AdamW(groups, lr=phase.lr, betas=(BETA1, phase.beta2), fused=True))
+    optimizers.append(AdamW(groups, lr=phase.lr, betas=(_BETA1, phase.beta2), fused=True))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
@@ -52,12 +53,12 @@ def build_optimizers(
 
 
 def _groups(model: LanguageModel, phase: Phase) -> tuple[list[dict[str, Any]], list[nn.Parameter]]:
-    """What AdamW moves whatever the optimizer, and the inner matrices."""
+    """The groups that AdamW always trains, and the inner matrices."""
     if phase.kind == "spelling":
-        letters = charembed.parameters(model) or [
-            model.get_submodule(model.embedding).get_parameter("weight")
-        ]
-        return [{"name": "char", "params": letters, "lr": phase.lr, "weight_decay": 0.0}], []
+        # an arm without an encoder learns to spell from its token embeddings
+        table = model.get_submodule(model.embedding).get_parameter("weight")
+        params = charembed.parameters(model) or [table]
+        return [{"name": "char", "params": params, "lr": phase.lr, "weight_decay": 0.0}], []
     matrices = [parameter for parameter in model.inner_matrices() if parameter.requires_grad]
     inner = {id(parameter) for parameter in matrices}
     groups = charembed.param_groups(
@@ -71,7 +72,8 @@ def _groups(model: LanguageModel, phase: Phase) -> tuple[list[dict[str, Any]], l
 
 
 def lr_scale(step: int, steps: int, warmup: int, schedule: str = "cosine") -> float:
-    """Share of the peak rate: up in a line over `warmup` steps, then a cosine to a tenth, or constant.
+    """Learning rate as a share of its peak: linear over `warmup` steps, then a cosine to 0.1, or
+    constant.
 
     lr_scale(0, 100, 10) -> 0.1; lr_scale(10, 100, 10) -> 1.0; lr_scale(99, 100, 10) -> about 0.1
     """
@@ -84,6 +86,7 @@ def lr_scale(step: int, steps: int, warmup: int, schedule: str = "cosine") -> fl
 
 
 def set_lr(optimizers: list[Optimizer], scale: float) -> None:
+    """Set every group's learning rate to `scale` times its peak."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * scale

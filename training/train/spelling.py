@@ -1,4 +1,4 @@
-"""The spelling loss in the laboratory: from which vector of an arm the letters are read, and how well."""
+"""The spelling loss of an arm: the vectors that the heads read letters from, and the accuracy."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 import charembed
 from charembed import SpellingTable
-from charembed.freshness import TOKENS_AT_ONCE
 from charembed.spelling_loss import IGNORED, SpellingHeads
+from charembed.vector_table import TOKENS_AT_ONCE
 
-FIRST_PLACES = 10  # of a token, that are read
+_PLACES = 10  # letters of a token that the heads predict
 
 
 def reader(model: nn.Module, path: str) -> nn.Module:
-    """What makes the vector that letters are read from: the encoder, or without one the embedding itself."""
+    """The module whose vectors the heads read: the encoder, or the embedding if there is none."""
     embedding = model.get_submodule(path)
     if isinstance(embedding, charembed.CharEmbedding):
         encoder: nn.Module = embedding.encoder
@@ -23,15 +23,15 @@ def reader(model: nn.Module, path: str) -> nn.Module:
 
 
 def heads_for(model: nn.Module, path: str, spellings: SpellingTable, seed: int) -> SpellingHeads:
-    """Heads for the letters that the arm's encoder is given, so that shuffled ones stay wrong."""
+    """Make heads for the spellings of the arm's own encoder (false ones in the arm `shuffled`)."""
     own = getattr(reader(model, path), "spellings", None) or spellings
     width = model.get_submodule(path).get_parameter("weight").shape[1]
-    return SpellingHeads(own, width, seed, FIRST_PLACES, 0)
+    return SpellingHeads(own, width, seed, _PLACES, 0)
 
 
 @torch.no_grad()
 def letters_read(encoder: nn.Module, heads: SpellingHeads, ids_L: Tensor) -> tuple[float, float]:
-    """The shares of letters (ends among them) and of whole tokens that are read right, over some tokens."""
+    """Accuracy of the heads on some tokens: by letter (including end marks), and by token."""
     letters, right, whole = 0, 0, 0
     for ids_N in torch.split(ids_L, TOKENS_AT_ONCE):
         targets_NP = heads.targets_VP[ids_N]

@@ -1,4 +1,4 @@
-"""Where training stands, in a file, and back."""
+"""Checkpoints: weights, optimizer states and the position in the training, in a file and back."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ METRICS = "metrics.jsonl"
 
 
 def trained_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Everything that a run changes, by name; a tied weight once. The letters' loudness is set by a warm-up.
+    """Every tensor that a run changes, by name: the parameters, a tied weight once, and the
+    encoder's scale.
 
-    What is derived (spelling tables) is rebuilt, not stored.
+    Spelling tables are rebuilt from the tokenizer, so they are not included.
     """
-    loudness = {
+    # the scale of the character vectors is a buffer, and a warm-up on spelling sets it again
+    scale = {
         name: buffer for name, buffer in model.named_buffers() if name.endswith("encoder.loudness")
     }
-    return dict(model.named_parameters()) | loudness
+    return dict(model.named_parameters()) | scale
 
 
 @torch.no_grad()
 def load_parameters(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Put saved parameters into a model.
+    """Copy saved parameters into a model.
 
-    Raises BadInput, before anything changes, when names or shapes differ.
+    Raises BadInput, before anything changes, if names or shapes differ.
     """
     own = trained_parameters(model)
     wrong = sorted(own.keys() ^ tensors.keys()) + [
@@ -43,8 +45,8 @@ def load_parameters(model: nn.Module, tensors: Mapping[str, Tensor], source: Pat
     ]
     if wrong:
         raise BadInput(
-            f"{source} does not fit this model: {wrong[0]} differs (and {len(wrong) - 1} more); use the "
-            "config it was saved with."
+            f"{source} does not fit this model: {wrong[0]} differs (and {len(wrong) - 1} more); "
+            "use the config that it was saved with."
         )
     for name, parameter in own.items():
         parameter.copy_(tensors[name])
@@ -52,13 +54,13 @@ def load_parameters(model: nn.Module, tensors: Mapping[str, Tensor], source: Pat
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands when a file of weights is written, besides the weights.
+    """The position of a run in its training, saved with the weights.
 
     Attributes:
-        run: what the run is; see identity.py.
+        run: identity of the run; see run/identity.py.
         step: steps done in this phase.
-        batches: hash of the batches this phase has read.
-        metrics_bytes, metrics_sha256: how much of metrics.jsonl belongs to it, and its hash.
+        batches: hash of the batches of this phase so far.
+        metrics_bytes, metrics_sha256: length and hash of metrics.jsonl at this position.
     """
 
     run: str = ""
@@ -70,14 +72,15 @@ class Position:
 
 
 def write_trained(path: Path, parts: Mapping[str, nn.Module], position: Position) -> None:
-    """The parameters of a model and of what was trained with it, each under the name of its part."""
+    """Write the parameters of a model and of its heads, each under the name of its part."""
     write_tensors(path, _named(parts), asdict(position))
 
 
 def load_trained(path: Path, parts: Mapping[str, nn.Module], run: str, phase: str) -> Position:
-    """What `write_trained` wrote, or those parts of it that are asked for.
+    """Load the given parts of a file that `write_trained` wrote.
 
-    Raises Damaged for a file that is not what was written, BadInput for one of another run.
+    Raises Damaged for a file that has changed since, and BadInput for a file of another run or
+    phase.
     """
     tensors, position = _read(path, run)
     if position.phase != phase:
@@ -91,6 +94,7 @@ def load_trained(path: Path, parts: Mapping[str, nn.Module], run: str, phase: st
 def save_state(
     path: Path, position: Position, parts: Mapping[str, nn.Module], optimizers: list[Optimizer]
 ) -> None:
+    """Write everything that is needed to continue a phase."""
     tensors = _named(parts)
     for number, optimizer in enumerate(optimizers):
         for index, values in optimizer.state_dict()["state"].items():
@@ -101,7 +105,7 @@ def save_state(
 def load_state(
     path: Path, start: Position, parts: Mapping[str, nn.Module], optimizers: list[Optimizer]
 ) -> Position:
-    """Continue a saved phase: where it stands, or `start` when it has not begun."""
+    """Load a saved phase and return its position, or `start` if the phase has not begun."""
     if not path.exists():
         return start
     tensors, position = _read(path, start.run)
@@ -109,6 +113,7 @@ def load_state(
         return start
     _load_parts(parts, tensors, path)
     for number, optimizer in enumerate(optimizers):
+        # a new optimizer has no state yet; only its parameter groups are filled
         saved = optimizer.state_dict()
         for name, value in tensors.items():
             if name.startswith(f"optimizer/{number}/"):
@@ -119,7 +124,7 @@ def load_state(
 
 
 def check_metrics(path: Path, position: Position) -> Any:
-    """The running hash of metrics.jsonl up to the position. Raises Damaged if it is not what was written."""
+    """The running hash of metrics.jsonl up to a position. Raises Damaged if it has changed."""
     content = path.read_bytes()[: position.metrics_bytes] if path.exists() else b""
     digest = hashlib.sha256(content)
     if digest.hexdigest() != position.metrics_sha256:
@@ -128,9 +133,9 @@ def check_metrics(path: Path, position: Position) -> Any:
 
 
 def cut_metrics(path: Path, position: Position) -> Any:
-    """Forget what was written to metrics.jsonl after the position: those steps will be taken again.
+    """Cut metrics.jsonl to its length at a position, because later steps are done again.
 
-    Returns what `check_metrics` does.
+    Returns the running hash, like `check_metrics`.
     """
     digest = check_metrics(path, position)
     if path.exists():
@@ -143,8 +148,8 @@ def _read(path: Path, run: str) -> tuple[dict[str, Tensor], Position]:
     position = Position(**facts)
     if position.run != run:
         raise BadInput(
-            f"{path} belongs to another run (its config, data, seed or arm is another): put it back where it "
-            "came from, or delete it."
+            f"{path} belongs to another run (with another config, data, seed or arm): move it "
+            "back, or delete it."
         )
     return tensors, position
 

@@ -86,6 +86,8 @@ def encoder_for(
         for key in inspect.signature(ENCODERS[name]).parameters
         if key not in ("spellings", "dim")
     ]
+    if "gain" in arguments.keys() - known:
+        raise AttachError("attach has no argument 'gain': it is called scale since version 0.2.")
     if unknown := sorted(arguments.keys() - known):
         raise AttachError(
             f"the encoder {name!r} has no argument {unknown[0]!r}: it takes {', '.join(known)}."

@@ -15,11 +15,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from . import spelled
-from .encoders import LSTMEncoder
-from .freshness import TOKENS_AT_ONCE, spell_all
-from .gain import moments
+from .encoders import LSTMEncoder, pretrained
+from .scale import moments
 from .spelling import SpellingTable
+from .vector_table import TOKENS_AT_ONCE, encode_vocabulary
 
 RIDGE = 1_000.0  # four tokens for each of the H inputs: little beside a vocabulary, much beside 300 tokens
 
@@ -28,20 +27,20 @@ RIDGE = 1_000.0  # four tokens for each of the H inputs: little beside a vocabul
 def readable_states(spellings: Sequence[bytes | None]) -> Tensor:
     """(V, H): from these the letters can be read off; over usual tokens they have mean 0 and variance 1."""
     table = SpellingTable.from_bytes(spellings)
-    encoder = LSTMEncoder(table, spelled.HIDDEN_SIZE, init="spelled")
-    learnt = spelled.tensors()
-    encoder.projection.weight.copy_(learnt[f"{spelled.STATES}.weight"])
-    encoder.projection.bias.copy_(learnt[f"{spelled.STATES}.bias"])
-    return spell_all(encoder, encoder.projection.weight, len(spellings))
+    encoder = LSTMEncoder(table, pretrained.HIDDEN_SIZE, init="pretrained")
+    learnt = pretrained.tensors()
+    encoder.projection.weight.copy_(learnt[f"{pretrained.STATES}.weight"])
+    encoder.projection.bias.copy_(learnt[f"{pretrained.STATES}.bias"])
+    return encode_vocabulary(encoder, encoder.projection.weight, len(spellings))
 
 
 @torch.no_grad()
-def rows_from_letters(
+def rows_from_spellings(
     table_VD: Tensor, states_VH: Tensor, known_L: Tensor
 ) -> Callable[[Tensor], Tensor]:
     """Fit, and give back what says of ids (N,) which rows (N, D) their letters make likely.
 
-    guess = rows_from_letters(embedding.weight, states_VH, known_L);  guess(torch.tensor([49152])) -> (1, 576)
+    guess = rows_from_spellings(embedding.weight, states_VH, known_L);  guess(torch.tensor([49152])) -> (1, 576)
 
     Only the rows of the known tokens are read. The guesses are on the CPU, in float32. Cost: L H (H + D)
     products.

@@ -10,21 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .embedding import Model, lettered_embedding
+from .embedding import Model, char_embedding_of
 from .errors import AttachError
-from .gain import GAIN, check_gain, projection_of, scale_letters
+from .scale import SCALE, check_scale, projection_of, scale_vectors
 
 SHARE = 0.28  # of the directions: 161 of SmolLM2's 576
 ROWS_AT_ONCE = 8
 
 
-def quieten(
-    model: Model, ids_BT: Tensor, *, share: float = SHARE, gain: float | None = GAIN
+def project_to_low_fisher(
+    model: Model, ids_BT: Tensor, *, share: float = SHARE, scale: float | None = SCALE
 ) -> Model:
     """Project the letters onto the directions to which the model's loss on some text is least sensitive.
 
-    charembed.attach(model, tokenizer, init="spelled")
-    charembed.quieten(model, tokenizer(texts, return_tensors="pt")["input_ids"])     # a few thousand tokens
+    charembed.attach(model, tokenizer, init="pretrained")
+    ids_BT = tokenizer(texts, return_tensors="pt")["input_ids"]  # a few thousand tokens
+    charembed.project_to_low_fisher(model, ids_BT)
 
     The gradients of the loss at the embedding's output say how much text minds a step in each direction; the
     letters are projected onto the eigenvectors of their covariance with the smallest eigenvalues, and made as
@@ -35,19 +36,19 @@ def quieten(
     Arguments:
         ids_BT: (B, T) token ids of any text, without padding; as many tokens as the model is wide, or more.
         share: K / D, above 0 and up to 1; 0.28 by default.
-        gain: as in `set_gain`, set afterwards, 0.35 by default; None leaves the vectors as loud as the
+        scale: as in `set_scale`, set afterwards, 0.35 by default; None leaves the vectors as loud as the
             projection makes them.
 
     Raises AttachError where nothing is attached, for ids that are no tensor or too few, for a share that
     cannot be, for an encoder without a projection, for a model whose output is no logits, and for a loss that
     is not finite; the model is then unchanged.
     """
-    embedding = lettered_embedding(model)
+    embedding = char_embedding_of(model)
     projection = projection_of(embedding.encoder)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise AttachError(f"share is {share!r}; it must be above 0 and at most 1.")
-    if gain is not None:
-        check_gain(gain)
+    if scale is not None:
+        check_scale(scale)
     width = embedding.embedding_dim
     if not isinstance(ids_BT, Tensor):
         raise AttachError(
@@ -58,15 +59,15 @@ def quieten(
             f"the ids have the shape {tuple(ids_BT.shape)}; they must be rows of text, of {width} tokens or "
             "more in all, as the model is that wide."
         )
-    quiet_DK = sensitivity(model, embedding, ids_BT.long())[1][:, : max(1, round(share * width))]
+    low_DK = sensitivity(model, embedding, ids_BT.long())[1][:, : max(1, round(share * width))]
     with torch.inference_mode(False), torch.no_grad():
         before = {name: value.clone() for name, value in projection.state_dict().items()}
-        quiet_DK = quiet_DK.to(projection.weight)
-        projection.weight.copy_(quiet_DK @ (quiet_DK.T @ projection.weight))
-        projection.bias.copy_(quiet_DK @ (quiet_DK.T @ projection.bias))
+        low_DK = low_DK.to(projection.weight)
+        projection.weight.copy_(low_DK @ (low_DK.T @ projection.weight))
+        projection.bias.copy_(low_DK @ (low_DK.T @ projection.bias))
         try:
-            if gain is not None:
-                scale_letters(embedding.encoder, embedding.weight, gain)
+            if scale is not None:
+                scale_vectors(embedding.encoder, embedding.weight, scale)
         except BaseException:
             projection.load_state_dict(before)
             raise

@@ -12,19 +12,15 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import torch as safetensors
-from torch import Tensor
+from torch import Tensor, nn
 
-from .encoder import normal_, seeded_rows
-from .errors import AttachError
+from charembed.encoder import CharEncoder, normal_, seeded_rows
+from charembed.errors import AttachError
 
-if TYPE_CHECKING:
-    from charembed.encoders.lstm import LSTMEncoder
-
-PATH = Path(__file__).with_name("spelled.safetensors")
+PATH = Path(__file__).with_name("pretrained.safetensors")
 CHAR_DIM, HIDDEN_SIZE, CHARS_SEED = 128, 256, 0
 STATES = "states"  # the linear map from the LSTM's states to centred ones of variance one
 
@@ -32,8 +28,8 @@ STATES = "states"  # the linear map from the LSTM's states to centred ones of va
 def check_sizes(char_dim: int, hidden_size: int) -> None:
     if (char_dim, hidden_size) != (CHAR_DIM, HIDDEN_SIZE):
         raise AttachError(
-            f"init 'spelled' has char_dim={CHAR_DIM} and hidden_size={HIDDEN_SIZE}, not {char_dim} and "
-            f"{hidden_size}: leave the sizes out, or attach with init='loud' and call charembed.warm_up."
+            f"init 'pretrained' has char_dim={CHAR_DIM} and hidden_size={HIDDEN_SIZE}, not {char_dim} and "
+            f"{hidden_size}: leave the sizes out, or attach with init='normal' and call charembed.warm_up."
         )
 
 
@@ -45,11 +41,11 @@ def tensors() -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def fill(encoder: LSTMEncoder, generator: torch.Generator) -> None:
+def fill(encoder: CharEncoder, recurrent: nn.Module, generator: torch.Generator) -> None:
     """Give an LSTMEncoder what was learnt, and a random projection N(0, 1/H) behind it."""
     learnt = {name: tensor.float() for name, tensor in tensors().items()}
     encoder.chars.weight.copy_(seeded_rows(encoder.spellings.alphabet, CHAR_DIM, CHARS_SEED))
-    for name, parameter in encoder.recurrent.named_parameters():
+    for name, parameter in recurrent.named_parameters():
         parameter.copy_(learnt[name])
     random_DH = normal_(
         torch.empty(encoder.dim, HIDDEN_SIZE, device="cpu"), HIDDEN_SIZE**-0.5, generator

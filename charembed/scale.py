@@ -12,57 +12,57 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .embedding import Model, lettered_embedding
+from .embedding import Model, char_embedding_of
 from .encoder import Affine, CharEncoder
 from .errors import AttachError
-from .freshness import TOKENS_AT_ONCE
-from .spelling_loss import lettered_ids
+from .spelling_loss import ids_with_characters
+from .vector_table import TOKENS_AT_ONCE
 
 SAMPLE = 8_192  # tokens that the loudness is measured on
-GAIN = (
+SCALE = (
     0.35  # letters that can be read from the first step, at a small price: docs/LOG.md has others
 )
 
 
-def set_gain(model: Model, gain: float = GAIN) -> Model:
+def set_scale(model: Model, scale: float = SCALE) -> Model:
     """Scale the letters to a share of the tokens' loudness, in place, and return the model.
 
-    charembed.set_gain(model, 0.5)     # spelled vectors with half the standard deviation of the token table
+    charembed.set_scale(model, 0.5)     # spelled vectors with half the standard deviation of the token table
 
     Over the tokens with letters (over 8,192 of them, where there are more) the spelled vectors then have mean
-    zero and `gain` times (0.35 by default) the standard deviation of these tokens' rows around their mean.
+    zero and `scale` times (0.35 by default) the standard deviation of these tokens' rows around their mean.
     Only a factor of the vectors and the projection's bias change. A pretrained model's text suffers from loud
-    letters until it has been trained with them. With gain 0 they are silent, and training, which does not
+    letters until it has been trained with them. With scale 0 they are silent, and training, which does not
     move the factor, cannot make them louder.
 
-    Raises AttachError for a gain below 0 or not finite, where nothing is attached or the weights are not
+    Raises AttachError for a scale below 0 or not finite, where nothing is attached or the weights are not
     there or not finite, for vectors that are all equal (init "zero"), and for an encoder without a
     projection; the model is then unchanged.
     """
-    check_gain(gain)
-    embedding = lettered_embedding(model)
-    scale_letters(embedding.encoder, embedding.weight, gain)
+    check_scale(scale)
+    embedding = char_embedding_of(model)
+    scale_vectors(embedding.encoder, embedding.weight, scale)
     return model
 
 
-def check_gain(gain: float) -> None:
-    number = isinstance(gain, int | float) and not isinstance(gain, bool)
-    if not (number and math.isfinite(gain) and gain >= 0):
-        raise AttachError(f"gain is {gain!r}; it must be a number of 0 or more, such as {GAIN}.")
+def check_scale(scale: float) -> None:
+    number = isinstance(scale, int | float) and not isinstance(scale, bool)
+    if not (number and math.isfinite(scale) and scale >= 0):
+        raise AttachError(f"scale is {scale!r}; it must be a number of 0 or more, such as {SCALE}.")
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def scale_letters(encoder: nn.Module, weight_VD: Tensor, gain: float) -> None:
-    """`set_gain`, for an encoder beside a table."""
+def scale_vectors(encoder: nn.Module, weight_VD: Tensor, scale: float) -> None:
+    """`set_scale`, for an encoder beside a table."""
     projection = projection_of(encoder)
     if weight_VD.is_meta:
         raise AttachError(
             "the table is on the meta device, so how loud it is cannot be told: load the weights first, or "
-            "pass gain=None and call charembed.set_gain(model) later."
+            "pass scale=None and call charembed.set_scale(model) later."
         )
     spellings: Any = getattr(encoder, "spellings", None)
-    ids_L = torch.arange(len(weight_VD)) if spellings is None else lettered_ids(spellings)
+    ids_L = torch.arange(len(weight_VD)) if spellings is None else ids_with_characters(spellings)
     sample = torch.linspace(0, len(ids_L) - 1, min(len(ids_L), SAMPLE)).long()  # evenly spread
     ids_L = ids_L[sample].to(weight_VD.device)
     _, table_std = moments(lambda ids: weight_VD[ids], ids_L)
@@ -72,22 +72,22 @@ def scale_letters(encoder: nn.Module, weight_VD: Tensor, gain: float) -> None:
     for what, deviation in (("rows of the table", table_std), ("vectors of the letters", std)):
         if not math.isfinite(deviation):
             raise AttachError(f"the {what} are not all finite, so their loudness cannot be told.")
-    if gain and not std > 0:
+    if scale and not std > 0:
         raise AttachError(
             f"the vectors of all tokens are equal (init {getattr(encoder, 'init', None)!r}), so no scale "
-            "makes them louder: attach with init='spelled' or 'loud', or call charembed.warm_up(model) first."
+            "makes them louder: attach with init='pretrained' or 'normal', or call charembed.warm_up(model) first."
         )
-    scale = gain * table_std / std if gain else 0.0
-    if not torch.tensor(scale).to(projection.weight.dtype).isfinite():
+    factor = scale * table_std / std if scale else 0.0
+    if not torch.tensor(factor).to(projection.weight.dtype).isfinite():
         raise AttachError(
-            f"gain is {gain!r}, too loud for {projection.weight.dtype}: choose about {GAIN}."
+            f"scale is {scale!r}, too loud for {projection.weight.dtype}: choose about {SCALE}."
         )
     projection.bias.sub_(mean_D.to(projection.bias))
     if isinstance(encoder, CharEncoder):
-        encoder.set_loudness(scale)
+        encoder.set_output_scale(factor)
     else:
-        projection.weight.mul_(scale)
-        projection.bias.mul_(scale)
+        projection.weight.mul_(factor)
+        projection.bias.mul_(factor)
 
 
 def projection_of(encoder: nn.Module) -> Affine | nn.Linear:

@@ -22,11 +22,11 @@ TOKENS_AT_ONCE = 4_096  # of the vocabulary: bounds the memory of the encoder's 
 class _Kept(NamedTuple):
     state: tuple[Any, ...]
     values: list[Tensor] | None
-    spelled_VD: Tensor
+    char_VD: Tensor
 
 
-class SpelledTable:
-    """spelled_VD (V, D), what the encoder says of every id, computed when it is asked for and not known.
+class VectorTable:
+    """char_VD (V, D), what the encoder says of every id, computed when it is asked for and not known.
 
     It is forgotten when a forward takes gradients, when a gradient arrives at a parameter of the encoder, and
     when the version of a parameter or a buffer, or the spellings, are others. Fused optimizers move no
@@ -65,8 +65,8 @@ class SpelledTable:
                 else None
             )
             self._watch(tensors)
-            self._kept = kept = _Kept(state, values, spell_all(encoder, like, rows))
-        return kept.spelled_VD
+            self._kept = kept = _Kept(state, values, encode_vocabulary(encoder, like, rows))
+        return kept.char_VD
 
     def _watch(self, tensors: list[Tensor]) -> None:
         """Be told of gradients that do not come through the embedding: a spelling loss, a compiled graph."""
@@ -81,15 +81,15 @@ class SpelledTable:
             if tensor.requires_grad and tensor.is_leaf and tensor not in self._watched:
                 self._watched[tensor] = tensor.register_hook(told)  # type: ignore[no-untyped-call]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> SpelledTable:
-        twin: SpelledTable = memo.setdefault(id(self), SpelledTable())  # a copy computes its own
+    def __deepcopy__(self, memo: dict[int, Any]) -> VectorTable:
+        twin: VectorTable = memo.setdefault(id(self), VectorTable())  # a copy computes its own
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SpelledTable, ()
+        return VectorTable, ()
 
 
-def spell_all(encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
+def encode_vocabulary(encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
     """What the encoder says of ids 0 to rows - 1, in evaluation mode and without autocast."""
     if any(tensor.is_meta for tensor in _tensors(encoder)):
         raise CharEmbedError(ON_META)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Derived:
+class DeviceTensors:
     """Base of dataclasses that hold such tensors, made on the CPU and moved to each other device once.
 
     They are no buffers: a model that is built on the meta device or emptied keeps them, and DDP has nothing
