@@ -417,7 +417,7 @@ def test_help_shows_every_fields_choices_and_bounds(
         assert allowed(setting.item).replace(" ", "") in told, name
         for choice in (
             *setting.item.metadata.get("choices", ()),
-            *setting.item.metadata.get("some_of", ()),
+            *setting.item.metadata.get("some_of", tuple)(),
         ):
             assert choice in told, (name, choice)
 

@@ -198,7 +198,7 @@ def test_a_bad_loss_names_the_step_and_ends_with_1(jobs: str, cache: Path, tmp_p
     done = subprocess.run([*COMMAND, *flags], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert re.search(
-        r"the pretrain loss is (nan|inf) at step \d+, so training stopped before the weights moved",
+        r"the pretrain loss is (nan|inf) at step \d+, so training stopped before the weights",
         done.stderr,
     )
     assert "Traceback" not in done.stderr

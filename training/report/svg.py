@@ -10,7 +10,7 @@ from html import escape
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from training.models.arms import ARMS
+from training.models.arms import ARMS, arm_names
 
 INK, SOFT, LINE, PAPER = "#202124", "#5b6066", "#dfe2e6", "#ffffff"
 # The names under which a page sets these colours, in light and in dark.
@@ -19,7 +19,7 @@ DARK = {"ink": "#e8eaed", "soft": "#a9afb7", "line": "#383d44", "paper": "#15181
 # The curves of a study, which are no arms: a page knows them as series-0, series-1, ...
 SERIES = ("#7a3b96", "#3f66b5", "#23898a", "#4f9a3a", "#b98a1e", "#c9562c")
 SERIES_NAMES = tuple(f"series-{number}" for number in range(len(SERIES)))
-COLOURS = {name: arm.colour for name, arm in ARMS.items()} | dict(
+COLOURS = {name: ARMS[name].colour for name in arm_names()} | dict(
     zip(SERIES_NAMES, SERIES, strict=True)
 )
 FONT = 'system-ui, "Segoe UI", Helvetica, Arial, sans-serif'
