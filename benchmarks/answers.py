@@ -15,7 +15,7 @@ import torch
 import charembed
 from benchmarks.measure import interleaved, machine, show
 from tests.plugin.reference import generate_one_by_one
-from training.ask.eval_sets import set_exams
+from training.ask.eval_sets import make_eval_sets
 from training.config.presets import preset
 from training.data.prepare import prepare
 from training.models.generate import generate
@@ -31,7 +31,7 @@ def main() -> None:
     model = build_arm(config, "lstm", 0, data.spellings).eval()
     prompts = [
         data.tokenizer.encode(item.prompt)
-        for exam in set_exams(config, data, 0)
+        for exam in make_eval_sets(data, 0)
         for item in exam.items[:20]
     ]
 
@@ -50,7 +50,7 @@ def main() -> None:
     )
 
     plain = build_arm(config, "plain", 0, data.spellings).eval()
-    ids_BT = data.batches(config, config.text, 0)(0).ids_BT
+    ids_BT = data.batches(config.text, 0)(0).ids_BT
     with torch.no_grad():
         unfolded = model(ids_BT)
         folded = charembed.fold(copy.deepcopy(model))

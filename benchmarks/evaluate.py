@@ -22,13 +22,12 @@ import torch
 import transformers
 
 from benchmarks.measure import machine
-from training.ask.eval_sets import Exam, stop_ids
-from training.ask.models import ModelRespondent, Reader, cut
+from training.ask.eval_sets import EvalSet, stop_ids
+from training.ask.evaluated_model import EvaluatedLanguageModel, cut
 from training.config.presets import preset
 from training.data.prepare import prepare
-from training.evaluate import evaluate
-from training.evaluate.load import Manner, of_run, open_model
-from training.models.objectives import OBJECTIVES
+from training.evaluate.evaluation import evaluate
+from training.evaluate.load import FewShotPrompts, from_run, load_model
 from training.run.build import build_arm
 
 TASKS = "letters=reverse+count+index+swap"
@@ -50,7 +49,7 @@ def seconds(action: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - began, found
 
 
-def plain_loop(asked: ModelRespondent, exams: list[Exam]) -> list[str]:
+def plain_loop(asked: EvaluatedLanguageModel, exams: list[EvalSet]) -> list[str]:
     """One prompt after another through `generate`, as it is written in many a script. It stops at the same
     tokens, given by their ids: `stop_strings` would be slower."""
     host: Any = asked.model.get_submodule("model")
@@ -62,23 +61,23 @@ def plain_loop(asked: ModelRespondent, exams: list[Exam]) -> list[str]:
             ids = tokenizer(item.prompt, return_tensors="pt")
             out = host.generate(
                 **ids,
-                max_new_tokens=asked.room(exam),
+                max_new_tokens=asked.max_new_tokens(exam),
                 do_sample=False,
                 eos_token_id=ends,
                 pad_token_id=0,
             )
             written = out[0, ids["input_ids"].shape[1] :].tolist()
             written = [token for token in written if token not in asked.end]
-            texts.append(cut(tokenizer.decode(written), exam.asking.stop))
+            texts.append(cut(tokenizer.decode(written), exam.prompt_format.stop))
     return texts
 
 
 def against_a_plain_loop(name: str, cache: Path, questions: int) -> None:
-    asked = open_model(name, cache_folder=cache, manner=Manner(), device="cpu")
+    asked = load_model(name, cache_folder=cache, prompts=FewShotPrompts(), device="cpu")
     evaluate(asked, "letters=count", questions=1)  # what is made once: words, splits
     took, done = seconds(lambda: evaluate(asked, TASKS, questions=questions))
-    given = [answer.given for exam in done.exams for answer in done.answers.of(exam)]
-    loop_took, heard = seconds(lambda: plain_loop(asked, done.exams))
+    given = [answer.given for exam in done.eval_sets for answer in done.answers.of(exam)]
+    loop_took, heard = seconds(lambda: plain_loop(asked, done.eval_sets))
     alike = sum(ours == theirs for ours, theirs in zip(given, heard, strict=True))
     print(f"{name}: {len(given)} questions of {TASKS}, 4 shots; {alike} answers are identical")
     print(
@@ -101,24 +100,18 @@ def small_model(cache: Path, folder: Path) -> str:
 def whole_suite(run: Path | None, cache: Path, questions: int) -> None:
     """All word tasks on all splits, on a trained run or on the quick preset's model before training."""
     if run is not None:
-        asked = of_run(run, None, None, cache)
+        asked = from_run(run, None, None, cache)
     else:
         config = preset("quick")
         data = prepare(config, cache)
         assert data.splits is not None
-        asked = ModelRespondent(
-            name="lstm, untrained",
-            about="the quick preset's model before training",
-            model=build_arm(config, "lstm", 0, data.spellings).eval(),
-            reader=Reader(tokenizer=data.tokenizer, splits=data.splits),
-            context=config.context,
-            objective=OBJECTIVES[config.objective],
-        )
+        model = build_arm(config, "lstm", 0, data.spellings).eval()
+        asked = EvaluatedLanguageModel.of_arm(model, data, "lstm, untrained", 0)
     took, done = seconds(lambda: evaluate(asked, "letters", questions=questions))
-    answers = [answer for exam in done.exams for answer in done.answers.of(exam)]
+    answers = [answer for exam in done.eval_sets for answer in done.answers.of(exam)]
     tokens = sum(len(asked.tokenizer.encode(answer.given)) for answer in answers) / len(answers)
     print(
-        f"{asked.name}: the suite letters, {len(done.exams)} exams, {len(answers)} questions, "
+        f"{asked.name}: the suite letters, {len(done.eval_sets)} exams, {len(answers)} questions, "
         f"{tokens:.1f} tokens an answer: {took:.0f} s of one core"
     )
 

@@ -32,15 +32,15 @@ from torch import Tensor
 import charembed
 from benchmarks.measure import machine
 from synthetic_tasks import SPLITS, Material, build_task, distinct, one_list, stream, usable_words
-from training.ask.eval_sets import Exam, answer_all, mark
+from training.ask.eval_sets import EvalSet
+from training.ask.run_evaluation import evaluate_arm
 from training.config.config import CompareConfig
 from training.data.corpus import load_corpus, load_words
 from training.data.prepare import Data
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput, exit_status
 from training.models.precision import has_fast_bf16
-from training.run.arm import load_arm
-from training.run.folder import arm_folder, open_run
+from training.run.run import Run
 
 ALL_WORDS = 1_000_000
 WINDOW = 400  # characters of text around a word
@@ -187,8 +187,10 @@ def scores(
     splits = one_list(words)
     material = Material(splits, config.data.wording, config.data.answer_form)
     tasks = [build_task(spec, material) for spec in config.data.tasks]
-    exams = [Exam(task, "seen", distinct(task, "seen", questions, "new tokens")) for task in tasks]
-    rows, _ = mark(exams, answer_all(language_model, config, data, exams), "", 0)
+    exams = [
+        EvalSet(task, "seen", distinct(task, "seen", questions, "new tokens")) for task in tasks
+    ]
+    rows, _ = evaluate_arm(language_model, data, exams, "", 0)
     return {
         row.task: row.value for row in rows if row.metric == "exact_match"
     }  # not of the work shown
@@ -210,8 +212,8 @@ def program(argv: Sequence[str] | None) -> int:
     ways = options.ways.split(",")
     if unknown := [way for way in ways if way not in WAYS]:
         raise BadInput(f"there is no way {unknown[0]!r}: choose from {', '.join(WAYS)}.")
-    config, data = open_run(options.run, options.cache)
-    seed = config.first_seed
+    run = Run.open(options.run, options.cache)
+    config, data = run.config, run.data
     texts = [
         load_corpus(name)
         for name in (config.data.corpus, config.evaluation.other_corpus)
@@ -231,7 +233,7 @@ def program(argv: Sequence[str] | None) -> int:
         for name in ways:
             if arm == "plain" and name in OF_LETTERS:
                 continue
-            language_model = load_arm(config, seed, arm, arm_folder(options.run, seed, arm), data)
+            language_model = run.arm(arm).model()
             model: Any = language_model.get_submodule("model")
             tokenizer = copy.deepcopy(data.tokenizer.source)
             WAYS[name](model, tokenizer, words)

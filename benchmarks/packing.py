@@ -30,7 +30,7 @@ def program(argv: Sequence[str] | None) -> int:
     unpack(config.model.model)
     data = prepare(config, options.cache)
     model = HuggingFace.load(config.model.model, config.context).train()
-    batch = data.batches(config, config.phase("finetune"), config.first_seed)(0)
+    batch = data.batches(config.phase("finetune"), config.first_seed)(0)
     assert batch.keep_BT is not None
 
     def step(packs: bool) -> None:

@@ -31,7 +31,8 @@ import torch
 from accelerate import Accelerator
 
 from benchmarks.measure import machine
-from training.ask.eval_sets import answer_all, mark, set_exams
+from training.ask.eval_sets import make_eval_sets
+from training.ask.run_evaluation import evaluate_arm
 from training.config.config import CompareConfig
 from training.config.flags import changed
 from training.config.presets import preset
@@ -41,7 +42,6 @@ from training.data.questions import encode_item
 from training.models.language_model import LanguageModel
 from training.progress import in_terminal
 from training.run.build import build_arm
-from training.run.finished import trained_phases
 from training.train.loop import Training, train
 
 ITEMS = 500
@@ -72,8 +72,8 @@ def setting(task: str, objective: str, steps: int, lr: float) -> CompareConfig:
 @torch.no_grad()
 def token_by_token(model: LanguageModel, config: CompareConfig, data: Data) -> dict[str, float]:
     """The share of new graphs on which each token of the answer is right, in the order they are written."""
-    (exam,) = (exam for exam in set_exams(config, data, 0) if exam.split == "fresh")
-    objective = data.questions(config).objective
+    (exam,) = (exam for exam in make_eval_sets(data, 0) if exam.split == "fresh")
+    objective = data.questions().objective
     batch = pad_examples(
         [objective.arrange(*encode_item(data.tokenizer, item), data.dummy) for item in exam.items]
     )
@@ -90,8 +90,8 @@ def measure(config: CompareConfig, seed: int, cache: Path) -> None:
     model, accelerator = build_arm(config, "plain", seed, data.spellings), Accelerator(cpu=True)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        for phase in trained_phases(config):
-            batch_at = data.batches(config, phase, seed)
+        for phase in (phase for phase in config.phases if phase.steps):
+            batch_at = data.batches(phase, seed)
             training = Training(
                 model=model,
                 phase=phase,
@@ -109,8 +109,8 @@ def measure(config: CompareConfig, seed: int, cache: Path) -> None:
     shares = token_by_token(model, config, data).items()
     given = "all at once" if config.objective == "teacherless" else "given all before it"
     print(f"  each token, {given}:", ", ".join(f"{name} {share:.2f}" for name, share in shares))
-    exams = set_exams(config, data, 0)
-    rows, _ = mark(exams, answer_all(model, config, data, exams), "plain", seed)
+    exams = make_eval_sets(data, 0)
+    rows, _ = evaluate_arm(model, data, exams, "plain", seed)
     print(
         "  written freely:",
         ", ".join(f"{row.split} {row.value:.2f} ({row.low:.2f} to {row.high:.2f})" for row in rows),

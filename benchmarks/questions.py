@@ -21,7 +21,6 @@ from rich.table import Table
 
 from benchmarks.measure import machine
 from synthetic_tasks import ANSWER_FORMS, WORD_TASKS, WORDINGS, Material, build_task
-from training.config.config import CompareConfig
 from training.config.flags import changed
 from training.config.presets import preset
 from training.data.prepare import Data, prepare
@@ -31,9 +30,9 @@ EXAMPLES, FEWER = 3_200, 640  # in a round: of a preset, of a word task
 BATCH = 64
 
 
-def rates(data: Data, config: CompareConfig, examples: int) -> list[float]:
+def rates(data: Data, examples: int) -> list[float]:
     """Examples per second of CPU time, the fastest round first."""
-    batch_at = data.questions(config).batches(BATCH, "benchmark")
+    batch_at = data.questions().batches(BATCH, "benchmark")
     batch_at(0)
     found = []
     for first in range(ROUNDS):
@@ -44,9 +43,9 @@ def rates(data: Data, config: CompareConfig, examples: int) -> list[float]:
     return sorted(found, reverse=True)
 
 
-def answer_tokens(data: Data, config: CompareConfig, examples: int = 200) -> float:
+def answer_tokens(data: Data, examples: int = 200) -> float:
     """Mean number of tokens that an answer takes, its end mark included."""
-    questions = data.questions(config)
+    questions = data.questions()
     return sum(len(questions.item("benchmark", i)[2]) for i in range(examples)) / examples
 
 
@@ -54,7 +53,7 @@ def show_presets(cache: Path) -> None:
     for name in ("quick", "parent"):
         for wording in ("compact", "sentences"):
             config = changed(preset(name), wording=wording, finetune_context=256)
-            best, *_, worst = rates(prepare(config, cache), config, EXAMPLES)
+            best, *_, worst = rates(prepare(config, cache), EXAMPLES)
             print(
                 f"{name}, {wording}: {best:,.0f} examples per second of one core, {best / 3000:.1f} times "
                 f"the parent's 3,000 (the slowest of {ROUNDS} rounds: {worst:,.0f})"
@@ -71,18 +70,17 @@ def show_tasks(cache: Path) -> None:
     }
     data = {wording: prepare(config, cache) for wording, config in configs.items()}
 
-    def one_task(task: str, wording: str, form: str) -> tuple[Data, CompareConfig]:
+    def one_task(task: str, wording: str, form: str) -> Data:
         """The data of all tasks, held-out tokens included, with a single task to draw."""
         known, config = data[wording], changed(configs[wording], tasks=(task,), answer_form=form)
-        return replace(
-            known, tasks=(build_task(task, Material(known.splits, wording, form)),)
-        ), config
+        tasks = (build_task(task, Material(known.splits, wording, form)),)
+        return replace(known, config=config, tasks=tasks)
 
     for task in WORD_TASKS:
         best = [
-            f"{rates(*one_task(task, wording, 'spelled'), FEWER)[0]:,.0f}" for wording in WORDINGS
+            f"{rates(one_task(task, wording, 'spelled'), FEWER)[0]:,.0f}" for wording in WORDINGS
         ]
-        tokens = [f"{answer_tokens(*one_task(task, 'compact', form)):.1f}" for form in ANSWER_FORMS]
+        tokens = [f"{answer_tokens(one_task(task, 'compact', form)):.1f}" for form in ANSWER_FORMS]
         shown.add_row(task, *best, *tokens)
     Console().print(shown)
 

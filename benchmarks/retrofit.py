@@ -33,7 +33,7 @@ from charembed.recurrence import last_states
 from charembed.rows_from_spellings import readable_states, rows_from_spellings
 from charembed.scale import scale_vectors
 from charembed.spelling_loss import ids_with_characters
-from training.ask.eval_sets import text_loss
+from training.ask.run_evaluation import text_loss
 from training.config.config import CompareConfig
 from training.config.flags import parse
 from training.data.prepare import prepare
@@ -41,7 +41,7 @@ from training.errors import BadInput, exit_status
 from training.models.huggingface import HuggingFace
 from training.models.precision import resolve_precision
 from training.models.smollm2 import unpack
-from training.run.arm import settle
+from training.run.build import settle
 from training.train.loss import Learner
 from training.train.optimizers import lr_scale, set_lr
 
@@ -222,7 +222,7 @@ def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[
     model = HuggingFace.load(config.model.model, config.context)
     VARIANTS[name](model.model, data.spellings, config.model.scale)
     if name not in AS_BUILT:
-        settle(model, config, data)
+        settle(model, data)
     if name == "held":
         hold(model.model)
     if name == "amplified":
@@ -231,7 +231,7 @@ def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[
     faithful = phase.replay_target == "base"
     base = HuggingFace.load(config.model.model, config.context).eval() if faithful else None
     learner = Learner(model, None, base)
-    batch_at = data.batches(config, phase, config.first_seed)
+    batch_at = data.batches(phase, config.first_seed)
 
     def reads() -> list[float]:
         texts = data.held_out_texts.values()

@@ -66,7 +66,7 @@ def measure(title: str, config: CompareConfig, data: Data, phase: Phase, twin: b
         models["packed, per position"].wte = PerPosition(models["packed, per position"].wte)
     for model in models.values():
         model.extend_context(phase.context, torch.Generator().manual_seed(0))
-    batch_at = data.batches(config, phase, 0)
+    batch_at = data.batches(phase, 0)
     show(
         title,
         interleaved({name: step_of(model, phase, batch_at) for name, model in models.items()}),

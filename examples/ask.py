@@ -1,11 +1,11 @@
 """Ask all arms of a finished run, or a pretrained causal model, about a word of your choice.
 
-    python -m examples.ask                       # the newest run, then type words; empty line or Ctrl-D ends
+    python -m examples.ask                       # the newest run; type words, empty line or Ctrl-D ends
     python -m examples.ask --run runs/quick-1234abcd --word strawberry
     python -m examples.ask --run HuggingFaceTB/SmolLM2-135M --word strawberry
 
-With nothing to read, as in a script, it asks about a word that shows what the letters are worth, where the
-run has one. The same in a browser: examples.playground.
+Without standard input, as in a script, it asks about a word at which characters make a difference,
+if the run has one. examples.playground does the same in a browser.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from training.errors import exit_status
 
 
 def words_to_ask(panel: Panel) -> Iterator[str]:
-    """What is typed, a word a line; the first suggested word where there is no one to type."""
+    """Yield the typed words, one a line; the first suggested word if there is no standard input."""
     example = next((suggestion.word for suggestion in panel.suggestions), None)
     if sys.stdin.isatty() and example:
         print(f"A word that shows the difference: {example}")
@@ -39,7 +39,7 @@ def words_to_ask(panel: Panel) -> Iterator[str]:
 
 
 def ask(word: str, panel: Panel, console: Console) -> None:
-    """Put one question of each word task about a word to every model, and print what they say."""
+    """Ask every model one question of each word task about a word, and print the answers."""
     questions = {task: panel.item(task, word) for task in panel.tasks}
     split = panel.split(word)
     unseen = [token.text for token in panel.tokens(word) if token.unseen]
@@ -55,18 +55,15 @@ def ask(word: str, panel: Panel, console: Console) -> None:
             console.print(answer.text, highlight=False, markup=False)
 
 
-def run(argv: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--run", help="run folder, or a pretrained model's folder or name (the newest run in runs/)"
-    )
-    parser.add_argument("--word", help="ask about this word and end")
-    parser.add_argument(
-        "--seed", type=int, help="which pair of a run with several seeds (the first)"
-    )
-    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    add = parser.add_argument
+    add("--run", help="run folder, or folder or name of a model [the newest run in runs/]")
+    add("--word", help="ask about this word and end")
+    add("--seed", type=int, help="seed of a run [its first]")
+    add("--cache", type=Path, default=Path(".cache"), help="the cache of the run [%(default)s]")
     options = parser.parse_args(argv)
     panel = panel_of(options.run, options.seed, options.cache)
     for word in words_to_ask(panel) if options.word is None else [options.word]:
@@ -75,7 +72,7 @@ def run(argv: Sequence[str] | None) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return exit_status(lambda: run(argv))
+    return exit_status(lambda: _run(argv))
 
 
 if __name__ == "__main__":

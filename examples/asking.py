@@ -1,6 +1,7 @@
-"""Whom one can ask about words, and what is known of a word: for examples.ask and examples.playground.
+"""Questions about one word to several models, for examples.ask and examples.playground.
 
-The models are the arms of a finished run, asked as their exam asked them, or one pretrained causal model.
+The models are the arms of a finished run, queried as in their evaluation, or one pretrained causal
+model.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from charembed import ENCODERS
 from synthetic_tasks import (
@@ -23,30 +25,27 @@ from synthetic_tasks import (
     needs_words,
     read_answer,
 )
-from training.ask.eval_sets import set_exams, stop_ids
+from training.ask.answers import Answers, ask
+from training.ask.eval_sets import EvalSet, make_eval_sets
+from training.ask.evaluated_model import EvaluatedLanguageModel
 from training.config.config import CompareConfig
 from training.data.prepare import Data
-from training.data.questions import encode_item
-from training.data.tokenizers import HuggingFaceTokenizer, Tokenizer
+from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
+from training.evaluate.load import from_pretrained
 from training.models.huggingface import HuggingFace
-from training.models.language_model import LanguageModel
-from training.models.objectives import OBJECTIVES, Asked, Objective
 from training.run.arm import load_arm
 from training.run.finished import ANSWERS, finished_lines
 from training.run.folder import arm_folder, is_run, open_run, read_config
 
-LONGEST = 40  # letters of a word to ask about
-SLACK = 4  # tokens that an answer may be longer than the right one, before it is cut short
-ROWS = 512  # tokens read of a pretrained model's context: no question comes near
-EACH = 5  # suggested questions of a task
+LONGEST = 40  # letters of a word
+SUGGESTED = 5  # suggested questions of a task
 
 
-@dataclass(frozen=True)
-class Suggestion:
-    """A question that the arm with letters answered right in its exam, and the control wrong.
+class Suggestion(NamedTuple):
+    """A question that the arm with characters answered right in its evaluation, the control wrong.
 
-    `letters` is what it names besides the word, as `written` writes it.
+    `letters` is what the question names besides the word, in the form of `join_named`.
     """
 
     task: str
@@ -54,19 +53,20 @@ class Suggestion:
     letters: str
 
 
-@dataclass(frozen=True)
-class Answer:
-    """All that one model `wrote`, and the answer in it. `cut`: it was stopped before its end."""
+class ShownAnswer(NamedTuple):
+    """The text that a model generated, the answer parsed from it, and its score.
 
-    wrote: str
+    `cut`: max_new_tokens ended the text.
+    """
+
+    generated: str
     text: str
     right: bool
     cut: bool
 
 
-@dataclass(frozen=True)
-class Token:
-    """One token of a word. `unseen`: no training question contained it; None where that is not known."""
+class Token(NamedTuple):
+    """One token of a word. `unseen`: no training question contained it; None if that is unknown."""
 
     id: int
     text: str
@@ -79,89 +79,84 @@ class Panel:
 
     Attributes:
         name: of the run, or of the pretrained model.
-        models: by their arm, or the one by its name.
-        tasks: the word tasks, by name.
-        read: takes the answer out of what a model wrote.
-        stop: tokens that end an answer.
-        dummy, context: as in training.models.objectives.Asked.
-        splits, familiar: the run's words, and the tokens of its training words; None where not known.
+        models: by arm; a pretrained model by its name.
+        tasks: word tasks by name.
+        read: parses the answer from a generated text.
+        seen_tokens: tokens of the run's training words; None for a pretrained model.
     """
 
     name: str
-    models: dict[str, LanguageModel]
+    models: dict[str, EvaluatedLanguageModel]
     tasks: dict[str, WordTask]
-    tokenizer: Tokenizer
-    objective: Objective
-    read: Callable[[str], str]
-    stop: frozenset[int]
-    dummy: int
-    context: int
-    splits: WordSplits | None = None
-    familiar: frozenset[int] | None = None
+    read: Callable[[str], str] = read_answer
+    seen_tokens: frozenset[int] | None = None
     suggestions: tuple[Suggestion, ...] = ()
 
-    def item(self, task: str, word: str, letters: str = "") -> Item:
-        """A question about a word, the same one each time. What it names besides, as `written` writes it, is
-        drawn by the task where it is not said.
+    @property
+    def _first(self) -> EvaluatedLanguageModel:
+        return next(iter(self.models.values()))
 
-        Raises BadInput and TaskError for what cannot be asked.
+    @property
+    def splits(self) -> WordSplits | None:
+        """The words of the run; None for a pretrained model."""
+        return self._first.material.words
+
+    def item(self, task: str, word: str, letters: str = "") -> Item:
+        """Return a question about a word, the same one each time.
+
+        `letters` is what the question names besides the word, in the form of `join_named`; by
+        default the task draws it. Raises BadInput or TaskError if the question cannot be asked.
         """
         check_word(word)
         asked, rng = self.tasks[task], Random(f"{task} {word}")
         several = len(asked.recipe.names) > 1 and " " not in letters
         named = list(letters) if several else letters.split()
         item = asked.ask_about(word, named, rng) if letters else asked.ask(word, rng)
-        if self._room(item) < 1:
-            raise BadInput(
-                f"the question about {word!r} and its answer do not fit the {self.context} tokens that this "
-                "model reads: take a shorter word."
-            )
+        for model in self.models.values():
+            model.check([self._questions(task, item)])  # before the first model answers
         return item
 
-    def answers(self, task: str, item: Item) -> Iterator[tuple[str, Answer]]:
-        """The name of each model and its answer."""
-        prompt, room = self.tokenizer.encode(item.prompt), self._room(item)
-        asked = Asked(room=room, stop=self.stop, dummy=self.dummy, context=self.context)
+    def _questions(self, task: str, item: Item) -> EvalSet:
+        return EvalSet(self.tasks[task], "all", [item], read=self.read)
+
+    def answers(self, task: str, item: Item) -> Iterator[tuple[str, ShownAnswer]]:
+        """Yield the name of each model and its answer."""
+        questions = self._questions(task, item)
         for name, model in self.models.items():
-            ids = self.objective.answers(model, [prompt], asked, lambda done: None)[0]
-            wrote = self.tokenizer.decode(ids)
-            text = self.read(wrote)
-            yield name, Answer(wrote, text, self.tasks[task].is_right(text, item), len(ids) == room)
+            model.check([questions])  # max_new_tokens fits this item
+            answers = Answers([questions])
+            ask(model, answers)
+            (answer,) = answers.of(questions)
+            text = self.read(answer.given)
+            right = self.tasks[task].is_right(text, item)
+            yield name, ShownAnswer(answer.given, text, right, answer.cut)
 
     def tokens(self, word: str) -> list[Token]:
-        """The tokens of a word as it stands in a question, after a space."""
+        """Return the tokens of a word after a space, as a question contains it."""
+        tokenizer = self._first.tokenizer
         found = []
-        for token in self.tokenizer.encode_word(word):
-            piece = self.tokenizer.spellings[token]
+        for token in tokenizer.encode_word(word):
+            spelling = tokenizer.spellings[token]
             text = (
-                self.tokenizer.decode([token])
-                if piece is None
-                else piece.decode("utf-8", "replace")
+                tokenizer.decode([token]) if spelling is None else spelling.decode(errors="replace")
             )
-            found.append(
-                Token(token, text, None if self.familiar is None else token not in self.familiar)
-            )
+            unseen = None if self.seen_tokens is None else token not in self.seen_tokens
+            found.append(Token(token, text, unseen))
         return found
 
     def split(self, word: str) -> Split | None:
-        """The split of the run that the word belongs to; None for a word that is not in its list."""
-        if self.splits is None:
+        """Return the split of the run that holds a word; None for a word outside its list."""
+        if (words := self.splits) is None:
             return None
-        splits = next(iter(self.tasks.values())).splits  # the same of every word task
-        return next((split for split in splits if word in self.splits[split.name]), None)
-
-    def _room(self, item: Item) -> int:
-        """Tokens left for an answer. An end mark after the last of them is not needed."""
-        answer = encode_item(self.tokenizer, item)[1]
-        room = self.context - len(self.tokenizer.encode(item.prompt))
-        return 0 if room < len(answer) else min(room, len(answer) + SLACK)
+        splits = next(iter(self.tasks.values())).splits  # all word tasks have the same
+        return next((split for split in splits if word in words[split.name]), None)
 
 
 def check_word(word: str) -> None:
-    """Raises BadInput for what is no word that a task can ask about."""
+    """Raise BadInput if no task can ask about a word."""
     wrong = "".join(dict.fromkeys(re.sub("[a-z]", "", word)))
     if not word:
-        seen = "nothing was typed"
+        seen = "Nothing was typed"
     elif wrong:
         seen = f"{_short(word)!r} has {_short(wrong)!r} in it"
     elif len(word) > LONGEST:
@@ -176,25 +171,25 @@ def _short(text: str) -> str:
 
 
 def newest_run(folder: Path = Path("runs")) -> Path:
-    """The run that finished last. Raises BadInput when there is none."""
+    """Return the run that finished last. Raises BadInput if there is none."""
     finished = sorted(folder.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
     if not finished:
         raise BadInput(
-            f"there is no finished run in {folder}: make one with 'python -m training.compare', or name one "
-            "that lies elsewhere."
+            f"There is no finished run in {folder}. Make one with 'python -m training.compare', "
+            "or name a run in another folder."
         )
     return finished[-1].parent
 
 
 def panel_of(name: str | None, seed: int | None, cache: Path) -> Panel:
-    """The panel of a run folder (None: the newest in runs/), or of a pretrained causal model.
+    """Load the panel of a run folder (None: the newest in runs/) or of a pretrained causal model.
 
     Raises BadInput for a name that is neither.
     """
     if name is None or is_run(name):
         return panel_of_run(newest_run() if name is None else Path(name), seed, cache)
     if seed is not None:
-        raise BadInput(f"seed is {seed}, but {name!r} is no run folder: leave --seed out.")
+        raise BadInput(f"seed is {seed}, but {name!r} is no run folder. Leave --seed out.")
     try:
         return panel_of_model(name)
     except BadInput as error:
@@ -202,70 +197,60 @@ def panel_of(name: str | None, seed: int | None, cache: Path) -> Panel:
 
 
 def panel_of_run(run: Path, seed: int | None, cache: Path) -> Panel:
-    """The arms of a run, one seed of it. Raises BadInput for a run that is not finished, or not about
-    words."""
+    """Load the arms of one seed of a run. Raises BadInput if the run is not finished or has no
+    task about words."""
     config = read_config(run)
     seed = config.first_seed if seed is None else seed
     if seed not in config.seed_range:
         seeds = ", ".join(map(str, config.seed_range))
         raise BadInput(
-            f"seed is {seed}, but the run in {run} has the seeds {seeds}: name one of them."
+            f"seed is {seed}, but the run in {run} has the seeds {seeds}. Name one of them."
         )
     if not needs_words(config.data.tasks):
-        raise BadInput(f"the run in {run} asked no question about words: name another one.")
+        raise BadInput(f"The run in {run} has no task about words. Name another run.")
     _, data = open_run(run, cache)
     assert data.splits is not None
+    models = {
+        arm: load_arm(config, seed, arm, arm_folder(run, seed, arm), data) for arm in config.arms
+    }
+    encode = data.tokenizer.encode_word
     return Panel(
         name=f"{run.resolve().name}, seed {seed}" if config.seeds > 1 else run.resolve().name,
         models={
-            arm: load_arm(config, seed, arm, arm_folder(run, seed, arm), data)
-            for arm in config.arms
+            arm: EvaluatedLanguageModel.of_arm(model, data, arm, seed)
+            for arm, model in models.items()
         },
         tasks={task.name: task for task in data.tasks if isinstance(task, WordTask)},
-        tokenizer=data.tokenizer,
-        objective=OBJECTIVES[config.objective],
-        read=read_answer,
-        stop=stop_ids(data.tokenizer),
-        dummy=data.dummy,
-        context=config.context,
-        splits=data.splits,
-        familiar=frozenset(
-            token for word in data.splits.seen for token in data.tokenizer.encode_word(word)
-        ),
+        seen_tokens=frozenset(token for word in data.splits.seen for token in encode(word)),
         suggestions=tuple(suggestions(run, config, data, seed)),
     )
 
 
 def panel_of_model(name: str) -> Panel:
-    """A pretrained causal model with its own tokenizer, asked in sentences. It was not taught where an answer
-    ends: of what it writes, the first word counts."""
-    model = HuggingFace.load(name, 1).eval()
-    tokenizer = HuggingFaceTokenizer.load(name)
-    end = {tokenizer.source.eos_token_id} - {None}
-    asked = [
-        task for task in WORD_TASKS if task != "spell"
-    ]  # a spelling in one piece is the word itself
-    built = (build_task(task, Material(wording="sentences", form="plain")) for task in asked)
+    """Load a pretrained causal model, which is asked in sentences.
+
+    It was not trained to end its answers, so the first word that it generates counts.
+    """
+    model, tokenizer = HuggingFace.load(name, 1).eval(), HuggingFaceTokenizer.load(name)
+    material = Material(wording="sentences", form="plain")
+    # A spelling as one word is the word itself.
+    built = (build_task(task, material) for task in WORD_TASKS if task != "spell")
+    called = Path(name).name
     return Panel(
         name=name,
-        models={Path(name).name: model},
+        models={called: from_pretrained(model, tokenizer, called, material=material)},
         tasks={task.name: task for task in built if isinstance(task, WordTask)},
-        tokenizer=tokenizer,
-        objective=OBJECTIVES["next_token"],
         read=first_word,
-        stop=stop_ids(tokenizer) | end,
-        dummy=0,
-        context=min(model.context or ROWS, ROWS),
     )
 
 
-def written(named: Sequence[str]) -> str:
-    """What a question names besides its word, as one text: ["n", "b"] -> "nb", ["x", "10"] -> "x 10"."""
+def join_named(named: Sequence[str]) -> str:
+    """Join what a question names besides its word: ["n", "b"] -> "nb", ["x", "10"] -> "x 10"."""
     return ("" if all(len(thing) == 1 for thing in named) else " ").join(named)
 
 
 def first_word(text: str) -> str:
-    """The first word or number of a text; letters that stand apart are one word.
+    """Return the first word or number of a text; letters with spaces between them are one word.
 
     " ananab, which is" -> "ananab"; " a n a n a b." -> "ananab"
     """
@@ -274,33 +259,27 @@ def first_word(text: str) -> str:
 
 
 def suggestions(run: Path, config: CompareConfig, data: Data, seed: int) -> Iterator[Suggestion]:
-    """Questions of the split unseen_tokens that tell letters from none, a few of each task: the first arm
-    with letters was right in its exam, and the control (the run's first arm) wrong.
+    """Yield some questions of the split unseen_tokens at which characters make the difference.
+
+    In the run's evaluation, the first arm with characters was right and the control (the first
+    arm) wrong. Raises Damaged if the answers of an arm are damaged.
     """
     control = config.arms[0]
-    letters = next((arm for arm in config.arms if arm in ENCODERS), control)
-    if control in ENCODERS or letters == control:
+    with_characters = next((arm for arm in config.arms if arm in ENCODERS), control)
+    if control in ENCODERS or with_characters == control:
         return
-    with_letters, without = (_exam(run, seed, arm) for arm in (letters, control))
-    for exam in set_exams(config, data, seed):
-        if exam.split == "unseen_tokens":
-            telling: dict[str, Suggestion] = {}
-            for item in exam.items:
-                asked = exam.task.name, item.prompt
-                if with_letters.get(asked) and not without.get(asked, True):
-                    _, *named, word = item.key.split()
-                    telling.setdefault(word, Suggestion(exam.task.name, word, written(named)))
-            yield from list(telling.values())[:EACH]
-
-
-def _exam(run: Path, seed: int, arm: str) -> dict[tuple[str, str], bool]:
-    """Which questions of the split unseen_tokens an arm answered right, by task and prompt.
-
-    Raises Damaged for a file that does not say so.
-    """
-    rows = finished_lines(arm_folder(run, seed, arm), ANSWERS)
-    return {
-        (row["task"], row["prompt"]): row["right"]
-        for row in rows
-        if row["split"] == "unseen_tokens"
-    }
+    ours, theirs = (
+        {
+            (line["task"], line["prompt"]): line["right"]
+            for line in finished_lines(arm_folder(run, seed, arm), ANSWERS)
+            if line["split"] == "unseen_tokens"
+        }
+        for arm in (with_characters, control)
+    )
+    for eval_set in make_eval_sets(data, seed):
+        task, found = eval_set.task.name, dict[str, Suggestion]()
+        for item in eval_set.items if eval_set.split == "unseen_tokens" else ():
+            if ours.get((task, item.prompt)) and not theirs.get((task, item.prompt), True):
+                _, *named, word = item.key.split()
+                found.setdefault(word, Suggestion(task, word, join_named(named)))
+        yield from list(found.values())[:SUGGESTED]

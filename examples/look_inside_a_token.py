@@ -1,8 +1,8 @@
-"""The way of the data made visible: text, ids, bytes, characters, vectors and their shapes.
+"""Print the path of a text through the model's input: ids, bytes, characters, vectors, shapes.
 
     python -m examples.look_inside_a_token "strawberries are naïve 🍓"
 
-Trains the quick preset's vocabulary once (seconds) and keeps it in the cache.
+It trains the vocabulary of the quick preset once (seconds) and keeps it in the cache.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("text", nargs="?", default="strawberries are naïve 🍓")
     parser.add_argument(
-        "--preset", default="quick", choices=PRESETS, help="whose vocabulary to use"
+        "--preset", default="quick", choices=PRESETS, help="the preset of the vocabulary"
     )
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     options = parser.parse_args(argv)
     if not options.text:
-        parser.error("the text is empty: pass at least one character")
+        parser.error("the text is empty; it must have at least one character")
     config, console = preset(options.preset), Console()
     data = config.data
     encoding = load_encoding(
@@ -63,11 +63,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     console.print(table)
     for name, what, tensor in (
         ("ids_BT", "the text as tokens", ids_BT),
-        ("ids_U", "the distinct ones: only these are read letter by letter", ids_U),
+        ("ids_U", "the distinct tokens: the encoder reads each of them once", ids_U),
         ("chars_UC", "their characters, padded", spellings.chars_VC[ids_U]),
         ("char_UD", "the LSTM's last states, projected", char_UD),
         ("char_BTD", "gathered back to every position", char_UD[which_BT]),
-        ("embedded_BTD", "token + spelled: what the decoder gets", embedding.train()(ids_BT)),
+        ("embedded_BTD", "token + spelled: the input of the decoder", embedding.train()(ids_BT)),
     ):
         console.print(f"{name:12} {tuple(tensor.shape)!s:16} {what}", highlight=False)
 

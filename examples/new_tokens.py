@@ -1,11 +1,11 @@
-"""Give a model words of its own: several tokens become one, and it can still spell them.
+"""Add words to the vocabulary of a trained model: one new token each, which it can still spell.
 
-    python -m examples.new_tokens RUN                          # 20 long words, the arm lstm of a finished run
+    python -m examples.new_tokens RUN                     # 20 long words, arm lstm of a finished run
     python -m examples.new_tokens RUN --words zymurgy,quokka --out extended
 
-The run is one of a pretrained model (`python -m training.compare --preset smollm2`). Each word is asked as
-the model knew it, in several tokens, and as the one token that it becomes without any training. With --out
-the extended model, its tokenizer and its letters are saved, to go on from.
+RUN is a run of a pretrained model (`python -m training.compare --preset smollm2`). The model spells
+each word twice: as the several tokens that it was, and as the one token that it becomes, without
+training. --out saves the extended model, its tokenizer and its character encoder.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from training.run.folder import arm_folder, open_run
 
 
 def answers(language_model: Any, tokenizer: HuggingFaceTokenizer, prompts: list[str]) -> list[str]:
-    """What the model writes after each prompt, to the end of the line."""
+    """Return the line that the model generates after each prompt."""
     written = generate(
         language_model,
         [tokenizer.encode(prompt) for prompt in prompts],
@@ -44,12 +44,12 @@ def answers(language_model: Any, tokenizer: HuggingFaceTokenizer, prompts: list[
 
 
 def long_words(tokenizer: HuggingFaceTokenizer, data: Any, number: int) -> list[str]:
-    """Words that are three tokens or more and stood in no question, picked by chance."""
-    asked = set(data.splits.seen) if data.splits else set()
+    """Draw words of three or more tokens that no training question contained."""
+    trained = set(data.splits.seen) if data.splits else set()
     words = [
         word
         for word in load_words("wordsegment", 50_000)
-        if 6 <= len(word) <= 8 and word not in asked and len(tokenizer.encode_word(word)) >= 3
+        if 6 <= len(word) <= 8 and word not in trained and len(tokenizer.encode_word(word)) >= 3
     ]
     return stream("new tokens").sample(words, min(number, len(words)))
 
@@ -58,25 +58,27 @@ def program(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--words", help="with commas between [20 by chance]")
-    parser.add_argument("--arm", default="lstm")
-    parser.add_argument("--out", type=Path, help="folder for the extended model")
-    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    add = parser.add_argument
+    add("run", type=Path, help="run folder")
+    add("--words", help="separated by commas [20 drawn ones]")
+    add("--arm", default="lstm", help="[%(default)s]")
+    add("--out", type=Path, help="folder for the extended model")
+    add("--cache", type=Path, default=Path(".cache"), help="the cache of the run [%(default)s]")
     options = parser.parse_args(argv)
     config, data = open_run(options.run, options.cache)
     if not config.model.pretrained or options.arm not in config.arms:
         raise BadInput(
-            f"{options.run} has no arm {options.arm!r} of a pretrained model: name a run of --preset smollm2."
+            f"{options.run} has no arm {options.arm!r} of a pretrained model. Name a run of "
+            "--preset smollm2."
         )
     if config.data.wording != "compact" or config.data.answer_form == "plain":
         raise BadInput(
             f"{options.run} was trained with --wording {config.data.wording} --answer-form "
-            f"{config.data.answer_form}, and the words are asked here as in 'spell tea: t e a': name a run "
+            f"{config.data.answer_form}, but the prompts here are as in 'spell tea: t e a'. Name a run "
             "with the compact wording and another form."
         )
     if options.out and options.out.exists():
-        raise BadInput(f"{options.out} exists: name a new folder.")
+        raise BadInput(f"{options.out} exists. Name a new folder.")
     seed = config.first_seed
     language_model = load_arm(
         config, seed, options.arm, arm_folder(options.run, seed, options.arm), data

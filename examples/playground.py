@@ -1,12 +1,12 @@
-"""A page to ask about the letters of a word: all arms of a run, or a pretrained causal model, side by side.
+"""Serve a page that asks all arms of a run, or a pretrained causal model, about the letters of a word.
 
     pip install -c constraints.txt -e ".[lab,playground]"
-    python -m examples.playground                           # the newest run in runs/
+    python -m examples.playground                              # the newest run in runs/
     python -m examples.playground runs/quick-1234abcd --seed 2
-    python -m examples.playground HuggingFaceTB/SmolLM2-135M      # or a folder that save_pretrained wrote
+    python -m examples.playground HuggingFaceTB/SmolLM2-135M   # or a folder of save_pretrained
 
-Prints its address once it serves, after some seconds of loading; Ctrl-C ends it. Every question has a URL of
-its own, and nothing needs a script. It listens to this machine alone unless --host says otherwise.
+It prints its address after some seconds of loading; Ctrl-C ends it. Every question has its own URL,
+and the page needs no script. Only this machine can open it, unless --host gives another address.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
 from charembed import ENCODERS
-from examples.asking import Answer, Panel, panel_of, written
+from examples.asking import Panel, ShownAnswer, join_named, panel_of
 from synthetic_tasks import Item, read_work
 from synthetic_tasks.word_task import Recipe, asked, choices, worded
 from training.errors import BadInput, exit_status, user_errors
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PORT = 7860
 ACCENT = "#1f6f8b"  # of a model that is no arm
-PURPOSE = {  # of what a question names, by its kind
+PURPOSE = {  # label of what a question names besides the word, by its kind
     "letter": "Letter asked about",
     "any letter": "Letter",
     "place": "Place, from 0",
@@ -53,18 +53,18 @@ HEADERS = {
 
 
 def align(given: str, expected: str) -> list[tuple[str, str]]:
-    """An answer's letters beside those that should stand there; "" where one of them is missing.
+    """Pair the letters of an answer with the right ones; "" if one of the two is missing.
 
     align("ananb", "ananab") -> [("a", "a"), ("n", "n"), ("a", "a"), ("n", "n"), ("", "a"), ("b", "b")]
 
-    A number is one thing: align("12", "2") -> [("12", "2")].
+    A number stays whole: align("12", "2") -> [("12", "2")].
     """
     return _aligned(given, expected) if expected.isalpha() else [(given, expected)]
 
 
 def _aligned(given: str, expected: str) -> list[tuple[str, str]]:
-    """First what both begin and end with: SequenceMatcher alone takes the longest match, and so finds three
-    slips between "aaa" and "abaa"."""
+    # Common beginnings and ends come first: SequenceMatcher alone takes the longest match, and so
+    # finds three slips between "aaa" and "abaa" instead of one.
     if given and expected and given[0] == expected[0]:
         return [(given[0], expected[0]), *_aligned(given[1:], expected[1:])]
     if given and expected and given[-1] == expected[-1]:
@@ -78,8 +78,8 @@ def _aligned(given: str, expected: str) -> list[tuple[str, str]]:
     ]
 
 
-def card(name: str, answer: Answer, item: Item, spells: bool) -> dict[str, Any]:
-    """What the page shows of one model's answer: letter by letter, where it `spells`."""
+def _card(name: str, answer: ShownAnswer, item: Item, spells: bool) -> dict[str, Any]:
+    """Return one model's answer for the page; letter by letter if the answer `spells` a word."""
     result = read_work(answer.text)[1] if item.work else answer.text
     given, expected = ("".join(text.split()) for text in (result, item.answer))
     pairs = align(given, expected) if spells else [(given, expected)]
@@ -97,15 +97,17 @@ def card(name: str, answer: Answer, item: Item, spells: bool) -> dict[str, Any]:
     }
 
 
-def rows_to_choose(recipe: Recipe, word: str, named: Sequence[str]) -> list[dict[str, Any]]:
-    """For each thing that a question names, what it is for and what it could be: (thing, all of them then).
+def _rows_to_choose(recipe: Recipe, word: str, named: Sequence[str]) -> list[dict[str, Any]]:
+    """Return for each letter, place or word that a question names its label and its choices.
+
+    A choice is a pair: the letter, and all that the question names if it is chosen.
 
     count, "tent", ["n"] -> [{"purpose": "Letter asked about", "named": "n", "choices": [("e", "e"), ...]}]
     """
     rows = []
     for number, (kind, thing) in enumerate(zip(recipe.names, named, strict=True)):
         possible = ascii_lowercase if kind == "any letter" else choices(kind, word)
-        others = [written([*named[:number], other, *named[number + 1 :]]) for other in possible]
+        others = [join_named([*named[:number], other, *named[number + 1 :]]) for other in possible]
         rows.append(
             {
                 "purpose": PURPOSES[recipe.name][number]
@@ -118,8 +120,8 @@ def rows_to_choose(recipe: Recipe, word: str, named: Sequence[str]) -> list[dict
     return [row for row in rows if row["choices"]]
 
 
-def result(panel: Panel, task: str, word: str, letters: str) -> dict[str, Any]:
-    """A question with all answers, for the page. Raises BadInput and TaskError for what cannot be asked."""
+def _result(panel: Panel, task: str, word: str, letters: str) -> dict[str, Any]:
+    """Return a question with all answers. Raises BadInput or TaskError if it cannot be asked."""
     item, recipe = panel.item(task, word, letters), panel.tasks[task].recipe
     named = asked(item)[1:]
     expected = "".join(item.answer.split())
@@ -129,22 +131,22 @@ def result(panel: Panel, task: str, word: str, letters: str) -> dict[str, Any]:
         "prompt": item.prompt,
         "work": item.work.strip(" ="),
         "expected": expected if spells else [expected],
-        "letters": written(named),
-        "choices": rows_to_choose(recipe, word, named),
-        "cards": [card(name, answer, item, spells) for name, answer in panel.answers(task, item)],
+        "letters": join_named(named),
+        "choices": _rows_to_choose(recipe, word, named),
+        "cards": [_card(name, answer, item, spells) for name, answer in panel.answers(task, item)],
         "tokens": panel.tokens(word),
         "split": panel.split(word),
     }
 
 
 def build_app(panel: Panel) -> Flask:
-    """The playground as a WSGI application: one page, GET / with `word`, `task` and `letters`."""
+    """Build the WSGI application: one page, GET / with `word`, `task` and `letters`."""
     from flask import Flask, render_template, request
 
     app = Flask("playground", template_folder=str(Path(__file__).parent), static_folder=None)
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.jinja_env.autoescape = True
-    asking = threading.Lock()  # a model answers one question at a time
+    asking = threading.Lock()  # a model keeps the limits of one question at a time
 
     @app.get("/")
     def page() -> tuple[str, int, dict[str, str]]:
@@ -152,24 +154,23 @@ def build_app(panel: Panel) -> Flask:
         word: str | None = request.args.get("word", type=str.strip)
         task = task or next(iter(panel.tasks))
         suggested = [suggestion for suggestion in panel.suggestions if suggestion.task == task]
-        if word is None and suggested:  # the empty page shows what it is for
+        if word is None and suggested:  # the first page shows an example
             word, letters = suggested[0].word, suggested[0].letters
         found, problem = None, ""
         try:
             if task not in panel.tasks:
-                raise BadInput(
-                    f"there is no task {task[:40]!r} here: pick one of {', '.join(panel.tasks)}."
-                )
+                names = ", ".join(panel.tasks)
+                raise BadInput(f"There is no task {task[:40]!r} here. Choose one of {names}.")
             if word is not None:
                 with asking:
-                    found = result(panel, task, word, letters)
+                    found = _result(panel, task, word, letters)
         except user_errors() as error:
             problem = str(error)
         html = render_template(
             "playground.html.jinja",
             panel=panel,
             arms=panel.splits is not None,
-            lettered=[name for name in panel.models if name in ENCODERS],
+            with_characters=[name for name in panel.models if name in ENCODERS],
             task=task,
             word=word or "",
             found=found,
@@ -181,52 +182,44 @@ def build_app(panel: Panel) -> Flask:
     return app
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises BadInput for a port that is taken, or cannot be had."""
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens. Raises BadInput for a port that is taken or not allowed."""
     if not 0 <= port <= 65535:
-        raise BadInput(f"--port is {port}: choose one from 1 to 65535, or 0 for any free one.")
+        raise BadInput(f"--port is {port}. Choose one from 1 to 65535, or 0 for any free port.")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except (OSError, UnicodeError) as error:
         reason = str(getattr(error, "strerror", None) or error).split(" (while")[0]
         raise BadInput(
-            f"{host}:{port} cannot be listened on ({reason}): choose another --port, 0 for any free one, or "
-            "another --host."
+            f"{host}:{port} cannot be used ({reason}). Choose another --port, 0 for any free port, "
+            "or another --host."
         ) from None
 
 
-def run(argv: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "run_or_model",
-        nargs="?",
-        help="run folder, or a pretrained model's folder or name (the newest run in runs/)",
-    )
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine)"
-    )
-    parser.add_argument("--port", type=int, default=PORT, help=f"port, 0 for any free one ({PORT})")
-    parser.add_argument(
-        "--seed", type=int, help="which pair of a run with several seeds (the first)"
-    )
-    parser.add_argument(
-        "--cache", type=Path, default=Path(".cache"), help="as the run had it (.cache)"
-    )
+    add = parser.add_argument
+    add(
+        "run_or_model", nargs="?",
+        help="run folder, or folder or name of a model [the newest run in runs/]",
+    )  # fmt: skip
+    add("--host", default="127.0.0.1", help="address to listen on [%(default)s: this machine]")
+    add("--port", type=int, default=PORT, help="0 for any free port [%(default)s]")
+    add("--seed", type=int, help="seed of a run [its first]")
+    add("--cache", type=Path, default=Path(".cache"), help="the cache of the run [%(default)s]")
     options = parser.parse_args(argv)
     if find_spec("flask") is None:
-        raise BadInput(
-            "the playground is served by flask, which is not installed: pip install flask"
-        )
+        raise BadInput("The playground needs flask, which is not installed: pip install flask")
     from werkzeug.serving import make_server
 
     try:
-        with listen(options.host, options.port) as server_socket:
+        with _listen(options.host, options.port) as server_socket:
             port = server_socket.getsockname()[1]
             app = build_app(panel_of(options.run_or_model, options.seed, options.cache))
-            logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line for each request
+            logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each request
             server = make_server(options.host, port, app, threaded=True, fd=server_socket.fileno())
             host = f"[{options.host}]" if ":" in options.host else options.host
             print(f"The playground is at http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
@@ -238,7 +231,7 @@ def run(argv: Sequence[str] | None) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return exit_status(lambda: run(argv))
+    return exit_status(lambda: _run(argv))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""The drop-in in four lines, on a tiny decoder: attach, train, fold. Takes a second or two.
+"""Attach character embeddings to a tiny decoder, train it, and fold them into its table.
 
-python -m examples.quickstart
+    python -m examples.quickstart
+
+It takes one or two seconds.
 """
 
 from __future__ import annotations
@@ -11,16 +13,8 @@ from torch import nn
 import charembed
 from training.models.decoder import Decoder, DecoderConfig
 
-VOCABULARY = [
-    b"straw",
-    b"berry",
-    b"rasp",
-    b"blue",
-    b" ",
-    b"s",
-    b"t",
-    None,
-]  # the bytes of each id; None has no letters
+# The bytes of each token; None is a token without a spelling, such as <|end|>.
+VOCABULARY = [b"straw", b"berry", b"rasp", b"blue", b" ", b"s", b"t", None]
 
 
 def main() -> None:
@@ -31,6 +25,7 @@ def main() -> None:
     ids = torch.tensor([[0, 1, 4, 2, 1, 4, 3, 1, 7]])
     before = model.eval()(ids)
 
+    # The new path starts at zero, so the model computes what it did before.
     charembed.attach(model, VOCABULARY, module="wte")
     print("attached, logits unchanged:", torch.equal(model(ids), before))
     optimizer = torch.optim.AdamW(charembed.param_groups(model, lr=1e-2))
@@ -43,12 +38,11 @@ def main() -> None:
             print(f"step {step:2}  loss {loss.item():.3f} nats")
     with torch.no_grad():
         trained = model.eval()(ids)
+    # All character vectors are added to the table; the encoder is no longer needed.
     charembed.fold(model)
     print("folded, logits unchanged:", torch.equal(model(ids), trained))
-    print(
-        "what is left of charembed:",
-        [name for name in model.state_dict() if "encoder" in name] or "nothing",
-    )
+    left = [name for name in model.state_dict() if "encoder" in name]
+    print("what is left of charembed:", left or "nothing")
 
 
 if __name__ == "__main__":

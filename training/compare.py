@@ -1,42 +1,69 @@
-"""Train a pair of models, one of which sees the letters of its tokens, ask both, and say what that was worth.
+"""Compare a model that sees the characters of its tokens with a model that does not.
 
     python -m training.compare                       # preset quick: one pair, minutes on two CPU cores
     python -m training.compare --seeds 5             # five pairs, intervals over seeds
     python -m training.compare --preset parent       # the parent experiment
     python -m training.compare --vocab-size 8192 --arms matched,lstm,shuffled
     python -m training.compare --model FOLDER --steps 0 --finetune-lr 1e-4      # a pretrained causal model
-    python -m training.compare --tasks path_star:2x5 --objective reversed       # other questions, objectives
+    python -m training.compare --tasks path_star:2x5 --objective reversed       # other tasks, objectives
 
-A run lands in its own folder: config.json, metrics.jsonl, results.json, report.html, and a folder per seed
-and arm with checkpoints and all answers. Ctrl-C saves where it is; the same command with --resume goes on to
-the same numbers, and --seeds 5 in the folder of a smaller run trains the pairs that are missing.
-`accelerate launch -m training.compare ...` spreads each arm over several processes.
+An arm is one condition of the experiment: the model with one kind of input embedding. All arms of a seed
+start from the same weights and read the same batches.
+
+A run has its own folder: config.json, metrics.jsonl, results.json, report.html, and a folder per seed and arm
+with weights and all answers. Ctrl-C saves the state. The same command with --resume goes on to the same
+numbers, and --seeds 5 in the folder of a smaller run trains the missing pairs. `accelerate launch -m
+training.compare ...` spreads each arm over several processes.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .interrupts import Stop, run_program
 
+if TYPE_CHECKING:
+    from .config.config import CompareConfig
+
 
 def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
-    """Run a comparison; `last` if the process has nothing else to do.
+    """Run a comparison. Returns 0, or 2 for bad input, 1 for a run that broke, 130 for a stopped one.
 
-    Returns 0, or 2 for bad input, 1 for a run that broke, 130 for one that was stopped.
+    `last`: the process has nothing else to do afterwards.
     """
 
     def program(stop: Stop) -> None:
-        from training.config.flags import parse
+        # Imported here: torch takes seconds, and a Ctrl-C in these seconds must end in one sentence.
+        from .config.flags import parse
 
         config, options = parse(argv, __doc__)
-        from .comparison import compare
-
         stop.at_once = False
         compare(config, options)
 
     return run_program(program, last=last)
+
+
+def compare(config: CompareConfig, options: argparse.Namespace) -> None:
+    """Train and evaluate all arms of all seeds, then write and print the results."""
+    from rich.console import Console
+
+    from .report.results import finish
+    from .run.identity import short_name
+    from .run.machine import Machine
+    from .run.run import Run
+    from .run.workers import train_all
+
+    machine = Machine.of(options)
+    folder = options.out or Path("runs") / f"{options.preset}-{short_name(config)}"
+    begun = Run.begin(folder, config, machine, preset=options.preset, resume=options.resume)
+    with begun as run:
+        train_all(run.arms(), machine)
+        if machine.state.is_main_process:
+            finish(run, Console())
 
 
 if __name__ == "__main__":

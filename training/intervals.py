@@ -72,6 +72,20 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def share_row(
+    arm: str,
+    seed: int,
+    task: str,
+    split: str,
+    metric: str,
+    hits: int,
+    n: int,
+    majority: float | None,
+) -> Row:
+    """Return the row of a share, hits / n, with its Wilson interval."""
+    return Row(arm, seed, task, split, metric, hits / n, *wilson(hits, n), n, majority)
+
+
 def over_seeds(values: Sequence[float]) -> Bounds:
     """95 % interval of a mean over seeds, and the p-value of a mean of zero (Student 1908).
 
@@ -162,18 +176,18 @@ def summarise(rows: list[Row], control: str, arms: Sequence[str], right: Marks) 
     summary = []
     for by_arm in cells.values():
         for arm, found in by_arm.items():
-            summary.append(_mean(found))
+            summary.append(mean_row(found, is_share=found[0].metric == "exact_match"))
             if arm != control:
                 summary.append(_difference(found, by_arm[control], right))
     return _corrected(summary)
 
 
-def _mean(found: list[Row]) -> Row:
-    """One arm's rows of a cell, a row per seed, as one."""
+def mean_row(found: Sequence[Row], *, is_share: bool) -> Row:
+    """Return the mean of one cell's rows, one row per seed; shares vary with their questions too."""
     first, values = found[0], [row.value for row in found]
     low: float | None
     high: float | None
-    if first.metric == "exact_match":
+    if is_share:
         ns = [row.n for row in found]
         low, high = share_over_runs([round(row.value * row.n) for row in found], ns)
     else:

@@ -1,16 +1,17 @@
-"""A weight file of the parent experiment, under this project's names.
+"""Convert a weight file of the parent experiment to the names of this project.
 
     python -m examples.parent.convert FILE --out FOLDER
 
-FILE is a torch state dict (gpt_char_encoder publishes two); it is read with weights_only, so that nothing in
-it is run. FOLDER gets `model.safetensors`, which `training.train.state.load_parameters` puts into the arm "lstm" or
-"matched" of the parent's preset; which of the two it is, and the sizes, are printed and kept in the file. The
-tokens and the order of the characters are not in a weight file: whoever asks such a model needs the spellings
-in his order, `SpellingTable.from_bytes(tokens, alphabet=...)`; see examples/parent/ask.py.
+FILE is a torch state dict (gpt_char_encoder publishes two). It is loaded with weights_only, which
+runs no code of it. FOLDER gets `model.safetensors`; `training.train.state.load_parameters` loads it
+into the arm "lstm" or "matched" of the parent's preset. The command prints the arm and the sizes,
+and the file records the arm. A weight file contains neither the tokens nor the order of the
+characters: to use the model, build `SpellingTable.from_bytes(tokens, alphabet=...)` in the file's
+order; see examples/parent/ask.py.
 
-A tensor is told by the kind of its module and by its shape, not by an exact name. What must be in a name: the
-block's number and, where a head has a module of its own, the head's; "key", "query" and "value"; "pos" in
-that of the position table. Whatever is not told for sure is refused.
+A tensor is recognised by the kind of its module and by its shape, not by an exact name. A name must
+contain the number of its block; if each head is a module, the number of the head; "key", "query"
+and "value"; and "pos" for the position table. A file with a tensor in doubt is refused.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from training.files import write_tensors
 from training.models.hub import first_line
 from training.run.machine import check_place
 
-MASKS = ("tril", "mask")
+MASKS = ("tril", "mask")  # buffers of attention, not parameters
 GATES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
 class Module(NamedTuple):
-    """The tensors of one module of the file: their common name, the numbers in it, what stands behind it."""
+    """The tensors of one module of the file, the name before their last dot, and its numbers."""
 
     name: str
     numbers: tuple[int, ...]
@@ -43,7 +44,7 @@ class Module(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """ "lstm", "norm" (two vectors), "linear" (a matrix and a vector) or "table" (a matrix alone)."""
+        """One of "lstm", "norm" (two vectors), "linear" (matrix and vector), "table" (matrix)."""
         shapes = {part: tensor.dim() for part, tensor in self.tensors.items()}
         kinds = {
             "norm": {"weight": 1, "bias": 1},
@@ -60,7 +61,7 @@ class Module(NamedTuple):
 
 
 def modules_of(state: dict[str, Tensor]) -> list[Module]:
-    """The modules of a state dict, in its order, without the attention masks."""
+    """Return the modules of a state dict, in its order, without the attention masks."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state.items():
         path, _, part = name.rpartition(".")
@@ -73,21 +74,22 @@ def modules_of(state: dict[str, Tensor]) -> list[Module]:
 
 
 def converted(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """The same tensors under this project's names, and the arm that they belong to: "lstm" or "matched".
+    """Return the tensors under this project's names, and their arm: "lstm" or "matched".
 
-    Raises BadInput for a file in which something is missing, left over, or not told for sure.
+    Raises BadInput for a file with a module that is missing, left over or in doubt.
     """
     modules = modules_of(state)
     inside = [module for module in modules if module.numbers]
     outside = [module for module in modules if not module.numbers]
     if unknown := [module.name for module in modules if module.kind == "unknown"]:
         raise BadInput(
-            f"the module {unknown[0]!r} is of no kind that this model has: is this another model's file?"
+            f"The module {unknown[0]!r} is of no kind that the parent's model has. "
+            "Name a file of the parent experiment."
         )
     named, dim = _outer(outside)
     blocks = sorted({module.numbers[0] for module in inside})
     if not blocks:
-        raise BadInput("no name has a block's number in it: is this another model's file?")
+        raise BadInput("No name has the number of a block. Name a file of the parent experiment.")
     for number, block in enumerate(blocks):
         found = _block([module for module in inside if module.numbers[0] == block], dim, block)
         named |= {f"blocks.{number}.{name}": tensor for name, tensor in found.items()}
@@ -95,7 +97,7 @@ def converted(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
 
 
 def _one(modules: list[Module], what: str, kind: str, **wanted: object) -> Module:
-    """The one module of a kind, of a shape or with a word in its name; it is taken off the list."""
+    """Remove and return the one module of a kind with a shape, or with a word in its name."""
     found = [
         module
         for module in modules
@@ -105,17 +107,17 @@ def _one(modules: list[Module], what: str, kind: str, **wanted: object) -> Modul
     ]
     if len(found) != 1:
         raise BadInput(
-            f"the file has {len(found)} modules that could be {what}, not one "
-            f"({', '.join(m.name for m in found) or kind}): "
-            f"it is not a file of the parent experiment, or its names say less than they must."
+            f"The file has {len(found)} modules that could be {what}, not one "
+            f"({', '.join(m.name for m in found) or kind}). It is not a file of the parent "
+            "experiment, or its names lack a part that is needed (see --help)."
         )
     modules[:] = [module for module in modules if module is not found[0]]
     return found[0]
 
 
 def _outer(modules: list[Module]) -> tuple[dict[str, Tensor], int]:
-    """What stands outside the blocks (tables, output layer, last norm, extra path), and the model's width."""
-    modules = list(modules)
+    """Name the tensors outside the blocks (tables, output layer, last norm, extra path); and the width."""
+    modules = list(modules)  # `_one` removes modules from it, so that any left over is found
     norm = _one(modules, "the last norm", "norm")
     (dim,) = norm.shape
     wpe = _one(modules, "the position table", "table", word="pos")
@@ -139,7 +141,7 @@ def _outer(modules: list[Module]) -> tuple[dict[str, Tensor], int]:
     extra = _one(modules, "the characters' table" if with_letters else "the second table", "table")
     if modules:
         raise BadInput(
-            f"the module {modules[0].name!r} is left over: it has no place in the parent's model."
+            f"The module {modules[0].name!r} is left over. The parent's model has no place for it."
         )
     named = _under("ln_f", norm) | _under("wpe", wpe) | _under("wte", wte) | _under("lm_head", head)
     named |= _under("wte.encoder.projection", projection)
@@ -148,7 +150,7 @@ def _outer(modules: list[Module]) -> tuple[dict[str, Tensor], int]:
 
 
 def _block(modules: list[Module], dim: int, block: int) -> dict[str, Tensor]:
-    """One block: its heads side by side in one matrix, first all queries, then all keys, then all values."""
+    """Name the tensors of one block; qkv is one matrix: all queries, then all keys, all values."""
     heads = {
         part: [
             module for module in modules if module.kind == "table" and part in module.name.lower()
@@ -161,15 +163,15 @@ def _block(modules: list[Module], dim: int, block: int) -> dict[str, Tensor]:
             module.shape[1] for module in found
         } != {dim}:
             raise BadInput(
-                f"block {block} has no {dim} rows of {dim} of {part}: its modules must say {part!r} in "
-                "their names."
+                f"Block {block} has no {dim} rows of {dim} of {part}. The names of its modules must "
+                f"contain {part!r}."
             )
     qkv = torch.cat([module.tensors["weight"] for found in heads.values() for module in found])
     others = [module for module in modules if module.kind != "table"]
     norms = [module for module in others if module.kind == "norm"]
     others = [module for module in others if module.kind != "norm"]
     if len(norms) != 2:
-        raise BadInput(f"block {block} has {len(norms)} norms, not two.")
+        raise BadInput(f"Block {block} has {len(norms)} norms; it must have 2.")
     norms.sort(key=lambda module: (module.numbers, module.name))
     named = {"attn.qkv.weight": qkv} | _under("ln_1", norms[0]) | _under("ln_2", norms[1])
     for name, what, shape in (
@@ -180,7 +182,7 @@ def _block(modules: list[Module], dim: int, block: int) -> dict[str, Tensor]:
         named |= _under(name, _one(others, f"{what} of block {block}", "linear", shape=shape))
     if others:
         raise BadInput(
-            f"the module {others[0].name!r} is left over: it has no place in the parent's model."
+            f"The module {others[0].name!r} is left over. The parent's model has no place for it."
         )
     return named
 
@@ -190,21 +192,20 @@ def _under(name: str, module: Module) -> dict[str, Tensor]:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a torch file. Raises BadInput for a file that holds anything else."""
+    """Read the tensors of a torch file. Raises BadInput for a file that holds anything else."""
     if not path.is_file():
-        raise BadInput(f"{path} is no file: name a weight file of the parent experiment.")
-    try:  # the only torch file that is read anywhere: its tensors, and nothing that would run
+        raise BadInput(f"{path} is no file. Name a weight file of the parent experiment.")
+    try:
+        # The one torch file that this project loads. weights_only: no code of the file runs.
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # whatever torch finds wrong with it: its readers have errors of many kinds
+    except Exception as error:  # torch's readers raise errors of many kinds
         raise BadInput(
-            f"{path} holds more than tensors, or is damaged ({first_line(error)}): name another file."
+            f"{path} holds more than tensors, or is damaged ({first_line(error)}). Name another file."
         ) from None
     if not isinstance(state, dict) or not all(
         isinstance(tensor, Tensor) for tensor in state.values()
     ):
-        raise BadInput(f"{path} holds no state dict: save model.state_dict(), not the model.")
+        raise BadInput(f"{path} holds no state dict. Save model.state_dict(), not the model.")
     return state
 
 
@@ -222,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def convert(source: Path, target: Path) -> int:
-    """Write a file's tensors under this project's names, and say what they are."""
+    """Write the tensors of a file under this project's names, and print their arm and sizes."""
     check_place("--out", target.parent)
     tensors, arm = converted(read_state(source))
     write_tensors(target, tensors, {"arm": arm, "from": source.name})

@@ -151,7 +151,7 @@ def test_what_is_not_told_for_sure_is_refused(
     assert not (tmp_path / "ours").exists()
     torch.save(state, tmp_path / "state.pt")
     assert main([str(tmp_path / "state.pt"), "--out", str(tmp_path / "empty.pt" / "ours")]) == 2
-    says(capsys.readouterr().err, "text.txt")
+    says(capsys.readouterr().err, "empty.pt")
     tokens = ["--tokens", str(tmp_path / "tokens.json")]
     (tmp_path / "tokens.json").write_bytes(b"\xff")
     for flags, message in (

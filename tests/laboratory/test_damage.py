@@ -23,7 +23,7 @@ from training.config.presets import preset
 from training.errors import BadInput
 from training.files import read_record, write_record
 from training.run.identity import short_name
-from training.run.workers import run_all
+from training.run.workers import train_all
 from training.train.state import Position, load_trained, save_state, write_trained
 
 ARM = Path("seed1") / "lstm"
@@ -72,7 +72,8 @@ def test_a_changed_file_of_a_finished_run_is_named(
     left = path.read_bytes()
     assert again(run, cache) == 2
     errors = capsys.readouterr().err
-    assert errors.startswith(f"{path} is damaged"), errors
+    assert errors.startswith(f"{path} "), errors
+    says(errors, "damaged")
     says(errors, "--resume")
     assert errors.count("\n") == 1
     assert path.read_bytes() == left
@@ -115,7 +116,9 @@ def test_a_changed_file_of_an_unfinished_run_is_named(
     flip(path, path.stat().st_size // 2, 5)
     capsys.readouterr()
     assert compare.main([*TINY, *flags, "--resume"]) == 2
-    assert capsys.readouterr().err.startswith(f"{path} is damaged")
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"{path} ")
+    says(errors, "damaged")
     path.unlink()
     assert compare.main([*TINY, *flags, "--resume"]) == 0
 
@@ -145,8 +148,8 @@ def test_a_changed_cache_is_named_and_made_again_once_deleted(
         flip(path, path.stat().st_size // 2, 1)
     assert again(run, mine) == 2
     errors = capsys.readouterr().err
-    named = next(path for path in paths if errors.startswith(f"{path} is damaged"))
-    assert errors.endswith("delete it, and it is made again.\n")
+    named = next(path for path in paths if errors.startswith(f"{path} "))
+    says(errors, "damaged delete")
     assert ask.main(["--run", str(run), "--cache", str(mine), "--word", "strawberry"]) == 2
     says(capsys.readouterr().err, str(named))
     for path in paths:
@@ -205,9 +208,8 @@ def test_asking_a_run_without_weights_says_how_to_get_them(
     path.unlink()
     assert ask.main(["--run", str(run), "--cache", str(cache), "--word", "strawberry"]) == 2
     errors = capsys.readouterr().err
-    assert errors.startswith(
-        f"{path} does not exist: run the command that made it once more with --resume"
-    )
+    assert errors.startswith(f"{path} ")
+    says(errors, "--resume")
     assert again(run, cache) == 0
     assert ask.main(["--run", str(run), "--cache", str(cache), "--word", "strawberry"]) == 0
 
@@ -327,10 +329,10 @@ def test_a_corpus_that_changes_while_the_run_goes_on_is_not_mixed_in(
 
     def edited(*arguments: Any) -> None:
         corpus.write_text(text + "one more word")
-        run_all(*arguments)
+        train_all(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.comparison.run_all", edited)
+        patch.setattr("training.run.workers.train_all", edited)
         assert compare.main([*TINY, *flags, "--cache", str(tmp_path / "cache")]) == 2
     says(capsys.readouterr().err, f"{out}")
     assert not list(out.rglob("*.safetensors"))
@@ -351,7 +353,7 @@ def test_an_arm_that_is_made_again_is_not_done_until_it_is(
     (run / ARM / "finetune.safetensors").unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "training.run.arm.write_finished", lambda *_: os.kill(os.getpid(), signal.SIGINT)
+            "training.run.run.ArmRun.finish", lambda *_: os.kill(os.getpid(), signal.SIGINT)
         )
         assert again(run, cache) == 130
     assert not (run / ARM / "done.json").exists()

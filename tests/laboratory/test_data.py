@@ -164,7 +164,7 @@ def test_every_prefix_asks_for_each_count_so_far(tiny: CompareConfig, cache: Pat
         finetune_context=64,
         objective="every_prefix",
     )
-    questions = prepare(config, cache).questions(config)
+    questions = prepare(config, cache).questions()
     for k in range(50):
         item, prompt, answer = questions.item(k)
         example = questions.example(k)
@@ -191,7 +191,7 @@ def test_every_prefix_wants_running_answers_of_one_token_each(
             tiny, tasks=tasks, vocab_size=size, finetune_context=512, objective="every_prefix"
         )
         with raises(BadInput, message):
-            prepare(config, cache).questions(config).batches(40)(0)
+            prepare(config, cache).questions().batches(40)(0)
 
 
 @pytest.mark.parametrize("wording", ["compact", "sentences"])
@@ -200,7 +200,7 @@ def test_the_kept_tokens_are_the_answer_and_the_end_mark(
     wording: str, form: str, data: Data, tiny: CompareConfig, cache: Path
 ) -> None:
     config = changed(tiny, wording=wording, answer_form=form, finetune_context=512)
-    questions = prepare(config, cache).questions(config)
+    questions = prepare(config, cache).questions()
     for i in range(100):
         item, prompt, answer = questions.item(0, i)
         assert data.tokenizer.decode(answer) == item.written + END
@@ -214,7 +214,7 @@ def test_no_finetuning_example_holds_a_held_out_token(
     form: str, data: Data, tiny: CompareConfig
 ) -> None:
     config = changed(tiny, answer_form=form, replay_share=0.0)
-    batch_at = data.batches(config, config.phase("finetune"), seed=0)
+    batch_at = replace(data, config=config).batches(config.phase("finetune"), seed=0)
     seen = {int(token) for k in range(40) for token in batch_at(k).ids_BT.unique()}
     assert data.held_out_ids
     assert data.held_out_ids.isdisjoint(seen)
@@ -255,7 +255,7 @@ def test_two_texts_are_replayed_in_turn(share: float) -> None:
 
 
 def test_a_question_longer_than_the_context_is_refused(data: Data, tiny: CompareConfig) -> None:
-    questions = replace(data.questions(tiny), context=4)
+    questions = replace(data.questions(), context=4)
     with raises(ValueError, "4 finetune_context"):
         questions.item(0, 0)
 
@@ -263,13 +263,13 @@ def test_a_question_longer_than_the_context_is_refused(data: Data, tiny: Compare
 def test_questions_that_cannot_avoid_held_out_tokens_are_refused(
     data: Data, tiny: CompareConfig
 ) -> None:
-    questions = replace(data.questions(tiny), held_out=frozenset(range(512)))
+    questions = replace(data.questions(), held_out=frozenset(range(512)))
     with raises(ValueError, "held-out vocab_size"):
         questions.item(0, 0)
 
 
 def test_the_digest_runs_through_all_batches(data: Data, tiny: CompareConfig) -> None:
-    batch_at = data.batches(tiny, tiny.text, 0)
+    batch_at = data.batches(tiny.text, 0)
     assert batch_at(1).digest(batch_at(0).digest("")) != batch_at(0).digest(batch_at(1).digest(""))
 
 
@@ -306,7 +306,7 @@ def test_tasks_about_no_word_need_no_words(tiny: CompareConfig, cache: Path) -> 
     assert data.splits is None
     assert not data.held_out_ids
     assert {task.name for task in data.tasks} == {"counting:3x8", "path_star:2x3"}
-    batch = data.batches(config, config.phase("finetune"), 0)(0)
+    batch = data.batches(config.phase("finetune"), 0)(0)
     assert batch.kind == "question"
 
 

@@ -23,12 +23,13 @@ from synthetic_tasks.benchmark import Asking, BenchmarkTask
 from synthetic_tasks.errors import TaskError
 from tests.messages import raises, says
 from tests.tasks.reference_tasks import solve_word
-from training.ask.models import cut
-from training.ask.scores import bin_of, facts
+from training.ask.evaluated_model import TokenCounts, cut
+from training.ask.scores import count_bin, word_facts
 from training.errors import BadInput, Damaged, Interrupted
-from training.evaluate import Evaluation, evaluate, suites
+from training.evaluate import suites
 from training.evaluate.__main__ import main
-from training.evaluate.load import Manner, reader_of
+from training.evaluate.evaluation import Evaluation, evaluate
+from training.evaluate.load import FewShotPrompts, from_function
 from training.evaluate.page import print_scores
 from training.intervals import Row, read_rows
 
@@ -50,12 +51,12 @@ JUNK = (
 
 
 @pytest.fixture(scope="module")
-def manner(tmp_path_factory: pytest.TempPathFactory) -> Manner:
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> FewShotPrompts:
     """Words that are quickly read."""
     rng, path = Random(0), tmp_path_factory.mktemp("words") / "words.txt"
     words = {"".join(rng.choices(ascii_lowercase[:9], k=rng.randint(5, 13))) for _ in range(900)}
     path.write_text("\n".join(sorted(words)))
-    return Manner(words=str(path), shots=2)
+    return FewShotPrompts(words=str(path), shots=2)
 
 
 def oracle(prompt: str) -> str:
@@ -74,22 +75,22 @@ def scores(done: Evaluation, metric: str) -> dict[tuple[str, str], float]:
 # Marks
 
 
-def test_the_oracle_scores_one_and_the_majority_nothing(manner: Manner) -> None:
-    done = evaluate(oracle, TASKS, questions=20, manner=manner)
+def test_the_oracle_scores_one_and_the_majority_nothing(prompts: FewShotPrompts) -> None:
+    done = evaluate(oracle, TASKS, questions=20, prompts=prompts)
     assert len(scores(done, "exact_match")) == 20
     for metric in ("exact_match", "exact_match_corrected", "letters_right", "first_letter"):
         assert set(scores(done, metric).values()) == {1.0}
     assert set(scores(done, "unreadable").values()) == {0.0}
     most = {
         item.prompt: Counter(item.answer for item in exam.items).most_common(1)[0][0]
-        for exam in done.exams for item in exam.items
+        for exam in done.eval_sets for item in exam.items
     }  # fmt: skip
-    constant = evaluate(most.__getitem__, TASKS, questions=20, manner=manner, name="constant")
+    constant = evaluate(most.__getitem__, TASKS, questions=20, prompts=prompts, name="constant")
     assert set(scores(constant, "exact_match_corrected").values()) == {0.0}
     assert min(scores(constant, "exact_match").values()) > 0
 
 
-def test_a_function_of_many_prompts_answers_as_one_of_each(manner: Manner) -> None:
+def test_a_function_of_many_prompts_answers_as_one_of_each(prompts: FewShotPrompts) -> None:
     sizes = []
 
     def many(prompts: list[str]) -> list[str]:
@@ -97,17 +98,19 @@ def test_a_function_of_many_prompts_answers_as_one_of_each(manner: Manner) -> No
         return [oracle(prompt) if len(prompt) % 3 else "no" for prompt in prompts]
 
     together = evaluate(
-        many, TASKS, questions=9, manner=manner, batched=True, batch_size=50, name="it"
+        many, TASKS, questions=9, prompts=prompts, batched=True, batch_size=50, name="it"
     )
-    alone = evaluate(lambda p: many([p])[0], TASKS, questions=9, manner=manner, name="it")
+    alone = evaluate(lambda p: many([p])[0], TASKS, questions=9, prompts=prompts, name="it")
     assert together.rows == alone.rows
     assert sizes[:3] == [50, 50, 50]
     assert sizes[-1] == 1
 
 
-def test_shots_are_solved_questions_and_never_the_one_that_is_asked(manner: Manner) -> None:
-    done = evaluate(oracle, TASKS, questions=30, manner=replace(manner, shots=3))
-    for exam in done.exams:
+def test_shots_are_solved_questions_and_never_the_one_that_is_asked(
+    prompts: FewShotPrompts,
+) -> None:
+    done = evaluate(oracle, TASKS, questions=30, prompts=replace(prompts, shots=3))
+    for exam in done.eval_sets:
         for item in exam.items:
             *lines, asked = item.prompt.splitlines()
             assert len(lines) == 3
@@ -118,29 +121,37 @@ def test_shots_are_solved_questions_and_never_the_one_that_is_asked(manner: Mann
 
 
 @pytest.mark.parametrize("form", ["spelled", "plain"])
-def test_junk_is_marked_as_wrong_and_shown(form: str, manner: Manner, tmp_path: Path) -> None:
+def test_junk_is_marked_as_wrong_and_shown(
+    form: str, prompts: FewShotPrompts, tmp_path: Path
+) -> None:
     calls = iter(JUNK * 1000)
-    junk = evaluate(lambda p: next(calls), TASKS, questions=12, manner=replace(manner, form=form),
+    junk = evaluate(lambda p: next(calls), TASKS, questions=12, prompts=replace(prompts, form=form),
                     out=tmp_path / "junk", name="j\ud800nk")  # fmt: skip
     assert set(scores(junk, "exact_match").values()) == {0.0}
     assert all(value > 0 for value in scores(junk, "unreadable").values())
     assert (tmp_path / "junk" / "report.html").read_text("utf-8").count("<article") == 60
 
 
-def test_a_split_of_which_a_task_can_ask_nothing_is_left_out(manner: Manner) -> None:
-    reader = reader_of(None, manner, None, "")
-    longest = tuple(word for word in reader.splits.longer_words if len(word) == 13)
+def test_a_split_of_which_a_task_can_ask_nothing_is_left_out(prompts: FewShotPrompts) -> None:
+    model = from_function(oracle, prompts=prompts)
+    splits = model.material.words
+    assert splits is not None
+    longest = tuple(word for word in splits.longer_words if len(word) == 13)
     assert len(longest) > 5
-    one_length = replace(reader, splits=replace(reader.splits, longer_words=longest))
-    asked = [exam.split for exam in suites.word_exams("longer", one_length, 5, 0)]
-    assert asked == ["seen", "unseen_words"] + ["unseen_tokens"] * bool(reader.splits.unseen_tokens)
-    assert "longer_words" in [exam.split for exam in suites.word_exams("reverse", one_length, 5, 0)]
-    nowhere = replace(reader, splits=one_list(longest), shots=0)
+    one_length = replace(
+        model, material=replace(model.material, words=replace(splits, longer_words=longest))
+    )
+    asked = [exam.split for exam in suites.word_eval_sets("longer", one_length, 5, 0)]
+    assert asked == ["seen", "unseen_words"] + ["unseen_tokens"] * bool(splits.unseen_tokens)
+    assert "longer_words" in [
+        exam.split for exam in suites.word_eval_sets("reverse", one_length, 5, 0)
+    ]
+    nowhere = replace(model, material=replace(model.material, words=one_list(longest)), shots=0)
     with raises(TaskError, "longer"):
-        suites.word_exams("longer", nowhere, 5, 0)
+        suites.word_eval_sets("longer", nowhere, 5, 0)
 
 
-def test_what_makes_a_question_hard_is_read_off_its_word(manner: Manner) -> None:
+def test_what_makes_a_question_hard_is_read_off_its_word(prompts: FewShotPrompts) -> None:
     class Pieces:
         spellings = (b" ban", b"an", b"a")
 
@@ -148,18 +159,19 @@ def test_what_makes_a_question_hard_is_read_off_its_word(manner: Manner) -> None
             assert word == "banana"
             return [0, 1, 2]
 
-    counts_V: Any = torch.tensor([1234, 0, 7])
-    reader: Any = replace(reader_of(None, manner, None, ""), tokenizer=Pieces(), counts_V=counts_V)
+    tokenizer: Any = Pieces()
+    counts = TokenCounts(torch.tensor([1234, 0, 7]), "")
+    model = replace(from_function(oracle, prompts=prompts), tokenizer=tokenizer, counts=counts)
     told = [
-        dict(facts(Item(f"{key}:", " ?", key), reader))
+        dict(word_facts(Item(f"{key}:", " ?", key), model))
         for key in ("count n banana", "reverse banana")
     ]
     assert told[0] == {
         "word letters": "6", "word tokens": "3", "token letters": "3", "token count": "1,000 to 9,999",
     }  # fmt: skip
     assert told[1]["token letters"] == "3"
-    assert dict(facts(Item("", "", ""), reader)) == {}
-    assert [bin_of(n) for n in (0, 7, 10, 99_999)] == [
+    assert dict(word_facts(Item("", "", ""), model)) == {}
+    assert [count_bin(n) for n in (0, 7, 10, 99_999)] == [
         "0",
         "1 to 9",
         "10 to 99",
@@ -171,10 +183,10 @@ def sometimes(prompt: str) -> str:
     return oracle(prompt) if "a" in prompt[-6:] else ""
 
 
-def test_breakdowns_hold_every_question_once(manner: Manner) -> None:
-    done = evaluate(sometimes, "letters=count", questions=60, manner=manner)
+def test_breakdowns_hold_every_question_once(prompts: FewShotPrompts) -> None:
+    done = evaluate(sometimes, "letters=count", questions=60, prompts=prompts)
     lines = [row for row in done.rows if row.metric.startswith("exact_match[word letters=")]
-    asked = [len(item.key.split()[-1]) for exam in done.exams for item in exam.items]
+    asked = [len(item.key.split()[-1]) for exam in done.eval_sets for item in exam.items]
     counts = Counter(asked)
     assert {row.metric[25:-1]: row.n for row in lines} == {
         str(length): n for length, n in counts.items() if n >= 10
@@ -187,15 +199,19 @@ def test_breakdowns_hold_every_question_once(manner: Manner) -> None:
 # Pairs
 
 
-def test_two_models_are_paired_question_by_question(manner: Manner, tmp_path: Path) -> None:
+def test_two_models_are_paired_question_by_question(
+    prompts: FewShotPrompts, tmp_path: Path
+) -> None:
     def weak(prompt: str) -> str:
         return oracle(prompt) if len(prompt) % 2 else " 1"
 
-    both = evaluate(oracle, TASKS, against=weak, questions=15, manner=manner, out=tmp_path / "both")
+    both = evaluate(
+        oracle, TASKS, against=weak, questions=15, prompts=prompts, out=tmp_path / "both"
+    )
     differences = [row for row in both.rows if row.arm == "oracle - weak"]
     assert len(differences) == 20
     for row in differences:
-        exam = next(e for e in both.exams if (e.task.name, e.split) == (row.task, row.split))
+        exam = next(e for e in both.eval_sets if (e.task.name, e.split) == (row.task, row.split))
         right = [exam.task.is_right(weak(item.prompt), item) for item in exam.items]
         gained = right.count(False)
         assert row.value == pytest.approx(gained / len(right))
@@ -203,12 +219,12 @@ def test_two_models_are_paired_question_by_question(manner: Manner, tmp_path: Pa
     ps = sorted(row.p or 0 for row in differences)
     assert min(row.p_holm or 0 for row in differences) == pytest.approx(min(1, 20 * ps[0]))
     assert read_rows(tmp_path / "both" / "results.json") == both.rows
-    again = evaluate(weak, TASKS, against=tmp_path / "both", questions=15, manner=manner)
+    again = evaluate(weak, TASKS, against=tmp_path / "both", questions=15, prompts=prompts)
     assert {r.value for r in again.rows if r.arm == "weak - oracle"} == {
         -r.value for r in differences
     }
     with raises(BadInput, "questions 15"):
-        evaluate(weak, TASKS, against=tmp_path / "both", questions=14, manner=manner)
+        evaluate(weak, TASKS, against=tmp_path / "both", questions=14, prompts=prompts)
 
 
 # Kept answers
@@ -227,16 +243,16 @@ class Stopping:
         return oracle(prompt) if len(prompt) % 3 else " 2"
 
 
-def test_what_is_answered_is_not_asked_again(manner: Manner, tmp_path: Path) -> None:
+def test_what_is_answered_is_not_asked_again(prompts: FewShotPrompts, tmp_path: Path) -> None:
     def go(at: int, **how: Any) -> tuple[Stopping, Evaluation]:
         model = Stopping(at)
-        settled = {"questions": 6, "manner": manner, "out": tmp_path / "out", "name": "it"} | how
+        settled = {"questions": 6, "prompts": prompts, "out": tmp_path / "out", "name": "it"} | how
         return model, evaluate(model, TASKS, **settled)
 
     with raises(Interrupted, "24 120"):
         go(25)
     with raises(BadInput, "96"):
-        evaluate(_never, TASKS, questions=6, manner=manner, against=tmp_path / "out")
+        evaluate(_never, TASKS, questions=6, prompts=prompts, against=tmp_path / "out")
     with raises(BadInput, "--resume"):
         go(-1)
     with raises(BadInput, "function"):
@@ -317,39 +333,41 @@ def first_letter(prompt: str) -> str:
 
 
 @pytest.mark.usefixtures("capitals")
-def test_a_benchmark_is_made_offline_or_read_from_its_files(manner: Manner, tmp_path: Path) -> None:
-    made = evaluate(first_letter, "capitals", questions=20, manner=manner)
+def test_a_benchmark_is_made_offline_or_read_from_its_files(
+    prompts: FewShotPrompts, tmp_path: Path
+) -> None:
+    made = evaluate(first_letter, "capitals", questions=20, prompts=prompts)
     assert made.value("capitals/own") == 1
     folder = tmp_path / "files"
     folder.mkdir()
     rows = [("none", "n"), ("true", "T"), ("שלום", "x"), ("tea", "t")]
     (folder / "some.csv").write_text("word,label\n" + "".join(f"{a},{b}\n" for a, b in rows))
-    read = evaluate(first_letter, f"capitals={folder},letters=count", questions=5, manner=manner,
+    read = evaluate(first_letter, f"capitals={folder},letters=count", questions=5, prompts=prompts,
                     against=lambda p: "", out=tmp_path / "out")  # fmt: skip
     assert read.value("capitals/some") == 0.75
     assert read.value("capitals/some", metric="exact_match_corrected") == pytest.approx(2 / 3)
 
 
 BAD: list[tuple[str, str]] = [
-    ("", "no suite is named: choose from letters, capitals"),
-    ("cutee", "there is no suite 'cutee'; choose from letters, capitals"),
-    ("letters=revers", "there is no task 'revers' about words; choose from reverse"),
-    ("capitals=", "names nothing behind '='"),
-    ("capitals=NOWHERE", "NOWHERE does not exist: name a folder with the files of capitals"),
-    ("capitals=hf:", "there is no name after 'hf:'"),
-    ("capitals=hf:NOWHERE", "'NOWHERE' gives no data set"),
-    ("letters,letters=count", "count stands in two of the suites"),
+    ("", "letters, capitals"),
+    ("cutee", "'cutee' letters, capitals"),
+    ("letters=revers", "'revers' reverse,"),
+    ("capitals=", "'capitals=' '='"),
+    ("capitals=NOWHERE", "NOWHERE capitals"),
+    ("capitals=hf:", "'hf:' cute=hf:NAME"),
+    ("capitals=hf:NOWHERE", "'NOWHERE'"),
+    ("letters,letters=count", "count"),
 ]
 
 
 @pytest.mark.usefixtures("capitals")
 @pytest.mark.parametrize(("suite", "message"), BAD)
 def test_what_cannot_be_asked_is_refused_before_anything_is(
-    suite: str, message: str, manner: Manner, tmp_path: Path
+    suite: str, message: str, prompts: FewShotPrompts, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     with raises((BadInput, TaskError), message):
-        evaluate(_never, suite, questions=2, manner=manner, out=out)
+        evaluate(_never, suite, questions=2, prompts=prompts, out=out)
     assert not out.exists()
 
 
@@ -391,10 +409,10 @@ def test_the_command_says_in_a_sentence_what_it_cannot_do(
     ],
 )
 def test_a_function_that_returns_something_else_is_told_so(
-    write: Callable[[Any], Any], message: str, manner: Manner
+    write: Callable[[Any], Any], message: str, prompts: FewShotPrompts
 ) -> None:
     with raises(BadInput, message):
-        evaluate(write, "letters=count", questions=1, manner=manner, batched=True)
+        evaluate(write, "letters=count", questions=1, prompts=prompts, batched=True)
 
 
 def test_a_stop_ends_an_answer_wherever_it_stands() -> None:
@@ -407,10 +425,10 @@ def test_a_stop_ends_an_answer_wherever_it_stands() -> None:
 
 
 def test_the_page_can_be_read_on_a_phone_and_on_a_screen(
-    browser: Any, manner: Manner, tmp_path: Path
+    browser: Any, prompts: FewShotPrompts, tmp_path: Path
 ) -> None:
     evaluate(
-        oracle, TASKS, against=lambda p: " 1", questions=12, manner=manner, out=tmp_path / "out"
+        oracle, TASKS, against=lambda p: " 1", questions=12, prompts=prompts, out=tmp_path / "out"
     )
     for width in (400, 1200):
         page = browser.new_page(viewport={"width": width, "height": 900})

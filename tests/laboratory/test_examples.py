@@ -30,9 +30,8 @@ def run(name: str, *args: str | Path, typed: str | None = None) -> subprocess.Co
 def test_quickstart_shows_the_three_promises() -> None:
     done = run("quickstart")
     assert done.returncode == 0, done.stderr
-    assert "attached, logits unchanged: True" in done.stdout
-    assert "folded, logits unchanged: True" in done.stdout
-    assert "what is left of charembed: nothing" in done.stdout
+    assert done.stdout.count("unchanged: True") == 2
+    says(done.stdout, "nothing")
 
 
 def test_look_inside_a_token_shows_the_way_of_the_data(cache: Path) -> None:
@@ -41,10 +40,7 @@ def test_look_inside_a_token_shows_the_way_of_the_data(cache: Path) -> None:
     assert "'h' 'e'" in done.stdout
     assert "<0xF0>" in done.stdout
     assert "embedded_BTD" in done.stdout
-    assert (
-        "the text is empty"
-        in run("look_inside_a_token", "--preset", "tiny", "--cache", cache, "").stderr
-    )
+    says(run("look_inside_a_token", "--preset", "tiny", "--cache", cache, "").stderr, "empty")
 
 
 def test_ask_lets_both_arms_answer(half_run: Path, cache: Path) -> None:
@@ -60,7 +56,7 @@ def test_ask_shows_a_suggested_word_where_no_one_types(
     assert data.splits is not None
     done = run("ask", "--run", telling_run, "--cache", cache, typed="")
     assert done.returncode == 0, done.stderr
-    assert "unseen tokens, unseen: [" in done.stdout
+    assert "unseen tokens" in done.stdout
     assert any(f"reverse {word}:" in done.stdout for word in data.splits.unseen_tokens)
 
 

@@ -64,8 +64,8 @@ from training.config.presets import PRESETS
 from training.data.corpus import load_corpus, load_words
 from training.evaluate.__main__ import main as evaluate
 from training.probe.__main__ import main as probe
-from training.run.folder import open_run
 from training.run.identity import short_name
+from training.run.run import Run
 from training.study.__main__ import main as study
 
 ROOT = Path(__file__).parent.parent.parent
@@ -518,9 +518,9 @@ def test_saved_parts_give_the_recorded_vectors(floats: dict[str, Any]) -> None:
 def test_an_old_run_opens_and_is_rendered_again(runs: Path, tmp_path: Path) -> None:
     out, cache = tmp_path / "run", runs.parent / "cache"
     shutil.copytree(SAVED_RUN, out)
-    config, data = open_run(out, cache)
-    assert (config.arms, config.seeds) == (("matched", "lstm"), 1)
-    assert [task.name for task in data.tasks] == ["reverse", "count"]
+    saved = Run.open(out, cache)
+    assert (saved.config.arms, saved.config.seeds) == (("matched", "lstm"), 1)
+    assert [task.name for task in saved.data.tasks] == ["reverse", "count"]
     flags = [
         *SAVED_RUN_FLAGS.split(),
         *COMMON,

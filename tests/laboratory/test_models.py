@@ -24,7 +24,8 @@ from tests.conftest import ROOT
 from tests.laboratory.pretrained import ROWS, gemma2, gpt2, llama, save, train_tokenizer
 from tests.messages import raises, says
 from training import compare
-from training.ask.eval_sets import check_cut, text_loss
+from training.ask.eval_sets import check_cut
+from training.ask.run_evaluation import text_loss
 from training.data.corpus import load_corpus
 from training.data.questions import encode_item
 from training.data.tokenizers import HuggingFaceTokenizer
@@ -32,9 +33,7 @@ from training.intervals import read_rows
 from training.models.generate import generate
 from training.models.huggingface import HuggingFace
 from training.models.language_model import LanguageModel
-from training.run.arm import load_arm
-from training.run.build import build_arm
-from training.run.folder import arm_folder, open_run
+from training.run.run import Run
 from training.train.loss import summed_loss
 
 TINY = ["--preset", "tiny", "--quiet", "--cpu", "--steps", "0"]
@@ -245,20 +244,16 @@ def test_an_arm_that_was_not_trained_is_loaded_as_it_was_marked(
         compare.main([*flags, "--jobs", "1", "--out", str(tmp_path / "run"), "--cache", str(cache)])
         == 0
     )
-    config, data = open_run(tmp_path / "run", cache)
-    folder = arm_folder(tmp_path / "run", 0, "lstm")
+    arm = Run.open(tmp_path / "run", cache).arm("lstm")
+    config = arm.run.config
 
     def text(model: LanguageModel) -> float:
-        ids = data.held_out_texts["text"].ids
+        ids = arm.run.data.held_out_texts["text"].ids
         return text_loss(model, ids, config.evaluation.validation_rows, config.text.context)[0]
 
-    rows = {
-        row.task: row.value
-        for row in read_rows(folder / "results.json")
-        if row.metric == "loss_nats"
-    }
-    assert text(load_arm(config, 0, "lstm", folder, data)) == rows["text, after fine-tuning"]
-    assert text(build_arm(config, "lstm", 0, data.spellings)) != rows["text, after fine-tuning"]
+    rows = {row.task: row.value for row in arm.rows() if row.metric == "loss_nats"}
+    assert text(arm.model()) == rows["text, after fine-tuning"]
+    assert text(arm.built()) != rows["text, after fine-tuning"]
 
 
 def test_a_finished_pretrained_run_is_rendered_again(

@@ -14,7 +14,10 @@ from examples.asking import panel_of
 from synthetic_tasks import END, WORD_TASKS, stream
 from tests.messages import raises, says
 from tests.tasks.test_synthetic_tasks import built
-from training.ask.eval_sets import Exam, check_cut, mark
+from training.ask.eval_sets import EvalSet, check_cut
+from training.ask.evaluated_model import Answer
+from training.ask.run_evaluation import answer_lines
+from training.ask.scores import RUN_METRICS, eval_rows
 from training.config.config import CompareConfig
 from training.config.flags import changed
 from training.config.presets import preset
@@ -23,9 +26,9 @@ from training.data.questions import Questions, encode_item
 from training.errors import BadInput
 from training.files import write_record
 from training.models.objectives import OBJECTIVES
-from training.run.arm import RunOptions, run_arm
-from training.run.finished import ANSWERS, finished_lines, finished_rows
-from training.run.folder import arm_folder
+from training.run.arm import train_arm
+from training.run.machine import Machine
+from training.run.run import Run
 
 
 def questions_of(data: Data, *weights: float) -> Questions:
@@ -58,8 +61,8 @@ def test_weights_go_from_the_config_to_the_draws_and_not_into_names(
     tiny: CompareConfig, data: Data
 ) -> None:
     config = changed(tiny, tasks=("reverse*3", "count", "index*0.5", "swap"))
-    assert data.questions(config).weights == (3.0, 1.0, 0.5, 1.0)
-    assert data.questions(tiny).weights == (1.0, 1.0, 1.0, 1.0)
+    assert replace(data, config=config).questions().weights == (3.0, 1.0, 0.5, 1.0)
+    assert data.questions().weights == (1.0, 1.0, 1.0, 1.0)
     for tasks in (("reverse*2", "reverse"), ("counting", "counting:10x100"), ("swap*2", "swap*3")):
         with raises(BadInput, "once weight"):
             changed(tiny, tasks=tasks)
@@ -91,21 +94,21 @@ def worked_run(tiny: CompareConfig, cache: Path, tmp_path_factory: pytest.TempPa
                 item := task.draw(split.name, stream(0)),
                 encode_item(found.tokenizer, item)[0],
             )
-    options = RunOptions(cache=cache, cpu=True, progress=False)
-    run_arm(config, 0, "lstm", arm_folder(folder, 0, "lstm"), options, found)
+    train_arm(Run(folder, found).arm("lstm"), Machine(cache=cache, cpu=True))
     write_record(folder / "config.json", {"config": config.as_dict(), "data": found.facts})
     return folder
 
 
-def test_a_run_with_work_has_a_row_for_the_result_and_one_for_the_work(worked_run: Path) -> None:
-    folder = arm_folder(worked_run, 0, "lstm")
-    rows = finished_rows(folder)
-    cells = {(row.task, row.split, row.metric) for row in rows}
+def test_a_run_with_work_has_a_row_for_the_result_and_one_for_the_work(
+    worked_run: Path, cache: Path
+) -> None:
+    run = Run.open(worked_run, cache)
+    cells = {(row.task, row.split, row.metric) for row in run.rows()}
     splits = ("seen", "unseen_words", "unseen_tokens", "longer_words")
     for task in ("count", "index", "insert", "longer", "contains"):
         for split in splits:
             assert {(task, split, "exact_match"), (task, split, "work_exact_match")} <= cells
-    answers = finished_lines(folder, ANSWERS)
+    answers = run.answers()
     assert all(" = " in answer["expected"] for answer in answers)
     assert any(not answer["expected"].isascii() for answer in answers), (
         "words with accents are asked about"
@@ -146,7 +149,9 @@ def test_marks_of_right_and_half_right_answers_that_show_their_work() -> None:
         items[2].work + " 99" + END,
         items[3].answer,
     ]
-    rows, answers = mark([Exam(task, "seen", items)], [given], "lstm", 0)
+    eval_sets, texts = [EvalSet(task, "seen", items)], [[Answer(text) for text in given]]
+    rows = eval_rows(eval_sets, texts, "lstm", 0, RUN_METRICS)
+    answers = answer_lines(eval_sets, texts)
     assert [(row.metric, row.value, row.n) for row in rows] == [
         ("exact_match", 0.5, 4),
         ("work_exact_match", 0.5, 4),

@@ -31,8 +31,8 @@ from training.data.replay import TOKENS, base_samples, with_other_tokens
 from training.errors import BadInput, Damaged
 from training.files import read_tensors, write_tensors
 from training.models.huggingface import HuggingFace
-from training.run.folder import open_run
 from training.run.machine import memory_needed, size_of
+from training.run.run import Run
 from training.train.loop import take_step
 from training.train.loss import Learner, divergence
 
@@ -233,13 +233,13 @@ def test_a_run_keeps_the_text_that_it_replays(
         elsewhere,
     ]
     finish(*flags)
-    _, before = open_run(out, elsewhere)
+    before = Run.open(out, elsewhere).data
     (drawn,) = elsewhere.glob("base-text-*")
     tensors, facts = read_tensors(drawn)
     write_tensors(drawn, {"written": tensors["written"].flip(0)}, facts)
-    config, data = open_run(out, elsewhere)
+    data = Run.open(out, elsewhere).data
     assert torch.equal(data.base_ids, before.base_ids)
-    assert data.facts != prepare(config, elsewhere).facts
+    assert data.facts != prepare(data.config, elsewhere).facts
     made = (out / "results.json").read_bytes()
     finish(*flags, "--resume")
     assert (out / "results.json").read_bytes() == made
@@ -288,7 +288,7 @@ def test_a_run_replays_what_the_base_wrote(pretrained: Path, cache: Path) -> Non
 
     def batch_at(k: int, replay_text: str) -> Batch:
         told = changed(config, replay_text=replay_text)
-        return data.batches(told, told.phase("finetune"), 0)(k)
+        return replace(data, config=told).batches(told.phase("finetune"), 0)(k)
 
     for unused in ({"replay_share": 0.0}, {"finetune_steps": 0}):
         assert not len(prepare(changed(config, **unused), cache).base_ids), "written for nothing"

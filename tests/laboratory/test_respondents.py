@@ -17,14 +17,15 @@ from synthetic_tasks import Item
 from synthetic_tasks.benchmark import Asking, BenchmarkTask
 from tests.laboratory import pretrained
 from tests.messages import raises
-from training.ask.eval_sets import Exam
-from training.ask.models import ModelRespondent, cut
+from training.ask.eval_sets import EvalSet
+from training.ask.evaluated_model import EvaluatedLanguageModel, cut
 from training.data.prepare import Data
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
-from training.evaluate import Evaluation, evaluate, suites
+from training.evaluate import suites
 from training.evaluate.__main__ import main
-from training.evaluate.load import Manner, of_pretrained, of_run
+from training.evaluate.evaluation import Evaluation, evaluate
+from training.evaluate.load import FewShotPrompts, from_pretrained, from_run
 from training.models.decoder import Decoder, DecoderConfig
 from training.models.generate import SHARED, chunks, generate, num_shared
 from training.models.huggingface import HuggingFace
@@ -88,20 +89,20 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def given(done: Evaluation) -> list[str]:
-    return [answer.given for exam in done.exams for answer in done.answers.of(exam)]
+    return [answer.given for exam in done.eval_sets for answer in done.answers.of(exam)]
 
 
-def plain_loop(model: Any, tokenizer: Any, exam: Exam, room: int) -> list[str]:
+def plain_loop(model: Any, tokenizer: Any, exam: EvalSet, room: int) -> list[str]:
     """What anyone would write: one prompt, generate, cut the text."""
     texts = []
     for item in exam.items:
-        text = item.prompt + exam.asking.opening
-        if exam.asking.chat:
+        text = item.prompt + exam.prompt_format.opening
+        if exam.prompt_format.chat:
             message = [{"role": "user", "content": item.prompt}]
             text = tokenizer.apply_chat_template(
                 message, tokenize=False, add_generation_prompt=True
             )
-            text += exam.asking.opening
+            text += exam.prompt_format.opening
         ids = tokenizer(text, return_tensors="pt")["input_ids"]
         mask = torch.ones_like(ids)
         out = model.generate(
@@ -110,7 +111,7 @@ def plain_loop(model: Any, tokenizer: Any, exam: Exam, room: int) -> list[str]:
         written = out[0, ids.shape[1] :].tolist()
         if tokenizer.eos_token_id in written:
             written = written[: written.index(tokenizer.eos_token_id)]
-        texts.append(cut(tokenizer.decode(written), exam.asking.stop))
+        texts.append(cut(tokenizer.decode(written), exam.prompt_format.stop))
     return texts
 
 
@@ -118,15 +119,15 @@ def plain_loop(model: Any, tokenizer: Any, exam: Exam, room: int) -> list[str]:
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_model_says_what_a_plain_loop_hears(kind: str, tokenizer: Any, words: Path) -> None:
     model = MODELS[kind]()
-    manner = Manner(words=str(words), shots=2 if kind == "llama" else 0)
-    how: dict[str, Any] = {"questions": 3, "manner": manner, "tokenizer": tokenizer}
+    prompts = FewShotPrompts(words=str(words), shots=2 if kind == "llama" else 0)
+    how: dict[str, Any] = {"questions": 3, "prompts": prompts, "tokenizer": tokenizer}
     done = evaluate(model, "letters=reverse+count,toy", **how)
-    asked = of_pretrained(HuggingFace(model), HuggingFaceTokenizer(tokenizer), "it", manner)
-    asked.check(done.exams)
+    asked = from_pretrained(HuggingFace(model), HuggingFaceTokenizer(tokenizer), "it", prompts)
+    asked.check(done.eval_sets)
     assert not model.training, "a user's model stays in its mode"
-    for exam in done.exams:
+    for exam in done.eval_sets:
         if not exam.items[0].choices:
-            heard = plain_loop(model, tokenizer, exam, asked.room(exam))
+            heard = plain_loop(model, tokenizer, exam, asked.max_new_tokens(exam))
             assert [answer.given for answer in done.answers.of(exam)] == heard
     assert len(set(given(done))) > 10
     one_by_one = evaluate(model, "letters=reverse+count,toy", batch_size=1, **how)
@@ -142,9 +143,9 @@ def test_a_model_says_what_a_plain_loop_hears(kind: str, tokenizer: Any, words: 
 @pytest.mark.usefixtures("toy")
 def test_choices_are_taken_by_their_likelihood(tokenizer: Any, words: Path) -> None:
     model = llama()
-    manner = Manner(words=str(words))
-    done = evaluate(model, "toy", questions=12, manner=manner, tokenizer=tokenizer)
-    exam = done.exams[2]
+    prompts = FewShotPrompts(words=str(words))
+    done = evaluate(model, "toy", questions=12, prompts=prompts, tokenizer=tokenizer)
+    exam = done.eval_sets[2]
     hits = {"exact_match": 0, "exact_match_per_token": 0, "exact_match_per_character": 0}
     for item, answer in zip(exam.items, done.answers.of(exam), strict=True):
         sums = []
@@ -166,7 +167,7 @@ def test_choices_are_taken_by_their_likelihood(tokenizer: Any, words: Path) -> N
     for metric, count in hits.items():
         assert done.value("toy/choice", metric=metric) == count / 12
     with raises(BadInput, "toy/choice"):
-        evaluate(lambda p: "", "toy", questions=2, manner=manner, name="f")
+        evaluate(lambda p: "", "toy", questions=2, prompts=prompts, name="f")
 
 
 def test_likelihoods_do_not_depend_on_their_neighbours() -> None:
@@ -290,10 +291,10 @@ def test_a_run_is_asked_as_in_its_exam(half_run: Path, cache: Path, tmp_path: Pa
 
 
 def test_the_last_arm_and_the_first_seed_are_asked_by_default(half_run: Path, cache: Path) -> None:
-    asked = of_run(half_run, None, None, cache)
+    asked = from_run(half_run, None, None, cache)
     assert (asked.name, asked.seed, asked.context) == ("lstm", 0, 48)
     with raises(BadInput, "gru 0 1"):
-        of_run(half_run, "gru", None, cache)
+        from_run(half_run, "gru", None, cache)
 
 
 def test_a_folder_with_letters_beside_it_is_asked(
@@ -318,7 +319,7 @@ def test_a_folder_with_letters_beside_it_is_asked(
     )
     (out,) = (tmp_path / "evaluations").iterdir()
     direct = evaluate(model, "letters=reverse", questions=2, tokenizer=tokenizer,
-                      manner=Manner(words=str(words), shots=1))  # fmt: skip
+                      prompts=FewShotPrompts(words=str(words), shots=1))  # fmt: skip
     lines = map(json.loads, (out / "marks.jsonl").read_text().splitlines())
     assert [line["given"] for line in lines] == given(direct)
     assert (out / "against" / "evaluation.json").is_file()
@@ -326,20 +327,20 @@ def test_a_folder_with_letters_beside_it_is_asked(
 
 def test_what_does_not_fit_or_is_empty_is_refused_first(tokenizer: Any, words: Path) -> None:
     model: LanguageModel = HuggingFace(llama())
-    manner = Manner(words=str(words))
-    asked = of_pretrained(model, HuggingFaceTokenizer(tokenizer), "it", manner)
+    prompts = FewShotPrompts(words=str(words))
+    asked = from_pretrained(model, HuggingFaceTokenizer(tokenizer), "it", prompts)
     for prompt, message in (
         ("", "empty"),
         ("x" * 999, "400"),
     ):
         item = Item(prompt, " a", "k")
-        exam = Exam(BenchmarkTask("t", (item,)), "all", [item])
+        exam = EvalSet(BenchmarkTask("t", (item,)), "all", [item])
         with raises(BadInput, message):
             asked.check([exam])
     with raises(BadInput, "LlamaForCausalLM"):
-        evaluate(llama(), manner=manner)
+        evaluate(llama(), prompts=prompts)
     with raises(BadInput, "str fast"):
-        evaluate(llama(), manner=manner, tokenizer="base")
+        evaluate(llama(), prompts=prompts, tokenizer="base")
 
 
 def test_what_a_tokenizer_puts_before_a_text_stands_there(tokenizer: Any, words: Path) -> None:
@@ -349,14 +350,14 @@ def test_what_a_tokenizer_puts_before_a_text_stands_there(tokenizer: Any, words:
     starting.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|end|> $A", special_tokens=[("<|end|>", 0)]
     )
-    asked: ModelRespondent = of_pretrained(
-        HuggingFace(llama()), HuggingFaceTokenizer(starting), "it", Manner(words=str(words))
+    asked: EvaluatedLanguageModel = from_pretrained(
+        HuggingFace(llama()), HuggingFaceTokenizer(starting), "it", FewShotPrompts(words=str(words))
     )
     item = Item("the letters", " of", "k")
-    exam = Exam(BenchmarkTask("t", (item,)), "all", [item])
+    exam = EvalSet(BenchmarkTask("t", (item,)), "all", [item])
     assert asked.encode(exam, item) == starting("the letters")["input_ids"]
-    assert asked.start == [0]
+    assert list(asked.start) == [0]
     assert (
-        asked.encode(replace(exam, asking=Asking(opening=" of")), item)
+        asked.encode(replace(exam, prompt_format=Asking(opening=" of")), item)
         == starting("the letters of")["input_ids"]
     )

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tests.laboratory.runs import finish, losses, numbers, start
 from tests.laboratory.test_faults import some_steps, wait_until
-from tests.messages import raises
-from training.ask.eval_sets import text_loss
+from tests.messages import raises, says
+from training.ask.run_evaluation import text_loss
 from training.config.config import CompareConfig
 from training.config.flags import changed, parse
 from training.config.presets import QUICK, SMOLLM
@@ -23,9 +23,8 @@ from training.errors import BadInput
 from training.intervals import read_rows
 from training.models import smollm2 as packaged_model
 from training.report.steps_to_loss import METRIC, race_rows
-from training.run.arm import load_arm, settle
-from training.run.build import build_arm
-from training.run.folder import arm_folder, open_run
+from training.run.build import build_arm, settle
+from training.run.run import Run
 
 TAUGHT = [
     "--warmup-spelling-steps",
@@ -65,7 +64,7 @@ def test_settled_letters_are_in_quiet_directions_and_as_loud_as_asked(
     model = build_arm(config, arm, 0, data.spellings)
     embedding: Any = model.get_submodule("wte")
     before = embedding.weight.detach().clone()
-    settle(model, config, data)
+    settle(model, replace(data, config=config))
     assert torch.equal(embedding.weight, before)
     if arm != "plain":
         spelled = embedding.table() - before
@@ -105,19 +104,14 @@ def test_interrupted_in_the_warm_up_or_after_it_the_numbers_are_the_same(
 
 def test_a_taught_arm_is_loaded_as_loud_as_it_was(cache: Path, tmp_path: Path) -> None:
     finish(*TAUGHT, "--out", tmp_path / "run", "--cache", cache)
-    config, data = open_run(tmp_path / "run", cache)
-    folder = arm_folder(tmp_path / "run", 0, "gru")
-    model = load_arm(config, 0, "gru", folder, data)
-    fresh: Any = build_arm(config, "gru", 0, data.spellings).get_submodule("wte")
+    arm = Run.open(tmp_path / "run", cache).arm("gru")
+    config, data, model = arm.run.config, arm.run.data, arm.model()
+    fresh: Any = arm.built().get_submodule("wte")
     loaded: Any = model.get_submodule("wte")
     assert float(loaded.encoder.loudness) != float(fresh.encoder.loudness), (
         "the warm-up made it louder"
     )
-    rows = {
-        row.task: row.value
-        for row in read_rows(folder / "results.json")
-        if row.metric == "loss_nats"
-    }
+    rows = {row.task: row.value for row in arm.rows() if row.metric == "loss_nats"}
     again, _ = text_loss(
         model,
         data.held_out_texts["text"].ids,
@@ -194,7 +188,7 @@ def test_an_arm_that_does_not_get_there_is_said_to(cache: Path, tmp_path: Path) 
         row.arm for row in read_rows(tmp_path / "run" / "results.json") if row.metric == METRIC
     }
     assert "plain" in reached
-    assert "steps of fine-tuning to the loss that plain ends with" in page
+    says(page, "steps loss plain")
     assert ("not reached" in page) == ("random" not in reached)
 
 

@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 
 from synthetic_tasks import Item
 from synthetic_tasks.benchmark import BenchmarkTask
-from training.ask.eval_sets import Exam
-from training.ask.models import Answer
-from training.ask.scores import exam_rows, letters_right, said
+from training.ask.eval_sets import EvalSet
+from training.ask.evaluated_model import Answer
+from training.ask.scores import eval_rows, letters_right, parsed
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=6), st.text(max_size=12))
 def test_no_text_breaks_the_marking(texts: list[str], answer: str) -> None:
     items = [Item(f"q {n}", f" {answer}", f"task {answer} {n}") for n in range(len(texts))]
-    exam = Exam(BenchmarkTask("any", tuple(items)), "all", items)
-    rows = exam_rows(exam, [Answer(text) for text in texts], "x", 0)
+    exam = EvalSet(BenchmarkTask("any", tuple(items)), "all", items)
+    rows = eval_rows([exam], [[Answer(text) for text in texts]], "x", 0)
     right = sum(text.split("\n")[0].strip() == answer.strip() for text in texts)
     assert rows[0].value == right / len(texts)
     for row in rows:
@@ -28,10 +28,10 @@ def test_no_text_breaks_the_marking(texts: list[str], answer: str) -> None:
 
 def test_a_text_without_an_answer_is_told_apart_from_a_wrong_one() -> None:
     items = [Item(f"q{n}", f" {n}", f"q {n}") for n in range(4)]
-    exam = Exam(BenchmarkTask("numbers", tuple(items)), "all", items)
+    exam = EvalSet(BenchmarkTask("numbers", tuple(items)), "all", items)
     answers = [Answer(text) for text in (" 0", " 7\n", " seven", "")]
-    assert said(exam, answers) == ["0", "7", None, None]
-    values = {row.metric: row.value for row in exam_rows(exam, answers, "x", 0)}
+    assert parsed(exam, answers) == ["0", "7", None, None]
+    values = {row.metric: row.value for row in eval_rows([exam], [answers], "x", 0)}
     assert (values["exact_match"], values["unreadable"]) == (0.25, 0.5)
     assert values["exact_match_corrected"] == pytest.approx(0)
     assert "letters_right" not in values

@@ -33,7 +33,7 @@ def test_the_example_gives_a_run_words_of_its_own(
     flags = [str(finished), "--arm", arm, "--words", "strawberry,quokka", "--cache", str(cache)]
     assert new_tokens.main([*flags, "--out", str(out)]) == 0
     told = capsys.readouterr().out
-    assert re.search(r"in pieces: \d of 2 spelled right\nas one token: \d of 2 spelled right", told)
+    assert re.search(r"\d of 2 .*\n.* \d of 2 ", told)
     tokenizer = transformers.AutoTokenizer.from_pretrained(out)
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(out)
     assert len(tokenizer.encode(" quokka", add_special_tokens=False)) == 1

@@ -21,6 +21,7 @@ from torch import Tensor
 import charembed
 from charembed.tokenizers import token_bytes
 from tests.conftest import ROOT
+from tests.messages import says
 from training.intervals import read_rows
 from training.models.smollm2 import SMOLLM2, packaged_folder, unpack
 
@@ -113,6 +114,5 @@ def test_the_preset_runs_and_its_model_is_shipped(folder: Path, tmp_path: Path) 
     assert base < lettered < base + 1, "letters are heard, and the model still reads"
     done = subprocess.run([sys.executable, "-m", "training.ship", run, out], **options)
     assert done.returncode == 0, done.stderr
-    assert "28,311,552 parameters more, 113.2 MB of disk" in done.stdout
-    assert "its logits are bit-equal" in done.stdout
+    says(done.stdout, "28,311,552 113.2 MB bit-equal")
     assert "license: apache-2.0" in (out / "README.md").read_text()

@@ -13,15 +13,9 @@ from tests.laboratory import pretrained
 from training.config.config import CompareConfig
 from training.data.prepare import Data
 from training.files import write_record
-from training.run.arm import RunOptions, run_arm
-from training.run.finished import (
-    ANSWERS,
-    finished_lines,
-    finished_rows,
-    read_batches,
-    write_finished,
-)
-from training.run.folder import arm_folder
+from training.run.arm import train_arm
+from training.run.machine import Machine
+from training.run.run import Run
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +24,9 @@ def half_run(
 ) -> Path:
     """A run of two pairs, of which the first is finished: what the playground reads of a run, and no more."""
     folder, config = tmp_path_factory.mktemp("runs") / "pair", replace(tiny, seeds=2)
-    options = RunOptions(cache=cache, cpu=True, progress=False)
+    run = Run(folder, replace(data, config=config))
     for arm in config.arms:
-        run_arm(config, 0, arm, arm_folder(folder, 0, arm), options, data)
+        train_arm(run.arm(arm, 0), Machine(cache=cache, cpu=True))
     write_record(folder / "config.json", {"config": config.as_dict(), "data": data.facts})
     return folder
 
@@ -52,13 +46,13 @@ def pretrained_folder(data: Data, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture
-def telling_run(half_run: Path, tiny: CompareConfig, tmp_path: Path) -> Path:
+def telling_run(half_run: Path, data: Data, tmp_path: Path) -> Path:
     """The run with an exam in which the letters tell: `lstm` has every question of three tasks right."""
     copy = shutil.copytree(half_run, tmp_path / "telling")
-    for arm in ("matched", "lstm"):
-        folder = arm_folder(copy, 0, arm)
-        answers = finished_lines(folder, ANSWERS)
+    for name in ("matched", "lstm"):
+        arm = Run(copy, data).arm(name, 0)
+        answers = arm.answers()
         for answer in answers:
-            answer["right"] = arm == "lstm" and answer["task"] != "index"
-        write_finished(folder, tiny, finished_rows(folder), answers, read_batches(folder), "")
+            answer["right"] = name == "lstm" and answer["task"] != "index"
+        arm.finish(arm.rows(), answers, arm.batches())
     return copy

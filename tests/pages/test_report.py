@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.messages import says
 from tests.pages.made_up import MIXED, PHASES, built, made_up, page_of
 from training.models.arms import ARMS
 from training.report.plots import smoothed
@@ -37,18 +38,10 @@ def test_tasks_with_different_splits_stand_in_one_report(tmp_path: Path) -> None
     assert sorted(lines) == sorted(
         (split.label, task.name) for task in tasks for split in task.splits
     )
-    assert (
-        "<b>Longer words</b>: words longer than any trained on; 11 letters, after training on 5."
-        in page
-    )
-    assert (
-        "<b>Longer arms, path_star:3x4</b>: graphs with longer arms than any trained on; 3 arms of 5"
-        in page
-    )
-    assert (
-        "<b>Longer sequences</b>: sequences longer than any trained on; 150 of 10 symbols" in page
-    )
-    assert "The 299 tokens that no training question had" in page
+    assert re.search(r"<b>Longer words</b>[^<]* 11 [^<]* 5\b", page)
+    assert re.search(r"<b>Longer arms, path_star:3x4</b>[^<]* 3 arms of 5", page)
+    assert re.search(r"<b>Longer sequences</b>[^<]* 150 [^<]* 10 ", page)
+    says(page, "299")
 
 
 def test_the_page_loads_nothing_and_needs_no_script(tmp_path: Path) -> None:
@@ -73,9 +66,7 @@ def test_every_picture_has_a_role_a_label_and_ids_of_its_own(tmp_path: Path) -> 
         assert name[1] == name[2]
         assert len(name[3]) > 20
         ElementTree.fromstring(svg)
-    assert re.search(
-        r"<title[^>]*>Share of answers [^<]* reverse: [a-z ]+: matched [\d.]+ %, lstm", page
-    )
+    assert re.search(r"<title[^>]*>[^<]* reverse: [a-z ]+: matched [\d.]+ %, lstm", page)
 
 
 def test_pictures_take_their_colours_from_the_page(tmp_path: Path) -> None:
@@ -135,10 +126,10 @@ def test_there_is_a_curve_for_each_phase_that_was_run(tmp_path: Path) -> None:
     assert len(svgs(page)) == 2 + 1 + 3 * 2 + 1, (
         "at a glance and by task; spelling; loss and difference; cost"
     )
-    assert "10 % of the steps go on with running text instead" in page
+    says(page, "10 %")
     for phase in ("pretraining", "fine-tuning", "tasks alone"):
         assert f'<td class="left">text, after {phase}</td>' in page
-    assert "pretraining step, median seconds" in page
+    says(page, "median seconds")
     page = page_of(tmp_path, PAIR, built("reverse"), phases=PHASES[2:3])
     assert len(svgs(page)) == 2 + 2 + 1
     assert "<h2>Pretraining</h2>" not in page
@@ -146,7 +137,7 @@ def test_there_is_a_curve_for_each_phase_that_was_run(tmp_path: Path) -> None:
 
 def test_one_arm_alone_is_reported_without_comparison(tmp_path: Path) -> None:
     page = page_of(tmp_path, ("lstm",), built("reverse", "path_star:2x5"))
-    assert "One arm alone was trained: there is nothing to compare it with." in page
+    says(page, "one arm")
     assert "charembed · 1 model<" in page
     for word in ("Difference", "&minus;", "omparisons", "Holm", "every arm;", "multiple of"):
         assert word not in page, word
@@ -173,13 +164,13 @@ def test_three_arms_are_each_compared_with_the_first(tmp_path: Path) -> None:
     for arm in ("plain", "shuffled", "lstm"):
         assert f"<dd>{ARMS[arm].sentence}</dd>" in page
         assert f"--{arm}: {ARMS[arm].colour};" in page
-    assert "over 3 pairs of models or over all the questions that they were asked" in page
-    assert "22 comparisons were made at once" in page, "8 cells of answers and 3 of text, twice"
+    says(page, "3 pairs")
+    assert "22 comparisons" in page, "8 cells of answers and 3 of text, twice"
 
 
 def test_text_of_one_seed_is_said_once_to_have_no_intervals(tmp_path: Path) -> None:
     page = page_of(tmp_path, PAIR, built("reverse"))
-    assert page.count("With one seed there are no intervals") == 1
+    assert page.count("no intervals") == 1
     assert "one seed</td>" not in page
 
 

@@ -1,7 +1,8 @@
-"""The answers of one respondent, in memory or in a folder to which they are appended as they come.
+"""The answers of one model, in memory or appended to a folder as they come.
 
-The folder holds `evaluation.json`, which says who was asked what, and a file of lines for each exam in
-`answers/`: {"number": 3, "given": " a e t"}. What is there is not asked again.
+The folder holds `evaluation.json`, which records the model and the questions, and in `answers/` one
+file of lines for each evaluation set: {"number": 3, "given": " a e t"}. A resumed evaluation asks
+for the missing answers alone.
 """
 
 from __future__ import annotations
@@ -10,102 +11,127 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from training.errors import BadInput, Damaged, Interrupted
 from training.files import read_bytes, read_record, write_atomically, write_record
-from training.interrupts import deferred, listening
-from training.progress import Bars
+from training.interrupts import Stop, deferred, listening
+from training.progress import Bars, no_bars
 
-from .eval_sets import Exam
-from .models import Answer, Question, Respondent
+from .eval_sets import EvalSet
+from .evaluated_model import BATCH, Answer, EvalQuestion, EvaluatedModel
 
 RECORD = "evaluation.json"
 
 
 class Answers:
-    """What is known of each exam: {number of the item: its answer}; with a folder, also there."""
+    """The known answers of each evaluation set, also saved if there is a folder."""
 
-    def __init__(self, exams: Sequence[Exam], folder: Path | None = None) -> None:
-        self.exams, self.folder = exams, folder
-        self.found: dict[int, dict[int, Answer]] = {id(exam): {} for exam in exams}
-        self.paths = {id(exam): self._path(place, exam) for place, exam in enumerate(exams)}
+    def __init__(self, eval_sets: Sequence[EvalSet], folder: Path | None = None) -> None:
+        self.eval_sets, self.folder = eval_sets, folder
+        self._found: dict[EvalSet, dict[int, Answer]] = {one: {} for one in eval_sets}
+        self._paths: dict[EvalSet, Path] = {}
         if folder is not None:
-            for exam in exams:
-                self.found[id(exam)] = _read(self.paths[id(exam)], len(exam.items))
+            for place, one in enumerate(eval_sets):
+                name = re.sub(r"[^\w.-]+", "_", f"{place:03}-{one.task.name}-{one.split}")
+                self._paths[one] = folder / "answers" / f"{name}.jsonl"
+                self._found[one] = _read(self._paths[one], len(one.items))
 
-    def missing(self) -> list[Question]:
-        every = (Question(exam, i) for exam in self.exams for i in range(len(exam.items)))
+    def missing(self) -> list[EvalQuestion]:
+        """Return the questions without an answer, in the order of the sets and their items."""
         return [
-            question for question in every if question.number not in self.found[id(question.exam)]
+            EvalQuestion(one, number)
+            for one in self.eval_sets
+            for number in range(len(one.items))
+            if number not in self._found[one]
         ]
 
-    def add(self, questions: Sequence[Question], answers: Sequence[Answer]) -> None:
-        """Keep them; on the disk before this returns."""
-        lines: dict[int, list[str]] = {}
-        for (exam, number), answer in zip(questions, answers, strict=True):
-            self.found[id(exam)][number] = answer
-            told = {
-                "number": number,
-                **{name: value for name, value in vars(answer).items() if value != ()},
-            }
-            lines.setdefault(id(exam), []).append(json.dumps(told) + "\n")
-        if self.folder is not None:
-            for exam_id, ours in lines.items():
-                with self.paths[exam_id].open("a") as file:
-                    file.write("".join(ours))
-                    file.flush()
-                    os.fsync(file.fileno())
+    def add(self, questions: Sequence[EvalQuestion], answers: Sequence[Answer]) -> None:
+        """Keep answers. If there is a folder, they are on the disk when this returns."""
+        lines: dict[EvalSet, list[str]] = {}
+        for (eval_set, number), answer in zip(questions, answers, strict=True):
+            self._found[eval_set][number] = answer
+            line: dict[str, Any] = {"number": number, "given": answer.given}
+            if answer.sums:
+                line |= {"sums": answer.sums, "tokens": answer.tokens}
+            lines.setdefault(eval_set, []).append(json.dumps(line) + "\n")
+        if self.folder is None:
+            return
+        for eval_set, own in lines.items():
+            with self._paths[eval_set].open("a") as file:
+                file.write("".join(own))
+                file.flush()
+                os.fsync(file.fileno())  # a machine that dies now loses nothing that was counted
 
-    def of(self, exam: Exam) -> list[Answer]:
-        """The answers to an exam, in the order of its items."""
-        return [self.found[id(exam)][number] for number in range(len(exam.items))]
+    def of(self, eval_set: EvalSet) -> list[Answer]:
+        """Return the answers to a set, in the order of its items."""
+        return [self._found[eval_set][number] for number in range(len(eval_set.items))]
 
-    def _path(self, place: int, exam: Exam) -> Path:
-        name = re.sub(r"[^\w.-]+", "_", f"{place:03}-{exam.task.name}-{exam.split}")
-        return (self.folder or Path()) / "answers" / f"{name}.jsonl"
+    def by_set(self) -> list[list[Answer]]:
+        """Return the answers to every set; see `of`."""
+        return [self.of(eval_set) for eval_set in self.eval_sets]
 
 
-def ask(respondent: Respondent, answers: Answers, size: int, bars: Bars) -> None:
-    """Ask what is missing, `size` questions at a time.
+def ask(
+    model: EvaluatedModel,
+    answers: Answers,
+    *,
+    batch_size: int = BATCH,
+    bars: Bars = no_bars,
+    title: str = "",
+    if_stopped: str = "",
+) -> None:
+    """Ask a model for the missing answers, `batch_size` questions at a time.
 
-    Raises Interrupted when someone asked to stop; what was answered is kept, if there is a folder.
+    Arguments:
+        title: label of the progress bar; by default the name of the model.
+        if_stopped: message of the Interrupted that a stop signal raises between two batches, for
+            a caller that has saved its own state. Without it, answers in memory are lost.
+
+    Raises Interrupted if the user asked to stop and the answers are kept in a folder.
     """
-    questions = answers.missing()
-    saved = answers.folder is not None
-    with bars(respondent.name, len(questions)) as bar, listening() if saved else nullcontext():
-        done = 0
+    questions, saved = answers.missing(), answers.folder is not None
+    # A caller that keeps nothing has its own handlers of signals, and they stay as they are.
+    heard: AbstractContextManager[Stop | None] = (
+        listening() if saved or if_stopped else nullcontext()
+    )
+    with bars(title or model.name, len(questions)) as bar, heard as stop:
+
+        def progress(number: int) -> None:
+            bar.update(number)
+            if stop is not None and if_stopped:
+                stop.check(if_stopped)
+
         try:
-            for batch in respondent.batches(questions, size):
-                given = respondent.answer(batch)
+            for batch, given in model.answer(questions, batch_size, progress):
                 with deferred() if saved else nullcontext():
                     answers.add(batch, given)
-                done += len(batch)
-                bar.update(len(batch))
         except (KeyboardInterrupt, Interrupted):
             if not saved:
                 raise
-            total = sum(len(exam.items) for exam in answers.exams)
+            missing = len(answers.missing())
+            total = sum(len(eval_set.items) for eval_set in answers.eval_sets)
             raise Interrupted(
-                f"{total - len(answers.missing())} of {total} questions to {respondent.name} are answered "
-                "and kept."
+                f"{total - missing} of {total} questions to {model.name} are answered and kept."
             ) from None
 
 
 def claim(folder: Path, record: dict[str, Any], resume: bool) -> None:
-    """Say in a new folder who is asked what, or compare it with what an old one says.
+    """Write the record of an evaluation into a new folder, or compare it with the record there.
 
     Raises BadInput for a folder that holds something else, and changes nothing.
     """
     if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         if not (folder / RECORD).is_file():
-            raise BadInput(f"{folder} exists and is no evaluation's folder: choose another --out.")
+            raise BadInput(
+                f"{folder} exists and is not the folder of an evaluation. Use another --out."
+            )
         if not resume:
             raise BadInput(
-                f"{folder} already holds an evaluation: go on with it or write its page again with --resume, "
-                "or choose another --out."
+                f"{folder} already holds an evaluation. Continue it or write its page again with "
+                "--resume, or use another --out."
             )
         check_same(folder, record)
         return
@@ -114,59 +140,57 @@ def claim(folder: Path, record: dict[str, Any], resume: bool) -> None:
 
 
 def check_same(folder: Path, record: dict[str, Any], *, questions_alone: bool = False) -> None:
-    """Raise BadInput where the evaluation in a folder asked others, or other questions."""
+    """Raise BadInput if a folder's evaluation has another model or other questions."""
     held = read_record(folder / RECORD)
     if held["exams"] != record["exams"]:
+        here, there = (
+            f"suites {', '.join(one['suites'])}, {one['questions']} each, SHA-256 {one['exams'][:12]}"
+            for one in (record, held)
+        )
         raise BadInput(
-            f"the evaluation in {folder} asked other questions (suites {', '.join(held['suites'])}, "
-            f"{held['questions']} each, SHA-256 {held['exams'][:12]}; here {', '.join(record['suites'])}, "
-            f"{record['questions']} each, {record['exams'][:12]}): ask the same, or choose another folder."
+            f"The evaluation in {folder} has other questions ({there}; here {here}). "
+            "Use the same flags, or another folder."
         )
     if not questions_alone and held["identity"] != record["identity"]:
-        parts = [
-            key
-            for key in record["identity"]
-            if held["identity"].get(key) != record["identity"][key]
-        ]
+        new, old = record["identity"], held["identity"]
+        parts = ", ".join(key for key in new if old.get(key) != new[key])
         raise BadInput(
-            f"the evaluation in {folder} asked another model, {held['name']} (its {', '.join(parts)} differ):"
-            " name that one, or choose another --out."
+            f"The evaluation in {folder} has another model, {held['name']} ({parts} differ). "
+            "Name that model, or use another --out."
         )
 
 
-def kept(folder: Path, exams: Sequence[Exam]) -> Answers:
-    """The answers of a finished evaluation. Raises BadInput for one that is not."""
-    answers = Answers(exams, folder)
+def finished_answers(folder: Path, eval_sets: Sequence[EvalSet]) -> Answers:
+    """Read the answers of a finished evaluation. Raises BadInput for an unfinished one."""
+    answers = Answers(eval_sets, folder)
     if missing := len(answers.missing()):
         raise BadInput(
-            f"the evaluation in {folder} is not finished ({missing} answers are missing): go on with "
-            "it (--resume) first."
+            f"The evaluation in {folder} is not finished ({missing} answers are missing). "
+            "Continue it with --resume first."
         )
     return answers
 
 
 def _read(path: Path, num_items: int) -> dict[int, Answer]:
-    """The answers in a file; a last line that was cut short is taken away. Raises Damaged for others."""
+    """Read a file of answers. Raises Damaged for a line that is not an answer."""
     if not path.exists():
         return {}
     content = read_bytes(path).decode("utf-8", "replace")
     whole, _, rest = content.rpartition("\n")
-    if rest:
+    if rest:  # the process died while it wrote the last line: drop that line
         write_atomically(path, f"{whole}\n" if whole else "")
     found = {}
     for number, line in enumerate(whole.splitlines()):
         try:
-            told = json.loads(line)
-            place = told.pop("number")
-            answer = Answer(
-                told["given"], tuple(told.get("sums", ())), tuple(told.get("tokens", ()))
-            )
-            if not (0 <= place < num_items and isinstance(answer.given, str)):
+            saved = json.loads(line)
+            place, given = saved["number"], saved["given"]
+            answer = Answer(given, tuple(saved.get("sums", ())), tuple(saved.get("tokens", ())))
+            if not (0 <= place < num_items and isinstance(given, str)):
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError):
             raise Damaged(
-                f"{path} is damaged in its line {number + 1}: delete it and go on with --resume, which asks "
-                "its questions again."
+                f"{path} is damaged in line {number + 1}. Delete it and run again with --resume, "
+                "which asks its questions again."
             ) from None
         found[place] = answer
     return found

@@ -1,19 +1,21 @@
-"""From answers to long rows: what was right, what could not be read, and where it was hard.
+"""Scores: from answers to rows.
 
-Metrics of an exam, each with its 95 % interval:
+Metrics of an evaluation set, each with its 95 % interval:
 
-    exact_match             the share of answers that are right (Wilson's interval)
-    exact_match_corrected   (s - m) / (1 - m) of that share s and of the best constant answer's, m: 0 for a
-                            model that always says the same, 1 for one that is always right
-    unreadable              the share of texts in which there is no answer: parse failures, which are wrong
-    letters_right           of answers that are words: how many of the right answer's places have its letter,
-                            the mean over the questions (Student's interval)
-    first_letter            of these answers the share whose first letter is right
-    exact_match_per_token   of choices: the one with the largest log-likelihood per token; `exact_match`
-                            takes the largest sum
-    exact_match_per_character   the same per character of the choice: the acc_norm of lm-evaluation-harness
+    exact_match             share of right answers (Wilson interval)
+    exact_match_corrected   (s - m) / (1 - m) for the share s and the majority baseline m: 0 if the
+                            model always gives the same answer, 1 if it is always right
+    unreadable              share of texts from which no answer can be parsed; they count as wrong
+    letters_right           if answers are words: share of the places of the right answer with the
+                            right letter, mean over questions (Student's interval)
+    first_letter            if answers are words: share with the right first letter
+    exact_match_per_token   if there are choices: the choice with the largest log-likelihood per
+                            token; `exact_match` takes the largest sum
+    exact_match_per_character   the same per character: acc_norm of lm-evaluation-harness
+    parts                   what else a task scores, such as first_step or work_exact_match
 
-`exact_match[word letters=7]` is exact match on the questions about words of 7 letters, of all splits.
+`exact_match[word letters=7]` is exact match on the questions about words of 7 letters, all splits
+together.
 """
 
 from __future__ import annotations
@@ -24,96 +26,119 @@ from dataclasses import replace
 
 import numpy as np
 
-from synthetic_tasks import Item, corrected, read_work
-from training.intervals import Row, over_seeds, wilson
+from synthetic_tasks import Item, corrected, read_answer, read_work
+from training.intervals import Row, over_seeds, share_row
 
-from .eval_sets import Exam
-from .models import Answer, Reader, Respondent
+from .eval_sets import EvalSet
+from .evaluated_model import Answer, EvaluatedModel
 
 ALL = "all"
+RUN_METRICS = ("exact_match", "parts")
+CHOICE_METRICS = ("exact_match_per_token", "exact_match_per_character")
+METRICS = (
+    "exact_match", "exact_match_corrected", "unreadable", *CHOICE_METRICS, "letters_right",
+    "first_letter",
+)  # fmt: skip
 AXES = ("word letters", "word tokens", "token letters", "token count")
-CELL = 10  # questions that a line of a breakdown needs
+CELL = 10  # questions that a line of the breakdown needs
 
 
-def is_right(exam: Exam, item: Item, answer: Answer) -> bool:
-    return exam.task.is_right(answer.given, item)
+def rights(eval_set: EvalSet, answers: Sequence[Answer]) -> list[bool]:
+    """Return whether each answer is right."""
+    return [
+        eval_set.task.is_right(answer.given, item)
+        for item, answer in zip(eval_set.items, answers, strict=True)
+    ]
 
 
-def said(exam: Exam, answers: Sequence[Answer]) -> list[str | None]:
-    """What of each text is the answer; None for none: nothing where a benchmark says it stands, no text at
-    all, or no number where all right answers are numbers."""
-    numbers = all(is_number(item.answer) for item in exam.items)
+def parsed(eval_set: EvalSet, answers: Sequence[Answer]) -> list[str | None]:
+    """Parse the answer from each text.
+
+    None if it cannot be parsed: no text, nothing at the place that a benchmark reads, or no number
+    although every right answer is one. parsed(numbers, [Answer(" 7\\n"), Answer(" ?")]) -> ["7", None]
+    """
+    numbers = all(_is_number(item.answer) for item in eval_set.items)
     found = []
-    for item, answer in zip(exam.items, answers, strict=True):
-        text = _answer(exam, item, answer.given).strip()
-        found.append(text if text and (is_number(text) or not numbers) else None)
+    for item, answer in zip(eval_set.items, answers, strict=True):
+        if item.choices:
+            text = answer.given.strip()
+        elif item.work:
+            text = read_work(answer.given)[1].strip()
+        else:
+            text = (eval_set.read(answer.given) or "").strip()
+        found.append(text if text and (_is_number(text) or not numbers) else None)
     return found
 
 
-def _answer(exam: Exam, item: Item, given: str) -> str:
-    if item.choices:
-        return given
-    return read_work(given)[1] if item.work else exam.read(given) or ""
-
-
-def is_number(text: str) -> bool:
+def _is_number(text: str) -> bool:
     return text.strip().removeprefix("-").isdecimal()
 
 
-def exam_rows(exam: Exam, answers: Sequence[Answer], name: str, seed: int) -> list[Row]:
-    """The metrics of one exam; see the head of this file."""
-    asked = list(zip(exam.items, answers, strict=True))
-    right = [is_right(exam, item, answer) for item, answer in asked]
-    texts = said(exam, answers)
-    first = share(
-        Row(name, seed, exam.task.name, exam.split, "exact_match", 0, None, None, 0, None), right
-    )
-    first = replace(first, majority=exam.majority)
-    rows = [first, *corrected_row(first)]
-    rows.append(
-        share(replace(first, metric="unreadable", majority=None), [text is None for text in texts])
-    )
-    if all(item.choices for item in exam.items):
-        for metric in ("exact_match_per_token", "exact_match_per_character"):
-            marks = [
-                is_right(exam, item, Answer(_taken(item, answer, metric))) for item, answer in asked
-            ]
-            rows.append(share(replace(first, metric=metric), marks))
-    elif _words(exam):
-        places = [
-            letters_right(text, item.answer) for text, item in zip(texts, exam.items, strict=True)
+def eval_rows(
+    eval_sets: Sequence[EvalSet],
+    answers: Sequence[Sequence[Answer]],
+    arm: str,
+    seed: int,
+    metrics: Sequence[str] = METRICS,
+) -> list[Row]:
+    """Return the rows of some metrics, set by set; see the head of this file.
+
+    Metrics that an evaluation set does not have, such as letters_right of numbers, are left out.
+    """
+    return [
+        row
+        for eval_set, given in zip(eval_sets, answers, strict=True)
+        for row in _set_rows(eval_set, given, arm, seed, metrics)
+    ]
+
+
+def _set_rows(
+    eval_set: EvalSet, answers: Sequence[Answer], arm: str, seed: int, metrics: Sequence[str]
+) -> list[Row]:
+    marks = rights(eval_set, answers)
+    exact = share_row(
+        arm, seed, eval_set.task.name, eval_set.split, "exact_match", sum(marks), len(marks),
+        eval_set.majority,
+    )  # fmt: skip
+    rows = [exact]
+    if set(metrics) - set(RUN_METRICS):
+        rows += _detail_rows(eval_set, answers, exact)
+    rows = [row for row in rows if row.metric in metrics]
+    if "parts" in metrics:
+        parts = [
+            eval_set.task.parts(read_answer(answer.given), item)
+            for item, answer in zip(eval_set.items, answers, strict=True)
         ]
-        low, high, _ = over_seeds(places)
-        bounds = (None, None) if low is None or high is None else (max(0.0, low), min(1.0, high))
-        mean = float(np.mean(places))
-        rows.append(
-            replace(
-                first,
-                metric="letters_right",
-                value=mean,
-                low=bounds[0],
-                high=bounds[1],
-                majority=None,
-            )
-        )
-        firsts = [
-            (text or " ")[0] == item.answer.strip()[:1]
-            for text, item in zip(texts, exam.items, strict=True)
-        ]
-        rows.append(share(replace(first, metric="first_letter", majority=None), firsts))
+        rows += [_like(exact, name, [part[name] for part in parts]) for name in parts[0]]
     return rows
 
 
-def share(row: Row, marks: Sequence[bool]) -> Row:
-    """The row with the share of true marks and Wilson's interval."""
-    low, high = wilson(sum(marks), len(marks))
-    return replace(row, value=sum(marks) / len(marks), low=low, high=high, n=len(marks))
+def _like(exact: Row, metric: str, marks: Sequence[bool], majority: float | None = None) -> Row:
+    """Return the row of another share of the same answers."""
+    hits, n = sum(marks), len(marks)
+    return share_row(exact.arm, int(exact.seed), exact.task, exact.split, metric, hits, n, majority)
 
 
-def corrected_row(row: Row) -> list[Row]:
-    """The row with its share corrected for the best constant answer; none where that one is always right.
+def _detail_rows(eval_set: EvalSet, answers: Sequence[Answer], exact: Row) -> list[Row]:
+    items, texts = eval_set.items, parsed(eval_set, answers)
+    rows = [*_corrected_row(exact), _like(exact, "unreadable", [text is None for text in texts])]
+    if all(item.choices for item in items):
+        for metric in CHOICE_METRICS:
+            taken = [
+                _taken(item, answer, metric) for item, answer in zip(items, answers, strict=True)
+            ]
+            rows.append(_like(exact, metric, rights(eval_set, taken), exact.majority))
+    elif _are_words(eval_set):
+        pairs = [(text, item.answer.strip()) for text, item in zip(texts, items, strict=True)]
+        rows.append(_letters_row(exact, pairs))
+        rows.append(_like(exact, "first_letter", [(text or " ")[0] == a[:1] for text, a in pairs]))
+    return rows
 
-    The interval is the share's own, corrected alike: what the constant answer gets is a fact.
+
+def _corrected_row(row: Row) -> list[Row]:
+    """Return the row corrected for its majority baseline; nothing if that is always right.
+
+    The same formula maps the interval: the baseline is a fact of the questions, not an estimate.
     """
     m = row.majority or 0.0
     if m >= 1 or row.low is None or row.high is None:
@@ -122,8 +147,18 @@ def corrected_row(row: Row) -> list[Row]:
     return [replace(row, metric=f"{row.metric}_corrected", value=value, low=low, high=high)]
 
 
+def _letters_row(exact: Row, pairs: Sequence[tuple[str | None, str]]) -> Row:
+    """Return the row of letters_right for pairs of a text and its right answer."""
+    places = [letters_right(text, answer) for text, answer in pairs]
+    low, high, _ = over_seeds(places)
+    if low is not None and high is not None:
+        low, high = max(0.0, low), min(1.0, high)  # Student's interval may leave the scale
+    row = replace(exact, metric="letters_right", value=float(np.mean(places)), majority=None)
+    return replace(row, low=low, high=high)
+
+
 def letters_right(text: str | None, answer: str) -> float:
-    """The share of the places of a right answer at which a text has its letter, spaces left out.
+    """Return the share of the places of a right answer with its letter, spaces left out.
 
     letters_right("a t t", "a e t") -> 0.667
     """
@@ -131,74 +166,72 @@ def letters_right(text: str | None, answer: str) -> float:
     return sum(a == b for a, b in zip(ours, theirs, strict=False)) / len(theirs)
 
 
-def _taken(item: Item, answer: Answer, metric: str) -> str:
-    """The choice that is most likely per token or per character."""
-    lengths = (
-        answer.tokens
-        if metric.endswith("token")
-        else [len(choice.strip()) for choice in item.choices]
-    )
+def _taken(item: Item, answer: Answer, metric: str) -> Answer:
+    """Return the choice that is most likely per token or per character."""
+    by_token = metric.endswith("token")
+    lengths = answer.tokens if by_token else [len(choice.strip()) for choice in item.choices]
     values = [total / length for total, length in zip(answer.sums, lengths, strict=True)]
-    return item.choices[values.index(max(values))]
+    return Answer(item.choices[values.index(max(values))])
 
 
-def _words(exam: Exam) -> bool:
-    """Whether answers are words: three letters or more, and not one of them for half of the questions."""
-    answers = ["".join(item.answer.split()) for item in exam.items]
-    return all(len(answer) > 2 and answer.isalpha() for answer in answers) and exam.majority < 0.5
+def _are_words(eval_set: EvalSet) -> bool:
+    """Whether answers are words: three letters or more, and no answer fits half of the questions."""
+    answers = ["".join(item.answer.split()) for item in eval_set.items]
+    # yes and no are letters too, but first letters and places say nothing about them
+    return all(len(one) > 2 and one.isalpha() for one in answers) and eval_set.majority < 0.5
 
 
-# Where it was hard
+def breakdown(
+    eval_sets: Sequence[EvalSet], answers: Sequence[Sequence[Answer]], model: EvaluatedModel
+) -> list[Row]:
+    """Return exact match of each task by the properties of the word; see `word_facts`.
 
-
-def breakdown(asked: Sequence[tuple[Exam, Sequence[Answer]]], respondent: Respondent) -> list[Row]:
-    """Exact match of each task by word length, tokens of the word, and length and frequency of the token that
-    holds the letter, over all its splits; see `facts`. Lines with fewer than CELL questions are left out."""
-    cells: defaultdict[tuple[str, str, str], list[tuple[Exam, Item, bool]]] = defaultdict(list)
-    for exam, answers in asked:
-        for item, answer in zip(exam.items, answers, strict=True):
-            for axis, value in facts(item, respondent.reader):
-                cells[exam.task.name, axis, value].append(
-                    (exam, item, is_right(exam, item, answer))
-                )
+    The rows are over all splits of a task. Cells with fewer than CELL questions are left out.
+    """
+    cells: defaultdict[tuple[str, str, str], list[tuple[EvalSet, Item, bool]]] = defaultdict(list)
+    for eval_set, given in zip(eval_sets, answers, strict=True):
+        for item, right in zip(eval_set.items, rights(eval_set, given), strict=True):
+            for axis, value in word_facts(item, model):
+                cells[eval_set.task.name, axis, value].append((eval_set, item, right))
     rows = []
     for (task, axis, value), found in sorted(cells.items(), key=lambda cell: _order(cell[0])):
         if len(found) >= CELL:
-            metric, items = f"exact_match[{axis}={value}]", [item for _, item, _ in found]
-            row = Row(respondent.name, respondent.seed, task, ALL, metric, 0, None, None, 0, None)
-            row = share(row, [mark for _, _, mark in found])
-            rows.append(replace(row, majority=replace(found[0][0], items=items).majority))
+            metric, hits = f"exact_match[{axis}={value}]", sum(right for *_, right in found)
+            baseline = replace(found[0][0], items=[item for _, item, _ in found]).majority
+            row = share_row(model.name, model.seed, task, ALL, metric, hits, len(found), baseline)
+            rows.append(row)
     return rows
 
 
-def facts(item: Item, reader: Reader) -> Iterator[tuple[str, str]]:
-    """What may make a question about a word hard: ("word letters", "6"), ("word tokens", "2"), ...
+def word_facts(item: Item, model: EvaluatedModel) -> Iterator[tuple[str, str]]:
+    """Yield the properties of a question's word: ("word letters", "6"), ("word tokens", "2"), ...
 
-    The token that holds the letter is the one with the first of the letter asked about; where none is, or
-    several are, the longest token of the word. The word is the last part of the item's key; what is none, as
-    a sentence, has no facts.
+    The word is the last part of the item's key; a key that ends in no single word has no facts.
+    "token letters" and "token count" are of the token with the first occurrence of the letter in
+    question. If the question names no letter of the word, or several, it is the longest token.
     """
     *named, word = item.key.split("\t" if "\t" in item.key else " ")
     if not word or " " in word or word not in item.prompt:
         return
     yield "word letters", str(len(word))
-    if reader.tokenizer is None:
+    tokenizer = model.tokenizer
+    if tokenizer is None:
         return
-    ids = reader.tokenizer.encode_word(word)
+    ids = tokenizer.encode_word(word)
     yield "word tokens", str(len(ids))
-    pieces = [len((reader.tokenizer.spellings[i] or b"").strip()) for i in ids]  # bytes
+    lengths = [len((tokenizer.spellings[i] or b"").strip()) for i in ids]  # bytes
     letters = [part for part in named[1:] if len(part) == 1 and part in word]
-    holder = pieces.index(max(pieces))
+    holder = lengths.index(max(lengths))
     if len(letters) == 1:
-        place = len(word[: word.index(letters[0])].encode())
-        holder = next((k for k in range(len(ids)) if sum(pieces[: k + 1]) > place), holder)
-    yield "token letters", str(pieces[holder])
-    if reader.counts_V is not None:
-        yield "token count", bin_of(int(reader.counts_V[ids[holder]]))
+        place = len(word[: word.index(letters[0])].encode())  # bytes before the letter
+        holder = next((k for k in range(len(ids)) if sum(lengths[: k + 1]) > place), holder)
+    yield "token letters", str(lengths[holder])
+    if model.counts is not None:
+        yield "token count", count_bin(int(model.counts.counts_V[ids[holder]]))
 
 
-def bin_of(count: int) -> str:
-    """Powers of ten. 0 -> "0", 7 -> "1 to 9", 1234 -> "1,000 to 9,999" """
+def count_bin(count: int) -> str:
+    """Return the power of ten that holds a count: 0 -> "0", 7 -> "1 to 9", 1234 -> "1,000 to 9,999"."""
     if not count:
         return "0"
     low = 10 ** (len(str(count)) - 1)

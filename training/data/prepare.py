@@ -62,20 +62,20 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Tokens, spellings and tasks of a comparison.
+    """Tokens, spellings and tasks of a comparison, and the config that they were made from.
 
     Attributes:
-        spellings: of every row of the model's input embedding.
-        train_ids: running text, int32.
-        base_ids: text that the pretrained model wrote, int32; empty where no phase replays it.
-        held_out_texts: "text", the corpus's own, and "other text" where the config names one.
-        splits: words by split, where a task is about words; `held_out_ids` are the tokens that only
-            `unseen_tokens` holds.
-        dummy: a token that the text has least often, for objectives that put one where nothing is
-            known yet.
-        facts: what config.json says about all this.
+        spellings: one for each row of the model's input embedding.
+        train_ids: running text to train on, int32.
+        base_ids: text sampled from the pretrained model, int32; empty if no phase replays it.
+        held_out_texts: "text" (from the same corpus) and, if the config names another corpus, "other text".
+        splits: words by split; None if no task is about words.
+        held_out_ids: the tokens that only words of the split `unseen_tokens` contain.
+        dummy: one of the rarest tokens of the text, a placeholder for answer tokens that are not known yet.
+        facts: counts and hashes of all this, as config.json holds them.
     """
 
+    config: CompareConfig
     tokenizer: Tokenizer
     spellings: SpellingTable
     train_ids: Tensor
@@ -87,19 +87,20 @@ class Data:
     dummy: int
     facts: Facts
 
-    def questions(self, config: CompareConfig, context: int | None = None) -> Questions:
+    def questions(self, context: int | None = None) -> Questions:
+        """Return the questions of the config's tasks, in rows of `context` tokens (None: the longest)."""
         return Questions(
             tokenizer=self.tokenizer,
             tasks=self.tasks,
-            weights=tuple(split_weight(spec)[1] for spec in config.data.tasks),
+            weights=tuple(split_weight(spec)[1] for spec in self.config.data.tasks),
             held_out=self.held_out_ids,
-            context=context or config.context,
-            objective=OBJECTIVES[config.objective],
+            context=context or self.config.context,
+            objective=OBJECTIVES[self.config.objective],
             dummy=self.dummy,
         )
 
-    def batches(self, config: CompareConfig, phase: Phase, seed: int) -> BatchAt:
-        """What a phase reads. Batch k is a function of the phase's name, the seed and k."""
+    def batches(self, phase: Phase, seed: int) -> BatchAt:
+        """Return the batches of a phase. Batch k is a function of the phase's name, the seed and k alone."""
         if phase.kind == "spelling":
             return spelling_batches(
                 ids_with_characters(self.spellings), phase.batch_size, phase.name, seed
@@ -109,21 +110,16 @@ class Data:
                 self.train_ids, phase.batch_size, phase.context, phase.name, seed
             )
         else:
-            questions = self.questions(config, phase.context).batches(
-                phase.batch_size, phase.name, seed
+            questions = self.questions(phase.context).batches(phase.batch_size, phase.name, seed)
+            texts = replay_texts(
+                phase,
+                self.config.text,
+                self.train_ids,
+                self.base_ids,
+                ids_with_characters(self.spellings),
+                seed,
             )
-            batch_at = mixed_batches(
-                questions,
-                replay_texts(
-                    phase,
-                    config.text,
-                    self.train_ids,
-                    self.base_ids,
-                    ids_with_characters(self.spellings),
-                    seed,
-                ),
-                phase.replay_share,
-            )
+            batch_at = mixed_batches(questions, texts, phase.replay_share)
         if phase.spelling_loss:
             batch_at = with_spelling(
                 batch_at, ids_with_characters(self.spellings), SPELLING_TOKENS, phase.name, seed
@@ -182,6 +178,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
         facts |= _word_facts(splits) | {"words_left_out": left_out}
         facts |= _held_out_facts(config, held_out_ids, counts_V)
     return Data(
+        config=config,
         tokenizer=tokenizer,
         spellings=spellings,
         train_ids=ids["train"],

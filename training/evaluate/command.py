@@ -1,4 +1,4 @@
-"""The options of python -m training.evaluate, and what they start."""
+"""The flags of python -m training.evaluate, and the evaluation that they describe."""
 
 from __future__ import annotations
 
@@ -12,63 +12,58 @@ import torch
 from rich.console import Console
 
 from training.ask.answers import RECORD
-from training.ask.models import BATCH, Respondent
+from training.ask.evaluated_model import BATCH, EvaluatedModel
 from training.errors import BadInput
 from training.files import sha256
 from training.progress import in_terminal, no_bars
 from training.run.folder import is_run
 
-from .evaluation import QUESTIONS, Model, evaluate
-from .load import Manner, open_model
+from .evaluation import QUESTIONS, evaluate
+from .load import FewShotPrompts, Model, load_model
 from .page import print_scores
 from .suites import open_suites
 
 
-def default_out(model: str, one: Respondent, suites: Sequence[str], told: Sequence[Any]) -> Path:
-    """Beside the run, or in evaluations/: one folder for one model and one way of asking."""
-    digest = sha256(json.dumps([one.identity, list(suites), list(told)]))[:8]
-    if is_run(model):
-        return Path(model) / "evaluations" / f"{one.name}-seed{one.seed}-{digest}"
-    return Path("evaluations") / f"{one.name}-{digest}"
+def _default_out(name: str, model: EvaluatedModel, settings: Sequence[Any]) -> Path:
+    """Return a folder for one model and one way to ask it: beside the run, or in evaluations/."""
+    digest = sha256(json.dumps([model.identity, *settings]))[:8]
+    if is_run(name):
+        return Path(name) / "evaluations" / f"{model.name}-seed{model.seed}-{digest}"
+    return Path("evaluations") / f"{model.name}-{digest}"
 
 
 def run_evaluation(options: argparse.Namespace) -> None:
+    """Load the models, evaluate them, print the scores and name the page."""
     if options.threads:
         torch.set_num_threads(options.threads)
-    open_suites(options.suite)  # what is wrong with them is said before a model is read
-    manner = Manner(
+    open_suites(options.suite)  # raises before a model is loaded, which takes longer
+    prompts = FewShotPrompts(
         wording=options.wording,
         form=options.form,
         shots=options.shots,
         words=options.words,
         corpus=options.corpus,
     )
-    device = "cpu" if options.cpu else None
-    console = Console()
+    common: dict[str, Any] = {
+        "cache_folder": options.cache,
+        "prompts": prompts,
+        "device": "cpu" if options.cpu else None,
+    }
     with Console(stderr=True).status("Reading the model ..."):
-        one = open_model(
-            options.model,
-            arm=options.arm,
-            seed=options.seed,
-            letters=options.letters,
-            cache_folder=options.cache,
-            manner=manner,
-            device=device,
+        one = load_model(
+            options.model, arm=options.arm, seed=options.seed, letters=options.letters, **common
         )
         against: Model | None = options.against
-        if options.against_arm is not None or (
-            against and not (Path(options.against) / RECORD).is_file()
-        ):
-            against = open_model(
+        is_folder = against is not None and (Path(options.against) / RECORD).is_file()
+        if options.against_arm is not None or (against and not is_folder):
+            against = load_model(
                 options.against or options.model,
                 arm=options.against_arm,
                 seed=options.seed if options.against_arm else None,
-                cache_folder=options.cache,
-                manner=manner,
-                device=device,
+                **common,
             )
-    told = [options.questions, options.questions_seed, vars(manner)]
-    out = options.out or default_out(options.model, one, options.suite.split(","), told)
+    asked = [options.questions, options.questions_seed, vars(prompts)]
+    out = options.out or _default_out(options.model, one, [options.suite.split(","), asked])
     done = evaluate(
         one,
         options.suite,
@@ -80,66 +75,55 @@ def run_evaluation(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         bars=no_bars if options.quiet else in_terminal("answers of"),
     )
+    console = Console()
     print_scores(console, done.name, done.other, done.rows)
     console.print(f"Page: {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Namespace:
+    """Parse the flags. Raises BadInput for a number that is too small."""
     parser = argparse.ArgumentParser(
         prog="python -m training.evaluate",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add(
+    parser.add_argument(
         "model",
         metavar="MODEL",
-        help="a run's folder, or a causal model's folder or hub name; smollm2 is packaged",
+        help="run folder, or folder or hub name of a causal model; smollm2",
     )
-    add("--suite", default="letters", help="suites, with commas between [letters]")
-    add("--arm", help="of a run [its last]")
-    add("--seed", type=int, help="of a run [its first]")
-    add("--letters", metavar="FOLDER", help="letters that charembed.save wrote for this MODEL")
-    add(
-        "--against",
-        metavar="OTHER",
-        help="a second model for the same questions, or the folder of its evaluation",
-    )
-    add("--against-arm", metavar="ARM", help="an arm of OTHER, or of the same run")
+    add = parser.add_argument_group("questions").add_argument
+    add("--suite", default="letters", help="suites, separated by commas [letters]")
     add("--questions", type=int, default=QUESTIONS, help="per task and split [%(default)s]")
-    add("--questions-seed", type=int, help="other questions [a run's own seed, else 0]")
-    add(
-        "--wording",
-        default="compact",
-        help="how a model that was not trained here is asked: compact or sentences",
-    )
+    add("--questions-seed", type=int, help="seed of the questions [that of the run, else 0]")
+    add = parser.add_argument_group("models").add_argument
+    add("--arm", help="arm of a run [its last]")
+    add("--seed", type=int, help="seed of a run [its first]")
+    add("--letters", metavar="FOLDER", help="character encoder that charembed.save wrote for MODEL")
+    add("--against", metavar="OTHER", help="second model, or the folder of its evaluation")
+    add("--against-arm", metavar="ARM", help="arm of OTHER, or of the same run")
+    add = parser.add_argument_group("prompts for a model that was not trained here").add_argument
+    add("--wording", default="compact", help="compact or sentences [%(default)s]")
     add(
         "--form",
         default="spelled",
-        help="how it is to answer: spelled, with the letters apart, or plain",
+        help="answers as letters apart (spelled) or plain [%(default)s]",
     )
-    add(
-        "--shots",
-        type=int,
-        default=4,
-        help="solved questions before each of its questions [%(default)s]",
-    )
-    add("--words", default="wordsegment", help="word list of such a model, as for training.compare")
-    add(
-        "--corpus",
-        help="text in which the tokens of such a model are counted, as for training.compare [none]",
-    )
+    add("--shots", type=int, default=4, help="solved questions before each one [%(default)s]")
+    add("--words", default="wordsegment", help="word list, as for training.compare [%(default)s]")
+    add("--corpus", help="text to count tokens in, as for training.compare [none]")
+    add = parser.add_argument_group("machine").add_argument
     add("--batch-size", type=int, default=BATCH, help="questions answered together [%(default)s]")
     add("--out", type=Path, help="folder to write [beside the run, or in evaluations/]")
-    add("--resume", action="store_true", help="ask what the folder does not hold yet")
+    add("--resume", action="store_true", help="continue the evaluation in the folder")
     add("--cache", type=Path, default=Path(".cache"), help="[%(default)s]")
     add("--threads", type=int, help="[torch's own choice]")
-    add("--cpu", action="store_true", help="also where there is a GPU")
+    add("--cpu", action="store_true", help="use the CPU even if there is a GPU")
     add("--quiet", action="store_true", help="no progress bars")
     options = parser.parse_args(argv)
     for name, least in (("questions", 1), ("batch_size", 1), ("shots", 0), ("threads", 1)):
         value = getattr(options, name)
         if value is not None and value < least:
-            raise BadInput(f"--{name.replace('_', '-')} is {value}; it must be {least} or more.")
+            raise BadInput(f"--{name.replace('_', '-')} is {value}; it must be at least {least}.")
     return options

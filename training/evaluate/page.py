@@ -1,4 +1,4 @@
-"""What an evaluation says: a table in the terminal, and one page."""
+"""The scores of an evaluation: a table in the terminal, and one HTML page."""
 
 from __future__ import annotations
 
@@ -9,75 +9,72 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from training.ask.eval_sets import Exam
+from training.ask.eval_sets import EvalSet
+from training.ask.scores import CELL
 from training.files import write_atomically
 from training.intervals import Row
-from training.report.page import page_template
-from training.report.svg import FONT, colours
-from training.report.verdict import HELD, comparisons, judge, percent
+from training.report.formats import bounds, percent
+from training.report.page import Cell, Sample, difference, render, share
+from training.report.verdict import comparisons, starred
 
-Cells = dict[tuple[str, str, str], dict[str, Row]]  # (who, task, split) -> metric -> row
-SAMPLES, LONGEST = 3, 240  # questions shown of an exam, and characters shown of a text
+_SAMPLES, _LONGEST, _PROMPT = (
+    3,
+    240,
+    160,
+)  # questions shown of a split; characters of a text, a prompt
+_AXES = {
+    "word letters": "Letters of the word",
+    "word tokens": "Tokens of the word",
+    "token letters": "Length of the token that holds the letter",
+    "token count": "Occurrences of that token in the text",
+}
+# Columns that only some tasks have: their metric and heading.
+_OPTIONAL = {
+    "letters_right": "letters",
+    "first_letter": "first letter",
+    "exact_match_per_token": "per token",
+    "exact_match_per_character": "per character",
+}
+_Cells = dict[tuple[str, str, str], dict[str, Row]]  # (model, task, split) -> metric -> row
 
 
-def cells_of(rows: Sequence[Row]) -> Cells:
-    cells: Cells = {}
+def _cells_of(rows: Sequence[Row]) -> _Cells:
+    cells: _Cells = {}
     for row in rows:
         cells.setdefault((row.arm, row.task, row.split), {})[row.metric] = row
     return cells
 
 
 def print_scores(console: Console, name: str, other: str, rows: Sequence[Row]) -> None:
-    """Exact match by task and split: raw, corrected for the best constant answer, and against the other."""
-    cells = cells_of(rows)
-    judged = comparisons(rows)
-    table = Table(
-        title=f"{name}: share of answers that are exactly right",
-        caption=f"* holds after Holm's correction for {judged} comparisons" if other else None,
-    )
-    headings = ["task", "split", "n", "constant", "right (95 %)", "corrected", "unreadable"]
-    for heading in headings + ([other, "difference (95 %)"] if other else []):
-        named = heading in ("task", "split")  # names are never cut off, however narrow the terminal
-        table.add_column(
-            heading, justify="left" if named else "right", overflow="fold" if named else "ellipsis"
-        )
+    """Print exact match by task and split: raw, corrected for the baseline, and against `other`."""
+    cells = _cells_of(rows)
+    caption = f"* holds after Holm's correction for {comparisons(rows)} comparisons"
+    title = f"{name}: share of exactly right answers"
+    table = Table(title=title, caption=caption if other else None)
+    for heading in ("task", "split"):
+        table.add_column(heading, overflow="fold")  # names stay whole in a narrow terminal
+    numbers = ["n", "majority baseline", "right (95 %)", "corrected", "unreadable"]
+    for heading in numbers + ([other, "difference (95 %)"] if other else []):
+        table.add_column(heading, justify="right")
     last = ""
-    for (who, task, split), found in cells.items():
-        if who != name or "exact_match" not in found:
+    for (model, task, split), found in cells.items():
+        if model != name or "exact_match" not in found:
             continue
         if last and task != last:
             table.add_section()
         last, right = task, found["exact_match"]
-        line = [
-            task,
-            split,
-            str(right.n),
-            percent(right.majority or 0),
-            f"{percent(right.value)} {_bounds(right)}",
+        interval = f" ({bounds(right)})" if bounds(right) else ""
+        line = [task, split, str(right.n), percent(right.majority or 0)]
+        line += [
+            percent(right.value) + interval,
+            _corrected(found),
+            percent(found["unreadable"].value),
         ]
-        line.append(
-            f"{found['exact_match_corrected'].value:.2f}"
-            if "exact_match_corrected" in found
-            else ""
-        )
-        line.append(percent(found["unreadable"].value))
         if other:
-            difference = cells[f"{name} - {other}", task, split]["exact_match_difference"]
             line.append(percent(cells[other, task, split]["exact_match"].value))
-            star = "*" if judge(difference) in HELD else " "
-            line.append(
-                f"{difference.value:+.2f} ({difference.low:+.2f} to {difference.high:+.2f}) {star}"
-            )
+            line.append(starred(cells[f"{name} - {other}", task, split]["exact_match_difference"]))
         table.add_row(*line)
     console.print(table)
-
-
-def _bounds(row: Row) -> str:
-    return (
-        ""
-        if row.low is None or row.high is None
-        else f"({100 * row.low:.0f} to {100 * row.high:.0f})"
-    )
 
 
 def write_page(
@@ -86,81 +83,120 @@ def write_page(
     about: str,
     other: str,
     rows: Sequence[Row],
-    exams: Sequence[Exam],
+    exams: Sequence[EvalSet],
     marks: Sequence[dict[str, Any]],
     other_marks: Sequence[dict[str, Any]] | None,
     *,
     counted: str,
     facts: Mapping[str, Any],
 ) -> None:
-    """Render the page of an evaluation: scores, where it was hard, the first answers to each exam.
+    """Render the page of an evaluation: scores, scores by difficulty, and sample answers.
 
     Arguments:
-        marks: as in marks.jsonl, in the order of the exams and their items; `other_marks` the other's.
-        counted: in which text tokens were counted; "" for in none.
-        facts: what evaluation.json holds; printed as it is.
+        marks: the lines of marks.jsonl, in the order of the evaluation sets and their items;
+            `other_marks` those of the other model.
+        counted: the text in which tokens were counted; "" if there is none.
+        facts: the content of evaluation.json, printed as it is.
     """
-    cells = cells_of(rows)
-    page = page_template("evaluate/page.html.jinja", short=short).render(
+    page = render(
+        "evaluate/page.html.jinja",
         name=name,
         about=about,
         other=other,
-        colours=colours(),
-        font=FONT,
-        tasks=_tasks(name, other, cells, exams),
+        tables=_tables(name, other, _cells_of(rows), exams),
         breakdowns=_breakdowns(name, rows),
-        samples=_samples(marks, other_marks),
+        axes=_AXES,
+        least=CELL,
+        samples=_samples(name, other, marks, other_marks),
         comparisons=comparisons(rows),
         num_questions=len(marks),
         counted=counted,
+        record="evaluation.json",
         facts=facts,
     )
+    # a model can write lone surrogates, which no file holds
     write_atomically(path, page.encode("utf-8", "replace").decode())
 
 
-def short(text: str | None, longest: int = LONGEST, lines: bool = False) -> str:
-    """A text as it can be shown: without control characters, not too long, on one line or on its `lines`."""
-    end = "\n" if lines else "\u2423"
+def _short(text: str | None, longest: int = _LONGEST, end: str = "\u2423") -> str:
+    """Make a text printable: no control characters, `end` for a line break, not too long."""
     shown = "".join(c if c.isprintable() else end if c == "\n" else "\ufffd" for c in text or "")
     return shown if len(shown) <= longest else f"{shown[:longest]}…"
 
 
-def _tasks(name: str, other: str, cells: Cells, exams: Sequence[Exam]) -> list[dict[str, Any]]:
-    """A task with the rows of each of its splits: its own, the other's, and their difference."""
-    tasks: dict[str, list[dict[str, Any]]] = {}
+def _corrected(found: Mapping[str, Row]) -> str:
+    row = found.get("exact_match_corrected")
+    return f"{row.value:.2f}" if row else ""
+
+
+def _tables(
+    name: str, other: str, cells: _Cells, exams: Sequence[EvalSet]
+) -> dict[str, dict[str, list[Any]]]:
+    """By task: a line for each split, with the other model's score and the difference."""
+    tables: dict[str, dict[str, list[Any]]] = {}
     for exam in exams:
         key = (exam.task.name, exam.split)
-        line: dict[str, Any] = {"split": exam.split.replace("_", " "), "own": cells[name, *key]}
+        own = cells[name, *key]
+        if exam.task.name not in tables:
+            metrics = {"unreadable": "unreadable"} | {
+                m: h for m, h in _OPTIONAL.items() if m in own
+            }
+            headings = ["split", "", "right", "majority baseline", "corrected", *metrics.values()]
+            headings += [_short(other, 24), "difference"] if other else []
+            tables[exam.task.name] = {"headings": headings, "lines": [], "metrics": list(metrics)}
+        table = tables[exam.task.name]
+        right = own["exact_match"]
+        strips = [(right, "own")] + (
+            [(cells[other, *key]["exact_match"], "other")] if other else []
+        )
+        line: list[Cell | str] = [
+            Cell(exam.split.replace("_", " "), [f"n = {right.n}"]),
+            Cell("", strips=strips),
+        ]
+        line += [share(right), percent(right.majority or 0), _corrected(own)]
+        line += [percent(own[metric].value) if metric in own else "" for metric in table["metrics"]]
         if other:
-            line["other"] = cells[other, *key]
-            line["difference"] = difference = cells[f"{name} - {other}", *key][
-                "exact_match_difference"
-            ]
-            line["judged"] = judge(difference)
-        tasks.setdefault(exam.task.name, []).append(line)
-    return [{"name": task, "lines": lines} for task, lines in tasks.items()]
+            row = cells[f"{name} - {other}", *key]["exact_match_difference"]
+            line += [share(cells[other, *key]["exact_match"]), difference(row)]
+        table["lines"].append(line)
+    return tables
 
 
-def _breakdowns(name: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """By axis and task the cells of the breakdown: "word letters" -> "reverse" -> [("5", row), ...]"""
+def _breakdowns(name: str, rows: Sequence[Row]) -> dict[str, dict[str, list[tuple[str, Row]]]]:
+    """Rows by axis and task: "word letters" -> "reverse" -> [("5", row), ...]."""
     axes: dict[str, dict[str, list[tuple[str, Row]]]] = {}
     for row in rows:
         if row.arm == name and "[" in row.metric:
             axis, value = row.metric.split("[", 1)[1].removesuffix("]").split("=", 1)
             axes.setdefault(axis, {}).setdefault(row.task, []).append((value, row))
-    return [{"axis": axis, "tasks": tasks} for axis, tasks in axes.items()]
+    return axes
 
 
 def _samples(
-    marks: Sequence[dict[str, Any]], other_marks: Sequence[dict[str, Any]] | None
-) -> dict[str, list[dict[str, Any]]]:
-    """The first questions of each exam by task: first come, not picked."""
+    name: str,
+    other: str,
+    marks: Sequence[dict[str, Any]],
+    other_marks: Sequence[dict[str, Any]] | None,
+) -> dict[str, list[Sample]]:
+    """By task: the first questions of each split, in order and not selected."""
     shown: dict[tuple[str, str], int] = {}
-    samples: dict[str, list[dict[str, Any]]] = {}
-    for place, mark in enumerate(marks):
+    samples: dict[str, list[Sample]] = {}
+    for number, mark in enumerate(marks):
         cell = mark["task"], mark["split"]
         shown[cell] = shown.get(cell, 0) + 1
-        if shown[cell] <= SAMPLES:
-            sample = {**mark, "other": other_marks[place] if other_marks else None}
+        if shown[cell] <= _SAMPLES:
+            given = [(name, "own", mark)]
+            given += [(other, "other", other_marks[number])] if other_marks else []
+            prompt = mark["prompt"]
+            start = "…" if len(prompt) > _PROMPT else ""
+            sample = Sample(
+                mark["split"].replace("_", " "),
+                start + _short(prompt[-_PROMPT:], end="\n"),
+                _short(mark["expected"]),
+                [
+                    (m, colour, _short(one["read"] or one["given"]), one["right"])
+                    for m, colour, one in given
+                ],
+            )
             samples.setdefault(mark["task"], []).append(sample)
     return samples

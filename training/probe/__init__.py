@@ -1,1 +1,1 @@
-"""What an embedding table knows of its spelling: python -m training.probe MODEL."""
+"""Probe an embedding table for the spelling of its tokens: python -m training.probe MODEL."""

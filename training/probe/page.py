@@ -1,4 +1,4 @@
-"""The page of a probe: one sentence, a table, its pictures, and some tokens as they were spelled out."""
+"""The page of a probe: a headline, the scores of each table, figures, and some spelled tokens."""
 
 from __future__ import annotations
 
@@ -9,35 +9,31 @@ from typing import Any, NamedTuple
 from synthetic_tasks import stream
 from training.files import write_atomically
 from training.intervals import Row
-from training.report.page import page_template
-from training.report.svg import FONT, colours
-from training.report.verdict import percent
+from training.report.formats import bounds, percent
+from training.report.page import Cell, render, share
 
-from .held_out import ProbedTokens
-from .plots import FIRST, PARTS, Map, first_letters, pictures
-from .rows import CELLS, cell_of
+from .plots import PARTS, Map, first_letters, pictures
+from .scores import CELLS, cell_of
 from .tables import AFTER, BASE, BEFORE, EXTRA, LETTERS, SUM, Label, Source
+from .tokens import ProbedTokens
 
-SENTENCES = {
+_SENTENCES = {
     BASE: "the token embedding alone",
-    LETTERS: "what the letters add to it, alone",
-    EXTRA: "what an arm without letters adds to it, alone",
-    SUM: "the two together, which is what the model reads",
+    LETTERS: "the character vectors alone",
+    EXTRA: "the vectors that an arm without characters adds, alone",
+    SUM: "the sum of both, which is the input of the model",
 }
-SPELLED, SHORTEST = (
-    8,
-    4,
-)  # tokens shown with what was spelled out for them, and their fewest letters
+_SPELLED, _SHORTEST = 8, 4  # tokens shown with their spelled text, and their fewest letters
 
 
 class Page(NamedTuple):
-    """What a page is made of.
+    """The content of a page.
 
     Attributes:
-        facts: what probe.json holds; printed as it is.
+        facts: the content of probe.json, printed as it is.
         labels: of all tables, in order.
-        summary: the means over splits, `differences` those between tables.
-        texts: what was spelled out for the held-out tokens of the first split, by table.
+        summary: the means over splits; `differences`: between tables.
+        texts: the spelled text of each held-out token of the first split, by table.
     """
 
     source: Source
@@ -51,47 +47,43 @@ class Page(NamedTuple):
 
 
 def write_page(path: Path, page: Page) -> None:
-    asked = {cell_of(row) for row in page.summary}
-    used = [part for part in PARTS if any(label.part == part for label in page.labels)]
+    probed = {cell_of(row) for row in page.summary}
+    cells = {cell: heading for cell, heading in CELLS.items() if cell in probed}
     models = list(dict.fromkeys(label.model for label in page.labels))
-    html = page_template("probe/page.html.jinja", points=points).render(
+    texts = {label.name: texts for label, texts in page.texts.items() if label.when != BEFORE}
+    html = render(
+        "probe/page.html.jinja",
         source=page.source,
         facts=page.facts,
-        font=FONT,
-        colours=colours([*PARTS.values(), *FIRST]),
-        key=[(part, PARTS[part], SENTENCES[part]) for part in used],
-        headline=headline(models[-1], page.summary),
-        cells={cell: heading for cell, heading in CELLS.items() if cell in asked},
-        lines=lines(page.labels, page.summary),
-        differences=difference_lines(page.differences),
+        record="probe.json",
+        legend=[
+            (part, colour, _SENTENCES[part])
+            for part, colour in PARTS.items()
+            if any(label.part == part for label in page.labels)
+        ],
+        headline=_headline(models[-1], page.summary),
+        headings=list(cells.values()),
+        lines=_lines(page.labels, page.summary, list(cells)),
+        differences=_difference_lines(page.differences, list(cells)),
         trained=any(label.when == BEFORE for label in page.labels),
-        pictures=[
-            (
-                model,
-                pictures(f"probe-{number}", of_model(model, page.labels), page.summary, page.maps),
+        pictures={
+            model: pictures(
+                f"probe-{number}",
+                [label for label in page.labels if label.model == model],
+                page.summary,
+                page.maps,
             )
             for number, model in enumerate(models)
-        ],
-        samples=samples(
-            page.tokens,
-            {label.name: texts for label, texts in page.texts.items() if label.when != BEFORE},
-        ),
+        },
+        names=list(texts),
+        samples=_samples(page.tokens, list(texts.values())),
         first=first_letters(next(iter(page.maps.values())).texts),
     )
     write_atomically(path, html)
 
 
-def points(difference: float) -> str:
-    """-0.004 -> "+0", 0.166 -> "+17" """
-    return f"{round(100 * difference):+d}"
-
-
-def of_model(model: str, labels: Sequence[Label]) -> list[Label]:
-    return [label for label in labels if label.model == model]
-
-
-def headline(model: str, summary: Sequence[Row]) -> str:
-    """What the page says first: how many letters are read of a model's tokens, counted from their start."""
+def _headline(model: str, summary: Sequence[Row]) -> str:
+    """State the share of a model's letters that a probe predicts, by place from the start."""
     found = {row.arm: row for row in summary if cell_of(row) == ("letter", "start", "accuracy")}
     rows = {
         part: found[label.name]
@@ -100,49 +92,68 @@ def headline(model: str, summary: Sequence[Row]) -> str:
         if label.name in found
     }
     if BASE not in rows:
-        return f"What the vectors of {model} know of their spelling"
+        return f"Spelling in the vectors of {model}"
     best = rows.get(SUM, rows[BASE])
-    told = f"A linear probe reads {percent(best.value)} of new tokens' letters off the vectors of {model}"
+    sentence = (
+        f"A linear probe predicts {percent(best.value)} of the letters of held-out tokens from the "
+        f"vectors of {model}"
+    )
     if SUM in rows:
-        told += f", and {percent(rows[BASE].value)} off its token embedding alone"
+        sentence += f" and {percent(rows[BASE].value)} from its token embedding alone"
+    return f"{sentence}; the majority baseline is {percent(best.majority or 0.0)}"
+
+
+def _number(row: Row) -> Cell:
+    """An area as a number, a share in percent."""
     return (
-        f"{told}; the most frequent letter of each place would be {percent(best.majority or 0.0)}"
+        Cell(f"{row.value:.2f}", [bounds(row, "{:.2f}", 1)]) if row.metric == "auc" else share(row)
     )
 
 
-def lines(labels: Sequence[Label], summary: Sequence[Row]) -> list[dict[str, Any]]:
-    """A line for each table: its name, the colour of its part, its cells."""
-    return [
-        {
-            "name": label.name,
-            "colour": PARTS.get(label.part),
-            "cells": {
-                cell_of(row): row
-                for row in summary
-                if row.arm == label.name and cell_of(row) in CELLS
-            },
-        }
-        for label in labels
+def _lines(
+    labels: Sequence[Label], summary: Sequence[Row], cells: Sequence[tuple[str, str, str]]
+) -> list[list[Any]]:
+    """A line for the baseline of the first table, and one for each table."""
+    rows = {(row.arm, *cell_of(row)): row for row in summary}
+    first = [rows[labels[0].name, *cell] for cell in cells]
+    baseline = [
+        f"{r.majority:.2f}" if r.metric == "auc" else percent(r.majority or 0) for r in first
     ]
+    lines: list[list[Any]] = [["majority baseline", *baseline]]
+    for label in labels:
+        found = (rows.get((label.name, *cell)) for cell in cells)
+        name = Cell(label.name, colour=PARTS.get(label.part, ""))
+        lines.append([name, *(_number(row) if row else "" for row in found)])
+    return lines
 
 
-def difference_lines(differences: Sequence[Row]) -> list[dict[str, Any]]:
-    """A line for each pair of tables."""
-    table: dict[str, dict[str, Any]] = {}
+def _difference_lines(
+    differences: Sequence[Row], cells: Sequence[tuple[str, str, str]]
+) -> list[list[Any]]:
+    """A line for each pair of tables, in points."""
+    table: dict[str, dict[tuple[str, str, str], Cell]] = {}
     for row in differences:
         cell = (row.task, row.split, row.metric.removesuffix("_difference"))
-        table.setdefault(row.arm, {"name": row.arm.replace(" - ", " − "), "cells": {}})["cells"][
-            cell
-        ] = row
-    return list(table.values())
+        values = (row.value, row.low, row.high)
+        points = [f"{round(100 * value):+d}" for value in values if value is not None]
+        table.setdefault(row.arm.replace(" - ", " − "), {})[cell] = Cell(
+            points[0], [" to ".join(points[1:])]
+        )
+    return [[name, *(found.get(cell, "") for cell in cells)] for name, found in table.items()]
 
 
-def samples(tokens: ProbedTokens, texts: Mapping[str, list[str]]) -> list[dict[str, Any]]:
-    """Some held-out tokens of the first split with what was spelled out for each: drawn, not picked."""
+def _samples(tokens: ProbedTokens, texts: Sequence[Sequence[str]]) -> list[list[Cell]]:
+    """A line for each of some held-out tokens of the first split, drawn at random."""
     held = [tokens.texts[number] for number in tokens.split(0).held.tolist()]
-    long = [number for number, text in enumerate(held) if len(text) >= SHORTEST]
-    shown = stream("spelled samples").sample(long, min(SPELLED, len(long))) if texts else []
+    long = [number for number, text in enumerate(held) if len(text) >= _SHORTEST]
+    shown = stream("spelled samples").sample(long, min(_SPELLED, len(long))) if texts else []
     return [
-        {"text": held[number], "given": {name: said[number] for name, said in texts.items()}}
+        [
+            Cell(held[number], style="said"),
+            *(
+                Cell(of[number] or "nothing", style="said right" if of[number] == held[number] else "said")
+                for of in texts
+            ),
+        ]
         for number in shown
-    ]
+    ]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Spelled out: a small GRU reads one vector and writes the letters of its token, one after another.
+"""The spelling decoder: a small GRU that generates the letters of a token from its vector.
 
-The question of Itzhak & Levy 2022 (arXiv 2108.11193). Unlike the linear probe, the decoder knows which
-letters tend to follow which, so it is to be read beside what it writes from the vectors of other tokens.
+The probe of Itzhak & Levy 2022 (arXiv 2108.11193). Unlike the linear probe, it learns which letters
+follow each other. So its score must be compared with its score on shuffled vectors.
 
 Axes: N tokens, B a batch, D width of the vectors, H width of the GRU, L letters written, S symbols.
 """
@@ -18,25 +18,25 @@ from torch.nn import functional as F
 from charembed.spelling_loss import IGNORED
 from synthetic_tasks import stream
 
-from .held_out import ProbedTokens, Split
 from .linear_probe import Vectors
+from .tokens import ProbedTokens, ProbeSplit
 
 HIDDEN = 128
-LONGEST = 16  # letters written at most
-END, OTHER = 0, 1  # symbols: no letter any more; a letter too rare to be learnt
-RARE = 2_000  # a letter that fewer than one token in so many has
-STEPS, EPOCHS = (
-    400,
-    6,
-)  # so many steps, and more where they would read the tokens less often than this
-BATCHES = 64  # that the tokens make at least; a batch holds 512 at most
-BATCH = range(32, 513)
+LONGEST = 16  # letters generated at most
+END, OTHER = 0, 1  # symbols: end of the word; a letter too rare to be learnt
+RARE = 2_000  # a letter is rare if fewer than one token in 2,000 contains it
+STEPS, EPOCHS = 400, 6  # the larger of the two decides the number of steps
+BATCHES = 64  # batches in an epoch, at least
+BATCH = range(32, 513)  # sizes of a batch
 LEARNING_RATE, DECAY, CLIP, WARM_UP = 8e-3, 0.01, 1.0, 20
-LOOKS = 10  # times that the tokens for choices are asked; the best of these states is kept
+LOOKS = 10  # evaluations on `check`; the best of these states is kept
 
 
 class SpellingDecoder(nn.Module):
-    """vectors (B, D), symbols (B, L) -> logits (B, L, S): of each symbol, after the ones before it."""
+    """Predict each symbol from the vector and the symbols before it.
+
+    vectors (B, D), symbols (B, L) -> logits (B, L, S)
+    """
 
     def __init__(self, dim: int, num_symbols: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class SpellingDecoder(nn.Module):
 
     @torch.no_grad()
     def write(self, vectors_BD: Tensor) -> Tensor:
-        """(B, L): the likeliest symbol each time, fed back."""
+        """Generate greedily: vectors (B, D) -> symbols (B, LONGEST + 1)."""
         symbols_B = torch.full((len(vectors_BD),), END)
         state, again_BH = self.start(vectors_BD).tanh()[None], self.again(vectors_BD)
         written = []
@@ -67,17 +67,17 @@ class SpellingDecoder(nn.Module):
         return torch.stack(written, dim=1)
 
 
-def spell_out(vectors: Vectors, tokens: ProbedTokens, split: Split) -> list[str]:
-    """What a decoder, taught on the vectors to learn from, writes for each held-out one.
+def spell_out(vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list[str]:
+    """Train a decoder on `fit`, and return its text for each held-out vector.
 
-    The same arguments give the same texts. Rare letters are written as a question mark, which is never right.
+    The same arguments give the same texts. A rare letter is a question mark, which is never right.
     """
-    alphabet = frequent_letters(tokens.texts)
-    symbols_NL = written_symbols(tokens.texts, alphabet)
+    alphabet = _frequent_letters(tokens.texts)
+    symbols_NL = _symbols(tokens.texts, alphabet)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream("spelling decoder", split.number).getrandbits(63))
         decoder = SpellingDecoder(vectors.fit.shape[1], len(alphabet) + 2)
-        teach(decoder, vectors, symbols_NL, split)
+        _train(decoder, vectors, symbols_NL, split)
     spelled = ("", "?", *alphabet)
     texts = []
     for row in decoder.write(vectors.held).tolist():
@@ -86,13 +86,16 @@ def spell_out(vectors: Vectors, tokens: ProbedTokens, split: Split) -> list[str]
     return texts
 
 
-def frequent_letters(texts: list[str]) -> list[str]:
+def _frequent_letters(texts: list[str]) -> list[str]:
     counts = Counter(letter for text in texts for letter in set(text))
     return sorted(letter for letter, count in counts.items() if count * RARE >= len(texts))
 
 
-def written_symbols(texts: list[str], alphabet: list[str]) -> Tensor:
-    """(N, L): the symbols of each text and its end, then IGNORED. "ab" with alphabet "ab" -> [2, 3, END]"""
+def _symbols(texts: list[str], alphabet: list[str]) -> Tensor:
+    """Return the symbols of each text, its end and then IGNORED: (N, L).
+
+    With the alphabet "ab", "ab" -> [2, 3, END, IGNORED, ...]
+    """
     index = {letter: number for number, letter in enumerate(alphabet, 2)}
     symbols_NL = torch.full((len(texts), LONGEST + 1), IGNORED)
     for row_L, text in zip(symbols_NL, texts, strict=True):
@@ -101,50 +104,50 @@ def written_symbols(texts: list[str], alphabet: list[str]) -> Tensor:
     return symbols_NL
 
 
-def teach(decoder: SpellingDecoder, vectors: Vectors, symbols_NL: Tensor, split: Split) -> None:
-    """Train on `fit`; left in the state in which the letters of `check` were likeliest."""
+def _train(
+    decoder: SpellingDecoder, vectors: Vectors, symbols_NL: Tensor, split: ProbeSplit
+) -> None:
+    """Train on `fit`, and load the state with the lowest loss on `check`."""
     fit_FL, check_CL = symbols_NL[split.fit], symbols_NL[split.check]
     size = min(max(len(fit_FL) // BATCHES, BATCH.start), BATCH.stop - 1)
     steps = max(STEPS, EPOCHS * len(fit_FL) // size)
     optimizer = torch.optim.AdamW(
         decoder.parameters(), LEARNING_RATE, betas=(0.9, 0.98), weight_decay=DECAY
     )
-    batches, best, kept = batches_of(fit_FL, size), float("inf"), decoder.state_dict()
+    batches, best, kept = _batches(fit_FL, size), float("inf"), decoder.state_dict()
     for step in range(1, steps + 1):
-        optimizer.param_groups[0]["lr"] = (
-            LEARNING_RATE * min(1, step / WARM_UP) * (1 - (step - 1) / steps)
-        )
+        # linear warm-up, then linear decay to zero
+        rate = LEARNING_RATE * min(1, step / WARM_UP) * (1 - (step - 1) / steps)
+        optimizer.param_groups[0]["lr"] = rate
         numbers_B = next(batches)
         optimizer.zero_grad()
-        nats(decoder, vectors.fit[numbers_B], fit_FL[numbers_B]).backward()  # type: ignore[no-untyped-call]
+        _nats(decoder, vectors.fit[numbers_B], fit_FL[numbers_B]).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(decoder.parameters(), CLIP)
         optimizer.step()
         if step % (steps // LOOKS) == 0:
             with torch.no_grad():
-                found = float(nats(decoder, vectors.check, check_CL))
+                found = float(_nats(decoder, vectors.check, check_CL))
             if found < best:
-                best, kept = (
-                    found,
-                    {name: value.clone() for name, value in decoder.state_dict().items()},
-                )
+                best = found
+                kept = {name: value.clone() for name, value in decoder.state_dict().items()}
     decoder.load_state_dict(kept)
 
 
-def batches_of(symbols_FL: Tensor, size: int) -> Iterator[Tensor]:
-    """Numbers of tokens, without end; those of a batch are about equally long: half of the work."""
+def _batches(symbols_FL: Tensor, size: int) -> Iterator[Tensor]:
+    """Yield numbers of tokens without end."""
     lengths_F = (symbols_FL != IGNORED).sum(1)
     while True:
         order_F = torch.randperm(len(symbols_FL))
-        near = torch.cat(
-            [some[lengths_F[some].argsort(stable=True)] for some in torch.split(order_F, 16 * size)]
-        )
+        # Tokens of a batch have similar lengths, which halves the padding and so the time.
+        pools = torch.split(order_F, 16 * size)
+        near = torch.cat([pool[lengths_F[pool].argsort(stable=True)] for pool in pools])
         batches = torch.split(near, size)
         for number in torch.randperm(len(batches)).tolist():
             yield batches[number]
 
 
-def nats(decoder: SpellingDecoder, vectors_BD: Tensor, symbols_BL: Tensor) -> Tensor:
-    """Mean over letters and ends."""
+def _nats(decoder: SpellingDecoder, vectors_BD: Tensor, symbols_BL: Tensor) -> Tensor:
+    """Return the mean cross-entropy (nats) over letters and ends."""
     symbols_BL = symbols_BL[:, : int((symbols_BL != IGNORED).sum(1).max())]
     logits_BLS = decoder(vectors_BD, symbols_BL)
     return F.cross_entropy(logits_BLS.flatten(0, 1), symbols_BL.flatten(), ignore_index=IGNORED)

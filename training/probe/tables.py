@@ -1,7 +1,7 @@
-"""The embedding tables that are probed: of the arms of a run, of a pretrained model, of a file.
+"""The embedding tables to probe: of the arms of a run, of a pretrained model, of a file.
 
-An embedding with letters is three tables: the base alone, the letters alone, and their sum, which is what the
-model reads.
+An embedding with characters gives three tables: the token embeddings (base), the character vectors
+(letters), and their sum, which is the input of the model.
 
 Axes: V vocabulary, D model width.
 """
@@ -27,22 +27,20 @@ from training.run.arm import first_weights, load_arm
 from training.run.finished import trained_phases
 from training.run.folder import arm_folder, check_arm, is_run, open_run
 
-PADDING = 0.05  # share of a table's rows that may be beyond its tokenizer's tokens
+PADDING = 0.05  # largest share of a table's rows without a token
+# These names are in saved rows. "extra": what an arm without characters adds to the base.
 BASE, LETTERS, EXTRA, SUM = "base", "letters", "extra", "sum"
-SHUFFLED, RANDOM = CONTROLS = (
-    "shuffled",
-    "random",
-)  # a table's rows dealt to other tokens; as many numbers
+SHUFFLED, RANDOM = CONTROLS = "shuffled", "random"  # rows of other tokens; random numbers
 BEFORE, AFTER = "before", "after"
 
 
 class Label(NamedTuple):
-    """Which table it is.
+    """The name of a table: Label("lstm", "sum", "after").
 
     Attributes:
-        model: the arm of a run, or a model's name.
-        part: base, letters, sum, or extra for what an arm without letters adds; or a control of the model.
-        when: before or after the training of a run; "" where only one is known.
+        model: the arm of a run, or the name of a model.
+        part: base, letters, sum or extra; or a control of the model.
+        when: before or after the training of a run; "" if there is one table only.
     """
 
     model: str
@@ -51,7 +49,7 @@ class Label(NamedTuple):
 
     @property
     def name(self) -> str:
-        """In rows: "lstm sum after"."""
+        """The name in rows: "lstm sum after"."""
         return " ".join(filter(None, self))
 
     @property
@@ -60,7 +58,7 @@ class Label(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table and its numbers."""
+    """An embedding table with its label."""
 
     label: Label
     vectors_VD: Tensor
@@ -68,15 +66,15 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Where tables come from.
+    """A run, a model or a file with embedding tables.
 
     Attributes:
-        name: for people and files.
-        about: one sentence of what is probed.
+        name: short name, for folders and pages.
+        about: a description in one phrase.
         models: the arms of a run, or the one model.
-        spellings: the bytes of each row of the tables.
-        seeds: of a run the seeds of its pairs; split k is put to the models of one of them, in turn.
-        tables: those of a seed.
+        spellings: the bytes of each row of the tables; None for a row without spelling.
+        seeds: the seeds of a run; the splits are distributed over them in turn.
+        tables: returns the tables of a seed.
     """
 
     name: str
@@ -97,41 +95,44 @@ def open_source(
     tokenizer: str | None = None,
     tensor: str | None = None,
 ) -> Source:
-    """What MODEL is, by what lies there. Raises BadInput for what is not there or does not fit."""
+    """Open a run folder, a safetensors file, or a model by its folder or hub name.
+
+    Raises BadInput for a name that is none of these, and for options that do not fit it.
+    """
     if is_run(name):
         _refuse(name, "a run's folder", letters=letters, tokenizer=tokenizer, tensor=tensor)
-        return of_run(Path(name), cache, arm, seed)
+        return _of_run(Path(name), cache, arm, seed)
     if Path(name).is_file():
         _refuse(name, "a file", arm=arm, seed=seed, letters=letters)
-        return of_file(Path(name), tokenizer, tensor)
+        return _of_file(Path(name), tokenizer, tensor)
     _refuse(name, "a pretrained model", arm=arm, seed=seed, tensor=tensor)
-    return of_model(name, tokenizer or name, letters)
+    return _of_model(name, tokenizer or name, letters)
 
 
 def _refuse(name: str, kind: str, **flags: str | int | None) -> None:
     if given := [flag for flag, value in flags.items() if value is not None]:
         raise BadInput(
-            f"--{given[0]} is {flags[given[0]]!r}, but {name!r} is {kind}: leave it out."
+            f"--{given[0]} is {flags[given[0]]!r}, but {name!r} is {kind}. Leave it out."
         )
 
 
-def of_run(out: Path, cache: Path, arm: str | None = None, seed: int | None = None) -> Source:
-    """The arms of a run, before and after their training."""
+def _of_run(out: Path, cache: Path, arm: str | None = None, seed: int | None = None) -> Source:
+    """Open the arms of a run, before and after their training."""
     config, data = open_run(out, cache)
     check_arm(out, config, arm or config.arms[0], config.first_seed if seed is None else seed)
     arms = (arm,) if arm else config.arms
     seeds = tuple(config.seed_range) if seed is None else (seed,)
     for one in seeds:
-        for name in arms:  # what is missing or damaged is told at once
+        for name in arms:  # raises now, not after minutes, if an arm is missing or damaged
             load_arm(config, one, name, arm_folder(out, one, name), data)
 
     def tables(seed: int) -> Iterator[Table]:
         for name in arms:
             if trained_phases(config):
                 model = first_weights(config, name, seed, data)
-                yield from tables_of(model, model.embedding, name, BEFORE)
+                yield from _tables_of(model, model.embedding, name, BEFORE)
             model = load_arm(config, seed, name, arm_folder(out, seed, name), data)
-            yield from tables_of(
+            yield from _tables_of(
                 model, model.embedding, name, AFTER if trained_phases(config) else ""
             )
 
@@ -146,35 +147,35 @@ def of_run(out: Path, cache: Path, arm: str | None = None, seed: int | None = No
     )
 
 
-def of_model(name: str, tokenizer: str, letters: str | None) -> Source:
-    """A model of transformers, causal or not, and the letters that were saved for it."""
+def _of_model(name: str, tokenizer: str, letters: str | None) -> Source:
+    """Open a model of transformers, causal or not, with a saved character encoder if there is one."""
     found = HuggingFaceTokenizer.load(tokenizer)
-    kind = (
-        "AutoModelForCausalLM" if letters else "AutoModel"
-    )  # letters know the path of the whole model
-    model, told = read(kind, name, "model", dtype=torch.float32, output_loading_info=True)
+    # A saved encoder records the path of the embedding in the causal model.
+    kind = "AutoModelForCausalLM" if letters else "AutoModel"
+    model, loading = read(kind, name, "model", dtype=torch.float32, output_loading_info=True)
     host = model.get_input_embeddings()
     path = next((path for path, module in model.named_modules() if module is host), "")
     if not isinstance(host, nn.Embedding):
         raise BadInput(
-            f"the input embedding of {name!r} is a {type(host).__name__} and no table: name another model."
+            f"The input embedding of {name!r} is a {type(host).__name__}, not a table. "
+            "Name another model."
         )
-    if f"{path}.weight" in told["missing_keys"]:
-        raise BadInput(f"{name!r} has no weights for its embedding ({path}.weight): save it again.")
-    spellings = check_rows(found.spellings, host.num_embeddings, name)
+    if f"{path}.weight" in loading["missing_keys"]:
+        raise BadInput(f"{name!r} has no weights of its embedding ({path}.weight). Save it again.")
+    spellings = _check_rows(found.spellings, host.num_embeddings, name)
     if letters:
         charembed.load(model, found.source, letters)
     label = Path(name).name
-    tables = tuple(tables_of(model, path, label, ""))
-    about = f"the model {name}" + (f" with the letters of {letters}" if letters else "")
+    tables = tuple(_tables_of(model, path, label, ""))
+    about = f"the model {name}" + (f" with the character encoder of {letters}" if letters else "")
     return Source(label, about, (label,), spellings, (0,), lambda seed: iter(tables))
 
 
-def of_file(path: Path, tokenizer: str | None, tensor: str | None) -> Source:
-    """One table of a safetensors file."""
+def _of_file(path: Path, tokenizer: str | None, tensor: str | None) -> Source:
+    """Open one table of a safetensors file."""
     if tokenizer is None:
         raise BadInput(
-            f"{path} is a file, which does not say whose tokens its rows are: add --tokenizer NAME."
+            f"{path} is a file, which does not contain the tokens of its rows. Add --tokenizer NAME."
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -183,26 +184,26 @@ def of_file(path: Path, tokenizer: str | None, tensor: str | None) -> Source:
             if tensor is None and len(names) != 1:
                 few = ", ".join([*names[:4], *["..."] * (len(names) > 4)])
                 raise BadInput(
-                    f"{path} holds {len(names)} tables ({few}), and one is probed: add --tensor NAME."
+                    f"{path} holds {len(names)} tables ({few}). Add --tensor NAME to choose one."
                 )
             chosen = names[0] if tensor is None else tensor
             if chosen not in names:
                 raise BadInput(
-                    f"{path} has no table {chosen!r}: it has {', '.join(names[:8]) or 'none'}."
+                    f"{path} has no table {chosen!r}. It has {', '.join(names[:8]) or 'none'}."
                 )
             vectors_VD: Tensor = file.get_tensor(chosen)
     except (SafetensorError, OSError) as error:
         raise BadInput(
-            f"{path} is no safetensors file that can be read ({error}): name another."
+            f"{path} is no safetensors file that can be read ({error}). Name another file."
         ) from None
     if not vectors_VD.is_floating_point():
         raise BadInput(
-            f"{chosen} in {path} holds {vectors_VD.dtype}: name a table of floating-point numbers."
+            f"{chosen} in {path} holds {vectors_VD.dtype}. Name a table of floating-point numbers."
         )
-    spellings = check_rows(
+    spellings = _check_rows(
         HuggingFaceTokenizer.load(tokenizer).spellings, len(vectors_VD), f"{path} ({chosen})"
     )
-    table = finite(Table(Label(path.stem, BASE), vectors_VD.float()))
+    table = _finite(Table(Label(path.stem, BASE), vectors_VD.float()))
     return Source(
         path.stem,
         f"the table {chosen} of {path}",
@@ -213,12 +214,12 @@ def of_file(path: Path, tokenizer: str | None, tensor: str | None) -> Source:
     )
 
 
-def check_rows(spellings: Sequence[bytes | None], rows: int, name: str) -> Sequence[bytes | None]:
-    """A spelling for each row. Raises BadInput where rows and tokens cannot belong together."""
+def _check_rows(spellings: Sequence[bytes | None], rows: int, name: str) -> Sequence[bytes | None]:
+    """Return a spelling for each row. Raises BadInput if the tokenizer does not fit the table."""
     if any(spellings[rows:]) or rows - len(spellings) > PADDING * rows:
         raise BadInput(
-            f"the table of {name} has {rows:,} rows, but the tokenizer {len(spellings):,} tokens: name the "
-            "tokenizer that the table belongs to."
+            f"The table of {name} has {rows:,} rows, but the tokenizer {len(spellings):,} tokens. "
+            "Name the tokenizer of the table."
         )
     return _spelled(spellings, rows)
 
@@ -227,26 +228,27 @@ def _spelled(spellings: Sequence[bytes | None], rows: int) -> Sequence[bytes | N
     return [*spellings[:rows], *[None] * (rows - len(spellings))]
 
 
-def tables_of(model: nn.Module, path: str, name: str, when: str) -> Iterator[Table]:
-    """Base, letters and sum of the embedding at a path; of one without letters the base alone.
+def _tables_of(model: nn.Module, path: str, name: str, when: str) -> Iterator[Table]:
+    """Yield base, letters and sum of the embedding at a path; the base alone if it has no encoder.
 
-    Raises BadInput where a number is not finite.
+    Raises BadInput for numbers that are not finite.
     """
     embedding = model.get_submodule(path)
     weight_VD = embedding.get_parameter("weight").detach()
     parts = {BASE: weight_VD.clone()}
     if isinstance(embedding, charembed.CharEmbedding):
-        reads_letters = isinstance(getattr(embedding.encoder, "spellings", None), SpellingTable)
+        # The second table of a control arm knows no characters, and is not called letters.
+        has_spellings = isinstance(getattr(embedding.encoder, "spellings", None), SpellingTable)
         added_VD = encode_vocabulary(embedding.encoder, weight_VD, embedding.num_embeddings)
-        parts |= {LETTERS if reads_letters else EXTRA: added_VD, SUM: weight_VD + added_VD}
+        parts |= {LETTERS if has_spellings else EXTRA: added_VD, SUM: weight_VD + added_VD}
     for part, vectors_VD in parts.items():
-        yield finite(Table(Label(name, part, when), vectors_VD))
+        yield _finite(Table(Label(name, part, when), vectors_VD))
 
 
-def finite(table: Table) -> Table:
-    """The same. Raises BadInput where a number is not finite."""
+def _finite(table: Table) -> Table:
+    """Return the table. Raises BadInput for a number that is not finite."""
     if not bool(torch.isfinite(table.vectors_VD).all()):
         raise BadInput(
-            f"the table {table.label.name} holds numbers that are not finite: name another checkpoint."
+            f"The table {table.label.name} holds numbers that are not finite. Name another checkpoint."
         )
     return table

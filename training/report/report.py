@@ -1,8 +1,8 @@
-"""One self-contained HTML page about a run: the headline, what it rests on, and the answers themselves."""
+"""The report of a run: one self-contained HTML page, and its answers as an SVG file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,26 +13,24 @@ from training.files import write_atomically
 from training.intervals import Row
 from training.models.arms import ARMS
 
-from .headline import Headline, headline
-from .page import page_template
-from .plots import (
-    LOSSES,
-    SMOOTHING,
-    WIDE,
-    Group,
-    answer_groups,
-    answers_picture,
-    cost_plot,
-    curve_plots,
-    share_plot,
-)
-from .steps_to_loss import METRIC as RACE
-from .svg import FONT, colours
-from .verdict import bare, by_place, comparisons, how_judged, replay_sentence, tally, verdict
+from .figures import NARROW, SMOOTHING, Group, Scale, answers_figure, bars, loss_curves
+from .formats import bare, replay_sentence
+from .page import Cell, Sample, difference, render
+from .steps_to_loss import METRIC as STEPS_TO_LOSS
+from .verdict import Headline, by_place, comparisons, headline, how_judged, tally, verdict
+
+# By kind of phase: the sentence above its loss curve, and the unit.
+_LOSSES = {
+    "text": ("Training loss on running text.", "nats per token"),
+    "question": ("Loss on the answer tokens alone.", "nats per token"),
+    "spelling": ("Loss of predicting the letters of a token from its vector.", "nats per place"),
+}
+_SAMPLES = 3  # questions shown of each task
+Table = dict[str, Sequence[Any]]  # headings and lines, for the template's macro
 
 
 class PhaseFacts(Protocol):
-    """What the report asks of a phase of the config. `kind` is that of the rows its curve is drawn from."""
+    """The part of a phase's config that the report reads. `kind` selects the rows of its loss curve."""
 
     @property
     def name(self) -> str: ...
@@ -61,15 +59,15 @@ def write_report(
     metrics: list[dict[str, Any]],
     answers: list[dict[str, Any]],
 ) -> None:
-    """Render `report.html` into the run folder, and its answers as a picture of their own, `answers.svg`.
+    """Render `report.html` and `answers.svg` into the run folder.
 
     Arguments:
-        facts: what config.json holds; printed as it is. Of it the page reads `machine`, and of `data` the
-            counts of the held-out tokens, where there are any.
-        setting: one sentence about the model and its text, for the head of the page.
+        facts: the content of config.json, printed as it is. The page reads `machine` and, from
+            `data`, the counts of the held-out tokens if there are any.
+        setting: one sentence about the model and its text.
         arms: names in ARMS, the control first.
-        phases: in order; those without rows in `metrics` get no plot.
-        rows, summary: of all arms, and what `summarise` made of them. Seeds are told from `rows`.
+        phases: in order; a phase without rows in `metrics` gets no figure.
+        rows, summary: of all arms, and the result of `summarise`. The seeds are those of `rows`.
         metrics: {arm, seed, phase, step, kind, loss_nats, seconds} of every step.
         answers: {arm, seed, task, split, prompt, expected, given, right} of every question.
     """
@@ -77,64 +75,48 @@ def write_report(
     seeds = list(dict.fromkeys(row.seed for row in rows))
     first = headline(summary, tasks, arms, len(seeds))
     samples = sample_answers(tasks, [answer for answer in answers if answer["seed"] == seeds[0]])
-    costs = cost_table(arms, phases, rows)
-    page = page_template("report/report.html.jinja").render(
+    panels = [
+        (task.name, groups)
+        for task in tasks
+        if (groups := _answer_groups(arms, [(task, split) for split in task.splits], summary))
+    ]
+    counts = facts["data"] if "held_out_tokens_median_count_in_text" in facts["data"] else {}
+    page = render(
+        "report/report.html.jinja",
         arms=arms,
         control=control,
         others=others,
-        entries=ARMS,
-        colours=colours(arms),
-        font=FONT,
+        legend=[(arm, arm, ARMS[arm].sentence) for arm in arms],
         count=models_in_words(len(arms), len(seeds)),
         num_seeds=len(seeds),
         setting=setting,
         facts=facts,
+        record="config.json",
         headline=first,
-        glance=glance_plot(arms, tasks, summary, first),
+        glance=_glance_plot(arms, tasks, summary, first),
         verdicts=[
             (arm, tally(summary, arm, control), verdict(summary, tasks, arm, control))
             for arm in others
         ],
-        how=how_judged(summary, len(seeds)) if others else [],
+        how=how_judged(summary, len(seeds)),
         comparisons=comparisons(summary),
         notes=split_notes(tasks),
-        plots=answer_plots(arms, tasks, summary),
-        table=answer_table(arms, tasks, summary),
-        samples=samples,
-        examples={sample["task"]: sample for sample in reversed(samples)},
-        curves=[
-            {
-                "phase": phase,
-                "plots": plots,
-                "about": LOSSES.get(phase.kind, ("Training loss.", ""))[0],
-                "replay": replay_sentence(
-                    phase.replay_share, phase.replay_target, phase.replay_text
-                ),
-            }
-            for phase in phases
-            if (plots := curve_plots(arms, metrics, phase.name, phase.kind))
-        ],
+        counts_of_held_out=counts if counts.get("held_out_tokens") else None,
+        plots=_answer_plots(panels, samples),
+        answers=_answer_table(arms, tasks, summary),
+        samples=[sample for of_task in samples.values() for sample in of_task],
+        curves=list(_curves(arms, phases, metrics)),
         smoothing=SMOOTHING,
-        text=text_table(summary),
-        costs=costs,
-        cost_plot=cost_plot(
-            "cost",
-            f"What each arm cost, as a multiple of {control}.",
-            [
-                Group(
-                    line["name"],
-                    {arm: (ratio, None, None) for arm, ratio in line["ratios"].items()},
-                )
-                for line in costs
-            ],
-        ),
+        text=_text_table(summary),
+        costs=(costs := _cost_table(arms, phases, rows)),
+        cost_plot=_cost_plot(control, costs["groups"]),
     )
-    write_atomically(out / "answers.svg", answers_picture(arms, tasks, summary))
+    write_atomically(out / "answers.svg", answers_figure(arms, panels))
     write_atomically(out / "report.html", page)
 
 
 def models_in_words(num_arms: int, num_seeds: int) -> str:
-    """How many models were trained. models_in_words(2, 5) -> "5 pairs of models" """
+    """Count the trained models: models_in_words(2, 5) -> "5 pairs of models"."""
     plural = "s" if num_seeds > 1 else ""
     if num_arms == 1:
         return f"{num_seeds} model{plural}"
@@ -142,10 +124,32 @@ def models_in_words(num_arms: int, num_seeds: int) -> str:
     return f"{num_seeds} {together} models"
 
 
-def glance_plot(
+# Answers
+
+
+def _answer_groups(
+    arms: Sequence[str],
+    cells: Sequence[tuple[Task, Any]],
+    summary: Sequence[Row],
+    *,
+    with_task: bool = False,
+) -> list[Group]:
+    """Exact match by task and split, for the cells that were evaluated."""
+    rows = {(row.arm, row.task, row.split): row for row in summary if row.metric == "exact_match"}
+    groups = []
+    for task, split in cells:
+        found = [row for arm in arms if (row := rows.get((arm, task.name, split.name)))]
+        if found:
+            label = f"{task.name}: {split.label}" if with_task else split.label
+            values = {row.arm: (row.value, row.low, row.high) for row in found}
+            groups.append(Group(label, values, found[0].majority))
+    return groups
+
+
+def _glance_plot(
     arms: Sequence[str], tasks: Sequence[Task], summary: list[Row], first: Headline
 ) -> str:
-    """The picture under the headline: its split of all tasks that have it, of the others the most telling."""
+    """Draw the headline's split for the tasks that have it, the most informative split for the rest."""
     names = {task.name: task.telling for task in tasks}
     if first.cell:
         shown = first.cell[1].name
@@ -156,82 +160,142 @@ def glance_plot(
         (task, split) for task in tasks for split in task.splits if split.name == names[task.name]
     ]
     cells.sort(key=lambda cell: first.cell is None or cell[0].name != first.cell[0].name)
-    groups = answer_groups(arms, cells, summary, with_task=True)
-    return (
-        share_plot("glance", "Share of answers that are exactly right.", groups, width=WIDE)
-        if groups
-        else ""
-    )
+    groups = _answer_groups(arms, cells, summary, with_task=True)
+    return bars("glance", "Share of exactly right answers.", groups) if groups else ""
 
 
-def answer_plots(
-    arms: Sequence[str], tasks: Sequence[Task], summary: list[Row]
-) -> list[tuple[str, str]]:
-    """A picture for each task that was asked: (its name, exact match on its splits)."""
+def _answer_plots(
+    panels: Sequence[tuple[str, list[Group]]], samples: Mapping[str, Sequence[Sample]]
+) -> list[tuple[str, str, Sample | None]]:
+    """The name, the figure and the first sample of each task."""
     plots = []
-    for number, task in enumerate(tasks):
-        if groups := answer_groups(arms, [(task, split) for split in task.splits], summary):
-            label = f"Share of answers of {task.name} that are exactly right, by split."
-            plots.append((task.name, share_plot(f"answers-{number}", label, groups)))
+    for number, (task, groups) in enumerate(panels):
+        label = f"Share of exactly right answers of {task}, by split."
+        plot = bars(f"answers-{number}", label, groups, width=NARROW)
+        plots.append((task, plot, next(iter(samples[task]), None)))
     return plots
 
 
 def split_notes(tasks: Sequence[Task]) -> list[tuple[str, str]]:
-    """What each split is; with the task's name where tasks say different things of one."""
+    """Describe each split, with task names if the tasks describe it differently."""
     notes: list[tuple[str, str]] = []
     for group in by_place(tasks):
-        told: dict[str, list[str]] = {}
+        tasks_by_note: dict[str, list[str]] = {}
         for task, split in group:
-            told.setdefault("; ".join(filter(None, (bare(split.place), split.about))), []).append(
-                task.name
-            )
+            note = "; ".join(filter(None, (bare(split.place), split.about)))
+            tasks_by_note.setdefault(note, []).append(task.name)
         label = group[0][1].label
-        for about, names in told.items():
-            notes.append((label if len(told) == 1 else f"{label}, {', '.join(names)}", about))
+        for note, names in tasks_by_note.items():
+            named = label if len(tasks_by_note) == 1 else f"{label}, {', '.join(names)}"
+            notes.append((named, note))
     return notes
 
 
-def answer_table(
-    arms: Sequence[str], tasks: Sequence[Task], summary: list[Row]
-) -> list[dict[str, Any]]:
-    """One line per split and task that was asked: the majority baseline, each arm, and each difference."""
+def _answer_table(arms: Sequence[str], tasks: Sequence[Task], summary: list[Row]) -> Table:
+    """One line per split and task: the majority baseline, each arm, and each difference."""
+    control, *others = arms
     lines = []
-    for group in by_place(tasks):
-        for task, split in group:
-            cells = {
-                row.arm: row for row in summary if (row.task, row.split) == (task.name, split.name)
-            }
-            if cells:
-                lines.append(
-                    {
-                        "split": split.label,
-                        "task": task.name,
-                        "control": cells[arms[0]],
-                        "cells": cells,
-                    }
-                )
-    return lines
+    for task, split in (cell for group in by_place(tasks) for cell in group):
+        cells = {
+            row.arm: row for row in summary if (row.task, row.split) == (task.name, split.name)
+        }
+        if cells:
+            differences = (cells[f"{arm} - {control}"] for arm in others)
+            first = cells[control]
+            shares = [first.majority or 0, *(cells[arm].value for arm in arms)]
+            lines.append([
+                split.label, task.name, str(first.n), *(f"{share:.2f}" for share in shares),
+                *map(difference, differences),
+            ])  # fmt: skip
+    headings = ["split", "task", "questions per arm", "majority baseline", *arms]
+    return {"headings": headings + [f"{arm} − {control}" for arm in others], "lines": lines}
 
 
-def text_table(summary: list[Row]) -> list[dict[str, Any]]:
-    """One line per phase and arm or difference: nats per token and bits per byte of held-out text."""
-    lines: dict[tuple[str, str], dict[str, Any]] = {}
+def sample_answers(
+    tasks: Sequence[Task], answers: Sequence[Mapping[str, Any]]
+) -> dict[str, list[Sample]]:
+    """By task: the first questions on its most informative split, with the answer of every arm."""
+    samples = {}
+    for task in tasks:
+        label = next(split.label for split in task.splits if split.name == task.telling)
+        by_prompt: dict[str, dict[str, Mapping[str, Any]]] = {}
+        for answer in answers:
+            if (answer["task"], answer["split"]) == (task.name, task.telling):
+                by_prompt.setdefault(answer["prompt"], {})[answer["arm"]] = answer
+        samples[task.name] = [
+            Sample(
+                f"{task.name} · {label}",
+                prompt,
+                next(iter(by_arm.values()))["expected"],
+                [(arm, arm, one["given"], one["right"]) for arm, one in by_arm.items()],
+            )
+            for prompt, by_arm in list(by_prompt.items())[:_SAMPLES]
+        ]
+    return samples
+
+
+# Losses and costs
+
+
+def _curves(
+    arms: Sequence[str], phases: Sequence[PhaseFacts], metrics: Sequence[Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """The loss of each arm in each phase, and its difference to the control's.
+
+    An arm without steps of the phase's kind has no line; a phase without such steps has no figure.
+    """
+    for phase in phases:
+        losses: dict[str, dict[int, dict[int, float]]] = {}
+        for row in metrics:
+            if (row["phase"], row["kind"]) == (phase.name, phase.kind):
+                by_seed = losses.setdefault(row["arm"], {})
+                by_seed.setdefault(row["seed"], {})[row["step"]] = row["loss_nats"]
+        if not losses:
+            continue
+        about, unit = _LOSSES.get(phase.kind, ("Training loss.", "nats"))
+        label = f"Loss in {unit} over the steps of {phase.name}."
+        plots = [(f"Loss, {unit}", loss_curves(f"{phase.name}-loss", label, losses))]
+        differences = {
+            arm: runs
+            for arm in losses
+            if arm != arms[0] and (runs := _minus(losses[arm], losses.get(arms[0], {})))
+        }
+        if differences:
+            label = f"Difference in loss to {arms[0]} over the steps of {phase.name}."
+            svg = loss_curves(f"{phase.name}-difference", label, differences, zero=True)
+            plots.append((f"Difference to {arms[0]}, {unit}; below zero is better", svg))
+        replay = replay_sentence(phase.replay_share, phase.replay_target, phase.replay_text)
+        yield {"title": phase.title, "about": about, "replay": replay, "plots": plots}
+
+
+def _minus(
+    runs: Mapping[int, Mapping[int, float]], control: Mapping[int, Mapping[int, float]]
+) -> dict[int, dict[int, float]]:
+    """Subtract the control's losses by seed and step; drop seeds and steps without both."""
+    shared = {seed: runs[seed].keys() & control.get(seed, {}).keys() for seed in runs}
+    return {
+        seed: {step: runs[seed][step] - control[seed][step] for step in sorted(steps)}
+        for seed, steps in shared.items()
+        if steps
+    }
+
+
+def _text_table(summary: list[Row]) -> Table:
+    """One line per phase and arm or difference: the loss on held-out text."""
+    metrics = ("loss_nats", "bits_per_byte")
+    found: dict[tuple[str, str], dict[str, Cell]] = {}
     for row in summary:
-        metric = row.metric.removesuffix("_difference")
-        if metric in ("loss_nats", "bits_per_byte"):
-            line = {
-                "when": row.task,
-                "arm": row.arm,
-                "form": "%.4f" if metric == row.metric else "%+.4f",
-            }
-            lines.setdefault((row.task, row.arm), line)[metric] = row
-    return list(lines.values())
+        if (metric := row.metric.removesuffix("_difference")) in metrics:
+            form = "{:.4f}" if metric == row.metric else "{:+.4f}"
+            line = found.setdefault((row.task, row.arm.replace(" - ", " − ")), {})
+            line[metric] = difference(row, form)
+    lines = [[*key, *(cells.get(m, "") for m in metrics)] for key, cells in found.items()]
+    return {"headings": ["when", "arm", "nats per token", "bits per byte"], "lines": lines}
 
 
-def cost_table(
-    arms: Sequence[str], phases: Sequence[PhaseFacts], rows: list[Row]
-) -> list[dict[str, Any]]:
-    """Per arm the median over seeds of what it cost, and its ratio to the control."""
+def _cost_table(arms: Sequence[str], phases: Sequence[PhaseFacts], rows: list[Row]) -> Table:
+    """Per arm the median cost over seeds, and its ratio to the control as a column and as bars."""
+    control, *others = arms
     names = {
         ("all", "parameters"): "parameters in training",
         ("all", "parameters_after_fold"): "parameters after folding",
@@ -241,11 +305,11 @@ def cost_table(
         },
         ("all", "training_seconds"): "training, seconds",
         **{
-            (phase.name, RACE): f"steps of {phase.title} to the loss that {arms[0]} ends with"
+            (phase.name, STEPS_TO_LOSS): f"steps of {phase.title} to the final loss of {control}"
             for phase in phases
         },
     }
-    lines = []
+    lines, groups = [], []
     for (task, metric), name in names.items():
         values = {
             arm: [
@@ -253,31 +317,26 @@ def cost_table(
             ]
             for arm in arms
         }
-        least = len(values[arms[0]])
-        if least and (metric == RACE or all(values.values())):
-            # an arm that does not get there in every seed has no median
-            medians = {
-                arm: float(np.median(found)) for arm, found in values.items() if len(found) == least
-            }
-            ratios = {arm: median / medians[arms[0]] for arm, median in medians.items()}
-            lines.append({"name": name, "medians": medians, "ratios": ratios})
-    return lines
+        least = len(values[control])
+        if least and (metric == STEPS_TO_LOSS or all(values.values())):
+            # an arm that does not reach the loss in every seed has no median
+            medians = {arm: float(np.median(v)) for arm, v in values.items() if len(v) == least}
+            ratios = {arm: median / medians[control] for arm, median in medians.items()}
+            groups.append(Group(name, {arm: (ratio, None, None) for arm, ratio in ratios.items()}))
+            lines.append([
+                name,
+                *(_cost(medians[arm]) if arm in medians else "not reached" for arm in arms),
+                *(f"{ratios[arm]:.2f}" if arm in ratios else "" for arm in others),
+            ])  # fmt: skip
+    headings = ["cost", *arms, *(f"{arm} / {control}" for arm in others)]
+    return {"headings": headings, "lines": lines, "groups": groups}
 
 
-def sample_answers(
-    tasks: Sequence[Task], answers: list[dict[str, Any]], each: int = 3
-) -> list[dict[str, Any]]:
-    """The first questions on each task's most telling split with what every arm answered: first come, not
-    picked."""
-    samples = []
-    for task in tasks:
-        label = next(split.label for split in task.splits if split.name == task.telling)
-        by_prompt: dict[str, dict[str, Any]] = {}
-        for answer in answers:
-            if (answer["task"], answer["split"]) == (task.name, task.telling):
-                sample = by_prompt.setdefault(
-                    answer["prompt"], {**answer, "label": label, "given": {}}
-                )
-                sample["given"][answer["arm"]] = (answer["given"], answer["right"])
-        samples += list(by_prompt.values())[:each]
-    return samples
+def _cost(median: float) -> str:
+    return f"{median:,.0f}" if median >= 10 else f"{median:.4f}"
+
+
+def _cost_plot(control: str, groups: Sequence[Group]) -> str:
+    largest = max((bar[0] for group in groups for bar in group.bars.values()), default=1.0)
+    scale = Scale("{:.2f}".format, largest, {0: "0", 1: f"as {control}"})
+    return bars("cost", f"Cost of each arm as a multiple of {control}.", groups, scale)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,33 +13,30 @@ from training.config.config import CompareConfig
 from training.data.prepare import Data
 from training.files import write_atomically, write_json
 from training.intervals import Row, summarise
-from training.run.finished import ANSWERS, RESULTS, finished_lines, finished_rows, read_batches
-from training.run.folder import arm_folder, read_facts
+from training.run.run import RESULTS, Run
 from training.train.state import METRICS
 
-from .headline import headline
 from .report import write_report
-from .steps_to_loss import race_rows
-from .verdict import how_judged, print_table, verdict
+from .steps_to_loss import steps_to_loss_rows
+from .verdict import headline, how_judged, print_table, verdict
 
 
-def finish(config: CompareConfig, out: Path, data: Data, console: Console) -> None:
+def finish(run: Run, console: Console) -> None:
     """Results, metrics and report of the whole run; and a table for the terminal.
 
     The rows are all that it rests on.
     """
+    config, data, out = run.config, run.data, run.folder
     arms, control = config.arms, config.arms[0]
-    rows = [row for folder in _folders(config, out) for row in finished_rows(folder)]
-    metrics, answers = _lines(config, out, METRICS), _lines(config, out, ANSWERS)
-    assert_same_batches(config, out)
-    rows += race_rows(metrics, arms, [(phase.name, phase.kind) for phase in config.phases])
+    rows, metrics, answers = run.rows(), run.metrics(), run.answers()
+    run.assert_same_batches()
+    rows += steps_to_loss_rows(metrics, arms, [(phase.name, phase.kind) for phase in config.phases])
     summary = summarise(rows, control, arms, _marks(answers))
     write_atomically(out / METRICS, "".join(json.dumps(row) + "\n" for row in metrics))
     write_json(out / RESULTS, [vars(row) for row in rows + summary])
-    facts = read_facts(out)
     write_report(
         out,
-        facts,
+        run.record,
         setting(config, data),
         arms=arms,
         tasks=data.tasks,
@@ -76,29 +72,6 @@ def setting(config: CompareConfig, data: Data) -> str:
     size = f"The pretrained model {model.model}" if model.pretrained else built
     text = f"the corpus {config.data.corpus} ({data.facts['train_tokens']:,} tokens)"
     return f"{size} with a vocabulary of {data.facts['tokens']:,} tokens, on {text}."
-
-
-def assert_same_batches(config: CompareConfig, out: Path) -> None:
-    """The arms' law: within a seed, all arms read the same batches in every phase."""
-    for seed in config.seed_range:
-        seen = {arm: tuple(read_batches(arm_folder(out, seed, arm)).items()) for arm in config.arms}
-        assert len(set(seen.values())) == 1, (
-            f"the arms of seed {seed} saw different batches: {seen}"
-        )
-
-
-def _folders(config: CompareConfig, out: Path) -> list[Path]:
-    return [arm_folder(out, seed, arm) for seed in config.seed_range for arm in config.arms]
-
-
-def _lines(config: CompareConfig, out: Path, name: str) -> list[dict[str, Any]]:
-    """The rows that each arm wrote to a file, with arm and seed before them."""
-    found: list[dict[str, Any]] = []
-    for seed in config.seed_range:
-        for arm in config.arms:
-            lines = finished_lines(arm_folder(out, seed, arm), name)
-            found += [{"arm": arm, "seed": seed, **line} for line in lines]
-    return found
 
 
 def _marks(answers: list[dict[str, Any]]) -> dict[tuple[str, int, str, str], list[bool]]:

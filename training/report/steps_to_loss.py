@@ -12,7 +12,7 @@ WINDOW = 25  # steps that a loss is averaged over; what stands between the quest
 METRIC = "steps_to_control_loss"
 
 
-def race_rows(
+def steps_to_loss_rows(
     metrics: Sequence[Mapping[str, Any]], arms: Sequence[str], phases: Iterable[tuple[str, str]]
 ) -> list[Row]:
     """A row for each arm, seed and phase (name, kind) in which the arm gets there; the control always does.

@@ -1,42 +1,50 @@
-"""What the numbers say, in words: judgements, the verdict's sentences, and the table in the terminal."""
+"""The judgement of a run in words: headline, verdict on each arm, and the table in the terminal.
+
+Everything follows from the rows of `training.intervals.summarise`; the first arm is the control.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
 from synthetic_tasks import Split, Task
 from training.intervals import ALPHA, MARGINS, Row, few_questions
+from training.models.arms import ARMS
+
+from .formats import bare, bounds, capital, listed, percent, span
 
 HELD = ("better", "worse")
-UNCORRECTED = tuple(f"{word}, but not after correction" for word in HELD)
-ALIKE = {
+_UNCORRECTED = tuple(f"{word}, but not after correction" for word in HELD)
+_ALIKE = {
     "exact_match_difference": f"no difference larger than {100 * MARGINS['exact_match']:.0f} points",
     "loss_nats_difference": f"no difference larger than {MARGINS['loss_nats']} nats",
 }
-UNSHOWN = "no difference shown"
-JUDGEMENTS = (*HELD, *UNCORRECTED, *ALIKE.values(), UNSHOWN)
+_UNSHOWN = "no difference shown"
+_JUDGEMENTS = (*HELD, *_UNCORRECTED, *_ALIKE.values(), _UNSHOWN)  # the order in a sentence
+_SEEDS = 5  # recommended: with fewer, Student's interval over seeds is wide
+Cell = tuple[Task, Split]
 
 
-def by_place(
-    tasks: Sequence[Task], *, telling_first: bool = False
-) -> list[list[tuple[Task, Split]]]:
-    """The splits of all tasks; those of several tasks that are about the same place stand together.
+def by_place(tasks: Sequence[Task], *, telling_first: bool = False) -> list[list[Cell]]:
+    """Group the splits of all tasks by place.
 
     reverse, path_star -> [[(reverse, seen)], [(reverse, unseen_words)], ..., [(path_star, seen)], ...]
 
-    In the order of the tasks and their splits, or with the most telling splits first and those of training
-    last.
+    Arguments:
+        telling_first: sort the most informative splits first and those of training last, instead of
+            keeping the order of the tasks and their splits.
     """
-    groups: dict[tuple[str, str], list[tuple[Task, Split]]] = {}
+    groups: dict[tuple[str, str], list[Cell]] = {}
     for task in tasks:
         for split in task.splits:
             groups.setdefault((split.label, split.place), []).append((task, split))
 
-    def rank(group: list[tuple[Task, Split]]) -> int:
+    def rank(group: list[Cell]) -> int:
         task, split = group[0]
         return 0 if split.name == task.telling else 2 if split == task.splits[0] else 1
 
@@ -44,85 +52,207 @@ def by_place(
 
 
 def judge(row: Row) -> str:
-    """What a difference shows: one of JUDGEMENTS. A smaller loss is the better one.
+    """Judge a difference: return one of _JUDGEMENTS. A smaller loss is better.
 
-    "better" and "worse" have to hold after the correction for all comparisons of the run. An interval that
-    holds zero may lie near it as a whole (MARGINS): that is a finding too.
+    "better" and "worse" hold after the correction for all comparisons of the run. If an interval
+    contains zero and lies within the margin as a whole (MARGINS), that is a finding too.
     """
     if row.low is None or row.high is None or row.p is None or row.p_holm is None:
-        return UNSHOWN
+        return _UNSHOWN
     if row.p < ALPHA:
-        words = HELD if row.p_holm < ALPHA else UNCORRECTED
+        words = HELD if row.p_holm < ALPHA else _UNCORRECTED
         return words[(row.value > 0) == (row.metric == "loss_nats_difference")]
     margin = MARGINS[row.metric.removesuffix("_difference")]
-    return ALIKE[row.metric] if -margin < row.low <= row.high < margin else UNSHOWN
+    return _ALIKE[row.metric] if -margin < row.low <= row.high < margin else _UNSHOWN
 
 
 def comparisons(summary: Sequence[Row]) -> int:
-    """How many differences were judged, and so corrected together."""
+    """Count the differences that are judged, and so corrected together."""
     return sum(row.p is not None for row in summary)
 
 
-def verdict(summary: list[Row], tasks: Sequence[Task], arm: str, control: str) -> list[str]:
-    """What an arm was worth against the control, from the rows alone: a sentence per split."""
-    value = {
+# The headline: the first sentence of the report
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A sentence, its basis, and its task and split (None if it is about no single one).
+
+    Headline("On new words made of familiar tokens, the model with letters reverses 95 %, the model
+    without letters 77 %.", "The difference is +18 points [+16 to +20], ...", (reverse, unseen_words))
+    """
+
+    sentence: str
+    basis: str
+    cell: Cell | None
+
+
+def headline(
+    summary: list[Row], tasks: Sequence[Task], arms: Sequence[str], num_seeds: int
+) -> Headline:
+    """Choose the first sentence of the report.
+
+    The largest difference that holds after correction, on the most informative split of its task if
+    there is one, else on any split. If none holds: the largest that holds without correction, called
+    uncertain. If there is none either: no difference shown, or none larger than the margin.
+    """
+    cells = {(task.name, split.name): (task, split) for task in tasks for split in task.splits}
+    shares = _shares(summary)
+    if len(arms) == 1:
+        return _alone(cells, shares, arms[0])
+    found = [row for row in summary if row.metric == "exact_match_difference"]
+    telling = [row for row in found if cells[row.task, row.split][0].telling == row.split]
+    for words in (HELD, _UNCORRECTED):
+        for rows in (telling, found):
+            if judged := [row for row in rows if judge(row) in words]:
+                row = max(judged, key=lambda row: abs(row.value))
+                cell, pair = cells[row.task, row.split], row.arm.split(" - ")
+                sentence = _sentence(
+                    cell, [(arm, shares[arm, row.task, row.split]) for arm in pair], arms
+                )
+                holds = words == HELD
+                if not holds:
+                    sentence = f"Not certain yet: {sentence[0].lower()}{sentence[1:]}"
+                return Headline(
+                    sentence, _basis(row, comparisons(summary), num_seeds, holds=holds), cell
+                )
+    return _nothing(telling or found, arms, num_seeds)
+
+
+def _basis(row: Row, count: int, num_seeds: int, *, holds: bool) -> str:
+    """State the interval of the headline's difference and its correction for `count` comparisons."""
+    pairs = (
+        f"{num_seeds} pairs of models" if num_seeds > 1 else "the questions of one pair of models"
+    )
+    basis = f"The difference is {span(row)}, with the 95 % interval over {pairs}."
+    if holds:
+        more = f" It holds after Holm's correction for all {count} comparisons."
+        return basis + (more if count > 1 else "")
+    basis += f" It holds alone, but not after Holm's correction for {count} comparisons."
+    if 1 < num_seeds < _SEEDS:
+        basis += f" With {num_seeds} pairs few differences hold: train five."
+    return basis
+
+
+def _alone(
+    cells: Mapping[tuple[str, str], Cell], shares: Mapping[tuple[str, str, str], float], arm: str
+) -> Headline:
+    """Describe one arm without a comparison by its best informative split."""
+    scored = [
+        cell
+        for cell, (task, split) in cells.items()
+        if (arm, *cell) in shares and task.telling == split.name
+    ]
+    basis = "One arm alone was trained: there is no comparison."
+    if not scored:
+        return Headline("One model was trained, and no question was evaluated.", basis, None)
+    best = max(scored, key=lambda cell: shares[arm, *cell])
+    sentence = _sentence(cells[best], [(arm, shares[arm, *best])], [arm])
+    return Headline(sentence, basis, cells[best])
+
+
+def _nothing(rows: Sequence[Row], arms: Sequence[str], num_seeds: int) -> Headline:
+    control, *others = arms
+    among = " and ".join(_model(arm, arms) for arm in (*others, control))
+    if len(others) > 1:
+        among = "the models"
+    alike = _ALIKE["exact_match_difference"]
+    if rows and all(judge(row) == alike for row in rows):
+        basis = (
+            "The 95 % intervals on the most informative split of each task lie within this margin."
+        )
+        return Headline(f"Between {among} there is {alike}.", basis, None)
+    least = min((row.n for row in rows), default=0)
+    basis = "This does not prove that there is none."
+    if few_questions(least):
+        basis += f" There were few questions: {least} on each split of a task."
+    elif 1 < num_seeds < _SEEDS:
+        basis += f" {num_seeds} pairs of models say little about another pair: train five."
+    return Headline(f"No difference was shown between {among}.", basis, None)
+
+
+def _sentence(cell: Cell, shares: Sequence[tuple[str, float]], arms: Sequence[str]) -> str:
+    """On new words, the model with letters reverses 95 %, the model without letters 77 %."""
+    (task, split), ((arm, share), *others) = cell, shares
+    rest = "".join(f", {_model(other, arms)} {percent(value)}" for other, value in others)
+    return f"{split.place}, {_model(arm, arms)} {task.deed} {percent(share)}{rest}."
+
+
+def _model(arm: str, arms: Sequence[str]) -> str:
+    """Describe an arm to a newcomer; add its name if there are more than two arms."""
+    return f"the model {ARMS[arm].called}" + (f" ({arm})" if len(arms) > 2 else "")
+
+
+def _shares(summary: Sequence[Row]) -> dict[tuple[str, str, str], float]:
+    """Exact match by arm, task and split."""
+    return {
         (row.arm, row.task, row.split): row.value for row in summary if row.metric == "exact_match"
     }
+
+
+# The verdict on an arm, and how it was judged
+
+
+def verdict(summary: list[Row], tasks: Sequence[Task], arm: str, control: str) -> list[str]:
+    """Compare an arm with the control: a sentence for each split and each held-out text."""
+    shares = _shares(summary)
     differences = [row for row in summary if row.arm == f"{arm} - {control}"]
-    of_answers = {
+    cells = {
         (row.task, row.split): row for row in differences if row.metric == "exact_match_difference"
     }
     sentences = []
     for group in by_place(tasks, telling_first=True):
         by_judgement: dict[str, list[str]] = {}
-        for row in filter(None, (of_answers.get((task.name, split.name)) for task, split in group)):
-            ours, theirs = (percent(value[one, row.task, row.split]) for one in (arm, control))
-            few = judge(row) == UNSHOWN and few_questions(row.n)
-            judgement = f"{judge(row)} (little was asked, n = {row.n})" if few else judge(row)
-            named = f"{row.task} ({ours} against {theirs}, {span(row)})"
-            by_judgement.setdefault(judgement, []).append(named)
-        order = sorted(by_judgement, key=lambda words: JUDGEMENTS.index(words.split(" (")[0]))
-        parts = [f"{judgement} at {_listed(by_judgement[judgement])}" for judgement in order]
-        if parts:
+        for row in filter(None, (cells.get((task.name, split.name)) for task, split in group)):
+            ours, theirs = (percent(shares[one, row.task, row.split]) for one in (arm, control))
+            judgement = judge(row)
+            if judgement == _UNSHOWN and few_questions(row.n):
+                judgement += f" (few questions, n = {row.n})"
+            by_judgement.setdefault(judgement, []).append(
+                f"{row.task} ({ours} against {theirs}, {span(row)})"
+            )
+        order = sorted(by_judgement, key=lambda words: _JUDGEMENTS.index(words.split(" (")[0]))
+        if order:
             split = group[0][1]
-            about = f"{capital(split.label)} ({bare(split.place)}), {arm} against {control}"
-            sentences.append(f"{about}: {'; '.join(parts)}.")
+            parts = "; ".join(f"{words} at {listed(by_judgement[words])}" for words in order)
+            sentences.append(
+                f"{capital(split.label)} ({bare(split.place)}), {arm} against {control}: {parts}."
+            )
     of_text = [row for row in differences if row.metric == "loss_nats_difference"]
     for row in of_text:
-        judged = "one pair, so no interval" if row.low is None else judge(row)
+        judgement = "one pair of models, so no interval" if row.low is None else judge(row)
         sentences.append(
-            f"{capital(row.task)}, {arm} against {control}: {span(row)} per token ({judged})."
+            f"{capital(row.task)}, {arm} against {control}: {span(row)} per token ({judgement})."
         )
     if control == "matched" and arm != "plain" and of_text:
-        plain_too = any(row.arm == "plain - matched" for row in summary)
-        apart = "plain against matched" if plain_too else f"a run with --arms plain,{arm}"
+        # a second table alone can raise the loss on text, which would make every encoder look good
+        known = any(row.arm == "plain - matched" for row in summary)
+        other = "plain against matched" if known else f"a run with --arms plain,{arm}"
         sentences.append(
-            "A gain on text over matched may be the cost of its second table, not the worth of letters: "
-            f"{apart} tells them apart."
+            "A smaller loss on text than matched can come from the cost of matched's second table, "
+            f"not from the characters: {other} shows which."
         )
     return sentences
 
 
 def tally(summary: list[Row], arm: str, control: str) -> str:
-    """How often an arm was judged how. "16 comparisons of answers: 15 better, 1 no difference shown" """
+    """Count the judgements: "16 comparisons of answers: 15 better, 1 no difference shown"."""
     of_arm = [row for row in summary if row.arm == f"{arm} - {control}"]
     counts = Counter(judge(row) for row in of_arm if row.metric == "exact_match_difference")
-    parts = [f"{counts[judgement]} {judgement}" for judgement in JUDGEMENTS if counts[judgement]]
+    parts = [f"{counts[judgement]} {judgement}" for judgement in _JUDGEMENTS if counts[judgement]]
     return f"{counts.total()} comparisons of answers: {'; '.join(parts)}"
 
 
 def how_judged(summary: list[Row], num_seeds: int) -> list[str]:
-    """How to read intervals and judgements: what they rest on, the correction, the margins."""
-    if num_seeds == 1:
+    """Explain the intervals, the correction and the margins."""
+    over = (
+        "The 95 % intervals are over the questions of one pair of models. Another pair differs for "
+        "more reasons than its questions: train several (--seeds 5) before you trust a small difference."
+    )
+    if num_seeds > 1:
         over = (
-            "The 95 % intervals are over the questions of one pair of models. Another pair would differ from "
-            "it for more reasons than these questions: train several (--seeds 5) before you believe a small "
-            "difference."
-        )
-    else:
-        over = (
-            f"The 95 % intervals are over {num_seeds} pairs of models or over all the questions that they "
-            "were asked, whichever is wider."
+            f"Each 95 % interval is the wider of two: over {num_seeds} pairs of models, and over all "
+            "their questions."
         )
     if num_seeds == 2:
         over += " Two pairs can agree or differ by chance, so some intervals are wide: train five."
@@ -130,100 +260,48 @@ def how_judged(summary: list[Row], num_seeds: int) -> list[str]:
     enough = next(n for n in range(1, 10_000) if not few_questions(n))
     return [
         over,
-        f"{comparisons(summary)} comparisons were made at once, so that some would look like findings by "
-        "chance: a difference is called better or worse only if it holds after Holm's correction for all.",
-        f"Where a whole interval lies within {points:.0f} points of exact match, or {nats} nats per token, "
-        "of zero, there is said to be no difference larger than that.",
-        f"Little was asked where an arm had fewer than {enough} questions: not even equal answers to all of "
-        "them could show as much.",
+        f"{comparisons(summary)} comparisons were made at once, so some would be significant by "
+        "chance. A difference is better or worse only if it holds after Holm's correction for all.",
+        f"If a whole interval lies within {points:.0f} points of exact match, or {nats} nats per "
+        "token, of zero, the judgement is that there is no difference larger than that.",
+        f"An arm with fewer than {enough} questions has few questions: even equal answers to all of "
+        "them could not show that there is no such difference.",
     ]
 
 
 def print_table(
     console: Console, arms: Sequence[str], tasks: Sequence[Task], summary: list[Row]
 ) -> None:
-    """Exact match of each arm beside the majority baseline, by split and task; the first arm is the
-    control."""
+    """Print exact match beside the majority baseline, by split and task."""
     metrics = ("exact_match", "exact_match_difference")
     rows = {(row.arm, row.task, row.split): row for row in summary if row.metric in metrics}
     control, *others = arms
-    caption = (
-        f"* holds after Holm's correction for {comparisons(summary)} comparisons"
-        if others
-        else None
+    caption = f"* holds after Holm's correction for {comparisons(summary)} comparisons"
+    table = Table(
+        title="Exact match of freely generated answers", caption=caption if others else None
     )
-    table = Table(title="Exact match of freely generated answers", caption=caption)
-    for heading in (
-        "split",
-        "task",
-        "majority",
-        *arms,
-        *(f"{arm} - {control} (95 %)" for arm in others),
-    ):
-        table.add_column(heading, justify="left" if heading in ("split", "task") else "right")
+    for heading in ("split", "task"):
+        table.add_column(heading)
+    for heading in ("majority baseline", *arms, *(f"{arm} - {control} (95 %)" for arm in others)):
+        table.add_column(heading, justify="right")
     for group in by_place(tasks):
         for task, split in group:
-            if (control, task.name, split.name) not in rows:
-                continue
-            differences = [rows[f"{arm} - {control}", task.name, split.name] for arm in others]
-            table.add_row(
-                split.label,
-                task.name,
-                f"{rows[control, task.name, split.name].majority or 0:.2f}",
-                *(f"{rows[arm, task.name, split.name].value:.2f}" for arm in arms),
-                *(
-                    f"{d.value:+.2f} ({d.low:+.2f} to {d.high:+.2f}) {'*' if judge(d) in HELD else ' '}"
-                    for d in differences
-                ),
-            )
+            cell = task.name, split.name
+            if (control, *cell) in rows:
+                baseline = rows[control, *cell].majority or 0
+                shares = [baseline, *(rows[arm, *cell].value for arm in arms)]
+                differences = [rows[f"{arm} - {control}", *cell] for arm in others]
+                table.add_row(
+                    split.label,
+                    task.name,
+                    *(f"{share:.2f}" for share in shares),
+                    *map(starred, differences),
+                )
         table.add_section()
     console.print(table)
 
 
-def replay_sentence(share: float, target: str, text: str) -> str:
-    """What a phase reads between its questions, by the fields of its replay; "" where it reads nothing else.
-
-    (0.2, "base", "corpus") -> "20 % of the steps ask the model to say of running text what it said before."
-    """
-    if not share:
-        return ""
-    read = {
-        "corpus": "running text",
-        "base": "text that it wrote itself",
-        "both": "running text, and in turn text that it wrote itself,",
-    }[text]
-    steps = f"{100 * share:.0f} % of the steps"
-    if target == "base":
-        return f"{steps} ask the model to say of {read} what it said before."
-    return f"{steps} go on with {read} instead."
-
-
-def percent(share: float) -> str:
-    """0.876 -> "88 %"; what is not all and not none is not called so: 0.998 -> "99.8 %"."""
-    rounded = f"{100 * share:.0f} %"
-    return (
-        f"{100 * share:.1f} %" if rounded in ("0 %", "100 %") and share not in (0, 1) else rounded
-    )
-
-
-def span(row: Row) -> str:
-    """A difference with its interval and unit: "+85 points [+80 to +90]", "-0.038 nats"."""
-    scale, form, unit = (1, "+.3f", "nats") if "nats" in row.metric else (100, "+.0f", "points")
-    middle = f"{scale * row.value:{form}} {unit}"
-    if row.low is None or row.high is None:
-        return middle
-    return f"{middle} [{scale * row.low:{form}} to {scale * row.high:{form}}]"
-
-
-def capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def bare(place: str) -> str:
-    """A split's place as a name. "On graphs kept out of training" -> "graphs kept out of training" """
-    return place.removeprefix("On ")
-
-
-def _listed(parts: Sequence[str]) -> str:
-    """a, b and c"""
-    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+def starred(row: Row) -> str:
+    """Format a difference, with a star if it holds after correction: "+0.40 (+0.29 to +0.49) *"."""
+    star = "*" if judge(row) in HELD else " "
+    return f"{row.value:+.2f} ({bounds(row, '{:+.2f}', 1)}) {star}"

@@ -1,9 +1,10 @@
-"""Build the model of an arm: the same seed gives every arm of a pair the same shared parameters."""
+"""Build the model of an arm. The same seed gives all arms the same shared parameters."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 
 import torch
@@ -12,10 +13,16 @@ from torch import nn
 import charembed
 from charembed import SpellingTable
 from training.config.config import CompareConfig
+from training.config.phase import Phase
+from training.data.batches import text_batches
+from training.data.prepare import Data
 from training.models.arms import ARMS, Parts
 from training.models.decoder import Decoder, DecoderConfig
 from training.models.huggingface import HuggingFace
 from training.models.language_model import LanguageModel
+
+# Tokens of text for each embedding column: enough to estimate the directions of low Fisher information.
+TOKENS_PER_COLUMN = 4
 
 
 def build_model(config: CompareConfig, seed: int) -> LanguageModel:
@@ -61,6 +68,33 @@ def build_arm(
         return model
     gain = config.model.scale or None
     return charembed.attach(model, None, module=model.embedding, encoder=made, scale=gain)
+
+
+def settle(model: LanguageModel, data: Data) -> None:
+    """Set the scale of an arm's character vectors and project them to low-Fisher directions, if configured.
+
+    Also after a warm-up on spelling, which changes both without regard to the model.
+    """
+    config = data.config
+    embedding = model.get_submodule(model.embedding)
+    gain = config.model.scale or None
+    if not isinstance(embedding, charembed.CharEmbedding):
+        return
+    if config.model.low_fisher_share:
+        rows = max(32, math.ceil(TOKENS_PER_COLUMN * embedding.embedding_dim / config.text.context))
+        text = text_batches(data.train_ids, rows, config.text.context, "quiet")(0)
+        ids_BT = text.ids_BT.to(embedding.weight.device)
+        charembed.project_to_low_fisher(
+            model, ids_BT, share=config.model.low_fisher_share, scale=gain
+        )
+    elif gain:
+        charembed.set_scale(model, gain)
+
+
+def extend_context(model: LanguageModel, phase: Phase, seed: int) -> None:
+    """Make room for the longer rows of a phase of questions, as the phase does before its first step."""
+    if phase.kind == "question":
+        model.extend_context(phase.context, torch.Generator().manual_seed(seed))
 
 
 def assert_paired(arms: Iterable[tuple[str, nn.Module]]) -> str:

@@ -13,11 +13,8 @@ import filelock
 
 from training.config.config import CompareConfig
 from training.config.flags import settings
-from training.data.prepare import Data, prepare
 from training.errors import BadInput
 from training.files import clear_left_overs, read_record
-
-from .identity import check_data
 
 CONFIG, LOCK = "config.json", ".lock"
 WAY_OUT = (
@@ -25,8 +22,20 @@ WAY_OUT = (
 )
 
 
-def arm_folder(out: Path, seed: int, arm: str) -> Path:
+def arm_folder(out: Path, seed: int, arm: str) -> Path:  # thin: ArmRun.folder
     return out / f"seed{seed}" / arm
+
+
+def open_run(out: Path, cache: Path) -> Any:  # thin: Run.open
+    from .run import Run
+
+    run = Run.open(out, cache)
+    return run.config, run.data
+
+
+def check_arm(out: Path, config: CompareConfig, arm: str, seed: int) -> None:  # thin: Run.arm
+    if arm not in config.arms or seed not in config.seed_range:
+        raise BadInput(f"the run in {out} has no arm {arm!r} of seed {seed}.")
 
 
 def is_run(name: str | Path) -> bool:
@@ -53,27 +62,6 @@ def read_facts(out: Path) -> dict[str, Any]:
 def read_config(out: Path) -> CompareConfig:
     """The config of the run in a folder. Raises BadInput when there is none."""
     return CompareConfig.from_dict(read_facts(out)["config"])
-
-
-def open_run(out: Path, cache: Path) -> tuple[CompareConfig, Data]:
-    """The config and the data of the run in a folder, to ask its models.
-
-    Raises BadInput when there is no run, or its data are not those it was made with.
-    """
-    facts = read_facts(out)
-    config = CompareConfig.from_dict(facts["config"])
-    data = prepare(config, cache, out)
-    check_data(out, facts["data"], data.facts)
-    return config, data
-
-
-def check_arm(out: Path, config: CompareConfig, arm: str, seed: int) -> None:
-    """Raise BadInput where the run in a folder has no such arm, or none of this seed."""
-    if arm not in config.arms or seed not in config.seed_range:
-        raise BadInput(
-            f"the run in {out} has no arm {arm!r} of seed {seed}: it has {', '.join(config.arms)}, with the "
-            f"seeds {', '.join(map(str, config.seed_range))}."
-        )
 
 
 def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -13,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 
 from charembed import __version__
 from training.config.config import CompareConfig
 from training.data.prepare import Data, Facts
 from training.errors import BadInput
-from training.models.precision import resolve_precision
+
+from .machine import Machine
 
 PACKAGES = (
     "torch", "accelerate", "transformers", "tiktoken", "tokenizers", "safetensors", "scipy", "numpy",
@@ -52,19 +51,18 @@ def identity(config: CompareConfig, seed: int, arm: str, facts: Facts) -> str:
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def describe(
-    config: CompareConfig, options: argparse.Namespace, data: Data, weights: str
-) -> dict[str, Any]:
-    """What makes the run repeatable: config, arithmetic, versions, hashes, and the machine.
+def describe(data: Data, machine: Machine, preset: str, weights: str) -> dict[str, Any]:
+    """Return what config.json holds: config, arithmetic, versions, hashes and the machine.
 
-    `weights` is the hash of the model's first values, with the first seed.
+    Arguments:
+        preset: the name of the preset that the config began with.
+        weights: the hash of the first values of the model's parameters, with the first seed.
     """
-    on_gpu = torch.cuda.is_available() and not options.cpu
     return {
-        "preset": options.preset,
-        "config": config.as_dict(),
-        "precision": resolve_precision(config.precision, options.cpu),
-        "device": "cuda" if on_gpu else "cpu",
+        "preset": preset,
+        "config": data.config.as_dict(),
+        "precision": machine.precision(data.config),
+        "device": "cuda" if machine.has_gpu else "cpu",
         "versions": {
             "charembed": __version__,
             "python": platform.python_version(),
@@ -76,8 +74,8 @@ def describe(
             "cpu": cpu_name(),
             "cores": os.cpu_count(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "threads_per_arm": options.threads,
-            "processes_per_arm": PartialState().num_processes,
+            "threads_per_arm": machine.threads,
+            "processes_per_arm": machine.state.num_processes,
         },
     }
 

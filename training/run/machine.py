@@ -12,11 +12,13 @@ import os
 import shutil
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import torch
+from accelerate import PartialState
 from accelerate.utils import is_bf16_available
 
 from charembed import SpellingTable
@@ -26,6 +28,7 @@ from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
 from training.models.hub import num_parameters, text_config
 from training.models.huggingface import HuggingFace, check_context
+from training.models.precision import resolve_precision
 
 FLOAT = 4  # bytes
 ANSWER, QUESTION = (
@@ -34,6 +37,68 @@ ANSWER, QUESTION = (
 )  # tokens of the shortest answer with its end mark, and of a question with that
 ITEM = 200  # bytes of a question and its answer as text, at least
 SYMBOLS = 100  # of the smallest alphabet of letters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """How to run on this machine: nothing here decides what is trained.
+
+    `threads` and `cpu` may move the last digits of the numbers.
+
+    Attributes:
+        cache: folder for vocabularies and token ids.
+        threads: CPU threads of one arm.
+        cpu: leave the GPU alone.
+        save_every: steps between saved states.
+        progress: show progress bars.
+        jobs: arms trained at once, each in its own process; None for a number that fits the machine.
+    """
+
+    cache: Path
+    threads: int = 1
+    cpu: bool = False
+    save_every: int = 200
+    progress: bool = True
+    jobs: int | None = None
+
+    @staticmethod
+    def of(flags: argparse.Namespace) -> Machine:
+        """Read the flags that `training.config.flags.add_options` adds."""
+        return Machine(
+            cache=flags.cache,
+            threads=flags.threads,
+            cpu=flags.cpu,
+            save_every=flags.save_every,
+            progress=not flags.quiet,
+            jobs=flags.jobs,
+        )
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags for the process of one arm, as `of` reads them."""
+        numbers = {"--threads": self.threads, "--save-every": self.save_every}
+        named = [text for flag, number in numbers.items() for text in (flag, str(number))]
+        bare = ["--cpu"] * self.cpu + ["--quiet"] * (not self.progress)
+        return ["--cache", str(self.cache), *named, *bare]
+
+    @property
+    def state(self) -> PartialState:
+        """The processes over which accelerate spreads an arm; one if it did not start this program."""
+        return PartialState(cpu=self.cpu)
+
+    @property
+    def has_gpu(self) -> bool:
+        return torch.cuda.is_available() and not self.cpu
+
+    @property
+    def side_by_side(self) -> int:
+        """The number of arms trained at once."""
+        one_by_one = self.has_gpu or self.state.num_processes > 1
+        return self.jobs or (1 if one_by_one else min(2, os.cpu_count() or 1))
+
+    def precision(self, config: CompareConfig) -> str:
+        """Return the arithmetic of a training step here: "bf16" or "fp32"."""
+        return resolve_precision(config.precision, self.cpu)
 
 
 class Size(NamedTuple):
@@ -45,20 +110,25 @@ class Size(NamedTuple):
     parameters: int
 
 
-def check_machine(config: CompareConfig, options: argparse.Namespace, out: Path) -> None:
+def check_machine(config: CompareConfig, machine: Machine, out: Path) -> None:
     """Raise BadInput for what this machine cannot do; nothing is left behind."""
-    for flag, folder in (("--out", out), ("--cache", options.cache)):
+    for flag, folder in (("--out", out), ("--cache", machine.cache)):
         check_place(flag, folder)
     if config.precision == "bf16" and not is_bf16_available(ignore_tpu=True):
         raise BadInput("precision is bf16, which this machine cannot compute: use fp32 or auto.")
     size = size_of(config)
-    side_by_side = min(options.jobs or 1, config.seeds * len(config.arms))
-    check_memory(memory_needed(config, size, side_by_side), options.cpu)
+    side_by_side = min(machine.jobs or 1, config.seeds * len(config.arms))
+    check_memory(memory_needed(config, size, side_by_side), machine)
     check_disk(weights_size(config, size), states_size(config, size, side_by_side), out)
     if config.model.pretrained:
         tokenizer = HuggingFaceTokenizer.load(config.model.model)
         SpellingTable.from_tokenizer(tokenizer.source, size.rows)  # refuses one of another model
         HuggingFace.load(config.model.model, config.context)
+    if (processes := machine.state.num_processes) > 1 and (machine.jobs or 1) > 1:
+        raise BadInput(
+            f"jobs is {machine.jobs}, and each arm is spread over {processes} processes already: leave "
+            "--jobs out."
+        )
 
 
 def check_place(flag: str, folder: Path) -> None:
@@ -83,8 +153,8 @@ def nearest(path: Path) -> Path:
     )
 
 
-def check_memory(needed: int, cpu: bool) -> None:
-    if torch.cuda.is_available() and not cpu:
+def check_memory(needed: int, machine: Machine) -> None:
+    if machine.has_gpu:
         there = f"the GPU has {readable(room := torch.cuda.get_device_properties(0).total_memory)}"
     else:
         there = f"{readable(room := psutil.virtual_memory().available)} are free"

@@ -1,18 +1,19 @@
-"""One arm in a process of its own: `python -m training.run.process`, started by workers.py alone.
+"""Train one arm in a process of its own: python -m training.run.process RUN --seed 0 --arm lstm
 
-Standard input brings the job, one line of JSON, and stays open as long as the process that started this one
-lives: at its end this one ends too. Standard output takes messages about progress and, before the end, one
-about what went wrong; whatever else is printed goes to standard error.
+workers.py starts it; the run's folder must hold its config.json. Standard input stays open as long as the
+parent process lives: at its end this process ends, too. Standard output takes messages about progress, lines
+of JSON, and at last one about an error; everything else that is printed goes to standard error.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from training.errors import STOPPED, Interrupted
 from training.interrupts import Stop, listening
@@ -21,47 +22,54 @@ ORPHANED = 3
 
 
 def main() -> int:
-    """Run the arm. Returns 0, 1 or 2 for a failure that was told, or 130 for a stop."""
-    job = json.loads(sys.stdin.buffer.readline() or "null")
-    if job is None:
-        return ORPHANED
+    """Train the arm. Returns 0, 1 or 2 for an error that was sent as a message, or 130 for a stop."""
+    flags = parse()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    with listening(deferrals=1) as stop:  # to the end: the arm itself asks whether it shall stop
-        status = _work(job, channel, stop)
+    # Deferred to the end: training itself asks between two steps whether it shall stop.
+    with listening(deferrals=1) as stop:
+        status = _work(flags, channel, stop)
         stop.end()
     return status
 
 
-def _work(job: dict[str, Any], channel: TextIO, stop: Stop) -> int:
-    from training.config.config import CompareConfig
-    from training.data.prepare import prepare
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m training.run.process", description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--arm", required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("--save-every", type=int, default=200)
+    parser.add_argument("--quiet", action="store_true")
+    parser.set_defaults(jobs=1)
+    return parser.parse_args()
+
+
+def _work(flags: argparse.Namespace, channel: TextIO, stop: Stop) -> int:
     from training.errors import BAD_INPUT, BROKE, sentence, user_errors
     from training.progress import in_messages, no_bars
 
-    from .arm import RunOptions, run_arm
-    from .identity import check_data
+    from .arm import train_arm
+    from .machine import Machine
+    from .run import Run
 
-    options = RunOptions(**job["options"] | {"cache": Path(job["options"]["cache"])})
-    bars = in_messages(channel) if options.progress else no_bars
-    folder = Path(job["folder"])
     try:
         stop.check("Nothing had begun.")
-        config = CompareConfig.from_dict(job["config"])
-        run = folder.parent.parent
-        data = prepare(config, options.cache, run)
-        check_data(run, job["facts"], data.facts)
-        run_arm(config, job["seed"], job["arm"], folder, options, data, bars)
+        machine = Machine.of(flags)
+        arm = Run.open(flags.run, machine.cache).arm(flags.arm, flags.seed)
+        train_arm(arm, machine, in_messages(channel) if machine.progress else no_bars)
     except Interrupted:
         return STOPPED
-    except BrokenPipeError:  # nobody reads the messages any more
+    except BrokenPipeError:  # the parent does not read the messages any more
         os._exit(ORPHANED)
     except Exception as error:
-        told = sentence(error)
-        if told is None:
+        message = sentence(error)
+        if message is None:
             raise
-        print(json.dumps({"error": told}), file=channel, flush=True)
+        print(json.dumps({"error": message}), file=channel, flush=True)
         return BAD_INPUT if isinstance(error, user_errors()) else BROKE
     return 0
 

@@ -1,6 +1,4 @@
-"""The arms of one run or of several, one after the other or side by side, each in a process of its own that
-starts afresh.
-"""
+"""Train the arms of one run or of several: one after the other, or side by side in fresh processes."""
 
 from __future__ import annotations
 
@@ -12,68 +10,34 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from training.config.config import CompareConfig
-from training.data.prepare import Data
 from training.errors import BAD_INPUT, STOPPED, BadInput, Broke, Interrupted, tell
 from training.interrupts import deferred, held_back
 from training.progress import Bars, Mirror, in_terminal, no_bars
 
-from .arm import RunOptions, run_arm
-from .finished import is_finished
-from .folder import arm_folder
-from .identity import identity
+from .arm import train_arm
+from .machine import Machine
+from .run import ArmRun
 
-ROOM = Path(__file__).parent.parent.parent  # where `training` is imported from
+ROOT = Path(__file__).parent.parent.parent  # where `training` is imported from
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One arm to train and ask: of which run, with which data, and in which run folder.
+def train_all(arms: Sequence[ArmRun], machine: Machine) -> None:
+    """Train and evaluate every arm that is not finished.
 
-    Attributes:
-        run: what the run is called where several are at work; "" where there is one.
+    Raises Interrupted when stopped, after all arms have saved their state, and Broke if an arm failed.
     """
-
-    config: CompareConfig
-    seed: int
-    arm: str
-    out: Path
-    data: Data
-    run: str = ""
-
-    @property
-    def name(self) -> str:
-        return ", ".join(filter(None, (self.run, f"seed {self.seed}", self.arm)))
-
-    @property
-    def folder(self) -> Path:
-        return arm_folder(self.out, self.seed, self.arm)
-
-    @property
-    def finished(self) -> bool:
-        return is_finished(self.folder, identity(self.config, self.seed, self.arm, self.data.facts))
-
-    def bars(self, options: RunOptions, place: int = 0) -> Bars:
-        return in_terminal(self.name.replace(",", ""), place) if options.progress else no_bars
-
-
-def run_all(jobs: Sequence[Job], options: RunOptions, side_by_side: int) -> None:
-    """Train and ask every arm that is not finished.
-
-    Raises Interrupted when stopped, once all have saved, and Broke when an arm failed.
-    """
-    jobs = [job for job in jobs if not job.finished]
-    if side_by_side == 1 or len(jobs) < 2:
-        for job in jobs:
-            run_arm(job.config, job.seed, job.arm, job.folder, options, job.data, job.bars(options))
+    arms = [arm for arm in arms if not arm.is_finished]
+    places = machine.side_by_side
+    if places == 1 or len(arms) < 2:
+        for arm in arms:
+            train_arm(arm, machine, _bars(arm, machine))
         return
-    crew = Crew(options)
+    crew = Crew(machine)
     try:
-        crew.work(jobs, side_by_side)
+        crew.work(arms, places)
     except KeyboardInterrupt:
         crew.stopped = True
     finally:
@@ -89,6 +53,10 @@ def run_all(jobs: Sequence[Job], options: RunOptions, side_by_side: int) -> None
         )
 
 
+def _bars(arm: ArmRun, machine: Machine, place: int = 0) -> Bars:
+    return in_terminal(arm.title.replace(",", ""), place) if machine.progress else no_bars
+
+
 class Crew:
     """The processes that work on arms, at most one at each place.
 
@@ -98,24 +66,23 @@ class Crew:
         stopped: someone asked an arm to stop, and it did.
     """
 
-    def __init__(self, options: RunOptions) -> None:
-        self.options = options
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
         self.bad_input = False
         self.running: dict[int, Worker] = {}
         self.failed: list[str] = []
         self.stopped = False
 
-    def work(self, jobs: Sequence[Job], places: int) -> None:
-        """Keep so many processes busy until no job is left, or one has failed or was stopped."""
-        waiting = list(jobs)
+    def work(self, arms: Sequence[ArmRun], places: int) -> None:
+        """Keep `places` processes busy until no arm is left, or one has failed or was stopped."""
+        waiting = list(arms)
         with selectors.DefaultSelector() as selector:
             while self.running or waiting:
                 while waiting and len(self.running) < places and not self.failed:
                     place = min(set(range(places)) - self.running.keys())
-                    with (
-                        held_back()
-                    ):  # no signal between the start of a process and the note that it runs
-                        worker = Worker(waiting.pop(0), self.options, place)
+                    # No signal may come between the start of a process and the note that it runs.
+                    with held_back():
+                        worker = Worker(waiting.pop(0), self.machine, place)
                         self.running[place] = worker
                     selector.register(worker.messages, selectors.EVENT_READ, place)
                 for key, _ in selector.select():
@@ -150,31 +117,20 @@ class Crew:
 class Worker:
     """A process that works on one arm."""
 
-    def __init__(self, job: Job, options: RunOptions, place: int) -> None:
-        self.name = job.name
+    def __init__(self, arm: ArmRun, machine: Machine, place: int) -> None:
+        self.title = arm.title
         self.error = ""
-        self.mirror = Mirror(job.bars(options, place))
-        paths = [str(ROOM), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.mirror = Mirror(_bars(arm, machine, place))
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        which = [str(arm.run.folder), "--seed", str(arm.seed), "--arm", arm.name]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "training.run.process"],
-            stdin=subprocess.PIPE,
+            [sys.executable, "-m", "training.run.process", *which, *machine.flags],
+            stdin=subprocess.PIPE,  # its end tells the child that this process has died
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         )
-        told = {
-            "config": job.config.as_dict(),
-            "facts": job.data.facts,
-            "seed": job.seed,
-            "arm": job.arm,
-            "folder": str(job.folder),
-            "options": asdict(options) | {"cache": str(options.cache)},
-        }
-        assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.messages: IO[bytes] = self.process.stdout
-        with suppress(BrokenPipeError):  # it is dead already; its exit status tells
-            self.process.stdin.write(json.dumps(told).encode() + b"\n")
-            self.process.stdin.flush()
 
     def listen(self) -> bool:
         """Take one message; False when there will be no more."""
@@ -202,5 +158,5 @@ class Worker:
             )
             memory = "; most likely the machine ran out of memory, and --jobs 1 needs less"
             reason = memory if -status == signal.SIGKILL else ""
-            return f"The arm {self.name} was killed from outside by {name}{reason}."
-        return f"The arm {self.name} broke off: {self.error or 'its error stands above.'}"
+            return f"The arm {self.title} was killed from outside by {name}{reason}."
+        return f"The arm {self.title} broke off: {self.error or 'its error stands above.'}"

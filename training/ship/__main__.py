@@ -24,11 +24,9 @@ from rich.console import Console
 
 import charembed
 from training.errors import BadInput, exit_status
-from training.intervals import read_rows
 from training.models.arms import num_parameters, num_parameters_after_fold
-from training.run.arm import load_arm
-from training.run.folder import arm_folder, check_arm, open_run, read_facts
 from training.run.machine import check_place, readable
+from training.run.run import RESULTS, Run
 
 from .card import is_plain, model_card
 
@@ -36,7 +34,7 @@ LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 
 
 def ship(
-    run: Path, out: Path, arm: str, seed: int | None, licence: str | None, cache: Path
+    folder: Path, out: Path, name: str, seed: int | None, licence: str | None, cache: Path
 ) -> None:
     """Write the arm of a finished run as a plain model. Raises BadInput, with nothing written."""
     check_place("OUT", out)
@@ -46,17 +44,18 @@ def ship(
         raise BadInput(
             f"the licence is {licence!r}; it must be a name as the hub writes it, such as mit."
         )
-    config, data = open_run(run, cache)
-    seed = config.first_seed if seed is None else seed
-    if not config.model.pretrained:
+    run = Run.open(folder, cache)
+    if not run.config.model.pretrained:
         raise BadInput(
-            f"the run in {run} trained the laboratory's own decoder, which transformers does not know: ship "
-            "a run of a pretrained model (--model NAME)."
+            f"the run in {folder} trained the laboratory's own decoder, which transformers does not know: "
+            "ship a run of a pretrained model (--model NAME)."
         )
-    check_arm(run, config, arm, seed)
-    if not (run / "results.json").is_file():
-        raise BadInput(f"the run in {run} is not finished: go on with it (--resume), then ship it.")
-    language_model = load_arm(config, seed, arm, arm_folder(run, seed, arm), data)
+    arm = run.arm(name, seed)
+    if not (folder / RESULTS).is_file():
+        raise BadInput(
+            f"the run in {folder} is not finished: go on with it (--resume), then ship it."
+        )
+    language_model = arm.model()
     model: Any = language_model.get_submodule("model")
     untied = (
         num_parameters_after_fold(language_model)
@@ -68,28 +67,17 @@ def ship(
             f"Its output layer shares the input's table and will have its own: {untied:,} parameters more, "
             f"{readable(4 * untied)} of disk."
         )
-    ids = data.held_out_texts["text"].ids[None, : min(64, language_model.context or 64)].long()
+    ids = run.data.held_out_texts["text"].ids[None, : min(64, language_model.context or 64)].long()
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.parent / f".{out.name}.{os.getpid()}"
     unfinished.mkdir()
     try:
         expected = logits(model, ids)
-        if not is_plain(arm):
+        if not is_plain(arm.name):
             charembed.save(model, unfinished / "letters")
         charembed.fold(model).save_pretrained(unfinished)
-        data.tokenizer.source.save_pretrained(unfinished)
-        card = model_card(
-            preset=read_facts(run)["preset"],
-            config=config,
-            data=data,
-            rows=read_rows(run / "results.json"),
-            model=model,
-            arm=arm,
-            seed=seed,
-            licence=licence,
-            untied=untied,
-            folder=out.name,
-        )
+        run.data.tokenizer.source.save_pretrained(unfinished)
+        card = model_card(arm, model, licence=licence, untied=untied, folder=out.name)
         (unfinished / "README.md").write_text(card, "utf-8")
         import transformers
 

@@ -10,38 +10,28 @@ from typing import Any
 import jinja2
 
 import charembed
-from training.ask.eval_sets import set_exams
+from training.ask.eval_sets import make_eval_sets
 from training.config.config import CompareConfig
 from training.config.flags import command_for
 from training.data.prepare import Data
-from training.intervals import Row
+from training.intervals import Row, read_rows
 from training.models.arms import ARMS, num_parameters
 from training.models.smollm2 import HUB_NAMES, LICENCES, SMOLLM2
+from training.report.formats import percent, replay_sentence
 from training.report.results import setting
-from training.report.verdict import percent, replay_sentence
+from training.run.run import RESULTS, ArmRun
 
 
-def model_card(
-    *,
-    preset: str,
-    config: CompareConfig,
-    data: Data,
-    rows: list[Row],
-    model: Any,
-    arm: str,
-    seed: int,
-    licence: str | None,
-    untied: int,
-    folder: str,
-) -> str:
-    """The README.md of the model, made of the run's rows.
+def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, folder: str) -> str:
+    """Return the README.md of a model, made from the results of its run.
 
     Arguments:
-        preset: the name of the one that the run began with.
-        licence: of the base, as the hub writes it; None where only the packaged model's is known.
-        untied: parameters more than the base has, as its output layer no longer shares the input's table.
-        folder: where the model will lie.
+        licence: the base's, as the hub writes it; None: the known one of the packaged model, if it is that.
+        untied: parameters more than in the base, because its output layer has a table of its own now.
+        folder: the name of the folder that will hold the model.
     """
+    config, data = arm.run.config, arm.run.data
+    rows = read_rows(arm.run.folder / RESULTS)
     base = Path(config.model.model)
     name = HUB_NAMES.get(base.name, base.name if base.is_dir() else config.model.model)
     known = licence or LICENCES.get(base.name)
@@ -50,7 +40,7 @@ def model_card(
         if known
         else "That of the base, which its folder does not say: ask its authors before you publish this."
     )
-    first = set_exams(config, data, seed)[0].items[0]
+    first = make_eval_sets(data, arm.seed)[0].items[0]
     form = "Questions were worded in many ways."
     if config.data.wording == "compact":
         form = f"Questions were put as in `{first.prompt}` alone: it does not chat about letters."
@@ -63,7 +53,7 @@ def model_card(
     return environment.get_template("card.md.jinja").render(
         base=name,
         title=name.rpartition("/")[2],
-        letters=None if is_plain(arm) else ARMS[arm].sentence,
+        letters=None if is_plain(arm.name) else ARMS[arm.name].sentence,
         licence=known or "other",
         licence_sentence=licence_sentence,
         kind=type(model).__name__,
@@ -72,8 +62,8 @@ def model_card(
         folder=folder,
         example=first.prompt,
         seeds=config.seeds,
-        seed=seed,
-        arm=arm,
+        seed=arm.seed,
+        arm=arm.name,
         arms=config.arms,
         answers=list(answer_lines(config, data, rows)),
         sentences={one: ARMS[one].sentence for one in config.arms},
@@ -82,7 +72,9 @@ def model_card(
         form=form,
         phases=list(phase_lines(config)),
         version=charembed.__version__,
-        command=command_for(preset, replace(config, model=replace(config.model, model=made_of))),
+        command=command_for(
+            arm.run.record["preset"], replace(config, model=replace(config.model, model=made_of))
+        ),
     )
 
 

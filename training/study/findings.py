@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from training.intervals import Row, over_seeds, share_over_runs
-from training.report.verdict import percent
+from training.report.figures import Spot, share_curves, threshold_plot
+from training.report.formats import percent
 
-from .plots import Spot, share_curves, threshold_plot
 from .thresholds import LEVEL, Line, Threshold, fitted_line, threshold
 
 Cells = dict[tuple[Any, ...], list[Row]]  # by place in the grid, a row for each seed
@@ -98,7 +98,7 @@ def counting(measured: list[Measured]) -> Findings:
                 "threshold",
                 _line_told(line),
                 told,
-                line,
+                None if line is None else (line.slope, line.intercept),
                 ends,
                 "model width d",
                 "m_thr, different symbols",

@@ -4,42 +4,36 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
-from training.comparison import begin, jobs, side_by_side
-from training.data.prepare import prepare
 from training.errors import BadInput, Interrupted
-from training.files import clear_left_overs, read_record, write_atomically, write_json, write_record
+from training.files import read_record, write_atomically, write_json, write_record
 from training.intervals import read_rows
-from training.report.page import page_template
+from training.report.figures import alone
 from training.report.results import finish
-from training.report.svg import FONT, SERIES_NAMES, alone, colours
-from training.run.arm import RunOptions
-from training.run.finished import RESULTS
-from training.run.folder import WAY_OUT, check_folder, locked
-from training.run.machine import check_machine, check_place
-from training.run.workers import run_all
+from training.run.folder import WAY_OUT, locked
+from training.run.machine import Machine, check_place
+from training.run.run import RESULTS, Run, check_begin
+from training.run.workers import train_all
 
 from .findings import Findings, Measured
+from .page import page
 from .studies import Point, Study, study_named
 
 STUDY = "study.json"
 
 
 def run_study(options: argparse.Namespace) -> None:
-    """Train what is missing of every point, then write and print what came out.
+    """Train what is missing of every point, then write and print the findings.
 
-    Raises BadInput before any time is spent, and Interrupted once all has been saved.
+    Raises BadInput before any training, and Interrupted after all state has been saved.
     """
     try:
         _run_study(options, Console())
@@ -48,47 +42,39 @@ def run_study(options: argparse.Namespace) -> None:
 
 
 def _run_study(options: argparse.Namespace, console: Console) -> None:
-    study, out = study_named(options.study), options.out
-    points = study.points(options.size, options.seeds)
-    record = {
-        "study": study.name,
-        "size": options.size,
-        "points": {p.name: dict(p.at) for p in points},
-    }
-    state = PartialState(cpu=options.cpu)
-    if state.num_processes > 1:
+    study, out, resume = study_named(options.study), options.out, options.resume
+    machine, points = Machine.of(options), study.points(options.size, options.seeds)
+    if (processes := machine.state.num_processes) > 1:
         raise BadInput(
-            f"a study trains its runs side by side, each in one process, not in {state.num_processes}: start "
-            "it without accelerate."
+            f"a study trains its runs side by side, each in one process, not in {processes}: start it "
+            "without accelerate."
         )
+    places = {point.name: dict(point.at) for point in points}
+    record = {"study": study.name, "size": options.size, "points": places}
     check_place("--out", out)
-    check_study(out, record, options.resume)
-    for point in points:
-        check_machine(point.config, options, out / point.name)
-        check_folder(out / point.name, point.config, options.resume)
-    torch.set_num_threads(options.threads)
-    clear_left_overs(options.cache)
+    check_study(out, record, resume)
+    for point in points:  # all of them before the first one begins
+        check_begin(out / point.name, point.config, machine, resume)
     with ExitStack() as held:
         held.enter_context(locked(out))
-        work = []
-        with console.status("Corpus, vocabulary, questions ..."):
-            for point in points:
-                data = prepare(point.config, options.cache, out / point.name)
-                begin(held, point.config, options, out / point.name, data, state)
-                work.append((point, data))
+        runs = [
+            held.enter_context(
+                Run.begin(
+                    out / point.name,
+                    point.config,
+                    machine,
+                    preset=options.preset,
+                    resume=resume,
+                    title=point.name,
+                )
+            )
+            for point in points
+        ]
         write_record(out / STUDY, record)
-        run_all(
-            [
-                job
-                for point, data in work
-                for job in jobs(point.config, out / point.name, data, point.name)
-            ],
-            RunOptions.of(options),
-            side_by_side(options, state),
-        )
+        train_all([arm for run in runs for arm in run.arms()], machine)
         with console.status("Reports of the runs ..."):
-            for point, data in work:
-                finish(point.config, out / point.name, data, Console(file=io.StringIO()))
+            for run in runs:
+                finish(run, Console(file=io.StringIO()))
         findings = report(study, options.size, points, out)
     print_findings(console, findings)
     console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
@@ -126,26 +112,9 @@ def report(study: Study, size: str, points: Sequence[Point], out: Path) -> Findi
     ]
     write_json(out / RESULTS, [*rows, *findings.rows])
     for picture in findings.pictures:
-        write_atomically(out / f"{picture.name}.svg", alone(picture.svg, SERIES_NAMES))
+        write_atomically(out / f"{picture.name}.svg", alone(picture.svg))
     write_atomically(out / "report.html", page(study, size, points, findings))
     return findings
-
-
-def page(study: Study, size: str, points: Sequence[Point], findings: Findings) -> str:
-    """The page of a study, in the style of a run's report."""
-    seeds = points[0].config.seeds
-    each = f"{seeds} seeds each" if seeds > 1 else "one seed each"
-    return page_template("study/page.html.jinja").render(
-        study=study,
-        size=size,
-        points=points,
-        findings=findings,
-        count=f"{len(points)} point{'s' if len(points) > 1 else ''} of a grid, {each}",
-        arms=(),
-        colours=colours(SERIES_NAMES),
-        font=FONT,
-        config=json.dumps(points[0].config.as_dict(), indent=2),
-    )
 
 
 def print_findings(console: Console, findings: Findings) -> None:

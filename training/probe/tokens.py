@@ -1,7 +1,7 @@
-"""Which tokens are probed, and which of them a probe never sees.
+"""The tokens that are probed, and the splits that hold some of them out.
 
-" the", "The" and "the" have one text, `the`. Tokens of one text stand on the same side of every split, so
-that what is asked of a held-out token cannot have been learnt by heart from its twin.
+" the", "The" and "the" have one text, `the`. Tokens of one text are on the same side of every split:
+otherwise a probe could learn the answer for a held-out token from its twin.
 
 Axes: N tokens that are probed, P places.
 """
@@ -19,25 +19,23 @@ from charembed.spelling_loss import IGNORED, PLACES, spelling_targets
 from synthetic_tasks import stream
 from training.errors import BadInput
 
-PARTS, HELD = (
-    10,
-    2,
-)  # the texts are dealt into ten parts, of which two are held out and one is for choices
-FEWEST = 100  # different texts, below which a probe has nothing to learn from
+# The texts are shuffled into ten parts: two are held out, one chooses hyperparameters, seven train.
+PARTS, HELD = 10, 2
+FEWEST = 100  # different texts; a probe cannot learn from fewer
 
 
 @dataclass(frozen=True, eq=False)
 class ProbedTokens:
-    """The tokens made of letters alone, spaces around them and their case aside.
+    """The tokens that consist of letters, apart from spaces around them.
 
     Attributes:
         ids_N: their ids.
-        texts: of each, stripped and in lower case: what a probe has to say.
-        keys: of each; tokens of one key are never on both sides of a split.
+        texts: their texts, stripped and in lower case: the answers that a probe should give.
+        keys: tokens of one key are never on both sides of a split.
         table: the spellings of the texts; its alphabet numbers the letters everywhere in the probes.
-        letters_NP: the letter at the first places, then at the last ones counted backwards; IGNORED where a
-            text has no such place.
-        lengths_N: letters of each.
+        letters_NP: the letters at the first PLACES places, then at the last ones counted backwards;
+            IGNORED if a text has no such place.
+        lengths_N: letters of each text.
     """
 
     ids_N: Tensor
@@ -51,14 +49,14 @@ class ProbedTokens:
     def of(
         cls, spellings: Sequence[bytes | None], limit: int | None = None, prefix: int | None = None
     ) -> ProbedTokens:
-        """[b" the", b"The", b"42", None] -> ids [0, 1], texts ["the", "the"]
+        """Choose the tokens: [b" the", b"The", b"42", None] -> ids [0, 1], texts ["the", "the"]
 
         Arguments:
-            limit: so many of them, drawn at random, the same ones each time.
-            prefix: the key of a token is this many letters of its text, and not the whole text: relatives
-                such as walk, walked and walking then stand on one side as well.
+            limit: at most this many tokens, drawn at random, the same ones each time.
+            prefix: letters of the text that are the key of a token; by default all of them. With 4,
+                relatives such as walk, walked and walking are on one side of a split too.
 
-        Raises BadInput where too few tokens are made of letters.
+        Raises BadInput if too few tokens consist of letters.
         """
         read = ((number, plain_text(spelling)) for number, spelling in enumerate(spellings))
         found = [(number, text) for number, text in read if text]
@@ -66,20 +64,21 @@ class ProbedTokens:
             found = sorted(stream("probed tokens").sample(found, limit))
         texts = [text for _, text in found]
         keys = [text[:prefix] for text in texts]
-        if len(set(keys)) < FEWEST:
+        if (different := len(set(keys))) < FEWEST:
             raise BadInput(
-                f"{len(texts)} tokens are made of letters alone, with {len(set(keys))} different "
-                f"{'texts' if prefix is None else 'beginnings'}, and a probe needs {FEWEST}: take more "
+                f"{len(texts)} tokens consist of letters, with {different} different "
+                f"{'texts' if prefix is None else 'beginnings'}; a probe needs {FEWEST}. Use more "
                 "tokens, or a model with a larger vocabulary."
             )
         table = SpellingTable.from_bytes([text.encode() for text in texts])
         letters_NP = spelling_targets(table, PLACES, PLACES)
-        letters_NP = letters_NP.masked_fill(letters_NP == len(table.alphabet), IGNORED)  # no ends
+        # Targets of the spelling loss mark the end of a word with one more class; probes do not.
+        letters_NP = letters_NP.masked_fill(letters_NP == len(table.alphabet), IGNORED)
         ids_N = torch.tensor([number for number, _ in found])
         return cls(ids_N, texts, keys, table, letters_NP, table.lengths_V.long())
 
-    def split(self, number: int) -> Split:
-        """Five splits in a row hold out every token once; those after them deal the texts anew."""
+    def split(self, number: int) -> ProbeSplit:
+        """Return split `number`; five in a row hold out every token once, the next five reshuffle."""
         rounds, place = divmod(number, PARTS // HELD)
         keys = sorted(set(self.keys))
         stream("split", rounds).shuffle(keys)
@@ -87,17 +86,14 @@ class ProbedTokens:
         part_N = torch.tensor([part[key] for key in self.keys])
         held_N = part_N // HELD == place
         check_N = part_N == (HELD * (place + 1)) % PARTS
-        return Split(
-            number,
-            *(mask_N.nonzero().squeeze(1) for mask_N in (~(held_N | check_N), check_N, held_N)),
-        )
+        masks = (~(held_N | check_N), check_N, held_N)
+        return ProbeSplit(number, *(mask_N.nonzero().squeeze(1) for mask_N in masks))
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
-    """Numbers of tokens: those that a probe learns from, those by which its strength is chosen (a tenth), and
-    those held out (a fifth), by which alone it is judged.
-    """
+class ProbeSplit:
+    """Token numbers: `fit` trains a probe, `check` (a tenth) chooses its strength, `held` (a fifth)
+    is held out and gives the scores."""
 
     number: int
     fit: Tensor
@@ -106,7 +102,7 @@ class Split:
 
 
 def plain_text(spelling: bytes | None) -> str:
-    """b" The" -> "the"; "" for what is not made of letters alone, or is a piece of a character."""
+    """Return the text of a token: b" The" -> "the"; "" if it is not letters or not valid UTF-8."""
     try:
         text = (spelling or b"").decode().strip()
     except UnicodeDecodeError:

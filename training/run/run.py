@@ -1,0 +1,330 @@
+"""A run and its arms: the objects that the command, the study, the evaluation and the probe work with.
+
+A run is a folder with a config, its data, and one `ArmRun` for each arm and seed:
+
+    run = Run.open(Path("runs/quick-1234abcd"), Path(".cache"))
+    model = run.arm("lstm", seed=0).model()
+
+    config.json   results.json   metrics.jsonl   report.html
+    seed0/lstm/   pretrain.safetensors   finetune.safetensors   metrics.jsonl   answers.jsonl
+                  results.json   done.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast_object_list
+from rich.console import Console
+
+from training.ask.eval_sets import check_lengths
+from training.config.config import CompareConfig
+from training.config.phase import Phase
+from training.data.prepare import Data, prepare
+from training.data.replay import keep_base_samples
+from training.errors import BadInput, Damaged, Interrupted
+from training.files import (
+    AGAIN,
+    clear_left_overs,
+    read_bytes,
+    read_record,
+    sha256,
+    write_atomically,
+    write_json,
+    write_record,
+)
+from training.intervals import Row
+from training.models.language_model import LanguageModel
+from training.models.smollm2 import unpack
+from training.train.state import METRICS, load_trained
+
+from .build import assert_paired, build_arm, extend_context, settle
+from .folder import CONFIG, check_folder, locked, read_config, read_facts
+from .identity import check_data, check_same, describe, identity
+from .machine import Machine, check_machine
+
+ANSWERS, RESULTS, DONE = "answers.jsonl", "results.json", "done.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One comparison in a folder: every arm of every seed.
+
+    Attributes:
+        data: tokens, tasks and splits, made from the run's config.
+        title: the name of the run if several are trained together, else "".
+    """
+
+    folder: Path
+    data: Data
+    title: str = ""
+
+    @property
+    def config(self) -> CompareConfig:
+        return self.data.config
+
+    @classmethod
+    @contextmanager
+    def begin(
+        cls,
+        folder: Path,
+        config: CompareConfig,
+        machine: Machine,
+        *,
+        preset: str,
+        resume: bool,
+        title: str = "",
+    ) -> Iterator[Run]:
+        """Prepare the data of a run and hold its folder: nobody else can write there until the end.
+
+        A new folder gets its config.json. A folder that a run began in goes on if `resume` is set and the
+        run is the same. Raises BadInput before any training for a config, machine or folder that cannot
+        work, and Interrupted for a Ctrl-C.
+        """
+        try:
+            check_begin(folder, config, machine, resume)
+            with machine.state.main_process_first(), Console().status(_preparing(config)):
+                clear_left_overs(machine.cache)
+                run = cls(folder, prepare(config, machine.cache, folder), title)
+            check_lengths(run.data)
+            with ExitStack() as held:
+                run._claim(held, machine, preset, resume)
+                yield run
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
+    @classmethod
+    def open(cls, folder: Path, cache: Path) -> Run:
+        """Open the run in a folder to evaluate its models.
+
+        Raises BadInput if there is no run, or its data are not those it was made with.
+        """
+        facts = read_facts(folder)
+        run = cls(folder, prepare(CompareConfig.from_dict(facts["config"]), cache, folder))
+        check_data(folder, facts["data"], run.data.facts)
+        return run
+
+    def _claim(self, held: ExitStack, machine: Machine, preset: str, resume: bool) -> None:
+        """Take the folder, and write config.json or compare it with this run."""
+        arms = ((arm.name, arm.built()) for arm in self._first_arms())
+        here = describe(self.data, machine, preset, assert_paired(arms))
+        fault = [""]
+        if machine.state.is_main_process:
+            try:
+                held.enter_context(locked(self.folder))
+                # Again: another process may have begun a run here since the first check.
+                check_folder(self.folder, self.config, resume)
+                self._write_config(here)
+                keep_base_samples(self.data.base_ids, self.folder)
+            except BadInput as error:
+                fault = [str(error)]
+        # Every process must raise, or the other ones would wait for this one forever.
+        if broadcast_object_list(fault)[0]:
+            raise BadInput(fault[0])
+
+    def _first_arms(self) -> list[ArmRun]:
+        return [ArmRun(self, self.config.first_seed, name) for name in self.config.arms]
+
+    def _write_config(self, here: dict[str, Any]) -> None:
+        if (self.folder / CONFIG).exists():
+            saved = self.record
+            check_same(self.folder, saved, here, lambda: all(a.is_finished for a in self.arms()))
+            if read_config(self.folder).seeds == self.config.seeds:
+                return
+            here = {**saved, "config": here["config"]}
+        write_record(self.folder / CONFIG, here)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of config.json: config, preset, versions, machine, and facts about the data."""
+        return read_facts(self.folder)
+
+    def arms(self) -> list[ArmRun]:
+        """Return every arm of every seed."""
+        config = self.config
+        return [ArmRun(self, seed, name) for seed in config.seed_range for name in config.arms]
+
+    def arm(self, name: str | None = None, seed: int | None = None) -> ArmRun:
+        """Return an arm: by default the last one, of the first seed. Raises BadInput if there is none."""
+        config = self.config
+        name = config.arms[-1] if name is None else name
+        seed = config.first_seed if seed is None else seed
+        if name not in config.arms or seed not in config.seed_range:
+            raise BadInput(
+                f"the run in {self.folder} has no arm {name!r} of seed {seed}: it has "
+                f"{', '.join(config.arms)}, with the seeds {', '.join(map(str, config.seed_range))}."
+            )
+        return ArmRun(self, seed, name)
+
+    def rows(self) -> list[Row]:
+        """Return the results of all finished arms."""
+        return [row for arm in self.arms() for row in arm.rows()]
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return one dict per training step, with arm and seed."""
+        return [arm.label | line for arm in self.arms() for line in arm.metrics()]
+
+    def answers(self) -> list[dict[str, Any]]:
+        """Return one dict per answer, with arm and seed."""
+        return [arm.label | line for arm in self.arms() for line in arm.answers()]
+
+    def assert_same_batches(self) -> None:
+        """Assert that within a seed all arms were trained on the same batches in every phase."""
+        for seed in self.config.seed_range:
+            seen = {name: self.arm(name, seed).batches() for name in self.config.arms}
+            first, *others = seen.values()
+            assert all(other == first for other in others), (
+                f"the arms of seed {seed} saw different batches: {seen}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class ArmRun:
+    """One arm of a run with one seed: its folder, its model, its results."""
+
+    run: Run
+    seed: int
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        return self.run.folder / f"seed{self.seed}" / self.name
+
+    @property
+    def label(self) -> dict[str, Any]:
+        return {"arm": self.name, "seed": self.seed}
+
+    @property
+    def title(self) -> str:
+        """The name for messages: "seed 0, lstm"; in a study "d8-m4, seed 0, plain"."""
+        return ", ".join(filter(None, (self.run.title, f"seed {self.seed}", self.name)))
+
+    @cached_property
+    def identity(self) -> str:
+        """The hash that every saved file of the arm holds."""
+        return identity(self.run.config, self.seed, self.name, self.run.data.facts)
+
+    @property
+    def trained_phases(self) -> list[Phase]:
+        return [phase for phase in self.run.config.phases if phase.steps]
+
+    def weights(self, phase: Phase) -> Path:
+        """Return the file of the weights at the end of a phase."""
+        return self.folder / f"{phase.name}.safetensors"
+
+    def built(self) -> LanguageModel:
+        """Return the model with its first random weights. The seed gives all arms the same base model."""
+        return build_arm(self.run.config, self.name, self.seed, self.run.data.spellings)
+
+    def first_model(self, device: torch.device | None = None) -> LanguageModel:
+        """Return the model before its first step, the character vectors scaled and projected."""
+        model = self.built().to(device)
+        settle(model, self.run.data)
+        return model
+
+    def model(self) -> LanguageModel:
+        """Return the trained model, in evaluation mode. Raises Damaged if the folder does not hold it."""
+        trained = self.trained_phases
+        # The file of a trained phase holds every parameter, so the first weights need no preparation.
+        model = self.built() if trained else self.first_model()
+        for phase in self.run.config.phases:
+            extend_context(model, phase, self.seed)
+        if trained:
+            last = trained[-1]
+            load_trained(self.weights(last), {"model": model}, self.identity, last.name)
+        return model.eval()
+
+    @property
+    def is_finished(self) -> bool:
+        """Are all files of the finished arm there?
+
+        Raises Damaged for a file with other content than was written, and BadInput for an arm of another
+        run.
+        """
+        if not (self.folder / DONE).exists():
+            return False
+        done = self._done()
+        if done["run"] != self.identity:
+            raise BadInput(
+                f"{self.folder} holds an arm of another run (its config, data, seed or arm is another): put "
+                "it back where it came from, or delete it."
+            )
+        if not all((self.folder / name).exists() for name in done["files"]):
+            return False
+        for name in done["files"]:
+            read_finished(self.folder, name)
+        return True
+
+    def finish(
+        self, rows: Sequence[Row], answers: Sequence[dict[str, Any]], batches: Mapping[str, str]
+    ) -> None:
+        """Write the results. `batches` holds the hash of all batches of each phase.
+
+        done.json is written last and holds the SHA-256 of every file that is read of a finished arm.
+        """
+        lines = "".join(json.dumps(answer) + "\n" for answer in answers)
+        write_atomically(self.folder / ANSWERS, lines)
+        write_json(self.folder / RESULTS, [asdict(row) for row in rows])
+        names = [ANSWERS, RESULTS]
+        if trained := self.trained_phases:
+            names += [METRICS, self.weights(trained[-1]).name]
+        files = {name: sha256((self.folder / name).read_bytes()) for name in names}
+        record = {"run": self.identity, "files": files, "batches": batches}
+        write_record(self.folder / DONE, record)
+
+    def rows(self) -> list[Row]:
+        return [Row(**row) for row in json.loads(read_finished(self.folder, RESULTS))]
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return one dict per training step; none if the arm was not trained."""
+        return self._lines(METRICS)
+
+    def answers(self) -> list[dict[str, Any]]:
+        return self._lines(ANSWERS)
+
+    def batches(self) -> dict[str, str]:
+        """Return the hash of all batches of each phase."""
+        return dict(self._done()["batches"])
+
+    def _done(self) -> dict[str, Any]:
+        return read_record(self.folder / DONE)
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        there = name in self._done()["files"]
+        return read_lines(read_finished(self.folder, name)) if there else []
+
+
+def read_finished(folder: Path, name: str) -> bytes:
+    """Return a file of a finished arm. Raises Damaged if it is missing or has other content."""
+    path = folder / name
+    content = read_bytes(path)
+    if read_record(folder / DONE)["files"][name] != sha256(content):
+        raise Damaged(f"{path} is damaged (its content is not what was saved): {AGAIN}.")
+    return content
+
+
+def read_lines(content: bytes) -> list[dict[str, Any]]:
+    """Read JSON lines: metrics.jsonl or answers.jsonl."""
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def check_begin(folder: Path, config: CompareConfig, machine: Machine, resume: bool) -> None:
+    """Raise BadInput for a machine or a folder in which the run cannot be made; write nothing into it."""
+    unpack(config.model.model)
+    check_machine(config, machine, folder)
+    check_folder(folder, config, resume)
+    machine.state.wait_for_everyone()
+    torch.set_num_threads(machine.threads)
+
+
+def _preparing(config: CompareConfig) -> str:
+    samples = any(phase.replays_base for phase in config.phases)
+    once = ", and once samples of text from the pretrained model" * samples
+    return f"Corpus, vocabulary, spellings, words{once} ..."
