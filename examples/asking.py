@@ -200,7 +200,7 @@ def panel_of_run(run: Path, seed: int | None, cache: Path) -> Panel:
     """Load the arms of one seed of a run. Raises BadInput if the run is not finished or has no
     task about words."""
     config = read_config(run)
-    seed = config.first_seed if seed is None else seed
+    seed = seed or 0
     if seed not in config.seed_range:
         seeds = ", ".join(map(str, config.seed_range))
         raise BadInput(

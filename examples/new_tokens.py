@@ -79,7 +79,7 @@ def program(argv: Sequence[str] | None) -> int:
         )
     if options.out and options.out.exists():
         raise BadInput(f"{options.out} exists. Name a new folder.")
-    seed = config.first_seed
+    seed = 0
     language_model = load_arm(
         config, seed, options.arm, arm_folder(options.run, seed, options.arm), data
     )

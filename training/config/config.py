@@ -17,7 +17,7 @@ from training.models.arms import ARMS, arm_names
 from training.models.objectives import OBJECTIVES
 
 from .fields import check, described, from_saved, saved_name, to_saved, value
-from .phase import PHASES, ROWS, Phase
+from .phase import PHASES, Phase
 
 DECODER = "decoder"  # the model that is trained from scratch; any other name is a pretrained one
 
@@ -267,15 +267,11 @@ class CompareConfig:
     @property
     def context(self) -> int:
         """The longest row that a phase reads; also the context of the finished model."""
-        return max(phase.context for phase in self.phases if phase.kind in ROWS)
+        return max(phase.context for phase in self.phases if phase.reads_rows)
 
     @property
     def seed_range(self) -> range:
         return range(self.seeds)
-
-    @property
-    def first_seed(self) -> int:
-        return 0
 
     def as_dict(self, defaults: bool = True) -> dict[str, Any]:
         """The config as config.json holds it, without the fields that do not apply to its model.

@@ -110,6 +110,11 @@ class Phase:
             check_field(item, getattr(self, item.name), self.setting(item))
 
     @property
+    def reads_rows(self) -> bool:
+        """Whether the model reads rows of tokens in this phase, of text or of questions."""
+        return self.kind in ROWS
+
+    @property
     def spells(self) -> bool:
         """Whether this phase trains heads that predict letters from vectors."""
         return self.kind == "spelling" or self.spelling_loss > 0

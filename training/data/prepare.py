@@ -26,22 +26,15 @@ from synthetic_tasks import (
 from synthetic_tasks.saved_splits import fingerprint
 from synthetic_tasks.words import told
 from training.config.config import CompareConfig, DataConfig
-from training.config.phase import Phase
 from training.files import cached
 from training.models.hub import vocabulary_rows
 from training.models.objectives import OBJECTIVES
 
-from .batches import (
-    SPELLING_TOKENS,
-    BatchAt,
-    spelling_batches,
-    text_batches,
-    with_spelling,
-)
+from .batches import text_batches
 from .bpe import load_encoding
 from .corpus import Corpus, load_corpus, load_words
 from .questions import Questions
-from .replay import base_samples, mixed_batches, replay_texts
+from .replay import base_samples
 from .tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
 
 Facts = dict[str, str | int | float]
@@ -98,33 +91,6 @@ class Data:
             objective=OBJECTIVES[self.config.objective],
             dummy=self.dummy,
         )
-
-    def batches(self, phase: Phase, seed: int) -> BatchAt:
-        """Return the batches of a phase. Batch k is a function of the phase's name, the seed and k alone."""
-        if phase.kind == "spelling":
-            return spelling_batches(
-                ids_with_characters(self.spellings), phase.batch_size, phase.name, seed
-            )
-        if phase.kind == "text":
-            batch_at = text_batches(
-                self.train_ids, phase.batch_size, phase.context, phase.name, seed
-            )
-        else:
-            questions = self.questions(phase.context).batches(phase.batch_size, phase.name, seed)
-            texts = replay_texts(
-                phase,
-                self.config.text,
-                self.train_ids,
-                self.base_ids,
-                ids_with_characters(self.spellings),
-                seed,
-            )
-            batch_at = mixed_batches(questions, texts, phase.replay_share)
-        if phase.spelling_loss:
-            batch_at = with_spelling(
-                batch_at, ids_with_characters(self.spellings), SPELLING_TOKENS, phase.name, seed
-            )
-        return batch_at
 
 
 def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data:

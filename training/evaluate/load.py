@@ -136,7 +136,7 @@ def from_run(
 ) -> EvaluatedLanguageModel:
     """Load an arm of a finished run; by default its last arm and its first seed."""
     config, data = open_run(run, cache_folder)
-    arm, seed = arm or config.arms[-1], config.first_seed if seed is None else seed
+    arm, seed = arm or config.arms[-1], seed or 0
     check_arm(run, config, arm, seed)
     if data.splits is None:
         raise BadInput(f"The run in {run} has no task about words. Name another run.")

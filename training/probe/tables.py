@@ -119,7 +119,7 @@ def _refuse(name: str, kind: str, **flags: str | int | None) -> None:
 def _of_run(out: Path, cache: Path, arm: str | None = None, seed: int | None = None) -> Source:
     """Open the arms of a run, before and after their training."""
     config, data = open_run(out, cache)
-    check_arm(out, config, arm or config.arms[0], config.first_seed if seed is None else seed)
+    check_arm(out, config, arm or config.arms[0], seed or 0)
     arms = (arm,) if arm else config.arms
     seeds = tuple(config.seed_range) if seed is None else (seed,)
     for one in seeds:

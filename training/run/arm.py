@@ -24,6 +24,7 @@ from training.intervals import Row
 from training.models.arms import num_parameters, num_parameters_after_fold
 from training.models.language_model import LanguageModel
 from training.progress import Bars, no_bars
+from training.train.kinds import phase_batches
 from training.train.loop import Training, stopping, train
 from training.train.spelling import heads_for
 from training.train.state import (
@@ -69,7 +70,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                 training = Training(
                     model=model,
                     phase=phase,
-                    batch_at=data.batches(phase, seed),
+                    batch_at=phase_batches(data, phase, seed),
                     folder=arm.folder,
                     accelerator=accelerator,
                     seed=seed,
@@ -79,7 +80,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                 )
                 position = _train_or_load(arm, training, bars)
                 batches[phase.name] = position.batches
-            if phase.kind != "spelling":
+            if phase.reads_rows:
                 rows += _text_rows(arm, model, phase.title)
             elif phase.steps:
                 settle(model, data)

@@ -25,7 +25,7 @@ from training.interrupts import Stop, deferred
 from training.models.language_model import LanguageModel
 from training.progress import Bars, no_bars
 
-from .loss import Learner, SpellingLearner
+from .kinds import KINDS
 from .optimizers import build_optimizers, lr_scale, set_lr
 from .state import METRICS, STATE, Position, cut_metrics, load_state, save_state
 
@@ -85,7 +85,8 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
     t.optimizers = build_optimizers(t.model, phase, t.used_heads)
     t.position = load_state(t.folder / STATE, t.position, t.parts, t.optimizers)
     t.saved = t.position.step
-    wrapped, *prepared = t.accelerator.prepare(_learner(t), *t.optimizers)
+    learner = KINDS[phase.kind].learner(t.model, t.used_heads, t.base)
+    wrapped, *prepared = t.accelerator.prepare(learner, *t.optimizers)
     t.model.train()
     t.folder.mkdir(parents=True, exist_ok=True)
     digest = cut_metrics(t.folder / METRICS, t.position) if main else hashlib.sha256()
@@ -186,10 +187,3 @@ def _losses(t: Training, wrapped: nn.Module, batch: Batch) -> list[Tensor]:
     if batch.kind == "spelling":
         return [spelling]
     return [nats / batch.num_targets, t.phase.spelling_loss * spelling]
-
-
-def _learner(t: Training) -> nn.Module:
-    if t.phase.kind != "spelling":
-        return Learner(t.model, t.used_heads, t.base)
-    assert t.heads is not None
-    return SpellingLearner(t.model, t.heads)
