@@ -23,7 +23,7 @@ from training.files import sha256
 from training.models.generate import SHARED
 from training.models.language_model import LanguageModel
 from training.models.likelihood import log_likelihoods
-from training.models.objectives import OBJECTIVES, Asked, Objective, Progress
+from training.models.objectives import OBJECTIVES, Decoding, Objective, Progress
 
 from .eval_sets import EvalSet, max_answer_tokens, stop_ids
 
@@ -253,8 +253,8 @@ class EvaluatedLanguageModel:
         stop = eval_set.prompt_format.stop
         if stop not in self._stops:
             self._stops[stop] = stop_ids(self.tokenizer, stop) | self.end
-        settings = Asked(
-            room=self.max_new_tokens(eval_set),
+        settings = Decoding(
+            max_new_tokens=self.max_new_tokens(eval_set),
             stop=self._stops[stop],
             dummy=self.dummy,
             context=self.context,
@@ -266,7 +266,7 @@ class EvaluatedLanguageModel:
         return [
             Answer(
                 self._text(ids, stop),
-                cut=len(ids) == settings.room and ids[-1] not in settings.stop,
+                cut=len(ids) == settings.max_new_tokens and ids[-1] not in settings.stop,
             )
             for ids in written
         ]

@@ -93,8 +93,8 @@ class DataConfig:
         if not self.min_letters <= self.max_letters < self.longest_letters:
             raise BadInput(
                 f"min_letters {self.min_letters}, max_letters {self.max_letters} and "
-                f"longest_letters {self.longest_letters} must rise: the split longer_words holds "
-                "words longer than max_letters."
+                f"longest_letters {self.longest_letters} must rise: the split longer_words has "
+                "words of more letters than max_letters."
             )
 
 

@@ -107,7 +107,10 @@ class Phase:
     def __post_init__(self) -> None:
         assert self.kind in KINDS, self.kind
         for item in described(self):
-            check_field(item, getattr(self, item.name), self.setting(item))
+            # a field with one flag for all phases is called as that flag is
+            shared = item.metadata["flag"] in ("all", None)
+            name = item.name if shared else self.setting(item)
+            check_field(item, getattr(self, item.name), name)
 
     @property
     def reads_rows(self) -> bool:

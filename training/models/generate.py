@@ -49,7 +49,7 @@ def generate(
     Raises BadInput, before anything is generated, for an empty prompt and for one that does not fit
     the context.
     """
-    check_room(prompts, max_new_tokens, context)
+    check_prompts(prompts, max_new_tokens, context)
     answers: list[list[int]] = [[] for _ in prompts]
     with evaluating(model):
         for numbers in chunks(prompts, padded=model.pads):
@@ -61,15 +61,15 @@ def generate(
     return answers
 
 
-def check_room(prompts: Sequence[Sequence[int]], room: int, context: int) -> None:
+def check_prompts(prompts: Sequence[Sequence[int]], max_new_tokens: int, context: int) -> None:
     """Raise BadInput if a prompt is empty, or does not fit the context with its answer."""
     for number, prompt in enumerate(prompts):
         if not prompt:
             raise BadInput(f"prompt {number} is empty: a prompt needs at least one token.")
-        if len(prompt) + room > context:
+        if len(prompt) + max_new_tokens > context:
             raise BadInput(
-                f"prompt {number} has {len(prompt)} tokens and the answer up to {room}, but the "
-                f"context is {context}: shorten the prompt, or train with a larger "
+                f"prompt {number} has {len(prompt)} tokens and the answer up to {max_new_tokens}, "
+                f"but the context is {context}: shorten the prompt, or train with a larger "
                 "finetune_context."
             )
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from .generate import check_room, chunks, evaluating, generate
+from .generate import check_prompts, chunks, evaluating, generate
 from .language_model import LanguageModel
 
 
@@ -29,21 +29,26 @@ class Example(NamedTuple):
     first: int
 
 
-class Asked(NamedTuple):
-    """At most `room` tokens, up to the first one of `stop`; `dummy` stands for what is not yet
-    known.
+class Decoding(NamedTuple):
+    """Settings of decoding.
 
-    `keep_stop`: with that one, where answers are written from their beginning.
+    Attributes:
+        max_new_tokens: longest answer in tokens, with its end mark.
+        stop: token ids that end an answer.
+        dummy: a token for positions that are not known yet.
+        context: longest row, prompt and answer together.
+        keep_stop: include the token in `stop` in the answer, if the objective decodes from left to
+            right.
     """
 
-    room: int
+    max_new_tokens: int
     stop: frozenset[int]
     dummy: int
     context: int
     keep_stop: bool = False
 
 
-Progress = Callable[[int], object]
+Progress = Callable[[int], object]  # called with the number of new answers
 
 
 class Question(NamedTuple):
@@ -78,17 +83,21 @@ class NextToken:
         return Example(ids, ids[1:], len(prompt) - 1)
 
     def answers(
-        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+        self,
+        model: LanguageModel,
+        prompts: Sequence[list[int]],
+        decoding: Decoding,
+        progress: Progress,
     ) -> list[list[int]]:
         """Decode the answer to each prompt, without its end mark."""
         return generate(
             model,
             prompts,
-            max_new_tokens=asked.room,
-            stop=asked.stop,
-            context=asked.context,
+            max_new_tokens=decoding.max_new_tokens,
+            stop=decoding.stop,
+            context=decoding.context,
             progress=progress,
-            keep_stop=asked.keep_stop,
+            keep_stop=decoding.keep_stop,
         )
 
 
@@ -100,9 +109,13 @@ class Reversed(NextToken):
         return super().arrange(question._replace(answer=[*reversed(letters), end]))
 
     def answers(
-        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+        self,
+        model: LanguageModel,
+        prompts: Sequence[list[int]],
+        decoding: Decoding,
+        progress: Progress,
     ) -> list[list[int]]:
-        answers = super().answers(model, prompts, asked._replace(keep_stop=False), progress)
+        answers = super().answers(model, prompts, decoding._replace(keep_stop=False), progress)
         return [answer[::-1] for answer in answers]
 
 
@@ -141,22 +154,26 @@ class Teacherless:
 
     @torch.no_grad()
     def answers(
-        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+        self,
+        model: LanguageModel,
+        prompts: Sequence[list[int]],
+        decoding: Decoding,
+        progress: Progress,
     ) -> list[list[int]]:
-        check_room(prompts, asked.room, asked.context)
+        length = decoding.max_new_tokens
+        check_prompts(prompts, length, decoding.context)
         written: list[list[int]] = [[] for _ in prompts]
         device = next(model.parameters()).device
+        dummies = [decoding.dummy] * (length - 1)
         with evaluating(model):
             for numbers in chunks(prompts):
-                ids_BT = torch.tensor(
-                    [prompts[number] + [asked.dummy] * (asked.room - 1) for number in numbers],
-                    device=device,
-                )
+                rows = [prompts[number] + dummies for number in numbers]
+                ids_BT = torch.tensor(rows, device=device)
                 keep_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
-                keep_BT[:, -asked.room :] = True
-                tokens = model(ids_BT, keep_BT).argmax(-1).view(len(numbers), asked.room).tolist()
+                keep_BT[:, -length:] = True
+                tokens = model(ids_BT, keep_BT).argmax(-1).view(len(numbers), length).tolist()
                 for number, row in zip(numbers, tokens, strict=True):
-                    written[number] = list(takewhile(lambda token: token not in asked.stop, row))
+                    written[number] = list(takewhile(lambda token: token not in decoding.stop, row))
                 progress(len(numbers))
         return written
 

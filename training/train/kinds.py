@@ -1,7 +1,7 @@
 """The kinds of phase: on running text, on questions mixed with replayed text, or on spelling alone.
 
-A kind is an entry of KINDS with its batches, its trained parameters and its loss. A phase names its kind, so
-a new kind is an entry here and a name in config/phase.py.
+A kind is an entry of KINDS with its batches, its trained parameters and its loss. A phase names its
+kind, so a new kind is an entry here and a name in config/phase.py.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ class Kind:
     """The behaviour of the phases of one kind.
 
     Attributes:
-        batches: (data, phase, seed) -> the batches, each a function of the phase's name, the seed and k.
+        batches: (data, phase, seed) -> the batches, each a function of the phase's name, the seed
+            and k.
         groups: (model, phase) -> the trained parameters.
         learner: (model, heads, base) -> the module with the losses; see loss.py.
-        least_tokens: phase -> the least numbers of tokens per row that are read, and that are predicted.
+        least_tokens: phase -> the least numbers of tokens per row that are read, and that are
+            predicted.
         trains_model: whether the model itself is trained, and not the character encoder alone.
     """
 
