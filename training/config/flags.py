@@ -77,6 +77,7 @@ def settings(config: CompareConfig) -> dict[str, Setting]:
     for place, group in [(None, "Comparison"), *SECTIONS.items()]:
         part = _part(config, place)
         for item in described(part):
+            # a decoder's size does not apply to a pretrained model
             if item.metadata.get("only", config.model.model) == config.model.model:
                 group_of = item.metadata.get("group", group)
                 given = getattr(part, item.name)
@@ -210,6 +211,7 @@ def parse(
             if setting.places == ("model",):  # the character encoder as a trained model needs it
                 given.setdefault(key, setting.value)
     config = changed(base, **given)
+    # the name of the packaged model becomes its folder in the cache
     model = replace(config.model, model=packaged_folder(config.model.model, options.cache))
     return replace(config, model=model), options
 
@@ -241,10 +243,12 @@ def _parser(
                 setting.flag,
                 dest=setting.name,
                 help=_help(setting, base),
+                # only flags that were given become attributes, so the preset's values stay
                 default=argparse.SUPPRESS,
                 type=_names if isinstance(setting.value, tuple) else type(setting.value),
                 metavar=setting.item.name.split("_")[-1].upper(),
             )
+    # of the fields without a flag, each is listed once and not for each phase
     rest = [each for each in known.values() if not each.group and len(each.places) > 1]
     listed = "; ".join(f"{each.name}: {_help(each, base)}" for each in rest)
     parser.add_argument_group("Other fields").add_argument(
@@ -270,6 +274,7 @@ def _help(setting: Setting, config: CompareConfig) -> str:
 
 def _hint(unknown: str, known: dict[str, Setting]) -> str:
     """The way out for an unknown flag: its new name, --set, or the most similar flag."""
+    # "--lr=1" is one argument
     name = unknown.partition("=")[0].removeprefix("--").replace("-", "_")
     if name in _RENAMED:
         return f" ({_flag(name)} is now {_flag(_RENAMED[name])})"
@@ -300,6 +305,7 @@ def _assignment(text: str, known: dict[str, Setting]) -> tuple[str, Any]:
             f"--set is {text!r}; it must be NAME=VALUE with the name of a field, such as "
             f"finetune_warmup=30.{hint}"
         )
+    # the type of the present value; no field has None
     kind = type(known[name].value)
     try:
         return name, _names(given) if kind is tuple else kind(given)
@@ -355,6 +361,7 @@ def check_options(options: argparse.Namespace) -> None:
         given = getattr(options, name)
         if given is not None and given < 1:
             raise BadInput(f"{_flag(name)} is {given}; it must be 1 or more.")
+    # more threads than cores slow each other down
     cores = os.cpu_count() or 1
     if options.threads > cores:
         raise BadInput(
@@ -368,6 +375,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _folder(text: str) -> Path:
+    # Path("") would be the present folder
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty name is no folder")
     return Path(text)

@@ -124,6 +124,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
         texts["other text"] = HeldOut.of(held_out, other.validation)
     for text in texts.values():
         text_batches(text.ids, 1, config.text.context)  # raises if the text is too short for a row
+    # one row for each row of the embedding, also for rows without a token
     spellings = SpellingTable.from_tokenizer(tokenizer.source, num_rows)
     facts["spelling_table_sha256"] = spellings.fingerprint
     counts_V = torch.bincount(ids["train"].long(), minlength=num_rows)
@@ -196,6 +197,7 @@ def split_by_token(
     Tokens that frame a question are never held out. If `counts_V`, the tokens' counts in the
     training text, is given, neither are rare tokens: no model could know them from text.
     """
+    # the tokens of the task's own words, such as "reverse" and ":"
     fixed = [
         text
         for spec in data.tasks

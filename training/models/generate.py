@@ -134,11 +134,13 @@ def _continue(
     device = next(model.parameters()).device
     rows, longest = list(range(len(prompts))), max(map(len, prompts))
     shared = num_shared(prompts)
+    # repeating the cache has a price, too
     if len(rows) == 1 or shared < SHARED or not model.shares:
         shared = 0
     padding = [longest - len(prompt) for prompt in prompts]
     cache, real_BS = model.new_cache(), None
     if any(padding):
+        # padding goes between the shared prefix, which is cached once, and the rest
         real = [
             [True] * shared + [False] * gap + [True] * (longest - shared - gap) for gap in padding
         ]
@@ -152,6 +154,7 @@ def _continue(
     for _ in range(max_new_tokens):
         next_B = model(ids_BT, last_places(ids_BT), cache, real_BS).argmax(-1)
         tokens = next_B.tolist()
+        # stopped rows would cost as much as running ones
         going = [place for place, token in enumerate(tokens) if token not in stop]
         yield from (
             (rows[place], tokens[place]) for place in (range(len(rows)) if keep_stop else going)

@@ -105,6 +105,7 @@ class Reversed(NextToken):
     """As next_token, with the answer's tokens in reverse order; decoding reverses them back."""
 
     def arrange(self, question: Question) -> Example:
+        # the end mark stays last, or decoding would not know where to stop
         *letters, end = question.answer
         return super().arrange(question._replace(answer=[*reversed(letters), end]))
 
@@ -134,6 +135,7 @@ class EveryPrefix(NextToken):
         targets [5, 7, 7, 8, 1], from place 1 on.
         """
         prompt, answer, _, running = question
+        # targets are one place ahead of their inputs
         first = len(prompt) - len(running)
         return Example(prompt + answer, [*prompt[1 : first + 1], *running, *answer[1:]], first)
 

@@ -30,6 +30,7 @@ def build_optimizers(
                 "name": "heads",
                 "params": list(heads.parameters()),
                 "lr": phase.lr,
+                # heads are thrown away after training
                 "weight_decay": 0.0,
             }
         )
@@ -46,6 +47,7 @@ def build_optimizers(
     elif matrices:
         groups.insert(0, inner)
     optimizers.append(AdamW(groups, lr=phase.lr, betas=(_BETA1, phase.beta2), fused=True))
+    # the schedule scales this value; "lr" itself changes in each step
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
@@ -62,6 +64,7 @@ def lr_scale(step: int, steps: int, warmup: int, schedule: str = "cosine") -> fl
         return (step + 1) / warmup
     if schedule == "constant":
         return 1.0
+    # max(1, ...): no division by zero if the warm-up takes all steps
     progress = (step - warmup) / max(1, steps - warmup)
     return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
 
