@@ -17,7 +17,7 @@ from typing import Any
 
 from training.errors import BadInput
 
-LARGEST = 2**63 - 1  # torch stores whole numbers in 64 bits; larger ones would fail much later
+_LARGEST = 2**63 - 1  # torch stores whole numbers in 64 bits; larger ones would fail much later
 
 # Fields of earlier versions, each with the only value that it ever had in a published result. The
 # code behind them is gone, so a config that holds another value cannot be run again.
@@ -132,8 +132,8 @@ def check_field(item: Field[Any], given: Any, name: str) -> None:
         raise BadInput(f"{name} is empty: give it a value, or leave it out for {item.default!r}.")
     elif not _is_allowed(item, given):
         raise BadInput(f"{name} is {given!r}; it must be {allowed(item)}.")
-    elif isinstance(given, int) and given > item.metadata.get("high", LARGEST):
-        raise BadInput(f"{name} is {given}; it must be at most {LARGEST}.")
+    elif isinstance(given, int) and given > item.metadata.get("high", _LARGEST):
+        raise BadInput(f"{name} is {given}; it must be at most {_LARGEST}.")
 
 
 def _is_allowed(item: Field[Any], given: Any) -> bool:

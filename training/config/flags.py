@@ -26,8 +26,8 @@ from .config import DECODER, CompareConfig
 from .fields import RETIRED, allowed, described
 from .presets import PRESETS, RETROFIT, preset
 
-PROGRAM = "python -m training.compare"
-SECTIONS = {
+_PROGRAM = "python -m training.compare"
+_SECTIONS = {
     "data": "Data",
     "model": "Model",
     "evaluation": "Evaluation",
@@ -40,7 +40,7 @@ _RENAMED = {  # flags of earlier versions
     "warmup_spelling_lr": "spelling_lr",
 }
 
-Place = int | str | None  # the number of a phase, the name of a section, or the config itself
+_Place = int | str | None  # the number of a phase, the name of a section, or the config itself
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Setting:
 
     name: str
     item: Field[Any]
-    places: tuple[Place, ...]
+    places: tuple[_Place, ...]
     group: str
     value: Any
 
@@ -74,7 +74,7 @@ def settings(config: CompareConfig) -> dict[str, Setting]:
     settings(QUICK)["finetune_lr"].value -> 0.003
     """
     found = dict[str, Setting]()
-    for place, group in [(None, "Comparison"), *SECTIONS.items()]:
+    for place, group in [(None, "Comparison"), *_SECTIONS.items()]:
         part = _part(config, place)
         for item in described(part):
             # a decoder's size does not apply to a pretrained model
@@ -97,7 +97,7 @@ def settings(config: CompareConfig) -> dict[str, Setting]:
     return found | alone
 
 
-def _part(config: CompareConfig, place: Place) -> Any:
+def _part(config: CompareConfig, place: _Place) -> Any:
     if isinstance(place, int):
         return config.phases[place]
     return config if place is None else getattr(config, place)
@@ -112,7 +112,7 @@ def changed(config: CompareConfig, **given: Any) -> CompareConfig:
     """
     known = settings(config)
     model = given.get("model", config.model.model)
-    inside: dict[Place, dict[str, Any]] = {}
+    inside: dict[_Place, dict[str, Any]] = {}
     # values for all phases come first, so that a value for one of them overrides them
     for name in sorted(given, key=lambda name: -len(known[name].places)):
         item = known[name].item
@@ -123,7 +123,7 @@ def changed(config: CompareConfig, **given: Any) -> CompareConfig:
             )
         for place in known[name].places:
             inside.setdefault(place, {})[item.name] = given[name]
-    sections = {name: replace(getattr(config, name), **inside.get(name, {})) for name in SECTIONS}
+    sections = {name: replace(getattr(config, name), **inside.get(name, {})) for name in _SECTIONS}
     phases = tuple(replace(each, **inside.get(i, {})) for i, each in enumerate(config.phases))
     return replace(config, **inside.get(None, {}), **sections, phases=phases)
 
@@ -137,7 +137,7 @@ def command_for(name: str, config: CompareConfig) -> str:
     base = preset(name)
     if config.model.pretrained and not base.model.pretrained:
         base = replace(base, model=RETROFIT)
-    words, done = [*PROGRAM.split(), "--preset", name], set[tuple[Place, str]]()
+    words, done = [*_PROGRAM.split(), "--preset", name], set[tuple[_Place, str]]()
     for key, setting in settings(config).items():
         values, places = setting.values(config), {(p, setting.item.name) for p in setting.places}
         # phases that differ get their own words further on
@@ -192,7 +192,7 @@ def parse(
     Raises BadInput for unknown flags and for values that cannot work.
     """
     # --help shows the preset's values, so the preset is read before the other flags are made
-    first = Parser(prog=PROGRAM, add_help=False, allow_abbrev=False)
+    first = Parser(prog=_PROGRAM, add_help=False, allow_abbrev=False)
     first.add_argument("--preset")
     first.add_argument("--model", default=DECODER)
     early, _ = first.parse_known_args(argv)
@@ -220,8 +220,8 @@ def _parser(
     name: str, base: CompareConfig, known: dict[str, Setting], manual: str | None
 ) -> Parser:
     parser = Parser(
-        prog=PROGRAM,
-        usage=f"{PROGRAM} [--preset NAME] [--FLAG VALUE ...]",
+        prog=_PROGRAM,
+        usage=f"{_PROGRAM} [--preset NAME] [--FLAG VALUE ...]",
         description=manual,
         formatter_class=Help,
         allow_abbrev=False,

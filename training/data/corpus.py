@@ -14,7 +14,7 @@ from training.errors import BadInput
 from training.files import packaged_files
 from training.models.hub import load_dataset
 
-VALIDATION_SHARE = 0.1  # of the characters, at the end of each document
+_VALIDATION_SHARE = 0.1  # of the characters, at the end of each document
 # Typographic characters and their ASCII replacements, for vocabularies of printable ASCII alone.
 _ASCII = str.maketrans(
     {
@@ -143,7 +143,7 @@ def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
                 "characters alone: use alphabet 'bytes'."
             )
     # from each document, so that both parts cover all authors and years
-    cuts = [round(len(document) * (1 - VALIDATION_SHARE)) for document in documents]
+    cuts = [round(len(document) * (1 - _VALIDATION_SHARE)) for document in documents]
     return Corpus(
         # a blank line, so that documents do not run into each other
         train="\n\n".join(document[:cut] for document, cut in zip(documents, cuts, strict=True)),

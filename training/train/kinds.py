@@ -28,7 +28,7 @@ from training.models.language_model import LanguageModel
 
 from .loss import Learner, SpellingLearner
 
-Groups = tuple[list[dict[str, Any]], list[nn.Parameter]]  # AdamW's groups, and the inner matrices
+_Groups = tuple[list[dict[str, Any]], list[nn.Parameter]]  # AdamW's groups, and the inner matrices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Kind:
     """
 
     batches: Callable[[Data, Phase, int], BatchAt]
-    groups: Callable[[LanguageModel, Phase], Groups]
+    groups: Callable[[LanguageModel, Phase], _Groups]
     learner: Callable[[LanguageModel, SpellingHeads | None, LanguageModel | None], nn.Module]
     least_tokens: Callable[[Phase], tuple[int, int]]
     trains_model: bool = True
@@ -76,7 +76,7 @@ def _spelling(data: Data, phase: Phase, seed: int) -> BatchAt:
     return spelling_batches(ids_with_characters(data.spellings), phase.batch_size, phase.name, seed)
 
 
-def _model_groups(model: LanguageModel, phase: Phase) -> Groups:
+def _model_groups(model: LanguageModel, phase: Phase) -> _Groups:
     matrices = [parameter for parameter in model.inner_matrices() if parameter.requires_grad]
     inner = {id(parameter) for parameter in matrices}
     char_lr = phase.lr * phase.char_lr_factor
@@ -88,7 +88,7 @@ def _model_groups(model: LanguageModel, phase: Phase) -> Groups:
     return [group for group in groups if group["params"]], matrices
 
 
-def _encoder_groups(model: LanguageModel, phase: Phase) -> Groups:
+def _encoder_groups(model: LanguageModel, phase: Phase) -> _Groups:
     # an arm without an encoder learns to spell from its token embeddings
     table = model.get_submodule(model.embedding).get_parameter("weight")
     params = charembed.parameters(model) or [table]
