@@ -23,8 +23,7 @@ from synthetic_tasks import (
     split_weight,
     split_words,
 )
-from synthetic_tasks.saved_splits import fingerprint
-from synthetic_tasks.words import told
+from synthetic_tasks.words import describe_left_out, fingerprint
 from training.config.config import CompareConfig, DataConfig
 from training.files import cached
 from training.models.hub import vocabulary_rows
@@ -103,31 +102,32 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
 
     Raises BadInput for a corpus or a word list that is missing, empty or too small.
     """
-    data = config.data
-    # words before text: a word list is checked in milliseconds, a text is encoded in seconds
+    data, name = config.data, config.evaluation.other_corpus
+    # what costs little comes first: a missing corpus or word list is refused before a text is encoded
+    others = {} if name == "none" else {"other text": load_corpus(name)}
     words, left_out = _words(data)
     corpus, tokenizer, num_rows = _tokenized(config, cache)
-    ids = _encoded(tokenizer, corpus, cache)
-    texts = {"text": HeldOut.of(ids["validation"], corpus.validation)}
+    corpora = {"text": corpus, **others}
+    ids = {key: _encoded(tokenizer, each, cache) for key, each in corpora.items()}
+    train_ids = ids["text"]["train"]
+    texts = {
+        key: HeldOut.of(ids[key]["validation"], each.validation) for key, each in corpora.items()
+    }
+    for text in texts.values():
+        text_batches(text.ids, 1, config.text.context)  # raises if the text is too short for a row
     facts: Facts = {
         "corpus_sha256": corpus.sha256,
         "vocabulary": tokenizer.name,
         "tokens": num_rows,
-        "train_tokens": len(ids["train"]),
-        "validation_tokens": len(ids["validation"]),
+        "train_tokens": len(train_ids),
+        "validation_tokens": len(texts["text"].ids),
         "bytes_per_token": round(texts["text"].bytes_per_token, 4),
+        **({"other_corpus_sha256": others["other text"].sha256} if others else {}),
     }
-    if (name := config.evaluation.other_corpus) != "none":
-        other = load_corpus(name)
-        facts["other_corpus_sha256"] = other.sha256
-        held_out = _encoded(tokenizer, other, cache)["validation"]
-        texts["other text"] = HeldOut.of(held_out, other.validation)
-    for text in texts.values():
-        text_batches(text.ids, 1, config.text.context)  # raises if the text is too short for a row
     # one row for each row of the embedding, also for rows without a token
     spellings = SpellingTable.from_tokenizer(tokenizer.source, num_rows)
     facts["spelling_table_sha256"] = spellings.fingerprint
-    counts_V = torch.bincount(ids["train"].long(), minlength=num_rows)
+    counts_V = torch.bincount(train_ids.long(), minlength=num_rows)
     splits = split_by_token(data, words, tokenizer, counts_V) if words else None
     pieces = splits.held_out if splits else frozenset()
     held_out_ids = frozenset(i for i, piece in enumerate(tokenizer.spellings) if piece in pieces)
@@ -143,7 +143,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
         config=config,
         tokenizer=tokenizer,
         spellings=spellings,
-        train_ids=ids["train"],
+        train_ids=train_ids,
         base_ids=base_ids,
         held_out_texts=texts,
         tasks=tuple(build_task(spec, material) for spec in data.tasks),
@@ -160,7 +160,7 @@ def _words(data: DataConfig) -> tuple[list[str], str]:
         return [], ""
     listed = load_words(data.words, data.num_words)
     words, counts = sort_words(listed, data.min_letters, data.longest_letters, data.word_forms)
-    return words, told(counts)
+    return words, describe_left_out(counts)
 
 
 def _tokenized(config: CompareConfig, cache: Path) -> tuple[Corpus, Tokenizer, int]:

@@ -29,16 +29,14 @@ class Example(NamedTuple):
     first: int
 
 
-class Decoding(NamedTuple):
-    """Settings of decoding.
+class GenerationSettings(NamedTuple):
+    """The limits of a generated answer.
 
     Attributes:
-        max_new_tokens: longest answer in tokens, with its end mark.
         stop: token ids that end an answer.
-        dummy: a token for positions that are not known yet.
-        context: longest row, prompt and answer together.
-        keep_stop: include the token in `stop` in the answer, if the objective decodes from left to
-            right.
+        dummy: the token in place of unknown ones (teacherless).
+        context: tokens of prompt and answer together, at most.
+        keep_stop: whether the answer includes its stop token, if tokens are generated in order.
     """
 
     max_new_tokens: int
@@ -51,7 +49,7 @@ class Decoding(NamedTuple):
 Progress = Callable[[int], object]  # called with the number of new answers
 
 
-class Question(NamedTuple):
+class EncodedQuestion(NamedTuple):
     """The token ids of a question and of its answer.
 
     Attributes:
@@ -71,12 +69,12 @@ class NextToken:
     """Predict each token of the answer from all tokens before it; decode one token at a time.
 
     Attributes:
-        needs_running: whether `arrange` needs `Question.running`.
+        needs_running: whether `arrange` needs `EncodedQuestion.running`.
     """
 
     needs_running = False
 
-    def arrange(self, question: Question) -> Example:
+    def arrange(self, question: EncodedQuestion) -> Example:
         """prompt [5, 6], answer [7, 8] -> [5, 6, 7, 8], targets [6, 7, 8], from place 1 on."""
         prompt, answer, *_ = question
         ids = prompt + answer
@@ -86,25 +84,25 @@ class NextToken:
         self,
         model: LanguageModel,
         prompts: Sequence[list[int]],
-        decoding: Decoding,
+        settings: GenerationSettings,
         progress: Progress,
     ) -> list[list[int]]:
         """Decode the answer to each prompt, without its end mark."""
         return generate(
             model,
             prompts,
-            max_new_tokens=decoding.max_new_tokens,
-            stop=decoding.stop,
-            context=decoding.context,
+            max_new_tokens=settings.max_new_tokens,
+            stop=settings.stop,
+            context=settings.context,
             progress=progress,
-            keep_stop=decoding.keep_stop,
+            keep_stop=settings.keep_stop,
         )
 
 
 class Reversed(NextToken):
     """As next_token, with the answer's tokens in reverse order; decoding reverses them back."""
 
-    def arrange(self, question: Question) -> Example:
+    def arrange(self, question: EncodedQuestion) -> Example:
         # the end mark stays last, or decoding would not know where to stop
         *letters, end = question.answer
         return super().arrange(question._replace(answer=[*reversed(letters), end]))
@@ -113,10 +111,10 @@ class Reversed(NextToken):
         self,
         model: LanguageModel,
         prompts: Sequence[list[int]],
-        decoding: Decoding,
+        settings: GenerationSettings,
         progress: Progress,
     ) -> list[list[int]]:
-        answers = super().answers(model, prompts, decoding._replace(keep_stop=False), progress)
+        answers = super().answers(model, prompts, settings._replace(keep_stop=False), progress)
         return [answer[::-1] for answer in answers]
 
 
@@ -130,7 +128,7 @@ class EveryPrefix(NextToken):
 
     needs_running = True
 
-    def arrange(self, question: Question) -> Example:
+    def arrange(self, question: EncodedQuestion) -> Example:
         """prompt [4, 5, 6, 5], answer [8, 1], running [7, 7, 8] -> inputs [4, 5, 6, 5, 8, 1],
         targets [5, 7, 7, 8, 1], from place 1 on.
         """
@@ -149,7 +147,7 @@ class Teacherless:
 
     needs_running = False
 
-    def arrange(self, question: Question) -> Example:
+    def arrange(self, question: EncodedQuestion) -> Example:
         """prompt [5, 6], answer [7, 8] -> inputs [5, 6, dummy], targets [6, 7, 8], from 1 on."""
         prompt, answer, dummy, _ = question
         return Example(prompt + [dummy] * (len(answer) - 1), prompt[1:] + answer, len(prompt) - 1)
@@ -159,14 +157,14 @@ class Teacherless:
         self,
         model: LanguageModel,
         prompts: Sequence[list[int]],
-        decoding: Decoding,
+        settings: GenerationSettings,
         progress: Progress,
     ) -> list[list[int]]:
-        length = decoding.max_new_tokens
-        check_prompts(prompts, length, decoding.context)
+        length = settings.max_new_tokens
+        check_prompts(prompts, length, settings.context)
         written: list[list[int]] = [[] for _ in prompts]
         device = next(model.parameters()).device
-        dummies = [decoding.dummy] * (length - 1)
+        dummies = [settings.dummy] * (length - 1)
         with evaluating(model):
             for numbers in chunks(prompts):
                 rows = [prompts[number] + dummies for number in numbers]
@@ -175,7 +173,7 @@ class Teacherless:
                 keep_BT[:, -length:] = True
                 tokens = model(ids_BT, keep_BT).argmax(-1).view(len(numbers), length).tolist()
                 for number, row in zip(numbers, tokens, strict=True):
-                    written[number] = list(takewhile(lambda token: token not in decoding.stop, row))
+                    written[number] = list(takewhile(lambda token: token not in settings.stop, row))
                 progress(len(numbers))
         return written
 
