@@ -1,4 +1,4 @@
-"""The errors of the laboratory, and one function that turns any error into a message and an exit status.
+"""The errors of the laboratory, and a function that turns any error into a message and a status.
 
 Standard library only at import: this module is imported before torch, which takes seconds.
 """
@@ -42,8 +42,8 @@ def user_errors() -> tuple[type[Exception], ...]:
 
 # A machine may lack or forbid these at any time. Every other OSError is a defect of the program.
 _MACHINE = {
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE,
-    errno.EFBIG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST,
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE,
+    errno.ENFILE, errno.EFBIG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST,
 }  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def settle(model: LanguageModel, data: Data) -> None:
 
 
 def extend_context(model: LanguageModel, phase: Phase, seed: int) -> None:
-    """Make room for the longer rows of a phase of questions, as the phase does before its first step."""
+    """Extend the model's context to the longer rows of a phase of questions."""
     if phase.kind == "question":
         model.extend_context(phase.context, torch.Generator().manual_seed(seed))
 

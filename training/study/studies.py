@@ -57,7 +57,7 @@ class Study:
     findings: Callable[[list[Measured]], Findings]
 
     def points(self, size: str, seeds: int = 1) -> list[Point]:
-        """Return the grid of a size with `seeds` models per point. Raises BadInput for an unknown size."""
+        """Return the grid of a size, `seeds` models per point. Raises BadInput for an unknown size."""
         if size not in self.sizes:
             raise BadInput(f"There is no size {size!r}; choose one of {', '.join(self.sizes)}.")
         return self.grid(seeds=seeds, **self.sizes[size])
@@ -78,7 +78,10 @@ def _config(**given: Any) -> CompareConfig:
 def _counting_grid(
     task: str, widths: tuple[int, ...], symbols: tuple[int, ...], per_symbol: int, **given: Any
 ) -> list[Point]:
-    """Make a model of every width d for every number of symbols m, with `per_symbol` m symbols a sequence."""
+    """Make a model of every width d for every number of symbols m.
+
+    Its sequences have `per_symbol` m symbols.
+    """
     points = []
     for width in widths:
         for m in symbols:
@@ -96,7 +99,7 @@ def _counting_grid(
 
 
 def _path_star_grid(graphs: Mapping[int, str], **given: Any) -> list[Point]:
-    """Make a model of every objective for every graph; the graphs are tasks by their number of arms d."""
+    """Make a model of every objective for every graph, a task by its number of arms d."""
     return [
         Point(
             f"{objective}-d{arms}",
@@ -159,7 +162,8 @@ _ALL = (
     ),
     Study(
         name="counting_mfc",
-        asks="Among how many different symbols can a model count the most frequent one, by its width?",
+        asks="Among how many different symbols can a model count the most frequent one, by its "
+        "width?",
         published="As for a named symbol: m_thr grows about linearly in the width d.",
         source=_COUNTING_PAPER,
         grid=_counting_grid,
@@ -189,7 +193,8 @@ _ALL = (
             # here; 200,000 graphs, each seen a hundred times, there.
             "published": {
                 "graphs": {
-                    2: "path_star:2x5", 5: "path_star:5x5", 10: "path_star:10x5", 20: "path_star:20x5",
+                    2: "path_star:2x5", 5: "path_star:5x5", 10: "path_star:10x5",
+                    20: "path_star:20x5",
                 },
                 "layers": 6, "heads": 6, "width": 240, "optimizer": "adamw", "beta2": 0.999,
                 "finetune_lr": 5e-4, "finetune_warmup": 100, "finetune_batch_size": 64,

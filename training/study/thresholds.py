@@ -51,7 +51,7 @@ def threshold(accuracy: Mapping[int, float], level: float = LEVEL) -> Threshold:
 
 @dataclass(frozen=True)
 class Line:
-    """y = intercept + slope x, with the 95 % interval of the slope if there are three points or more."""
+    """y = intercept + slope x, and for three points or more the 95 % interval of the slope."""
 
     slope: float
     intercept: float
