@@ -10,9 +10,9 @@
 An arm is one condition of the experiment: the model with one kind of input embedding. All arms of a
 seed start from the same weights and are trained on the same batches.
 
-A run has its own folder: config.json, metrics.jsonl, results.json, report.html, and a folder per seed
-and arm with weights and all answers. Ctrl-C saves the state. The same command with --resume goes on
-to the same numbers, and --seeds 5 in the folder of a smaller run trains the missing pairs.
+A run has its own folder: config.json, metrics.jsonl, results.json, report.html, and a folder per
+seed and arm with weights and all answers. Ctrl-C saves the state. The same command with --resume
+goes on to the same numbers, and --seeds 5 in the folder of a smaller run trains the missing pairs.
 `accelerate launch -m training.compare ...` spreads each arm over several processes.
 """
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
     """Run a comparison.
 
-    Returns 0, or 2 for bad input, 1 for a run that broke, 130 for a stopped one. `last`: the process
-    has nothing else to do afterwards.
+    Returns 0, or 2 for bad input, 1 for a run that broke, 130 for a stopped one. `last`: the
+    process has nothing else to do afterwards.
     """
 
     def program(stop: Stop) -> None:

@@ -24,7 +24,7 @@ class Damaged(BadInput):
 
 
 class Broke(Exception):
-    """A run that cannot go on. Saved files are kept, and the message says how to go on from them."""
+    """A run that cannot go on. Saved files are kept; the message says how to go on from them."""
 
 
 class Interrupted(Exception):
@@ -53,8 +53,9 @@ def sentence(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return (
-            f"{error.filename or 'A file'} could not be written or read ({error.strerror}); nothing "
-            "that was saved is lost. Correct this and start again (training.compare with --resume)."
+            f"{error.filename or 'A file'} could not be written or read ({error.strerror}); "
+            "nothing that was saved is lost. Correct this and start again (training.compare with "
+            "--resume)."
         )
     import torch
 

@@ -1,7 +1,7 @@
 """Train one arm: all its phases, then its evaluation, in a folder of its own.
 
-During training the folder holds `metrics.jsonl`, `state.safetensors` (the state in the current phase)
-and a file of weights for each finished phase. run.py lists the files of a finished arm.
+During training the folder holds `metrics.jsonl`, `state.safetensors` (the state in the current
+phase) and a file of weights for each finished phase. run.py lists the files of a finished arm.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from .run import DONE, ArmRun, read_lines
 def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
     """Train an arm through all phases and evaluate it, from the state that its folder holds.
 
-    A missing file is made again. Raises Damaged for a file with changed content, and Interrupted for
-    a Ctrl-C, after the state is saved.
+    A missing file is made again. Raises Damaged for a file with changed content, and Interrupted
+    for a Ctrl-C, after the state is saved.
     """
     data, config, seed = arm.run.data, arm.run.config, arm.seed
     with deferred() as stop:
@@ -103,7 +103,7 @@ def _heads(arm: ArmRun, model: LanguageModel, accelerator: Accelerator) -> Spell
 def _train_or_load(arm: ArmRun, training: Training, bars: Bars) -> Position:
     """Train a phase, or load its weights. Return the position at its end.
 
-    If a phase is trained again, the files of later phases are deleted: they come from older weights.
+    If a phase is trained again, the files of later phases are deleted: their weights are older.
     """
     phase, folder, accelerator = training.phase, training.folder, training.accelerator
     path, main = arm.weights(phase), accelerator.is_main_process

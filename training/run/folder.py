@@ -32,7 +32,7 @@ def is_run(name: str | Path) -> bool:
 
 
 def read_facts(out: Path) -> dict[str, Any]:
-    """Read the config.json of a run. Raises BadInput if there is none, Damaged if it was changed."""
+    """Read the config.json of a run. Raises BadInput if it is missing, Damaged if changed."""
     if not (out / CONFIG).is_file():
         raise BadInput(f"{out} is no run folder: it has no {CONFIG}.")
     found = None
@@ -66,8 +66,8 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
     held = read_config(out)
     if held.seeds > config.seeds and held == replace(config, seeds=held.seeds):
         raise BadInput(
-            f"{out} already holds {held.seeds} pairs, more than the {config.seeds} of this command: "
-            f"use --seeds {held.seeds} --resume, or choose another --out."
+            f"{out} already holds {held.seeds} pairs, more than the {config.seeds} of this "
+            f"command: use --seeds {held.seeds} --resume, or choose another --out."
         )
     saved, wanted = settings(held), settings(config)
     different = [

@@ -90,9 +90,9 @@ def check_same(
     for key, value in now.items():
         if was[key] != value and not finished():
             raise BadInput(
-                f"the run in {out} began with {key} {_short(was[key])}; here it is {_short(value)}, "
-                f"which may change its numbers: go on with {key} {_short(was[key])}, or choose another "
-                "--out."
+                f"the run in {out} began with {key} {_short(was[key])}; here it is "
+                f"{_short(value)}, which may change its numbers: go on with {key} "
+                f"{_short(was[key])}, or choose another --out."
             )
 
 

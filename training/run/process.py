@@ -1,8 +1,8 @@
 """Train one arm in a process of its own: python -m training.run.process RUN --seed 0 --arm lstm
 
 workers.py starts it; RUN must hold its config.json. At the end of standard input this process ends:
-the parent process keeps the pipe open as long as it lives. Messages go to standard output as lines of
-JSON: progress, and at last an error. All other output goes to standard error.
+the parent process keeps the pipe open as long as it lives. Messages go to standard output as lines
+of JSON: progress, and at last an error. All other output goes to standard error.
 """
 
 from __future__ import annotations

@@ -84,8 +84,8 @@ class Run:
     ) -> Iterator[Run]:
         """Prepare the data of a run and lock its folder for the `with` block.
 
-        A new folder gets its config.json. In the folder of the same run, this one goes on if `resume`
-        is set.
+        A new folder gets its config.json. In the folder of the same run, this one goes on if
+        `resume` is set.
 
         Arguments:
             preset: the name of the preset that the config began with, for config.json.
@@ -159,7 +159,7 @@ class Run:
         return [ArmRun(self, seed, name) for seed in config.seed_range for name in config.arms]
 
     def arm(self, name: str | None = None, seed: int | None = None) -> ArmRun:
-        """Return an arm, by default the last one of the first seed. Raises BadInput if it has none."""
+        """Return an arm, by default the last one of the first seed. Raises BadInput for others."""
         config = self.config
         name = config.arms[-1] if name is None else name
         seed = config.first_seed if seed is None else seed
@@ -228,19 +228,19 @@ class ArmRun:
         return self.folder / f"{phase.name}.safetensors"
 
     def built(self) -> LanguageModel:
-        """Return the model with random weights; the same seed gives all arms the same base model."""
+        """Return the model with random weights; a seed gives all arms the same base model."""
         return build_arm(self.run.config, self.name, self.seed, self.run.data.spellings)
 
     def first_model(self, device: torch.device | None = None) -> LanguageModel:
-        """Return the model before its first step: `built`, its character vectors scaled and projected."""
+        """Return the model before its first step: `built`, then scaled and projected (`settle`)."""
         model = self.built().to(device)
         settle(model, self.run.data)
         return model
 
     def model(self) -> LanguageModel:
-        """Return the trained model in evaluation mode. Raises Damaged if the folder does not hold it."""
+        """Return the trained model in evaluation mode. Raises Damaged if it is not there."""
         trained = self.trained_phases
-        # The file of a trained phase holds every parameter, so scaling and projecting can be left out.
+        # The file of a trained phase holds every parameter: no need to scale and project.
         model = self.built() if trained else self.first_model()
         for phase in self.run.config.phases:
             extend_context(model, phase, self.seed)
@@ -260,8 +260,8 @@ class ArmRun:
         done = self._done()
         if done["run"] != self.identity:
             raise BadInput(
-                f"{self.folder} holds an arm of another run (with another config, data, seed or arm): "
-                "move it back, or delete it."
+                f"{self.folder} holds an arm of another run (with another config, data, seed or "
+                "arm): move it back, or delete it."
             )
         if not all((self.folder / name).exists() for name in done["files"]):
             return False

@@ -4,8 +4,8 @@
     python -m training.ship RUN OUT --arm lstm --seed 0 --licence mit
 
 The run must be one of a pretrained model. The character encoder is saved in OUT/letters, from which
-training can go on, and folded into the embedding. The written model is loaded with plain transformers
-and must give the same logits, bit for bit. OUT appears only after this.
+training can go on, and folded into the embedding. The written model is loaded with plain
+transformers and must give the same logits, bit for bit. OUT appears only after this.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def ship(
     run = Run.open(folder, cache)
     if not run.config.model.pretrained:
         raise BadInput(
-            f"The run in {folder} trained the decoder of this laboratory, which transformers does not "
-            "know. Ship a run of a pretrained model (--model NAME)."
+            f"The run in {folder} trained the decoder of this laboratory, which transformers does "
+            "not know. Ship a run of a pretrained model (--model NAME)."
         )
     arm = run.arm(name, seed)
     if not (folder / RESULTS).is_file():

@@ -42,12 +42,12 @@ def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, fol
     licence_sentence = (
         f"The licence of the base, as far as it is known: {known}."
         if known
-        else "The licence of the base, which is not known here. Ask its authors before you publish this."
+        else "The licence of the base, which is not known here. Ask its authors before publishing."
     )
     first = make_eval_sets(data, arm.seed)[0].items[0]
     form = "Questions have many wordings."
     if config.data.wording == "compact":
-        form = f"All questions have the form of `{first.prompt}`: the model does not chat about letters."
+        form = f"All questions look like `{first.prompt}`: the model does not chat about letters."
     made_of = SMOLLM2 if base.name in HUB_NAMES else name
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

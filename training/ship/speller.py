@@ -4,9 +4,9 @@
     python -m training.ship.speller --out pretrained.safetensors         # six minutes on one core
 
 The LSTM learns to spell the tokens of GPT-2, cl100k and o200k, and random words. The vector of a
-character is a fixed function of its code point and is not trained. At the end the program prints the
-share of letters that linear heads predict correctly from the vectors of each vocabulary, and of the
-vocabulary of another model (--model), which was not in training.
+character is a fixed function of its code point and is not trained. At the end the program prints
+the share of letters that linear heads predict correctly from the vectors of each vocabulary, and of
+the vocabulary of another model (--model), which was not in training.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _new_encoder(spellings: SpellingTable) -> LSTMEncoder:
 
 
 def _state_tensors(encoder: LSTMEncoder) -> dict[str, Tensor]:
-    """Return the tensors to save: the LSTM, and a projection to vectors of mean 0 and variance 1."""
+    """Return the tensors to save: the LSTM and a projection to vectors of mean 0, variance 1."""
     mean_H, std = moments(encoder, ids_with_characters(encoder.spellings))
     projection = encoder.projection
     tensors = {name: parameter for name, parameter in encoder.recurrent.named_parameters()}
