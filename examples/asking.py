@@ -106,7 +106,7 @@ class Panel:
         """
         check_word(word)
         asked, rng = self.tasks[task], Random(f"{task} {word}")
-        several = len(asked.recipe.names) > 1 and " " not in letters
+        several = len(asked.recipe.arguments) > 1 and " " not in letters
         named = list(letters) if several else letters.split()
         item = asked.ask_about(word, named, rng) if letters else asked.ask(word, rng)
         for model in self.models.values():
@@ -194,29 +194,25 @@ def panel_of(name: str | None, seed: int | None, cache: Path) -> Panel:
 
 
 def panel_of_run(folder: Path, seed: int | None, cache: Path) -> Panel:
-    """Load the arms of one seed of a run. Raises BadInput if the run is not finished or has no
-    task about words."""
-    config = read_config(folder)
-    seed = config.first_seed if seed is None else seed
-    if seed not in config.seed_range:
-        seeds = ", ".join(map(str, config.seed_range))
-        raise BadInput(
-            f"seed is {seed}, but the run in {folder} has the seeds {seeds}. Name one of them."
-        )
-    if not needs_words(config.data.tasks):
+    """Load the arms of one seed of a run.
+
+    Raises BadInput if the run is not finished or has no task about words.
+    """
+    if not needs_words(read_config(folder).data.tasks):
         raise BadInput(f"The run in {folder} has no task about words. Name another run.")
     run = Run.open(folder, cache)
-    data = run.data
+    data, seed = run.data, run.arm(None, seed).seed
     assert data.splits is not None
-    encode = data.tokenizer.encode_word
+    seen = {token for word in data.splits.seen for token in data.tokenizer.encode_word(word)}
+    name = folder.resolve().name
     return Panel(
-        name=folder.resolve().name + (f", seed {seed}" if config.seeds > 1 else ""),
+        name=f"{name}, seed {seed}" if run.config.seeds > 1 else name,
         models={
             arm: EvaluatedLanguageModel.of_arm(run.arm(arm, seed).model(), data, arm, seed)
-            for arm in config.arms
+            for arm in run.config.arms
         },
         tasks={task.name: task for task in data.tasks if isinstance(task, WordTask)},
-        seen_tokens=frozenset(token for word in data.splits.seen for token in encode(word)),
+        seen_tokens=frozenset(seen),
         suggestions=tuple(suggestions(run, seed)),
     )
 
@@ -259,17 +255,12 @@ def suggestions(run: Run, seed: int) -> Iterator[Suggestion]:
     In the run's evaluation, the first arm with characters was right and the control (the first
     arm) wrong. Raises Damaged if the answers of an arm are damaged.
     """
-    arms = run.config.arms
-    control = arms[0]
-    with_characters = next((arm for arm in arms if arm in ENCODERS), control)
+    control, *others = run.config.arms
+    with_characters = next((arm for arm in others if arm in ENCODERS), control)
     if control in ENCODERS or with_characters == control:
         return
     ours, theirs = (
-        {
-            (line["task"], line["prompt"]): line["right"]
-            for line in run.arm(arm, seed).answers()
-            if line["split"] == "unseen_tokens"
-        }
+        {(line["task"], line["prompt"]): line["right"] for line in run.arm(arm, seed).answers()}
         for arm in (with_characters, control)
     )
     for eval_set in make_eval_sets(run.data, seed):

@@ -23,8 +23,7 @@ from synthetic_tasks import (
     split_weight,
     split_words,
 )
-from synthetic_tasks.saved_splits import fingerprint
-from synthetic_tasks.words import told
+from synthetic_tasks.words import describe_left_out, fingerprint
 from training.config.config import CompareConfig, DataConfig
 from training.config.phase import Phase
 from training.files import cached
@@ -140,7 +139,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     if needs_words(data.tasks):
         listed = load_words(data.words, data.num_words)
         words, counts = sort_words(listed, data.min_letters, data.longest_letters, data.word_forms)
-        left_out = told(counts)
+        left_out = describe_left_out(counts)
     corpus, tokenizer, num_rows = _tokenized(config, cache)
     corpora = {"text": corpus, **others}
     ids = {name: _encoded(tokenizer, corpus, cache) for name, corpus in corpora.items()}

@@ -132,24 +132,19 @@ def load_model(
 
 
 def from_run(
-    folder: Path, name: str | None, seed: int | None, cache_folder: Path
+    folder: Path, arm: str | None, seed: int | None, cache_folder: Path
 ) -> EvaluatedLanguageModel:
     """Load an arm of a finished run; by default its last arm and its first seed."""
-    run = Run.open(folder, cache_folder)
-    arm, data = run.arm(name, seed), run.data
+    one = Run.open(folder, cache_folder).arm(arm, seed)
+    data, corpus = one.run.data, one.run.config.data.corpus
     if data.splits is None:
         raise BadInput(f"The run in {folder} has no task about words. Name another run.")
     counts_V = torch.bincount(data.train_ids.long(), minlength=len(data.spellings.lengths_V))
-    text = (
-        f"the training part of the corpus {run.config.data.corpus}, {len(data.train_ids):,} tokens"
-    )
+    text = f"the training part of the corpus {corpus}, {len(data.train_ids):,} tokens"
+    about = f"the arm {one.name}, seed {one.seed}, of the run {folder.resolve().name}"
+    counts = TokenCounts(counts_V, text)
     return EvaluatedLanguageModel.of_arm(
-        arm.model(),
-        data,
-        arm.name,
-        arm.seed,
-        about=f"the arm {arm.name}, seed {arm.seed}, of the run {folder.resolve().name}",
-        counts=TokenCounts(counts_V, text),
+        one.model(), data, one.name, one.seed, about=about, counts=counts
     )
 
 

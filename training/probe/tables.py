@@ -115,35 +115,27 @@ def _refuse(name: str, kind: str, **flags: str | int | None) -> None:
         )
 
 
-def _of_run(out: Path, cache: Path, arm: str | None = None, seed: int | None = None) -> Source:
+def _of_run(folder: Path, cache: Path, arm: str | None = None, seed: int | None = None) -> Source:
     """Open the arms of a run, before and after their training."""
-    run = Run.open(out, cache)
-    data = run.data
-    arms = (arm,) if arm else run.config.arms
-    seeds = tuple(run.config.seed_range) if seed is None else (seed,)
+    run = Run.open(folder, cache)
+    arms = (run.arm(arm, seed).name,) if arm else run.config.arms
+    seeds = tuple(run.config.seed_range) if seed is None else (run.arm(arm, seed).seed,)
     for one in seeds:
         for name in arms:  # raises now, not after minutes, if an arm is missing or damaged
             run.arm(name, one).model()
 
     def tables(seed: int) -> Iterator[Table]:
         for name in arms:
-            made = run.arm(name, seed)
-            if made.trained_phases:
-                model = made.first_model()
+            one = run.arm(name, seed)
+            if one.trained_phases:
+                model = one.first_model()
                 yield from _tables_of(model, model.embedding, name, BEFORE)
-            model = made.model()
-            when = AFTER if made.trained_phases else ""
-            yield from _tables_of(model, model.embedding, name, when)
+            model = one.model()
+            yield from _tables_of(model, model.embedding, name, AFTER if one.trained_phases else "")
 
-    about = f"the run in {out}: {', '.join(arms)}, of the seeds {', '.join(map(str, seeds))}"
-    return Source(
-        out.resolve().name,
-        about,
-        arms,
-        _spelled(data.tokenizer.spellings, data.spellings.num_tokens),
-        seeds,
-        tables,
-    )
+    about = f"the run in {folder}: {', '.join(arms)}, of the seeds {', '.join(map(str, seeds))}"
+    spellings = _padded(run.data.tokenizer.spellings, run.data.spellings.num_tokens)
+    return Source(folder.resolve().name, about, arms, spellings, seeds, tables)
 
 
 def _of_model(name: str, tokenizer: str, letters: str | None) -> Source:
@@ -220,10 +212,10 @@ def _check_rows(spellings: Sequence[bytes | None], rows: int, name: str) -> Sequ
             f"The table of {name} has {rows:,} rows, but the tokenizer {len(spellings):,} tokens. "
             "Name the tokenizer of the table."
         )
-    return _spelled(spellings, rows)
+    return _padded(spellings, rows)
 
 
-def _spelled(spellings: Sequence[bytes | None], rows: int) -> Sequence[bytes | None]:
+def _padded(spellings: Sequence[bytes | None], rows: int) -> Sequence[bytes | None]:
     return [*spellings[:rows], *[None] * (rows - len(spellings))]
 
 
