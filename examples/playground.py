@@ -1,4 +1,4 @@
-"""Serve a page that asks all arms of a run, or a pretrained causal model, about the letters of a word.
+"""Serve a page that asks arms of a run, or a pretrained model, about the letters of a word.
 
     pip install -c constraints.txt -e ".[lab,playground]"
     python -m examples.playground                              # the newest run in runs/
@@ -56,7 +56,7 @@ HEADERS = {
 def align(given: str, expected: str) -> list[tuple[str, str]]:
     """Pair the letters of an answer with the right ones; "" if one of the two is missing.
 
-    align("ananb", "ananab") -> [("a", "a"), ("n", "n"), ("a", "a"), ("n", "n"), ("", "a"), ("b", "b")]
+    align("anb", "anab") -> [("a", "a"), ("n", "n"), ("", "a"), ("b", "b")]
 
     A number stays whole: align("12", "2") -> [("12", "2")].
     """
@@ -103,7 +103,8 @@ def _rows_to_choose(recipe: Recipe, word: str, arguments: Sequence[str]) -> list
 
     A choice is a pair: the value, and all arguments of the question with that value.
 
-    count, "tent", ["n"] -> [{"purpose": "Letter in question", "value": "n", "choices": [("e", "e"), ...]}]
+    count, "tent", ["n"] ->
+        [{"purpose": "Letter in question", "value": "n", "choices": [("e", "e"), ...]}]
     """
     rows = []
     for number, (kind, value) in enumerate(zip(recipe.arguments, arguments, strict=True)):
