@@ -116,7 +116,7 @@ def _one(modules: list[Module], what: str, kind: str, **wanted: object) -> Modul
 
 
 def _outer(modules: list[Module]) -> tuple[dict[str, Tensor], int]:
-    """Name the tensors outside the blocks (tables, output, last norm, extra path); and the width."""
+    """Name the tensors outside the blocks; return the width too."""
     modules = list(modules)  # `_one` removes modules from it, so that any left over is found
     norm = _one(modules, "the last norm", "norm")
     (dim,) = norm.shape

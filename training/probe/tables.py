@@ -171,7 +171,7 @@ def _of_file(path: Path, tokenizer: str | None, tensor: str | None) -> Source:
     try:
         # Shapes first: a checkpoint may hold gigabytes besides its table.
         with safe_open(path, framework="pt") as file:
-            keys = list(file.keys())  # noqa: SIM118
+            keys = list(file.keys())
             shapes = {name: file.get_slice(name).get_shape() for name in keys}
             names = [name for name, shape in shapes.items() if len(shape) == 2]
             if tensor is None and len(names) != 1:
@@ -243,6 +243,6 @@ def _finite(table: Table) -> Table:
     """Return the table. Raises BadInput for a number that is not finite."""
     if not bool(torch.isfinite(table.vectors_VD).all()):
         raise BadInput(
-            f"The table {table.label.name} has numbers that are not finite. Name another checkpoint."
+            f"The table {table.label.name} has numbers that are not finite. Name another one."
         )
     return table
