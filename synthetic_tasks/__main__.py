@@ -61,7 +61,7 @@ def split_sample(words: Sequence[str]) -> WordSplits:
 
     try:
         return split_words(words, pairs, seed=0, max_letters=_MAX_TRAINED, token_share=0.05)
-    except TaskError:
+    except TaskError:  # a preview of a few words is better than none
         return one_list(words)
 
 

@@ -32,7 +32,7 @@ from .words import (
 _TAG = "charembed"
 _MIN_LETTERS, _MAX_LETTERS = 3, 20  # letters of a word of --words
 _STRIP = ["\\A\\s+", "\\s+\\Z"]
-RESULT = "^(?:.* )?= (.*)$"  # the result of a scratchpad answer follows the last " = "
+RESULT_PATTERN = "^(?:.* )?= (.*)$"  # the result of a scratchpad answer follows the last " = "
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,11 +82,11 @@ def as_lm_eval(name: str, items: Sequence[Item], facts: dict[str, object]) -> tu
     config: dict[str, object] = {
         "task": name,
         "tag": _TAG,
-        "dataset_path": "json",
+        "dataset_path": "json",  # the loader for local files
         "dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}},
         "test_split": "test",
         "doc_to_text": "prompt",
-        "num_fewshot": 0,
+        "num_fewshot": 0,  # the prompt is complete
         **(_by_choice() if by_choice else _by_generation(items)),
         "metadata": {"version": 1.0, **facts},
     }
@@ -115,7 +115,7 @@ def _by_choice() -> dict[str, object]:
 def _by_generation(items: Sequence[Item]) -> dict[str, object]:
     written = [item.text.removeprefix(item.prompt) for item in items]
     has_scratchpad = written[0] != items[0].answer + END
-    result = {"function": "regex", "regex_pattern": RESULT, "fallback": ""}
+    result = {"function": "regex", "regex_pattern": RESULT_PATTERN, "fallback": ""}
     filters = [result] if has_scratchpad else []
     return {
         "output_type": "generate_until",

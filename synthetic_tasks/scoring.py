@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .errors import TaskError
 
 END = "\n"  # ends every answer in training, so that a model learns to stop
-RESULT = " = "  # separates the scratchpad from the result
+_RESULT_SIGN = " = "  # separates the scratchpad from the result
 
 
 def read_answer(generated: str) -> str:
@@ -28,7 +28,7 @@ def read_work(generated: str) -> tuple[str, str]:
     """
     # The added space accepts an empty scratchpad, "= 2". The last sign counts: a model that
     # corrects itself may write several.
-    work, sign, result = (" " + read_answer(generated)).rpartition(RESULT)
+    work, sign, result = (" " + read_answer(generated)).rpartition(_RESULT_SIGN)
     return (work.strip(), result.strip()) if sign else ("", "")
 
 

@@ -136,7 +136,7 @@ class Task(Protocol):
 
         If the item has a scratchpad, the result after it counts, as `scoring.read_work` finds it.
         """
-        if item.work:
+        if item.work:  # a wrong scratchpad before a right result is scored by parts()
             return read_work(given)[1] == item.answer.strip()
         return is_right(given, item.answer)
 

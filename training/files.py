@@ -83,11 +83,13 @@ def cached(
 
     Raises Damaged if the file has other facts or cannot be read.
     """
-    if not path.exists():
-        write_tensors(path, make(), facts)
-    tensors, saved = read_tensors(path, CACHED)
-    if saved != facts:
-        raise Damaged(f"{path} is damaged (it holds another text): {CACHED}.")
+    if path.exists():
+        tensors, saved = read_tensors(path, CACHED)
+        if saved != facts:
+            raise Damaged(f"{path} is damaged (it holds another text): {CACHED}.")
+    else:
+        tensors = dict(make())
+        write_tensors(path, tensors, facts)
     return tensors
 
 

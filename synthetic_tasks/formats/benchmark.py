@@ -41,7 +41,7 @@ class PromptFormat:
         }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)  # by identity: a hash of thousands of items would be slow
 class BenchmarkTask:
     """One task of a benchmark.
 
@@ -87,6 +87,7 @@ class BenchmarkTask:
 
     def copy_baseline(self, items: Sequence[Item]) -> float:
         """Return the accuracy of the best rule that always copies the n-th argument."""
+        # A key begins with the name of the task.
         arguments = [item.key.split("\t")[1:] for item in items]
         places = range(max(map(len, arguments), default=0))
         return max((self._copied(items, arguments, place) for place in places), default=0.0)

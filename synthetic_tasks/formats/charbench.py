@@ -43,6 +43,7 @@ _INSTRUCTION = (
 
 def whole_number(generated: str) -> str | None:
     """Parse a text that is an integer and nothing else: " 07\\n" -> "7"; "7." -> None."""
+    # As in the authors' program, int() also takes "07", "1_0" and digits of other scripts.
     try:
         return str(int(generated.strip()))
     except ValueError:
@@ -56,6 +57,7 @@ def _parse_sentences(name: str, text: str) -> Rows:
     two.
     """
     tree = parse_python(name, text)
+    # Only a plain text is taken: an f-string would have to be computed.
     prompts = [
         statement.value.value
         for node in ast.walk(tree)

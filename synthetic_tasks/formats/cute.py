@@ -104,6 +104,7 @@ def _read_task(task: str, name: str, rows: Rows, prompts: dict[str, str]) -> Ben
         )
     else:
         for row in need(name, rows, "input1", "label"):
+            # A task has as many inputs as its prompt has fields; fill checks this.
             inputs = [row[column] for column in ("input1", "input2", "input3") if column in row]
             prompt = fill("prompts.py", prompts[plain], *inputs)
             items.append(Item(prompt, " " + row["label"], key_of(full, *inputs)))
@@ -164,6 +165,7 @@ def _draw(plain: str, words: Sequence[str], randomly: bool, rng: Random) -> _Dra
     """Draw a question of a task without "_rand"; `randomly` replaces the word by consonants."""
     word = rng.choice(words)
     if randomly:
+        # Without repeats, so at most as long as the list.
         word = "".join(rng.sample(_CONSONANTS, min(len(word), len(_CONSONANTS))))
     if plain == "spell":
         return (word,), spaced(word)
@@ -172,10 +174,12 @@ def _draw(plain: str, words: Sequence[str], randomly: bool, rng: Random) -> _Dra
     if plain == "orth":
         return _draw_nearer(word, words, rng)
     operation, _, of = plain.partition("_")
+    # A sentence is a row of random words: none of these tasks needs its grammar.
     parts = list(word) if of == "char" else rng.choices(words, k=rng.randint(4, 8))
     new, joint = (_LETTERS, "") if of == "char" else (words, " ")
     whole = joint.join(parts)
     if operation == "contains":
+        # The answer is drawn first, so that both are equally frequent.
         right = rng.choice(("Yes", "No"))
         part = rng.choice(sorted(set(parts) if right == "Yes" else set(new) - set(parts)))
         return (part, whole), right

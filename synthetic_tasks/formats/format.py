@@ -70,6 +70,7 @@ class Format:
             # The first pattern that fits; fnmatchcase ignores the system's rules for case.
             parse = next((f.parse for f in self.files if fnmatchcase(file.name, f.pattern)), None)
             if parse is not None:
+                # Tables are found by name, so a second one would replace the first.
                 if file.name in found:
                     raise TaskError(
                         f"{path} has more than one {file.name}. Name the folder of one of them."
@@ -130,7 +131,7 @@ def tasks_of(
 def draw_items(name: str, n: int, seed: int, draw: Callable[[Random], Item]) -> list[Item]:
     """Draw n different items. Raises TaskError if there are fewer."""
     items = distinct_draws(draw, n, name, seed)
-    if len(items) < n or not n:
+    if len(items) < n or not n:  # a task without items could not be scored
         raise TaskError(
             f"{name} finds {len(items)} different questions in these words, and needs {n}. "
             "Pass more words, or draw fewer questions (at least one)."

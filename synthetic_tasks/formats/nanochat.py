@@ -62,6 +62,7 @@ def _parse_templates(name: str, text: str) -> Rows:
 
 
 def _parse_words(name: str, text: str) -> Rows:
+    # An empty line is an error: without it, the draws would choose other words than nanochat's.
     words = [line.strip() for line in text.removesuffix("\n").split("\n")]
     if not all(words):
         raise not_own(name, "has an empty line, or no word at all")

@@ -108,7 +108,7 @@ def _arguments(row: dict[str, str]) -> list[str]:
 
 # The imitation
 
-_ORDINALS = (
+_ORDINALS = (  # words have at most ten letters
     *("first", "second", "third", "fourth", "fifth"),
     *("sixth", "seventh", "eighth", "ninth", "tenth"),
 )

@@ -13,13 +13,13 @@ from synthetic_tasks.task import Item, Material, Split, Task
 
 from .names import LETTERS, bad_sizes, read_sizes
 
-String = list[str]
-Function = Callable[[String], String]
+_String = list[str]
+_Function = Callable[[_String], _String]
 
 # Letters whose capital is a name too, so that "upper" writes single tokens.
 _LOWER = tuple(
     name for name in LETTERS.split() if name.islower() and name.upper() in LETTERS.split()
-)[:16]
+)[:16]  # the longest strings have 14 different symbols
 _SHIFTED = {
     (case(symbol), step): case(_LOWER[(place + step) % len(_LOWER)])
     for case in (str.lower, str.upper)
@@ -27,7 +27,7 @@ _SHIFTED = {
     for step in (1, 2, 3)
 }
 _MIN_LENGTH = 3  # symbols of a string
-_MAX_EXAMPLES, _MAX_LENGTH = 16, 12
+_MAX_EXAMPLES, _MAX_LENGTH = 16, 12  # bounds of the prompt's length
 _FORMS = ("K", "KxL")
 _RULE = (
     f"K examples (0 to {_MAX_EXAMPLES}) of strings of {_MIN_LENGTH} to L symbols "
@@ -35,16 +35,16 @@ _RULE = (
 )
 
 
-def _rotate(places: int) -> Function:
+def _rotate(places: int) -> _Function:
     return lambda string: string[places:] + string[:places]
 
 
-def _shift(step: int) -> Function:
+def _shift(step: int) -> _Function:
     return lambda string: [_SHIFTED[symbol, step] for symbol in string]
 
 
 # The mixture of functions in training: a family is drawn uniformly, then one of its functions.
-_FAMILIES: dict[str, tuple[Function, ...]] = {
+_FAMILIES: dict[str, tuple[_Function, ...]] = {
     "reverse": (lambda string: string[::-1],),
     "rotate": (_rotate(1), _rotate(2)),
     "shift": (_shift(1), _shift(2), _shift(3)),
@@ -54,7 +54,7 @@ _FAMILIES: dict[str, tuple[Function, ...]] = {
 _TRAINED = tuple(function for family in _FAMILIES.values() for function in family)
 
 
-def _swap_neighbours(string: String) -> String:
+def _swap_neighbours(string: _String) -> _String:
     """Apply the held-out family, which training never contains: a b c -> b a c."""
     pairs = [string[place : place + 2][::-1] for place in range(0, len(string), 2)]
     return [symbol for pair in pairs for symbol in pair]
@@ -127,7 +127,7 @@ class Functions(Task):
         prompt = f"examples {shown}{last}:"
         return Item(prompt, f" {answer}", prompt)
 
-    def _is_allowed(self, split: str, function: Function, strings: list[String]) -> bool:
+    def _is_allowed(self, split: str, function: _Function, strings: list[_String]) -> bool:
         # In training the examples must not show a held-out string either.
         held_out = [is_held_out(" ".join(string)) for string in strings]
         if split == "seen":
@@ -141,11 +141,12 @@ class Functions(Task):
         return [f"examples {symbols} > {symbols}; {symbols}:"]
 
     def parts(self, given: str, item: Item) -> dict[str, bool]:
+        # The right answer counts too, unless the function is outside the mixture.
         last = item.prompt.removesuffix(":").split("; ")[-1].removeprefix("examples ").split()
         return {"of_the_mixture": given.split() in [function(last) for function in _TRAINED]}
 
 
-def _draw_function(split: str, rng: Random) -> Function:
+def _draw_function(split: str, rng: Random) -> _Function:
     if split == "held_out_family":
         return _swap_neighbours
     if split == "composed":
@@ -154,7 +155,7 @@ def _draw_function(split: str, rng: Random) -> Function:
     return rng.choice(_FAMILIES[rng.choice(list(_FAMILIES))])
 
 
-def _agree(known: Function, function: Function, strings: list[String]) -> bool:
+def _agree(known: _Function, function: _Function, strings: list[_String]) -> bool:
     return all(known(string) == function(string) for string in strings)
 
 

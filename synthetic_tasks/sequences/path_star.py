@@ -92,7 +92,7 @@ class PathStar(Task):
                 break
         edges = [f"{tail} {head}" for arm in arms for tail, head in pairwise(arm)]
         rng.shuffle(edges)
-        path = arms[0]
+        path = arms[0]  # any arm will do: its names are random
         return Item(
             f"path {', '.join(edges)}; {start} {path[-1]}:",
             f" {' '.join(path)}",
@@ -101,6 +101,7 @@ class PathStar(Task):
 
     def parts(self, given: str, item: Item) -> dict[str, bool]:
         """Score `first_step`: the node after the start, the only step that needs planning."""
+        # Slices: the answer may have fewer than two nodes.
         return {"first_step": given.split()[1:2] == item.answer.split()[1:2]}
 
     def fixed_texts(self) -> list[str]:
@@ -122,6 +123,7 @@ def _default_names(num_arms: int, arm_length: int) -> int:
 
 
 def _num_graphs(num_arms: int, arm_length: int, num_names: int) -> int:
+    # Graphs with equal arms in another order are the same.
     return math.perm(num_names, _num_nodes(num_arms, arm_length)) // math.factorial(num_arms)
 
 

@@ -1,1 +1,1 @@
-"""Tasks about the letters of one word. Each task is a `Recipe` plus its table in wordings.toml."""
+"""Tasks about the letters of one word: each is a `Recipe` and its table in wordings.toml."""

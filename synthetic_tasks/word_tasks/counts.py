@@ -42,16 +42,13 @@ def _presence_strata(word: str) -> list[int]:
 
 
 def _up_to_letter(word: str, letter: str) -> str:
+    # "no" is certain only after the last letter.
     return word[: word.index(letter) + 1] if letter in word else word
 
 
+# a, banana -> 3
 COUNT = Recipe(
     name="count",
-    description="how often the most frequent letter of a word occurs: a, banana -> 3",
-    difficulty=(
-        "the count, each of 1, 2, 3 and more equally often; the length; equal letters side by side"
-    ),
-    verb_phrase="counts a letter rightly in",
     arguments=("letter",),
     draw=_draw_most_frequent,
     solve=lambda word, letter: str(word.count(letter)),
@@ -59,25 +56,18 @@ COUNT = Recipe(
     scratchpad=lambda word, letter: spaced(word),
     numbered_scratchpad=lambda word, letter: running_count(word, lambda other: other == letter),
 )
+# banana -> 3
 DISTINCT = Recipe(
     name="distinct",
-    description="how many different letters a word has: banana -> 3",
-    difficulty=(
-        "the number, each equally often; how many letters occur again; the length of the word"
-    ),
-    verb_phrase="counts the different letters rightly in",
     solve=lambda word: str(len(set(word))),
-    strata=lambda word: (len(set(word)),),
+    strata=lambda word: (len(set(word)),),  # the answer
     scratchpad=lambda word: spaced(_without_repeats(word)),
+    # From 1, so that the last number is the answer.
     numbered_scratchpad=lambda word: numbered(_without_repeats(word), 1),
 )
+# n, banana -> yes
 CONTAINS = Recipe(
     name="contains",
-    description="whether a letter occurs in a word: n, banana -> yes",
-    difficulty=(
-        "where the letter stands; the length of the word; in words of mixed forms, a and A"
-    ),
-    verb_phrase="knows rightly what is contained in",
     arguments=("any letter",),
     draw=lambda word, stratum, rng, words: (chr(stratum // 2),),
     solve=lambda word, letter: "yes" if letter in word else "no",

@@ -15,6 +15,7 @@ def _draw_swap(word: str, stratum: int, rng: Random, words: Sequence[str]) -> tu
 
 
 def _draw_substitute(word: str, stratum: int, rng: Random, words: Sequence[str]) -> tuple[str, ...]:
+    # Unlike in swap, the new letter need not occur in the word.
     old = rng.choice(sorted(set(word)))
     return old, rng.choice([letter for letter in ascii_lowercase if letter != old])
 
@@ -44,41 +45,28 @@ def _if_letters_differ(word: str) -> tuple[int, ...]:
     return (0,) if len(set(word)) > 1 else ()
 
 
+# All scratchpads spell the word first: this separates reading the letters from changing them.
+# n, b, banana -> babana
 SWAP = Recipe(
     name="swap",
-    description=(
-        "a word with the first of one letter replaced by another of its letters: "
-        "n, b, banana -> babana"
-    ),
-    difficulty=(
-        "the length of the word; the place of the letter; "
-        "whether it occurs again, and has to stay there"
-    ),
-    verb_phrase="swaps a letter rightly in",
     arguments=("letter", "letter"),
     draw=_draw_swap,
     solve=lambda word, old, new: word.replace(old, new, 1),
     spaced_answer=True,
     scratchpad=lambda word, old, new: spaced(word),
 )
+# a, o, banana -> bonono
 SUBSTITUTE = Recipe(
     name="substitute",
-    description="a word with all of one letter replaced by another: a, o, banana -> bonono",
-    difficulty="how often the letter occurs; the length of the word",
-    verb_phrase="substitutes a letter rightly in",
     arguments=("letter", "any letter"),
     draw=_draw_substitute,
     solve=lambda word, old, new: word.replace(old, new),
     spaced_answer=True,
     scratchpad=lambda word, old, new: spaced(word),
 )
+# x, 3, banana -> banxana
 INSERT = Recipe(
     name="insert",
-    description=(
-        "a word with a letter put in, to stand at a place counted from 0: x, 3, banana -> banxana"
-    ),
-    difficulty="the place; the length of the word; how many tokens lie before the place",
-    verb_phrase="inserts a letter rightly into",
     arguments=("any letter", "gap"),
     draw=lambda word, stratum, rng, words: (
         rng.choice(ascii_lowercase),
@@ -89,11 +77,9 @@ INSERT = Recipe(
     scratchpad=lambda word, letter, place: spaced(word),
     numbered_scratchpad=lambda word, letter, place: numbered(word),
 )
+# a, banana -> bnn
 DELETE = Recipe(
     name="delete",
-    description="a word without one of its letters, all of it: a, banana -> bnn",
-    difficulty="how often the letter occurs; the length of the word",
-    verb_phrase="deletes a letter rightly from",
     arguments=("letter",),
     draw=lambda word, stratum, rng, words: (rng.choice(sorted(set(word))),),
     solve=lambda word, letter: word.replace(letter, ""),
@@ -103,16 +89,9 @@ DELETE = Recipe(
     spaced_answer=True,
     scratchpad=lambda word, letter: spaced(word),
 )
+# 0, 3, banana -> aanbna
 EXCHANGE = Recipe(
     name="exchange",
-    description=(
-        "a word with the letters at two places, counted from 0, exchanged: 0, 3, banana -> aanbna"
-    ),
-    difficulty=(
-        "the places and how far they lie apart; the length of the word; "
-        "letters that occur more than once"
-    ),
-    verb_phrase="exchanges two letters rightly in",
     arguments=("place", "place"),
     draw=_draw_exchange,
     solve=_exchange,

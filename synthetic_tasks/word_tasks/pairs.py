@@ -18,6 +18,7 @@ def _nearer(word: str, one: str, other: str) -> str:
 
 
 def _refuse_nearer(word: str, one: str, other: str) -> str:
+    # An equal word would be found by comparing tokens, without any spelling.
     if word in (one, other):
         return "it is one of the two words to choose from"
     distance = edit_distance(word, one)
@@ -43,11 +44,9 @@ def _spaced_with_distance(word: str, *others: str) -> str:
     return ", ".join(f"{spaced(other)} {edit_distance(word, other)}" for other in others)
 
 
+# tea, banana -> banana
 LONGER = Recipe(
     name="longer",
-    description="which of two words has more letters: tea, banana -> banana",
-    difficulty="how little the lengths differ; a shorter word that is made of more tokens",
-    verb_phrase="finds the longer word in",
     arguments=("word",),
     # Both words are drawn alike, so either is the longer one equally often.
     draw=lambda word, stratum, rng, words: (rng.choice(words),),
@@ -55,18 +54,12 @@ LONGER = Recipe(
     refuse=_refuse_longer,
     options=lambda word, other: (other, word),
     scratchpad=lambda word, other: f"{spaced(other)}, {spaced(word)}",
+    # From 1, so that the last number is the length.
     numbered_scratchpad=lambda word, other: f"{numbered(other, 1)}, {numbered(word, 1)}",
 )
+# bandana, tea; banana -> bandana
 NEARER = Recipe(
     name="nearer",
-    description=(
-        "which of two words is nearer in spelling to a third: bandana, tea; banana -> bandana"
-    ),
-    difficulty=(
-        "how little the two distances (Levenshtein) differ; how far both are, "
-        "often nearly all letters"
-    ),
-    verb_phrase="finds the nearer word in",
     arguments=("word", "word"),
     draw=_draw_nearer,
     solve=_nearer,

@@ -27,30 +27,21 @@ def _up_to_place(word: str, place: str) -> str:
     return word[: int(place) + 1]
 
 
+# n, banana -> 2
 INDEX = Recipe(
     name="index",
-    description="the place where a letter first occurs, counted from 0: n, banana -> 2",
-    difficulty=(
-        "the place, each of 0 to 7 equally often; whether the letter occurs again; "
-        "the length of the word"
-    ),
-    verb_phrase="finds a letter's place in",
     arguments=("letter",),
     # The stratum is the answer: the letter at a place where it occurs first.
     draw=lambda word, place, rng, words: (word[place],),
     solve=lambda word, letter: str(word.index(letter)),
     strata=_first_places,
     scratchpad=lambda word, letter: spaced(_up_to_letter(word, letter)),
+    # From 0, so that the last number is the answer.
     numbered_scratchpad=lambda word, letter: numbered(_up_to_letter(word, letter)),
 )
+# n, banana -> 4
 LAST_INDEX = Recipe(
     name="last_index",
-    description="the place where a letter last occurs, counted from 0: n, banana -> 4",
-    difficulty=(
-        "the place, each of 0 to 9 equally often; whether the letter occurs before; "
-        "the length of the word"
-    ),
-    verb_phrase="finds a letter's last place in",
     arguments=("letter",),
     draw=lambda word, place, rng, words: (word[place],),
     solve=lambda word, letter: str(word.rindex(letter)),
@@ -59,11 +50,9 @@ LAST_INDEX = Recipe(
     scratchpad=lambda word, letter: spaced(word),
     numbered_scratchpad=lambda word, letter: numbered(word),
 )
+# 2, banana -> n
 NTH_LETTER = Recipe(
     name="nth_letter",
-    description="the letter at a place, counted from 0 as in index: 2, banana -> n",
-    difficulty="the place; the length of the word; how many tokens lie before the place",
-    verb_phrase="names a letter rightly in",
     arguments=("place",),
     draw=lambda word, code, rng, words: (
         str(rng.choice([i for i, letter in enumerate(word) if ord(letter) == code])),
@@ -74,19 +63,16 @@ NTH_LETTER = Recipe(
     scratchpad=lambda word, place: spaced(_up_to_place(word, place)),
     numbered_scratchpad=lambda word, place: numbered(_up_to_place(word, place)),
 )
+# banana -> b
 FIRST_LETTER = Recipe(
     name="first_letter",
-    description="the first letter of a word: banana -> b",
-    difficulty="hardly any: the first token of the word tells it, whatever follows",
-    verb_phrase="names the first letter of",
     solve=lambda word: word[0],
     strata=lambda word: (ord(word[0]),),
+    # No scratchpad: it would be the answer itself.
 )
+# banana -> a
 LAST_LETTER = Recipe(
     name="last_letter",
-    description="the last letter of a word: banana -> a",
-    difficulty="the length of the last token, for it alone tells the letter",
-    verb_phrase="names the last letter of",
     solve=lambda word: word[-1],
     strata=lambda word: (ord(word[-1]),),
     scratchpad=spaced,

@@ -35,14 +35,18 @@ class WordQuestion(NamedTuple):
 
 
 class Wordings(NamedTuple):
-    """The texts of one task in wordings.toml.
+    """The texts of one task, its table in wordings.toml.
 
     Attributes:
+        description, difficulty, verb_phrase: see `Task`.
         compact: the shortest question, "count {a} {word}:".
         questions: full sentences with {word} and the arguments {a} and {b}.
         answers: beginnings of the answer, "The count is".
     """
 
+    description: str
+    difficulty: str
+    verb_phrase: str
     compact: str
     questions: tuple[str, ...]
     answers: tuple[str, ...]
@@ -52,10 +56,9 @@ class Wordings(NamedTuple):
 def _all_wordings() -> dict[str, Wordings]:
     # Found beside this file: a checkout needs no installation, and the wheel ships charembed alone.
     tables = tomllib.loads(Path(__file__).with_name("wordings.toml").read_text("utf-8"))
-    return {
-        task: Wordings(table["compact"], tuple(table["questions"]), tuple(table["answers"]))
-        for task, table in tables.items()
-    }
+    for table in tables.values():
+        table |= {name: tuple(table[name]) for name in ("questions", "answers")}
+    return {task: Wordings(**table) for task, table in tables.items()}
 
 
 def choices(kind: str, word: str) -> list[str]:
@@ -81,7 +84,7 @@ class Recipe:
     All functions take the word, then the arguments, as text: solve("banana", "2") -> "n".
 
     Attributes:
-        description, difficulty, verb_phrase: see `Task`.
+        name: the task, and its table in wordings.toml.
         arguments: kinds of the question's arguments, keys of ARGUMENTS, in the order of {a}, {b}.
         draw: draws the arguments.
         solve: returns the right answer.
@@ -99,9 +102,6 @@ class Recipe:
     """
 
     name: str
-    description: str
-    difficulty: str
-    verb_phrase: str
     arguments: tuple[str, ...] = ()
     draw: Draw = lambda word, stratum, rng, words: ()
     solve: Callable[..., str]

@@ -31,8 +31,9 @@ class WordTask(Task):
 
     def __init__(self, recipe: Recipe, material: Material) -> None:
         self.recipe, self.material = recipe, material
-        self.name, self.verb_phrase = recipe.name, recipe.verb_phrase
-        self.description, self.difficulty = recipe.description, recipe.difficulty
+        self.name, self.verb_phrase = recipe.name, recipe.wordings.verb_phrase
+        self.description = recipe.wordings.description
+        self.difficulty = recipe.wordings.difficulty
         self.splits = _word_splits(material.words)
         # No training question shows such a token: its letters must come from its vector.
         self.main_split = "unseen_tokens"
@@ -113,6 +114,7 @@ class WordTask(Task):
         stand_ins = (ARGUMENTS[kind][2] for kind in self.recipe.arguments)
         stand_in = {"word": "q"} | dict(zip("ab", stand_ins, strict=False))
         wordings = self.recipe.wordings
+        # Numbers are answers, arguments and parts of numbered scratchpads.
         answers = [_NUMBERS, *(f" {answer}" for answer in self.recipe.fixed_answers)]
         if self.material.wording == "compact":
             return [wordings.compact.format(**stand_in), *answers]
@@ -130,6 +132,7 @@ class WordTask(Task):
         return [*questions, *beginnings, *answers]
 
     def _words(self, split: str) -> tuple[str, ...]:
+        # Checked here, because names, splits and fixed texts need no words.
         if self.material.words is None:
             raise TaskError(
                 f"the task {self.name!r} needs words to draw from and has none. "
@@ -154,6 +157,7 @@ class WordTask(Task):
 
 def word_and_arguments(item: Item) -> tuple[str, ...]:
     """Read an item's key: "index n banana" -> ("banana", "n")."""
+    # Words and arguments contain no space.
     _, *arguments, word = item.key.split()
     return word, *arguments
 

@@ -76,7 +76,9 @@ class Toy:
             )
         return [
             BenchmarkTask(
-                "toy/say", tuple(chat), PromptFormat(chat=True, opening=' "', max_new_tokens=9, stop="e")
+                "toy/say",
+                tuple(chat),
+                PromptFormat(chat=True, opening=' "', max_new_tokens=9, stop="e"),
             ),
             BenchmarkTask("toy/open", tuple(chat), PromptFormat(max_new_tokens=7, stop="")),
             BenchmarkTask("toy/choice", tuple(choice)),

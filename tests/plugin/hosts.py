@@ -1,4 +1,4 @@
-"""The models that charembed must fit into, each as a small random one."""
+"""The models that charembed is tested on, each small and random."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Block(nn.Module):
 
 
 class NanoGPT(nn.Module):
-    """Shaped like the nanoGPT family: `transformer.wte`, tied `lm_head`, `_init_weights` on all matrices."""
+    """A model like nanoGPT: `transformer.wte`, tied `lm_head`, `_init_weights` on all matrices."""
 
     def __init__(self, tie: bool, width: int = 16, context: int = 32) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class NanoGPT(nn.Module):
 
 @dataclass(frozen=True)
 class Host:
-    """How to make one model, and where its embedding is."""
+    """A model to test on: how to build it, and the path of its embedding."""
 
     name: str
     build: Callable[[bool], nn.Module]
@@ -205,7 +205,7 @@ HOSTS = [
 
 
 def logits_and_loss(model: nn.Module, ids: Tensor = IDS) -> tuple[Tensor, Tensor]:
-    """What a model says of some ids, whichever way it answers."""
+    """Return logits and loss of some ids, for any kind of output."""
     if isinstance(model, NanoGPT):
         logits, loss = model(ids, ids)
         assert loss is not None
@@ -225,7 +225,7 @@ def char_embedding(model: nn.Module) -> CharEmbedding:
     return next(module for module in model.modules() if isinstance(module, CharEmbedding))
 
 
-def spelled(embedding: CharEmbedding, token_id: int) -> Tensor:
-    """What the letters add to one token's vector."""
+def char_vector(embedding: CharEmbedding, token_id: int) -> Tensor:
+    """Return the character vector of one token."""
     with torch.no_grad():
         return embedding.encoder(torch.tensor([token_id]))[0]

@@ -1,4 +1,4 @@
-"""Attached, and lived with: updates, evaluation and training, the smaller parts."""
+"""attach: updates, evaluation and training afterwards, and the smaller functions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def fused_step(model: nn.Module) -> None:
 
 
 def sparse_fused_step(model: nn.Module) -> None:
-    """One row of the token table moves, which no small sample of its values would show."""
+    """Change one row of the token table, which a small sample of its values would not show."""
     weight = char_embedding(model).weight
     optimizer = torch.optim.SGD([weight], lr=0.5, fused=True)
     char_embedding(model)(IDS[:1, :1]).sum().backward()
@@ -71,7 +71,7 @@ def sparse_fused_step(model: nn.Module) -> None:
 
 
 def fused_step_after_an_evaluation(model: nn.Module) -> None:
-    """The table is made between the backward and the step."""
+    """Build the table between the backward pass and the step."""
     optimizer = torch.optim.AdamW(charembed.parameters(model), lr=0.05, fused=True)
     char_embedding(model)(torch.arange(V)).square().sum().backward()
     with torch.no_grad():
@@ -80,7 +80,8 @@ def fused_step_after_an_evaluation(model: nn.Module) -> None:
 
 
 def fused_step_between_evaluations(model: nn.Module) -> None:
-    """The table is made between the forward and the backward, and the gradients are gone before the next."""
+    """Build the table between forward and backward pass, and clear the gradients before the
+    next."""
     optimizer = torch.optim.AdamW(charembed.parameters(model), lr=0.05, fused=True)
     loss = char_embedding(model)(torch.arange(V)).square().sum()
     with torch.no_grad():
@@ -173,7 +174,7 @@ def test_evaluation_in_inference_mode_and_out_of_it() -> None:
 
 
 @pytest.mark.parametrize("padding_idx", [None, 0, 2])
-def test_padding_gets_no_gradient_but_others_get_their_letters(padding_idx: int | None) -> None:
+def test_padding_gets_no_gradient_but_other_tokens_do(padding_idx: int | None) -> None:
     table = SpellingTable.from_bytes([b"a", b"b", b"c"])
     embedding = CharEmbedding(
         nn.Embedding(3, 4, padding_idx=padding_idx), LSTMEncoder(table, 4, init="normal")
@@ -186,7 +187,7 @@ def test_padding_gets_no_gradient_but_others_get_their_letters(padding_idx: int 
 
 
 def test_padding_at_a_high_id_costs_no_memory() -> None:
-    """Rows are not allocated up to the padding's id."""
+    """No rows are allocated up to the padding id."""
     embedding = CharEmbedding(nn.Embedding(10**6, 1, padding_idx=10**6 - 1), nn.Embedding(10**6, 1))
     with torch.profiler.profile(profile_memory=True) as profile:
         embedding(torch.tensor([[2, 1]]))
@@ -194,7 +195,7 @@ def test_padding_at_a_high_id_costs_no_memory() -> None:
 
 
 @two
-def test_a_batch_without_any_letter_trains(host: Host) -> None:
+def test_a_batch_without_any_character_trains(host: Host) -> None:
     model = host.attach(host(False), init="normal")
     logits_of(model, torch.full((1, 3), V - 1)).sum().backward()
     assert all(

@@ -1,4 +1,4 @@
-"""Copies, moves, state dicts, the meta device: an attached model goes where its host would go."""
+"""Copies, devices, state dicts, meta: an attached model works wherever its host does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 
 
 def test_a_pickled_model_computes_the_same_and_is_independent() -> None:
-    """What `spawn` does to a model."""
+    """`spawn` pickles a model in this way."""
     model = GPT2.attach(GPT2(), init="normal").eval()
     with torch.no_grad():
         expected = logits_of(model)
@@ -121,7 +121,7 @@ def test_the_encoder_keeps_float32_where_the_host_has_half_precision() -> None:
 
 @hosts
 def test_built_on_meta_and_materialised_the_spellings_are_right(host: Host) -> None:
-    """Memory is filled with garbage on the way, as `to_empty` may do."""
+    """The memory is filled with garbage first, as `to_empty` may leave it."""
     with torch.device("meta"):
         model = host.build(True)
         host.attach(model, init="normal")

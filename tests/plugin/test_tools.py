@@ -1,4 +1,4 @@
-"""The tools that people train with: Trainer, accelerate, checkpointing, autocast, torch.compile."""
+"""Training tools: Trainer, accelerate, checkpointing, autocast, torch.compile."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
 def trained(
     model: Any, folder: Path, steps: int = 4, resume: str | None = None, **kwargs: Any
 ) -> list[float]:
-    """The losses of a Trainer's steps."""
+    """Return the losses of a Trainer's steps."""
     arguments = TrainingArguments(
         str(folder),
         max_steps=steps,
@@ -105,7 +105,7 @@ def trained(
 
 @pytest.mark.filterwarnings("ignore")  # of the tools themselves
 @pytest.mark.parametrize("host", [GPT2, GEMMA3], ids=lambda host: host.name)
-def test_trainer_trains_the_letters_and_resumes_to_the_same_numbers(
+def test_trainer_trains_the_encoder_and_resumes_to_the_same_numbers(
     host: Host, tmp_path: Path
 ) -> None:
     whole = host.attach(host())
@@ -123,7 +123,7 @@ def test_trainer_trains_the_letters_and_resumes_to_the_same_numbers(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_trainer_with_the_letters_frozen_is_the_plain_training_to_the_last_bit(
+def test_trainer_with_a_frozen_encoder_is_plain_training_to_the_last_bit(
     tmp_path: Path,
 ) -> None:
     plain, attached = GPT2(), GPT2.attach(GPT2())
@@ -251,7 +251,7 @@ def test_off_is_identical_under_autocast(host: Host, training: bool) -> None:
     )
 
 
-def test_autocast_computes_the_letters_products_in_half_precision_and_stays_close() -> None:
+def test_autocast_computes_the_encoders_products_in_half_precision() -> None:
     model = GPT2.attach(GPT2(), init="normal").eval()
     char_embedding(model).train()
     expected = gradients(model)

@@ -1,4 +1,4 @@
-"""python -m synthetic_tasks: what it shows, and the table in the documentation."""
+"""python -m synthetic_tasks: its output, and the table in the documentation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.messages import says
 
 def shown(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
     assert main(flags) == 0
-    told = capsys.readouterr()
-    assert not told.err
-    return told.out
+    captured = capsys.readouterr()
+    assert not captured.err
+    return captured.out
 
 
 def test_it_needs_nothing_but_python() -> None:
@@ -138,10 +138,10 @@ def test_what_cannot_be_shown_gets_one_sentence(
         ),
     ):
         assert main(flags) == 2
-        told = capsys.readouterr()
-        says(told.err, message)
-        assert told.err.count("\n") == 1
-        assert not told.out
+        captured = capsys.readouterr()
+        says(captured.err, message)
+        assert captured.err.count("\n") == 1
+        assert not captured.out
 
 
 def test_the_words_that_come_with_the_tasks_can_all_be_asked_about() -> None:

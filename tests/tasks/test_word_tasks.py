@@ -1,4 +1,4 @@
-"""The word tasks: their answers and their work against slow twins, what they name, how they are marked."""
+"""The word tasks: answers and scratchpads against slow twins, arguments, baselines, scoring."""
 
 from __future__ import annotations
 
@@ -26,22 +26,15 @@ from training.data.corpus import load_words
 some_words = st.text(alphabet="abcz", min_size=1, max_size=12)
 mixed_words = st.text(alphabet="aAbBéÉñ1ß", min_size=1, max_size=12)
 word_tasks = pytest.mark.parametrize("task", WORD_TASKS)
-LETTERED = (
-    "reverse",
-    "swap",
-    "spell",
-    "insert",
-    "delete",
-    "substitute",
-    "exchange",
-)  # answers of letters
+# Tasks whose answer is a string of letters.
+LETTERED = ("reverse", "swap", "spell", "insert", "delete", "substitute", "exchange")
 
 
 @given(word=some_words | mixed_words, seed=seeds)
-def test_answers_and_work_equal_the_slow_twins(word: str, seed: int) -> None:
+def test_answers_and_scratchpads_equal_the_slow_twins(word: str, seed: int) -> None:
     for name, recipe in RECIPES.items():
-        for kind in recipe.strata(word):
-            question = recipe.ask(word, kind, Random(seed))
+        for stratum in recipe.strata(word):
+            question = recipe.ask(word, stratum, Random(seed))
             if question is None:
                 continue
             assert question.answer == reference_tasks.solve_word(name, word, question.arguments)
@@ -58,7 +51,7 @@ def test_answers_and_work_equal_the_slow_twins(word: str, seed: int) -> None:
 def test_items_of_every_split_are_answered_as_the_slow_twin_answers_what_they_ask(
     task: str, form: str
 ) -> None:
-    """As drawn, from the item's own key: what the model reads and what the mark expects belong together."""
+    """An item's prompt and its answer belong together, by its own key."""
     mixed = [vary_form(word) for word in SAMPLE_WORDS]
     for drawn in (*built(task, form=form), word_task(task, *mixed, form=form)):
         for split in drawn.splits:
@@ -87,7 +80,7 @@ REFUSING = (
     "exchange",
     "longer",
     "nearer",
-)  # where there is one word of one letter
+)  # if the only word is one repeated letter
 
 
 @word_tasks
@@ -190,7 +183,7 @@ def test_no_two_tasks_share_a_wording() -> None:
     assert len(set(questions)) == len(questions) == 20 * len(WORD_TASKS)
 
 
-# What guessing gets
+# Baselines
 
 
 MAJORITY = {
@@ -224,7 +217,7 @@ def test_neither_letter_nor_answer_alone_tells_whether_a_word_contains_it() -> N
     no = Counter(word_and_arguments(item)[1] for item in items if item.answer == " no")
     assert set(yes) == set(no) == set("abcdefghijklmnopqrstuvwxyz")
     by_letter = sum(max(yes[letter], no[letter]) for letter in yes) / len(items)
-    assert by_letter < 0.55, "who knows no word but the letter asked about"
+    assert by_letter < 0.55, "a model that reads the letter and no word"
 
 
 def test_the_order_of_two_words_says_nothing_and_neither_do_their_lengths_of_the_nearer() -> None:
@@ -243,7 +236,7 @@ def test_the_order_of_two_words_says_nothing_and_neither_do_their_lengths_of_the
     )
 
 
-# Answers and marks
+# Answers and scoring
 
 
 @pytest.mark.parametrize("form", ANSWER_FORMS)

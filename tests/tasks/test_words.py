@@ -1,4 +1,4 @@
-"""Which words are asked about, why others are not, and the splits."""
+"""Usable words, the reasons for leaving words out, and the splits."""
 
 from __future__ import annotations
 

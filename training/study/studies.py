@@ -1,7 +1,8 @@
 """The neighbouring experiments: each is a grid of configs in several sizes.
 
 A study is an entry of STUDIES; a new size is an entry of its `sizes`, the arguments of its grid.
-run.py trains the points, findings.py reads the results. docs/neighbours.md says what was published.
+run.py trains the points; counting.py, path_star.py and functions.py make the findings.
+docs/neighbours.md says what was published.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from training.config.flags import changed
 from training.config.presets import QUICK
 from training.errors import BadInput
 
-from .findings import Findings, Measured, counting, functions, path_star
+from .counting import counting
+from .findings import Findings, Measured
+from .functions import functions
+from .path_star import path_star
 
 
 @dataclass(frozen=True)
