@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.laboratory.warm import Cold, Process, run
 from training.intervals import read_rows
 
 ROOT = Path(__file__).parent.parent.parent
@@ -28,14 +28,15 @@ def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(
-    *flags: str | Path, command: Sequence[str] = COMMAND, **options: Any
+    *flags: str | Path, command: Sequence[str] = COMMAND, cold: bool = False, **options: Any
 ) -> subprocess.Popen[str]:
-    """The command in a session of its own, its standard error in a pipe.
+    """Start the command in a session of its own, with a pipe for its standard error.
 
-    It hears a closed terminal, also where the tests themselves run under nohup.
+    Args:
+        cold: start a fresh interpreter, which still has to import torch.
+        options: `ignored` and `file_size` of `Warm`.
     """
-    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
-    return subprocess.Popen(
+    return (Cold if cold else Process)(
         [*command, *map(str, flags)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
@@ -47,8 +48,8 @@ def start(
 
 
 def finish(*flags: str | Path) -> None:
-    """The command, to its end."""
-    done = subprocess.run([*COMMAND, *map(str, flags)], cwd=ROOT, capture_output=True, text=True)
+    """Run the command to its end."""
+    done = run([*COMMAND, *map(str, flags)], cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -149,7 +148,7 @@ def test_a_stop_while_the_arms_are_still_starting(whole: Path, cache: Path, tmp_
 def test_a_stop_before_anything_began(command: str, cache: Path, tmp_path: Path) -> None:
     name, *flags = command.split()
     python = [sys.executable, "-m", f"training.{name}"]
-    process = start(*flags, "--out", tmp_path / "run", "--cache", cache, command=python)
+    process = start(*flags, "--out", tmp_path / "run", "--cache", cache, command=python, cold=True)
     maps = Path(f"/proc/{process.pid}/maps")
     wait_until(lambda: "libtorch" in maps.read_text(), process)
     process.send_signal(signal.SIGINT)
@@ -163,8 +162,8 @@ def test_a_stop_before_anything_began(command: str, cache: Path, tmp_path: Path)
 def test_ctrl_c_is_heard_where_it_was_ignored_at_the_start(cache: Path, tmp_path: Path) -> None:
     """As in `command &` of a script."""
     out = tmp_path / "run"
-    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-    process = start(*LONG, "--jobs", "2", "--out", out, "--cache", cache, **ignoring)
+    flags = [*LONG, "--jobs", "2", "--out", out, "--cache", cache]
+    process = start(*flags, ignored=[signal.SIGINT])
     wait_until(lambda: some_steps(out), process)
     process.send_signal(signal.SIGINT)
     errors = process.communicate(timeout=PATIENCE)[1]
@@ -174,8 +173,8 @@ def test_ctrl_c_is_heard_where_it_was_ignored_at_the_start(cache: Path, tmp_path
 
 def test_nohup_lets_a_closed_terminal_pass(whole: Path, cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
-    process = start(*LONG, "--jobs", "2", "--out", out, "--cache", cache, **ignoring)
+    flags = [*LONG, "--jobs", "2", "--out", out, "--cache", cache]
+    process = start(*flags, ignored=[signal.SIGHUP])
     wait_until(lambda: some_steps(out), process)
     os.killpg(process.pid, signal.SIGHUP)
     errors = process.communicate(timeout=PATIENCE)[1]
@@ -219,8 +218,8 @@ def test_what_dead_processes_left_is_cleared(tmp_path: Path, cache: Path) -> Non
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_disk_that_takes_no_more_gets_a_sentence(jobs: int, cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    full = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))}
-    process = start("--jobs", str(jobs), "--out", out, "--cache", cache, **full)
+    flags = ["--jobs", str(jobs), "--out", out, "--cache", cache]
+    process = start(*flags, file_size=60_000)
     errors = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 1, errors
     says(errors, "pretrain.safetensors")

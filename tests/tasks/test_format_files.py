@@ -1,4 +1,4 @@
-"""Files that are not what a benchmark publishes: one sentence, with the file's name and the way out."""
+"""Damaged or foreign files: an error in one line, with the file's name and the way out."""
 
 from __future__ import annotations
 
