@@ -61,7 +61,7 @@ def assert_fresh(model: nn.Module, before: Tensor | None = None) -> None:
     assert torch.equal(logits_of(charembed.fold(model)), expected)
 
 
-# What changes the letters
+# Changes of the character vectors
 
 
 def an_in_place_write(model: nn.Module) -> None:
@@ -270,7 +270,7 @@ def test_evaluation_follows_a_peft_merge(target: str) -> None:
     assert_fresh(wrapped.merge_and_unload())
 
 
-# What does not
+# No changes
 
 
 @pytest.fixture
@@ -370,7 +370,7 @@ def test_threads_get_the_same_answers_while_modes_are_switched_and_tables_droppe
         in_evaluation = embedding(IDS)
         in_training = embedding.train()(
             IDS
-        )  # each distinct token encoded: the last bits may be others
+        )  # training encodes distinct tokens alone: the last bits may differ
         embedding.eval()
     answers: list[Tensor] = []
     errors: list[BaseException] = []
