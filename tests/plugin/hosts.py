@@ -25,9 +25,9 @@ IDS[0, 4], IDS[1, 2], IDS[1, 7], IDS[0, 7], IDS[1, 5] = (
     258,
     V - 1,
     1,
-)  # words, one without letters, OPT's padding
+)  # words, a token without characters, OPT's padding
 
-# Sizes of each encoder at which a test is quick.
+# Small sizes of each encoder, so tests are fast.
 SMALL: dict[str, dict[str, Any]] = {
     "lstm": {"char_dim": 6, "hidden_size": 8},
     "gru": {"char_dim": 6, "hidden_size": 8},
@@ -142,7 +142,7 @@ def hugging_face(kind: str, head: str, tie: bool, **changes: Any) -> nn.Module:
     model = getattr(transformers, f"{kind}{head}")(config)
     model.loss_type = (
         model.loss_type or "ForCausalLM"
-    )  # GPT2LMHeadModel finds none by its name, and warns
+    )  # GPT2LMHeadModel infers no loss from its name and warns
     return model
 
 

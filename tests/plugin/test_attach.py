@@ -32,7 +32,7 @@ hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 two = pytest.mark.parametrize("host", [DECODER, GPT2], ids=lambda host: host.name)
 
 
-# Evaluation and training say the same.
+# Evaluation and training give the same vectors.
 
 
 @two
@@ -140,7 +140,7 @@ def test_fold_trusts_no_cache() -> None:
     with torch.no_grad():
         logits_of(model)
         char_embedding(model).weight.data[IDS[0, 0], 3] += (
-            1.0  # one value, written where nothing looks
+            1.0  # one value, written without a change of version
         )
         truth = logits_of(copy.deepcopy(model))
     assert torch.equal(logits_of(charembed.fold(model)), truth)
@@ -241,7 +241,7 @@ def test_full_backward_hooks_stay_too() -> None:
     assert seen == ["early"] * 2
 
 
-# The smaller parts.
+# Smaller functions.
 
 
 def test_from_embedding_serves_hosts_that_attach_does_not_know() -> None:

@@ -224,7 +224,7 @@ def test_a_part_loaded_with_a_spelling_table_needs_no_special_order(tmp_path: Pa
     )
 
 
-# What does not belong here.
+# Parts that do not fit the model.
 
 
 def test_files_for_something_else_are_refused_naming_both_sides(saved: Path) -> None:

@@ -30,7 +30,7 @@ from tests.plugin.hosts import (
     logits_of,
 )
 
-CASES: list[Host] = [GPT2, GEMMA3, NANOGPT]  # tied all, one with padding and a forward of its own
+CASES: list[Host] = [GPT2, GEMMA3, NANOGPT]  # all tied, one with padding and its own forward
 
 
 def prepared(host: Host) -> nn.Module:

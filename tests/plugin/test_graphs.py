@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.plugin.hosts import IDS, NANOGPT, SMALL, char_embedding, logits_and_loss, logits_of
 
 kinds = pytest.mark.parametrize("kind", ENCODERS)
-pytestmark = pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
+pytestmark = pytest.mark.filterwarnings("ignore")  # a warning of the compiler about itself
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +124,7 @@ def test_an_exported_model_answers_by_itself_in_any_process(tmp_path: Path) -> N
         torch.testing.assert_close(logits, expected[path], rtol=1e-5, atol=1e-6)
         assert not torch.allclose(
             logits, expected[Path(path).stem], rtol=1e-3, atol=1e-3
-        )  # without letters
+        )  # without an encoder
 
 
 class Logits(nn.Module):

@@ -52,7 +52,7 @@ def fold(model: nn.Module) -> nn.Module:
     return charembed.fold(model)
 
 
-# The law, each point as a function that a broken plugin fails.
+# The properties, each as a function that a broken plugin fails.
 
 
 def off_is_identical(

@@ -137,7 +137,7 @@ def test_the_version_is_the_packages() -> None:
     assert charembed.__version__ == importlib.metadata.version("charembed")
 
 
-# Sentences
+# Messages
 
 
 def test_arguments_in_the_wrong_place_are_named() -> None:
@@ -191,7 +191,7 @@ def test_a_tokenizer_that_leaves_most_rows_without_characters_warns() -> None:
         charembed.attach(GPT2(), VOCABULARY[:200])
 
 
-# An optimizer that is there already
+# An optimizer built before attaching
 
 
 def test_an_optimizer_that_was_built_before_is_named() -> None:
@@ -234,7 +234,7 @@ def test_an_optimizer_that_is_gone_is_not_named() -> None:
         gc.enable()
 
 
-# Loops over what is there
+# Loops over parameters
 
 
 def test_hooks_and_sparse_gradients_and_padding_go_together() -> None:

@@ -112,7 +112,7 @@ def test_a_base_without_values_yet_is_not_compared(saved: Path) -> None:
     charembed.load(model, VOCABULARY, saved)
 
 
-# Values that are no numbers
+# NaN and infinity
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -188,7 +188,7 @@ def test_lora_on_all_linear_layers_passes_the_encoder_by(encoder: str, tmp_path:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "encoder", sorted(charembed.ENCODERS.keys() - {"bee"})
-)  # which has no projection
+)  # it has no projection
 def test_lora_on_a_part_of_an_encoder_is_refused_by_peft_or_at_saving(
     encoder: str, tmp_path: Path
 ) -> None:

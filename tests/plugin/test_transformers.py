@@ -277,7 +277,7 @@ def replicate(network: nn.Module) -> Any:
             if parameter is not None:
                 moved = parameter.view_as(
                     parameter
-                )  # what Broadcast gives: a tensor with its gradient, no Parameter
+                )  # Broadcast returns tensors with gradients, not Parameters
                 setattr(copied, name, moved)
                 copied._former_parameters[name] = moved
         for name, buffer in module._buffers.items():
@@ -423,7 +423,7 @@ def test_sizes_change_up_and_down_in_any_order(tie: bool, update: bool, tmp_path
     assert torch.equal(logits_of(charembed.load(base, long[:V], tmp_path).eval()), logits_of(model))
 
 
-# People look at it
+# repr
 
 
 @hugging
