@@ -10,7 +10,7 @@ from synthetic_tasks import stream
 from training.files import write_atomically
 from training.intervals import Row
 from training.report.formats import bounds, percent
-from training.report.page import Cell, render, share
+from training.report.page import Cell, Table, render, share
 
 from .plots import PARTS, Map, first_letters, pictures
 from .scores import CELLS, cell_of
@@ -62,9 +62,10 @@ def write_page(path: Path, page: Page) -> None:
             if any(label.part == part for label in page.labels)
         ],
         headline=_headline(models[-1], page.summary),
-        headings=list(cells.values()),
-        lines=_lines(page.labels, page.summary, list(cells)),
-        differences=_difference_lines(page.differences, list(cells)),
+        scores=Table(["table", *cells.values()], _lines(page.labels, page.summary, list(cells))),
+        differences=Table(
+            ["difference", *cells.values()], _difference_lines(page.differences, list(cells))
+        ),
         trained=any(label.when == BEFORE for label in page.labels),
         pictures={
             model: pictures(
@@ -75,8 +76,7 @@ def write_page(path: Path, page: Page) -> None:
             )
             for number, model in enumerate(models)
         },
-        names=list(texts),
-        samples=_samples(page.tokens, list(texts.values())),
+        samples=Table(["token", *texts], _samples(page.tokens, list(texts.values()))),
         first=first_letters(next(iter(page.maps.values())).texts),
     )
     write_atomically(path, html)
@@ -112,14 +112,14 @@ def _number(row: Row) -> Cell:
 
 def _lines(
     labels: Sequence[Label], summary: Sequence[Row], cells: Sequence[tuple[str, str, str]]
-) -> list[list[Any]]:
+) -> list[list[Cell | str]]:
     """A line for the baseline of the first table, and one for each table."""
     rows = {(row.arm, *cell_of(row)): row for row in summary}
     first = [rows[labels[0].name, *cell] for cell in cells]
     baseline = [
         f"{r.majority:.2f}" if r.metric == "auc" else percent(r.majority or 0) for r in first
     ]
-    lines: list[list[Any]] = [["majority baseline", *baseline]]
+    lines: list[list[Cell | str]] = [["majority baseline", *baseline]]
     for label in labels:
         found = (rows.get((label.name, *cell)) for cell in cells)
         name = Cell(label.name, colour=PARTS.get(label.part, ""))
@@ -129,7 +129,7 @@ def _lines(
 
 def _difference_lines(
     differences: Sequence[Row], cells: Sequence[tuple[str, str, str]]
-) -> list[list[Any]]:
+) -> list[list[Cell | str]]:
     """A line for each pair of tables, in points."""
     table: dict[str, dict[tuple[str, str, str], Cell]] = {}
     for row in differences:

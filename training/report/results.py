@@ -16,9 +16,10 @@ from training.intervals import Row, summarise
 from training.run.run import RESULTS, Run
 from training.train.state import METRICS
 
-from .report import write_report
+from .page import print_table
+from .report import answer_table, write_report
 from .steps_to_loss import steps_to_loss_rows
-from .verdict import headline, how_judged, print_table, verdict
+from .verdict import comparisons, headline, how_judged, verdict
 
 
 def finish(run: Run, console: Console) -> None:
@@ -46,7 +47,8 @@ def finish(run: Run, console: Console) -> None:
         metrics=metrics,
         answers=answers,
     )
-    print_table(console, arms, data.tasks, summary)
+    table = answer_table(arms, data.tasks, summary)
+    print_table(console, table, "Exact match of freely generated answers", comparisons(summary))
     for sentence in _sentences(summary, data.tasks, arms, config.seeds):
         console.print(sentence, highlight=False, markup=False)
     console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The judgement of a run in words: headline, verdict on each arm, and the table in the terminal.
+"""The judgement of a run in words: its headline and the verdict on each arm.
 
 Everything follows from the rows of `training.intervals.summarise`; the first arm is the control.
 """
@@ -9,14 +9,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
-
 from synthetic_tasks import Split, Task
 from training.intervals import ALPHA, MARGINS, Row, few_questions
 from training.models.arms import ARMS
 
-from .formats import bare, bounds, capital, listed, percent, span
+from .formats import bare, capital, listed, percent, span
 
 HELD = ("better", "worse")
 _UNCORRECTED = tuple(f"{word}, but not after correction" for word in HELD)
@@ -267,41 +264,3 @@ def how_judged(summary: list[Row], num_seeds: int) -> list[str]:
         f"An arm with fewer than {enough} questions has few questions: even equal answers to all of "
         "them could not show that there is no such difference.",
     ]
-
-
-def print_table(
-    console: Console, arms: Sequence[str], tasks: Sequence[Task], summary: list[Row]
-) -> None:
-    """Print exact match beside the majority baseline, by split and task."""
-    metrics = ("exact_match", "exact_match_difference")
-    rows = {(row.arm, row.task, row.split): row for row in summary if row.metric in metrics}
-    control, *others = arms
-    caption = f"* holds after Holm's correction for {comparisons(summary)} comparisons"
-    table = Table(
-        title="Exact match of freely generated answers", caption=caption if others else None
-    )
-    for heading in ("split", "task"):
-        table.add_column(heading)
-    for heading in ("majority baseline", *arms, *(f"{arm} - {control} (95 %)" for arm in others)):
-        table.add_column(heading, justify="right")
-    for group in by_place(tasks):
-        for task, split in group:
-            cell = task.name, split.name
-            if (control, *cell) in rows:
-                baseline = rows[control, *cell].majority or 0
-                shares = [baseline, *(rows[arm, *cell].value for arm in arms)]
-                differences = [rows[f"{arm} - {control}", *cell] for arm in others]
-                table.add_row(
-                    split.label,
-                    task.name,
-                    *(f"{share:.2f}" for share in shares),
-                    *map(starred, differences),
-                )
-        table.add_section()
-    console.print(table)
-
-
-def starred(row: Row) -> str:
-    """Format a difference, with a star if it holds after correction: "+0.40 (+0.29 to +0.49) *"."""
-    star = "*" if judge(row) in HELD else " "
-    return f"{row.value:+.2f} ({bounds(row, '{:+.2f}', 1)}) {star}"
