@@ -66,21 +66,12 @@ def write_page(
         facts: the content of evaluation.json, printed as it is.
     """
     page = render(
-        "evaluate/page.html.jinja",
-        name=name,
-        about=about,
-        other=other,
-        tables=_tables(name, other, rows),
-        breakdowns=_breakdowns(name, rows),
-        axes=_AXES,
-        least=CELL,
+        "evaluate/page.html.jinja", record="evaluation.json", facts=facts,
+        name=name, about=about, other=other, num_questions=len(marks),
+        tables=_tables(name, other, rows), comparisons=comparisons(rows),
+        breakdowns=_breakdowns(name, rows), axes=_AXES, least=CELL, counted=counted,
         samples=_samples(name, other, marks, other_marks),
-        comparisons=comparisons(rows),
-        num_questions=len(marks),
-        counted=counted,
-        record="evaluation.json",
-        facts=facts,
-    )
+    )  # fmt: skip
     # a model can write lone surrogates, which no file holds
     write_atomically(path, page.encode("utf-8", "replace").decode())
 
@@ -147,18 +138,15 @@ def _samples(
         cell = mark["task"], mark["split"]
         shown[cell] = shown.get(cell, 0) + 1
         if shown[cell] <= _SAMPLES:
-            given = [(name, "own", mark)]
-            given += [(other, "other", other_marks[number])] if other_marks else []
-            prompt = mark["prompt"]
-            start = "…" if len(prompt) > _PROMPT else ""
-            sample = Sample(
-                mark["split"].replace("_", " "),
-                start + _short(prompt[-_PROMPT:], end="\n"),
-                _short(mark["expected"]),
-                [
-                    (m, colour, _short(one["read"] or one["given"]), one["right"])
-                    for m, colour, one in given
-                ],
-            )
+            models = [(name, "own", mark)]
+            models += [(other, "other", other_marks[number])] if other_marks else []
+            given = [
+                (m, colour, _short(of["read"] or of["given"]), of["right"])
+                for m, colour, of in models
+            ]
+            prompt = _short(mark["prompt"][-_PROMPT:], end="\n")
+            prompt = f"…{prompt}" if len(mark["prompt"]) > _PROMPT else prompt
+            split = mark["split"].replace("_", " ")
+            sample = Sample(split, prompt, _short(mark["expected"]), given)
             samples.setdefault(mark["task"], []).append(sample)
     return samples

@@ -1,4 +1,4 @@
-"""Pages and their tables: HTML by one base template, and the same tables for the terminal."""
+"""Pages and their tables: HTML by one base template, and the same tables in the terminal."""
 
 from __future__ import annotations
 
@@ -104,4 +104,5 @@ def _plain(cell: Cell | str) -> str:
     if isinstance(cell, str):
         return cell
     first = f" ({cell.small[0]})" if cell.small and cell.small[0] else ""
-    return cell.text + first + (" *" if cell.style == "held" else "")
+    star = " *" if cell.style == "held" else "  " if len(cell.small) > 1 else ""
+    return cell.text + first + star

@@ -65,36 +65,23 @@ def write_report(
     ]
     costs, ratios = _costs(arms, phases, rows)
     counts = facts["data"] if "held_out_tokens_median_count_in_text" in facts["data"] else {}
+    judged = [
+        (arm, tally(summary, arm, control), verdict(summary, tasks, arm, control)) for arm in others
+    ]
     page = render(
-        "report/report.html.jinja",
-        arms=arms,
-        control=control,
-        others=others,
+        "report/report.html.jinja", record="config.json", facts=facts, setting=setting,
+        arms=arms, control=control, others=others, num_seeds=len(seeds), smoothing=SMOOTHING,
         legend=[(arm, arm, ARMS[arm].sentence) for arm in arms],
         count=models_in_words(len(arms), len(seeds)),
-        num_seeds=len(seeds),
-        setting=setting,
-        facts=facts,
-        record="config.json",
-        headline=first,
-        glance=_glance_plot(arms, tasks, summary, first),
-        verdicts=[
-            (arm, tally(summary, arm, control), verdict(summary, tasks, arm, control))
-            for arm in others
-        ],
-        how=how_judged(summary, len(seeds)),
-        comparisons=comparisons(summary),
-        notes=split_notes(tasks),
+        headline=first, glance=_glance_plot(arms, tasks, summary, first), verdicts=judged,
+        how=how_judged(summary, len(seeds)), comparisons=comparisons(summary),
+        notes=split_notes(tasks), plots=_answer_plots(panels, samples),
         counts_of_held_out=counts if counts.get("held_out_tokens") else None,
-        plots=_answer_plots(panels, samples),
         answers=answer_table(arms, tasks, summary),
         samples=[sample for of_task in samples.values() for sample in of_task],
-        curves=list(_curves(arms, phases, metrics)),
-        smoothing=SMOOTHING,
-        text=_text_table(summary),
-        costs=costs,
-        cost_plot=_cost_plot(control, ratios),
-    )
+        curves=list(_curves(arms, phases, metrics)), text=_text_table(summary),
+        costs=costs, cost_plot=_cost_plot(control, ratios),
+    )  # fmt: skip
     write_atomically(out / "answers.svg", answers_figure(arms, panels))
     write_atomically(out / "report.html", page)
 
@@ -134,16 +121,11 @@ def _glance_plot(
     arms: Sequence[str], tasks: Sequence[Task], summary: list[Row], first: Headline
 ) -> str:
     """Draw the headline's split for the tasks that have it, the most informative split for the rest."""
-    names = {task.name: task.telling for task in tasks}
-    if first.cell:
-        shown = first.cell[1].name
-        names |= {
-            task.name: shown for task in tasks if shown in {split.name for split in task.splits}
-        }
-    cells = [
-        (task, split) for task in tasks for split in task.splits if split.name == names[task.name]
-    ]
-    cells.sort(key=lambda cell: first.cell is None or cell[0].name != first.cell[0].name)
+    shown, leading = (first.cell[1].name, first.cell[0].name) if first.cell else ("", "")
+    cells = []
+    for task in sorted(tasks, key=lambda task: task.name != leading):
+        splits = {split.name: split for split in task.splits}
+        cells.append((task, splits.get(shown) or splits[task.telling]))
     groups = _answer_groups(arms, cells, summary, with_task=True)
     return bars("glance", "Share of exactly right answers.", groups) if groups else ""
 
@@ -180,17 +162,12 @@ def answer_table(arms: Sequence[str], tasks: Sequence[Task], summary: list[Row])
     control, *others = arms
     lines: list[list[Cell | str]] = []
     for task, split in (cell for group in by_place(tasks) for cell in group):
-        cells = {
-            row.arm: row for row in summary if (row.task, row.split) == (task.name, split.name)
-        }
-        if cells:
-            differences = (cells[f"{arm} - {control}"] for arm in others)
-            first = cells[control]
-            shares = [first.majority or 0, *(cells[arm].value for arm in arms)]
-            lines.append([
-                split.label, task.name, str(first.n), *(f"{share:.2f}" for share in shares),
-                *map(difference, differences),
-            ])  # fmt: skip
+        cell = task.name, split.name
+        rows = {row.arm: row for row in summary if (row.task, row.split) == cell}
+        if first := rows.get(control):
+            shares = [first.majority or 0, *(rows[arm].value for arm in arms)]
+            line = [split.label, task.name, str(first.n), *(f"{share:.2f}" for share in shares)]
+            lines.append([*line, *(difference(rows[f"{arm} - {control}"]) for arm in others)])
     headings = ["split", "task", "n per arm", "majority baseline", *arms]
     return Table([*headings, *(f"{arm} − {control}" for arm in others)], lines, left=2)
 
@@ -285,35 +262,27 @@ def _costs(
     names = {
         ("all", "parameters"): "parameters in training",
         ("all", "parameters_after_fold"): "parameters after folding",
-        **{
-            (phase.name, "median_step_seconds"): f"{phase.title} step, median seconds"
-            for phase in phases
-        },
-        ("all", "training_seconds"): "training, seconds",
-        **{
-            (phase.name, STEPS_TO_LOSS): f"steps of {phase.title} to the final loss of {control}"
-            for phase in phases
-        },
     }
+    for phase in phases:
+        names[phase.name, "median_step_seconds"] = f"{phase.title} step, median seconds"
+    names["all", "training_seconds"] = "training, seconds"
+    for phase in phases:
+        names[phase.name, STEPS_TO_LOSS] = f"steps of {phase.title} to the final loss of {control}"
     lines, groups = [], []
     for (task, metric), name in names.items():
-        values = {
-            arm: [
-                row.value for row in rows if (row.arm, row.task, row.metric) == (arm, task, metric)
-            ]
-            for arm in arms
-        }
+        values: dict[str, list[float]] = {arm: [] for arm in arms}
+        for row in rows:
+            if (row.task, row.metric) == (task, metric):
+                values[row.arm].append(row.value)
         least = len(values[control])
         if least and (metric == STEPS_TO_LOSS or all(values.values())):
             # an arm that does not reach the loss in every seed has no median
             medians = {arm: float(np.median(v)) for arm, v in values.items() if len(v) == least}
             ratios = {arm: median / medians[control] for arm, median in medians.items()}
             groups.append(Group(name, {arm: (ratio, None, None) for arm, ratio in ratios.items()}))
-            lines.append([
-                name,
-                *(_cost(medians[arm]) if arm in medians else "not reached" for arm in arms),
-                *(f"{ratios[arm]:.2f}" if arm in ratios else "" for arm in others),
-            ])  # fmt: skip
+            shown = [_cost(medians[arm]) if arm in medians else "not reached" for arm in arms]
+            shown += [f"{ratios[arm]:.2f}" if arm in ratios else "" for arm in others]
+            lines.append([name, *shown])
     return Table(["cost", *arms, *(f"{arm} / {control}" for arm in others)], lines), groups
 
 

@@ -103,25 +103,22 @@ def headline(
         for rows in (telling, found):
             if judged := [row for row in rows if judge(row) in words]:
                 row = max(judged, key=lambda row: abs(row.value))
-                cell, pair = cells[row.task, row.split], row.arm.split(" - ")
-                sentence = _sentence(
-                    cell, [(arm, shares[arm, row.task, row.split]) for arm in pair], arms
-                )
-                holds = words == HELD
+                cell, holds = cells[row.task, row.split], words == HELD
+                pair = [(arm, shares[arm, row.task, row.split]) for arm in row.arm.split(" - ")]
+                sentence = _sentence(cell, pair, arms)
                 if not holds:
                     sentence = f"Not certain yet: {sentence[0].lower()}{sentence[1:]}"
-                return Headline(
-                    sentence, _basis(row, comparisons(summary), num_seeds, holds=holds), cell
-                )
+                basis = _basis(row, comparisons(summary), num_seeds, holds=holds)
+                return Headline(sentence, basis, cell)
     return _nothing(telling or found, arms, num_seeds)
 
 
 def _basis(row: Row, count: int, num_seeds: int, *, holds: bool) -> str:
     """State the interval of the headline's difference and its correction for `count` comparisons."""
-    pairs = (
+    over = (
         f"{num_seeds} pairs of models" if num_seeds > 1 else "the questions of one pair of models"
     )
-    basis = f"The difference is {span(row)}, with the 95 % interval over {pairs}."
+    basis = f"The difference is {span(row)}, with the 95 % interval over {over}."
     if holds:
         more = f" It holds after Holm's correction for all {count} comparisons."
         return basis + (more if count > 1 else "")
@@ -135,28 +132,23 @@ def _alone(
     cells: Mapping[tuple[str, str], Cell], shares: Mapping[tuple[str, str, str], float], arm: str
 ) -> Headline:
     """Describe one arm without a comparison by its best informative split."""
-    scored = [
-        cell
-        for cell, (task, split) in cells.items()
-        if (arm, *cell) in shares and task.telling == split.name
-    ]
+    telling = [cell for cell, (task, split) in cells.items() if task.telling == split.name]
+    scored = {cell: shares[arm, *cell] for cell in telling if (arm, *cell) in shares}
     basis = "One arm alone was trained: there is no comparison."
     if not scored:
         return Headline("One model was trained, and no question was evaluated.", basis, None)
-    best = max(scored, key=lambda cell: shares[arm, *cell])
-    sentence = _sentence(cells[best], [(arm, shares[arm, *best])], [arm])
-    return Headline(sentence, basis, cells[best])
+    best = max(scored, key=scored.__getitem__)
+    return Headline(_sentence(cells[best], [(arm, scored[best])], [arm]), basis, cells[best])
 
 
 def _nothing(rows: Sequence[Row], arms: Sequence[str], num_seeds: int) -> Headline:
     control, *others = arms
-    among = " and ".join(_model(arm, arms) for arm in (*others, control))
-    if len(others) > 1:
-        among = "the models"
+    pair = " and ".join(_model(arm, arms) for arm in (*others, control))
+    among = pair if len(others) == 1 else "the models"
     alike = _ALIKE["exact_match_difference"]
     if rows and all(judge(row) == alike for row in rows):
         basis = (
-            "The 95 % intervals on the most informative split of each task lie within this margin."
+            "All 95 % intervals on the most informative split of each task are within this margin."
         )
         return Headline(f"Between {among} there is {alike}.", basis, None)
     least = min((row.n for row in rows), default=0)
