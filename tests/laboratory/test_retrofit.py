@@ -163,7 +163,7 @@ def metrics(arm: str, start: float, rate: float, steps: int = 60) -> list[dict[s
     ]
 
 
-def test_the_race_counts_steps_to_the_controls_last_loss() -> None:
+def test_steps_are_counted_to_the_controls_final_loss() -> None:
     told = [
         *metrics("plain", 9.0, 0.05),
         *metrics("lstm", 9.0, 0.1),

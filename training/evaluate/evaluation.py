@@ -239,7 +239,6 @@ def _write(folder: Path, done: Evaluation, counted: str) -> None:
         done.about,
         done.other,
         done.rows,
-        done.eval_sets,
         lines,
         None if other is None else _scored_answers(done.eval_sets, other),
         counted=counted,
