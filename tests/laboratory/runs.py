@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.laboratory.warm import Cold, Process, run
+from tests.warm import Cold, Process, run
 from training.intervals import read_rows
 
 ROOT = Path(__file__).parent.parent.parent

@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import torch
 
 from synthetic_tasks import SPLITS
+from tests import warm
 from tests.conftest import ROOT
 from tests.laboratory.runs import COMMAND, TINY, losses, numbers
 from tests.messages import says
@@ -144,12 +144,7 @@ def test_two_distributed_processes_give_the_losses_of_one(
         "-m",
         "training.compare",
     ]
-    done = subprocess.run(
-        [*launch, *TINY, "--out", tmp_path / "ddp", "--cache", cache],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = warm.run([*launch, *TINY, "--out", tmp_path / "ddp", "--cache", cache], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     one = [row for row in losses(finished) if row[1] == 0]
     two = losses(tmp_path / "ddp")
@@ -197,7 +192,7 @@ def test_bad_input_gets_one_sentence_before_any_training(
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_bad_loss_names_the_step_and_ends_with_1(jobs: str, cache: Path, tmp_path: Path) -> None:
     flags = ["--lr", "1e30", "--jobs", jobs, "--out", tmp_path / "x", "--cache", cache]
-    done = subprocess.run([*COMMAND, *flags], cwd=ROOT, capture_output=True, text=True)
+    done = warm.run([*COMMAND, *flags], cwd=ROOT)
     assert done.returncode == 1
     assert re.search(r"pretrain .*\b(nan|inf)\b.* step \d+", done.stderr)
     assert "Traceback" not in done.stderr

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import pytest
 
 from synthetic_tasks import Material, build_task, stream
+from tests import warm
 from tests.conftest import ROOT
 from tests.messages import says
 from training.intervals import Row, read_rows, wilson
@@ -300,7 +301,7 @@ def test_a_study_that_was_killed_ends_with_the_same_numbers(
         "run.ArmRun.finish = killed\n"
         f"study.main({flags!r})\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    done = warm.run([sys.executable, "-c", script], cwd=ROOT)
     assert done.returncode == -signal.SIGKILL, done.stderr
     finished = list((tmp_path / "killed").glob("*/seed0/plain/done.json"))
     assert len(finished) == 1

@@ -26,12 +26,13 @@ import sys
 import threading
 import traceback
 import types
+import warnings
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 execute_child = subprocess.Popen._execute_child
@@ -141,7 +142,7 @@ def the_server() -> socket.socket:
         # only a child can be waited for.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         server = subprocess.Popen(
-            [sys.executable, "-m", "tests.laboratory.warm", str(theirs.fileno())],
+            [sys.executable, "-m", "tests.warm", str(theirs.fileno())],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
@@ -248,6 +249,9 @@ def limit(file_size: int | None) -> None:
 def execute(command: Sequence[str]) -> int:
     """Run `-m MODULE`, `-c CODE` or a file as the main program. Returns the exit status."""
     try:
+        while command[0] == "-W":
+            warnings.simplefilter(command[1])  # type: ignore[arg-type]
+            command = command[2:]
         kind, rest = command[0], command[1:]
         sys.argv = [*command] if kind not in ("-m", "-c") else [kind, *rest[1:]]
         if kind == "-m":
