@@ -31,7 +31,7 @@ from training import compare
 from training.interrupts import held_back, listening
 from training.run.folder import locked
 
-LONG = ["--steps", "300", "--finetune-steps", "20", "--save-every", "50"]
+LONG = ["--steps", "120", "--finetune-steps", "20", "--save-every", "20"]
 PATIENCE = 300  # seconds; only a hang waits as long
 
 
