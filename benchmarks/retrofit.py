@@ -50,7 +50,7 @@ from training.train.optimizers import lr_scale, set_lr
 
 Build = Callable[
     [Any, SpellingTable, float], Any
-]  # model of transformers, spellings, gain -> the model
+]  # model of transformers, spellings, scale -> the model
 
 
 class Gated(nn.Module):
@@ -201,7 +201,7 @@ VARIANTS: dict[str, Build] = {
     "plain": lambda model, table, gain: model,
     "spelled": spelled,
     "amplified": spelled,  # with the spelling part of the rows doubled, see `run`
-    "held": spelled,  # in its quiet directions, see `run`
+    "held": spelled,  # in its low-Fisher directions, see `run`
     "silent": lambda model, table, gain: spelled(model, table, 0.0),
     "gate": gated,
     "joined": joined,
@@ -210,14 +210,14 @@ VARIANTS: dict[str, Build] = {
     "warm-up-128": warmed_up(128),
     "zero": lambda model, table, gain: charembed.attach(model, table, hidden_size=256),
     "frozen-letters": frozen_letters,
-    "frozen-table": frozen_table,  # and a head that is tied to it
+    "frozen-table": frozen_table,  # and the head tied to it
     "letters-alone": letters_alone,
     "lora": lora,
     "first-10-blocks": first_blocks(10),
 }
 
 
-AS_BUILT = {"plain", "silent", "zero", "gate", "joined"}  # no turning, no other loudness
+AS_BUILT = {"plain", "silent", "zero", "gate", "joined"}  # no projection, no other scale
 
 
 def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[float], int]:

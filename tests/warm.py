@@ -99,7 +99,7 @@ class Warm(Forking):
 
 
 class Cold(subprocess.Popen):
-    """The same in a fresh interpreter."""
+    """The same process in a fresh interpreter."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ _server: socket.socket | None = None
 
 
 def the_server() -> socket.socket:
-    """The connection to this process's server, which starts at the first call."""
+    """Return the connection to this process's server; start it at the first call."""
     global _server
     if _server is None:
         _server, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -177,7 +177,7 @@ def serve(channel: socket.socket) -> None:
 
 
 def import_everything() -> None:
-    """All modules of the project that are no commands, and what they import late."""
+    """Import all modules of the project that are no commands, and their late imports."""
     for name in ("charembed", "synthetic_tasks", "training"):
         for module in pkgutil.walk_packages(import_module(name).__path__, f"{name}."):
             path = Path(module.module_finder.path) / f"{module.name.rsplit('.')[-1]}.py"
@@ -199,7 +199,7 @@ LATE = (
 
 
 def become(request: dict[str, Any], fds: Sequence[int]) -> None:
-    """Be the process of a command, to its end."""
+    """Run as the process of a command until it ends."""
     status = 1
     try:
         prepare(request, fds)
@@ -211,7 +211,7 @@ def become(request: dict[str, Any], fds: Sequence[int]) -> None:
 
 
 def prepare(request: dict[str, Any], fds: Sequence[int]) -> None:
-    """What `execve` would leave: standard streams, signals, folder, environment."""
+    """Set the state after `execve`: standard streams, signals, folder, environment."""
     high = [os.dup(fd) if fd < 3 else fd for fd in fds]
     for number, fd in enumerate(high):
         os.dup2(fd, number)
@@ -233,7 +233,7 @@ def prepare(request: dict[str, Any], fds: Sequence[int]) -> None:
 
 
 def set_signals(ignored: Iterable[int] | None) -> None:
-    """Handlers as at the start of a program; None: those that are ignored stay so."""
+    """Set the handlers of a fresh program. None: ignored signals stay ignored."""
     for number in SIGNALS:
         if ignored is None and signal.getsignal(number) == signal.SIG_IGN:
             continue

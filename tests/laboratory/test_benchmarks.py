@@ -1,4 +1,4 @@
-"""The benchmarks start; the one for a GPU runs its commands on a tiny model here."""
+"""The benchmarks start; the GPU benchmark runs its commands on a tiny model on the CPU."""
 
 from __future__ import annotations
 

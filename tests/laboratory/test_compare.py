@@ -1,4 +1,4 @@
-"""The main job in miniature, on the real corpus, as a user runs it."""
+"""The main job on the tiny preset and the real corpus, by the commands of a user."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_a_folder_with_another_run_is_left_alone(
 def test_two_arms_of_the_same_kind_differ_by_exactly_zero(
     finished: Path, cache: Path, tmp_path: Path
 ) -> None:
-    """A/A: the arm trained alone, in another run, has the very losses it had in the pair."""
+    """A/A test: an arm trained alone, in another run, has the same losses as in the pair."""
     assert (
         compare.main([*TINY, "--arms", "lstm", "--out", str(tmp_path / "a"), "--cache", str(cache)])
         == 0
@@ -341,7 +341,7 @@ def test_other_questions_objectives_and_losses_cross_with_other_arms(
 
 
 def test_a_third_phase_is_an_entry(data: Data, cache: Path, tmp_path: Path) -> None:
-    """The parent's last phase: tasks alone, at a constant rate of its own."""
+    """The last phase of the parent preset: tasks alone, at its own constant learning rate."""
     tiny = preset("tiny")
     last = replace(
         tiny.phase("finetune"),

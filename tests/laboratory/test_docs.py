@@ -1,4 +1,4 @@
-"""The README's and the documentation's Python, as a reader would run it."""
+"""The Python blocks of the README and the guides run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models and tokenizers that the laboratory did not make: the adapters, and the whole way through compare."""
+"""Pretrained models and tokenizers: the adapters, and a whole run of compare."""
 
 from __future__ import annotations
 

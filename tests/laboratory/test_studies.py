@@ -1,4 +1,4 @@
-"""The neighbouring experiments: their grids, what they read from planted rows, and a real tiny study."""
+"""The studies: their grids, their findings from planted rows, and a real tiny study."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ Chance = Callable[[Point, str, str], float]  # of a point, task and split
 
 
 def measured(points: Sequence[Point], metrics: dict[str, Chance], n: int = 1000) -> list[Measured]:
-    """A row for each seed of each point, task, split and metric, with exactly the planted share."""
+    """Return a row for each seed of each point, task, split and metric, with the planted share."""
     rows = []
     for point in points:
         for spec in point.config.data.tasks:
@@ -287,8 +287,9 @@ def test_a_study_is_a_folder_of_ordinary_runs_with_rows_pictures_and_a_page(
 def test_a_study_that_was_killed_ends_with_the_same_numbers(
     counted: Path, cache: Path, tmp_path: Path
 ) -> None:
-    """Killed where the second run has been trained and asked, and is about to say so; what is left is trained
-    two at a time, each in a process of its own.
+    """The kill comes after the evaluation of the second run, before its record is written.
+
+    The remaining runs are trained two at a time, each in its own process.
     """
     flags = ["counting", *FLAGS, "--out", str(tmp_path / "killed"), "--cache", str(cache)]
     script = (

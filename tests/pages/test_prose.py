@@ -1,4 +1,4 @@
-"""The report's words, from made-up rows: judgements, verdicts, headlines, and the table in the terminal."""
+"""Texts of the report from made-up rows: judgements, verdicts, headlines, the terminal table."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
+from training.report.headline import Headline, headline
 
 from synthetic_tasks import Task
 from tests.messages import says
 from tests.pages.made_up import MIXED, built, summary_of
 from training.intervals import Row, summarise, wilson
 from training.models.arms import ARMS
-from training.report.headline import Headline, headline
 from training.report.verdict import (
     by_place,
     how_judged,

@@ -1,4 +1,4 @@
-"""The report from made-up rows: tasks of different splits in one run, one arm, three arms, many seeds."""
+"""The report from made-up rows: tasks with different splits, one arm, three arms, many seeds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from training.report.plots import smoothed
+from training.report.svg import DARK, LIGHT, colours
 
 from tests.messages import says
 from tests.pages.made_up import MIXED, PHASES, built, made_up, page_of
 from training.models.arms import ARMS
-from training.report.plots import smoothed
 from training.report.report import models_in_words, sample_answers, split_notes
-from training.report.svg import DARK, LIGHT, colours
 
 PAIR = ("matched", "lstm")
 
@@ -77,7 +77,7 @@ def test_pictures_take_their_colours_from_the_page(tmp_path: Path) -> None:
 
 
 def contrast(one: str, other: str) -> float:
-    """The ratio of WCAG 2: 1 to 21."""
+    """Return the contrast ratio of WCAG 2, 1 to 21."""
 
     def light(colour: str) -> float:
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]

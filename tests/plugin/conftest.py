@@ -1,4 +1,4 @@
-"""The host models that the plugin is tested with, one parametrisation for all files."""
+"""The host models of the plugin tests: one parametrisation for all files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from tests.plugin.hosts import HOSTS, Host
 
 @pytest.fixture(params=HOSTS, ids=lambda host: host.name)
 def host(request: pytest.FixtureRequest) -> Host:
-    """One kind of model; every test with this argument runs once for each of HOSTS."""
+    """One host model; a test with this argument runs once for each of HOSTS."""
     made: Host = request.param
     return made

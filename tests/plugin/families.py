@@ -1,4 +1,4 @@
-"""Small random models of the families of the installed transformers, found by its own lists."""
+"""Small random models of all families of the installed transformers, by its own lists."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ REMOVED = {"ProphetNetConfig": ("num_hidden_layers",), "NeoMMEConfig": ("head_di
 
 
 def classes() -> dict[str, Any]:
-    """The models with a head that the auto classes know, by name."""
+    """Return the models with a head that the auto classes know, by name."""
     lists = [getattr(modeling_auto, f"MODEL_FOR_{head}_MAPPING_NAMES") for head in HEADS]
     names = [
         name
@@ -121,7 +121,7 @@ def ties_more_than_its_head(made: Any) -> bool:
 
 
 def small(config_class: type, depth: int = 0) -> Any:
-    """A config of small sizes, those of its parts included. Raises what the class itself refuses."""
+    """Return a config of small sizes, parts included. Errors of the class itself pass through."""
     default = config_class()
     changes = {name: value for name, value in SMALL.items() if hasattr(default, name)}
     changes |= OWN.get(config_class.__name__, {})
@@ -134,7 +134,7 @@ def small(config_class: type, depth: int = 0) -> Any:
 
 
 def build(name: str) -> Any:
-    """The named model, small. Raises what the class itself refuses, and MemoryError for what stays large."""
+    """Build the named model, small. Errors of the class pass through; MemoryError if it is large."""
     made = classes()[name]
     config = small(made.config_class)
     with torch.device("meta"):
@@ -145,7 +145,7 @@ def build(name: str) -> Any:
 
 
 def moved(model: nn.Module) -> None:
-    """Every parameter that trains goes away from its first value, which may be zero."""
+    """Move every trainable parameter away from its initial value, which may be zero."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -155,7 +155,7 @@ def moved(model: nn.Module) -> None:
 
 @torch.no_grad()
 def answer(model: Any) -> Tensor:
-    """The logits of some ids, whichever output holds them."""
+    """Return the logits of some ids, from any kind of output."""
     ids = IDS.clamp(min=4)
     kwargs = {"input_ids": ids}
     if "decoder_input_ids" in inspect.signature(model.forward).parameters:
@@ -165,7 +165,7 @@ def answer(model: Any) -> Tensor:
 
 
 def aligned(model: nn.Module) -> nn.Module:
-    """Weights that were read from a file may lie so that products of them differ in the last bit."""
+    """Copy weights to aligned memory: other addresses may change the last bit of products."""
     for parameter in {id(p): p for p in model.parameters()}.values():
         parameter.data = parameter.data.clone()
     return model

@@ -1,4 +1,4 @@
-"""The models that charembed must fit into, each as a small random one."""
+"""The host models of charembed, each small and random."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each after a LayerNorm."""
+    """Apply attention, then an MLP, each after a LayerNorm."""
 
     def __init__(self, width: int, heads: int = 2) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Block(nn.Module):
 
 
 class NanoGPT(nn.Module):
-    """Shaped like the nanoGPT family: `transformer.wte`, tied `lm_head`, `_init_weights` on all matrices."""
+    """Like the nanoGPT family: `transformer.wte`, tied `lm_head`, `_init_weights` on all matrices."""
 
     def __init__(self, tie: bool, width: int = 16, context: int = 32) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ generating = _among([host for host in HOSTS if host.generates])
 
 
 def logits_and_loss(model: nn.Module, ids: Tensor = IDS) -> tuple[Tensor, Tensor]:
-    """What a model says of some ids, whichever way it answers."""
+    """Return logits and loss of a model for some ids, from any kind of output."""
     if isinstance(model, NanoGPT):
         logits, loss = model(ids, ids)
         assert loss is not None
@@ -236,6 +236,6 @@ def char_embedding(model: nn.Module) -> CharEmbedding:
 
 
 def spelled(embedding: CharEmbedding, token_id: int) -> Tensor:
-    """What the letters add to one token's vector."""
+    """Return the character vector of one token."""
     with torch.no_grad():
         return embedding.encoder(torch.tensor([token_id]))[0]

@@ -1,4 +1,4 @@
-"""Slow, obvious twins of the fast code. Tests compare with them, benchmarks measure against them."""
+"""Slow, obvious twins of the fast code, for comparisons in tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def bag(encoder: BagEncoder, x_CE: Tensor) -> Tensor:
 
 
 def bee(encoder: BeeEncoder, x_CD: Tensor) -> Tensor:
-    """Each pair of columns as a complex number, turned by its place."""
+    """Rotate each pair of columns, as a complex number, by its place."""
     D, turned = encoder.dim, []
     for place, x_D in enumerate(x_CD):
         pairs = torch.view_as_complex(x_D.unflatten(0, (-1, 2)))
@@ -92,7 +92,7 @@ def bee(encoder: BeeEncoder, x_CD: Tensor) -> Tensor:
 
 
 def transformer(encoder: TransformerEncoder, x_CE: Tensor) -> Tensor:
-    """One head, one character that looks, one character that is looked at, at a time."""
+    """Compute attention for one head, one query character and one key character at a time."""
     heads = encoder.sizes["heads"]
     rows = [x_E + place_E for x_E, place_E in zip(x_CE, encoder.places.weight, strict=False)]
     for block in encoder.blocks:
@@ -137,7 +137,7 @@ TWINS: dict[type[CharEncoder], Callable[[Any, Tensor], Tensor]] = {
 
 
 def spelled_slowly(encoder: CharEncoder, ids: Sequence[int]) -> Tensor:
-    """What an encoder says of some tokens (U, D), one after another, by the formula in its docstring."""
+    """Return the vectors of some tokens (U, D), one at a time, by the encoder's formula."""
     if isinstance(encoder, LSTMEncoder | GRUEncoder):
         return PackedTwin(encoder)(torch.tensor(ids))
     twin, table, vectors = TWINS[type(encoder)], encoder.spellings, []
@@ -160,7 +160,7 @@ def generate_one_by_one(
     max_new_tokens: int,
     stop: Sequence[int] = (),
 ) -> list[list[int]]:
-    """Greedy answers without batches and without a cache."""
+    """Return greedy answers without batches and without a cache."""
     model.eval()
     answers = []
     for prompt in prompts:

@@ -1,4 +1,4 @@
-"""Attached, and lived with: updates, evaluation and training, the smaller parts."""
+"""An attached model in use: updates, evaluation and training, small functions."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def fused_step(model: nn.Module) -> None:
 
 
 def sparse_fused_step(model: nn.Module) -> None:
-    """One row of the token table moves, which no small sample of its values would show."""
+    """Move one row of the token table, which no small sample of its values would show."""
     weight = char_embedding(model).weight
     optimizer = torch.optim.SGD([weight], lr=0.5, fused=True)
     char_embedding(model)(IDS[:1, :1]).sum().backward()
@@ -69,7 +69,7 @@ def sparse_fused_step(model: nn.Module) -> None:
 
 
 def fused_step_after_an_evaluation(model: nn.Module) -> None:
-    """The table is made between the backward and the step."""
+    """Build the table between the backward and the step."""
     optimizer = torch.optim.AdamW(charembed.parameters(model), lr=0.05, fused=True)
     char_embedding(model)(torch.arange(V)).square().sum().backward()
     with torch.no_grad():
@@ -78,7 +78,7 @@ def fused_step_after_an_evaluation(model: nn.Module) -> None:
 
 
 def fused_step_between_evaluations(model: nn.Module) -> None:
-    """The table is made between the forward and the backward, and the gradients are gone before the next."""
+    """Build the table between forward and backward; remove the gradients before the next step."""
     optimizer = torch.optim.AdamW(charembed.parameters(model), lr=0.05, fused=True)
     loss = char_embedding(model)(torch.arange(V)).square().sum()
     with torch.no_grad():

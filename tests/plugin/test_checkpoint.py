@@ -28,7 +28,7 @@ from tests.plugin.hosts import DECODER, GPT2, HOSTS, VOCABULARY, Host, V, char_e
 
 
 def trained(host: Host, **kwargs: Any) -> nn.Module:
-    """Attached and moved away from every initial value."""
+    """Return an attached model, moved away from every initial value."""
     model = host.attach(host(), init="normal", char_dim=12, hidden_size=8, seed=5, **kwargs).eval()
     with torch.no_grad():
         for parameter in charembed.parameters(model):
@@ -251,7 +251,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 
 
 def rewrite(folder: Path, **changes: Any) -> None:
-    """Other facts, truthfully hashed: what another version or an adversary would write."""
+    """Write other facts with their correct hash, as another version or an adversary would."""
     manifest = manifest_of(folder) | changes
     manifest["manifest_sha256"] = checkpoint._hash_manifest(manifest)
     save_file(

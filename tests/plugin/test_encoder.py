@@ -41,7 +41,7 @@ kinds = pytest.mark.parametrize("kind", ENCODERS)
 def build(
     kind: str, dim: int = 24, vocabulary: list[bytes | None] = VOCABULARY, **arguments: Any
 ) -> Any:
-    """A small encoder that is heard."""
+    """Build a small encoder with nonzero output."""
     unit = getattr(ENCODERS[kind], "unit", "codepoint")
     return ENCODERS[kind](
         SpellingTable.from_bytes(vocabulary, unit),
@@ -51,7 +51,7 @@ def build(
 
 
 def shaken(encoder: nn.Module) -> Any:
-    """With biases and all else away from the values that they begin with."""
+    """Return the encoder with all parameters, biases too, moved from their initial values."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in encoder.parameters():
@@ -149,7 +149,7 @@ def test_a_token_alone_and_among_others_has_the_same_vector(kind: str) -> None:
 
 @kinds
 def test_padding_never_changes_the_vector(kind: str) -> None:
-    """Beside a token that makes all rows longer, and in a row of its own length."""
+    """A vector is the same beside a longer token and in a row of its own length."""
     words = [b"the", b"a", b"then", b"the" * 9]
     encoder = shaken(build(kind, vocabulary=words))
     together, unit = encoder(torch.arange(4)).detach(), encoder.spellings.unit

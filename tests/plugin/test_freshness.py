@@ -1,4 +1,4 @@
-"""The table that evaluation looks up is never stale, and never built for nothing."""
+"""The cached table of evaluation is never stale and never built in vain."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ kinds = pytest.mark.parametrize("kind", ENCODERS)
 
 
 def attached(kind: str = "lstm", tie: bool = True) -> nn.Module:
-    """In evaluation mode, and with a table."""
+    """Return an attached model in evaluation mode with a cached table."""
     model = GPT2.attach(GPT2(tie), encoder=kind, init="normal", **SMALL[kind]).eval()
     with torch.no_grad():
         logits_of(model)
@@ -51,7 +51,7 @@ def vectors(embedding: CharEmbedding) -> Tensor:
 
 
 def assert_fresh(model: nn.Module, before: Tensor | None = None) -> None:
-    """Evaluation gives what `fold` writes, and that is something else than before."""
+    """Assert that evaluation equals the folded weights, and that both have changed."""
     embedding = char_embedding(model)
     looked_up = vectors(embedding)
     assert torch.equal(looked_up, embedding.table())
@@ -70,13 +70,13 @@ def an_in_place_write(model: nn.Module) -> None:
 
 
 def letters_loss(model: nn.Module) -> Tensor:
-    """Of the encoder by itself, as a spelling loss takes it, past the embedding."""
+    """Return a loss of the encoder alone, as a spelling loss does, without the embedding."""
     char_VD: Tensor = char_embedding(model).encoder(torch.arange(V))
     return char_VD.square().sum()
 
 
 def fused(model: nn.Module) -> torch.optim.Optimizer:
-    """Fused optimizers move no version of a parameter."""
+    """Take a fused optimizer step, which changes no version counter."""
     return torch.optim.AdamW(charembed.parameters(model), lr=0.1, fused=True)
 
 
@@ -275,7 +275,7 @@ def test_evaluation_follows_a_peft_merge(target: str) -> None:
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """The encoders whose table was built, once for each time."""
+    """Return a list that collects the encoder of each later build of a table."""
     found, encode_vocabulary = [], charembed.vector_table.encode_vocabulary
 
     def counting(encoder: nn.Module, *arguments: Any) -> Tensor:
@@ -330,7 +330,7 @@ def test_gradients_that_are_left_build_nothing(built: list[nn.Module]) -> None:
 
 
 def test_a_model_leaves_nothing_behind_on_its_encoder() -> None:
-    """What watches the encoder's parameters does not keep the table alive, and does not pile up."""
+    """The hooks on the encoder's parameters do not keep the table alive and do not accumulate."""
     model = attached()
     encoder, parameter = char_embedding(model).encoder, charembed.parameters(model)[0]
     for _ in range(3):
@@ -352,7 +352,7 @@ def test_a_shared_model_is_sent_to_other_processes_without_a_warning() -> None:
 
 @pytest.fixture
 def eager_threads() -> Iterator[None]:
-    """They take turns at every line."""
+    """Switch threads at every line."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield

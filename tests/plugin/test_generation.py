@@ -1,4 +1,4 @@
-"""generate() in its many ways says what the folded, plain model says, and off says what the base says."""
+"""generate() equals the folded plain model in all modes, and the base model if disabled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MASK = (torch.arange(9) >= 4).long()[None]
 
 
 def ask(model: Any, ids: Tensor | None = IDS, mask: Tensor | None = None, **kwargs: Any) -> Tensor:
-    """New ids and their scores, which would show a difference that the ids hide."""
+    """Return new ids and their scores, which show differences that the ids hide."""
     mask = torch.ones_like(IDS) if mask is None else mask
     inputs = {} if ids is None else {"input_ids": ids}
     found = model.generate(

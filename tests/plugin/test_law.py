@@ -1,4 +1,4 @@
-"""The plugin law, on every host; and broken plugins, which it must catch."""
+"""The plugin law on every host, and broken plugins as negative controls."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_refused_folding_changes_nothing(host: Host) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in ENCODERS if kind != "lstm"])
 def test_the_law_holds_for_every_other_encoder(host: Host, kind: str) -> None:
-    """In float32, tied; the tests above are the default encoder's."""
+    """In float32, tied. The tests above use the default encoder."""
     quiet, heard = (
         partial(attach, encoder=kind, **SMALL[kind]),
         partial(loud, encoder=kind, **SMALL[kind]),
@@ -248,7 +248,7 @@ def test_every_trainable_parameter_is_in_exactly_one_group(host: Host, tie: bool
 
 
 def test_training_gradients_are_those_of_a_plain_table(host: Host) -> None:
-    """The slow twin of the whole embedding: one table, token + spelled, looked up by the host itself."""
+    """The slow twin of the whole embedding: the host looks up one table, token + character vectors."""
     model = host.attach(host(False), init="normal").eval()  # no dropout
     for module in model.modules():
         if isinstance(module, CharEmbedding):
@@ -320,7 +320,7 @@ def test_folded_models_load_where_charembed_cannot_be_imported(tmp_path: Path) -
 
 
 def _scaled_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look-up that forgets the host's own forward."""
+    """Look up without the host's own forward."""
     monkeypatch.setattr(CharEmbedding, "_through_host", lambda self, rows: rows)
 
 

@@ -1,4 +1,4 @@
-"""What people meet: silenced letters, frozen bases, counts, and sentences for what went wrong."""
+"""Common calls: disabled characters, frozen base, parameter counts, messages of errors."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_letters_are_heard_again_afterwards_also_after_an_exception() -> Non
 
 
 def test_what_is_done_while_silent_is_done_all_the_same() -> None:
-    """fold and detach within; the letters are folded all the same."""
+    """fold and detach work within `disabled`, with the character vectors."""
     model = GPT2.attach(GPT2(), init="normal").eval()
     with torch.no_grad():
         loud = logits_of(model)

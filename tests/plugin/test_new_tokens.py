@@ -1,4 +1,4 @@
-"""Words that become tokens: all that belongs to them changes together, or nothing does."""
+"""New tokens: model, tokenizer and spellings change together or not at all."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def fitted(table_VD: torch.Tensor, known: dict[int, bytes]) -> Callable[[bytes],
 
 @cache
 def states(text: bytes) -> Any:
-    """The readable states of one token, from an LSTM of torch's own."""
+    """Return the readable states of one token, from torch's own LSTM."""
     learnt = {name: tensor.float() for name, tensor in pretrained_lstm.tensors().items()}
     lstm = torch.nn.LSTM(pretrained_lstm.CHAR_DIM, pretrained_lstm.HIDDEN_SIZE)
     table = charembed.SpellingTable.from_bytes([text])

@@ -1,4 +1,4 @@
-"""Words that cannot become tokens, and interruptions: everything stays as it was."""
+"""Refused words and interruptions leave everything unchanged."""
 
 from __future__ import annotations
 

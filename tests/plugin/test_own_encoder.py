@@ -1,4 +1,4 @@
-"""An encoder of a user's own, which keeps the protocol and is no subclass of charembed's."""
+"""A user's encoder that keeps the protocol and is no subclass of charembed's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.plugin.hosts import (
 
 
 class Mine(nn.Module):
-    """The first and the last character of a token, and its length: nothing that charembed wrote."""
+    """Encode the first and the last character of a token and its length, without charembed's code."""
 
     def __init__(
         self, spellings: SpellingTable, dim: int, *, width: int = 4, strength: float = 0.0

@@ -1,4 +1,4 @@
-"""LoRA beside the letters, in both orders, saved whole and merged."""
+"""LoRA with character vectors, attached in both orders, saved whole and merged."""
 
 from __future__ import annotations
 

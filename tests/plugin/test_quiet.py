@@ -1,4 +1,4 @@
-"""Letters in the directions that text minds least."""
+"""Projection of the character vectors onto low-Fisher directions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IDS = torch.randint(0, 250, (6, 16), generator=torch.Generator().manual_seed(0))
 
 
 class Blind(nn.Module):
-    """A language model that reads only the first half of its embedding's columns."""
+    """A language model that uses only the first half of its embedding's columns."""
 
     def __init__(self, rows: int, width: int = 32) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What cannot be attached to says why, and is left as it was."""
+"""Refused models get an error and stay unchanged."""
 
 from __future__ import annotations
 

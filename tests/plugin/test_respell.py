@@ -1,4 +1,4 @@
-"""Other sizes of vocabulary, before and after attaching, and the letters of new tokens."""
+"""Resized vocabularies before and after attaching, and the spellings of new tokens."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_respelling_takes_a_table_and_leaves_no_gradient_of_the_old_shape() -> N
 
 
 def test_special_tokens_without_a_row_are_left_out() -> None:
-    """As in Gemma 3's models of text, whose tokenizer has an image's token beyond the embedding."""
+    """Gemma 3's text models: their tokenizer has an image token outside of the embedding."""
     assert (
         SpellingTable.from_tokenizer([*VOCABULARY, None, None], V).fingerprint == TABLE.fingerprint
     )

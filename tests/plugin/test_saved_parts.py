@@ -1,4 +1,4 @@
-"""A saved part: which base it belongs to, what other tools did to the encoder, old files, and the hub."""
+"""Saved parts: the check of their base, encoders changed by other tools, old files, the hub."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def moved(model: nn.Module) -> nn.Module:
 
 
 def other_base() -> nn.Module:
-    """One value of the token table is another."""
+    """Return a base with one other value in the token table."""
     model = GPT2()
     with torch.no_grad():
         GPT2.embedding(model).weight[77, 3] += 0.5
@@ -199,7 +199,7 @@ def test_lora_on_a_part_of_an_encoder_is_refused_by_peft_or_at_saving(
 
 
 class Own(nn.Module):
-    """A registered kind with an ordinary linear layer, which LoRA finds."""
+    """A registered encoder with an ordinary linear layer, which LoRA finds."""
 
     def __init__(self, spellings: charembed.SpellingTable, dim: int, *, width: int = 4) -> None:
         super().__init__()

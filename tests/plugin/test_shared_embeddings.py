@@ -1,4 +1,4 @@
-"""Models whose embeddings share one weight (T5, BART): letters on all of them."""
+"""Models with several embeddings of one weight (T5, BART): characters on all of them."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class SpelledT5(T5ForConditionalGeneration):
 
 @pytest.mark.filterwarnings("ignore")
 def test_shared_embeddings_go_through_save_pretrained_too(tmp_path: Path) -> None:
-    """As a checkpoint of Trainer's, and for a class that attaches itself."""
+    """As a checkpoint of Trainer, and for a class that attaches in `__init__`."""
     model: Any = trained(charembed.attach(t5(), VOCABULARY, init="normal")).eval()
     model.save_pretrained(tmp_path)
     again: Any = SpelledT5.from_pretrained(tmp_path).eval()

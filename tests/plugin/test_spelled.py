@@ -1,4 +1,4 @@
-"""Letters that can be read from the first step, and how loud they are."""
+"""Initial character vectors with readable spellings, and their scale."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPELLED: dict[str, Any] = {"init": "pretrained"}
 
 
 class Host(nn.Module):
-    """An embedding and nothing else."""
+    """A model with an embedding alone."""
 
     def __init__(self, rows: int, width: int = 192) -> None:
         super().__init__()
@@ -44,12 +44,12 @@ def vectors(model: Any) -> Tensor:
 
 
 def spread(rows: Tensor) -> float:
-    """Standard deviation around the mean row."""
+    """Return the standard deviation around the mean row."""
     return float((rows.detach() - rows.detach().mean(0)).float().square().mean().sqrt())
 
 
 def linear_reading(vectors_VD: Tensor, letters_V: Tensor) -> float:
-    """The share of letters that a least-squares map finds on the odd tokens, learnt on the even ones."""
+    """Return the share of letters that a least-squares map, fitted on even tokens, finds on odd ones."""
     x = torch.cat([vectors_VD / vectors_VD.std(), torch.ones(len(vectors_VD), 1)], 1).double()
     y = nn.functional.one_hot(letters_V).double()
     ridge = x[::2].T @ x[::2] + 0.1 * torch.eye(x.shape[1], dtype=torch.float64)

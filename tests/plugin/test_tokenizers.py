@@ -278,7 +278,7 @@ def test_an_end_of_word_is_a_space() -> None:
 
 
 class Duck:
-    """A slow tokenizer, which has no parts to ask."""
+    """A slow tokenizer without components to inspect."""
 
     def __init__(self, pieces: list[str]) -> None:
         self.pieces, self.all_special_ids = pieces, [0]

@@ -1,4 +1,4 @@
-"""The tools that people train with: Trainer, accelerate, checkpointing, autocast, torch.compile."""
+"""Training tools: Trainer, accelerate, checkpointing, autocast, torch.compile."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
 def trained(
     model: Any, folder: Path, steps: int = 4, resume: str | None = None, **kwargs: Any
 ) -> list[float]:
-    """The losses of a Trainer's steps."""
+    """Return the losses of a Trainer's steps."""
     arguments = TrainingArguments(
         str(folder),
         max_steps=steps,

@@ -1,4 +1,4 @@
-"""An attached model within transformers: built around, loaded, saved, folded, with several embeddings."""
+"""Attached models in transformers: built, loaded, saved, folded, with several embeddings."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
 
 
 def trained(model: Any) -> Any:
-    """All letters moved away from their first values."""
+    """Return a model with all character parameters moved from their initial values."""
     with torch.no_grad():
         for parameter in charembed.parameters(model):
             parameter.mul_(1.1).add_(0.01)
@@ -133,7 +133,7 @@ class SpelledGemma3(transformers.Gemma3ForCausalLM):
 
 
 class SpelledFirst(GPT2LMHeadModel):
-    """Attaches, then lets transformers initialise once more, as a class with parts of its own does."""
+    """Attach, then let transformers initialise again, as classes with their own parts do."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -264,7 +264,7 @@ def test_a_replica_of_data_parallel_computes_the_same(host: Host, training: bool
 
 
 def replicate(network: nn.Module) -> Any:
-    """As torch.nn.parallel.replicate does it, for one device."""
+    """Copy a model as torch.nn.parallel.replicate does, for one device."""
     modules = list(network.modules())
     where = {module: i for i, module in enumerate(modules)}
     copies = [module._replicate_for_data_parallel() for module in modules]

@@ -1,4 +1,4 @@
-"""CLIP's way of writing pieces, and a vocabulary that is read once."""
+"""CLIP's form of tokens, and a vocabulary that is read once."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_other_vocabularies_without_parts_are_read_as_with_them() -> None:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The tokenizers that a vocabulary is read from."""
+    """Return a list that collects the tokenizer of each later read of a vocabulary."""
     seen: list[Any] = []
     monkeypatch.setattr(
         reading,

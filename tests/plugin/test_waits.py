@@ -1,4 +1,4 @@
-"""On a GPU a look-up waits for nothing, and a training forward twice, however long the tokens are."""
+"""On a GPU a look-up has no synchronisation, and a training forward two, for all token lengths."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WAITS |= {
 
 
 class Waits(TorchDispatchMode):
-    """Operators that make a GPU's caller wait, on the CPU too, where they cost nothing."""
+    """Count operators that synchronise with a GPU; they are seen on the CPU too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Waits(TorchDispatchMode):
 
 
 class _Methods(TorchFunctionMode):
-    """`tolist` and its like read memory without any operator."""
+    """Count `tolist` and similar methods, which read memory without an operator."""
 
     def __init__(self, found: list[str]) -> None:
         super().__init__()

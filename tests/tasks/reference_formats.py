@@ -1,4 +1,4 @@
-"""Slow, obvious twins of the benchmarks' markers, and of the answers to what their questions name."""
+"""Slow, obvious twins of the benchmarks' scoring rules and of the answers to their questions."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def first_line(generated: str) -> str:
 
 
 def solve(task: str, named: Sequence[str]) -> str:
-    """The answer to a question of CUTE, CharBench, nanochat or Spelling Bee, from what it names."""
+    """Return the answer to a question of CUTE, CharBench, nanochat or Spelling Bee."""
     name = task.partition("/")[2].removesuffix("_rand")
     if name in ("spell", "spell_inverse"):
         return " ".join(named[0]) if name == "spell" else "".join(named[0].split(" "))

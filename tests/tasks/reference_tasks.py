@@ -1,4 +1,4 @@
-"""Slow, obvious twins of the tasks: each reads a prompt as a person would, and answers it."""
+"""Slow, obvious twins of the tasks: each parses a prompt and answers it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def edits(one: str, other: str) -> int:
 
 
 def show_work(task: str, form: str, word: str, named: tuple[str, ...]) -> str:
-    """What a person would write down on the way to the answer, one letter after another."""
+    """Return the scratchpad of an answer, letter by letter."""
     if form in ("plain", "spelled") or task in ("spell", "unspell", "first_letter"):
         return ""
     if task in ("longer", "nearer"):

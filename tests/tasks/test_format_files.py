@@ -1,4 +1,4 @@
-"""Files that are not what a benchmark publishes: one sentence, with the file's name and the way out."""
+"""Bad files of a benchmark: a message with the file's name and the fix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.tasks.test_formats import DATA, every_format
 
 
 def broken(tmp_path: Path, name: str, file: str, content: bytes | str | None) -> Path:
-    """A copy of a format's files in which one is replaced, or missing."""
+    """Copy a format's files with one replaced or missing."""
     folder = shutil.copytree(DATA / name, tmp_path / name)
     if content is None:
         (folder / file).unlink()

@@ -1,4 +1,4 @@
-"""Benchmarks of the field: read from hand-made files, made offline, marked as their authors do."""
+"""Published benchmarks: read from files, imitated offline, scored by their authors' rules."""
 
 from __future__ import annotations
 

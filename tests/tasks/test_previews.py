@@ -1,4 +1,4 @@
-"""python -m synthetic_tasks: what it shows, and the table in the documentation."""
+"""python -m synthetic_tasks: its output, and the table in the documentation."""
 
 from __future__ import annotations
 

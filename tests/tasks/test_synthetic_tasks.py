@@ -82,7 +82,7 @@ def word_task(name: str, *words: str, wording: str = "compact", form: str = "spe
 
 
 def drawn_for_training(tasks: list[Task], i: int) -> Item:
-    """As training draws example i: the task first, then the item, from one stream."""
+    """Draw example i as training does: first the task, then the item, from one stream."""
     rng = stream("question", "finetune", 0, i, 0)
     task = rng.choice(tasks)
     return task.draw(task.splits[0].name, rng)
@@ -238,7 +238,7 @@ def test_words_are_needed_by_word_tasks_alone_and_only_to_draw() -> None:
 def test_fixed_texts_hold_every_token_around_the_words(
     spec: str, encoding: tiktoken.Encoding
 ) -> None:
-    """Nothing else stands in a question but words, single letters, and what may be held out in neither."""
+    """A question holds only words, single letters and fixed texts."""
     for wording in WORDINGS:
         (task,) = built(spec, wording=wording)
         fixed = {i for text in task.fixed_texts() for i in encoding.encode_ordinary(text)}
@@ -268,7 +268,7 @@ def test_majority_baseline() -> None:
 @pytest.mark.parametrize("form", ANSWER_FORMS)
 @pytest.mark.parametrize("spec", [*WORD_TASKS, *SPECS])
 def test_after_correction_the_majority_scores_0_and_the_oracle_1(spec: str, form: str) -> None:
-    """Marked as a model would be: whoever says the one best thing to all, and whoever is always right."""
+    """Score the majority baseline and the correct answers as a model's answers are scored."""
     (task,) = built(spec, form=form)
     items = distinct(task, task.splits[0].name, 60, "corrected")
     constant = Counter(item.answer for item in items).most_common(1)[0][0]

@@ -1,4 +1,4 @@
-"""The word tasks: their answers and their work against slow twins, what they name, how they are marked."""
+"""The word tasks: answers and scratchpads against slow twins, arguments, scoring."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_answers_and_work_equal_the_slow_twins(word: str, seed: int) -> None:
 def test_items_of_every_split_are_answered_as_the_slow_twin_answers_what_they_ask(
     task: str, form: str
 ) -> None:
-    """As drawn, from the item's own key: what the model reads and what the mark expects belong together."""
+    """Drawn by the item's own key: prompt and expected answer belong together."""
     mixed = [in_some_form(word) for word in SAMPLE_WORDS]
     for drawn in (*built(task, form=form), word_task(task, *mixed, form=form)):
         for split in drawn.splits:

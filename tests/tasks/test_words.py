@@ -1,4 +1,4 @@
-"""Which words are asked about, why others are not, and the splits."""
+"""Usable words, the reasons against others, and the splits."""
 
 from __future__ import annotations
 
