@@ -119,11 +119,14 @@ class Cold(subprocess.Popen):
 Process = Cold if os.environ.get("COLD") else Warm
 
 
-def run(command: Sequence[Any], typed: str | None = None, **options: Any) -> Any:
-    """Like `subprocess.run` with `capture_output` and `text`."""
+def run(
+    command: Sequence[Any], typed: str | None = None, *, cold: bool = False, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Like `subprocess.run` with `capture_output` and `text`; `cold`: in a fresh interpreter."""
     pipe = subprocess.PIPE
     stdin = subprocess.DEVNULL if typed is None else pipe
-    with Process(command, stdin=stdin, stdout=pipe, stderr=pipe, text=True, **options) as process:
+    start = Cold if cold else Process
+    with start(command, stdin=stdin, stdout=pipe, stderr=pipe, text=True, **options) as process:
         out, errors = process.communicate(typed)
     return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
