@@ -1,9 +1,9 @@
-"""Give a GPT-style model the letters of its tokens.
+"""Character embeddings for GPT-style models: each token's vector also depends on its spelling.
 
-charembed.attach(model, tokenizer)      # nothing changes until the first update
-...                                     # train as before
-charembed.save(model, "letters")        # the character part alone
-charembed.fold(model)                   # a plain model again, with the letters inside
+charembed.attach(model, tokenizer)        # the outputs do not change until the first update
+...                                       # train as before
+charembed.save(model, "char_embedding")   # the character encoder alone
+charembed.fold(model)                     # write the character vectors into a plain model
 """
 
 from .attach import attach as attach

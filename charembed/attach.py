@@ -1,6 +1,6 @@
-"""Give an existing model its letters, silence them, and take them away again.
+"""Attach a character encoder to a model's input embedding, disable it, update it, or detach it.
 
-Only the input embedding changes; every module of the model stays the object it was.
+Only the input embedding changes. Every module of the model stays the same Python object.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from .scale import SCALE, check_scale, scale_vectors
 from .spelling import SpellingTable
 from .takeover import check, check_size, encoder_for
 
-WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "DataParallel"}
-LETTERLESS = 0.25  # a larger share of rows without letters looks like the wrong tokenizer
+_WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "DataParallel"}
+# If a larger share of the rows has no characters, the tokenizer is probably another model's.
+_MAX_SHARE_WITHOUT_CHARACTERS = 0.25
 
 
 def attach(
@@ -35,39 +36,45 @@ def attach(
     scale: float | Literal["auto"] | None = "auto",
     **arguments: Any,
 ) -> Model:
-    """Give the model's input embedding its letters, in place, and return the model.
+    """Add character vectors to the model's input embedding, in place, and return the model.
 
     model = charembed.attach(GPT2LMHeadModel(config), tokenizer)
     model = charembed.attach(model, tokenizer, encoder="gru", hidden_size=256, init="normal")
-    model = charembed.attach(AutoModelForCausalLM.from_pretrained(name), tokenizer, init="pretrained")
+    model = charembed.attach(GPT2LMHeadModel.from_pretrained(name), tokenizer, init="pretrained")
 
-    With the default init "zero" the model's outputs and the base's gradients are bit-identical to what they
-    were, until the first update. With "spelled" the letters can be read from the first step, and a
-    pretrained model learns sooner to use them; its text suffers until it has been trained with them
-    (docs/retrofit.md). The global random state is not touched. Attach before DDP, FSDP or an optimizer sees
-    the model.
+    Afterwards the embedding returns the token vector plus the character vector of each token.
+    With init "zero" (the default) the outputs and the gradients of the base are bit-identical to
+    those before, until the first update. With init "pretrained" the vectors encode the spelling
+    from the first step, so a pretrained model learns to use them sooner. Its text quality drops
+    until it has been trained with them (docs/retrofit.md). The global random state does not change.
+    Call attach before DDP or FSDP wraps the model and before you build the optimizer.
 
     Arguments:
-        tokenizer: a tiktoken.Encoding, a Hugging Face tokenizer, a list with the bytes of each id, or a
-            SpellingTable.
-        module: path of the embedding inside the model ("transformer.wte"); by default
-            `model.get_input_embeddings()`. Embeddings that share its weight (T5, BART) get the same letters.
-        encoder: a name in `charembed.ENCODERS`, or a module that maps distinct ids (U,) to vectors (U, D).
-            With a module `tokenizer` may be None; if it is given, it must be the one that the module spells.
-        scale: how loud the letters are beside the tokens, as in `set_scale`; None leaves them as the encoder
-            makes them. "auto" is 0.35 with init "spelled" and None with others.
-        arguments: of the named encoder: init="zero", seed=0 and its sizes (char_dim=128, hidden_size=128 for
-            the LSTM, 256 with init "spelled").
+        model: a torch.nn.Module with an nn.Embedding for its input tokens.
+        tokenizer: a tiktoken.Encoding, a Hugging Face tokenizer, a list with the bytes of each id,
+            or a SpellingTable.
+        module: path of the embedding inside the model ("transformer.wte"). Default:
+            `model.get_input_embeddings()`. If other embeddings share its weight (T5, BART), they
+            get the same character vectors.
+        encoder: a name in `charembed.ENCODERS`, or a module that maps distinct ids (U,) to vectors
+            (U, D). If it is a module, tokenizer may be None; otherwise the tokenizer must be the
+            one that the module was built for.
+        scale: standard deviation of the character vectors relative to the token embeddings, as in
+            `set_scale`. None: no rescaling. "auto" (the default): 0.35 with init "pretrained", None
+            with other inits.
+        arguments: keyword arguments of the named encoder: init="zero", seed=0 and its sizes. The
+            LSTM has char_dim=128 and hidden_size=128, or hidden_size=256 with init "pretrained".
 
-    Raises AttachError when there is already a CharEmbedding, no embedding that can be taken over, an argument
-    that would have no effect, or a scale that cannot be set (see `set_scale`), SpellingError when the tokenizer
-    does not fit it; the model is then unchanged.
+    Raises AttachError if the model already has a CharEmbedding, if no embedding can be taken over,
+    if an argument would have no effect, or if the scale cannot be set. Raises SpellingError if the
+    tokenizer does not fit the embedding. After an error the model is unchanged.
     """
     hosts = find_embeddings(model, module, tokenizer)
     if scale == "auto":
         scale = SCALE if init_name(arguments.get("init")) == PRETRAINED else None
     if scale is not None:
         check_scale(scale)
+    # parameters that are created in inference mode could not be trained
     with torch.inference_mode(False):
         made = (
             _given(encoder, tokenizer, hosts[0], arguments)
@@ -83,22 +90,23 @@ def attach(
 
 
 def put(hosts: list[nn.Embedding], encoder: nn.Module) -> None:
-    """Exchange the class of the hosts, which share their weight and now their letters."""
+    """Exchange the class of the hosts, which share their weight and now the encoder too."""
     first, *others = hosts
+    # a module that the user passes may be on another device than the embedding
     embedding = CharEmbedding(first, encoder.to(first.weight.device))
     for other in others:
         CharEmbedding(other, encoder, embedding)
 
 
 def _named(name: Any, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]) -> nn.Module:
-    """A new encoder of a named kind. Raises before anything changes."""
+    """Build an encoder by name. An error leaves the model unchanged."""
     spellings = _spellings(tokenizer, host, getattr(ENCODERS.get(name), "unit", None))
     made = encoder_for(host, name, spellings, arguments)
     without = int((spellings.lengths_V == 0).sum())
-    if without > LETTERLESS * host.num_embeddings:
+    if without > _MAX_SHARE_WITHOUT_CHARACTERS * host.num_embeddings:
         warnings.warn(
-            f"{without} of the embedding's {host.num_embeddings} rows get no letters: is this the model's "
-            "own tokenizer?",
+            f"{without} of the embedding's {host.num_embeddings} rows have no characters. Check "
+            "that this is the tokenizer of the model.",
             stacklevel=3,
         )
     return made
@@ -107,25 +115,27 @@ def _named(name: Any, tokenizer: Any, host: nn.Embedding, arguments: dict[str, A
 def _given(
     encoder: nn.Module, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]
 ) -> nn.Module:
+    """Check that a module fits the host and the tokenizer, and return it."""
     kind, spells = type(encoder).__name__, getattr(encoder, "spellings", None)
     if arguments:
         names = ", ".join(arguments)
         raise AttachError(
-            f"the encoder is a {kind} already, so {names} would have no effect: leave it out."
+            f"The encoder is already built (a {kind}), so {names} would have no effect. Leave it "
+            "out."
         )
     if spells is not None:
         check_size(spells, host)
     if (width := getattr(encoder, "dim", host.embedding_dim)) != host.embedding_dim:
         raise AttachError(
-            f"the encoder gives vectors of width {width}, but the embedding has {host.embedding_dim} "
-            f"columns: build it with dim={host.embedding_dim}."
+            f"The encoder returns vectors of width {width}, but the embedding has "
+            f"{host.embedding_dim} columns. Build the encoder with dim={host.embedding_dim}."
         )
     if tokenizer is not None:
         table = _spellings(tokenizer, host, getattr(spells, "unit", None))
         if spells is not None and spells.fingerprint != table.fingerprint:
             raise SpellingError(
-                "the encoder spells other tokens than the tokenizer: pass None in the tokenizer's place if "
-                "that is meant."
+                "The encoder was built for a different tokenizer. If this is intended, pass "
+                "tokenizer=None."
             )
     return encoder
 
@@ -133,13 +143,17 @@ def _given(
 def _spellings(tokenizer: Any, host: nn.Embedding, unit: str | None) -> SpellingTable:
     if isinstance(tokenizer, SpellingTable):
         return tokenizer
+    # An encoder of the user's own may have no `unit`.
     return SpellingTable.from_tokenizer(tokenizer, host.num_embeddings, unit or "codepoint")
 
 
 def detach(model: Model) -> Model:
-    """Undo `attach`: the embedding is what it was, with the weights of now. Idempotent; returns the model.
+    """Undo `attach`, in place, and return the model. Weights that were trained keep their values.
 
-    Raises AttachError, and changes nothing, where accelerate has placed the embedding.
+    charembed.detach(model)     # the embedding is a plain nn.Embedding again
+
+    Does nothing if no encoder is attached. Raises AttachError, and changes nothing, if accelerate
+    has placed the embedding.
     """
     embeddings = list(char_embeddings(model))
     check_releasable(embeddings)
@@ -149,20 +163,26 @@ def detach(model: Model) -> Model:
 
 
 def check_releasable(embeddings: list[CharEmbedding]) -> None:
+    """Raise AttachError if accelerate holds one of the embeddings."""
     for embedding in embeddings:
         if "_hf_hook" in vars(embedding):
             raise AttachError(
-                "accelerate has placed the embedding (device_map, offload): call "
-                "accelerate.hooks.remove_hook_from_submodules(model) first."
+                "accelerate has placed the embedding (device_map, offload). First call "
+                "accelerate.hooks.remove_hook_from_submodules(model)."
             )
-        vars(embedding).pop("forward", None)  # what those hooks leave behind
+        # Removed hooks leave the old class's forward on the instance.
+        vars(embedding).pop("forward", None)
 
 
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """Silence the letters for a while: within, the model is its base, bit for bit, in training too.
+    """Compute without character vectors inside a with block: bit for bit the base model.
 
-    with charembed.disabled(model): without_letters = model(ids)
+    with charembed.disabled(model):
+        base_logits = model(ids)
+
+    It also holds in training: the encoder then takes no part in the forward pass and gets no
+    gradient. After the block, also after an exception, the embedding is as it was before.
     """
     embeddings = list(char_embeddings(model))
     before = [embedding.disabled for embedding in embeddings]
@@ -172,27 +192,35 @@ def disabled(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for embedding, was_disabled in zip(embeddings, before, strict=True):
-            if isinstance(embedding, CharEmbedding):  # not detached or folded meanwhile
+            # detach() or fold() within the block exchange the class back.
+            if isinstance(embedding, CharEmbedding):
                 embedding.disabled = was_disabled
 
 
 def update_spellings(model: Model, tokenizer: Any) -> Model:
-    """Read the letters of a vocabulary that changed, with what the encoder has learnt; returns the model.
+    """Update the spellings after the vocabulary changed, in place, and return the model.
 
-    model.resize_token_embeddings(len(tokenizer)); charembed.update_spellings(model, tokenizer)
+    model.resize_token_embeddings(len(tokenizer))
+    charembed.update_spellings(model, tokenizer)
 
-    New tokens then have their letters without any training; rows that are gone take theirs with them.
-    Characters that are new too get a first vector, so that the encoder's table of characters grows: build the
-    optimizer afterwards.
+    The trained weights of the encoder stay, so new tokens have character vectors without further
+    training. Removed tokens lose theirs. If the new tokens contain new characters, the encoder's
+    table of characters grows; build the optimizer afterwards.
 
-    Raises AttachError when there is nothing attached, SpellingError when the tokenizer has more tokens than
-    the embedding.
+    Arguments:
+        model: a model with an attached encoder.
+        tokenizer: the changed tokenizer, in any form that `attach` takes.
+
+    Raises AttachError if no encoder is attached. Raises SpellingError if the tokenizer has more
+    tokens than the embedding has rows.
     """
     embeddings = list(char_embeddings(model))
     if not embeddings:
         raise AttachError(
-            "the model has no CharEmbedding to respell: call charembed.attach(model, tokenizer)."
+            "The model has no CharEmbedding to update. First call charembed.attach(model, "
+            "tokenizer)."
         )
+    # All tables first: if one of them is refused, no embedding has changed.
     tables = [_spellings_of(embedding, tokenizer) for embedding in embeddings]
     for embedding, spellings in zip(embeddings, tables, strict=True):
         with torch.inference_mode(False):
@@ -206,48 +234,52 @@ def _spellings_of(embedding: CharEmbedding, tokenizer: Any) -> SpellingTable:
         return SpellingTable.from_tokenizer(tokenizer, rows, known.unit, known.alphabet)
     if (tokenizer.num_tokens, tokenizer.unit) != (rows, known.unit):
         raise SpellingError(
-            f"the spelling table has {tokenizer.num_tokens} tokens in unit {tokenizer.unit!r}, the embedding "
-            f"{rows} rows in {known.unit!r}: build it with num_tokens={rows}, unit={known.unit!r}."
+            f"The spelling table has {tokenizer.num_tokens} tokens in unit {tokenizer.unit!r}, but "
+            f"the embedding has {rows} rows in unit {known.unit!r}. Build the table with "
+            f"num_tokens={rows}, unit={known.unit!r}."
         )
     return tokenizer
 
 
 def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list[nn.Embedding]:
-    """The embedding to take over and those that share its weight. Raises AttachError, naming the choice."""
+    """Find the embedding to take over, then the embeddings that share its weight.
+
+    Raises AttachError, which lists the embeddings to choose from, if there is no single candidate.
+    """
     if not isinstance(model, nn.Module):
         swapped = (
-            " (model and tokenizer seem to be swapped)" if isinstance(tokenizer, nn.Module) else ""
+            " Model and tokenizer seem to be swapped." if isinstance(tokenizer, nn.Module) else ""
         )
         kind = type(model).__name__
         raise AttachError(
-            f"the model is a {kind}, not a torch.nn.Module{swapped}: attach(model, tokenizer)."
+            f"The model is a {kind}, not a torch.nn.Module.{swapped} Call attach(model, tokenizer)."
         )
     if any(True for _ in char_embeddings(model)):
         raise AttachError(
-            "the model already has a CharEmbedding: call charembed.detach(model) first."
+            "The model already has a CharEmbedding. First call charembed.detach(model)."
         )
     for part in model.modules():
-        if (wrapper := type(part).__name__) in WRAPPERS:
+        if (wrapper := type(part).__name__) in _WRAPPERS:
             raise AttachError(
-                f"the model is wrapped in {wrapper}, which would not see new parameters: attach first, wrap "
-                "afterwards."
+                f"The model is wrapped in {wrapper}, which would not see new parameters. Call "
+                "attach first, then wrap the model."
             )
     found: Any
+    any_model: Any = model
     try:
-        found = model.get_input_embeddings() if path is None else model.get_submodule(path)  # type: ignore[operator]
+        found = any_model.get_input_embeddings() if path is None else model.get_submodule(path)
     except (AttributeError, NotImplementedError):
-        missing = "the model has no module " + repr(path)
-        missing = (
-            f"{type(model).__name__} has no get_input_embeddings()" if path is None else missing
-        )
-        raise AttachError(f"{missing}: {_embeddings_to_choose(model)}") from None
+        missing = f"The model has no module {path!r}."
+        if path is None:
+            missing = f"{type(model).__name__} has no get_input_embeddings()."
+        raise AttachError(f"{missing} {_embeddings_to_choose(model)}") from None
     if found is model:
         raise AttachError(
-            "the model is the embedding itself: use charembed.CharEmbedding.from_embedding."
+            "The model is itself the embedding. Use charembed.CharEmbedding.from_embedding instead."
         )
     if not isinstance(found, nn.Embedding):
         raise AttachError(
-            f"the input embedding is a {type(found).__name__}, not an nn.Embedding: "
+            f"The input embedding is a {type(found).__name__}, not an nn.Embedding. "
             f"{_embeddings_to_choose(model)}"
         )
     hosts = [found, *_tied_to(found, model)]
@@ -257,7 +289,11 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
 
 
 def _tied_to(found: nn.Embedding, model: Any) -> Iterator[nn.Embedding]:
-    """The other embeddings that hold its weight, or will: from_pretrained ties what it built on meta."""
+    """Yield the other embeddings that share its weight.
+
+    On the meta device no weight is shared yet; there, transformers' own list of tied weights tells
+    which embeddings from_pretrained will tie.
+    """
     later = {}
     if found.weight.is_meta and hasattr(model, "get_expanded_tied_weights_keys"):
         later = model.get_expanded_tied_weights_keys(all_submodels=True)
@@ -267,6 +303,7 @@ def _tied_to(found: nn.Embedding, model: Any) -> Iterator[nn.Embedding]:
         if isinstance(part, nn.Embedding)
     }
     for part in source:
+        # the default 0 is never the weight: a parametrized embedding has no parameter "weight"
         same = part._parameters.get("weight", 0) is found.weight or source[part] == source.get(
             found
         )
@@ -279,27 +316,26 @@ def _embeddings_to_choose(model: nn.Module) -> str:
         repr(path) for path, module in model.named_modules() if isinstance(module, nn.Embedding)
     ]
     if not paths:
-        return "it holds no nn.Embedding at all."
-    return f"name the embedding with module=..., one of {', '.join(paths)}."
+        return "It has no nn.Embedding at all."
+    return f"Name the embedding with module=..., one of {', '.join(paths)}."
 
 
 def _warn_of_optimizers(model: nn.Module) -> None:
-    # torch hooks the step of a class when its first optimizer is built; to look for them takes 0.1 s
+    # torch hooks `step` of a class when its first optimizer is built. If no class is hooked, no
+    # optimizer exists, and the search through all objects (0.1 s) is saved.
     kinds = {
         kind for kind in _with_subclasses(torch.optim.Optimizer) if hasattr(kind.step, "hooked")
     }
     if not kinds:
         return
     every = {id(parameter) for parameter in model.parameters()}
-    letters = {
-        id(p) for embedding in char_embeddings(model) for p in embedding.encoder.parameters()
-    }
+    added = {id(p) for embedding in char_embeddings(model) for p in embedding.encoder.parameters()}
     for optimizer in [thing for thing in gc.get_objects() if type(thing) in kinds]:
         held = {id(p) for group in getattr(optimizer, "param_groups", ()) for p in group["params"]}
-        if held & every and not held & letters:
+        if held & every and not held & added:
             warnings.warn(
-                f"a {type(optimizer).__name__} was built before the letters were attached, so it does not "
-                "train them: build it again.",
+                f"A {type(optimizer).__name__} was built before charembed.attach, so it does not "
+                "train the character encoder. Build the optimizer again.",
                 stacklevel=3,
             )
             return

@@ -1,11 +1,10 @@
-"""Save the character part of a model, and put it on a fresh copy of the base.
+"""Save the character encoder of a model, and load it onto a fresh copy of the base.
 
-    letters/char_embedding.safetensors   the encoder's parameters; in the file's metadata the manifest: how to
-    build the
-                                         encoder, for which spellings and which base, and what it all must
-                                         hash to
+    char_embedding/char_embedding.safetensors
 
-No base weight is in it, and nothing is ever unpickled.
+The file holds the encoder's parameters. Its metadata holds a JSON manifest: how to build the
+encoder, hashes of the spellings, the base's token table and the tensors. The file has no base
+weights, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -31,53 +30,54 @@ from .files import hash_tensors, write_atomically
 from .spelling import SpellingTable
 from .version import __version__
 
-FORMAT = 2
-READ = (
-    1,
-    2,
-)  # 1 had the manifest in a JSON file too, called the LSTM by its class, and did not name its base
+_FORMAT = 2
+# Format 1 also had the manifest in a JSON file, named the LSTM by its class, and had no hash of the
+# base.
+_READABLE = (1, 2)
 TENSORS = "char_embedding.safetensors"
-LSTM_IN_FORMAT_1 = "LSTMEncoder"
-WRAPPER_NAMES = ("_orig_mod", "module")  # what torch.compile and DDP put into a path
-TEXTS, NUMBERS = ("module", "encoder", "class", "tensors_sha256"), ("num_tokens", "embedding_dim")
-KEYS: dict[str, type] = dict.fromkeys(TEXTS, str) | dict.fromkeys(NUMBERS, int)
-ENCODER_KEYS: dict[str, type] = {
+_LSTM_IN_FORMAT_1 = "LSTMEncoder"
+# torch.compile and DDP add these names to module paths.
+_WRAPPER_NAMES = ("_orig_mod", "module")
+# Keys that every manifest has, and keys of manifests with an encoder of ENCODERS, with their types.
+_TEXTS, _NUMBERS = ("module", "encoder", "class", "tensors_sha256"), ("num_tokens", "embedding_dim")
+_KEYS: dict[str, type] = dict.fromkeys(_TEXTS, str) | dict.fromkeys(_NUMBERS, int)
+_ENCODER_KEYS: dict[str, type] = {
     "config": dict,
     "unit": str,
     "alphabet": list,
     "spellings_sha256": str,
 }
-AGAIN = "save it again, or take another copy"
+_AGAIN = "Save it again, or use another copy"
 
 
 def save(model: nn.Module, path: str | Path) -> None:
-    """Write the character part of a model, and nothing of its base, to a folder or, as "hf:owner/name", the
-    hub.
+    """Write the character encoder of a model to a folder or to the hub; the base is not saved.
 
-    charembed.save(model, "letters") -> letters/char_embedding.safetensors
+    charembed.save(model, "char_embedding")     # char_embedding/char_embedding.safetensors
+    charembed.save(model, "hf:owner/name")      # a repository on the Hugging Face hub
 
-    An interrupted save leaves what was there before, or the new file.
+    If the save is interrupted, the file has its former content or the new one, never a part of it.
 
-    Raises AttachError when the model has no CharEmbedding, its vocabulary was resized and not yet respelled,
-    or other tools changed the encoder's parts; CharEmbedError when a value is not finite.
+    Raises AttachError if the model has no CharEmbedding, if its vocabulary was resized without
+    `update_spellings`, or if another tool changed the encoder's modules. Raises CharEmbedError if a
+    value is not finite.
     """
     if repository := hub.named(path):
         return hub.push(repository, lambda folder: save(model, folder))
     module, embedding = _the_one(model)
     embedding.check_whole()
     encoder, wrapped = embedding.encoder, getattr(embedding.encoder, "modules_to_save", None)
-    if (
-        wrapped is not None
-    ):  # PEFT's modules_to_save keeps the encoder as it was beside the trained one
+    # PEFT's modules_to_save holds the original encoder beside the trained copy.
+    if wrapped is not None:
         encoder = wrapped[embedding.encoder.active_adapters[0]]  # type: ignore[index]
     name = next(
         (name for name, kind in ENCODERS.items() if type(encoder) is kind), type(encoder).__name__
     )
     manifest: dict[str, Any] = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "charembed": __version__,
         "model": type(model).__name__,
-        "module": ".".join(part for part in module.split(".") if part not in WRAPPER_NAMES),
+        "module": ".".join(part for part in module.split(".") if part not in _WRAPPER_NAMES),
         "num_tokens": embedding.num_embeddings,
         "embedding_dim": embedding.embedding_dim,
         "encoder": name,
@@ -88,14 +88,15 @@ def save(model: nn.Module, path: str | Path) -> None:
         table = embedding.spellings
         if table.num_tokens != embedding.num_embeddings:
             raise AttachError(
-                f"the embedding was resized to {embedding.num_embeddings} rows after {table.num_tokens} "
-                "tokens were spelled: call charembed.update_spellings(model, tokenizer), then save."
+                f"The embedding was resized to {embedding.num_embeddings} rows, but the spellings "
+                f"are those of {table.num_tokens} tokens. First call "
+                "charembed.update_spellings(model, tokenizer)."
             )
+        factor = getattr(encoder, "output_scale", None)
         manifest |= {
             "config": _saved_config(encoder),
-            "loudness": None
-            if (factor := getattr(encoder, "output_scale", None)) is None
-            else float(factor),
+            # the key of format 2; the value is the factor of `set_output_scale`
+            "loudness": None if factor is None else float(factor),
             "unit": table.unit,
             "alphabet": table.alphabet,
             "spellings_sha256": table.fingerprint,
@@ -117,23 +118,26 @@ def load(
     encoder: nn.Module | None = None,
     check_base: bool = True,
 ) -> Model:
-    """Attach a saved character part to a fresh copy of its base; returns the model, bit-equal to the saved.
+    """Attach a saved character encoder to a fresh copy of its base, in place, and return the model.
 
-    charembed.load(AutoModelForCausalLM.from_pretrained("gpt2"), tokenizer, "letters")
+    model = AutoModelForCausalLM.from_pretrained("gpt2")
+    charembed.load(model, tokenizer, "char_embedding")
+
+    The outputs are bit-equal to those of the saved model.
 
     Arguments:
-        tokenizer: as in `attach`; its spellings must be those that the part was saved with.
-        path: a folder, or "hf:owner/name" on the hub.
-        module: as in `attach`; by default the path that was saved, or `model.get_input_embeddings()` where
-            this model has no such path.
-        encoder: of your own kind, when it was saved with one that is not in `charembed.ENCODERS`; its
-            parameters are overwritten.
-        check_base: False takes a base with another token table than the one that the letters were trained
-            with.
+        model: the base, without a CharEmbedding.
+        tokenizer: as in `attach`. Its spellings must be those of the saved part.
+        path: a folder, or "hf:owner/name" on the Hugging Face hub.
+        module: as in `attach`. Default: the saved path, or `model.get_input_embeddings()` if the
+            model has no embedding at that path.
+        encoder: a module of your own class, if the saved encoder is not in `charembed.ENCODERS`.
+            Its parameters are overwritten.
+        check_base: if False, a base with another token table is accepted. Default: True.
 
-    Raises CheckpointError for files that are missing, damaged or of an unknown format, MismatchError for
-    whole files of another tokenizer, vocabulary, width, base or encoder, AttachError as `attach` does; the
-    model is then unchanged.
+    Raises CheckpointError if the file is missing, damaged or of an unknown format. Raises
+    MismatchError if the file is intact but belongs to another tokenizer, vocabulary, width, base or
+    encoder. Raises AttachError as `attach` does. After an error the model is unchanged.
     """
     folder = hub.fetch(repository, TENSORS) if (repository := hub.named(path)) else Path(path)
     manifest = _read_manifest(folder / TENSORS)
@@ -155,29 +159,29 @@ def load(
         shapes = _shapes(encoder)
     elif name not in ENCODERS:
         raise MismatchError(
-            f"{folder} was saved with an encoder of your own, {manifest['class']}: pass one with "
-            f"encoder=..., or give its class a name, charembed.ENCODERS[{name!r}] = {manifest['class']}."
+            f"{folder} was saved with an encoder of your own class {manifest['class']}. Pass one "
+            f"as encoder=..., or register it: charembed.ENCODERS[{name!r}] = {manifest['class']}."
         )
     else:
         table = _match_spellings(tokenizer, manifest)
-        with torch.device("meta"):  # only to compare sizes: nothing is allocated before
+        # On meta, to compare shapes: a damaged config must not allocate gigabytes.
+        with torch.device("meta"):
             shapes = _shapes(_build(name, table, manifest))
     tensors = _read_tensors(folder / TENSORS, shapes, manifest["tensors_sha256"])
+    # fork_rng: an encoder of the user's own may draw initial values
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         made = made if made is not None else _build(name, table, manifest)
         made.load_state_dict(tensors, strict=True, assign=True)
-        if host.weight.dtype in (
-            torch.float32,
-            torch.float64,
-        ):  # the part may have half precision
+        # The saved part may have half precision. Under a half-precision base it keeps its dtype.
+        if host.weight.dtype in (torch.float32, torch.float64):
             made.to(host.weight.dtype)
-        put(hosts, made)
+        put(hosts, made)  # last: until here an error leaves the model unchanged
     return model
 
 
 def _the_one(model: nn.Module) -> tuple[str, CharEmbedding]:
-    """The path and the CharEmbedding of a model; of several that share an encoder the first."""
-    # PEFT's modules_to_save keeps the module as it was beside the one that is trained
+    """Return path and CharEmbedding; if several share an encoder, the first of them."""
+    # PEFT's modules_to_save holds the original module beside the trained copy.
     named = (
         (path, part)
         for path, part in model.named_modules()
@@ -186,8 +190,8 @@ def _the_one(model: nn.Module) -> tuple[str, CharEmbedding]:
     found = {path: part for path, part in named if isinstance(part, CharEmbedding)}
     if len({id(part.encoder) for part in found.values()}) != 1:
         raise AttachError(
-            f"the model has {len(found)} CharEmbeddings, and exactly one can be saved: attach one, or save "
-            "before folding."
+            f"The model has {len(found)} CharEmbeddings; it must have exactly one. Attach one, or "
+            "save before you fold."
         )
     return next(iter(found.items()))
 
@@ -195,34 +199,35 @@ def _the_one(model: nn.Module) -> tuple[str, CharEmbedding]:
 def _tensors_of(
     encoder: nn.Module, manifest: Mapping[str, Any], table: SpellingTable | None
 ) -> dict[str, Tensor]:
-    """What is saved of an encoder. Raises when `load` could not read it, or should not."""
+    """Return the tensors to save. Raises an error if `load` could not use them."""
     tensors = {}
     for name, tensor in encoder.state_dict().items():
         if not isinstance(tensor, Tensor) or tensor.is_quantized:
             raise AttachError(
-                f"the encoder's {name} is quantized, which cannot be saved: save before quantization, or "
-                "fold first."
+                f"{name} of the encoder is quantized, which cannot be saved. Save before you "
+                "quantize, or fold first."
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CharEmbedError(
-                f"the encoder's {name} is not finite, so nothing was saved: save an earlier checkpoint."
+                f"{name} of the encoder is not finite, so nothing was saved. Save an earlier "
+                "checkpoint."
             )
-        tensors[name] = (
-            tensor.detach().cpu().contiguous().clone()
-        )  # cloned, because safetensors refuses what shares memory
+        # cloned, because safetensors refuses tensors that share memory
+        tensors[name] = tensor.detach().cpu().contiguous().clone()
     if table is not None:
         with torch.device("meta"):
             expected = _shapes(_build(manifest["encoder"], table, manifest))
         if expected.keys() != tensors.keys():
             other = sorted(expected.keys() ^ tensors.keys())[0]
             raise AttachError(
-                f"another tool has changed the encoder's parts ({other}): leave the encoder out of LoRA's "
-                "target_modules, or merge (merge_and_unload), then save."
+                f"Another tool has changed the encoder's modules ({other}). Leave the encoder out "
+                "of LoRA's target_modules, or merge first (merge_and_unload)."
             )
     return tensors
 
 
 def _build(name: str, table: SpellingTable, manifest: Mapping[str, Any]) -> nn.Module:
+    """Build the encoder that the manifest describes. Its weights are loaded afterwards."""
     kind, config = ENCODERS[name], manifest["config"]
     if isinstance(kind, type) and issubclass(kind, CharEncoder) and "init" in config:
         config = {**config, "init": init_name(config["init"])}
@@ -230,7 +235,8 @@ def _build(name: str, table: SpellingTable, manifest: Mapping[str, Any]) -> nn.M
         made: nn.Module = kind(table, manifest["embedding_dim"], **config)
     except TypeError:
         raise CheckpointError(
-            f"the manifest does not say what it must (config is {manifest['config']}): {AGAIN}."
+            f"The manifest has a config that the encoder does not take: {manifest['config']}. "
+            f"{_AGAIN}."
         ) from None
     if (factor := manifest.get("loudness")) is not None:
         made.set_output_scale(factor)  # type: ignore[operator]
@@ -238,7 +244,10 @@ def _build(name: str, table: SpellingTable, manifest: Mapping[str, Any]) -> nn.M
 
 
 def _saved_config(encoder: Any) -> dict[str, Any]:
-    """The encoder's config; an init has the name that it had in 0.1, so that files keep their bytes."""
+    """Return the encoder's config with the name that its init had in 0.1.
+
+    So the file has the same bytes whichever version saved it, and 0.1 can load it.
+    """
     config: dict[str, Any] = encoder.config
     if not isinstance(encoder, CharEncoder):
         return config
@@ -247,10 +256,12 @@ def _saved_config(encoder: Any) -> dict[str, Any]:
 
 
 def _shapes(encoder: nn.Module) -> dict[str, list[int]]:
+    """Return the shape of each tensor of the state dict."""
     return {name: list(tensor.shape) for name, tensor in encoder.state_dict().items()}
 
 
 def _at(model: nn.Module, path: str) -> nn.Module | None:
+    """Return the module at a path, None if the model has no such path."""
     try:
         return model.get_submodule(path)
     except AttributeError:
@@ -258,74 +269,80 @@ def _at(model: nn.Module, path: str) -> nn.Module | None:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    """Load the manifest and check its format, its hash and the types of its keys."""
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist: name a folder that charembed.save wrote.")
+        raise CheckpointError(f"{path} does not exist. Pass a folder that charembed.save wrote.")
     try:
         with safe_open(path, framework="pt") as file:
             manifest = json.loads((file.metadata() or {}).get("manifest", "null"))
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): {AGAIN}.") from None
+        raise CheckpointError(f"{path} is damaged ({error}). {_AGAIN}.") from None
     if not isinstance(manifest, dict) or "format" not in manifest:
-        raise CheckpointError(f"the manifest in {path} is none of charembed's: {AGAIN}.")
-    if manifest["format"] not in READ:
+        raise CheckpointError(f"{path} has no manifest of charembed. {_AGAIN}.")
+    if manifest["format"] not in _READABLE:
         wrote = manifest.get("charembed", "another version")
         raise CheckpointError(
-            f"{path} has format {manifest['format']!r}, written by charembed {wrote}; charembed "
-            f"{__version__} reads formats 1 to {FORMAT}."
+            f"{path} has format {manifest['format']!r}, written by charembed {wrote}. This "
+            f"version, {__version__}, loads formats 1 to {_FORMAT}."
         )
     seen, expected = _hash_manifest(manifest), manifest.get("manifest_sha256")
     if seen != expected:
         raise CheckpointError(
-            f"the manifest in {path} is damaged (SHA-256 {seen[:12]}..., it says {str(expected)[:12]}...): "
-            f"{AGAIN}."
+            f"The manifest in {path} is damaged: its SHA-256 is {seen[:12]}..., but it must be "
+            f"{str(expected)[:12]}... {_AGAIN}."
         )
     if manifest["format"] == 1:
         manifest["class"] = manifest.get("encoder")
-        if manifest["class"] == LSTM_IN_FORMAT_1:
+        if manifest["class"] == _LSTM_IN_FORMAT_1:
             manifest["encoder"] = "lstm"
-    kinds = KEYS | (ENCODER_KEYS if manifest.get("encoder") in list(ENCODERS) else {})
+    kinds = _KEYS | (_ENCODER_KEYS if manifest.get("encoder") in list(ENCODERS) else {})
     if wrong := [key for key, kind in kinds.items() if not isinstance(manifest.get(key), kind)]:
         raise CheckpointError(
-            f"the manifest in {path} does not say what it must ({', '.join(wrong)}): {AGAIN}."
+            f"The manifest in {path} lacks keys or has values of another type: {', '.join(wrong)}. "
+            f"{_AGAIN}."
         )
     return manifest
 
 
 def _read_tensors(path: Path, shapes: Mapping[str, list[int]], sha256: str) -> dict[str, Tensor]:
-    """The tensors, after their names and shapes were compared with what is expected."""
+    """Load the tensors; names and shapes are compared before anything is allocated."""
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
             seen = {name: file.get_slice(name).get_shape() for name in names}
             if seen != shapes:
                 raise MismatchError(
-                    f"{path} holds {seen}, but the encoder has {dict(shapes)}: the manifest or the encoder "
-                    "is not the one it was saved with."
+                    f"{path} has the tensors {seen}, but the encoder has {dict(shapes)}. Pass the "
+                    "encoder that the part was saved with."
                 )
-            # subtle: cloned into aligned memory, because matrix products of unaligned weights may differ in
-            # the last bit
+            # subtle: cloned into aligned memory, because matrix products with unaligned weights may
+            # differ in the last bit
             tensors = {name: file.get_tensor(name).clone() for name in names}
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error}): {AGAIN}.") from None
+        raise CheckpointError(f"{path} is damaged ({error}). {_AGAIN}.") from None
     if (found := hash_tensors(tensors)) != sha256:
         raise CheckpointError(
-            f"{path} is damaged (SHA-256 of its tensors {found[:12]}..., the manifest says "
-            f"{sha256[:12]}...): {AGAIN}."
+            f"{path} is damaged: the SHA-256 of its tensors is {found[:12]}..., but the manifest "
+            f"has {sha256[:12]}... {_AGAIN}."
         )
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{name} in {path} is not finite: take an earlier copy.")
+            raise CheckpointError(f"{name} in {path} is not finite. Use an earlier copy.")
     return tensors
 
 
-def _match(what: str, where: str, saved: Any, ours: Any) -> None:
+def _match(kind: str, where: str, saved: Any, ours: Any) -> None:
+    """Raise MismatchError if a value of the manifest is not the model's."""
     if saved != ours:
         raise MismatchError(
-            f"the saved character part is for another {what}: it has {saved!r} {where}, this model {ours!r}."
+            f"The saved part is for another {kind}: it has {saved!r} {where}, but this model has "
+            f"{ours!r}."
         )
 
 
 def _match_spellings(tokenizer: Any, manifest: Mapping[str, Any]) -> SpellingTable:
+    """Return the tokenizer's spellings in the saved alphabet if they are the saved ones."""
+    # The saved alphabet decides which row of `chars` belongs to a character.
     if isinstance(tokenizer, SpellingTable):
         table = tokenizer.over(manifest["alphabet"])
     else:
@@ -337,21 +354,25 @@ def _match_spellings(tokenizer: Any, manifest: Mapping[str, Any]) -> SpellingTab
         or list(table.alphabet) != manifest["alphabet"]
     ):
         raise MismatchError(
-            f"the saved character part is for another tokenizer: its {manifest['num_tokens']} spellings, of "
-            f"{len(manifest['alphabet'])} characters, have SHA-256 {manifest['spellings_sha256'][:12]}..., "
-            f"this tokenizer's {table.num_tokens}, of {table.num_chars} characters, "
-            f"{table.fingerprint[:12]}...: pass the tokenizer that it was saved with."
+            f"The saved part is for another tokenizer: its {manifest['num_tokens']} spellings with "
+            f"{len(manifest['alphabet'])} characters have SHA-256 "
+            f"{manifest['spellings_sha256'][:12]}..., but this tokenizer's {table.num_tokens} with "
+            f"{table.num_chars} characters have {table.fingerprint[:12]}... Pass the tokenizer "
+            "that the part was saved with."
         )
     return table
 
 
 def _fingerprint(weight: Tensor) -> dict[str, Any]:
-    """The base's token table, to know it again: exactly in the same dtype, in another by a few values."""
+    """Return a description of the base's token table: dtype, hash, and a sample of its values.
+
+    The hash identifies the same table in the same dtype, the sample in another dtype.
+    """
+    # 16 x 16 values, spread over the table
     rows, columns = (torch.linspace(0, size - 1, 16).long() for size in weight.shape)
     values = weight.detach().cpu()[rows][:, columns].float().flatten().tolist()
-    sample = [
-        float(f"{value:.6g}") for value in values
-    ]  # short, so that another digit is another number
+    # 6 digits are enough, because the sample is compared within 2 %
+    sample = [float(f"{value:.6g}") for value in values]
     return {
         "dtype": str(weight.dtype),
         "sha256": hash_tensors({"weight": weight.detach().cpu().contiguous()}),
@@ -360,24 +381,28 @@ def _fingerprint(weight: Tensor) -> dict[str, Any]:
 
 
 def _match_base(saved: Mapping[str, Any], weight: Tensor) -> None:
-    if weight.is_meta:  # its values are not there yet
+    """Raise MismatchError if the token table is not the one that the encoder was saved with."""
+    if weight.is_meta:  # no values to compare yet
         return
     ours = _fingerprint(weight)
     if saved["dtype"] == ours["dtype"]:
         same = saved["sha256"] == ours["sha256"]
     else:
         before, now = torch.tensor(saved["sample"]), torch.tensor(ours["sample"])
+        # bfloat16 has 8 bits of precision, so 2 % covers the rounding of either table
         same = bool(
             torch.isclose(now, before, rtol=2e-2, atol=1e-2 * float(before.abs().max())).all()
         )
     if not same:
         raise MismatchError(
-            "the saved character part is for another base: its token table had SHA-256 "
-            f"{saved['sha256'][:12]}..., this model's has {ours['sha256'][:12]}...: load the base that the "
-            "letters were trained with, or pass check_base=False if you know better."
+            "The saved part is for another base: its token table has SHA-256 "
+            f"{saved['sha256'][:12]}..., but this model's has {ours['sha256'][:12]}... Load the "
+            "base that the encoder was trained with, or pass check_base=False if the difference is "
+            "intended."
         )
 
 
 def _hash_manifest(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the manifest without its own hash."""
     content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

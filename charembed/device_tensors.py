@@ -1,4 +1,4 @@
-"""Tensors that follow from the spellings, on whatever device they are asked for."""
+"""Tensors computed from the spellings, copied to a device when they are needed there."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class DeviceTensors:
-    """Base of dataclasses that hold such tensors, made on the CPU and moved to each other device once.
+    """Base of dataclasses that hold such tensors: created on the CPU, copied to each device once.
 
-    They are no buffers: a model that is built on the meta device or emptied keeps them, and DDP has nothing
-        to
-    broadcast. They are never written to, so the copies of a model share them.
+    tree.on(torch.device("cuda")).chars_N     # the same tensor object on each call
+
+    Stored as plain attributes, not buffers: they survive `to_empty()` and DDP does not broadcast
+    them. They are never changed, so copies of a model share them.
     """
 
+    # copies on other devices; a dict can be filled although the dataclass is frozen
     _elsewhere: dict[torch.device, Self] = field(default_factory=dict, init=False, repr=False)
 
     def on(self, device: torch.device) -> Self:
+        """Return these tensors on a device; the copy is kept."""
         if device.type == "cpu":
             return self
         if device not in self._elsewhere:
@@ -28,10 +31,12 @@ class DeviceTensors:
         return self._elsewhere[device]
 
     def tensors(self) -> list[Tensor]:
+        """Return the tensors in the order of the fields."""
         return [getattr(self, item.name) for item in fields(self) if item.init]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the tensors alone, without the copies on other devices."""
         return type(self), tuple(self.tensors())

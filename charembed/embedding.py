@@ -1,4 +1,4 @@
-"""The token embedding that also knows the letters.
+"""CharEmbedding: an nn.Embedding that adds a character vector to each token vector.
 
 Axes: B batch, T tokens per row, U distinct tokens, V vocabulary, D model width.
 """
@@ -26,30 +26,40 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class CharEmbedding(nn.Embedding):
-    """An embedding whose vectors are token + spelled: ids_BT (B, T) -> (B, T, D).
+    """An embedding that returns token vector + character vector: ids_BT (B, T) -> (B, T, D).
 
-    CharEmbedding(host, encoder) takes the host over: the object stays, with its weight, keys, hooks and
-    buffers, and its class becomes this one in front of its own, so that tied heads, `isinstance` checks and
-    plain checkpoints keep working. The encoder is any module that maps distinct ids (U,) to vectors (U, D).
-    Because those depend on the id alone,
+    embedding = CharEmbedding(host, encoder)     # `embedding is host`; host keeps its weight
 
-    - where gradients may be taken, each distinct token of a batch is encoded once and gathered;
-    - elsewhere the letters of the whole vocabulary are one table, computed once and looked up.
+    The host object stays, with its weight, state-dict keys, hooks and buffers. Its class becomes a
+    subclass of CharEmbedding and of its former class, so tied heads, `isinstance` checks and plain
+    checkpoints keep working. A character vector depends on the id alone. Therefore
 
-    Raises AttachError for an embedding that it cannot take over.
+    - if gradients may be needed, each distinct token of a batch is encoded once and then gathered;
+    - otherwise the character vectors of the whole vocabulary are one table (V, D), computed once.
+
+    Arguments:
+        host: the nn.Embedding to take over.
+        encoder: a module that maps distinct ids (U,) to vectors (U, D).
+        first: the CharEmbedding that shares the host's weight and already holds the encoder.
+            Default: None, the host holds the encoder itself.
+
+    Attributes:
+        host_class: class of the host before.
+        disabled: if True, the encoder is ignored; see `charembed.disabled`.
+
+    Raises AttachError if the embedding cannot be taken over.
     """
 
-    host_class: type[nn.Embedding]  # the class it had before
-    disabled: bool  # see charembed.disabled
+    host_class: type[nn.Embedding]
+    disabled: bool
     _table: VectorTable
 
     def __new__(cls, host: Any = None, *_: Any) -> CharEmbedding:
-        if host is None:  # what copies are made of
+        if host is None:  # copy and unpickling build an empty object first
             return super().__new__(cls)
         check(host)
-        vars(host).pop(
-            "forward", None
-        )  # accelerate leaves the class's own when its hooks are removed
+        # accelerate leaves the class's own forward on the instance when its hooks are removed
+        vars(host).pop("forward", None)
         host.__class__ = _class_for(type(host))  # type: ignore[arg-type]
         assert isinstance(host, CharEmbedding)
         return host
@@ -60,23 +70,28 @@ class CharEmbedding(nn.Embedding):
         self.disabled = False
         self._key = _register(self)
         if first is not None:
-            # subtle: not registered, as transformers refuses to save a parameter of two names
+            # subtle: plain attributes, not submodules. Otherwise the encoder's parameters would
+            # have two names, and transformers refuses to save such a model.
             vars(self).update(_first=first, _table=first._table)
             return
         self._table = VectorTable()
         self._modules["encoder"] = encoder.train(host.training)
+        # On the meta device from_pretrained must still initialize them, or the encoder on first
+        # use.
         if not any(parameter.is_meta for parameter in encoder.parameters()):
-            for part in encoder.modules():  # transformers initialises what has not this mark
+            # from_pretrained of transformers initializes every module without this mark again
+            for part in encoder.modules():
                 part._is_hf_initialized = True  # type: ignore[assignment]
 
     @property
     def encoder(self) -> nn.Module:
-        """Of embeddings that share their weight the first holds it."""
+        """The character encoder; embeddings that share their weight share it."""
         found: nn.Module = self._holder._modules["encoder"]  # type: ignore[assignment]
         return found
 
     @property
     def _holder(self) -> CharEmbedding:
+        """Of embeddings that share their weight, the one whose submodule the encoder is."""
         holder: CharEmbedding = vars(self).get("_first", self)
         return holder
 
@@ -84,24 +99,28 @@ class CharEmbedding(nn.Embedding):
     def from_embedding(
         cls, embedding: nn.Embedding, table: SpellingTable, encoder: str = "lstm", **arguments: Any
     ) -> CharEmbedding:
-        """Give an embedding its letters, for hosts that `attach` does not know; it stays the object that it
-        was.
+        """Add character vectors to one embedding, in place, if `attach` does not know its model.
 
-        CharEmbedding.from_embedding(embed, SpellingTable.from_tokenizer(tokenizer, embed.num_embeddings),
-        init="normal")
+        table = SpellingTable.from_tokenizer(tokenizer, embed.num_embeddings)
+        embed = CharEmbedding.from_embedding(embed, table, init="normal")
 
-        The encoder stands on the embedding's device, in float32 even where the embedding has half precision:
-        small updates of an LSTM would be lost there. `arguments` are those of the encoder (see
-        `charembed.ENCODERS`).
+        The encoder is created on the embedding's device and in float32, also if the embedding has
+        half precision, in which small updates of an LSTM would be lost.
 
-        Raises AttachError, and changes nothing, for an embedding that cannot be taken over or a table of
-        another size.
+        Arguments:
+            embedding: the nn.Embedding to take over; the object stays the same.
+            table: spellings of the vocabulary, one for each row of the embedding.
+            encoder: a name in `charembed.ENCODERS`. Default: "lstm".
+            arguments: keyword arguments of that encoder, such as init and seed.
+
+        Raises AttachError, and changes nothing, if the embedding cannot be taken over or if the
+        table has another number of tokens.
         """
         check(embedding)
         return cls(embedding, encoder_for(embedding, encoder, table, arguments))
 
     def release(self) -> nn.Embedding:
-        """The host again, without letters."""
+        """Turn it back into the host: its former class, without an encoder."""
         self._modules.pop("encoder", None)
         for name in ("disabled", "_table", "_key", "_first"):
             vars(self).pop(name, None)
@@ -109,18 +128,23 @@ class CharEmbedding(nn.Embedding):
         return self
 
     def forward(self, ids: Tensor) -> Tensor:
-        """ids (...) -> (..., D). Raises CharEmbedError for an id outside (on a GPU torch asserts)."""
+        """Return token + character vectors: ids (...) -> (..., D).
+
+        Raises CharEmbedError if an id is outside the vocabulary. (On a GPU, torch asserts instead.)
+        """
         if torch.compiler.is_compiling():
+            # The error below reads the values of the ids, which would break the graph.
             return self._vectors(ids)
         try:
             return self._vectors(ids)
         except IndexError:
             wrong = ids[(ids < 0) | (ids >= self.num_embeddings)]
-            if len(wrong) == 0:
+            if len(wrong) == 0:  # the error comes from elsewhere, such as the host's own forward
                 raise
             raise CharEmbedError(
-                f"token id {int(wrong[0])} is outside the embedding of {self.num_embeddings} tokens: use the "
-                "tokenizer that the model was built for, or resize the embedding first."
+                f"Token id {int(wrong[0])} is outside the embedding of {self.num_embeddings} "
+                "tokens. Use the tokenizer that the model was built for, or resize the embedding "
+                "first."
             ) from None
 
     def _vectors(self, ids: Tensor) -> Tensor:
@@ -131,8 +155,10 @@ class CharEmbedding(nn.Embedding):
             parameter.requires_grad for parameter in parameters
         )
         if with_gradient:
-            self._table.drop()  # the weights may move
-        # a replica of nn.DataParallel lives for one forward, an exported graph must not need this process
+            self._table.drop()  # an optimizer step may follow
+        # In training mode dropout of a user's encoder must apply. A replica of nn.DataParallel
+        # lives for one forward, so a table would not pay. An exported graph must not need this
+        # process.
         if (
             with_gradient
             or self.training
@@ -146,7 +172,10 @@ class CharEmbedding(nn.Embedding):
         return self.look_up(ids)
 
     def look_up(self, ids: Tensor) -> Tensor:
-        """The sum from the table, without gradients: bit for bit what `charembed.fold` writes."""
+        """Return token + character vectors from the table of all ids, without gradients.
+
+        ids (...) -> (..., D), bit-equal to the rows that `charembed.fold` writes.
+        """
         char_VD = self._table.get(self.encoder, self.weight, self.num_embeddings)
         embedding = nn.functional.embedding
         vectors = embedding(ids, self.weight.detach()) + embedding(ids, char_VD)
@@ -155,31 +184,37 @@ class CharEmbedding(nn.Embedding):
         return self._through_host(vectors.view(-1, vectors.shape[-1])).view_as(vectors)
 
     def encode(self, ids_BT: Tensor) -> Tensor:
-        """The sum with its gradient: the letters of each distinct token are read once."""
+        """Return token + character vectors with gradients: ids_BT (B, T) -> (B, T, D).
+
+        Each distinct token of the batch is encoded once.
+        """
         token_BTD = super().forward(ids_BT)
-        if (
-            torch.compiler.is_compiling()
-        ):  # shapes must not depend on the data: the encoder finds the distinct
+        if torch.compiler.is_compiling():
+            # The number of distinct ids is data-dependent and would break the graph. The recurrent
+            # encoders find the distinct ids inside their custom op.
             ids_U = ids_BT.flatten()
             which_BT = torch.arange(len(ids_U), device=ids_BT.device).view(ids_BT.shape)
         else:
             ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
-        # a replica's encoder may be on another device, where the first of several embeddings is
+        # nn.DataParallel: the holder of the encoder may be on another device than this replica
         char_UD: Tensor = self.encoder(ids_U.to(self._holder.weight.device))
         char_UD = char_UD.to(self.weight.device, self.weight.dtype)
         if self.padding_idx is not None:
+            # as nn.Embedding does for its own row: the padding token gives no gradient
             char_UD = torch.where((ids_U == self.padding_idx)[:, None], char_UD.detach(), char_UD)
         return token_BTD + nn.functional.embedding(which_BT, self._through_host(char_UD))
 
     @property
     def _plain(self) -> bool:
+        """True if the host uses the forward of nn.Embedding itself."""
         return self.host_class.forward is nn.Embedding.forward
 
     def _through_host(self, rows_UD: Tensor) -> Tensor:
-        """(U, D) rows as the host's own forward gives them back: Gemma-like hosts scale there."""
+        """Apply the host's own forward to rows (U, D). Gemma-like hosts scale the vectors there."""
         if self._plain:
             return rows_UD
-        # subtle: an object of its own, as two threads may be here and each has rows of its own
+        # subtle: a new object for each call. If the rows were written into self, two threads would
+        # overwrite each other's.
         host = self.host_class.__new__(self.host_class)
         host.__dict__ = {
             **vars(self),
@@ -190,7 +225,10 @@ class CharEmbedding(nn.Embedding):
         return self.host_class.forward(host, torch.arange(len(rows_UD), device=rows_UD.device))
 
     def table(self) -> Tensor:
-        """(V, D): token + spelled for every id, computed anew, before any scaling of the host's."""
+        """Compute token + character vectors of all ids: (V, D), without the host's own scaling.
+
+        The result is new on each call; it is not the table that `look_up` keeps.
+        """
         with torch.no_grad():
             return self.weight.detach() + encode_vocabulary(
                 self.encoder, self.weight, self.num_embeddings
@@ -198,44 +236,52 @@ class CharEmbedding(nn.Embedding):
 
     @property
     def spellings(self) -> SpellingTable:
-        """What the encoder reads. Raises AttachError when it reads no SpellingTable."""
+        """The spellings that the encoder uses.
+
+        Raises AttachError if the encoder has no SpellingTable.
+        """
         found = getattr(self.encoder, "spellings", None)
         if not isinstance(found, SpellingTable):
             kind = type(self.encoder).__name__
             raise AttachError(
-                f"the encoder is a {kind}, which has no spellings to look at or to change."
+                f"The encoder is a {kind}, which has no SpellingTable in its attribute spellings."
             )
         return found
 
     def update_spellings(self, spellings: SpellingTable) -> None:
-        """See `charembed.update_spellings`."""
+        """Give the encoder new spellings; `charembed.update_spellings` does it for a model.
+
+        Raises AttachError if the encoder has no method of this name.
+        """
         if not hasattr(self.encoder, "update_spellings"):
             raise AttachError(
-                f"the encoder is a {type(self.encoder).__name__} without the method update_spellings: "
-                "define it (version 0.1 called it respell)."
+                f"The encoder is a {type(self.encoder).__name__} without the method "
+                "update_spellings. Define it (version 0.1 called it respell)."
             )
         self.encoder.update_spellings(spellings)  # type: ignore[operator]
         self._table.drop()
 
     def check_whole(self) -> None:
-        """Raises AttachError when the weights here are not the whole table."""
+        """Raise AttachError if this process does not hold the whole token table."""
         if any(parameter.is_meta for parameter in self.parameters()):
-            raise AttachError("the weights are on the meta device: load them first.")
+            raise AttachError("The weights are on the meta device. Load them first.")
         sharded = any(hasattr(parameter, "device_mesh") for parameter in self.parameters())
         if sharded or self.weight.dim() != 2 or self.weight.numel() == 0:
             raise AttachError(
-                "the weights are sharded over processes: gather them into an unsharded copy of the model "
-                "first (torch.distributed.checkpoint.state_dict.get_model_state_dict with "
+                "The weights are sharded over processes. First gather them into an unsharded copy "
+                "of the model (torch.distributed.checkpoint.state_dict.get_model_state_dict with "
                 "full_state_dict=True)."
             )
         if len(self.weight) != self.num_embeddings:
             rows = len(self.weight)
             raise AttachError(
-                f"the weight has {rows} rows, but num_embeddings is {self.num_embeddings}: set it to {rows}."
+                f"The weight has {rows} rows, but num_embeddings is {self.num_embeddings}. Set "
+                f"num_embeddings to {rows}."
             )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # a plain checkpoint says nothing about the encoder, which then stays; a part of one is an error
+        # No encoder keys (a plain checkpoint): keep the current encoder. Some but not all: an
+        # error.
         if self._holder is self and not any(
             name.startswith(f"{prefix}encoder.") for name in state_dict
         ):
@@ -249,54 +295,60 @@ class CharEmbedding(nn.Embedding):
         self._table.drop()
 
     def _save_to_state_dict(self, *args: Any) -> None:
+        # subtle: only the call stack shows that transformers' save_pretrained is the caller. That
+        # file would hold encoder keys which from_pretrained drops without an error.
         frame: types.FrameType | None = sys._getframe()
         while frame is not None and not _saves_for_from_pretrained(frame):
             frame = frame.f_back
         if frame is not None:
             warnings.warn(
-                "save_pretrained writes the letters where from_pretrained does not look for them: keep them "
-                "with charembed.save(model, folder), or make them part of a plain model with "
-                "charembed.fold(model) first.",
+                "from_pretrained will not load the character encoder that save_pretrained writes. "
+                "Save it with charembed.save(model, folder), or first write the character vectors "
+                "into a plain model with charembed.fold(model).",
                 stacklevel=2,
             )
         super()._save_to_state_dict(*args)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # The class is created at run time, so pickle and copy cannot find it by name.
         return _rebuild, (self.host_class,), self.__dict__.copy()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._key = _register(self)
+        self._key = _register(self)  # a copy must not look up the original's table
 
 
 def char_embeddings(model: nn.Module) -> Iterator[CharEmbedding]:
-    """All CharEmbeddings of a model; more than one where embeddings share their weight."""
+    """Yield all CharEmbeddings of a model: more than one if embeddings share their weight."""
     return (module for module in model.modules() if isinstance(module, CharEmbedding))
 
 
 def char_embedding_of(model: nn.Module) -> CharEmbedding:
-    """The model's CharEmbedding; of several, which share weight and encoder, the first.
+    """Return the model's CharEmbedding; if several share weight and encoder, the first.
 
-    Raises AttachError where there is none, or its weights are not all here.
+    Raises AttachError if the model has none, or if this process does not hold all its weights.
     """
     embedding = next(char_embeddings(model), None)
     if embedding is None:
         raise AttachError(
-            "the model has no CharEmbedding: call charembed.attach(model, tokenizer)."
+            "The model has no CharEmbedding. First call charembed.attach(model, tokenizer)."
         )
     embedding.check_whole()
     return embedding
 
 
 def _saves_for_from_pretrained(frame: types.FrameType) -> bool:
-    """Is it transformers' save_pretrained? (PEFT's keeps its adapter alone.)"""
+    """True if the frame is transformers' save_pretrained. (PEFT's saves its adapter alone.)"""
     module = str(frame.f_globals.get("__name__"))
     return frame.f_code.co_name == "save_pretrained" and module.startswith("transformers.")
 
 
 @functools.cache
 def _class_for(host_class: Any) -> Any:
-    """CharEmbedding in front of the host's class: `super().forward` is the host's own."""
+    """Create the class of an attached embedding, once for each class of hosts.
+
+    CharEmbedding comes before the host's class, so `super().forward` is the host's own forward.
+    """
     return type("CharEmbedding", (CharEmbedding, host_class), {"host_class": host_class})
 
 
@@ -305,9 +357,9 @@ def _rebuild(host_class: Any) -> CharEmbedding:
     return embedding
 
 
-# A compiled graph cannot ask whether the table is still true; an operator, which it does not look into, can.
-# It finds the embedding by a name that no other process has, and `torch.export` takes the way of training,
-# which needs none.
+# A compiled graph cannot check whether the table is up to date; a custom op can. The op gets the
+# embedding by a key that is unique over processes (uuid), because an op takes no Python objects.
+# torch.export uses the path of training, which needs no key.
 _EMBEDDINGS: WeakValueDictionary[str, CharEmbedding] = WeakValueDictionary()
 
 
@@ -321,7 +373,8 @@ def _register(embedding: CharEmbedding) -> str:
 def _look_up(ids: Tensor, weight: Tensor, key: str) -> Tensor:
     if key not in _EMBEDDINGS:
         raise CharEmbedError(
-            f"a compiled graph looks for the embedding {key}, which is not in this process any more."
+            f"The embedding {key} of a compiled graph does not exist in this process any more. "
+            "Compile the model again."
         )
     with torch.no_grad():
         return _EMBEDDINGS[key].look_up(ids).clone()

@@ -1,4 +1,4 @@
-"""What every encoder is: from the letters of a token to one vector.
+"""The base class of character encoders, which map token ids to character vectors.
 
 Axes: V vocabulary, U distinct tokens, C characters per token (padded), A alphabet, D model width.
 """
@@ -16,53 +16,65 @@ from .device_tensors import DeviceTensors
 from .errors import AttachError, CharEmbedError
 from .spelling import SpellingTable
 
-# Standard deviations of the characters' vectors and of the output projection; None is 1 / sqrt(its inputs).
+# Standard deviations of the character embeddings and of the output projection. None: 1 /
+# sqrt(number of the projection's inputs).
 INIT_STD: dict[str, tuple[float, float | None]] = {
     "zero": (1.0, 0.0),
     "normal": (1.0, None),
     "parent": (0.02, 0.02),
 }
 PRETRAINED = "pretrained"
-# Names of 0.1. Saved parts keep them, so that a part is the same file whichever version wrote it.
+# Names of version 0.1. Saved parts still hold them, so 0.1 can load a part that 0.2 wrote.
 FORMER_INITS = {"loud": "normal", "spelled": PRETRAINED}
 ON_META = (
-    "the encoder's parameters are on the meta device: fill them (load_state_dict, or "
-    "encoder.reset_parameters()) before use."
+    "The encoder's parameters are on the meta device. Before use, fill them with load_state_dict "
+    "or encoder.reset_parameters()."
 )
 
 
 def init_name(name: Any) -> Any:
-    """The current name of an initialization: "loud" -> "normal", "spelled" -> "pretrained"."""
+    """Return the current name of an init: "loud" -> "normal", "spelled" -> "pretrained"."""
     return FORMER_INITS.get(name, name) if isinstance(name, str) else name
 
 
 class CharEncoder(nn.Module):
-    """Base of charembed's encoders: ids_U (U,) -> char_UD (U, D), exactly zero without characters.
+    """Base of charembed's encoders: ids_U (U,) -> vectors (U, D), exactly zero without characters.
 
-    A subclass says in `build` which parameters it has, in `fill` their first values, in `prepare` what it
-    derives from the spellings, and in `read` how letters become vectors. It keeps `chars`, one vector per
-    character, whose rows follow the alphabet. A class of your own need not be a subclass; what `attach`,
-    `save`, `load` and `update_spellings` use is
+    encoder = LSTMEncoder(SpellingTable.from_bytes([b"the", b"he", None]), dim=768)
+    encoder(torch.tensor([0, 2]))     # (2, 768); row 1 is zero, because token 2 has no characters
 
-        Class(spellings, dim, **config), also on the meta device       .config, those keyword arguments
-        forward(ids_U) -> char_UD                                   .spellings, the SpellingTable
-        update_spellings(spellings)                                             reset_parameters()
+    A subclass defines four methods: `build` creates the parameters, `fill` sets their initial
+    values, `prepare` computes index tensors (`token_chars`) from the spellings, and `read` maps ids
+    to vectors. Its parameter `chars` (A, E) has one row for each character of the alphabet.
 
-    and `charembed.ENCODERS["name"] = Class` gives it a name.
+    Your own encoder need not be a subclass. `attach`, `save`, `load` and `update_spellings` use
+
+        Class(spellings, dim, **config)   also on the meta device
+        forward(ids_U) -> vectors (U, D)
+        update_spellings(spellings)
+        reset_parameters()
+        .spellings, a SpellingTable       .config, the keyword arguments
+
+    Register it under a name with `charembed.ENCODERS["name"] = Class`.
 
     Arguments:
-        spellings: of the vocabulary.
-        dim: D, the width of the model's embedding.
-        init: "zero" (attaching changes nothing until the first update), "loud" (characters N(0, 1) and
-            projection N(0, 1/H), to learn from scratch), "parent" (the parent experiment: N(0, 0.02) and
-            zero biases), or, for the LSTM, "spelled" (it can spell already; see spelled.py).
-        seed: of a private generator; the global random state is neither read nor moved.
-        sizes: what the subclass takes, each a whole number of 1 or more, or a tuple of them.
+        spellings: SpellingTable of the vocabulary.
+        dim: D, width of the model's embedding.
+        init: "zero" (attaching changes nothing until the first update), "normal" (characters N(0,
+            1) and projection N(0, 1/H), to train from scratch), "parent" (values of the parent
+            experiment: N(0, 0.02) and zero biases), or "pretrained" (LSTM only; weights that encode
+            the spelling, see encoders/pretrained.py). "loud" and "spelled", the names of "normal"
+            and "pretrained" in 0.1, are accepted until 0.3.
+        seed: of a private generator. The global random state is neither used nor changed.
+        sizes: sizes of the subclass, each an int >= 1 or a tuple of them.
+
+    Raises AttachError if init is unknown or a size is not an int >= 1.
     """
 
-    loudness: Tensor | None  # a factor of the vectors, not trained; see `set_loudness`
-    unit: ClassVar[str] = "codepoint"  # of the spellings that `attach` reads for it
-    other_inits: ClassVar[tuple[str, ...]] = ()
+    # The factor of `set_output_scale`. Saved parts and checkpoints hold this key since 0.1.
+    loudness: Tensor | None
+    unit: ClassVar[str] = "codepoint"  # or "byte": the unit in which `attach` splits spellings
+    other_inits: ClassVar[tuple[str, ...]] = ()  # inits of this class beside INIT_STD
     chars: Rows
 
     def __init__(
@@ -71,35 +83,25 @@ class CharEncoder(nn.Module):
         super().__init__()
         init = init_name(init)
         if init not in (known := (*INIT_STD, *self.other_inits)):
-            way = " (or init 'normal' and then charembed.warm_up)" if init == PRETRAINED else ""
-            raise AttachError(f"init is {init!r}; choose one of {', '.join(known)}{way}.")
+            way = " (or init 'normal', then charembed.warm_up)" if init == PRETRAINED else ""
+            raise AttachError(f"init is {init!r}; it must be one of {', '.join(known)}{way}.")
         for name, size in sizes.items():
             for value in size if isinstance(size, tuple) else (size,):
                 if type(value) is not int or value < 1:
-                    raise AttachError(
-                        f"{name} is {value!r}; it must be a whole number of 1 or more."
-                    )
+                    raise AttachError(f"{name} is {value!r}; it must be an int of at least 1.")
         self.token_chars: Any
         self.projection: Any
-        self.spellings, self.dim, self.init, self.seed, self.sizes = (
-            spellings,
-            dim,
-            init,
-            seed,
-            sizes,
-        )
+        self.spellings, self.dim, self.init = spellings, dim, init
+        self.seed, self.sizes = seed, sizes
         on_meta = torch.get_default_device().type == "meta"
-        with torch.device(
-            "meta"
-        ):  # without values, so that no number is drawn from the global generator
+        # On meta no values are drawn, so the global generator does not move.
+        with torch.device("meta"):
             self.build(spellings.num_chars, dim, **sizes)
         self.prepare(spellings)
-        self.register_buffer(
-            "loudness", None
-        )  # none: the vectors are as loud as the projection makes them
+        self.register_buffer("loudness", None)
         self._filled = False
         if not on_meta:
-            self.to_empty(device="cpu")  # which fills it
+            self.to_empty(device="cpu")  # calls _apply, which calls reset_parameters
 
     build: Callable[..., None]
     fill: Callable[[torch.Generator], None]
@@ -108,29 +110,30 @@ class CharEncoder(nn.Module):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The keyword arguments that, with spellings and dim, build this encoder again."""
+        """Keyword arguments that, with spellings and dim, build this encoder again."""
         return {**self.sizes, "init": self.init, "seed": self.seed}
 
     @property
     def chars_std(self) -> float:
+        """Standard deviation of the initial character embeddings."""
         return INIT_STD.get(self.init, (1.0, None))[0]
 
     @property
     def chars_seed(self) -> int:
-        """Of the vectors that characters get which the alphabet had not when the encoder was made."""
+        """Seed for embeddings of characters that are added after construction."""
         return self.seed
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Give every parameter its first value, a function of `init` and `seed` alone, in any dtype."""
+        """Set the initial values of all parameters, a function of init and seed alone."""
         self.fill(torch.Generator().manual_seed(self.seed))
         self._filled = True
 
     def set_output_scale(self, factor: float) -> None:
-        """Multiply all vectors by a factor that training does not move.
+        """Multiply all character vectors by a factor that is not trained.
 
-        A projection with small weights would be quiet too, but an optimizer whose steps have the size of its
-        rate (AdamW) would overwrite it within a few of them.
+        A projection with small weights would also give small vectors. But the steps of AdamW have
+        the size of its learning rate, so a few of them would overwrite small weights.
         """
         self.loudness = torch.tensor(factor, dtype=torch.float32).to(self.chars.weight)
 
@@ -140,7 +143,7 @@ class CharEncoder(nn.Module):
         return self.loudness
 
     def fill_projection(self, generator: torch.Generator) -> None:
-        """N(0, 1) characters and the output's values, as `init` says."""
+        """Set the initial character embeddings and output projection for `init`."""
         std, projection = INIT_STD.get(self.init, (1.0, None))[1], self.projection
         normal_(self.chars.weight, self.chars_std, generator)
         normal_(
@@ -150,10 +153,10 @@ class CharEncoder(nn.Module):
 
     @torch.no_grad()
     def update_spellings(self, spellings: SpellingTable) -> None:
-        """Read other spellings with the same weights; only characters that are new get a first vector.
+        """Use other spellings with the same weights; only new characters get initial embeddings.
 
-        The alphabet of `spellings` must begin with this encoder's, as `SpellingTable.over` makes it, or be
-        the beginning of it; characters behind that are then forgotten.
+        The alphabet of `spellings` must begin with this encoder's alphabet, as `SpellingTable.over`
+        returns it, or be the beginning of it. In the second case the other characters are dropped.
         """
         known, weight = self.spellings.alphabet, self.chars.weight
         kept = min(len(known), spellings.num_chars)
@@ -165,35 +168,45 @@ class CharEncoder(nn.Module):
         self.prepare(spellings)
         self.spellings = spellings
         if len(rows) != len(weight):
-            weight.data = rows  # subtle: the Parameter stays, as when transformers resizes
-            weight.grad = None  # of the old shape
+            # subtle: the Parameter object stays, so an optimizer that holds it is not left with a
+            # tensor that the model no longer uses
+            weight.data = rows
+            weight.grad = None  # it has the old shape
 
     def forward(self, ids_U: Tensor) -> Tensor:
+        """Return character vectors: ids_U (U,) -> (U, D), zero rows without characters."""
         if not self._filled or self.chars.weight.is_meta:
             self._fill_if_new()
+        # token_chars has one more token without characters; ids beyond the table are clamped to it
         lengths_V = self.token_chars.on(ids_U.device).lengths_V
         has_chars_U = lengths_V[ids_U.clamp(max=len(lengths_V) - 1)] > 0
         read_UD = self.read(ids_U)
         if self.loudness is not None:
             read_UD = read_UD * self.loudness
+        # not a product with the mask: 0 x NaN would be NaN
         return torch.where(has_chars_U[:, None], read_UD, 0)
 
     def _fill_if_new(self) -> None:
-        """After `from_pretrained` of a class that attaches in `__init__` nobody has filled the encoder."""
+        """Set the initial values on first use if nothing else has set them.
+
+        If a class calls attach() in `__init__`, from_pretrained() creates it on the meta device and
+        leaves the encoder's parameters uninitialized.
+        """
         parameters = list(self.parameters())
         if any(parameter.is_meta for parameter in parameters):
             raise CharEmbedError(ON_META)
+        # a version above 0 or transformers' mark shows that values were loaded
         written = (
             p._version or getattr(p, "_is_hf_initialized", 0)
             for p in parameters
-            if not p.is_inference()
+            if not p.is_inference()  # inference tensors have no version
         )
         if not any(written):
             self.reset_parameters()
         self._filled = True
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
-        """An encoder that comes from the meta device is filled, so that what is written to it then stays."""
+        """Initialize an encoder that leaves the meta device; values loaded later stay."""
         was_there = not any(parameter.is_meta for parameter in self.parameters())
         super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
         if not was_there and not any(parameter.is_meta for parameter in self.parameters()):
@@ -201,12 +214,15 @@ class CharEncoder(nn.Module):
         return self
 
     def _load_from_state_dict(self, *args: Any) -> None:
-        self._filled = True
+        self._filled = True  # loaded values must not be overwritten on first use
         super()._load_from_state_dict(*args)
 
 
 class Rows(nn.Module):
-    """A table of vectors; no nn.Embedding, so that PEFT and transformers' init pass it by."""
+    """A table of vectors (rows, columns) as a plain module.
+
+    It is not an nn.Embedding: PEFT and the initialization of transformers select modules by class.
+    """
 
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
@@ -214,7 +230,11 @@ class Rows(nn.Module):
 
 
 class Affine(Rows):
-    """x -> W x + b; no nn.Linear, so that LoRA on all linear layers, quantization and init pass it by."""
+    """x -> W x + b as a plain module.
+
+    It is not an nn.Linear: LoRA on all linear layers, quantization and the initialization of
+    transformers select modules by class.
+    """
 
     def __init__(self, columns: int, rows: int) -> None:
         super().__init__(rows, columns)
@@ -225,8 +245,12 @@ class Affine(Rows):
 
 
 def seeded_rows(symbols: Sequence[int], width: int, seed: int = 0) -> Tensor:
-    """(n, width) of N(0, 1): a row is a function of its character alone, in whatever order they are met."""
+    """Return an (n, width) tensor of N(0, 1). A row depends on its symbol and the seed alone.
+
+    seeded_rows([97, 98], 128)[1] == seeded_rows([98], 128)[0]     # in whatever order
+    """
     rows = torch.empty(len(symbols), width, dtype=torch.float32, device="cpu")
+    # a generator for each symbol, so a row does not depend on the symbols before it
     for row, symbol in zip(rows, symbols, strict=True):
         row.normal_(generator=torch.Generator().manual_seed(seed + 1 + symbol))
     return rows
@@ -234,22 +258,26 @@ def seeded_rows(symbols: Sequence[int], width: int, seed: int = 0) -> Tensor:
 
 @torch.no_grad()
 def normal_(parameter: Tensor, std: float, generator: torch.Generator) -> Tensor:
+    """Fill a parameter with N(0, std), drawn in float32 on the CPU: equal on all devices."""
     values = torch.empty(parameter.shape, dtype=torch.float32, device="cpu")
     return parameter.copy_(values.normal_(0, std, generator=generator))
 
 
 @torch.no_grad()
 def uniform_(parameter: Tensor, bound: float, generator: torch.Generator) -> Tensor:
+    """Fill a parameter with U(-bound, bound), drawn in float32 on the CPU."""
     values = torch.empty(parameter.shape, dtype=torch.float32, device="cpu")
     return parameter.copy_(values.uniform_(-bound, bound, generator=generator))
 
 
 @dataclass(frozen=True, eq=False)
 class PaddedSpellings(DeviceTensors):
-    """The first characters of each token as rows of equal length, for encoders that read them all at once.
+    """The first characters of each token as rows of equal length, for encoders without recurrence.
 
-    chars_VC (V + 1, C) int32, padded with 0, and lengths_V (V + 1,), at most C; at the end an id without
-    characters.
+    Attributes:
+        chars_VC: (V + 1, C) int32, indices into the alphabet, padded with 0. The last row is an
+            empty dummy token.
+        lengths_V: (V + 1,) int64, number of characters, at most C.
     """
 
     chars_VC: Tensor
@@ -257,6 +285,7 @@ class PaddedSpellings(DeviceTensors):
 
     @classmethod
     def from_spellings(cls, spellings: SpellingTable, max_chars: int) -> PaddedSpellings:
+        """Cut each token to its first max_chars characters and pad the rows."""
         with torch.device("cpu"):
             lengths_V = spellings.lengths_V.long().clamp(max=max_chars)
             places_C = torch.arange(max(1, int(lengths_V.max())))
@@ -267,10 +296,9 @@ class PaddedSpellings(DeviceTensors):
             return cls(pad(chars_VC, (0, 0, 0, 1)), pad(lengths_V, (0, 1)))
 
     def of(self, ids_U: Tensor) -> tuple[Tensor, Tensor]:
-        """chars_UC, and real_UC: which of them are characters of the token."""
+        """Return chars_UC (U, C) and real_UC (U, C), True for characters and False for padding."""
         here = self.on(ids_U.device)
         ids_U = ids_U.clamp(max=len(here.lengths_V) - 1)
         chars_UC = here.chars_VC[ids_U]
-        return chars_UC, torch.arange(chars_UC.shape[1], device=ids_U.device) < here.lengths_V[
-            ids_U
-        ][:, None]
+        places_C = torch.arange(chars_UC.shape[1], device=ids_U.device)
+        return chars_UC, places_C < here.lengths_V[ids_U][:, None]

@@ -1,4 +1,5 @@
-"""What a user can get wrong. All are ValueErrors; each message says what was seen and the way out."""
+"""Errors that a user can cause. All are ValueErrors; each message has the value seen and the
+fix."""
 
 from __future__ import annotations
 
@@ -8,16 +9,16 @@ class CharEmbedError(ValueError):
 
 
 class AttachError(CharEmbedError):
-    """The model cannot take, or does not have, a character part."""
+    """The model cannot take a character encoder, or does not have one."""
 
 
 class SpellingError(CharEmbedError):
-    """The letters of the tokens cannot be read, or do not fit the embedding."""
+    """The spellings of the tokens cannot be determined, or do not fit the embedding."""
 
 
 class CheckpointError(CharEmbedError):
-    """Saved files are missing, damaged, or of a format that this version does not know."""
+    """A saved part is missing, damaged, or of a format that this version cannot load."""
 
 
 class MismatchError(CharEmbedError):
-    """Saved files are whole, but belong to another tokenizer or another model."""
+    """A saved part is intact but belongs to another tokenizer, base or encoder."""

@@ -13,11 +13,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-TEMPORARY = re.compile(r"\..+\.(?P<host>[^.]*)\.(?P<pid>\d+)\.\d+\.part")
+# host and process id tell `is_left_over` whether the writer may still be alive
+_TEMPORARY = re.compile(r"\..+\.(?P<host>[^.]*)\.(?P<pid>\d+)\.\d+\.part")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step, so that a reader sees the old content or the new, never half of it."""
+    """Replace a file in one step: a reader finds the old content or the new, never a part of it.
+
+    write_atomically(Path("run/config.json"), "{}")     # also creates the folder run/
+
+    Raises OSError, with the path of the file, if it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{threading.get_ident()}.part")
     try:
@@ -27,37 +33,40 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        error.filename, error.filename2 = (
-            str(path),
-            None,
-        )  # a failed write names no file of its own accord
+        # A failed write has no file name; a failed rename has the temporary one.
+        error.filename, error.filename2 = str(path), None
         raise
     finally:
         temporary.unlink(missing_ok=True)
+    # The rename is durable only after the folder itself is synced.
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
 
 
 def is_left_over(path: Path) -> bool:
-    """Was this file being written by a process of this machine that is dead?"""
-    found = TEMPORARY.fullmatch(path.name)
+    """Return True if a process of this machine began this temporary file and has ended since."""
+    found = _TEMPORARY.fullmatch(path.name)
     if found is None or found["host"] != _host():
         return False
     try:
-        os.kill(int(found["pid"]), 0)
+        os.kill(int(found["pid"]), 0)  # signal 0 only checks that the process exists
     except ProcessLookupError:
         return True
-    except (PermissionError, OverflowError):
+    except (PermissionError, OverflowError):  # alive under another user, or not a process id
         pass
     return False
 
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values, in the order of the names."""
+    """Return the SHA-256 (hex) of names, dtypes, shapes and values, in the order of the names.
+
+    Tensors must be contiguous and on the CPU.
+    """
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        # viewed as bytes, because numpy has no bfloat16
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""Make the letters part of the ordinary embedding, so that a plain model remains."""
+"""Write the character vectors into the ordinary embedding, so that a plain model remains."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ from .attach import check_releasable
 from .embedding import Model, char_embeddings
 from .errors import CharEmbedError
 
-Exchanged = tuple[nn.Module, dict[str, nn.Parameter]]  # a module, and what it will hold
+_Exchanged = tuple[nn.Module, dict[str, nn.Parameter]]  # a module and its new parameters
 
 
 def fold(model: Model) -> Model:
-    """Write token + spelled into the original embedding, so that a plain model remains; returns the model.
+    """Write token + character vectors into the original embedding, in place, and return the model.
 
-    The result computes, bit for bit, what the model computed in evaluation mode, at no extra cost and without
-    charembed. A head that was tied to the embedding keeps the weights it had, as its own parameter, and
-    `model.config`, where there is one, says `tie_word_embeddings = False`. transformers then ties nothing at
-    all when it loads the model, so every other shared parameter becomes one for each module that holds it.
-    (UMT5, Switch and UDOP compute something else by that flag: there it stays, with a warning.) Idempotent.
+    charembed.fold(model).save_pretrained("plain")     # loads without charembed
 
-    Raises CharEmbedError, and changes nothing, when the folded table is not finite, AttachError when FSDP or
-    accelerate holds the weights.
+    The folded model computes, bit for bit, the same outputs as before in evaluation mode, at no
+    extra cost and without charembed. If a head was tied to the embedding, it keeps its weights as a
+    separate parameter, and `model.config`, if there is one, gets `tie_word_embeddings = False`.
+    With that flag transformers ties nothing when it loads the model, so every other shared
+    parameter also becomes one parameter for each module that holds it. (UMT5, Switch and UDOP
+    compute other outputs with that flag. For them the flag stays True, with a warning.) Does
+    nothing if no encoder is attached.
+
+    Raises CharEmbedError if a folded vector is not finite, and AttachError if FSDP or accelerate
+    holds the weights. After an error the model is unchanged.
     """
     embeddings = list(char_embeddings(model))
     check_releasable(embeddings)
@@ -39,11 +43,12 @@ def fold(model: Model) -> Model:
         tables.append(embedding.table())
         if len(bad := (~torch.isfinite(tables[-1]).all(dim=1)).nonzero()):
             raise CharEmbedError(
-                f"the vector of token {int(bad[0])} is not finite, so nothing was folded: fold an earlier "
-                "checkpoint."
+                f"The vector of token {int(bad[0])} is not finite, so nothing was folded. Fold an "
+                "earlier checkpoint."
             )
     weights = {id(embedding.weight) for embedding in embeddings}
     others = [part for part in model.modules() if part not in embeddings]
+    # a tied head holds the embedding's own Parameter object
     tied = len(embeddings) > 1 or any(
         id(p) in weights for part in others for p in part._parameters.values()
     )
@@ -51,9 +56,11 @@ def fold(model: Model) -> Model:
     exchanged = [_exchange(embedding, embedding.weight, table_VD) for embedding, table_VD in pairs]
     configs = _untied_configs(model) if tied else None
     if configs is not None:
-        letters = {part for embedding in embeddings for part in embedding.encoder.modules()}
-        exchanged += _own_parameters([part for part in others if part not in letters])
-    # nothing has changed so far, and what follows only puts in place what is there
+        # the encoders go away, so their parameters need no copies
+        encoders = {part for embedding in embeddings for part in embedding.encoder.modules()}
+        exchanged += _own_parameters([part for part in others if part not in encoders])
+    # Nothing has changed so far, so an error above leaves the model as it was. The lines below only
+    # assign objects that exist already.
     for module, held in exchanged:
         module._parameters.update(held)
     for part, config in configs or ():
@@ -63,9 +70,10 @@ def fold(model: Model) -> Model:
     return model
 
 
-def _exchange(module: nn.Module, parameter: Tensor, values: Tensor) -> Exchanged:
-    """One new parameter, with these values, wherever the module has this one."""
+def _exchange(module: nn.Module, parameter: Tensor, values: Tensor) -> _Exchanged:
+    """Create one new parameter for all places where the module holds `parameter`."""
     with torch.inference_mode(False):
+        # an inference tensor cannot take part in training, so it is copied
         own = nn.Parameter(
             values.detach().clone() if values.is_inference() else values.detach(),
             parameter.requires_grad,
@@ -73,8 +81,8 @@ def _exchange(module: nn.Module, parameter: Tensor, values: Tensor) -> Exchanged
     return module, {name: own for name, held in module._parameters.items() if held is parameter}
 
 
-def _own_parameters(parts: list[nn.Module]) -> Iterator[Exchanged]:
-    """A parameter of its own for each module but the first of those that share one."""
+def _own_parameters(parts: list[nn.Module]) -> Iterator[_Exchanged]:
+    """Give each module its own copy of a shared parameter; the first keeps the original."""
     holders: defaultdict[int, list[tuple[nn.Module, nn.Parameter]]] = defaultdict(list)
     for part in parts:
         for parameter in {
@@ -87,8 +95,10 @@ def _own_parameters(parts: list[nn.Module]) -> Iterator[Exchanged]:
 
 
 def _untied_configs(model: nn.Module) -> list[tuple[nn.Module, Any]] | None:
-    """Copies of the configs, which others may share, that say tie_word_embeddings = False, each with the
-    module whose it is; None where no config says True, or one has to."""
+    """Return (module, untied config copy) pairs. Configs are copied as other models may share them.
+
+    Returns None if no config ties weights, or if the model needs the flag.
+    """
     parts = [
         (part, part.config) for part in model.modules() if getattr(part, "config", None) is not None
     ]
@@ -96,16 +106,17 @@ def _untied_configs(model: nn.Module) -> list[tuple[nn.Module, Any]] | None:
         return None
     if reads := next((part for part, _ in parts if _reads_whether_tied(part)), None):
         warnings.warn(
-            f"{type(reads).__name__} computes something else where config.tie_word_embeddings is False, so "
-            "it stays True: from_pretrained keeps embedding and head apart because their values differ, but "
-            "tie_weights() and resize_token_embeddings() would tie them again.",
+            f"{type(reads).__name__} computes other outputs if config.tie_word_embeddings is "
+            "False, so the flag stays True. from_pretrained keeps embedding and head separate "
+            "because their values differ, but tie_weights() and resize_token_embeddings() would "
+            "tie them again.",
             stacklevel=3,
         )
         return None
-    copies: dict[
-        int, Any
-    ] = {}  # one memo: configs within configs stay the objects that submodules hold
-    # a wrapper answers with the config of what it wraps
+    # One memo for all copies: if a submodule holds a config inside its parent's config, both copies
+    # remain one object.
+    copies: dict[int, Any] = {}
+    # `part.config` of a wrapper is the wrapped module's, so only configs in vars(part) are set.
     mine = [(part, copy.deepcopy(config, copies), "config" in vars(part)) for part, config in parts]
     for config in filter(_ties, copies.values()):
         object.__setattr__(config, "tie_word_embeddings", False)
@@ -113,7 +124,8 @@ def _untied_configs(model: nn.Module) -> list[tuple[nn.Module, Any]] | None:
 
 
 def _reads_whether_tied(part: nn.Module) -> bool:
-    """Does its forward ask the flag, as UMT5's does, which scales what goes into a tied head?"""
+    """True if the forward uses the flag, as UMT5's, which scales the input of a tied head."""
+    # inspect.unwrap: transformers decorates forward, and the wrapper does not name the flag
     code = getattr(inspect.unwrap(type(part).forward), "__code__", None)
     return code is not None and "tie_word_embeddings" in code.co_names
 

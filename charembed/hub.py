@@ -1,4 +1,4 @@
-"""Character parts on the Hugging Face hub, as "hf:owner/name"; this alone needs huggingface_hub."""
+"""Saved parts on the Hugging Face hub, as "hf:owner/name". Only this needs huggingface_hub."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from .errors import CharEmbedError
 
-PREFIX = "hf:"
+_PREFIX = "hf:"
 
 
 def named(path: str | Path) -> str:
-    """ "hf:owner/name" -> "owner/name"; "" for a folder."""
+    """Return the repository of a hub path, "" for a folder: "hf:owner/name" -> "owner/name"."""
     text = str(path)
-    return text.removeprefix(PREFIX) if text.startswith(PREFIX) else ""
+    return text.removeprefix(_PREFIX) if text.startswith(_PREFIX) else ""
 
 
 def push(repository: str, save: Callable[[Path], None]) -> None:
-    """Let `save` write into a folder and upload it as one commit; the repository is made if it is missing."""
+    """Run `save` on a temporary folder and upload it as one commit; create a missing repository."""
     api = _hub().HfApi()
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder))
@@ -28,20 +28,21 @@ def push(repository: str, save: Callable[[Path], None]) -> None:
         api.upload_folder(
             repo_id=repository,
             folder_path=folder,
-            commit_message="The letters of a charembed model",
+            commit_message="Character encoder, saved by charembed",
         )
 
 
 def fetch(repository: str, file: str) -> Path:
-    """The folder that holds the downloaded file."""
+    """Download one file of a repository and return the folder that holds it."""
     return Path(_hub().hf_hub_download(repository, file)).parent
 
 
 def _hub() -> Any:
+    # Imported here, so charembed works without the package.
     try:
         return importlib.import_module("huggingface_hub")
     except ImportError:
         raise CharEmbedError(
-            f"a name that begins with {PREFIX!r} needs the package huggingface_hub: pip install "
-            "huggingface_hub."
+            f"A path that begins with {_PREFIX!r} needs the package huggingface_hub. Run "
+            "pip install huggingface_hub."
         ) from None

@@ -1,6 +1,6 @@
-"""Words that were several tokens become one, and the model can read them at once.
+"""Add words as new tokens whose rows are predicted from their spelling.
 
-Axes: V vocabulary, D model width.
+Axes: V vocabulary, N new tokens, L known tokens, D model width.
 """
 
 from __future__ import annotations
@@ -20,76 +20,89 @@ from .rows_from_spellings import readable_states, rows_from_spellings
 from .spelling import SpellingTable
 from .tokenizers import token_bytes
 
-# Of what the pieces' rows have beyond their letters: 0 is no better for spelling, 1 better for text alone
-PIECES = 0.5
-FEW = 256  # whole words among the tokens; with fewer of them, a new word is guessed from all tokens
+# Weight of the residual of the word's former tokens. 0 does not improve spelling further, 1
+# improves text only.
+_RESIDUAL_WEIGHT = 0.5
+# With fewer whole words in the vocabulary, the regression uses all tokens for new words too.
+_MIN_WORDS = 256
 
 
 def add_tokens(
     model: nn.Module, tokenizer: Any, words: Sequence[str], *, space: bool = True
 ) -> list[int]:
-    """Give a model words as tokens of their own, in place; returns their ids in the words' order.
+    """Add words to tokenizer and model as one token each, in place, and return their ids in order.
 
     charembed.add_tokens(model, tokenizer, ["strawberry", "raspberry"]) -> [49152, 49153]
 
-    Tokenizer, input embedding, output layer and letters change together. A new token's rows are those that
-    its letters make likely (`charembed/rows_from_spellings.py`: a regression, over the tokens that are whole
-    words where it is one, and over all otherwise; seconds of a core) and half of what its old pieces' rows
-    have beyond their own letters; its letters, where the model has them, are read by the encoder as they are
-    of any token that training never met. (`python -m benchmarks.new_tokens` compares this with other ways.)
-    Rows that the embedding has beyond the tokenizer are filled before it grows. Build the optimizer
-    afterwards. (A tokenizer that puts a space before each stretch of text, as Llama 2's does, puts one behind
-    a new token, too: its library cuts the text there.)
+    Tokenizer, input embedding, output layer and spellings change together. The rows of a new token
+    are the prediction of a ridge regression from its spelling (`rows_from_spellings`), plus 0.5 x
+    the mean residual of the rows of its former tokens, the part that their spelling does not
+    predict. For new words the regression is fitted to the tokens that are whole words, otherwise to
+    all tokens. It takes seconds of a core. If an encoder is attached, it also encodes the new token
+    from its spelling, without training. (`python -m benchmarks.new_tokens` compares this with other
+    methods.)
+
+    If the embedding has more rows than the tokenizer has tokens, the extra rows are used before the
+    embedding grows. Build the optimizer afterwards.
 
     Arguments:
-        tokenizer: of transformers.
-        words: as they are written. One that is a single token already keeps it.
-        space: each word with the space before it, as within a sentence; False takes the texts as they are. A
-            token is found wherever its text stands: also at the beginning of a longer word.
+        model: a transformers model, with or without an attached encoder.
+        tokenizer: its transformers tokenizer.
+        words: the words, as they are written. A word that is already one token keeps its id.
+        space: if True (the default), each token is the word with a space before it, as within a
+            sentence. If False, the texts are used unchanged. A token also matches at the beginning
+            of a longer word.
 
-    Raises SpellingError for words that are empty, no text or special tokens or that the tokenizer cannot
-    hold, and for a tokenizer that is not the model's, AttachError for a model that cannot be resized; nothing
-    has changed then, nor after an interruption.
+    Note: tokenizers with a dummy prefix space (Llama 2) also insert a space after an added token.
+
+    Raises SpellingError if a word is empty, no str or contains a special token, if the tokenizer
+    cannot hold it, or if the tokenizer is not the model's. Raises AttachError if the model cannot
+    be resized. After an error or an interruption model and tokenizer are unchanged.
     """
     with torch.inference_mode(False), torch.no_grad():
         return _add_tokens(model, tokenizer, words, space)
 
 
 def _add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], space: bool) -> list[int]:
-    tables, letters = _tables(model), list(char_embeddings(model))
+    tables, embeddings = _tables(model), list(char_embeddings(model))
     rows, known = len(tables[0]), token_bytes(tokenizer)
     _check(tokenizer, words, rows)
-    for embedding in letters:
-        _check_letters(embedding, known)
+    for embedding in embeddings:
+        _check_spellings(embedding, known)
     texts = [_text(word, space, tokenizer) for word in words]
     pieces = {text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts}
     new = [text for text in dict.fromkeys(texts) if not _is_token(text, pieces[text], known)]
+    # A copy grows first: an error below must leave the tokenizer as it was.
     grown = copy.deepcopy(tokenizer)
     grown.add_tokens(_added(new, tokenizer))
     id_of = {text: grown.convert_tokens_to_ids(text) for text in new}
     _check_added(id_of, tokenizer, grown)
     spellings = token_bytes(grown)
-    lettered = {id_of[text]: [i for i in pieces[text] if known[i]] for text in new}
-    rows_of_new = _rows_of_new(tables, spellings, len(tokenizer), lettered)
+    # former tokens of each new one, without those that have no characters
+    former = {id_of[text]: [i for i in pieces[text] if known[i]] for text in new}
+    rows_of_new = _rows_of_new(tables, spellings, len(tokenizer), former)
     before = [table[len(tokenizer) :].clone() for table in tables]
-    spelled, head = [embedding.spellings for embedding in letters], model.get_output_embeddings()  # type: ignore[operator]
+    spellings_before = [embedding.spellings for embedding in embeddings]
+    head: Any = model.get_output_embeddings()  # type: ignore[operator]
     try:
         if len(grown) > rows:
             model.resize_token_embeddings(len(grown), mean_resizing=False)  # type: ignore[operator]
         for table, filled in zip(_tables(model), rows_of_new, strict=True):
             table[[id_of[text] for text in new]] = filled.to(table)
-        for embedding in letters:
-            _spell(embedding, {id_of[text]: text.encode() for text in new})
-        tokenizer.add_tokens(_added(new, tokenizer))  # last: it takes all of them or none
-    except BaseException:
-        if len(tokenizer) < len(grown):  # else everything has been done
+        for embedding in embeddings:
+            _add_spellings(embedding, {id_of[text]: text.encode() for text in new})
+        # last, because it adds all tokens or none
+        tokenizer.add_tokens(_added(new, tokenizer))
+    except BaseException:  # also Ctrl+C
+        if len(tokenizer) < len(grown):  # otherwise everything was done before the interruption
             if len(_tables(model)[0]) != rows:
                 model.resize_token_embeddings(rows, mean_resizing=False)  # type: ignore[operator]
             if model.get_output_embeddings() is not head:  # type: ignore[operator]
                 model.set_output_embeddings(head)  # type: ignore[operator]
             for table, values in zip(_tables(model), before, strict=True):
                 table[len(tokenizer) :] = values
-            for embedding, table_before in zip(letters, spelled, strict=True):
+            for embedding, table_before in zip(embeddings, spellings_before, strict=True):
+                # A CharEncoder drops new characters again; an encoder of the user's own may not.
                 own = isinstance(embedding.encoder, CharEncoder)
                 embedding.update_spellings(
                     table_before if own else table_before.over(embedding.spellings.alphabet)
@@ -97,22 +110,28 @@ def _add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], space: b
         raise
     for parameter in model.parameters():
         if parameter.grad is not None and parameter.grad.shape != parameter.shape:
-            parameter.grad = None  # of fewer rows
+            parameter.grad = None  # it has fewer rows
     return [id_of[text] if text in id_of else pieces[text][0] for text in texts]
 
 
 def _rows_of_new(
     tables: list[Tensor], spellings: list[bytes | None], known: int, pieces: dict[int, list[int]]
 ) -> list[Tensor]:
-    """(N, D) for each table: what the token's letters make likely, and a share of what its pieces' rows have
-    beyond their letters."""
+    """Return rows (N, D) of the new tokens for each table: prediction plus weighted residual.
+
+    Arguments:
+        tables: the token tables, (V, D) or a bias (V,).
+        spellings: bytes of all tokens, old and new.
+        known: number of old tokens.
+        pieces: former tokens of each new token, by its id.
+    """
     if not pieces:
         return [table[:0] for table in tables]
-    with torch.device("cpu"):  # whatever the user's default is
+    with torch.device("cpu"):  # the user may have set another default device
         states_VH = readable_states(spellings)
         known_L = torch.tensor([token for token in range(known) if spellings[token]])
         words_L = torch.tensor([token for token in range(known) if _is_word(spellings[token])])
-        words_L = words_L if len(words_L) >= FEW else known_L
+        words_L = words_L if len(words_L) >= _MIN_WORDS else known_L
         found = []
         for table in tables:
             of_any, of_words = (
@@ -122,16 +141,19 @@ def _rows_of_new(
             for token, ids in pieces.items():
                 row = (of_words if _is_word(spellings[token]) else of_any)(torch.tensor([token]))[0]
                 if ids:
-                    row += PIECES * (table[ids].cpu().float() - of_any(torch.tensor(ids))).mean(0)
+                    row += _RESIDUAL_WEIGHT * (
+                        table[ids].cpu().float() - of_any(torch.tensor(ids))
+                    ).mean(0)
                 rows.append(row)
             found.append(torch.stack(rows))
     return found
 
 
 def _is_token(text: str, pieces: list[int], known: list[bytes | None]) -> bool:
-    """Is it one token of the vocabulary, apart from space around it and from capitals that it has not?
+    """True if the text is one token already, apart from spaces around it and from letter case.
 
-    A tokenizer that has no pieces for a text may answer with one token, too: an unknown one, or a space.
+    A single id is not enough: for a text that it cannot tokenize, a tokenizer may return one id
+    too, of the unknown token or of a space.
     """
     spelling = known[pieces[0]] if len(pieces) == 1 else None
     return (
@@ -141,86 +163,92 @@ def _is_token(text: str, pieces: list[int], known: list[bytes | None]) -> bool:
 
 
 def _is_word(spelling: bytes | None) -> bool:
-    """Is it a space and then two letters or more?"""
+    """True for a space followed by at least two letters."""
     text = (spelling or b"").decode(errors="replace")
     return len(text) > 2 and text[0] == " " and text[1:].isalpha()
 
 
 def _check(tokenizer: Any, words: Any, rows: int) -> None:
-    """Raises SpellingError for a tokenizer that cannot grow or is not the model's, and for one bare word."""
+    """Raise SpellingError if tokenizer, model and words do not fit each other."""
     if not hasattr(tokenizer, "added_tokens_decoder"):
         raise SpellingError(
-            f"the tokenizer is a {type(tokenizer).__name__}, which takes no new tokens: pass one of "
-            "transformers."
+            f"The tokenizer is a {type(tokenizer).__name__}, which takes no new tokens. Pass a "
+            "tokenizer of transformers."
         )
     if len(tokenizer) > rows:
         raise SpellingError(
-            f"the tokenizer has {len(tokenizer)} tokens, but the embedding has {rows} rows: pass the model's "
-            "own tokenizer."
+            f"The tokenizer has {len(tokenizer)} tokens, but the embedding has {rows} rows. Pass "
+            "the tokenizer of the model."
         )
+    # a str is iterable too: its letters would be added one by one
     if isinstance(words, str) or not isinstance(words, Iterable):
-        raise SpellingError(f"the words are {words!r}: pass a list of words.")
+        raise SpellingError(f"words is {words!r}; it must be a list of words.")
 
 
-def _check_letters(embedding: CharEmbedding, known: list[bytes | None]) -> None:
-    """Raises SpellingError for letters of another vocabulary. (Those of the same one may be dealt anew.)"""
+def _check_spellings(embedding: CharEmbedding, known: list[bytes | None]) -> None:
+    """Raise SpellingError if the attached spellings are another vocabulary's.
+
+    The same spellings in another order are accepted (shuffled controls).
+    """
     attached = embedding.spellings.to_bytes()[: len(known)]
     here = [spelling or None for spelling in known[: len(attached)]]
     differing = sum(one != other for one, other in zip(attached, here, strict=True))
     if 2 * differing > len(here) and Counter(attached) != Counter(here):
         raise SpellingError(
-            f"{differing} of the tokenizer's {len(here)} tokens have other letters than those attached: pass "
-            "the model's own tokenizer."
+            f"{differing} of the tokenizer's {len(here)} tokens differ from the attached "
+            "spellings. Pass the tokenizer of the model."
         )
 
 
 def _check_added(id_of: dict[str, int], tokenizer: Any, grown: Any) -> None:
-    """Raises SpellingError for a text that the tokenizer cannot hold as a token of its own, or not write."""
+    """Raise SpellingError if the tokenizer cannot hold a text as one token, or not decode it."""
     taken = set(tokenizer.get_vocab().values())
     for text, token in id_of.items():
         if token in taken:
             raise SpellingError(
-                f"the word {text!r} is how the tokenizer writes its token {token}, which stands for other "
-                "text: add it with the space before it, or leave it out."
+                f"The word {text!r} is the tokenizer's name of token {token}, which has another "
+                "text. Add it with the space before it, or leave it out."
             )
         written = grown.decode(
             [token], skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         if written.strip() != text.strip():
             raise SpellingError(
-                f"the word {text!r} would be written as {written!r}, since the tokenizer's decoder takes its "
-                "characters for bytes: add it with the space before it, or leave it out."
+                f"The word {text!r} would be decoded as {written!r}, because the tokenizer's "
+                "decoder maps its characters to bytes. Add it with the space before it, or leave "
+                "it out."
             )
 
 
 def _text(word: Any, space: bool, tokenizer: Any) -> str:
-    """The token's text. Raises SpellingError for what cannot be one."""
+    """Return the text of the token. Raises SpellingError if the word cannot be one."""
     if not isinstance(word, str) or not word.strip():
         raise SpellingError(
-            f"the word {word!r} has no letters: pass the words to add, each as a text."
+            f"The word {word!r} has no letters. Pass each word as a str with letters."
         )
     try:
         word.encode()
     except UnicodeEncodeError:
         raise SpellingError(
-            f"the word {word!r} holds half a character (a lone surrogate): pass whole text."
+            f"The word {word!r} contains half a character (a lone surrogate). Pass whole text."
         ) from None
     added = tokenizer.added_tokens_decoder.values()
     names = [*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)]
     if special := next((name for name in names if name in word), None):
         raise SpellingError(
-            f"the word {word!r} holds the special token {special!r}, which would lose its meaning there: "
-            "leave it out."
+            f"The word {word!r} contains the special token {special!r}, which would lose its "
+            "meaning. Leave it out."
         )
     return f" {word.strip()}" if space else word
 
 
 def _added(texts: Sequence[str], tokenizer: Any) -> list[Any]:
-    """As the tokenizer's library writes a token that is looked for in the text as it stands."""
+    """Return AddedToken objects of the tokenizer's library that match the text without
+    normalization."""
     if not texts:
         return []
     some = tokenizer.added_tokens_decoder
-    if not some:  # what kind of object that is shows when there is one
+    if not some:  # find the class of such objects by adding one to a copy
         tried = copy.deepcopy(tokenizer)
         tried.add_tokens(list(texts))
         some = tried.added_tokens_decoder
@@ -229,16 +257,19 @@ def _added(texts: Sequence[str], tokenizer: Any) -> list[Any]:
 
 
 def _tables(model: Any) -> list[Tensor]:
-    """The rows per token: of the input embedding and, where it has its own, of the output layer.
+    """Return the input embedding's rows and, if they are separate, the output layer's rows and
+    bias.
 
-    They are written to in place. Raises AttachError for a model that has none that can grow.
+    The tensors are written to in place. Raises AttachError if the model cannot be resized.
     """
     if not isinstance(model, nn.Module) or not hasattr(model, "resize_token_embeddings"):
         raise AttachError(
-            f"{type(model).__name__} has no resize_token_embeddings(): give its embedding and its output "
-            "layer the new rows yourself, then call charembed.update_spellings(model, tokenizer)."
+            f"{type(model).__name__} has no resize_token_embeddings(). Add the rows to its "
+            "embedding and output layer yourself, then call charembed.update_spellings(model, "
+            "tokenizer)."
         )
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[operator]
+    embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+    head: Any = model.get_output_embeddings()  # type: ignore[operator]
     if isinstance(embedding, CharEmbedding):
         embedding.check_whole()
     tables = [embedding.weight.data]
@@ -249,8 +280,8 @@ def _tables(model: Any) -> list[Tensor]:
     return tables
 
 
-def _spell(embedding: CharEmbedding, new: dict[int, bytes]) -> None:
-    """Give rows of the embedding their letters; all others keep those that they have."""
+def _add_spellings(embedding: CharEmbedding, new: dict[int, bytes]) -> None:
+    """Set the spellings of new rows; all other rows keep theirs."""
     known = embedding.spellings
     spellings = known.to_bytes()
     spellings += [None] * (embedding.num_embeddings - len(spellings))

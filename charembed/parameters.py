@@ -1,4 +1,4 @@
-"""Which parameters are charembed's, for optimizers and for people."""
+"""Lists, groups and counts of the parameters that charembed adds."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from .embedding import Model, char_embeddings
 
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that charembed added: those of the encoders, none of the base's."""
+    """Return the parameters of the character encoders, without those of the base model.
+
+    torch.nn.utils.clip_grad_norm_(charembed.parameters(model), 1.0)
+    """
     found = (
         parameter
         for embedding in char_embeddings(model)
         for parameter in embedding.encoder.parameters()
     )
+    # embeddings that share their weight share the encoder; a dict drops the duplicates in order
     return list(dict.fromkeys(found))
 
 
 def freeze_base(model: Model) -> Model:
-    """Train the letters alone: no other parameter takes gradients any more; in place, returns the model."""
+    """Set requires_grad of the encoder's parameters alone, in place, and return the model.
+
+    charembed.freeze_base(model)     # the base model gets no gradients any more
+    """
+    # all off, then on again for the encoder, whose parameters are part of the model too
     model.requires_grad_(False)
     for parameter in parameters(model):
         parameter.requires_grad_()
@@ -30,16 +38,23 @@ def freeze_base(model: Model) -> Model:
 def param_groups(
     model: nn.Module, lr: float, char_lr: float | None = None, weight_decay: float = 0.1
 ) -> list[dict[str, Any]]:
-    """Groups for an optimizer: base matrices with decay, base vectors without, and the encoder by itself
-    without.
+    """Return parameter groups for an optimizer: matrices and vectors of the base, and the encoder.
 
     torch.optim.AdamW(charembed.param_groups(model, lr=3e-4, char_lr=1e-3))
 
-    An embedding's large learning rate or weight decay would ruin the encoder, so it has its own group ("name"
-    tells which). `char_lr` is `lr` by default. Frozen parameters are left out.
+    The base's matrices have weight decay; its vectors (norms, biases) and the encoder have none.
+    The encoder has its own group because the learning rates and weight decays that suit an
+    embedding table would ruin it. Each group has a "name": "base", "base_vectors" or "char". Empty
+    groups and frozen parameters are left out.
+
+    Arguments:
+        model: a model with an attached encoder.
+        lr: learning rate of the base.
+        char_lr: learning rate of the encoder. Default: lr.
+        weight_decay: of the base's matrices. Default: 0.1.
     """
-    letters = [parameter for parameter in parameters(model) if parameter.requires_grad]
-    own = set(map(id, letters))
+    encoder = [parameter for parameter in parameters(model) if parameter.requires_grad]
+    own = set(map(id, encoder))
     base = [
         parameter
         for parameter in model.parameters()
@@ -59,13 +74,19 @@ def param_groups(
             "lr": lr,
             "weight_decay": 0.0,
         },
-        {"name": "char", "params": letters, "lr": char_lr, "weight_decay": 0.0},
+        {"name": "char", "params": encoder, "lr": char_lr, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 
 
 class ParameterCounts(NamedTuple):
-    """Numbers of parameters, each counted once; `encoder`: the trainable ones that charembed added."""
+    """Numbers of parameters, each counted once.
+
+    Attributes:
+        trainable: parameters with requires_grad.
+        all: all parameters of the model.
+        encoder: trainable parameters of the character encoder.
+    """
 
     trainable: int
     all: int
@@ -73,23 +94,27 @@ class ParameterCounts(NamedTuple):
 
 
 def count_parameters(model: nn.Module) -> ParameterCounts:
-    """How many parameters a model has: ParameterCounts(trainable=428416, all=124868224, encoder=428416)."""
+    """Count a model's parameters.
+
+    count_parameters(model) -> ParameterCounts(trainable=428416, all=124868224, encoder=428416)
+    """
     own = set(map(id, parameters(model)))
     every = list(model.parameters())
     trained = [parameter for parameter in every if parameter.requires_grad]
-    letters = sum(parameter.numel() for parameter in trained if id(parameter) in own)
-    return ParameterCounts(sum(p.numel() for p in trained), sum(p.numel() for p in every), letters)
+    encoder = sum(parameter.numel() for parameter in trained if id(parameter) in own)
+    return ParameterCounts(sum(p.numel() for p in trained), sum(p.numel() for p in every), encoder)
 
 
 def print_trainable_parameters(model: nn.Module) -> None:
-    """One line, as PEFT prints it, with the letters' share of what is trained.
+    """Print one line as PEFT does, with the encoder's share of the trainable parameters.
 
-    trainable params: 428,416 || all params: 124,868,224 || trainable%: 0.3431 || of the trainable, letters:
-        428,416
+    trainable params: 428,416 || all params: 124,868,224 || trainable%: 0.3431 || of the trainable,
+    character encoder: 428,416
     """
-    trainable, total, letters = count_parameters(model)
+    trainable, total, encoder = count_parameters(model)
+    # max: a model without any parameters is no error
     share = 100 * trainable / max(total, 1)
     print(
         f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {share:.4f} || "
-        f"of the trainable, letters: {letters:,}"
+        f"of the trainable, character encoder: {encoder:,}"
     )

@@ -1,10 +1,11 @@
-"""Tokens that begin alike share their first states: the spellings of a vocabulary as one tree of prefixes.
+"""A vocabulary's spellings as a tree of prefixes, so that equal prefixes are computed once.
 
-Axes: V vocabulary, U distinct tokens, N nodes (distinct prefixes), S the characters of all tokens, L lengths.
+Axes: V vocabulary, U distinct tokens, N nodes (distinct prefixes), S the characters of all tokens,
+L lengths.
 
-A recurrent encoder reads "the", "then" and "there" with the same states up to "the". Each distinct prefix is
-a node of the tree, so one step of the recurrence per node is all the work there is: nothing is computed
-twice, nothing is padding.
+A recurrent encoder has the same states for "the", "then" and "there" up to "the". Each distinct
+prefix is a node of the tree, and the recurrence takes one step per node. So no state is computed
+twice, and no padding is computed.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from .spelling import SpellingTable
 
 
 class Plan(NamedTuple):
-    """The nodes that some tokens need, shortest prefixes first, renumbered from 0.
+    """The nodes that a batch of tokens needs, shortest prefixes first, numbered from 0.
 
     Attributes:
-        sizes: number of nodes of each length, from one character on; two lengths at least, so that every
-            weight takes part.
-        parents_N: (N,) for each node the place of its parent among the nodes that are one character shorter.
-        chars_N: (N,) last character.
-        last_U: (U,) the node of each token asked for, counted from 1; 0 for a token without characters.
+        sizes: number of nodes of each length, from length 1 on. At least two entries, so the
+            recurrent weights always take part in the computation and get a gradient.
+        parents_N: (N,) for each node, the index of its parent among the nodes one character
+            shorter.
+        chars_N: (N,) last character of each node.
+        last_U: (U,) node of each token, counted from 1; 0 for a token without characters.
     """
 
     sizes: list[int]
@@ -39,20 +41,20 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PrefixTree(DeviceTensors):
-    """All distinct prefixes of a spelling table, breadth first, so that a parent's number is below its
-    children's.
+    """All distinct prefixes of a spelling table, breadth first: a parent's number is below its
+    child's.
 
-    [b"a", b"ab", b"b", None] -> parents_N [0, 0, 0], chars_N [0, 1, 1], path_S [0, 0, 2, 1], starts_L [0, 2,
-    3]
+    [b"a", b"ab", b"b", None] -> parents_N [0, 0, 0], chars_N [0, 1, 1], path_S [0, 0, 2, 1, 3],
+        starts_L [0, 2, 3]
 
     Attributes:
-        parents_N, chars_N: (N,) the node that is one character shorter (0 on the first level), and the last
-            character.
-        path_S: (S + 1,) the node of each character of each token, one token after another; at the end N, no
-            node.
-        first_V, lengths_V: (V + 1,) where in `path_S` a token begins, and its characters; at the end an id
-            without.
-        starts_L: (L + 1,) int64, the first node of each length, and at the end N; the others are int32.
+        parents_N: (N,) the node one character shorter; 0 for prefixes of one character.
+        chars_N: (N,) last character of each node.
+        path_S: (S + 1,) node of each character of each token, one token after another. The last
+            entry is N, no node.
+        first_V, lengths_V: (V + 1,) start offset and length of each token in `path_S`. The last row
+            is an empty dummy token.
+        starts_L: (L + 1,) int64, first node of each length, then N. All others are int32.
     """
 
     parents_N: Tensor
@@ -64,6 +66,7 @@ class PrefixTree(DeviceTensors):
 
     @classmethod
     def from_spellings(cls, spellings: SpellingTable) -> PrefixTree:
+        """Build the tree level by level, one prefix length at a time."""
         with torch.device("cpu"):
             lengths_V, first_V = spellings.lengths_V.long(), spellings.starts_V
             path_S = torch.zeros(len(spellings.chars_S) + 1, dtype=torch.int32)
@@ -71,6 +74,7 @@ class PrefixTree(DeviceTensors):
             for level in range(int(lengths_V.max())):
                 place = first_V[lengths_V > level] + level
                 keys = spellings.chars_S[place].long()
+                # (parent, character) as one number, so torch.unique finds the distinct prefixes
                 if level:
                     keys += path_S[place - 1].long() * spellings.num_chars
                 keys, which = torch.unique(keys, return_inverse=True)
@@ -78,7 +82,7 @@ class PrefixTree(DeviceTensors):
                 chars.append(keys.remainder(spellings.num_chars).int())
                 path_S[place] = (which + starts[-1]).int()
                 starts.append(starts[-1] + len(keys))
-            path_S[-1] = starts[-1]
+            path_S[-1] = starts[-1]  # no node: the path of the empty dummy token
             pad = torch.nn.functional.pad
             first_V, lengths_V = pad(first_V, (0, 1), value=len(path_S) - 1), pad(lengths_V, (0, 1))
             parents_N, chars_N = torch.cat(parents), torch.cat(chars)
@@ -87,13 +91,17 @@ class PrefixTree(DeviceTensors):
             )
 
     def plan(self, ids_U: Tensor) -> Plan:
-        """The part of the tree that the given tokens need: their nodes and all shorter prefixes of them.
+        """Return the part of the tree that the given tokens need: their nodes and all shorter
+        prefixes.
 
-        On a GPU it waits for the device twice, however long the tokens are.
+        ids_U is (U,). On a GPU it waits for the device twice, regardless of the lengths of the
+        tokens.
         """
         device, N = ids_U.device, len(self.parents_N)
         ids_U = ids_U.clamp(max=len(self.lengths_V) - 1)
         first_U, lengths_U = self.first_V[ids_U].long(), self.lengths_V[ids_U].long()
+        # subtle: this and `tolist` below are the two waits; sizes given to repeat_interleave and
+        # nonzero_static avoid a third and a fourth
         total = int(lengths_U.sum())
         shift_U = first_U - (lengths_U.cumsum(0) - lengths_U)
         place = torch.arange(total, device=device) + shift_U.repeat_interleave(
@@ -101,13 +109,15 @@ class PrefixTree(DeviceTensors):
         )
         needed_N = torch.zeros(N + 1, dtype=torch.bool, device=device)
         needed_N.index_fill_(0, self.path_S[place].long(), True)
-        number_N = needed_N.cumsum(0)  # of a node in the plan, from 1 on
+        number_N = needed_N.cumsum(0)  # number of a node in the plan, from 1
         starts_L = torch.nn.functional.pad(number_N, (1, 0))[self.starts_L]
         starts: list[int] = starts_L.tolist()
         kept_N = torch.nonzero_static(needed_N[:N], size=starts[-1]).squeeze(1)
         sizes = [last - first for first, last in itertools.pairwise(starts) if last > first]
+        # at least two levels, see Plan.sizes
         sizes += [0] * (2 - len(sizes))
-        # a parent's number less the nodes before its length is its place; on the first level it is not used
+        # A parent's index within its level is its number minus the nodes of shorter lengths. On the
+        # first level the value is not used.
         level_N = torch.bucketize(kept_N, self.starts_L, right=True) - 1
         before_N = starts_L[(level_N - 1).clamp(min=0)]
         last_S = torch.where(lengths_U > 0, first_U + lengths_U - 1, len(self.path_S) - 1)

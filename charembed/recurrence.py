@@ -1,12 +1,15 @@
-"""A recurrent cell over a tree of prefixes: one step per distinct prefix, level by level, and its gradient.
+"""Run a recurrent cell over a tree of prefixes, one step per node, level by level, with gradients.
 
-Axes: U tokens, N nodes of a plan, A alphabet, H encoder width, G gates (4H for an LSTM, 3H for a GRU).
+Axes: U tokens, N nodes of a plan, A alphabet, H encoder width, G gates (4H for an LSTM, 3H for a
+GRU).
 
-The gradient is written out, a dozen operations a level, because the weight's is then one product for all
-levels; autograd over the levels is as fast, but adds it up in another order, and training follows the last
-digits. How many prefixes a batch needs is known when the batch is, and there a compiled graph would break:
-for `torch.compile` the whole recurrence is one operator that it does not look into, whose backward computes
-the states once more. `tests/plugin/reference.py` holds the slow twins (nn.LSTM and nn.GRU on packed sequences).
+The gradient is written by hand, a dozen operations per level, because the gradient of the weights
+is then one product for all levels. Autograd over the levels has the same speed, but it adds up in
+another order, and the last digits of the result change training.
+
+The number of prefixes is data-dependent and would break the graph, so under `torch.compile` the
+recurrence is one custom op; its backward recomputes the states. `tests/plugin/reference.py` has
+slow reference implementations (nn.LSTM and nn.GRU on packed sequences).
 """
 
 from __future__ import annotations
@@ -24,13 +27,16 @@ State = tuple[Tensor, ...]  # the hidden state first
 
 
 class LSTM:
-    """i, f, g, o = gates + recurrent; c = f c_before + i g; h = o tanh(c) (Hochreiter & Schmidhuber 1997)"""
+    """i, f, g, o = gates + recurrent; c = f c_before + i g; h = o tanh(c).
 
-    parts, keeps = 2, 5  # of the state, and of what a step keeps
+    Hochreiter & Schmidhuber 1997.
+    """
+
+    parts, keeps = 2, 5  # number of tensors in the state, and kept for the backward pass
 
     @staticmethod
     def step(gates: Tensor, recurrent: Tensor | None, before: State | None) -> tuple[State, State]:
-        """The state, and what `back` needs to know of this step."""
+        """Return the new state and the tensors that `back` needs of this step."""
         i, f, g, o = (gates if recurrent is None else gates + recurrent).chunk(4, dim=1)
         i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
         c = i * g if before is None else torch.addcmul(i * g, f, before[1])
@@ -41,7 +47,7 @@ class LSTM:
     def back(
         before: State | None, kept: State, grads: State
     ) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
-        """The gradients of gates and recurrent, and what goes straight to the parts of the state before."""
+        """Return the gradients of gates and recurrent, and the direct one of the state before."""
         i, f, g, o, tanh_c = kept
         grad_h, grad_c = grads
         grad_c = torch.addcmul(grad_c, grad_h * o, 1 - tanh_c.square())
@@ -52,12 +58,16 @@ class LSTM:
 
 
 class GRU:
-    """n = tanh(gates_n + r recurrent_n); h = (1 - z) n + z h_before (Cho et al. 2014, in nn.GRU's form)"""
+    """n = tanh(gates_n + r recurrent_n); h = (1 - z) n + z h_before.
+
+    Cho et al. 2014, in nn.GRU's form: r multiplies the recurrent product, not h_before.
+    """
 
     parts, keeps = 1, 4
 
     @staticmethod
     def step(gates: Tensor, recurrent: Tensor | None, before: State | None) -> tuple[State, State]:
+        """Return the new state and the tensors that `back` needs of this step."""
         assert recurrent is not None, "a GRU's candidate has a recurrent bias"
         H = gates.shape[1] // 3
         r, z = (gates + recurrent)[:, : 2 * H].sigmoid().chunk(2, dim=1)
@@ -69,6 +79,7 @@ class GRU:
     def back(
         before: State | None, kept: State, grads: State
     ) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
+        """Return the gradients of gates and recurrent, and the direct one of the state before."""
         (r, z, n, recurrent_n), (grad_h,) = kept, grads
         grad_n = grad_h * (1 - z) * (1 - n.square())
         grad_z = grad_h * (-n if before is None else before[0] - n) * z * (1 - z)
@@ -84,37 +95,47 @@ CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU}
 
 
 class Level(NamedTuple):
-    """What the gradient needs of one level: the state of the nodes' parents and what the cell keeps."""
+    """State of the nodes' parents and the tensors that the cell keeps: input of the backward
+    pass."""
 
     before: State | None
     kept: State
 
 
 def last_states(cell: str, weights: Sequence[Tensor], tree: PrefixTree, ids_U: Tensor) -> Tensor:
-    """The hidden state after a token's last character: ids_U (U,) -> (U, H), zero where there is none.
+    """Return the hidden state after each token's last character: ids_U (U,) -> (U, H).
+
+    Tokens without characters get zeros.
 
     Arguments:
         cell: a name in CELLS.
-        weights: gates_AG, the input half of the gates for each character, biases included; weight_GH, the
-            recurrent half; and for a GRU its bias_G. Products are computed in the dtype of autocast.
+        weights: gates_AG, the input half of the gates for each character with biases; weight_GH,
+            the recurrent half; for a GRU also its recurrent bias_G.
+        tree: prefix tree of the vocabulary.
+        ids_U: (U,) token ids.
+
+    Matrix products are computed in the dtype of autocast if it is enabled.
     """
     device, dtype = weights[0].device.type, weights[1].dtype
     tree = tree.on(weights[0].device)
     products = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
+    # Autocast is off inside: only the products use its dtype, and the state keeps the weights'
+    # dtype.
     with torch.autocast(device, enabled=False):
         weights = [weight.to(dtype) for weight in weights]
         if torch.compiler.is_compiling():
             opaque: Tensor = _opaque(cell, weights, tree.tensors(), ids_U, products)
             return opaque
         plan = tree.plan(ids_U)
-        states: Tensor = _Recurrence.apply(cell, plan, products, *weights)  # type: ignore[no-untyped-call]
+        apply: Any = _Recurrence.apply
+        states: Tensor = apply(cell, plan, products, *weights)
         return states.index_select(0, plan.last_U)
 
 
 def _forward(
     cell: str, weights: Sequence[Tensor], plan: Plan, dtype: torch.dtype
 ) -> tuple[Tensor, list[Level]]:
-    """(1 + N, H), the state after each prefix; first a row of zeros for tokens without characters."""
+    """Return the states (1 + N, H) after each prefix, and the kept levels. Row 0 is zero."""
     gates_AG, weight_GH, *bias_G = weights
     weight_HG = weight_GH.t().to(dtype)
     states, levels = [gates_AG.new_zeros(1, weight_GH.shape[1])], list[Level]()
@@ -142,7 +163,7 @@ def _backward(
     dtype: torch.dtype,
     levels: list[Level],
 ) -> list[Tensor]:
-    """The gradients of the weights, from that of the states."""
+    """Return the gradients of the weights, given the gradient of the states (1 + N, H)."""
     gates_AG, weight_GH, *bias_G = weights
     weight = weight_GH.to(dtype)
     grads_h = torch.split(grad_states[1:].clone(), plan.sizes)
@@ -159,9 +180,11 @@ def _backward(
         if number:
             through = (grad_recurrent.to(dtype) @ weight).to(grad_states.dtype)
             to_parents = (through if direct[0] is None else through + direct[0], *direct[1:])
+            # siblings share a parent, so their gradients are summed
             for grad, part in zip(grads[number - 1], to_parents, strict=True):
                 grad.index_add_(0, parents[number], part)
     grad_gates_AG = torch.zeros_like(gates_AG).index_add_(0, plan.chars_N, torch.cat(gates))
+    # one product over all levels for the recurrent weights; level 0 has no state before
     earlier = torch.cat([level.before[0] for level in levels if level.before is not None])
     grad_weight_GH = torch.cat(recurrent[1:]).to(dtype).t() @ earlier.to(dtype)
     grad_bias = [torch.cat(recurrent).sum(0)] if bias_G else []
@@ -169,12 +192,13 @@ def _backward(
 
 
 class _Recurrence(torch.autograd.Function):
-    """The states of a plan, with their gradient."""
+    """The states of a plan as a differentiable function of the weights."""
 
     @staticmethod
     def forward(ctx: Any, cell: str, plan: Plan, dtype: torch.dtype, *weights: Tensor) -> Tensor:
         states, levels = _forward(cell, weights, plan, dtype)
         ctx.plain = cell, plan, dtype, len(weights)
+        # save_for_backward takes a flat list of tensors; `backward` splits it into levels again
         ctx.save_for_backward(
             *weights, *(part for before, kept in levels for part in (*(before or ()), *kept))
         )
@@ -203,9 +227,8 @@ def _opaque(
 
 @_opaque.register_fake
 def _(cell: str, weights: Sequence[Tensor], tree: Any, ids_U: Tensor, dtype: Any) -> Tensor:
-    return weights[0].new_empty(
-        ids_U.shape[0], weights[1].shape[1]
-    )  # subtle: len(ids_U) would fix the shape
+    # subtle: ids_U.shape[0], because len(ids_U) would fix the shape at compile time
+    return weights[0].new_empty(ids_U.shape[0], weights[1].shape[1])
 
 
 @torch.library.custom_op("charembed::last_states_backward", mutates_args=())
@@ -219,6 +242,7 @@ def _opaque_backward(
 ) -> list[Tensor]:
     distinct, which_U = torch.unique(ids_U, return_inverse=True)
     plan = PrefixTree(*tree).plan(distinct)
+    # recomputed, because the forward op returns only the last states
     states, levels = _forward(cell, weights, plan, dtype)
     grad_states = torch.zeros_like(states).index_add_(0, plan.last_U[which_U], grad_UH)
     return _backward(grad_states, cell, weights, plan, dtype, levels)
@@ -234,7 +258,7 @@ def _(
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.cell, weights, tree, ids_U, ctx.dtype = inputs
     ctx.save_for_backward(ids_U, *tree, *weights)
-    ctx.size = len(tree)
+    ctx.size = len(tree)  # to split the saved list into tree and weights again
 
 
 def _gradient(ctx: Any, grad_UH: Tensor) -> tuple[Any, ...]:

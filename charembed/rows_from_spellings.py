@@ -1,9 +1,9 @@
-"""Rows for tokens that a table never held, from their letters, in closed form.
+"""Rows for tokens that a table does not have, predicted from their spellings in closed form.
 
-A trained table says something of its tokens' spelling, in a way that the model reads. How much of a row
-follows from the letters is found by ridge regression from the states of the shipped LSTM, where letters can
-be read off linearly, to the rows of the tokens that the model knows. (MIMICK, Pinter et al. 2017, arXiv
-1707.06961, trains an LSTM for this.)
+A trained table encodes part of each token's spelling, in a form that the model uses. A ridge
+regression from the states of the pretrained LSTM, which encode the characters linearly, to the
+rows of the known tokens estimates that part. (MIMICK, Pinter et al. 2017, arXiv 1707.06961, trains
+an LSTM for the same task.)
 
 Axes: V tokens, L of them known, H width of the states, D width of a row (none for a bias).
 """
@@ -20,17 +20,25 @@ from .scale import moments
 from .spelling import SpellingTable
 from .vector_table import TOKENS_AT_ONCE, encode_vocabulary
 
-RIDGE = 1_000.0  # four tokens for each of the H inputs: little beside a vocabulary, much beside 300 tokens
+# Weight of the ridge penalty, about four tokens for each of the H inputs. It matters little for a
+# whole vocabulary and much for 300 tokens.
+RIDGE = 1_000.0
 
 
 @torch.no_grad()
 def readable_states(spellings: Sequence[bytes | None]) -> Tensor:
-    """(V, H): from these the letters can be read off; over usual tokens they have mean 0 and variance 1."""
+    """Return the pretrained LSTM's states (V, H), which encode the characters linearly.
+
+    readable_states([b"the", None]) -> (2, 256)
+
+    Over usual tokens they have mean 0 and variance 1.
+    """
     table = SpellingTable.from_bytes(spellings)
     encoder = LSTMEncoder(table, pretrained.HIDDEN_SIZE, init="pretrained")
     learnt = pretrained.tensors()
     encoder.projection.weight.copy_(learnt[f"{pretrained.STATES}.weight"])
     encoder.projection.bias.copy_(learnt[f"{pretrained.STATES}.bias"])
+    # the projection is now the normalization of the states, so the vectors are the states
     return encode_vocabulary(encoder, encoder.projection.weight, len(spellings))
 
 
@@ -38,13 +46,19 @@ def readable_states(spellings: Sequence[bytes | None]) -> Tensor:
 def rows_from_spellings(
     table_VD: Tensor, states_VH: Tensor, known_L: Tensor
 ) -> Callable[[Tensor], Tensor]:
-    """Fit, and give back what says of ids (N,) which rows (N, D) their letters make likely.
+    """Fit the regression and return a function that predicts rows: ids (N,) -> (N, D).
 
-    guess = rows_from_spellings(embedding.weight, states_VH, known_L);  guess(torch.tensor([49152])) -> (1, 576)
+    predict = rows_from_spellings(embedding.weight, states_VH, known_L)
+    predict(torch.tensor([49152]))     # (1, 576), float32 on the CPU
 
-    Only the rows of the known tokens are read. The guesses are on the CPU, in float32. Cost: L H (H + D)
-    products.
+    Arguments:
+        table_VD: rows of the table; only those of the known tokens are used.
+        states_VH: `readable_states` of all tokens, known and new.
+        known_L: (L,) ids to fit on.
+
+    Cost: L H (H + D) products.
     """
+    # centring takes the place of an intercept, which the ridge penalty must not shrink
     mean_H, mean_D = (
         moments(table.__getitem__, known_L)[0].cpu() for table in (states_VH, table_VD)
     )
@@ -54,5 +68,6 @@ def rows_from_spellings(
         centred = states_VH[ids].double() - mean_H
         states_HH += centred.T @ centred
         rows_HD += centred.T @ (table_VD[ids].cpu().double() - mean_D)
+    # normal equations in float64; H is only 256, so they are small
     weights_HD = torch.linalg.solve(states_HH, rows_HD)
     return lambda ids_N: ((states_VH[ids_N].double() - mean_H) @ weights_HD + mean_D).float()

@@ -1,10 +1,11 @@
-"""The spelling loss: from a token's vector, small linear heads say the letter at each of its places, counted
-from its beginning and from its end.
+"""The spelling loss: linear heads predict the characters of a token from its vector.
 
-The heads are trained with the encoder and thrown away: they make the vector one from which the letters can be
-read, and take no part in anything else.
+The heads predict the character at each position, counted from the beginning and from the end of
+the token. They are trained together with the encoder and then discarded. So the vectors encode the
+spelling in a form that a linear map can decode.
 
-Axes: N tokens drawn, P places, A alphabet, L letters that count, K width of a code, D model width.
+Axes: N sampled tokens, P positions, A alphabet, L characters to predict, K width of a code, D model
+width.
 """
 
 from __future__ import annotations
@@ -16,28 +17,30 @@ from torch.nn import functional as F
 from .encoder import seeded_rows
 from .spelling import SpellingTable
 
-PLACES = 12
-CODE = 128
-END = -1  # stands where a character would, after the last one
-IGNORED = -100
+PLACES = 12  # positions from each end of a token
+_CODE = 128  # K
+_END = -1  # symbol after the last character
+IGNORED = -100  # positions after the end: no target, the ignore_index of torch's cross entropy
 
 
 class SpellingHeads(nn.Module):
-    """vectors_ND (N, D), ids_N -> nats, summed over the letters of these tokens and the ends after them.
+    """Linear heads and loss: vectors_ND (N, D), ids_N (N,) -> loss in nats, summed over characters.
 
     heads = SpellingHeads(embedding.spellings, embedding.embedding_dim, seed=0)
-    heads(embedding.encoder(ids_N), ids_N) / heads.num_targets(ids_N)     # a scalar: nats a letter
+    loss = heads(embedding.encoder(ids_N), ids_N) / heads.num_targets(ids_N)     # nats per
+    character
 
-    A head for each place turns the vector into a code; its dot products with the fixed codes of the
-    characters that occur in `ids_N` are the logits. A code is a function of the character alone, so heads
-    that were trained on one vocabulary read the letters of another.
+    One head for each position maps the vector to a code. The logits are its dot products with the
+    fixed codes of the characters in `ids_N`. The end after the last character is also predicted. A
+    code depends on the character alone, so heads that are trained on one vocabulary work on
+    another.
 
     Arguments:
-        spellings: of the whole vocabulary.
-        dim: D, the width of the vectors.
-        seed: of the heads' first values.
-        places: how many of a token's first characters are read, 0 or more; 12 by default.
-        from_end: how many of its last ones, from the last one backwards; 12 by default. P is the sum.
+        spellings: SpellingTable of the whole vocabulary.
+        dim: D, width of the vectors.
+        seed: seed of the heads' initial values.
+        places: number of positions from the beginning, 0 or more. Default: 12.
+        from_end: number of positions from the end, counted backwards. Default: 12. P is the sum.
     """
 
     targets_VP: Tensor
@@ -53,49 +56,65 @@ class SpellingHeads(nn.Module):
     ) -> None:
         super().__init__()
         self.places = places + from_end
-        self.heads = nn.Linear(dim, self.places * CODE, device="meta").to_empty(device="cpu")
+        self.heads = nn.Linear(dim, self.places * _CODE, device="meta").to_empty(device="cpu")
         with torch.no_grad():
             self.heads.weight.normal_(0, dim**-0.5, generator=torch.Generator().manual_seed(seed))
             self.heads.bias.zero_()
-        codes_AK = seeded_rows([*spellings.alphabet, END], CODE) * CODE**-0.5
+        # scaled to length about 1, so initial logits do not grow with K
+        codes_AK = seeded_rows([*spellings.alphabet, _END], _CODE) * _CODE**-0.5
         self.register_buffer("codes_AK", codes_AK, persistent=False)
         self.register_buffer(
             "targets_VP", spelling_targets(spellings, places, from_end), persistent=False
         )
 
     def num_targets(self, ids_N: Tensor) -> int:
-        """How many letters, and ends after them, the loss of these tokens is summed over."""
+        """Return the number of characters and ends that the loss sums over."""
         return int((self.targets_VP[ids_N.to(self.targets_VP.device)] != IGNORED).sum())
 
     def forward(self, vectors_ND: Tensor, ids_N: Tensor) -> Tensor:
+        """Return the cross-entropy in nats, summed over all targets of these tokens."""
         targets_NP = self.targets_VP[ids_N]
         real_NP = targets_NP != IGNORED
+        # logits only over characters that occur here: large alphabets have thousands of characters
         occurring, right_L = torch.unique(targets_NP[real_NP], return_inverse=True)
         logits = self.codes(vectors_ND)[real_NP] @ self.codes_AK[occurring].T
         return F.cross_entropy(logits.float(), right_L, reduction="sum")
 
     def codes(self, vectors_ND: Tensor) -> Tensor:
-        """(N, P, K): what each place is said to hold."""
+        """Return the predicted code of each position: (N, D) -> (N, P, K)."""
         codes: Tensor = self.heads(vectors_ND)
-        return codes.view(-1, self.places, CODE)
+        return codes.view(-1, self.places, _CODE)
 
     @torch.no_grad()
     def read(self, vectors_ND: Tensor) -> Tensor:
-        """(N, P): at each place the index into the alphabet of what is read, its size where an end is."""
+        """Return the predicted character of each position: (N, D) -> (N, P), indices into the
+        alphabet.
+
+        A predicted end is the size of the alphabet.
+        """
         return (self.codes(vectors_ND) @ self.codes_AK.T).argmax(-1)
 
 
 def spelling_targets(spellings: SpellingTable, places: int, from_end: int = 0) -> Tensor:
-    """(V, P): the letter at each place, the alphabet's size where the token ends, and nothing after that.
+    """Return the targets of all tokens: (V, P), indices into the alphabet.
 
-    b"the" over "eht", 5 places, 4 from the end -> [2, 1, 0, 3, ignored] and [0, 1, 2, 3]; a token without
-    letters -> ignored throughout.
+    b"the" over the alphabet "eht" with 5 positions and 4 from the end
+    -> [2, 1, 0, 3, IGNORED] and [0, 1, 2, 3]
+
+    The position after the last character has the size of the alphabet (the end), further positions
+    IGNORED. A token without characters has IGNORED at all positions.
+
+    Arguments:
+        spellings: SpellingTable of the vocabulary.
+        places: number of positions from the beginning.
+        from_end: number of positions from the end, counted backwards. Default: 0.
     """
     chars_VC, lengths_V1 = spellings.chars_VC.long(), spellings.lengths_V.long()[:, None]
     forward_P, backward_P = torch.arange(places), torch.arange(from_end)
+    # positions beyond the token on either side are masked below
     places_VP = torch.cat(
         [forward_P.expand(spellings.num_tokens, -1), lengths_V1 - 1 - backward_P], dim=1
-    )  # beyond the token on either side
+    )
     counted_P = torch.cat([forward_P, backward_P])
     letters_VP = chars_VC.gather(1, places_VP.clamp(0, chars_VC.shape[1] - 1))
     targets_VP = torch.where(counted_P < lengths_V1, letters_VP, IGNORED)
@@ -105,5 +124,5 @@ def spelling_targets(spellings: SpellingTable, places: int, from_end: int = 0) -
 
 
 def ids_with_characters(spellings: SpellingTable) -> Tensor:
-    """The ids of all tokens that have letters."""
+    """Return the ids of all tokens that have characters: (L,) int64."""
     return spellings.lengths_V.nonzero().squeeze(1)

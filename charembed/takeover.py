@@ -1,4 +1,4 @@
-"""Which embeddings can be taken over, and which encoders fit them."""
+"""Checks of the embedding that an encoder is attached to, and construction of the encoder."""
 
 from __future__ import annotations
 
@@ -13,73 +13,79 @@ from .encoders import ENCODERS
 from .errors import AttachError
 from .spelling import SpellingTable
 
-FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def check(host: nn.Embedding) -> None:
-    """Raises AttachError for an embedding that is more, or other, than a table whose rows are looked up."""
+    """Raise AttachError if the embedding is not a plain table lookup that charembed can take
+    over."""
     if not isinstance(host, nn.Embedding):
-        raise AttachError(f"the embedding is a {type(host).__name__}, not an nn.Embedding.")
+        raise AttachError(f"The embedding is a {type(host).__name__}, not an nn.Embedding.")
     kind = type(host).__name__
     if "weight" not in host._parameters or any(host.children()):
         raise AttachError(
-            f"the embedding is a {kind} with modules or parametrizations of its own, which charembed cannot "
-            "take over."
+            f"The embedding is a {kind} with submodules or parametrizations, which charembed does "
+            "not support. Remove them first."
         )
     if host.max_norm is not None:
         raise AttachError(
-            f"the embedding has max_norm={host.max_norm}, which rewrites its weight at each look-up; "
-            "charembed needs max_norm=None."
+            f"The embedding has max_norm={host.max_norm}, which changes its weight at each lookup. "
+            "Set max_norm to None."
         )
-    if host.weight.dtype not in FLOATS:
+    if host.weight.dtype not in _FLOATS:
         raise AttachError(
-            f"the embedding's weight is {host.weight.dtype}: charembed needs a floating-point table; leave "
-            "the embedding out of quantization."
+            f"The embedding's weight is {host.weight.dtype}; it must be a floating-point table. "
+            "Leave the embedding out of quantization."
         )
     if hasattr(host, "_hf_hook"):
         raise AttachError(
-            "the embedding was already placed by accelerate (device_map): load without device_map, attach, "
-            "then dispatch the model."
+            "accelerate has already placed the embedding (device_map). Load the model without "
+            "device_map, attach, then dispatch it."
         )
     if (own := vars(host).get("forward")) is not None and own != types.MethodType(
         type(host).forward, host
     ):
         raise AttachError(
-            "the embedding's forward was replaced on the instance, which charembed would pass by: undo that, "
-            "or do it in a subclass."
+            "The embedding's forward was replaced on the instance, and charembed would not call "
+            "it. Undo that, or replace it in a subclass."
         )
     if hasattr(host.weight, "device_mesh"):
         raise AttachError(
-            "the embedding's weight is already sharded over processes: attach before FSDP or tensor "
-            "parallelism wraps the model."
+            "The embedding's weight is already sharded over processes. Attach before FSDP or "
+            "tensor parallelism wraps the model."
         )
+    # On meta the forward cannot be tried, and a wrong one is not found here.
     if (
         type(host).forward is not nn.Embedding.forward
         and not host.weight.is_meta
         and not _is_linear(host)
     ):
         raise AttachError(
-            f"{kind}.forward is not linear in the weight (a bias, a norm, dropout?), so token and letters "
-            "cannot go through it one by one: move that out of the embedding."
+            f"{kind}.forward is not linear in the weight (a bias, a norm or dropout?), so it "
+            "cannot be applied to token and character vectors separately. Move that out of the "
+            "embedding."
         )
 
 
 def check_size(spellings: SpellingTable, host: nn.Embedding) -> None:
-    """Raises AttachError for spellings of another number of tokens than the embedding has rows."""
+    """Raise AttachError if the spellings are not as many as the rows of the embedding."""
     if spellings.num_tokens != host.num_embeddings:
         raise AttachError(
-            f"the spelling table has {spellings.num_tokens} tokens, but the embedding has "
-            f"{host.num_embeddings} rows: build it with num_tokens={host.num_embeddings}."
+            f"The spelling table has {spellings.num_tokens} tokens, but the embedding has "
+            f"{host.num_embeddings} rows. Build the table with num_tokens={host.num_embeddings}."
         )
 
 
 def encoder_for(
     host: nn.Embedding, name: str, spellings: SpellingTable, arguments: dict[str, Any]
 ) -> nn.Module:
-    """A new encoder of a named kind, on the host's device. Raises AttachError for what does not fit."""
+    """Build a named encoder on the host's device.
+
+    Raises AttachError if the name or an argument is unknown, or if the spellings do not fit.
+    """
     if name not in ENCODERS:
         raise AttachError(
-            f"there is no encoder {name!r}: choose one of {', '.join(ENCODERS)}, or pass a module."
+            f"encoder is {name!r}; it must be one of {', '.join(ENCODERS)}, or a module."
         )
     known = [
         key
@@ -87,22 +93,22 @@ def encoder_for(
         if key not in ("spellings", "dim")
     ]
     if "gain" in arguments.keys() - known:
-        raise AttachError("attach has no argument 'gain': it is called scale since version 0.2.")
+        raise AttachError("attach has no argument 'gain'. It is called scale since version 0.2.")
     if unknown := sorted(arguments.keys() - known):
         raise AttachError(
-            f"the encoder {name!r} has no argument {unknown[0]!r}: it takes {', '.join(known)}."
+            f"The encoder {name!r} has no argument {unknown[0]!r}. It takes {', '.join(known)}."
         )
     check_size(spellings, host)
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # an encoder of the user's own may draw its first values
+    # fork_rng: an encoder of the user's own may draw initial values from the global generator
+    with torch.random.fork_rng(devices=[]):
         made: nn.Module = ENCODERS[name](spellings, host.embedding_dim, **arguments)
-    # float32 even where the host has half precision: small updates of an LSTM would be lost there
+    # float32 also if the host has half precision, in which small updates of an LSTM would be lost
     return made.to(host.weight.device, torch.promote_types(host.weight.dtype, torch.float32))
 
 
 def _is_linear(host: nn.Embedding) -> bool:
-    """Does forward(a) + forward(b) = forward(a + b) hold? Asked without moving the random state."""
+    """Check forward(a) + forward(b) = forward(a + b) for two rows. The random state does not
+    change."""
     a_1D = torch.linspace(-1, 1, host.embedding_dim, device=host.weight.device).to(
         host.weight.dtype
     )[None]
@@ -115,6 +121,8 @@ def _is_linear(host: nn.Embedding) -> bool:
         )
         return out
 
+    # fork_rng: the forward may contain dropout
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         a, b, both = through(a_1D), through(b_1D), through(a_1D + b_1D)
+    # 2 %, because half precision rounds all three results
     return bool(torch.isclose(a + b, both, rtol=2e-2, atol=2e-2 * float(both.abs().max())).all())

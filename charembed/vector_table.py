@@ -1,4 +1,4 @@
-"""What the letters of the whole vocabulary come to, kept as long as it is true.
+"""The character vectors of the whole vocabulary, computed once and kept while they are valid.
 
 Axes: V vocabulary, D model width.
 """
@@ -16,7 +16,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from .encoder import ON_META
 from .errors import CharEmbedError
 
-TOKENS_AT_ONCE = 4_096  # of the vocabulary: bounds the memory of the encoder's states
+TOKENS_AT_ONCE = 4_096  # tokens per call of the encoder: bounds the memory of its states
 
 
 class _Kept(NamedTuple):
@@ -26,13 +26,18 @@ class _Kept(NamedTuple):
 
 
 class VectorTable:
-    """char_VD (V, D), what the encoder says of every id, computed when it is asked for and not known.
+    """The table char_VD (V, D) of the character vectors of all ids, computed on demand.
 
-    It is forgotten when a forward takes gradients, when a gradient arrives at a parameter of the encoder, and
-    when the version of a parameter or a buffer, or the spellings, are others. Fused optimizers move no
-    version; their steps come after a backward, so a table that is made while gradients are left is compared
-    by the values themselves until they are gone. A write through `.data` to the encoder, outside of training,
-    is not seen: call `drop` after one.
+    table = VectorTable()
+    table.get(encoder, embedding.weight, 50257)     # (50257, D); the second call returns the same
+
+    The kept table is dropped if a forward pass needs gradients, if a parameter of the encoder gets
+    a gradient, or if the version of a parameter or buffer or the spellings have changed.
+
+    Fused optimizers do not change the version of a parameter. But their steps follow a backward
+    pass, so while gradients exist the values themselves are compared. Not detected is a write
+    through `.data`
+    to the encoder outside of training: call `drop` afterwards.
     """
 
     def __init__(self) -> None:
@@ -40,10 +45,14 @@ class VectorTable:
         self._watched: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def drop(self) -> None:
+        """Forget the table."""
         self._kept = None
 
     def get(self, encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
-        """(rows, D) in the dtype and on the device of `like`; waits for a GPU only if gradients are left."""
+        """Return the table (rows, D) in the dtype and on the device of `like`.
+
+        It waits for a GPU only while gradients exist.
+        """
         tensors = list(_tensors(encoder))
         state = (
             rows,
@@ -52,11 +61,12 @@ class VectorTable:
             getattr(encoder, "spellings", None),
             *map(_version, tensors),
         )
-        kept = self._kept  # subtle: read once, as another thread may drop it
+        kept = self._kept  # subtle: one access, because another thread may drop it meanwhile
         if kept is not None and kept.values is not None:
             if not all(map(torch.equal, kept.values, tensors)):
                 kept = None
             elif not _gradients_left(tensors):
+                # without gradients the versions are enough again, and comparing values is slow
                 self._kept = kept = kept._replace(values=None)
         if kept is None or kept.state != state:
             values = (
@@ -69,20 +79,27 @@ class VectorTable:
         return kept.char_VD
 
     def _watch(self, tensors: list[Tensor]) -> None:
-        """Be told of gradients that do not come through the embedding: a spelling loss, a compiled graph."""
+        """Drop the table if a parameter gets a gradient that does not come through the embedding.
+
+        Examples: the spelling loss, or a compiled graph.
+        """
+        # a weak reference, so the hooks do not keep the table of a detached embedding alive
         itself = weakref.ref(self)
 
-        def told(_: Tensor) -> None:
+        def drop_table(_: Tensor) -> None:
             if (table := itself()) is not None:
                 table.drop()
 
-        told.__torch_unserializable__ = True  # type: ignore[attr-defined]  # else sharing the model warns
+        # without this mark torch warns about the hook if the model is sent to another process
+        drop_table.__torch_unserializable__ = True  # type: ignore[attr-defined]
         for tensor in tensors:
             if tensor.requires_grad and tensor.is_leaf and tensor not in self._watched:
-                self._watched[tensor] = tensor.register_hook(told)  # type: ignore[no-untyped-call]
+                hook = tensor.register_hook(drop_table)  # type: ignore[no-untyped-call]
+                self._watched[tensor] = hook
 
     def __deepcopy__(self, memo: dict[int, Any]) -> VectorTable:
-        twin: VectorTable = memo.setdefault(id(self), VectorTable())  # a copy computes its own
+        # a copy of the model computes its own table
+        twin: VectorTable = memo.setdefault(id(self), VectorTable())
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -90,11 +107,14 @@ class VectorTable:
 
 
 def encode_vocabulary(encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
-    """What the encoder says of ids 0 to rows - 1, in evaluation mode and without autocast."""
+    """Return the vectors of ids 0 to rows - 1, in evaluation mode and without autocast: (rows, D).
+
+    The result has the dtype of `like`. Raises CharEmbedError if the encoder is on the meta device.
+    """
     if any(tensor.is_meta for tensor in _tensors(encoder)):
         raise CharEmbedError(ON_META)
     training = [part for part in encoder.modules() if part.training]
-    # subtle: no_grad within, because leaving inference mode turns gradients on
+    # subtle: no_grad inside, because inference_mode(False) enables gradients
     with (
         torch.inference_mode(False),
         torch.no_grad(),
@@ -108,12 +128,16 @@ def encode_vocabulary(encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
                 [encoder(ids_U).to(like.dtype) for ids_U in torch.split(ids_V, TOKENS_AT_ONCE)]
             )
         finally:
+            # train() would also switch parts that were in evaluation mode before
             for part in training:
                 part.training = True
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    """Parameters and buffers, without the names that would cost most of a look-up."""
+    """Yield parameters and buffers.
+
+    Unlike named_parameters() it builds no names, which would take most of the time of a lookup.
+    """
     yield from (tensor for tensor in module._parameters.values() if tensor is not None)
     yield from (tensor for tensor in module._buffers.values() if tensor is not None)
     for child in module._modules.values():
@@ -126,5 +150,6 @@ def _gradients_left(tensors: list[Tensor]) -> bool:
 
 
 def _version(tensor: Tensor) -> tuple[int, int, torch.dtype, bool]:
+    """Return a value that changes if the tensor is written to or replaced."""
     version = 0 if tensor.is_inference() else tensor._version
     return tensor.data_ptr(), version, tensor.dtype, tensor.requires_grad

@@ -1,8 +1,8 @@
-"""Which charembed this is."""
+"""The version of charembed."""
 
 from importlib.metadata import PackageNotFoundError, version
 
 try:
     __version__ = version("charembed")
-except PackageNotFoundError:  # from a checkout that was not installed
+except PackageNotFoundError:  # a checkout that was not installed
     __version__ = "unknown"

@@ -28,15 +28,12 @@ from synthetic_tasks import (
 from training.ask.answers import Answers, ask
 from training.ask.eval_sets import EvalSet, make_eval_sets
 from training.ask.evaluated_model import EvaluatedLanguageModel
-from training.config.config import CompareConfig
-from training.data.prepare import Data
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
 from training.evaluate.load import from_pretrained
 from training.models.huggingface import HuggingFace
-from training.run.arm import load_arm
-from training.run.finished import ANSWERS, finished_lines
-from training.run.folder import arm_folder, is_run, open_run, read_config
+from training.run.folder import is_run, read_config
+from training.run.run import Run
 
 LONGEST = 40  # letters of a word
 SUGGESTED = 5  # suggested questions of a task
@@ -109,7 +106,7 @@ class Panel:
         """
         check_word(word)
         asked, rng = self.tasks[task], Random(f"{task} {word}")
-        several = len(asked.recipe.names) > 1 and " " not in letters
+        several = len(asked.recipe.arguments) > 1 and " " not in letters
         named = list(letters) if several else letters.split()
         item = asked.ask_about(word, named, rng) if letters else asked.ask(word, rng)
         for model in self.models.values():
@@ -196,33 +193,27 @@ def panel_of(name: str | None, seed: int | None, cache: Path) -> Panel:
         raise BadInput(f"{name!r} is no run folder, and {error}") from None
 
 
-def panel_of_run(run: Path, seed: int | None, cache: Path) -> Panel:
-    """Load the arms of one seed of a run. Raises BadInput if the run is not finished or has no
-    task about words."""
-    config = read_config(run)
-    seed = config.first_seed if seed is None else seed
-    if seed not in config.seed_range:
-        seeds = ", ".join(map(str, config.seed_range))
-        raise BadInput(
-            f"seed is {seed}, but the run in {run} has the seeds {seeds}. Name one of them."
-        )
-    if not needs_words(config.data.tasks):
-        raise BadInput(f"The run in {run} has no task about words. Name another run.")
-    _, data = open_run(run, cache)
+def panel_of_run(folder: Path, seed: int | None, cache: Path) -> Panel:
+    """Load the arms of one seed of a run.
+
+    Raises BadInput if the run is not finished or has no task about words.
+    """
+    if not needs_words(read_config(folder).data.tasks):
+        raise BadInput(f"The run in {folder} has no task about words. Name another run.")
+    run = Run.open(folder, cache)
+    data, seed = run.data, run.arm(None, seed).seed
     assert data.splits is not None
-    models = {
-        arm: load_arm(config, seed, arm, arm_folder(run, seed, arm), data) for arm in config.arms
-    }
-    encode = data.tokenizer.encode_word
+    seen = {token for word in data.splits.seen for token in data.tokenizer.encode_word(word)}
+    name = folder.resolve().name
     return Panel(
-        name=f"{run.resolve().name}, seed {seed}" if config.seeds > 1 else run.resolve().name,
+        name=f"{name}, seed {seed}" if run.config.seeds > 1 else name,
         models={
-            arm: EvaluatedLanguageModel.of_arm(model, data, arm, seed)
-            for arm, model in models.items()
+            arm: EvaluatedLanguageModel.of_arm(run.arm(arm, seed).model(), data, arm, seed)
+            for arm in run.config.arms
         },
         tasks={task.name: task for task in data.tasks if isinstance(task, WordTask)},
-        seen_tokens=frozenset(token for word in data.splits.seen for token in encode(word)),
-        suggestions=tuple(suggestions(run, config, data, seed)),
+        seen_tokens=frozenset(seen),
+        suggestions=tuple(suggestions(run, seed)),
     )
 
 
@@ -258,25 +249,21 @@ def first_word(text: str) -> str:
     return re.sub("[ -]", "", found[0]) if found else ""
 
 
-def suggestions(run: Path, config: CompareConfig, data: Data, seed: int) -> Iterator[Suggestion]:
+def suggestions(run: Run, seed: int) -> Iterator[Suggestion]:
     """Yield some questions of the split unseen_tokens at which characters make the difference.
 
     In the run's evaluation, the first arm with characters was right and the control (the first
     arm) wrong. Raises Damaged if the answers of an arm are damaged.
     """
-    control = config.arms[0]
-    with_characters = next((arm for arm in config.arms if arm in ENCODERS), control)
+    control, *others = run.config.arms
+    with_characters = next((arm for arm in others if arm in ENCODERS), control)
     if control in ENCODERS or with_characters == control:
         return
     ours, theirs = (
-        {
-            (line["task"], line["prompt"]): line["right"]
-            for line in finished_lines(arm_folder(run, seed, arm), ANSWERS)
-            if line["split"] == "unseen_tokens"
-        }
+        {(line["task"], line["prompt"]): line["right"] for line in run.arm(arm, seed).answers()}
         for arm in (with_characters, control)
     )
-    for eval_set in make_eval_sets(data, seed):
+    for eval_set in make_eval_sets(run.data, seed):
         task, found = eval_set.task.name, dict[str, Suggestion]()
         for item in eval_set.items if eval_set.split == "unseen_tokens" else ():
             if ours.get((task, item.prompt)) and not theirs.get((task, item.prompt), True):

@@ -27,8 +27,7 @@ from training.data.corpus import load_words
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput, exit_status
 from training.models.generate import generate
-from training.run.arm import load_arm
-from training.run.folder import arm_folder, open_run
+from training.run.run import Run
 
 
 def answers(language_model: Any, tokenizer: HuggingFaceTokenizer, prompts: list[str]) -> list[str]:
@@ -65,7 +64,8 @@ def program(argv: Sequence[str] | None) -> int:
     add("--out", type=Path, help="folder for the extended model")
     add("--cache", type=Path, default=Path(".cache"), help="the cache of the run [%(default)s]")
     options = parser.parse_args(argv)
-    config, data = open_run(options.run, options.cache)
+    run = Run.open(options.run, options.cache)
+    config, data = run.config, run.data
     if not config.model.pretrained or options.arm not in config.arms:
         raise BadInput(
             f"{options.run} has no arm {options.arm!r} of a pretrained model. Name a run of "
@@ -79,10 +79,7 @@ def program(argv: Sequence[str] | None) -> int:
         )
     if options.out and options.out.exists():
         raise BadInput(f"{options.out} exists. Name a new folder.")
-    seed = config.first_seed
-    language_model = load_arm(
-        config, seed, options.arm, arm_folder(options.run, seed, options.arm), data
-    )
+    language_model = run.arm(options.arm).model()
     model: Any = language_model.get_submodule("model")
     tokenizer = data.tokenizer.source
     before = HuggingFaceTokenizer(tokenizer)

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any
 from charembed import ENCODERS
 from examples.asking import Panel, ShownAnswer, join_named, panel_of
 from synthetic_tasks import Item, read_work
-from synthetic_tasks.word_task import Recipe, asked, choices, worded
+from synthetic_tasks.word_tasks.recipe import Recipe, choices
+from synthetic_tasks.word_tasks.word_task import fill_wording, word_and_arguments
 from training.errors import BadInput, exit_status, user_errors
 from training.models.arms import ARMS
 
@@ -105,7 +106,7 @@ def _rows_to_choose(recipe: Recipe, word: str, named: Sequence[str]) -> list[dic
     count, "tent", ["n"] -> [{"purpose": "Letter asked about", "named": "n", "choices": [("e", "e"), ...]}]
     """
     rows = []
-    for number, (kind, thing) in enumerate(zip(recipe.names, named, strict=True)):
+    for number, (kind, thing) in enumerate(zip(recipe.arguments, named, strict=True)):
         possible = ascii_lowercase if kind == "any letter" else choices(kind, word)
         others = [join_named([*named[:number], other, *named[number + 1 :]]) for other in possible]
         rows.append(
@@ -123,11 +124,11 @@ def _rows_to_choose(recipe: Recipe, word: str, named: Sequence[str]) -> list[dic
 def _result(panel: Panel, task: str, word: str, letters: str) -> dict[str, Any]:
     """Return a question with all answers. Raises BadInput or TaskError if it cannot be asked."""
     item, recipe = panel.item(task, word, letters), panel.tasks[task].recipe
-    named = asked(item)[1:]
+    named = word_and_arguments(item)[1:]
     expected = "".join(item.answer.split())
-    spells = expected.isalpha() and expected not in recipe.constants
+    spells = expected.isalpha() and expected not in recipe.fixed_answers
     return {
-        "question": worded(recipe.questions[0], recipe, word, named),
+        "question": fill_wording(recipe.wordings.questions[0], recipe, word, named),
         "prompt": item.prompt,
         "work": item.work.strip(" ="),
         "expected": expected if spells else [expected],

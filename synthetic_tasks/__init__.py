@@ -1,4 +1,4 @@
-"""Questions and their marking. Standard library only."""
+"""Questions about letters, and the scoring of answers. Standard library only."""
 
 from .draws import distinct as distinct
 from .draws import stream as stream
@@ -17,7 +17,7 @@ from .task import Item as Item
 from .task import Material as Material
 from .task import Split as Split
 from .task import Task as Task
-from .word_task import WordTask as WordTask
+from .word_tasks.word_task import WordTask as WordTask
 from .words import SPLITS as SPLITS
 from .words import WORD_FORMS as WORD_FORMS
 from .words import WordSplits as WordSplits

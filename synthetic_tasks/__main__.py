@@ -1,15 +1,15 @@
-"""Look at the tasks: what each asks, what guessing gets, ten of its items. With Python alone, in a second.
+"""Show the tasks: their questions, baselines and ten items. Needs Python alone; takes a second.
 
     python -m synthetic_tasks                                    # all tasks, a line each
-    python -m synthetic_tasks index                              # ten items, its answers and baselines
+    python -m synthetic_tasks index                              # ten items, answers and baselines
     python -m synthetic_tasks index --form worked --wording sentences --split longer_words --seed 1
     python -m synthetic_tasks path_star:2x5
     python -m synthetic_tasks count --words FILE --word-forms mixed      # one word a line
     python -m synthetic_tasks --table                            # the table of docs/tasks.md
 
-Without --words the words are some hundred that come with it. No tokenizer is at work here: pairs of letters
-stand in for tokens, so what is called unseen tokens are words with a pair of letters at an even place that no
-training word has there. Shares are over 1,000 draws, as training draws; an exam asks no question twice.
+Without --words the words are some hundred that come with the tasks. There is no tokenizer here:
+each pair of letters at an even place counts as a token, and "unseen tokens" are words with a pair
+that no training word has. Shares are over 1,000 draws as in training, so questions may repeat.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from .errors import TaskError
 from .registry import TASKS, build_task
 from .samples import SAMPLE_WORDS
 from .task import ANSWER_FORMS, WORDINGS, Item, Material, Task
-from .word_task import WordTask
-from .words import WORD_FORMS, WordSplits, one_list, sort_words, split_words, told
+from .word_tasks.word_task import WordTask
+from .words import WORD_FORMS, WordSplits, describe_left_out, one_list, sort_words, split_words
 
-SHOWN, ASKED = 10, 1000  # items printed; questions that shares are over
-FEW = 12  # so many different answers are all listed
-SMALL = "3x12"  # a sequence to count in that fits a table
-SHORTEST, TRAINED, LONGEST = 3, 10, 13  # letters of a word, of a training word, of any
+NUM_DRAWS = 1000  # items that shares and baselines are measured on
+_NUM_SHOWN = 10
+_MAX_LISTED = 12  # up to this many different answers are all listed
+_SMALL = "3x12"  # sizes of a counting task that fits a table
+_MIN_LETTERS, _MAX_TRAINED, _MAX_LETTERS = 3, 10, 13  # letters of a word
 
 
-def read_words(path: str | None) -> list[str]:
-    """The lines of a file, or the words that come with the tasks. Raises TaskError for an unreadable file."""
+def _read_words(path: str | None) -> list[str]:
+    """Read the lines of a file, or the sample words. Raises TaskError if the file is unreadable."""
     if path is None:
         return list(SAMPLE_WORDS)
     try:
@@ -42,127 +43,119 @@ def read_words(path: str | None) -> list[str]:
             return [line.removesuffix("\n") for line in file]
     except UnicodeDecodeError as error:
         raise TaskError(
-            f"the word list {path!r} is not UTF-8: its byte {error.start} is {error.object[error.start]:#x}; "
-            "convert it first, as in 'iconv -f latin1 -t utf-8 FILE > NEW'."
+            f"the word list {path!r} is not UTF-8: byte {error.start} is "
+            f"{error.object[error.start]:#x}. Convert it: iconv -f latin1 -t utf-8 FILE > NEW"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         reason = getattr(error, "strerror", None) or error
         raise TaskError(
-            f"the word list {path!r} cannot be read ({reason}): name a text file."
+            f"the word list {path!r} cannot be read ({reason}). Name a text file."
         ) from None
 
 
 def split_sample(words: Sequence[str]) -> WordSplits:
-    """Words split by word, and by pairs of letters that stand in for tokens; all under each name where they
-    are too few for that."""
+    """Split words by word and by pair of letters; put all into each split if they are too few."""
 
     def pairs(word: str) -> list[bytes]:
         return [word[i : i + 2].encode() for i in range(0, len(word), 2)]
 
     try:
-        return split_words(words, pairs, seed=0, max_letters=TRAINED, token_share=0.05)
-    except TaskError:
+        return split_words(words, pairs, seed=0, max_letters=_MAX_TRAINED, token_share=0.05)
+    except TaskError:  # a preview of a few words is better than none
         return one_list(words)
 
 
-def drawn(task: Task, split: str, seed: int) -> list[Item]:
-    return [task.draw(split, stream("preview", split, seed, i)) for i in range(ASKED)]
+def _draw_items(task: Task, split: str, seed: int) -> list[Item]:
+    return [task.draw(split, stream("preview", split, seed, i)) for i in range(NUM_DRAWS)]
 
 
-def answers_of(items: Sequence[Item]) -> str:
-    """How often which answer is right. "0 24 %, 1 51 %, 2 25 %"; of many the most frequent ones"""
+def _answer_shares(items: Sequence[Item]) -> str:
+    """List the answers with their shares, "0 24 %, 1 51 %, 2 25 %"; of many the top three."""
     counts = Counter(item.answer.strip() for item in items).most_common()
-    shown = sorted(counts) if len(counts) <= FEW else counts[:3]
+    is_short = len(counts) <= _MAX_LISTED
+    shown = sorted(counts) if is_short else counts[:3]
     listed = ", ".join(f"{answer} {100 * count / len(items):.0f} %" for answer, count in shown)
-    return listed if len(counts) <= FEW else f"{len(counts)} different, most often {listed}"
+    return listed if is_short else f"{len(counts)} different, most often {listed}"
 
 
-def baselines_of(task: Task, items: Sequence[Item]) -> dict[str, str]:
-    """What guessing gets: "majority", and where there is a word to copy, "copy"."""
+def _baselines(task: Task, items: Sequence[Item]) -> dict[str, str]:
+    """Return the accuracy of "majority", and of "copy" if the task is about words."""
     found = {"majority": f"{task.baseline(items):.2f}"}
-    return found | (
-        {"copy": f"{task.copy_baseline(items):.2f}"} if isinstance(task, WordTask) else {}
-    )
+    if isinstance(task, WordTask):
+        found["copy"] = f"{task.copy_baseline(items):.2f}"
+    return found
 
 
-def preview(task: Task, split: str, seed: int) -> str:
-    """All that there is to say of a task, with ten items."""
-    items = drawn(task, split, seed)
-    labels = {"majority": "the best constant answer", "copy": "copying the word"}
-    guesses = ", ".join(
-        f"{labels[name]} {share}" for name, share in baselines_of(task, items).items()
-    )
+def _preview(task: Task, split: str, seed: int) -> str:
+    items = _draw_items(task, split, seed)
+    labels = {"majority": "majority", "copy": "copying the word"}
+    baselines = [f"{labels[name]} {share}" for name, share in _baselines(task, items).items()]
+    # A dict as an ordered set: draws repeat questions.
     shown = dict.fromkeys((item.prompt + item.written).replace("\n", "\\n") for item in items)
     return "\n".join(
         [
-            f"{task.name}: {task.about}",
-            f"harder with: {task.axes}",
-            f"answers: {answers_of(items)}",
-            f"right by guessing: {guesses}",
+            f"{task.name}: {task.description}",
+            f"harder with: {task.difficulty}",
+            f"answers: {_answer_shares(items)}",
+            f"baselines: {', '.join(baselines)}",
             f"splits: {', '.join(each.name for each in task.splits)}; here: {split}",
             "",
-            *list(shown)[:SHOWN],
+            *list(shown)[:_NUM_SHOWN],
         ]
     )
 
 
 def table(words: WordSplits) -> str:
-    """The tasks as a table in Markdown, with an item each: what docs/tasks.md holds."""
+    """Return the table of docs/tasks.md: all tasks in Markdown, with an item each."""
     lines = [
         "| task | asks | answers | majority | copy | harder with | an item, worked |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in TASKS:
-        spec = f"{name}:{SMALL}" if name.startswith("counting") else name
+        # Default sizes of a counting task give 100 symbols, too many for a table.
+        spec = f"{name}:{_SMALL}" if name.startswith("counting") else name
         task = build_task(spec, Material(words, form="worked"))
-        items = drawn(task, task.splits[0].name, 0)
-        guesses = baselines_of(task, items)
+        items = _draw_items(task, task.splits[0].name, 0)
+        baselines = _baselines(task, items)
         cells = (
             f"`{spec}`",
-            task.about,
+            task.description,
             f"{len({item.answer for item in items})} different",
-            guesses["majority"],
-            guesses.get("copy", ""),
-            task.axes,
+            baselines["majority"],
+            baselines.get("copy", ""),
+            task.difficulty,
             f"`{items[0].text.strip()}`",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def run(argv: Sequence[str] | None) -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m synthetic_tasks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "task", nargs="?", help="a task, perhaps with sizes; all are listed without"
-    )
-    parser.add_argument(
-        "--split", help="one of the task's splits (the one that training draws from)"
-    )
-    parser.add_argument(
-        "--words", metavar="FILE", help="a word a line (the words that come with it)"
-    )
-    parser.add_argument(
-        "--word-forms", default="lower", help=f"one of {', '.join(WORD_FORMS)} (lower)"
-    )
-    parser.add_argument(
-        "--form", default="spelled", help=f"one of {', '.join(ANSWER_FORMS)} (spelled)"
-    )
-    parser.add_argument(
-        "--wording", default="compact", help=f"one of {', '.join(WORDINGS)} (compact)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="other items (0)")
-    parser.add_argument("--table", action="store_true", help="all tasks as a table in Markdown")
-    options = parser.parse_args(argv)
+    add = parser.add_argument
+    add("task", nargs="?", help="a task, with sizes if it has any; default: list all tasks")
+    add("--split", help="one of the task's splits (default: the split that training draws from)")
+    add("--words", metavar="FILE", help="one word a line (default: the words that come with it)")
+    add("--word-forms", default="lower", help=f"one of {', '.join(WORD_FORMS)} (default: lower)")
+    add("--form", default="spelled", help=f"one of {', '.join(ANSWER_FORMS)} (default: spelled)")
+    add("--wording", default="compact", help=f"one of {', '.join(WORDINGS)} (default: compact)")
+    add("--seed", type=int, default=0, help="seed of the items (default: 0)")
+    add("--table", action="store_true", help="print all tasks as a table in Markdown")
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    options = _parser().parse_args(argv)
     if options.task is None and not options.table:
         for name in TASKS:
-            print(f"{name:13} {build_task(name, Material()).about}")
+            print(f"{name:13} {build_task(name, Material()).description}")
         return
-    given = read_words(options.words)
-    words, left_out = sort_words(given, SHORTEST, LONGEST, options.word_forms)
+    given = _read_words(options.words)
+    words, left_out = sort_words(given, _MIN_LETTERS, _MAX_LETTERS, options.word_forms)
     splits = split_sample(words)
     if options.table:
         print(table(splits))
@@ -171,20 +164,18 @@ def run(argv: Sequence[str] | None) -> None:
     split = options.split or task.splits[0].name
     if split not in (names := [each.name for each in task.splits]):
         raise TaskError(f"{task.name} has no split {split!r}; choose one of {', '.join(names)}.")
-    print(preview(task, split, options.seed))
+    print(_preview(task, split, options.seed))
     if isinstance(task, WordTask):
-        source = f"of {len(given):,} in the file" if options.words else "that come with it"
-        split_how = "split without a tokenizer: pairs of letters stand in for tokens"
-        print(
-            f"\n{len(words):,} words {source}, {split_how if splits.held_out else 'too few to be split'}."
-        )
+        source = f"of {len(given):,} in the file" if options.words else "that come with the tasks"
+        how = "split with pairs of letters as tokens" if splits.held_out else "too few to split"
+        print(f"\n{len(words):,} words {source}, {how}.")
         if left_out:
-            print(f"Left out: {told(left_out)}.")
+            print(f"Left out: {describe_left_out(left_out)}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     try:
-        run(argv)
+        _run(argv)
     except TaskError as error:
         print(error, file=sys.stderr)
         return 2

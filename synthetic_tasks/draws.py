@@ -1,4 +1,4 @@
-"""Where chance comes from: an item is a function of its key alone."""
+"""Random draws: an item is a function of its key alone."""
 
 from __future__ import annotations
 
@@ -8,37 +8,38 @@ from zlib import crc32
 
 from .task import Item, Task
 
-HELD_OUT = 8  # one in so many sequences or graphs is kept out of training
+_HELD_OUT = 8  # one sequence or graph of this many is held out of training
 
 
 def stream(*key: int | str) -> Random:
-    """A private source of chance for one item: the same key gives the same numbers on every machine."""
+    """Return a generator seeded by a key: equal keys give equal numbers on every machine."""
+    # Random hashes a string with SHA-512; hash() would differ between processes.
     return Random(" ".join(map(str, key)))
 
 
 def distinct(task: Task, split: str, n: int, *key: int | str) -> list[Item]:
-    """Up to n different items, fewer where a split gives no more within 20 n draws.
+    """Draw up to n items with different keys; fewer if 20 n draws do not give n.
 
-    Draw i takes its chance from stream(task.name, *key, i): name the split in the key.
+    Draw i uses stream(task.name, *key, i). Put the split into the key, or two splits share them.
     """
     return distinct_draws(lambda rng: task.draw(split, rng), n, task.name, *key)
 
 
 def distinct_draws(draw: Callable[[Random], Item], n: int, *key: int | str) -> list[Item]:
-    """Up to n items with different keys, out of 20 n draws; draw i takes its chance from stream(*key, i)."""
+    """Draw up to n items with different keys in at most 20 n draws; draw i uses stream(*key, i)."""
     found: dict[str, Item] = {}
-    for i in range(20 * n):
+    for i in range(20 * n):  # a bound, because a split may have fewer than n questions
         item = draw(stream(*key, i))
-        found.setdefault(item.key, item)
+        found.setdefault(item.key, item)  # the first wording of a question stays
         if len(found) == n:
             break
     return list(found.values())
 
 
-def is_held_out(thing: str) -> bool:
-    """Whether training never sees this sequence or graph: one in eight, decided by its text, so that no list
-    is kept.
+def is_held_out(text: str) -> bool:
+    """Return whether training never sees this sequence or graph: one in eight, by its checksum.
 
-    A split made of these never coincides with training, not even by chance.
+    The split of held-out sequences is thus disjoint from training, and no list has to be kept.
     """
-    return crc32(thing.encode()) % HELD_OUT == 0
+    # crc32 is the same in every process and version; hash() of a text is not.
+    return crc32(text.encode()) % _HELD_OUT == 0

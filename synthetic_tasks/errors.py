@@ -1,11 +1,11 @@
-"""What a user can get wrong."""
+"""Errors that a user can cause."""
 
 from __future__ import annotations
 
 
 class TaskError(ValueError):
-    """Words, sizes or splits from which no questions can be made; the message names the way out."""
+    """Words, sizes, files or splits that give no questions; the message says what to change."""
 
 
 class NoQuestion(TaskError):
-    """A split has words, and none that the task can ask about."""
+    """A split has words, but the task has no question about any of them."""

@@ -1,9 +1,9 @@
-"""Write questions for other programs: python -m synthetic_tasks.export --format lm-eval DIR --words words.txt
+"""Export questions to other programs: python -m synthetic_tasks.export DIR --words words.txt
 
-For lm-evaluation-harness, DIR gets one .yaml and one .jsonl a task and split, and the command to run them is
-printed. The questions are those that this project's laboratory asks for the same splits, seed and number of
-questions. A task whose questions leave choices is answered by likelihood (acc, acc_norm), all others freely,
-up to a newline (exact_match of the text without the space around it). Takes seconds; needs Python alone.
+For lm-evaluation-harness, DIR gets a .yaml and a .jsonl per task and split, and the command to run
+them is printed. The questions equal those of a run with the same splits, seed and number. If the
+items of a task have choices, they are scored by likelihood (acc, acc_norm); else by exact match of
+the text up to a newline, without surrounding space. Takes seconds; needs Python alone.
 """
 
 from __future__ import annotations
@@ -18,43 +18,51 @@ from .draws import distinct
 from .errors import TaskError
 from .formats import FORMATS
 from .registry import WORD_TASKS, build_task, needs_words
-from .saved_splits import fingerprint, load_splits, save_splits
 from .task import ANSWER_FORMS, END, WORDINGS, Item, Material
-from .words import SPLITS, WordSplits, usable_words
+from .words import (
+    SPLITS,
+    WordSplits,
+    fingerprint,
+    load_splits,
+    one_list,
+    save_splits,
+    usable_words,
+)
 
-TAG = "charembed"
-LETTERS = (3, 20)  # least and most letters of a word of --words
-STRIP = ["\\A\\s+", "\\s+\\Z"]
-RESULT = "^(?:.* )?= (.*)$"  # of an answer that shows its work: what stands after the last " = "
+_TAG = "charembed"
+_MIN_LETTERS, _MAX_LETTERS = 3, 20  # letters of a word of --words
+_STRIP = ["\\A\\s+", "\\s+\\Z"]
+RESULT_PATTERN = "^(?:.* )?= (.*)$"  # the result of a scratchpad answer follows the last " = "
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
-        written = export(options)
+        written = _export(options)
     except (TaskError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"{written} tasks are in {options.folder}. To run them:")
     print(
         f"cd {options.folder} && "
-        f"lm-eval run --model hf --model_args pretrained=MODEL --include_path . --tasks {TAG}"
+        f"lm-eval run --model hf --model_args pretrained=MODEL --include_path . --tasks {_TAG}"
     )
     return 0
 
 
-def export(options: argparse.Namespace) -> int:
-    """Write what the command line asks for; the number of tasks written.
+def _export(options: argparse.Namespace) -> int:
+    """Write the tasks of the command line and return their number.
 
-    Raises TaskError for what cannot be exported, before anything is written.
+    Raises TaskError if something cannot be exported, before any file is written.
     """
     folder: Path = options.folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise TaskError(f"{folder} is there and not empty: name a new folder.")
-    splits = _splits(options)
+        raise TaskError(f"{folder} exists and is not empty. Name a new folder.")
+    splits = _read_splits(options)
     drawn = [part for spec in options.tasks for part in _draw(spec, splits, options)]
     facts = {"questions": options.questions, "seed": options.seed}
     facts |= {"splits_sha256": fingerprint(splits)} if splits else {}
+    # All texts before the first file: an error leaves no half export.
     texts = {name: as_lm_eval(name, items, facts) for name, items in drawn}
     folder.mkdir(parents=True, exist_ok=True)
     for name, (yaml, lines) in texts.items():
@@ -66,172 +74,166 @@ def export(options: argparse.Namespace) -> int:
 
 
 def as_lm_eval(name: str, items: Sequence[Item], facts: dict[str, object]) -> tuple[str, str]:
-    """A task of lm-evaluation-harness: its .yaml, and the .jsonl of its items, which stands beside it.
+    """Return the .yaml of a task of lm-evaluation-harness, and the .jsonl of its items.
 
-    [Item("count a banana:", " 3", ...)] -> {"prompt": "count a banana:", "target": "3"} and how to mark it
+    [Item("count a banana:", " 3", ...)] -> one line, {"prompt": "count a banana:", "target": "3"}
     """
     by_choice = bool(items[0].choices)
     config: dict[str, object] = {
         "task": name,
-        "tag": TAG,
-        "dataset_path": "json",
+        "tag": _TAG,
+        "dataset_path": "json",  # the loader for local files
         "dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}},
         "test_split": "test",
         "doc_to_text": "prompt",
-        "num_fewshot": 0,
-        **(_CHOICE if by_choice else _free(items)),
+        "num_fewshot": 0,  # the prompt is complete
+        **(_by_choice() if by_choice else _by_generation(items)),
         "metadata": {"version": 1.0, **facts},
     }
+    # JSON values are YAML values too, so no YAML writer is needed.
     yaml = "".join(
         f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in config.items()
     )
-    rows = [_choice_row(item) if by_choice else _free_row(item) for item in items]
+    rows = [_choice_row(item) if by_choice else _generation_row(item) for item in items]
     return yaml, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-_CHOICE: dict[str, object] = {
-    "output_type": "multiple_choice",
-    "doc_to_choice": "choices",
-    "doc_to_target": "target",
-    "target_delimiter": "",  # each choice begins with its space
-    "metric_list": [
-        {"metric": metric, "aggregation": "mean", "higher_is_better": True}
-        for metric in ("acc", "acc_norm")
-    ],
-}
+def _metric(name: str, **more: object) -> dict[str, object]:
+    return {"metric": name, "aggregation": "mean", "higher_is_better": True, **more}
 
 
-def _free(items: Sequence[Item]) -> dict[str, object]:
-    """What differs for freely written answers; a token is a byte at least, so that bytes are room enough."""
+def _by_choice() -> dict[str, object]:
+    return {
+        "output_type": "multiple_choice",
+        "doc_to_choice": "choices",
+        "doc_to_target": "target",
+        "target_delimiter": "",  # each choice begins with its space
+        "metric_list": [_metric("acc"), _metric("acc_norm")],
+    }
+
+
+def _by_generation(items: Sequence[Item]) -> dict[str, object]:
     written = [item.text.removeprefix(item.prompt) for item in items]
-    shows_work = written[0] != items[0].answer + END
-    filters = [{"function": "regex", "regex_pattern": RESULT, "fallback": ""}] if shows_work else []
+    has_scratchpad = written[0] != items[0].answer + END
+    result = {"function": "regex", "regex_pattern": RESULT_PATTERN, "fallback": ""}
+    filters = [result] if has_scratchpad else []
     return {
         "output_type": "generate_until",
         "doc_to_target": "target",
         "generation_kwargs": {
             "until": [END],
             "do_sample": False,
+            # A token is at least one byte, so the bytes of the longest answer suffice.
             "max_gen_toks": max(len(text.encode()) for text in written),
         },
         "filter_list": [{"name": "answer", "filter": [*filters, {"function": "take_first"}]}],
-        "metric_list": [
-            {
-                "metric": "exact_match",
-                "aggregation": "mean",
-                "higher_is_better": True,
-                "regexes_to_ignore": STRIP,
-            }
-        ],
+        "metric_list": [_metric("exact_match", regexes_to_ignore=_STRIP)],
     }
 
 
-def _free_row(item: Item) -> dict[str, object]:
+def _generation_row(item: Item) -> dict[str, object]:
     return {"prompt": item.prompt, "target": item.answer.strip(), "key": item.key}
 
 
 def _choice_row(item: Item) -> dict[str, object]:
     choices = list(item.choices)
-    return {
-        "prompt": item.prompt,
-        "choices": choices,
-        "target": choices.index(item.answer),
-        "key": item.key,
-    }
+    target = choices.index(item.answer)
+    return {"prompt": item.prompt, "choices": choices, "target": target, "key": item.key}
 
 
 def _draw(
     spec: str, splits: WordSplits | None, options: argparse.Namespace
 ) -> list[tuple[str, list[Item]]]:
-    """The items of a task, by the name of the exported one: one for each split."""
+    """Draw a task's items for each split: [(name of the exported task, items), ...]."""
     n, seed = options.questions, options.seed
     if spec in FORMATS:
-        made = FORMATS[spec].generate(
-            [*splits.unseen_words, *splits.unseen_tokens] if splits else [], n, seed
-        )
+        # Words that no training question had, as in training.evaluate.
+        words = [*splits.unseen_words, *splits.unseen_tokens] if splits else []
+        made = FORMATS[spec].generate(words, n, seed)
         if not all(item.choices for task in made for item in task.items):
             raise TaskError(
-                f"{spec} is marked by a rule of its own, which lm-eval does not have: leave it out, and ask "
-                "it with python -m training.evaluate."
+                f"{spec} has a scoring rule that lm-eval lacks. Leave it out, and run it with "
+                "python -m training.evaluate."
             )
         return [(_name(task.name), list(task.items)) for task in made]
     task = build_task(spec, Material(splits, options.wording, options.answer_form))
     about_words = needs_words([spec])
-    names = [split.name for split in task.splits]
+    split_names = [split.name for split in task.splits]
     if about_words:
-        names = _asked_splits(splits, options)
-    found = []
-    for name in names:
-        items = distinct(task, name, n, "exam", name, seed)
-        one_list = about_words and not options.splits_file
-        found.append((_name(spec) if one_list else _name(f"{spec}_{name}"), items))
-    return found
+        split_names = _chosen_splits(splits, options)
+    single_list = about_words and not options.splits_file
+    # Subtle: "exam" is part of the key of a run's evaluation set; another word gives other items.
+    return [
+        (
+            _name(spec if single_list else f"{spec}_{split}"),
+            distinct(task, split, n, "exam", split, seed),
+        )
+        for split in split_names
+    ]
 
 
-def _asked_splits(splits: WordSplits | None, options: argparse.Namespace) -> list[str]:
-    """The splits to export: of a file all that hold words, or those named; of a list of words that list."""
+def _chosen_splits(splits: WordSplits | None, options: argparse.Namespace) -> list[str]:
+    """Return the splits to export: those named or all with words; the first one for a list."""
     if not options.splits_file:
         if options.splits:
             raise TaskError(
-                "a list of words has no splits: name a --splits-file, or leave --splits out."
+                "a list of words has no splits. Name a --splits-file, or omit --splits."
             )
-        return [SPLITS[0]]
-    asked = options.splits or [name for name in SPLITS if splits is not None and splits[name]]
-    for name in asked:
+        return [SPLITS[0]]  # all four hold the list
+    names = options.splits or [name for name in SPLITS if splits is not None and splits[name]]
+    for name in names:
         if splits is not None and not splits[name]:
-            raise TaskError(
-                f"the split {name!r} of {options.splits_file} holds no words: leave it out."
-            )
-    return list(asked)
+            raise TaskError(f"the split {name!r} of {options.splits_file} has no words. Omit it.")
+    return list(names)
 
 
-def _splits(options: argparse.Namespace) -> WordSplits | None:
-    """The words: a file's four lists, one list under all four names, or none where no task needs words."""
+def _read_splits(options: argparse.Namespace) -> WordSplits | None:
+    """Read a file of splits, or a list of words as all four splits; None if no task needs words."""
     if options.splits_file and options.words:
-        raise TaskError("--words and --splits-file both name words: name one of them.")
+        raise TaskError("--words and --splits-file both name words. Use one of them.")
     if options.splits_file:
         return load_splits(options.splits_file)
     if not options.words:
         if needs_words(options.tasks) or set(options.tasks) & set(FORMATS):
-            raise TaskError("tasks about words need some: name --words FILE or --splits-file FILE.")
+            raise TaskError("tasks about words need some. Name --words FILE or --splits-file FILE.")
         return None
     try:
         lines = options.words.read_text("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise TaskError(
-            f"{options.words} is not UTF-8 (byte {error.start}): save it as UTF-8."
+            f"{options.words} is not UTF-8 (byte {error.start}). Save it as UTF-8."
         ) from None
-    words = tuple(usable_words((line.strip() for line in lines), *LETTERS))
-    return WordSplits(words, words, words, words, frozenset())
+    return one_list(usable_words((line.strip() for line in lines), _MIN_LETTERS, _MAX_LETTERS))
 
 
 def _name(spec: str) -> str:
-    """path_star:2x5 -> charembed_path_star_2x5"""
-    return f"{TAG}_" + "".join(letter if letter.isalnum() else "_" for letter in spec)
+    """Name the exported task: path_star:2x5 -> charembed_path_star_2x5."""
+    return f"{_TAG}_" + "".join(letter if letter.isalnum() else "_" for letter in spec)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m synthetic_tasks.export",
-        description="Write questions for lm-evaluation-harness.",
+        description="Export questions to lm-evaluation-harness.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    add = parser.add_argument
     names = ", ".join((*WORD_TASKS, "path_star:2x5, counting:10x100", "langgame"))
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
-    parser.add_argument(
-        "--format", choices=("lm-eval",), default="lm-eval", help="of which program"
+    add("folder", type=Path, metavar="DIR", help="a new folder")
+    add("--format", choices=("lm-eval",), default="lm-eval", help="the program to export to")
+    add(
+        "--tasks",
+        type=_listed,
+        default=list(WORD_TASKS),
+        help=f"separated by commas, from {names}",
     )
-    parser.add_argument(
-        "--tasks", type=_listed, default=list(WORD_TASKS), help=f"with commas between: {names}"
-    )
-    parser.add_argument("--words", type=Path, metavar="FILE", help="words to ask about, one a line")
-    parser.add_argument("--splits-file", type=Path, metavar="FILE", help="or the splits of a run")
-    parser.add_argument(
-        "--splits", type=_listed, default=[], help=f"some of {', '.join(SPLITS)}; else all"
-    )
-    parser.add_argument("--questions", type=_positive, default=250, help="for each task and split")
-    parser.add_argument("--seed", type=int, default=0, help="of the questions")
-    parser.add_argument("--wording", choices=WORDINGS, default="sentences")
-    parser.add_argument("--answer-form", choices=ANSWER_FORMS, default="plain")
+    add("--words", type=Path, metavar="FILE", help="words to ask about, one a line")
+    add("--splits-file", type=Path, metavar="FILE", help="the splits of a run, instead of --words")
+    add("--splits", type=_listed, default=[], help=f"some of {', '.join(SPLITS)}; [] for all")
+    add("--questions", type=_positive, default=250, help="number per task and split")
+    add("--seed", type=int, default=0, help="seed of the questions")
+    add("--wording", choices=WORDINGS, default="sentences", help="wording of the questions")
+    add("--answer-form", choices=ANSWER_FORMS, default="plain", help="form of the answers")
     return parser
 
 

@@ -1,74 +1,55 @@
-"""Every task by its name, and how a spec such as "path_star:2x5" becomes one. A new task is a line here."""
+"""All tasks by name, and the parser of specs such as "path_star:2x5". A new task is a line here."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
 
-from . import (
-    contains,
-    count,
-    counting,
-    delete,
-    different,
-    exchange,
-    first_letter,
-    functions,
-    index,
-    insert,
-    last_index,
-    last_letter,
-    longer,
-    nearer,
-    nth_letter,
-    path_star,
-    reverse,
-    spell,
-    substitute,
-    swap,
-    unspell,
-)
 from .errors import TaskError
+from .sequences import counting, functions, path_star
 from .task import Material, Task
-from .word_task import Recipe, WordTask
+from .word_tasks import counts, edits, pairs, places, spelling
+from .word_tasks.recipe import Recipe
+from .word_tasks.word_task import WordTask
 
+# Subtle: pools and suites of all tasks follow this order, and so do their draws. Append only.
 RECIPES: dict[str, Recipe] = {
-    module.RECIPE.name: module.RECIPE
-    for module in (
-        reverse,
-        count,
-        index,
-        swap,
-        spell,
-        unspell,
-        contains,
-        first_letter,
-        last_letter,
-        nth_letter,
-        last_index,
-        different,
-        insert,
-        delete,
-        substitute,
-        exchange,
-        longer,
-        nearer,
+    recipe.name: recipe
+    for recipe in (
+        spelling.REVERSE,
+        counts.COUNT,
+        places.INDEX,
+        edits.SWAP,
+        spelling.SPELL,
+        spelling.UNSPELL,
+        counts.CONTAINS,
+        places.FIRST_LETTER,
+        places.LAST_LETTER,
+        places.NTH_LETTER,
+        places.LAST_INDEX,
+        counts.DISTINCT,
+        edits.INSERT,
+        edits.DELETE,
+        edits.SUBSTITUTE,
+        edits.EXCHANGE,
+        pairs.LONGER,
+        pairs.NEARER,
     )
 }
 WORD_TASKS = tuple(RECIPES)
 
 
-def build_word_task(name: str, sizes: str, material: Material) -> WordTask:
+def _build_word_task(name: str, sizes: str, material: Material) -> WordTask:
     if sizes:
         raise TaskError(
-            f"the task {f'{name}:{sizes}'!r} has sizes, but {name} takes none: write {name}."
+            f"the task {f'{name}:{sizes}'!r} has sizes, but {name} has none. Write {name}."
         )
     return WordTask(RECIPES[name], material)
 
 
-# (name, sizes, material) -> Task; a spec without sizes has the sizes ""
+# Name -> function of (name, sizes, material); the sizes are "" if the spec has none.
 TASKS: dict[str, Callable[[str, str, Material], Task]] = {
-    **dict.fromkeys(RECIPES, build_word_task),
+    **dict.fromkeys(RECIPES, _build_word_task),
     "counting": counting.build,
     "counting_mfc": counting.build,
     "path_star": path_star.build,
@@ -77,11 +58,11 @@ TASKS: dict[str, Callable[[str, str, Material], Task]] = {
 
 
 def build_task(spec: str, material: Material) -> Task:
-    """The task that a spec names: "reverse", or with sizes "path_star:2x5", "counting:10x100". A weight,
-    "reverse*3", is read and left out: it says how often a pool draws the task, not what it is.
+    """Build the task of a spec: "reverse", or with sizes "path_star:2x5", "counting:10x100".
 
-    Raises TaskError for a name that is none, for sizes that cannot be, and for a weight that is none. Words
-    are needed for drawing alone.
+    A weight, "reverse*3", is checked and ignored: it belongs to the pool, not to the task.
+
+    Raises TaskError for an unknown name, impossible sizes or a bad weight.
     """
     spec, _ = split_weight(spec)
     name, colon, sizes = spec.partition(":")
@@ -89,27 +70,29 @@ def build_task(spec: str, material: Material) -> Task:
         raise TaskError(f"there is no task {name!r}; choose from {', '.join(TASKS)}.")
     if colon and not sizes:
         raise TaskError(
-            f"the task {spec!r} ends in a colon without sizes: write {name}, or the sizes behind the colon."
+            f"the task {spec!r} ends in a colon without sizes. Write {name}, or add the sizes."
         )
     return TASKS[name](name, sizes, material)
 
 
 def split_weight(spec: str) -> tuple[str, float]:
-    """A spec and its weight in a pool: "reverse*3" -> ("reverse", 3.0), "count" -> ("count", 1.0).
+    """Split a spec into task and weight: "reverse*3" -> ("reverse", 3.0); the default is 1.0.
 
-    Raises TaskError for a weight that is no number above 0.
+    Raises TaskError if the weight is not a number above 0.
     """
     spec, star, weight = spec.partition("*")
     if not star:
         return spec, 1.0
+    # Plain decimals only: float() would also take "1e9", "nan" and "inf".
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", weight) or not float(weight):
         raise TaskError(
-            f"the task {f'{spec}*{weight}'!r} has the weight {weight!r}: write a number above 0, as in "
-            f"{spec}*3 or {spec}*0.5."
+            f"the weight of the task {f'{spec}*{weight}'!r} is {weight!r}; "
+            f"it must be a number above 0, as in {spec}*3 or {spec}*0.5."
         )
     return spec, float(weight)
 
 
 def needs_words(specs: Iterable[str]) -> bool:
-    """Whether any of the tasks is about words."""
+    """Return whether any of the tasks is about words."""
+    # Sizes and weights are cut off unchecked: build_task checks them.
     return any(re.split("[:*]", spec)[0] in RECIPES for spec in specs)

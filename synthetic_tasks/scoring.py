@@ -1,4 +1,4 @@
-"""Marking answers."""
+"""Score answers: read the answer from a generated text, compare it, correct for guessing."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from .errors import TaskError
 
-END = "\n"  # closes every answer, so that a model can say that it is done
-RESULT = " = "  # stands between the work that an answer shows and its result
+END = "\n"  # ends every answer in training, so that a model learns to stop
+_RESULT_SIGN = " = "  # separates the scratchpad from the result
 
 
 def read_answer(generated: str) -> str:
-    """What a model answered: its text up to the end mark, without the space around it.
+    """Return the text before the end mark, without surrounding space.
 
     " a e t\\nreverse" -> "a e t"
     """
@@ -20,41 +20,49 @@ def read_answer(generated: str) -> str:
 
 
 def read_work(generated: str) -> tuple[str, str]:
-    """The work that an answer shows and its result: what stands before the last " = " and what follows it.
+    """Split an answer at the last " = " into its scratchpad and its result.
 
-    " b a n = 2\\nindex" -> ("b a n", "2"). Strict: the spaces on both sides have to be there, and an answer
-    without " = " has neither: " b a n =2" -> ("", "").
+    " b a n = 2\\nindex" -> ("b a n", "2")
+
+    Both spaces are required. Without the sign both parts are empty: " b a n =2" -> ("", "").
     """
-    work, mark, result = (" " + read_answer(generated)).rpartition(RESULT)
-    return (work.strip(), result.strip()) if mark else ("", "")
+    # The added space accepts an empty scratchpad, "= 2". The last sign counts: a model that
+    # corrects itself may write several.
+    work, sign, result = (" " + read_answer(generated)).rpartition(_RESULT_SIGN)
+    return (work.strip(), result.strip()) if sign else ("", "")
 
 
 def is_right(generated: str, expected: str) -> bool:
-    """Exact match of the whole answer."""
+    """Return whether the whole answer matches exactly."""
     return read_answer(generated) == expected.strip()
 
 
 def majority_baseline(answers: Sequence[str]) -> float:
-    """The share that one constant answer, the most frequent one, gets right. ["1", "1", "2"] -> 0.667"""
+    """Return the share of the most frequent answer: ["1", "1", "2"] -> 0.667.
+
+    Raises TaskError if there are no answers.
+    """
     if not answers:
-        raise TaskError("there are no answers to score: ask at least one question.")
+        raise TaskError("there are no answers to score; draw at least one item.")
     return Counter(answers).most_common(1)[0][1] / len(answers)
 
 
 def corrected(score: float, majority: float) -> float:
-    """A score on a scale where the best constant answer gets 0 and who knows all gets 1.
+    """Rescale a score so that the majority baseline is 0 and a perfect score is 1.
 
-    corrected(0.8, 0.6) -> 0.5: half of what guessing leaves open. (score - majority) / (1 - majority), the
-    form of Cohen's kappa (1960) with the majority's share as what chance gives.
+    corrected(0.8, 0.6) -> 0.5: half of the range that guessing leaves open
 
-    Its limits: below 0 is worse than guessing, without a lower bound. The steps of a small exam grow with the
-    majority, and so does the interval (it may be put through the same formula). It knows the constant answer
-    alone: a cleverer guess, from the length of a word or from which letter is asked about, stays in. Where
-    the majority is 1 nothing can be known, and TaskError is raised.
+    The formula is (score - majority) / (1 - majority), Cohen's kappa (1960) with the majority
+    baseline as chance agreement. Limits: a score below the baseline is negative, without a lower
+    bound. The steps between possible scores grow with the baseline, and so does an interval (the
+    formula applies to its ends too). A guess that uses the question, such as the length of the
+    word, is not corrected for.
+
+    Raises TaskError if `majority` is not in [0, 1): at 1 every model has the same score.
     """
-    if not 0 <= majority < 1:
+    if not 0 <= majority < 1:  # also refuses NaN
         raise TaskError(
-            f"a score cannot be corrected for a majority answer of {majority}: it must be 0 or more and "
-            "below 1, so ask questions with more than one right answer."
+            f"the majority baseline is {majority}; it must be at least 0 and below 1. "
+            "Draw questions with more than one right answer."
         )
     return (score - majority) / (1 - majority)

@@ -1,6 +1,6 @@
-"""What a task is: something that gives items (a prompt and its answer), names its splits, and marks.
+"""The interface of a task: it draws items (a prompt and its answer), names its splits and scores.
 
-Each task has a file of its own beside this one, and a line in registry.py.
+Tasks about words are in word_tasks/, all others in sequences/; registry.py has a line for each.
 """
 
 from __future__ import annotations
@@ -16,24 +16,27 @@ from .scoring import is_right, majority_baseline, read_work
 from .words import WordSplits
 
 WORDINGS = ("compact", "sentences")
+# "worked" is the scratchpad form, "counted" the numbered scratchpad: names in saved configs.
 ANSWER_FORMS = ("plain", "spelled", "worked", "counted")
 
 
 class Item(NamedTuple):
-    """One thing to ask. Item("reverse tea:", " a e t", "reverse tea")
+    """One question with its answer: Item("reverse tea:", " a e t", "reverse tea").
 
     Attributes:
-        prompt: what a model reads.
-        answer: what it should write. It begins with the space that opens a token of its own, or is digits
-            right after a letter, which no tokenizer joins.
-        key: what is asked, whatever the wording: two items with the same key are the same question.
-        choices: the answers to choose from by likelihood; none where a model answers in its own words.
-        work: what a model should write before the answer, in the forms that show their work: " b a n =". With
-            it, the answer alone decides what is right.
-        running: where each beginning of the prompt is a question of the same kind, the answers after its
-            last words, one each: ("1", "1", "2") for "counting a b a". The last one is the answer.
+        prompt: the text that the model reads.
+        answer: the text that the model should write. It begins with a space, so that it is a token
+            of its own, or is digits right after a letter, which no tokenizer joins.
+        key: identifies the question, whatever its wording: equal keys are equal questions.
+        choices: the possible answers, to be ranked by likelihood; () if the model writes its
+            answer.
+        work: the scratchpad to write before the answer in the forms that have one: " b a n =". The
+            answer alone decides whether the item is right.
+        running: if each beginning of the prompt is a question too, the answers after its last
+            words: ("1", "1", "2") for "counting a b a". The last one is the answer.
     """
 
+    # Subtle: evaluations hash the fields by these names and in this order.
     prompt: str
     answer: str
     key: str
@@ -43,24 +46,24 @@ class Item(NamedTuple):
 
     @property
     def written(self) -> str:
-        """All that a right answer writes: " b a n = 2"."""
+        """The scratchpad and the answer: " b a n = 2"."""
         return self.work + self.answer
 
     @property
     def text(self) -> str:
+        """The training text: prompt, scratchpad, answer and end mark."""
         return self.prompt + self.work + self.answer + END
 
 
 @dataclass(frozen=True)
 class Split:
-    """One of the ways in which a task draws items.
+    """One of the distributions that a task draws items from.
 
     Attributes:
         name: as in results.json, "unseen_tokens".
         label: for tables and plots, "unseen tokens".
-        place: opens a verdict's sentence, "On words with a token that no question had contained".
-        about: what a reader of the report has to know about it, with its sizes:
-            "11 to 13 letters, after training on 5 to 10".
+        place: the beginning of a sentence in the report, "On words longer than any trained on".
+        about: a note for readers of the report, "11 to 13 letters, after training on 5 to 10".
     """
 
     name: str
@@ -71,16 +74,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Material:
-    """What a run gives its tasks to work with. Raises TaskError for an unknown wording or form.
+    """The words, the wording and the answer form that tasks are built with.
+
+    Raises TaskError for an unknown wording or form.
 
     Attributes:
-        words: for tasks about words. None will do for all but drawing: names, splits and fixed texts need no
-            words.
-        wording: "compact", one fixed short wording, or "sentences", drawn from many.
-        form: how answers are written. "plain": as words. "spelled": the letters of a word apart. "worked": as
-            spelled, and before the result stands the work, the letters as far as they have to be read:
-            "index n banana: b a n = 2". "counted": the same with a running number where the task counts:
-            "index n banana: b0 a1 n2 = 2".
+        words: needed only to draw items of tasks about words.
+        wording: "compact" (one short wording) or "sentences" (drawn from many).
+        form: how answers are written. "plain": words as words. "spelled": spaces between letters.
+            "worked": as spelled, after a scratchpad with the letters needed for the result,
+            "index n banana: b a n = 2". "counted": as worked, with a running number if the task
+            counts, "index n banana: b0 a1 n2 = 2".
     """
 
     words: WordSplits | None = None
@@ -93,59 +97,58 @@ class Material:
             ("form", self.form, ANSWER_FORMS),
         ):
             if value not in choices:
-                raise TaskError(
-                    f"there is no {name} {value!r}; choose one of {', '.join(choices)}."
-                )
+                raise TaskError(f"the {name} is {value!r}; it must be one of {', '.join(choices)}.")
 
 
 class Task(Protocol):
-    """A kind of question. A class that derives from this one has marking by exact match, and its baseline.
+    """A kind of question. A subclass inherits exact match and the majority baseline.
 
     Attributes:
-        name: the full spec that builds it, sizes included: "reverse", "path_star:2x5".
-        splits: the first one is what training draws from.
-        telling: the name of the split that says most about what was learnt; samples of answers are taken from
-            it.
-        deed: what a model does that answers, with the share of the questions to follow: "reverses".
-        about: what it asks, in a line.
-        axes: what makes a question of it harder.
+        name: the full spec, sizes included: "reverse", "path_star:2x5".
+        splits: the first one is the split that training draws from.
+        main_split: name of the split that tests generalisation most directly. The report takes its
+            headline and its sample answers from it.
+        verb_phrase: the predicate of "the model ... 95 %": "reverses".
+        description: the question in one line.
+        difficulty: properties of a question that make it harder.
     """
 
     name: str
     splits: tuple[Split, ...]
-    telling: str
-    deed: str = "answers"
-    about: str = ""
-    axes: str = ""
+    main_split: str
+    verb_phrase: str = "answers"
+    description: str = ""
+    difficulty: str = ""
 
     def draw(self, split: str, rng: Random) -> Item:
-        """One item, a function of the state of `rng`."""
+        """Draw one item; it depends on the split and the state of `rng` alone."""
         ...
 
     def fixed_texts(self) -> list[str]:
-        """The texts around what is asked about: their tokens are never held out."""
+        """List all texts that can surround a word, with stand-ins for the word and the arguments.
+
+        Their tokens are never held out: every question needs them.
+        """
         ...
 
     def is_right(self, given: str, item: Item) -> bool:
-        """Whether a generated text answers the item. Of a text that shows its work the result counts, as
-        `scoring.read_work` finds it."""
-        return (
-            read_work(given)[1] == item.answer.strip()
-            if item.work
-            else is_right(given, item.answer)
-        )
+        """Return whether a generated text answers the item.
+
+        If the item has a scratchpad, the result after it counts, as `scoring.read_work` finds it.
+        """
+        if item.work:  # a wrong scratchpad before a right result is scored by parts()
+            return read_work(given)[1] == item.answer.strip()
+        return is_right(given, item.answer)
 
     def parts(self, given: str, item: Item) -> dict[str, bool]:
-        """What else there is to say of an answer, {"first_step": True}: each is a metric of its own.
+        """Return further scores of an answer by metric: {"first_step": True}.
 
-        Of a text that shows its work, whether that is the work its form asks for, whatever the result.
+        If the item has a scratchpad, "work_exact_match" scores it, whatever the result.
         """
-        return (
-            {"work_exact_match": read_work(given)[0] == read_work(item.written)[0]}
-            if item.work
-            else {}
-        )
+        if item.work:
+            return {"work_exact_match": read_work(given)[0] == read_work(item.written)[0]}
+        return {}
 
     def baseline(self, items: Sequence[Item]) -> float:
-        """What the best constant answer gets (0 to 1)."""
+        """Return the accuracy of the majority baseline, from 0 to 1."""
         return majority_baseline([item.answer for item in items])

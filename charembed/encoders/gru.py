@@ -1,4 +1,4 @@
-"""An LSTM's smaller sister, over the same tree of prefixes."""
+"""The GRU encoder: like the LSTM encoder, with three quarters of its recurrent parameters."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from .lstm import RecurrentEncoder
 
 
 class GRUEncoder(RecurrentEncoder):
-    """Reads a token's characters with a GRU; its state after the last one, projected, is the token's vector.
+    """Run a GRU over a token's characters and project the last hidden state.
 
-    h_t = GRU(E[char_t], h_{t-1}) (Cho et al. 2014, in nn.GRU's form);  spelled = W h_last + b
+    h_t = GRU(E[char_t], h_{t-1});   vector = W h_last + b     (Cho et al. 2014, in nn.GRU's form)
 
-    A E + 3H (E + H + 2) + D (H + 1) parameters: three quarters of the LSTM's recurrent ones. Cost: one step
-    of the GRU per distinct prefix of the tokens asked for.
+    A E + 3H (E + H + 2) + D (H + 1) parameters. Cost: one step of the GRU per distinct prefix of
+    the encoded tokens.
 
     Arguments: as in `CharEncoder`, and
-        char_dim: E, width of a character's vector.
-        hidden_size: H, width of the GRU.
+        char_dim: E, width of a character embedding. Default: 128.
+        hidden_size: H, width of the GRU. Default: 128.
     """
 
     cell, num_gates = "gru", 3
@@ -25,4 +25,5 @@ class GRUEncoder(RecurrentEncoder):
     def weights(self) -> list[Tensor]:
         gru = self.recurrent
         gates_AG = nn.functional.linear(self.chars.weight, gru.weight_ih_l0, gru.bias_ih_l0)
+        # bias_hh is separate: in nn.GRU's form the reset gate also multiplies the recurrent bias
         return [gates_AG, gru.weight_hh_l0, gru.bias_hh_l0]

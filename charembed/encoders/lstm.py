@@ -1,4 +1,4 @@
-"""The default: the state of an LSTM after a token's last character."""
+"""The LSTM encoder (the default): the hidden state after a token's last character."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from charembed.spelling import SpellingTable
 from . import pretrained
 
 
-class RecurrentWeights(nn.Module):
-    """The parameters of a one-layer nn.LSTM or nn.GRU under its names. (torch.compile refuses an nn.LSTM.)"""
+class _RecurrentWeights(nn.Module):
+    """Parameters of a one-layer nn.LSTM or nn.GRU under its names, so their state dicts can be
+    loaded.
+
+    It is not an nn.LSTM, because torch.compile does not support nn.LSTM.
+    """
 
     def __init__(self, num_gates: int, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -31,7 +35,10 @@ class RecurrentWeights(nn.Module):
 
 
 class RecurrentEncoder(CharEncoder):
-    """What LSTMEncoder and GRUEncoder share: one step per distinct prefix, the last state projected."""
+    """Base of LSTMEncoder and GRUEncoder: one step per distinct prefix, the last state projected.
+
+    A subclass sets `cell`, a name in `recurrence.CELLS`, and `num_gates`, and defines `weights`.
+    """
 
     cell: ClassVar[str]
     num_gates: ClassVar[int]
@@ -52,7 +59,8 @@ class RecurrentEncoder(CharEncoder):
 
     def build(self, num_chars: int, dim: int, char_dim: int, hidden_size: int) -> None:
         self.chars = Rows(num_chars, char_dim)
-        self.add_module(self.cell, RecurrentWeights(self.num_gates, char_dim, hidden_size))
+        # named after the cell, so saved parts have keys such as lstm.weight_ih_l0
+        self.add_module(self.cell, _RecurrentWeights(self.num_gates, char_dim, hidden_size))
         self.projection = Affine(hidden_size, dim)
 
     def fill(self, generator: torch.Generator) -> None:
@@ -64,11 +72,16 @@ class RecurrentEncoder(CharEncoder):
         self.token_chars = PrefixTree.from_spellings(spellings)
 
     @property
-    def recurrent(self) -> RecurrentWeights:
-        return cast(RecurrentWeights, self._modules[self.cell])
+    def recurrent(self) -> _RecurrentWeights:
+        """The module with the recurrent parameters. Its key in state dicts is `cell`."""
+        return cast(_RecurrentWeights, self._modules[self.cell])
 
     def weights(self) -> list[Tensor]:
-        """As `last_states` takes them: the input half of the gates, A rows, and the recurrent half."""
+        """Return the weights that `last_states` takes.
+
+        They are the input half of the gates for each character (A, G), the recurrent half (G, H),
+        and for a GRU its recurrent bias (G,).
+        """
         raise NotImplementedError
 
     def read(self, ids_U: Tensor) -> Tensor:
@@ -79,17 +92,20 @@ class RecurrentEncoder(CharEncoder):
 
 
 class LSTMEncoder(RecurrentEncoder):
-    """Reads a token's characters with an LSTM; its state after the last one, projected, is the vector.
+    """Run an LSTM over a token's characters and project the last hidden state.
 
-    h_t, c_t = LSTM(E[char_t], h_{t-1}, c_{t-1}) (Hochreiter & Schmidhuber 1997);  spelled = W h_last + b
+    h_t, c_t = LSTM(E[char_t], h_{t-1}, c_{t-1});   vector = W h_last + b
+    (Hochreiter & Schmidhuber 1997)
 
     A E + 4H (E + H + 2) + D (H + 1) parameters: 231,168 + 128 A at the default sizes and D = 768.
-    Cost: one step of the LSTM per distinct prefix of the tokens asked for, whatever the length of the row.
+    Cost: one step of the LSTM per distinct prefix of the encoded tokens.
 
     Arguments: as in `CharEncoder`, and
-        char_dim: E, width of a character's vector.
-        hidden_size: H, width of the LSTM; by default 128, and 256 where init is "spelled", which has no other
-            sizes.
+        char_dim: E, width of a character embedding. Default: 128.
+        hidden_size: H, width of the LSTM. Default: 128, or 256 with init "pretrained", which has no
+            other sizes.
+
+    Raises AttachError if init is "pretrained" and the sizes are not those of the pretrained LSTM.
     """
 
     cell, num_gates = "lstm", 4
@@ -102,18 +118,21 @@ class LSTMEncoder(RecurrentEncoder):
 
     @property
     def chars_seed(self) -> int:
+        # The pretrained LSTM was trained with these character embeddings.
         return pretrained.CHARS_SEED if self.init == PRETRAINED else super().chars_seed
 
     def fill(self, generator: torch.Generator) -> None:
         if self.init == PRETRAINED:
             return pretrained.fill(self, self.recurrent, generator)
         super().fill(generator)
-        if self.init == "parent":  # his forget gates begin open, in both bias vectors
+        # The parent experiment starts with open forget gates: 1 in both bias vectors.
+        if self.init == "parent":
             for bias in (self.recurrent.bias_ih_l0, self.recurrent.bias_hh_l0):
                 bias.chunk(4)[1].fill_(1.0)
 
     def weights(self) -> list[Tensor]:
         lstm = self.recurrent
+        # both biases are added to the same gates, so they can be added once for each character
         bias_G = lstm.bias_ih_l0 + lstm.bias_hh_l0
         return [
             nn.functional.linear(self.chars.weight, lstm.weight_ih_l0, bias_G),

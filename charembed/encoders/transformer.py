@@ -1,4 +1,4 @@
-"""A small transformer over a token's characters."""
+"""The transformer encoder: a small transformer over a token's characters."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from charembed.errors import AttachError
 from charembed.spelling import SpellingTable
 
 
-class Block(nn.Module):
-    """Attention among a token's characters, then an MLP of 4x, each after a LayerNorm without parameters."""
+class _Block(nn.Module):
+    """Pre-norm attention over a token's characters, then an MLP of width 4 E.
+
+    The layer norms have no parameters. Shapes: x_UCE (U, C, E) -> (U, C, E).
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -23,9 +26,8 @@ class Block(nn.Module):
         norm = nn.functional.layer_norm
         parts = self.qkv(norm(x_UCE, (width,))).chunk(3, dim=2)
         q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in parts)
-        mask = (
-            real_UC[:, None, None, :] | ~real_UC.any(1)[:, None, None, None]
-        )  # a row that sees nothing would be NaN
+        # A token without characters attends to its padding: a fully masked row would give NaN.
+        mask = real_UC[:, None, None, :] | ~real_UC.any(1)[:, None, None, None]
         y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x_UCE = x_UCE + self.out(y.transpose(1, 2).flatten(2))
         moved: Tensor = self.down(nn.functional.gelu(self.up(norm(x_UCE, (width,)))))
@@ -33,17 +35,21 @@ class Block(nn.Module):
 
 
 class TransformerEncoder(CharEncoder):
-    """Pre-norm transformer blocks over the characters (Vaswani et al. 2017), their mean, projected.
+    """Run pre-norm transformer blocks over the characters, take the mean, and project it.
 
-    x_1..n = blocks(E[char_t] + P[t]);  spelled = W mean(x_1..n) + b
+    x_1..n = blocks(E[char_t] + P[t]);   vector = W mean(x_1..n) + b     (Vaswani et al. 2017)
 
     A E + C E + layers * (12 E E + 9 E) + D (E + 1) parameters.
     Cost: about C (12 E E + 2 C E) products per token and layer, C at most `max_chars`.
 
     Arguments: as in `CharEncoder`, and
-        char_dim: E, width of a character's vector, a multiple of `heads`.
-        heads, layers: of the transformer.
-        max_chars: characters of a token that are read; the others are passed by.
+        char_dim: E, width of a character embedding, a multiple of `heads`. Default: 64.
+        heads: number of attention heads. Default: 4.
+        layers: number of blocks. Default: 1.
+        max_chars: number of characters of a token that are used; further ones are ignored.
+            Default: 20.
+
+    Raises AttachError if char_dim is not a multiple of heads.
     """
 
     def __init__(
@@ -74,10 +80,12 @@ class TransformerEncoder(CharEncoder):
     ) -> None:
         if char_dim % heads:
             raise AttachError(
-                f"char_dim is {char_dim}, which {heads} heads do not divide: choose a multiple of heads."
+                f"char_dim is {char_dim} and heads is {heads}; char_dim must be a multiple of "
+                "heads."
             )
+        # `places` are position embeddings, one row for each of the first max_chars positions
         self.chars, self.places = Rows(num_chars, char_dim), Rows(max_chars, char_dim)
-        self.blocks = nn.ModuleList(Block(char_dim) for _ in range(layers))
+        self.blocks = nn.ModuleList(_Block(char_dim) for _ in range(layers))
         self.projection = Affine(char_dim, dim)
 
     def fill(self, generator: torch.Generator) -> None:

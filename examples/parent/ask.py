@@ -29,7 +29,7 @@ import torch
 from charembed import SpellingTable
 from examples.parent.convert import converted, read_state
 from synthetic_tasks import Material, build_task, distinct, one_list, usable_words
-from synthetic_tasks.benchmark import Asking, BenchmarkTask
+from synthetic_tasks.formats import BenchmarkTask, PromptFormat
 from training.ask.answers import Answers, ask
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import EvaluatedLanguageModel
@@ -101,8 +101,10 @@ def make_eval_set(
     chosen = tuple(islice(fitting, n))
     if not chosen:
         raise BadInput(f"No question of {name} fits the file's context of {context} tokens.")
-    benchmark = BenchmarkTask(name, chosen, Asking(room=limit, stop=""), read=first_run)
-    return EvalSet(benchmark, "seen", chosen, benchmark.asking, benchmark.read)
+    benchmark = BenchmarkTask(
+        name, chosen, PromptFormat(max_new_tokens=limit, stop=""), read=first_run
+    )
+    return EvalSet(benchmark, "seen", chosen, benchmark.prompt_format, benchmark.read)
 
 
 def first_run(text: str) -> str | None:

@@ -1,12 +1,14 @@
-"""Benchmarks of the field in their own formats: read from their own files, or made offline. Standard library
-only.
+"""Published benchmarks: read from their own files, or imitated offline. Standard library only.
 
-A new format is its file beside this one and a line here.
+A new format is a file in this folder and a line here.
 """
 
 from . import charbench, cute, langgame, nanochat, spelling_bee
+from .benchmark import BenchmarkTask as BenchmarkTask
+from .benchmark import PromptFormat as PromptFormat
 from .format import File as File
 from .format import Format as Format
+from .format import Tables as Tables
 from .tables import Rows as Rows
 from .tables import as_rows as as_rows
 

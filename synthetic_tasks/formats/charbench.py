@@ -1,55 +1,63 @@
-"""CharBench: counting letters and finding their places (4 tasks, places from 0, answers are whole numbers).
+"""CharBench: count letters and find their places (4 tasks; places from 0; answers are integers).
 
-Uzan & Pinter, "CharBench: Evaluating the Role of Tokenization in Character-Level Tasks", AAAI 2026, arXiv
-2508.02591; files, prompt and marking as in the repository omriuz/CharBench, read there. Words of 4 to 10
-letters with their capitals, 6,250 a task and length: 43,750 a task.
+Uzan & Pinter, "CharBench: Evaluating the Role of Tokenization in Character-Level Tasks", AAAI 2026,
+arXiv 2508.02591; files, prompt and scoring after the repository omriuz/CharBench. Words of 4 to 10
+letters, capitals kept; 6,250 questions per task and length, 43,750 per task.
 
-Asked: a system message and one message of a user, at temperature 0; the number of new tokens is the service's
-own, here 32. Marked: the whole text, without the space around it, must be what Python's int() takes, and
-equal the answer; anything else is a parse failure.
+Prompt: a system message and a user message, temperature 0. Scoring: Python's int() must parse the
+whole text, without surrounding space, and equal the answer. Other texts are parse failures.
 
-The table holds the questions; the sentences around them are in the repository's Python files. With the table
-alone (as on the hub) they are this project's own, and the tasks are called charbench-like. That the hub's
-table has the columns of the repository's is known from programs that read it, not from the table itself.
+The table holds the questions; the repository's Python files hold the sentences around them.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 
-from synthetic_tasks.benchmark import Asking, BenchmarkTask
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.task import Item
+from synthetic_tasks.word_tasks.counts import COUNT, DISTINCT
+from synthetic_tasks.word_tasks.places import INDEX, LAST_INDEX
 
-from .format import File, Format, Tables, draw_task, key_of, lower_case_words
+from .benchmark import BenchmarkTask, PromptFormat
+from .format import File, Format, Tables, draw_items, key_of, lower_case_words, tasks_of
 from .tables import Rows, fill, messages, need, not_own, parse_python, table
 
-COLUMNS = ("question", "answer", "word", "character", "task")
+_COLUMNS = ("question", "answer", "word", "character", "task")
 TASKS = (
     "count_character_frequency",
     "count_unique_chars",
     "find_first_occurrence",
     "find_last_occurrence",
 )
-ROOM = 32
-INSTRUCTION = "Reply with one whole number and nothing else. Capitals and small letters differ.\n\n{question}\n"
+# The authors leave the number of new tokens to the service; 32 is this project's choice.
+_FORMAT = PromptFormat(chat=True, max_new_tokens=32, stop="")
+_INSTRUCTION = (
+    "Reply with one whole number and nothing else. Capitals and small letters differ.\n\n"
+    "{question}\n"
+)
 
 
 def whole_number(generated: str) -> str | None:
-    """A text that is a number and nothing else, as CharBench takes it. " 07\\n" -> "7"; "7." -> None"""
+    """Parse a text that is an integer and nothing else: " 07\\n" -> "7"; "7." -> None."""
+    # As in the authors' program, int() also takes "07", "1_0" and digits of other scripts.
     try:
         return str(int(generated.strip()))
     except ValueError:
         return None
 
 
-def parse_sentences(name: str, text: str) -> Rows:
-    """The user's prompt (the text that get_evaluation_prompt returns) or the system message (the dict with
-    the role system) in one of the repository's Python files, whichever it holds.
+def _parse_sentences(name: str, text: str) -> Rows:
+    """Find the user prompt and the system message in one of the repository's Python files.
+
+    The user prompt is the text that get_evaluation_prompt returns. A file may hold either of the
+    two.
     """
     tree = parse_python(name, text)
+    # Only a plain text is taken: an f-string would have to be computed.
     prompts = [
         statement.value.value
         for node in ast.walk(tree)
@@ -57,6 +65,7 @@ def parse_sentences(name: str, text: str) -> Rows:
         for statement in node.body
         if isinstance(statement, ast.Return) and isinstance(statement.value, ast.Constant)
     ]
+    # Filled without values: the system message must have no fields.
     systems = [fill(name, text) for text in messages(tree, "system")]
     found = [("prompt", text) for text in prompts] + [("system", text) for text in systems]
     if not found or not all(isinstance(text, str) for _, text in found):
@@ -64,98 +73,98 @@ def parse_sentences(name: str, text: str) -> Rows:
     return [{"role": role, "text": str(text)} for role, text in found]
 
 
-def read(tables: Tables) -> list[BenchmarkTask]:
-    """A table with the columns question, answer, word, character and task; with evaluation/utils.py and
-    evaluation/eval_openai.py of the repository beside it, prompts are CharBench's own.
-    """
+def _read(tables: Tables) -> list[BenchmarkTask]:
+    """Read the table; utils.py and eval_openai.py of evaluation/ give CharBench's prompts."""
     rows = {name: rows for name, rows in tables.items() if not name.endswith(".py")}
-    said = {
+    sentences = {
         row["role"]: row["text"] for name in tables if name.endswith(".py") for row in tables[name]
     }
     if len(rows) != 1:
         raise TaskError(
-            f"charbench is one table, not {len(rows)} ({', '.join(sorted(rows)) or 'none'}): name its own "
-            "file, benchmark_english.csv."
+            f"charbench is one table, but there are {len(rows)} "
+            f"({', '.join(sorted(rows)) or 'none'}). Name its own file, benchmark_english.csv."
         )
-    if said and set(said) != {"prompt", "system"}:
+    if sentences and set(sentences) != {"prompt", "system"}:
         raise TaskError(
-            "charbench's sentences are half there: put both utils.py and eval_openai.py of its evaluation/ "
-            "beside the table, or neither, for this project's own sentences."
+            "only half of charbench's sentences are there. Put utils.py and eval_openai.py of its "
+            "evaluation/ beside the table, or neither, for this project's own sentences."
         )
     ((name, table_rows),) = rows.items()
-    asking = Asking(chat=True, system=said.get("system", ""), room=ROOM, stop="")
-    prompt, prefix = said.get("prompt", INSTRUCTION), "charbench" if said else "charbench-like"
-    by_task: dict[str, list[Item]] = {task: [] for task in TASKS}
-    for number, row in enumerate(need(name, table_rows, *COLUMNS), 1):
-        if row["task"] not in by_task or whole_number(row["answer"]) is None:
+    # The hub has the table alone. Then the sentences are this project's, and the names say so. That
+    # its columns are the repository's is known from programs that use it, not from the table.
+    prompt = sentences.get("prompt", _INSTRUCTION)
+    prefix = "charbench" if sentences else "charbench-like"
+    items: dict[str, list[Item]] = {task: [] for task in TASKS}
+    for number, row in enumerate(need(name, table_rows, *_COLUMNS), 1):
+        task, answer = row["task"], whole_number(row["answer"])
+        if task not in items or answer is None:
             raise TaskError(
-                f"row {number} of {name} has the task {row['task']!r} and the answer {row['answer']!r}: "
-                f"CharBench has {', '.join(TASKS)}, and whole numbers."
+                f"row {number} of {name} has the task {task!r} and the answer {row['answer']!r}. "
+                f"CharBench's tasks are {', '.join(TASKS)}; its answers are integers."
             )
-        named = [row["word"], *filter(None, [row["character"]])]
-        by_task[row["task"]].append(
-            Item(
-                fill("evaluation/utils.py", prompt, question=row["question"]),
-                " " + str(whole_number(row["answer"])),
-                key_of(prefix + "/" + row["task"], *named),
-            )
-        )
-    return [
-        BenchmarkTask(f"{prefix}/{task}", tuple(items), asking, whole_number)
-        for task, items in by_task.items()
-        if items
-    ]
+        # The column is empty for count_unique_chars.
+        arguments = [row["word"], *filter(None, [row["character"]])]
+        text = fill("evaluation/utils.py", prompt, question=row["question"])
+        items[task].append(Item(text, f" {answer}", key_of(f"{prefix}/{task}", *arguments)))
+    prompt_format = PromptFormat(
+        chat=True,
+        system=sentences.get("system", ""),
+        max_new_tokens=_FORMAT.max_new_tokens,
+        stop="",
+    )
+    named = {f"{prefix}/{task}": members for task, members in items.items()}
+    return tasks_of(named, prompt_format, whole_number)
 
 
-# The same tasks from words of one's own
-
-QUESTIONS = {
-    "count_character_frequency": "How often does '{character}' stand in '{word}'?",
-    "count_unique_chars": "How many different characters does '{word}' have?",
-    "find_first_occurrence": "At which place does '{character}' first stand in '{word}'? Count from 0.",
-    "find_last_occurrence": "At which place does '{character}' last stand in '{word}'? Count from 0.",
+# The imitation. Task -> question, and the answer from (word, character).
+_QUESTIONS: dict[str, tuple[str, Callable[..., str]]] = {
+    "count_character_frequency": ("How often does '{character}' stand in '{word}'?", COUNT.solve),
+    "count_unique_chars": (
+        "How many different characters does '{word}' have?",
+        lambda word, character: DISTINCT.solve(word),
+    ),
+    "find_first_occurrence": (
+        "At which place does '{character}' first stand in '{word}'? Count from 0.",
+        INDEX.solve,
+    ),
+    "find_last_occurrence": (
+        "At which place does '{character}' last stand in '{word}'? Count from 0.",
+        LAST_INDEX.solve,
+    ),
 }
 
 
-def solve(task: str, word: str, character: str) -> int:
-    if task == "count_unique_chars":
-        return len(set(word))
-    if task == "count_character_frequency":
-        return word.count(character)
-    return word.index(character) if task == "find_first_occurrence" else word.rindex(character)
+def _draw(task: str, words: Sequence[str], rng: Random) -> Item:
+    word = rng.choice(words)
+    character = rng.choice(word)  # a place is drawn, so frequent letters are more likely
+    question, solve = _QUESTIONS[task]
+    arguments = (word,) if task == "count_unique_chars" else (word, character)
+    return Item(
+        _INSTRUCTION.format(question=question.format(word=word, character=character)),
+        f" {solve(word, character)}",
+        key_of(f"charbench-like/{task}", *arguments),
+    )
 
 
-def generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
-    """CharBench's tasks about these words of 4 to 10 letters: a character of the word, all places alike."""
+def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
     usable = lower_case_words("charbench", words, 4, 10)
-
-    def generate_task(task: str) -> BenchmarkTask:
-        full = f"charbench-like/{task}"
-
-        def draw_item(rng: Random) -> Item:
-            word = rng.choice(usable)
-            character = rng.choice(word)
-            named = (word,) if task == "count_unique_chars" else (word, character)
-            question = QUESTIONS[task].format(word=word, character=character)
-            answer = f" {solve(task, word, character)}"
-            return Item(INSTRUCTION.format(question=question), answer, key_of(full, *named))
-
-        return draw_task(
-            full, n, seed, draw_item, Asking(chat=True, room=ROOM, stop=""), whole_number
-        )
-
-    return [generate_task(task) for task in TASKS]
+    names = {task: f"charbench-like/{task}" for task in TASKS}
+    items = {
+        name: draw_items(name, n, seed, partial(_draw, task, usable))
+        for task, name in names.items()
+    }
+    return tasks_of(items, _FORMAT, whole_number)
 
 
 FORMAT = Format(
     "charbench",
     "arXiv 2508.02591, github.com/omriuz/CharBench, the hub's omriuz/CharBench",
     (
-        File("utils.py", parse_sentences),
-        File("eval_openai.py", parse_sentences),
+        File("utils.py", _parse_sentences),
+        File("eval_openai.py", _parse_sentences),
         File("*.csv", table),
         File("*.jsonl", table),
     ),
-    read,
-    generate,
+    _read,
+    _generate,
 )

@@ -1,19 +1,12 @@
-"""CUTE: what a model knows of the letters in its tokens and of the words in a sentence (14 tasks).
+"""CUTE: the letters of a token and the words of a sentence (14 tasks).
 
-Edman, Schmid & Fraser, "CUTE: Measuring LLMs' Understanding of Their Tokens", EMNLP 2024, arXiv 2409.15452;
-files, prompts and marking as in the repository Leukas/CUTE (MIT), read there. Seven tasks come again with
-random consonants for words (spell_rand, ...). 1,000 items each.
+Edman, Schmid & Fraser, "CUTE: Measuring LLMs' Understanding of Their Tokens", EMNLP 2024, arXiv
+2409.15452; files, prompts and scoring after the repository Leukas/CUTE (MIT). Seven tasks come
+again with random consonants instead of words (spell_rand, ...). 1,000 items each.
 
-Asked: one message of a user, then ' Answer: "' after the chat template; greedy, 100 new tokens. Marked: of
-all text, opening included, what follows the last "Answer:", up to "</s>", between the first quote and the
-next one or the end; for the five tasks about words in lower case. The authors keep a model's other special
-tokens in that text, so that a missing closing quote costs some of their models the item; here no special
-token is ever part of a generated text.
-
-What is not theirs: a reader of tables that took "null" for a missing value would ask about another word than
-this one. The hub's data set has the prompts filled in already; whether they equal those of the repository,
-space by space, is not verified. `generate` has no sem: what is semantically nearer cannot be told from words
-alone.
+Prompt: one user message, then ' Answer: "' after the chat template; greedy, 100 new tokens.
+Scoring: the answer follows the last "Answer:" of the text (opening included), ends at "</s>", and
+is between the first quote and the next one or the end. The five tasks about words ignore case.
 """
 
 from __future__ import annotations
@@ -21,70 +14,78 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
-from synthetic_tasks.benchmark import Asking, BenchmarkTask
 from synthetic_tasks.draws import distinct_draws
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.task import Item
+from synthetic_tasks.word_tasks.letters import edit_distance, spaced
 
-from .format import File, Format, Tables, by_stem, draw_task, key_of, lower_case_words
+from .benchmark import BenchmarkTask, PromptFormat
+from .format import File, Format, Tables, by_stem, draw_items, key_of, lower_case_words
 from .tables import Rows, assigned, fill, need, parse_python, table
 
-CHARACTER_TASKS = ("contains_char", "ins_char", "del_char", "sub_char", "swap_char")
-WORD_TASKS = ("contains_word", "ins_word", "del_word", "sub_word", "swap_word")
-TASKS = ("spell", "spell_inverse", "orth", "sem", *CHARACTER_TASKS, *WORD_TASKS)
-RANDOM_TASKS = tuple(f"{task}_rand" for task in ("spell", "spell_inverse", *CHARACTER_TASKS))
-OTHER_NAMES = {"add_char_rand": "ins_char_rand"}  # as the file is called in the repository
-OPENING = ' Answer: "'
-ASKING = Asking(chat=True, opening=OPENING, room=100, stop="")
-LETTERS, CONSONANTS = "abcdefghijklmnopqrstuvwxyz", "bcdfghjklmnpqrstvwxz"
+_CHARACTER_TASKS = ("contains_char", "ins_char", "del_char", "sub_char", "swap_char")
+_WORD_TASKS = ("contains_word", "ins_word", "del_word", "sub_word", "swap_word")
+TASKS = ("spell", "spell_inverse", "orth", "sem", *_CHARACTER_TASKS, *_WORD_TASKS)
+RANDOM_TASKS = tuple(f"{task}_rand" for task in ("spell", "spell_inverse", *_CHARACTER_TASKS))
+_OTHER_NAMES = {"add_char_rand": "ins_char_rand"}  # the name of the repository's file
+_OPENING = ' Answer: "'
+PROMPT_FORMAT = PromptFormat(chat=True, opening=_OPENING, max_new_tokens=100, stop="")
+_LETTERS, _CONSONANTS = "abcdefghijklmnopqrstuvwxyz", "bcdfghjklmnpqrstvwxz"
 
 
 def between_quotes(generated: str) -> str | None:
-    """What CUTE takes for the answer in a text that follows the opening; None where it finds none.
+    """Parse the answer from a text that follows the opening; None if there is none.
 
     'cat" I hope that helps' -> "cat"; 'cat' -> "cat"; '" Answer: none' -> None
     """
-    answer = (OPENING + generated).rsplit("Answer:", 1)[-1].partition("</s>")[0]
+    # The authors keep a model's other special tokens in this text, so that some of their models
+    # lose an item by a missing closing quote. Here no special token is part of a generated text.
+    answer = (_OPENING + generated).rsplit("Answer:", 1)[-1].partition("</s>")[0]
     _, quote, after = answer.partition('"')
     return after.partition('"')[0].strip() if quote else None
 
 
-def same_in_lower_case(found: str, answer: str) -> bool:
-    return found.lower() == answer.lower()
+def _equal(plain: str) -> Callable[[str, str], bool]:
+    if plain in _WORD_TASKS:
+        return lambda found, answer: found.lower() == answer.lower()
+    return str.__eq__
 
 
-def parse_prompts(name: str, text: str) -> Rows:
-    """prompts.py, which assigns a dict of format strings to PROMPTS -> [{"task": "spell", "prompt": ...}]"""
+def _parse_prompts(name: str, text: str) -> Rows:
+    """Read the dict PROMPTS of prompts.py: -> [{"task": "spell", "prompt": ...}, ...]."""
     prompts = assigned(name, parse_python(name, text), "PROMPTS")
     if not isinstance(prompts, dict) or not all(
         isinstance(x, str) for pair in prompts.items() for x in pair
     ):
         raise TaskError(
-            f"PROMPTS in {name} is no dict of texts: put the benchmark's own file in its place."
+            f"PROMPTS in {name} is not a dict of texts. Put the benchmark's own file in its place."
         )
     return [{"task": task, "prompt": prompt} for task, prompt in prompts.items()]
 
 
-def read(tables: Tables) -> list[BenchmarkTask]:
-    """The repository's data/*.tsv (columns input1, input2, input3 as needed, label) with its prompts.py, or
-    the hub's splits (columns prompt, answer).
+def _read(tables: Tables) -> list[BenchmarkTask]:
+    """Read the repository's data/*.tsv with its prompts.py, or the splits of the hub's data set.
+
+    The .tsv files have the columns input1, input2 and input3 as needed, and label; the hub's splits
+    have prompt and answer.
     """
     found = by_stem(tables)
     file, rows = found.pop("prompts", ("prompts.py", []))
-    prompts = (
-        {row["task"]: row["prompt"] for row in need(file, rows, "task", "prompt")} if rows else {}
-    )
-    known = {OTHER_NAMES.get(stem, stem): named for stem, named in found.items()}
+    prompts = {}
+    if rows:
+        prompts = {row["task"]: row["prompt"] for row in need(file, rows, "task", "prompt")}
+    # The repository calls one file add_char_rand; both names are read.
+    known = {_OTHER_NAMES.get(stem, stem): named for stem, named in found.items()}
     if len(known) < len(found):
         raise TaskError(
-            "ins_char_rand.tsv and add_char_rand.tsv are the same task: keep one of them."
+            "ins_char_rand.tsv and add_char_rand.tsv are the same task. Keep one of them."
         )
     if unknown := set(known) - {*TASKS, *RANDOM_TASKS}:
         raise TaskError(
-            f"cute has no task {', '.join(sorted(unknown))}: its tasks are {', '.join(TASKS)}."
+            f"cute has no task {', '.join(sorted(unknown))}; its tasks are {', '.join(TASKS)}."
         )
     if not known:
-        raise TaskError("cute has prompts but no items: put its data/*.tsv beside prompts.py.")
+        raise TaskError("cute has prompts but no items. Put its data/*.tsv beside prompts.py.")
     return [
         _read_task(task, *known[task], prompts) for task in (*TASKS, *RANDOM_TASKS) if task in known
     ]
@@ -92,65 +93,57 @@ def read(tables: Tables) -> list[BenchmarkTask]:
 
 def _read_task(task: str, name: str, rows: Rows, prompts: dict[str, str]) -> BenchmarkTask:
     plain, full = task.removesuffix("_rand"), f"cute/{task}"
+    items = []
     if rows and {"prompt", "answer"} <= set(rows[0]):
-        items = [
-            Item(row["prompt"], " " + row["answer"], key_of(full, row["prompt"]))
-            for row in need(name, rows, "prompt", "answer")
-        ]
+        # From the hub. Whether its prompts equal the repository's, space by space, is not verified.
+        for row in need(name, rows, "prompt", "answer"):
+            items.append(Item(row["prompt"], " " + row["answer"], key_of(full, row["prompt"])))
     elif plain not in prompts:
         raise TaskError(
-            f"{name} needs the prompt of {plain}: put the benchmark's prompts.py beside it."
+            f"{name} needs the prompt of {plain}. Put the benchmark's prompts.py beside it."
         )
     else:
-        items = []
         for row in need(name, rows, "input1", "label"):
+            # A task has as many inputs as its prompt has fields; fill checks this.
             inputs = [row[column] for column in ("input1", "input2", "input3") if column in row]
             prompt = fill("prompts.py", prompts[plain], *inputs)
             items.append(Item(prompt, " " + row["label"], key_of(full, *inputs)))
-    return BenchmarkTask(full, tuple(items), ASKING, between_quotes, _equal(plain))
+    return BenchmarkTask(full, tuple(items), PROMPT_FORMAT, between_quotes, _equal(plain))
 
 
-def _equal(plain: str) -> Callable[[str, str], bool]:
-    return same_in_lower_case if plain in WORD_TASKS else str.__eq__
-
-
-# The same tasks from words of one's own
-
-Drawn = tuple[tuple[str, ...], str]  # what the question names, and the answer
-
-# instruction, question
-WORDING = {
+# The imitation. Task of letters or words -> instruction, question.
+_EDIT = {
+    "ins": ("Write a new {0} behind each one of another.", 'Write "{}" behind each "{}" of "{}".'),
+    "del": ("Leave a {0} out wherever a {1} has it.", 'Without "{}": "{}".'),
+    "sub": (
+        "Write another {0} in place of one of a {1}.",
+        'Instead of "{}" write "{}" in "{}".',
+    ),
+    "swap": ("Let two {0}s of a {1} change places.", '"{}" and "{}" change places in "{}".'),
+}
+_WORDING = {
     "spell": ("Give all letters of a word with a blank between them.", 'The letters of "{}"?'),
     "spell_inverse": ("Put letters together to the word they make.", 'The word made of "{}"?'),
     "contains_char": ("Say Yes if a word has a letter in it, else No.", 'The letter "{}" in "{}"?'),
     "contains_word": ("Say Yes if a sentence has a word in it, else No.", 'The word "{}" in "{}"?'),
-    "orth": ("Choose the word that is fewer letters away from the first.", 'Nearer to "{}": "{}" or "{}"?'),
-    "ins_char": ("Write a new letter behind each one of another.", 'Write "{}" behind each "{}" of "{}".'),
-    "ins_word": ("Write a new word behind each one of another.", 'Write "{}" behind each "{}" of "{}".'),
-    "del_char": ("Leave a letter out wherever a word has it.", 'Without "{}": "{}".'),
-    "del_word": ("Leave a word out wherever a sentence has it.", 'Without "{}": "{}".'),
-    "sub_char": ("Write another letter in place of one of a word.", 'Instead of "{}" write "{}" in "{}".'),
-    "sub_word": ("Write another word in place of one of a sentence.", 'Instead of "{}" write "{}" in "{}".'),
-    "swap_char": ("Let two letters of a word change places.", '"{}" and "{}" change places in "{}".'),
-    "swap_word": ("Let two words of a sentence change places.", '"{}" and "{}" change places in "{}".'),
-}  # fmt: skip
-NUM_EXAMPLES = 4
+    "orth": (
+        "Choose the word that is fewer letters away from the first.",
+        'Nearer to "{}": "{}" or "{}"?',
+    ),
+    **{
+        f"{operation}_{of}": (instruction.format(*names), question)
+        for operation, (instruction, question) in _EDIT.items()
+        for of, names in (("char", ("letter", "word")), ("word", ("word", "sentence")))
+    },
+}
+_NUM_EXAMPLES = 4
+_Drawn = tuple[tuple[str, ...], str]  # the arguments of the question, and the answer
 
 
-def distance(a: str, b: str) -> int:
-    """Levenshtein distance: how many letters have to be inserted, deleted or replaced."""
-    row = list(range(len(b) + 1))
-    for i, letter in enumerate(a, 1):
-        before, row = row, [i]
-        for j, other in enumerate(b, 1):
-            row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (letter != other)))
-    return row[-1]
-
-
-def change(
+def _change(
     operation: str, parts: Sequence[str], new: Sequence[str], rng: Random
 ) -> tuple[list[str], list[str]]:
-    """What a question names beside the parts (letters or words), and the parts after the operation.
+    """Draw the other arguments and apply the operation to letters or words.
 
     "del", ["t", "e", "a"] -> ["e"], ["t", "a"]
     """
@@ -158,93 +151,97 @@ def change(
     if operation == "del":
         return [old], [part for part in parts if part != old]
     if operation == "swap":
+        # Parts that occur once: with a repeated part the result would be ambiguous.
         a, b = rng.sample(sorted(part for part in set(parts) if parts.count(part) == 1), 2)
         return [a, b], [{a: b, b: a}.get(part, part) for part in parts]
     added = rng.choice(new)
     if operation == "ins":
-        return [added, old], [
-            x for part in parts for x in ([part, added] if part == old else [part])
-        ]
+        pairs = ([part, added] if part == old else [part] for part in parts)
+        return [added, old], [part for pair in pairs for part in pair]
     return [old, added], [added if part == old else part for part in parts]
 
 
-def draw(plain: str, words: Sequence[str], randomly: bool, rng: Random) -> Drawn:
-    """One question of a task, named without _rand; `randomly` puts consonants in the place of the word."""
+def _draw(plain: str, words: Sequence[str], randomly: bool, rng: Random) -> _Drawn:
+    """Draw a question of a task without "_rand"; `randomly` replaces the word by consonants."""
     word = rng.choice(words)
     if randomly:
-        word = "".join(rng.sample(CONSONANTS, min(len(word), len(CONSONANTS))))
+        # Without repeats, so at most as long as the list.
+        word = "".join(rng.sample(_CONSONANTS, min(len(word), len(_CONSONANTS))))
     if plain == "spell":
-        return (word,), " ".join(word)
+        return (word,), spaced(word)
     if plain == "spell_inverse":
-        return (" ".join(word),), word
+        return (spaced(word),), word
     if plain == "orth":
         return _draw_nearer(word, words, rng)
     operation, _, of = plain.partition("_")
+    # A sentence is a row of random words: none of these tasks needs its grammar.
     parts = list(word) if of == "char" else rng.choices(words, k=rng.randint(4, 8))
-    new, joint = (LETTERS, "") if of == "char" else (words, " ")
+    new, joint = (_LETTERS, "") if of == "char" else (words, " ")
     whole = joint.join(parts)
     if operation == "contains":
+        # The answer is drawn first, so that both are equally frequent.
         right = rng.choice(("Yes", "No"))
-        asked = rng.choice(sorted(set(parts) if right == "Yes" else set(new) - set(parts)))
-        return (asked, whole), right
-    while operation == "swap" and sum(parts.count(part) == 1 for part in parts) < 2:
-        return draw(plain, words, randomly, rng)
-    named, changed = change(operation, parts, new, rng)
-    return (*named, whole), joint.join(changed)
+        part = rng.choice(sorted(set(parts) if right == "Yes" else set(new) - set(parts)))
+        return (part, whole), right
+    # A swap needs two parts that occur once.
+    if operation == "swap" and sum(parts.count(part) == 1 for part in parts) < 2:
+        return _draw(plain, words, randomly, rng)
+    arguments, changed = _change(operation, parts, new, rng)
+    return (*arguments, whole), joint.join(changed)
 
 
-def _draw_nearer(word: str, words: Sequence[str], rng: Random) -> Drawn:
+def _draw_nearer(word: str, words: Sequence[str], rng: Random) -> _Drawn:
+    # Of 20 words the nearest and the farthest, so that the two distances mostly differ.
     others = [other for other in rng.sample(words, min(20, len(words))) if other != word]
-    by_distance = sorted(others, key=lambda other: distance(word, other))
+    by_distance = sorted(others, key=lambda other: edit_distance(word, other))
     near, far = by_distance[0], by_distance[-1]
-    if distance(word, near) == distance(word, far):
+    if edit_distance(word, near) == edit_distance(word, far):
         return _draw_nearer(rng.choice(words), words, rng)
     return ((word, near, far) if rng.random() < 0.5 else (word, far, near)), near
 
 
-def generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
-    """CUTE's tasks but sem, about these words: an instruction, four examples, the question. Sentences are
-    four to eight of the words in a row.
-    """
+def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
     usable = lower_case_words("cute", words, 3)
+    # Without sem: words alone do not tell which one is semantically nearer.
     return [
         _generate_task(task, usable, n, seed) for task in (*TASKS, *RANDOM_TASKS) if task != "sem"
     ]
 
 
 def _generate_task(task: str, words: Sequence[str], n: int, seed: int) -> BenchmarkTask:
+    """Imitate a task: an instruction, four examples, the question. A sentence is 4 to 8 words."""
     plain, full = task.removesuffix("_rand"), f"cute-like/{task}"
-    instruction, question = WORDING[plain]
+    instruction, question = _WORDING[plain]
 
     def ask(rng: Random) -> Item:
-        named, answer = draw(plain, words, task != plain, rng)
-        return Item(question.format(*named), " " + answer, key_of(full, *named))
+        arguments, answer = _draw(plain, words, task != plain, rng)
+        return Item(question.format(*arguments), " " + answer, key_of(full, *arguments))
 
-    examples = distinct_draws(ask, NUM_EXAMPLES, full, "examples", seed)
+    # All items of a task share their examples.
+    examples = distinct_draws(ask, _NUM_EXAMPLES, full, "examples", seed)
     shown = "\n".join(
         f'{i}. {e.prompt} Answer: "{e.answer.strip()}"' for i, e in enumerate(examples, 1)
     )
+    keys = {example.key for example in examples}
 
     def draw_item(rng: Random) -> Item:
         item = ask(rng)
-        while item.key in {example.key for example in examples}:
+        while item.key in keys:  # an example would give the answer away
             item = ask(rng)
-        return Item(
-            f"{instruction} Some examples:\n\n{shown}\n\nQuestion: {item.prompt}",
-            item.answer,
-            item.key,
-        )
+        prompt = f"{instruction} Some examples:\n\n{shown}\n\nQuestion: {item.prompt}"
+        return Item(prompt, item.answer, item.key)
 
-    return draw_task(full, n, seed, draw_item, ASKING, between_quotes, _equal(plain))
+    items = draw_items(full, n, seed, draw_item)
+    return BenchmarkTask(full, tuple(items), PROMPT_FORMAT, between_quotes, _equal(plain))
 
 
 FORMAT = Format(
     "cute",
     "arXiv 2409.15452, github.com/Leukas/CUTE, the hub's leukas/cute",
     (
-        File("prompts.py", parse_prompts),
-        *(File(f"{task}.*", table) for task in (*TASKS, *RANDOM_TASKS, *OTHER_NAMES)),
+        File("prompts.py", _parse_prompts),
+        *(File(f"{task}.*", table) for task in (*TASKS, *RANDOM_TASKS, *_OTHER_NAMES)),
     ),
-    read,
-    generate,
+    _read,
+    _generate,
 )

@@ -1,17 +1,13 @@
-"""LangGame: which of four words has most of a letter, holds, begins or ends with letters, is longest or
-shortest.
+"""LangGame: choose one of four words by its letters or its length (6 tasks).
 
-Sims et al., "StochasTok: Improving Fine-Grained Subword Understanding in LLMs", arXiv 2506.01687; the
-columns, the question forms and the marking as in the repository anyasims/stochastok, read there. It publishes
-no items: its program draws them from the 1,000 most frequent words, 1,000 of them for validation, all six
-kinds in one list. Of its files the rows question and options are read, the right option first; the kind is
-told from the question.
+Sims et al., "StochasTok: Improving Fine-Grained Subword Understanding in LLMs", arXiv 2506.01687;
+columns, questions and scoring after the repository anyasims/stochastok. It publishes no items: its
+program draws them from the 1,000 most frequent words, 1,000 for validation, all six kinds in one
+list. This module reads the columns question and options, the right option first, and finds the kind
+from the question.
 
-Asked and marked: no text is generated. The options, each with the space before it, are scored by likelihood
-after the question, which ends in "Answer:", and the best one must be the right one. In the version of the
-program that was found, likelihoods are summed over tokens and not divided by the option's length; its
-"normalised" accuracy is accuracy corrected for chance. The right option always comes first there, so that a
-tie counts as right; here the options are in alphabetical order.
+Scoring: no text is generated. The likelihood of each option, with a space before it, is computed
+after the question, which ends in "Answer:". The likeliest option must be the right one.
 """
 
 from __future__ import annotations
@@ -21,14 +17,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 
-from synthetic_tasks.benchmark import Asking, BenchmarkTask
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.task import Item
 
-from .format import File, Format, Tables, draw_task, key_of, lower_case_words
+from .benchmark import BenchmarkTask, PromptFormat
+from .format import File, Format, Tables, draw_items, key_of, lower_case_words, tasks_of
 from .tables import need, options, table
 
-KINDS = {  # what a question says outside of its list of options
+# Kind -> phrase of its question, outside the list of options.
+KINDS = {
     "most_of_letter": "has the most",
     "contains": "contains",
     "starts_with": "starts with",
@@ -36,50 +33,51 @@ KINDS = {  # what a question says outside of its list of options
     "longest": "longest",
     "shortest": "shortest",
 }
-LIST = re.compile(r"\[[^]]*\]")
-HOLDS: dict[str, Callable[[str, str], bool]] = {
+_LIST = re.compile(r"\[[^]]*\]")
+_HOLDS: dict[str, Callable[[str, str], bool]] = {
     "contains": str.__contains__,
     "starts_with": lambda word, part: word.startswith(part),
     "ends_with": lambda word, part: word.endswith(part),
 }
-NUM_OPTIONS = 4
+_NUM_OPTIONS = 4
+_MAX_DRAWS = 100
 
 
 def kind_of(question: str) -> str | None:
-    """Which of the six kinds a question is; None where it says none of them, or two."""
-    said = LIST.sub("", question)
-    found = [kind for kind, phrase in KINDS.items() if phrase in said]
+    """Return the kind of a question; None if it has no phrase of a kind, or two."""
+    # The options are removed first: one of them may be the word "contains".
+    outside = _LIST.sub("", question)
+    found = [kind for kind, phrase in KINDS.items() if phrase in outside]
     return found[0] if len(found) == 1 else None
 
 
-def read(tables: Tables) -> list[BenchmarkTask]:
-    """Rows with the columns question and options (a JSON list, the right one first), in one file or more."""
-    by_kind: dict[str, list[Item]] = {kind: [] for kind in KINDS}
+def _read(tables: Tables) -> list[BenchmarkTask]:
+    """Read rows with the columns question and options (a JSON list, the right one first)."""
+    items: dict[str, list[Item]] = {f"langgame/{kind}": [] for kind in KINDS}
     for name, rows in tables.items():
         for number, row in enumerate(need(name, rows, "question", "options"), 1):
             kind, choices = kind_of(row["question"]), options(name, number, row["options"])
             if kind is None:
                 raise TaskError(
-                    f"row {number} of {name} asks none of LangGame's six questions: {row['question']!r}. "
-                    "Leave that row out."
+                    f"row {number} of {name} has none of LangGame's six questions: "
+                    f"{row['question']!r}. Leave that row out."
                 )
-            by_kind[kind].append(_item(f"langgame/{kind}", row["question"], choices))
-    return [_task(f"langgame/{kind}", items) for kind, items in by_kind.items() if items]
+            items[f"langgame/{kind}"].append(_item(f"langgame/{kind}", row["question"], choices))
+    return tasks_of(items, PromptFormat())
 
 
 def _item(task: str, question: str, choices: Sequence[str]) -> Item:
-    """An item of options of which the first is right."""
+    """Build an item; the first choice is the right one."""
+    # In alphabetical order. stochastok puts the right option first, so that a tie counts as right.
+    # The version that was found sums likelihoods over tokens without dividing by the option's
+    # length; its "normalised" accuracy is corrected for chance.
     ordered = tuple(sorted(" " + choice.strip() for choice in choices))
     return Item(question, " " + choices[0].strip(), key_of(task, question), ordered)
 
 
-def _task(name: str, items: Sequence[Item]) -> BenchmarkTask:
-    return BenchmarkTask(name, tuple(items))
+# The imitation
 
-
-# The same tasks from words of one's own
-
-QUESTIONS = {
+_QUESTIONS = {
     "most_of_letter": "Which of these has the most letters '{}'?",
     "contains": "Which of these contains '{}' somewhere?",
     "starts_with": "Which of these starts with '{}'?",
@@ -89,12 +87,13 @@ QUESTIONS = {
 }
 
 
-def draw_rule(
+def _draw_rule(
     kind: str, words: Sequence[str], rng: Random
 ) -> tuple[str, str, Callable[[str], bool]] | None:
-    """What the question names, the right word, and which words are wrong; None where this draw gives nothing.
+    """Draw the argument, the right word and a test for wrong words; None if this draw has none.
 
-    The gap is as wide as LangGame's: two of a letter or more against one or none; three letters of length.
+    The margins are LangGame's: two of a letter or more against one or none; three letters of
+    length.
     """
     word = rng.choice(words)
     if kind == "longest":
@@ -106,43 +105,44 @@ def draw_rule(
         letter = rng.choice(twice or [""])
         return (letter, word, lambda other: other.count(letter) < 2) if twice else None
     size = rng.randint(1, min(3, len(word)))
+    # Subtle: the default is evaluated for all kinds, so each kind makes this draw.
     first = {"starts_with": 0, "ends_with": len(word) - size}.get(
         kind, rng.randint(0, len(word) - size)
     )
-    part, holds = word[first : first + size], HOLDS[kind]
+    part, holds = word[first : first + size], _HOLDS[kind]
     return part, word, lambda other: not holds(other, part)
 
 
-def draw_item(kind: str, words: Sequence[str], rng: Random) -> Item:
-    """A question of this kind about four words. Raises TaskError after a hundred vain draws."""
-    for _ in range(100):
-        if (rule := draw_rule(kind, words, rng)) is None:
+def _draw_item(kind: str, words: Sequence[str], rng: Random) -> Item:
+    for _ in range(_MAX_DRAWS):
+        if (rule := _draw_rule(kind, words, rng)) is None:
             continue
-        named, right, is_wrong = rule
+        argument, right, is_wrong = rule
         wrong = [word for word in words if is_wrong(word)]
-        if len(wrong) >= NUM_OPTIONS - 1:
-            choices = [right, *rng.sample(wrong, NUM_OPTIONS - 1)]
-            shown = ", ".join(rng.sample(choices, NUM_OPTIONS))
-            question = f"{QUESTIONS[kind].format(named)} The words: [{shown}]. Answer:"
+        if len(wrong) >= _NUM_OPTIONS - 1:
+            choices = [right, *rng.sample(wrong, _NUM_OPTIONS - 1)]
+            shown = ", ".join(rng.sample(choices, _NUM_OPTIONS))
+            question = f"{_QUESTIONS[kind].format(argument)} The words: [{shown}]. Answer:"
             return _item(f"langgame-like/{kind}", question, choices)
     raise TaskError(
-        f"langgame finds no four words for {QUESTIONS[kind].format('…')!r}: pass more words."
+        f"langgame finds no four words for {_QUESTIONS[kind].format('…')!r}. Pass more words."
     )
 
 
-def generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
-    """Six tasks of four options each, about these words, which must not all be of about the same length."""
+def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
     usable = lower_case_words("langgame", words, 1)
-    return [
-        draw_task(f"langgame-like/{kind}", n, seed, partial(draw_item, kind, usable), Asking())
-        for kind in KINDS
-    ]
+    names = {kind: f"langgame-like/{kind}" for kind in KINDS}
+    items = {
+        name: draw_items(name, n, seed, partial(_draw_item, kind, usable))
+        for kind, name in names.items()
+    }
+    return tasks_of(items, PromptFormat())
 
 
 FORMAT = Format(
     "langgame",
     "arXiv 2506.01687, github.com/anyasims/stochastok (its program draws the items)",
     (File("*.jsonl", table), File("*.csv", table), File("*.tsv", table)),
-    read,
-    generate,
+    _read,
+    _generate,
 )

@@ -1,16 +1,12 @@
-"""The spelling and counting tasks of nanochat: SpellingBee (how often a letter stands in a word) and
-SimpleSpelling.
+"""nanochat's SpellingBee (count a letter in a word) and SimpleSpelling (2 tasks).
 
-github.com/karpathy/nanochat (MIT), tasks/spellingbee.py and scripts/chat_eval.py, read there. There are no
-items in a file: test item i is drawn by Python's random.Random(10,000,000 + i) from the word list
-words_alpha.txt of github.com/dwyl/english-words and from the question forms in spellingbee.py. Read from both
-files, the items here are the same ones. nanochat asks 256 of SpellingBee; 256 of SimpleSpelling are our
-choice.
+github.com/karpathy/nanochat (MIT), tasks/spellingbee.py and scripts/chat_eval.py. No file holds the
+items: random.Random(10,000,000 + i) draws test item i from the word list words_alpha.txt of
+github.com/dwyl/english-words and the question templates of spellingbee.py. From both files this
+module draws the same items.
 
-Asked: one message of a user, greedy, up to 512 new tokens. nanochat runs Python that its model writes in
-between; here nothing is run, so that a model which waits for Python's answer is marked without it.
-SpellingBee is marked by the first "#### " and number in the text, without commas. SimpleSpelling is for
-training and has no marking of its own: here it is exact match up to the newline.
+Prompt: one user message, greedy, up to 512 new tokens. Scoring: the first number after "#### ",
+without commas.
 """
 
 from __future__ import annotations
@@ -18,116 +14,124 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
-from functools import partial
 from random import Random
 
-from synthetic_tasks.benchmark import Asking, BenchmarkTask
 from synthetic_tasks.errors import TaskError
-from synthetic_tasks.scoring import read_answer
 from synthetic_tasks.task import Item
+from synthetic_tasks.word_tasks.counts import COUNT
 
-from .format import File, Format, Tables, by_stem, draw_task, key_of, lower_case_words
+from .benchmark import BenchmarkTask, PromptFormat
+from .format import File, Format, Tables, by_stem, draw_items, key_of, lower_case_words, tasks_of
 from .tables import Rows, assigned, fill, messages, need, not_own, parse_python
 
-NUM_ITEMS = 256
-ORDER_SEED = 42  # SimpleSpelling shuffles the word list
-ASKING = Asking(chat=True, room=512, stop="")
-SPELLING_ASKING = Asking(chat=True, room=512)
-FORMS, OFFSET, SPELL = "USER_MSG_TEMPLATES", "TEST_RANDOM_SEED_OFFSET", "SimpleSpelling"
-NUMBER = re.compile("#### (-?[0-9.,]+)")
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_NUM_ITEMS = 256  # as nanochat evaluates of SpellingBee; of SimpleSpelling it is our choice
+_ORDER_SEED = 42  # nanochat shuffles the word list for SimpleSpelling
+# nanochat runs Python that its model writes; here nothing runs, so a model that waits for Python's
+# output is scored without it.
+_COUNT_FORMAT = PromptFormat(chat=True, max_new_tokens=512, stop="")
+# nanochat trains on SimpleSpelling and does not score it: exact match up to the newline is ours.
+_SPELL_FORMAT = PromptFormat(chat=True, max_new_tokens=512)
+_TEMPLATES, _OFFSET = "USER_MSG_TEMPLATES", "TEST_RANDOM_SEED_OFFSET"
+_COUNT, _SPELL = "SpellingBee", "SimpleSpelling"
+_NUMBER = re.compile("#### (-?[0-9.,]+)")
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def after_hashes(generated: str) -> str | None:
-    """The first number that follows four hashes and a space. "That makes 2.\\n\\n#### 1,024" -> "1024" """
-    found = NUMBER.search(generated)
+    """Parse the first number after four hashes: "That makes 2.\\n\\n#### 1,024" -> "1024"."""
+    found = _NUMBER.search(generated)
     return found[1].replace(",", "") if found else None
 
 
-def parse_forms(name: str, text: str) -> Rows:
-    """spellingbee.py -> how it asks to count, the offset of its test seeds, how it asks to spell:
-    [{"what": "USER_MSG_TEMPLATES", "text": "..."}, ...]
+def _parse_templates(name: str, text: str) -> Rows:
+    """Find the templates and the seed offset in spellingbee.py.
+
+    -> [{"what": "USER_MSG_TEMPLATES", "text": "..."}, ...]
     """
     tree = parse_python(name, text)
-    forms, offset = assigned(name, tree, FORMS), assigned(name, tree, OFFSET)
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == SPELL]
-    asked = [form for node in classes for form in messages(node, "user")]
-    if not isinstance(forms, list) or not forms or not all(isinstance(form, str) for form in forms):
-        raise not_own(name, f"assigns no list of texts to {FORMS}")
-    if not isinstance(offset, int) or len(asked) != 1:
-        raise not_own(name, f"lacks a whole number {OFFSET}, or {SPELL} with one message of a user")
-    said = [*((FORMS, form) for form in forms), (OFFSET, str(offset)), (SPELL, asked[0])]
-    return [{"what": what, "text": text} for what, text in said]
+    templates, offset = assigned(name, tree, _TEMPLATES), assigned(name, tree, _OFFSET)
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == _SPELL]
+    spell = [content for node in classes for content in messages(node, "user")]
+    is_list = isinstance(templates, list) and len(templates) > 0
+    if not is_list or not all(isinstance(template, str) for template in templates):
+        raise not_own(name, f"assigns no list of texts to {_TEMPLATES}")
+    if not isinstance(offset, int) or len(spell) != 1:
+        raise not_own(name, f"lacks an integer {_OFFSET}, or {_SPELL} with one user message")
+    found = [*((_TEMPLATES, template) for template in templates), (_OFFSET, str(offset))]
+    return [{"what": what, "text": text} for what, text in [*found, (_SPELL, spell[0])]]
 
 
-def parse_words(name: str, text: str) -> Rows:
-    """A list of words, one a line -> [{"word": "a"}, ...]. Raises TaskError for an empty one."""
+def _parse_words(name: str, text: str) -> Rows:
+    # An empty line is an error: without it, the draws would choose other words than nanochat's.
     words = [line.strip() for line in text.removesuffix("\n").split("\n")]
     if not all(words):
         raise not_own(name, "has an empty line, or no word at all")
     return [{"word": word} for word in words]
 
 
-def draw_count(
-    file: str, words: Sequence[str], forms: Sequence[str], rng: Random
-) -> tuple[str, str, str]:
-    """One question of SpellingBee: prompt, word, letter. What is drawn, and in which order, is nanochat's."""
+def _draw_count(
+    task: str, file: str, words: Sequence[str], templates: Sequence[str], rng: Random
+) -> Item:
+    # Subtle: the draws and their order are nanochat's; another order gives other items.
     word = rng.choice(words)
-    letter = rng.choice(word) if rng.random() < 0.9 else rng.choice(LETTERS)
-    form = rng.choice(forms)
-    form = form.lower() if rng.random() < 0.3 else form
-    around_letter, around_word = (rng.choice(("", "'", '"')) for _ in range(2))
+    letter = rng.choice(word) if rng.random() < 0.9 else rng.choice(_LETTERS)
+    template = rng.choice(templates)
+    template = template.lower() if rng.random() < 0.3 else template
+    letter_quote, word_quote = (rng.choice(("", "'", '"')) for _ in range(2))
     prompt = fill(
         file,
-        form,
-        letter=f"{around_letter}{letter}{around_letter}",
-        word=f"{around_word}{word}{around_word}",
+        template,
+        letter=f"{letter_quote}{letter}{letter_quote}",
+        word=f"{word_quote}{word}{word_quote}",
     )
-    return (prompt + "?" if rng.random() < 0.5 else prompt), word, letter
+    mark = "?" if rng.random() < 0.5 else ""
+    return Item(prompt + mark, f" {COUNT.solve(word, letter)}", key_of(task, word, letter))
 
 
-def _count_item(task: str, prompt: str, word: str, letter: str) -> Item:
-    return Item(prompt, f" {word.count(letter)}", key_of(task, word, letter))
+def _spell_item(task: str, file: str, template: str, word: str) -> Item:
+    prompt = fill(file, template, word=word)
+    return Item(prompt, f" {word}:{','.join(word)}", key_of(task, word))
 
 
-def _spell_item(task: str, file: str, form: str, word: str) -> Item:
-    return Item(fill(file, form, word=word), f" {word}:{','.join(word)}", key_of(task, word))
+def _tasks(prefix: str, count: Sequence[Item], spell: Sequence[Item]) -> list[BenchmarkTask]:
+    return [
+        *tasks_of({f"{prefix}/{_COUNT}": count}, _COUNT_FORMAT, after_hashes),
+        *tasks_of({f"{prefix}/{_SPELL}": spell}, _SPELL_FORMAT),
+    ]
 
 
-def read(tables: Tables) -> list[BenchmarkTask]:
-    """tasks/spellingbee.py of nanochat and the word list words_alpha.txt -> 256 test items of each task."""
+def _read(tables: Tables) -> list[BenchmarkTask]:
+    """Draw 256 test items of each task from spellingbee.py and words_alpha.txt."""
     found = by_stem(tables)
     if not {"spellingbee", "words_alpha"} <= set(found):
-        seen = ", ".join(sorted(found)) or "nothing"
+        present = ", ".join(sorted(found)) or "nothing"
         raise TaskError(
-            f"nanochat needs spellingbee.py and words_alpha.txt, not {seen}: put both into one folder."
+            f"nanochat needs spellingbee.py and words_alpha.txt, and there is {present}. "
+            "Put both into one folder."
         )
     (file, rows), (list_file, word_rows) = found["spellingbee"], found["words_alpha"]
-    said: dict[str, list[str]] = {FORMS: [], OFFSET: [], SPELL: []}
+    texts: dict[str, list[str]] = {_TEMPLATES: [], _OFFSET: [], _SPELL: []}
     for row in need(file, rows, "what", "text"):
-        said.setdefault(row["what"], []).append(row["text"])
+        texts.setdefault(row["what"], []).append(row["text"])
     words = [row["word"] for row in need(list_file, word_rows, "word")]
+    # SimpleSpelling draws from the shuffled list, each task from generators of its own.
     shuffled = list(words)
-    Random(ORDER_SEED).shuffle(shuffled)
-    chances = [Random(int(said[OFFSET][0]) + i) for i in range(NUM_ITEMS)]
-    again = [Random(int(said[OFFSET][0]) + i) for i in range(NUM_ITEMS)]
-    counted = [
-        _count_item("nanochat/SpellingBee", *draw_count(file, words, said[FORMS], rng))
-        for rng in chances
+    Random(_ORDER_SEED).shuffle(shuffled)
+    seeds = range(int(texts[_OFFSET][0]), int(texts[_OFFSET][0]) + _NUM_ITEMS)
+    count = [
+        _draw_count(f"nanochat/{_COUNT}", file, words, texts[_TEMPLATES], Random(seed))
+        for seed in seeds
     ]
-    spelled = [
-        _spell_item("nanochat/SimpleSpelling", file, said[SPELL][0], rng.choice(shuffled))
-        for rng in again
+    spell = [
+        _spell_item(f"nanochat/{_SPELL}", file, texts[_SPELL][0], Random(seed).choice(shuffled))
+        for seed in seeds
     ]
-    return [
-        BenchmarkTask("nanochat/SpellingBee", tuple(counted), ASKING, after_hashes),
-        BenchmarkTask("nanochat/SimpleSpelling", tuple(spelled), SPELLING_ASKING, read_answer),
-    ]
+    return _tasks("nanochat", count, spell)
 
 
-# The same tasks from words of one's own
+# The imitation
 
-OWN_FORMS = (
+_OWN_TEMPLATES = (
     "How often does {letter} stand in {word}",
     "Please count the {letter} of {word}",
     "Look at {word}. Its number of {letter}",
@@ -136,36 +140,31 @@ OWN_FORMS = (
     "Wie oft steht {letter} in {word}",
     "Nombre de {letter} dans {word}",
 )
-OWN_SPELL = "The letters of this word, please: {word}"
+_OWN_SPELL = "The letters of this word, please: {word}"
 
 
-def generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
-    """Both tasks about these words. As in nanochat nothing in the prompt says that a count follows four
-    hashes: its models learn that in training.
-    """
+def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
+    # As in nanochat the prompt does not mention the four hashes: its models learn them in training.
     usable = lower_case_words("nanochat", words, 1)
+    count, spell = f"nanochat-like/{_COUNT}", f"nanochat-like/{_SPELL}"
 
-    def draw_counted(rng: Random) -> Item:
-        return _count_item(
-            "nanochat-like/SpellingBee", *draw_count("nanochat", usable, OWN_FORMS, rng)
-        )
+    def draw_count(rng: Random) -> Item:
+        return _draw_count(count, "nanochat", usable, _OWN_TEMPLATES, rng)
 
-    def draw_spelled(rng: Random) -> Item:
-        return _spell_item(
-            "nanochat-like/SimpleSpelling", "nanochat", OWN_SPELL, rng.choice(usable)
-        )
+    def draw_spell(rng: Random) -> Item:
+        return _spell_item(spell, "nanochat", _OWN_SPELL, rng.choice(usable))
 
-    task = partial(draw_task, n=n, seed=seed)
-    return [
-        task("nanochat-like/SpellingBee", draw=draw_counted, asking=ASKING, read=after_hashes),
-        task("nanochat-like/SimpleSpelling", draw=draw_spelled, asking=SPELLING_ASKING),
-    ]
+    return _tasks(
+        "nanochat-like",
+        draw_items(count, n, seed, draw_count),
+        draw_items(spell, n, seed, draw_spell),
+    )
 
 
 FORMAT = Format(
     "nanochat",
     "github.com/karpathy/nanochat and github.com/dwyl/english-words",
-    (File("spellingbee.py", parse_forms), File("words_alpha.txt", parse_words)),
-    read,
-    generate,
+    (File("spellingbee.py", _parse_templates), File("words_alpha.txt", _parse_words)),
+    _read,
+    _generate,
 )

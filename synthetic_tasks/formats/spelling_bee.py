@@ -1,14 +1,13 @@
-"""The spelling benchmark of Spelling Bee Embeddings: count a letter, name the n-th letter, reverse (3 tasks).
+"""Spelling Bee Embeddings: count a letter, name the n-th letter, reverse (3 tasks).
 
-Rabe, Clymo & Dong, "Spelling Bee Embeddings for Language Modeling", arXiv 2601.18030; files, prompts and
-marking as in spelling_benchmark/ of the repository zherendong/littletrainingloop, read there: it names the
-paper's figures for 816 million parameters (27.4, 16.2 and 0.0 %). 5,000 items: 2,450 count, 2,450 index, 100
-reverse; words of 4 to 10 letters, half of them common ones.
+Rabe, Clymo & Dong, "Spelling Bee Embeddings for Language Modeling", arXiv 2601.18030; files,
+prompts and scoring after spelling_benchmark/ of the repository zherendong/littletrainingloop, which
+gives the paper's figures for 816 million parameters (27.4, 16.2 and 0.0 %). 5,000 items: 2,450
+count, 2,450 index, 100 reverse; words of 4 to 10 letters, half of them common ones.
 
-Asked: three examples of the same kind and the question, as plain text; at most 32 new tokens, up to a
-newline. Marked by lm-evaluation-harness: the text without the space around it equals the target, capitals or
-not. The prompt of count and reverse ends in a space, which many tokenizers would rather put into the answer;
-it is left there as it is.
+Prompt: three examples of the same kind and the question, as plain text; at most 32 new tokens, up
+to a newline. Scoring, by lm-evaluation-harness: the text without surrounding space equals the
+target, ignoring case.
 """
 
 from __future__ import annotations
@@ -16,157 +15,150 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from random import Random
 
-from synthetic_tasks.benchmark import Asking, BenchmarkTask
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.scoring import read_answer
 from synthetic_tasks.task import Item
+from synthetic_tasks.word_tasks.counts import COUNT
+from synthetic_tasks.word_tasks.places import NTH_LETTER
+from synthetic_tasks.word_tasks.spelling import REVERSE
 
-from .format import File, Format, Tables, by_stem, draw_task, key_of, lower_case_words
+from .benchmark import BenchmarkTask, PromptFormat
+from .format import File, Format, Tables, by_stem, draw_items, key_of, lower_case_words, tasks_of
 from .tables import Rows, need, not_own, table
 
-TASKS = ("count", "index", "reverse")
-ASKING = Asking(room=32)
-BRANCH = re.compile(r"{%\s*(?:el)?if task_type == '(\w+)'\s*%}(.*?)(?={%)", re.DOTALL)
-PLACE = re.compile(r"{{\s*input\s*}}")
+_TASKS = ("count", "index", "reverse")
+_FORMAT = PromptFormat(max_new_tokens=32)
+_BRANCH = re.compile(r"{%\s*(?:el)?if task_type == '(\w+)'\s*%}(.*?)(?={%)", re.DOTALL)
+_FIELD = re.compile(r"{{\s*input\s*}}")
 
 
 def same_in_any_case(found: str, answer: str) -> bool:
     return found.lower() == answer.lower()
 
 
-def parse_template(name: str, text: str) -> Rows:
-    """spelling_bee.yaml, whose doc_to_text is one quoted line with a branch per kind of task
+def _parse_template(name: str, text: str) -> Rows:
+    """Find the prompts in spelling_bee.yaml: a branch per task in doc_to_text, one quoted line.
+
     -> [{"task": "count", "prompt": "... {{input}}"}, ...]
     """
+    # A regular expression instead of a YAML parser: the standard library has none.
     line = re.search(r'^doc_to_text: (".*")[ \r]*$', text, re.MULTILINE)
     try:
         template = json.loads(line[1]) if line else ""
     except ValueError:
         template = ""
-    branches = dict(BRANCH.findall(template))
-    if set(branches) != set(TASKS) or any(
-        len(PLACE.findall(prompt)) != 1 for prompt in branches.values()
+    branches = dict(_BRANCH.findall(template))
+    if set(branches) != set(_TASKS) or any(
+        len(_FIELD.findall(prompt)) != 1 for prompt in branches.values()
     ):
         raise not_own(
             name,
-            f"has no doc_to_text on one quoted line with a branch for each of {', '.join(TASKS)} that holds "
-            "{{input}} once",
+            "has no doc_to_text on one quoted line with a branch for each of "
+            f"{', '.join(_TASKS)} that contains {{{{input}}}} once",
         )
     return [{"task": task, "prompt": prompt} for task, prompt in branches.items()]
 
 
-def read(tables: Tables) -> list[BenchmarkTask]:
-    """spelling_bee.jsonl (input, target, task_type and metadata, of which word and char are used) and
-    spelling_bee.yaml, which holds the examples.
-    """
+def _read(tables: Tables) -> list[BenchmarkTask]:
+    """Read spelling_bee.jsonl (input, target, task_type, metadata) with spelling_bee.yaml."""
     yaml = {name: rows for name, rows in tables.items() if name.endswith((".yaml", ".yml"))}
     found = by_stem({name: rows for name, rows in tables.items() if name not in yaml})
     if len(yaml) != 1 or len(found) != 1:
-        seen = ", ".join(sorted(tables)) or "nothing"
+        present = ", ".join(sorted(tables)) or "nothing"
         raise TaskError(
-            f"spelling_bee needs spelling_bee.jsonl and spelling_bee.yaml, not {seen}: put both there."
+            f"spelling_bee needs spelling_bee.jsonl and spelling_bee.yaml, and there is {present}. "
+            "Put both into one folder."
         )
     ((template_name, template_rows),) = yaml.items()
     prompts = {
         row["task"]: row["prompt"] for row in need(template_name, template_rows, "task", "prompt")
     }
     ((name, rows),) = found.values()
-    by_task: dict[str, list[Item]] = {task: [] for task in TASKS}
+    items: dict[str, list[Item]] = {f"spelling_bee/{task}": [] for task in _TASKS}
     for number, row in enumerate(need(name, rows, "input", "target", "task_type"), 1):
         task = row["task_type"]
-        if task not in by_task:
+        if task not in _TASKS:
             raise TaskError(
-                f"row {number} of {name} has the task_type {task!r}: choose one of {', '.join(TASKS)}."
+                f"row {number} of {name} has the task_type {task!r}; "
+                f"choose one of {', '.join(_TASKS)}."
             )
-        prompt = PLACE.sub(lambda _, asked=row["input"]: asked, prompts[task])  # type: ignore[misc]
-        by_task[task].append(
-            Item(prompt, " " + row["target"], key_of(f"spelling_bee/{task}", *_named(row)))
-        )
-    return [_task(f"spelling_bee/{task}", items) for task, items in by_task.items() if items]
+        # Split and join: re.sub would read backslashes in the question as escapes. The prompts of
+        # count and reverse end in a space, which many tokenizers would put into the answer's first
+        # token; it is kept.
+        prompt = row["input"].join(_FIELD.split(prompts[task]))
+        full = f"spelling_bee/{task}"
+        items[full].append(Item(prompt, f" {row['target']}", key_of(full, *_arguments(row))))
+    return tasks_of(items, _FORMAT, read_answer, same_in_any_case)
 
 
-def _named(row: dict[str, str]) -> list[str]:
-    """What a row's question names: its metadata's word, char or index; the question if there is none."""
+def _arguments(row: dict[str, str]) -> list[str]:
+    """Return the word, char and index of a row's metadata; the question if there are none."""
     try:
         metadata = json.loads(row.get("metadata") or "{}")
     except ValueError:
         metadata = {}
-    named = (
-        [str(metadata[key]) for key in ("word", "char", "index") if key in metadata]
-        if isinstance(metadata, dict)
-        else []
-    )
-    return named or [row["input"]]
+    if not isinstance(metadata, dict):
+        metadata = {}
+    found = [str(metadata[key]) for key in ("word", "char", "index") if key in metadata]
+    return found or [row["input"]]
 
 
-def _task(name: str, items: Sequence[Item]) -> BenchmarkTask:
-    return BenchmarkTask(name, tuple(items), ASKING, read_answer, same_in_any_case)
+# The imitation
 
-
-# The same tasks from words of one's own
-
-ORDINALS = (
-    "first",
-    "second",
-    "third",
-    "fourth",
-    "fifth",
-    "sixth",
-    "seventh",
-    "eighth",
-    "ninth",
-    "tenth",
+_ORDINALS = (  # words have at most ten letters
+    *("first", "second", "third", "fourth", "fifth"),
+    *("sixth", "seventh", "eighth", "ninth", "tenth"),
 )
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-QUESTIONS = {
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_QUESTIONS = {
     "count": "How often the letter {b} stands in {a}: ",
     "index": "Q: Which letter of '{a}' is the {b} one?\nA:",
     "reverse": "{a} from back to front: ",
 }
-JOINTS = {"count": "\n", "index": "\n\n", "reverse": "\n"}
+_JOINTS = {"count": "\n", "index": "\n\n", "reverse": "\n"}
 
 
-def draw(task: str, words: Sequence[str], rng: Random) -> tuple[str, str, str]:
-    """Word, what else the question names, answer. ("count", ...) -> ("banana", "A", "3")"""
+def _draw(task: str, words: Sequence[str], rng: Random) -> tuple[str, str, str]:
+    """Draw the word, the other argument and the answer: ("banana", "A", "3")."""
     word = rng.choice(words)
-    if task == "count":  # four in five ask about a letter of the word
-        letter = (
-            rng.choice(sorted(set(word.upper()))) if rng.random() < 0.8 else rng.choice(LETTERS)
-        )
-        return word, letter, str(word.upper().count(letter))
+    if task == "count":
+        # Four questions in five are about a letter of the word.
+        present = rng.random() < 0.8
+        letter = rng.choice(sorted(set(word.upper())) if present else _LETTERS)
+        return word, letter, COUNT.solve(word.upper(), letter)
     if task == "index":
         place = rng.randrange(len(word))
-        return word, ORDINALS[place], word[place]
-    return word, "", word[::-1]
+        return word, _ORDINALS[place], NTH_LETTER.solve(word, str(place))
+    return word, "", REVERSE.solve(word)
 
 
-def generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
-    """The three tasks about these words of 4 to 10 letters, without palindromes, after three examples."""
+def _draw_item(task: str, words: Sequence[str], rng: Random) -> Item:
+    examples = [_draw(task, words, rng) for _ in range(3)]
+    word, other, answer = _draw(task, words, rng)
+    question = _QUESTIONS[task]
+    shown = "".join(question.format(a=a, b=b) + right + _JOINTS[task] for a, b, right in examples)
+    key = key_of(f"spelling_bee-like/{task}", word, *filter(None, [other]))
+    return Item(shown + question.format(a=word, b=other), f" {answer}", key)
+
+
+def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
+    # Palindromes would be right by copying.
     usable = lower_case_words("spelling_bee", [word for word in words if word != word[::-1]], 4, 10)
-
-    def generate_task(task: str) -> BenchmarkTask:
-        full = f"spelling_bee-like/{task}"
-
-        def draw_item(rng: Random) -> Item:
-            shown = [draw(task, usable, rng) for _ in range(3)]
-            word, other, answer = draw(task, usable, rng)
-            before = [
-                QUESTIONS[task].format(a=a, b=b) + right + JOINTS[task] for a, b, right in shown
-            ]
-            prompt = "".join(before) + QUESTIONS[task].format(a=word, b=other)
-            return Item(prompt, " " + answer, key_of(full, word, *filter(None, [other])))
-
-        return draw_task(full, n, seed, draw_item, ASKING, read_answer, same_in_any_case)
-
-    return [generate_task(task) for task in TASKS]
+    names = {task: f"spelling_bee-like/{task}" for task in _TASKS}
+    items = {
+        name: draw_items(name, n, seed, partial(_draw_item, task, usable))
+        for task, name in names.items()
+    }
+    return tasks_of(items, _FORMAT, read_answer, same_in_any_case)
 
 
 FORMAT = Format(
     "spelling_bee",
     "arXiv 2601.18030, github.com/zherendong/littletrainingloop",
-    (File("spelling_bee.yaml", parse_template), File("spelling_bee.jsonl", table)),
-    read,
-    generate,
+    (File("spelling_bee.yaml", _parse_template), File("spelling_bee.jsonl", table)),
+    _read,
+    _generate,
 )

@@ -13,8 +13,8 @@ from synthetic_tasks import END, WORD_TASKS, Item, Material, WordTask, build_tas
 from synthetic_tasks.registry import RECIPES
 from synthetic_tasks.samples import SAMPLE_WORDS
 from synthetic_tasks.task import ANSWER_FORMS
-from synthetic_tasks.word_task import render
-from synthetic_tasks.words import in_some_form
+from synthetic_tasks.word_tasks.word_task import render
+from synthetic_tasks.words import vary_form
 from tests.laboratory.pretrained import train_tokenizer
 from training.data.encodings import published_encoding
 from training.data.prepare import Data
@@ -81,7 +81,7 @@ def test_every_wording_has_the_mask_of_its_answer(task: str, tokenizer: Tokenize
 def test_words_with_capitals_digits_and_accents_have_it_too(tokenizer: Tokenizer) -> None:
     if "é" not in tokenizer.decode(tokenizer.encode("é")):
         pytest.skip("a vocabulary of the characters that it was trained on")
-    words = [in_some_form(word) for word in SAMPLE_WORDS]
+    words = [vary_form(word) for word in SAMPLE_WORDS]
     for task in WORD_TASKS:
         for item in worded_items(task, words)[::7]:
             check_mask(tokenizer, item)

@@ -19,8 +19,8 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from synthetic_tasks import Item, one_list
-from synthetic_tasks.benchmark import Asking, BenchmarkTask
 from synthetic_tasks.errors import TaskError
+from synthetic_tasks.formats import BenchmarkTask, PromptFormat
 from tests.messages import raises, says
 from tests.tasks.reference_tasks import solve_word
 from training.ask.evaluated_model import TokenCounts, cut
@@ -316,7 +316,7 @@ class Capitals:
             Item(f"First letter of {w}?", f" {label}", f"first {w}") for w, label in pairs
         )
         return BenchmarkTask(
-            name, items, Asking(opening=' Answer: "', room=8, stop='"'), read=lambda text: text or None,
+            name, items, PromptFormat(opening=' Answer: "', max_new_tokens=8, stop='"'), read=lambda text: text or None,
             equal=lambda ours, theirs: ours.lower() == theirs.lower(),
         )  # fmt: skip
 

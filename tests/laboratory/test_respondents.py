@@ -14,7 +14,7 @@ from torch import Tensor
 
 import charembed
 from synthetic_tasks import Item
-from synthetic_tasks.benchmark import Asking, BenchmarkTask
+from synthetic_tasks.formats import BenchmarkTask, PromptFormat
 from tests.laboratory import pretrained
 from tests.messages import raises
 from training.ask.eval_sets import EvalSet
@@ -76,9 +76,11 @@ class Toy:
             )
         return [
             BenchmarkTask(
-                "toy/say", tuple(chat), Asking(chat=True, opening=' "', room=9, stop="e")
+                "toy/say",
+                tuple(chat),
+                PromptFormat(chat=True, opening=' "', max_new_tokens=9, stop="e"),
             ),
-            BenchmarkTask("toy/open", tuple(chat), Asking(room=7, stop="")),
+            BenchmarkTask("toy/open", tuple(chat), PromptFormat(max_new_tokens=7, stop="")),
             BenchmarkTask("toy/choice", tuple(choice)),
         ]
 
@@ -358,6 +360,6 @@ def test_what_a_tokenizer_puts_before_a_text_stands_there(tokenizer: Any, words:
     assert asked.encode(exam, item) == starting("the letters")["input_ids"]
     assert list(asked.start) == [0]
     assert (
-        asked.encode(replace(exam, prompt_format=Asking(opening=" of")), item)
+        asked.encode(replace(exam, prompt_format=PromptFormat(opening=" of")), item)
         == starting("the letters of")["input_ids"]
     )

@@ -22,7 +22,7 @@ from training.data.prepare import Data, prepare
 from training.errors import BadInput
 from training.intervals import read_rows
 from training.models import smollm2 as packaged_model
-from training.report.steps_to_loss import METRIC, race_rows
+from training.report.steps_to_loss import METRIC, steps_to_loss_rows
 from training.run.build import build_arm, settle
 from training.run.run import Run
 
@@ -170,12 +170,16 @@ def test_the_race_counts_steps_to_the_controls_last_loss() -> None:
         *metrics("shuffled", 9.0, 0.01),
     ]
     text = [row | {"kind": "text", "loss_nats": 0.0} for row in told]
-    rows = race_rows([*told, *text], ["plain", "shuffled", "lstm"], [("finetune", "question")])
+    rows = steps_to_loss_rows(
+        [*told, *text], ["plain", "shuffled", "lstm"], [("finetune", "question")]
+    )
     # the mean of steps 36 to 60 is 9 - 0.05 * 48; with twice the rate that is the mean around step 24
     assert {row.arm: row.value for row in rows} == {"plain": 60, "lstm": 36}
     assert {row.metric for row in rows} == {METRIC}
     assert (
-        race_rows(metrics("plain", 9.0, 0.05, steps=24), ["plain"], [("finetune", "question")])
+        steps_to_loss_rows(
+            metrics("plain", 9.0, 0.05, steps=24), ["plain"], [("finetune", "question")]
+        )
         == []
     )
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthetic_tasks import Item
-from synthetic_tasks.benchmark import BenchmarkTask
+from synthetic_tasks.formats import BenchmarkTask
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import Answer
 from training.ask.scores import eval_rows, letters_right, parsed

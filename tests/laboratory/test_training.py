@@ -36,7 +36,7 @@ from training.models.arms import ARMS, num_parameters
 from training.models.decoder import Cache, Decoder, DecoderConfig
 from training.models.generate import generate
 from training.models.language_model import LanguageModel
-from training.models.objectives import OBJECTIVES, Asked
+from training.models.objectives import OBJECTIVES, GenerationSettings
 from training.run.build import build_arm
 from training.train.loop import NotFinite, Training, train
 from training.train.optimizers import lr_scale
@@ -312,7 +312,9 @@ def test_the_heads_of_shuffled_letters_learn_these_letters() -> None:
 def test_reversed_answers_are_turned_around_and_teacherless_ones_written_at_once() -> None:
     model = small_model(3)
     prompts = [[1, 2, 3], [4, 5], [6, 7, 8]]
-    asked = Asked(room=6, stop=frozenset({7, *range(20, 30)}), dummy=0, context=24)
+    asked = GenerationSettings(
+        max_new_tokens=6, stop=frozenset({7, *range(20, 30)}), dummy=0, context=24
+    )
     told: list[int] = []
     forward, backward, at_once = (
         OBJECTIVES[name].answers(model, prompts, asked, told.append)

@@ -14,6 +14,7 @@ from training.data.prepare import Data
 from training.errors import BadInput, Damaged
 from training.files import write_record
 from training.run.folder import read_config
+from training.run.run import Run
 
 
 def test_the_panel_says_what_the_arms_said_in_their_exam(panel: Panel, half_run: Path) -> None:
@@ -52,8 +53,8 @@ def test_suggested_are_words_with_unseen_tokens_that_letters_alone_got_right(
     telling_run: Path, data: Data
 ) -> None:
     assert data.splits is not None
-    found = list(suggestions(telling_run, read_config(telling_run), data, 0))
-    assert found == list(suggestions(telling_run, read_config(telling_run), data, 0))
+    found = list(suggestions(Run(telling_run, data), 0))
+    assert found == list(suggestions(Run(telling_run, data), 0))
     assert {one.task for one in found} == {"reverse", "count", "swap"}
     for task in ("reverse", "count", "swap"):
         words = [one.word for one in found if one.task == task]
@@ -64,13 +65,14 @@ def test_suggested_are_words_with_unseen_tokens_that_letters_alone_got_right(
 def test_without_a_telling_exam_nothing_is_suggested(half_run: Path, data: Data) -> None:
     config = read_config(half_run)
     for arms in (("lstm", "matched"), ("lstm",), ("matched",), ("matched", "shuffled")):
-        assert list(suggestions(half_run, replace(config, arms=arms), data, 0)) == []
+        run = Run(half_run, replace(data, config=replace(config, arms=arms)))
+        assert list(suggestions(run, 0)) == []
 
 
 def test_damaged_answers_are_named(telling_run: Path, data: Data) -> None:
     (telling_run / "seed0" / "lstm" / "answers.jsonl").write_text('{"task": "reverse"')
     with raises(Damaged, "lstm/answers.jsonl --resume"):
-        list(suggestions(telling_run, read_config(telling_run), data, 0))
+        list(suggestions(Run(telling_run, data), 0))
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from tests.conftest import ROOT
 from tests.messages import says
 from training.config.presets import QUICK
 from training.data.prepare import Data
-from training.run.folder import read_config
+from training.run.run import Run
 
 texts = st.text(alphabet="abc", max_size=12)
 
@@ -204,7 +204,7 @@ def test_a_model_that_knows_the_answer_is_marked_right(panel: Panel) -> None:
 def test_suggested_words_are_links_and_the_first_one_is_on_the_first_page(
     panel: Panel, telling_run: Path, data: Data
 ) -> None:
-    found = list(suggestions(telling_run, read_config(telling_run), data, 0))
+    found = list(suggestions(Run(telling_run, data), 0))
     page = playground.build_app(replace(panel, suggestions=tuple(found))).test_client()
     first = page.get("/").text
     assert "Words that show the difference" in first
@@ -316,7 +316,7 @@ def served(panel: Panel) -> Iterator[str]:
 
 @pytest.fixture
 def address(panel: Panel, telling_run: Path, data: Data) -> Iterator[str]:
-    found = tuple(suggestions(telling_run, read_config(telling_run), data, 0))
+    found = tuple(suggestions(Run(telling_run, data), 0))
     with served(replace(panel, suggestions=found)) as url:
         yield url
 

@@ -1,4 +1,4 @@
-"""Small random models of all families of the installed transformers, by its own lists."""
+"""Small random models of the families in the installed transformers, from its own lists."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ REMOVED = {"ProphetNetConfig": ("num_hidden_layers",), "NeoMMEConfig": ("head_di
 
 
 def classes() -> dict[str, Any]:
-    """Return the models with a head that the auto classes know, by name."""
+    """Return the models with a head that the auto classes list, by name."""
     lists = [getattr(modeling_auto, f"MODEL_FOR_{head}_MAPPING_NAMES") for head in HEADS]
     names = [
         name
@@ -121,7 +121,7 @@ def ties_more_than_its_head(made: Any) -> bool:
 
 
 def small(config_class: type, depth: int = 0) -> Any:
-    """Return a config of small sizes, parts included. Errors of the class itself pass through."""
+    """Return a config with small sizes, also of its sub-configs. Errors of the class are raised."""
     default = config_class()
     changes = {name: value for name, value in SMALL.items() if hasattr(default, name)}
     changes |= OWN.get(config_class.__name__, {})
@@ -134,7 +134,10 @@ def small(config_class: type, depth: int = 0) -> Any:
 
 
 def build(name: str) -> Any:
-    """Build the named model, small. Errors of the class pass through; MemoryError if it is large."""
+    """Build the named model with small sizes.
+
+    Raises the errors of the class itself, and MemoryError if the model stays large.
+    """
     made = classes()[name]
     config = small(made.config_class)
     with torch.device("meta"):
@@ -145,7 +148,7 @@ def build(name: str) -> Any:
 
 
 def moved(model: nn.Module) -> None:
-    """Move every trainable parameter away from its initial value, which may be zero."""
+    """Change every trained parameter, so none has its initial value, which may be zero."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -155,7 +158,7 @@ def moved(model: nn.Module) -> None:
 
 @torch.no_grad()
 def answer(model: Any) -> Tensor:
-    """Return the logits of some ids, from any kind of output."""
+    """Return the logits of some ids from whichever output has them."""
     ids = IDS.clamp(min=4)
     kwargs = {"input_ids": ids}
     if "decoder_input_ids" in inspect.signature(model.forward).parameters:
@@ -165,12 +168,15 @@ def answer(model: Any) -> Tensor:
 
 
 def aligned(model: nn.Module) -> nn.Module:
-    """Copy weights to aligned memory: other addresses may change the last bit of products."""
+    """Copy the weights into aligned memory and return the model.
+
+    Products with weights that were loaded from a file may differ in the last bit.
+    """
     for parameter in {id(p): p for p in model.parameters()}.values():
         parameter.data = parameter.data.clone()
     return model
 
 
-def quiet() -> None:
+def hide_progress_bars() -> None:
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)

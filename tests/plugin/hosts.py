@@ -1,4 +1,4 @@
-"""The host models of charembed, each small and random."""
+"""The models that charembed is tested on, each small and random."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Block(nn.Module):
 
 
 class NanoGPT(nn.Module):
-    """Like the nanoGPT family: `transformer.wte`, tied `lm_head`, `_init_weights` on all matrices."""
+    """A model like nanoGPT: `transformer.wte`, tied `lm_head`, `_init_weights` on all matrices."""
 
     def __init__(self, tie: bool, width: int = 16, context: int = 32) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class NanoGPT(nn.Module):
 
 @dataclass(frozen=True)
 class Host:
-    """How to make one model, and where its embedding is."""
+    """A model to test on: how to build it, and the path of its embedding."""
 
     name: str
     build: Callable[[bool], nn.Module]
@@ -215,7 +215,7 @@ generating = _among([host for host in HOSTS if host.generates])
 
 
 def logits_and_loss(model: nn.Module, ids: Tensor = IDS) -> tuple[Tensor, Tensor]:
-    """Return logits and loss of a model for some ids, from any kind of output."""
+    """Return logits and loss of some ids, for any kind of output."""
     if isinstance(model, NanoGPT):
         logits, loss = model(ids, ids)
         assert loss is not None
@@ -235,7 +235,7 @@ def char_embedding(model: nn.Module) -> CharEmbedding:
     return next(module for module in model.modules() if isinstance(module, CharEmbedding))
 
 
-def spelled(embedding: CharEmbedding, token_id: int) -> Tensor:
+def char_vector(embedding: CharEmbedding, token_id: int) -> Tensor:
     """Return the character vector of one token."""
     with torch.no_grad():
         return embedding.encoder(torch.tensor([token_id]))[0]

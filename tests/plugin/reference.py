@@ -1,4 +1,4 @@
-"""Slow, obvious twins of the fast code, for comparisons in tests and benchmarks."""
+"""Slow reference implementations. Tests and benchmarks compare the fast code with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from charembed import (
 class PackedTwin(nn.Module):
     """The parent's design: at every position, a packed LSTM (or GRU) over that token's characters.
 
-    ids_BT (B, T) -> char_BTD (B, T, D); shares its parameters with the encoder that it is the twin of.
+    ids_BT (B, T) -> char_BTD (B, T, D). It shares its parameters with the encoder it is compared
+    with.
     """
 
     def __init__(self, encoder: LSTMEncoder | GRUEncoder) -> None:
@@ -41,23 +42,23 @@ class PackedTwin(nn.Module):
     def forward(self, ids_BT: Tensor) -> Tensor:
         ids = ids_BT.flatten()
         lengths = self.table.lengths_V[ids].long()
-        spelled = lengths > 0
-        letters = nn.functional.embedding(self.table.chars_VC[ids[spelled]], self.chars.weight)
+        has_chars = lengths > 0
+        chars = nn.functional.embedding(self.table.chars_VC[ids[has_chars]], self.chars.weight)
         packed = pack_padded_sequence(
-            letters, lengths[spelled], batch_first=True, enforce_sorted=False
+            chars, lengths[has_chars], batch_first=True, enforce_sorted=False
         )
         hidden_size, input_size = self.cell.weight_hh_l0.shape[1], self.cell.weight_ih_l0.shape[1]
         layer = self.kind(input_size, hidden_size, batch_first=True, device="meta")
         _, last = torch.func.functional_call(layer, dict(self.cell.named_parameters()), (packed,))
         vectors = self.projection((last[0] if self.kind is nn.LSTM else last)[0])
         out = vectors.new_zeros(len(ids), vectors.shape[1]).masked_scatter(
-            spelled[:, None], vectors
+            has_chars[:, None], vectors
         )
         return out.view(*ids_BT.shape, -1)
 
 
 def cnn(encoder: CNNEncoder, x_CE: Tensor) -> Tensor:
-    """One filter, one place, one character at a time."""
+    """Compute one filter, one position and one character at a time."""
     y = []
     for width, part in zip(encoder.sizes["widths"], encoder.filters, strict=True):
         for filter_EW, bias in zip(part.weight.unflatten(1, (-1, width)), part.bias, strict=True):
@@ -79,7 +80,7 @@ def bag(encoder: BagEncoder, x_CE: Tensor) -> Tensor:
 
 
 def bee(encoder: BeeEncoder, x_CD: Tensor) -> Tensor:
-    """Rotate each pair of columns, as a complex number, by its place."""
+    """Rotate each pair of columns by its position, as a complex number."""
     D, turned = encoder.dim, []
     for place, x_D in enumerate(x_CD):
         pairs = torch.view_as_complex(x_D.unflatten(0, (-1, 2)))
@@ -92,7 +93,7 @@ def bee(encoder: BeeEncoder, x_CD: Tensor) -> Tensor:
 
 
 def transformer(encoder: TransformerEncoder, x_CE: Tensor) -> Tensor:
-    """Compute attention for one head, one query character and one key character at a time."""
+    """Compute attention for one head, one query and one key at a time."""
     heads = encoder.sizes["heads"]
     rows = [x_E + place_E for x_E, place_E in zip(x_CE, encoder.places.weight, strict=False)]
     for block in encoder.blocks:
@@ -136,8 +137,8 @@ TWINS: dict[type[CharEncoder], Callable[[Any, Tensor], Tensor]] = {
 }
 
 
-def spelled_slowly(encoder: CharEncoder, ids: Sequence[int]) -> Tensor:
-    """Return the vectors of some tokens (U, D), one at a time, by the encoder's formula."""
+def vectors_one_by_one(encoder: CharEncoder, ids: Sequence[int]) -> Tensor:
+    """Return an encoder's vectors (U, D), one token at a time, by the docstring's formula."""
     if isinstance(encoder, LSTMEncoder | GRUEncoder):
         return PackedTwin(encoder)(torch.tensor(ids))
     twin, table, vectors = TWINS[type(encoder)], encoder.spellings, []
@@ -160,7 +161,7 @@ def generate_one_by_one(
     max_new_tokens: int,
     stop: Sequence[int] = (),
 ) -> list[list[int]]:
-    """Return greedy answers without batches and without a cache."""
+    """Generate greedily without batches and without a cache."""
     model.eval()
     answers = []
     for prompt in prompts:

@@ -1,4 +1,4 @@
-"""An attached model in use: updates, evaluation and training, small functions."""
+"""attach: updates, evaluation and training afterwards, and the smaller functions."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def fused_step(model: nn.Module) -> None:
 
 
 def sparse_fused_step(model: nn.Module) -> None:
-    """Move one row of the token table, which no small sample of its values would show."""
+    """Change one row of the token table, which a small sample of its values would not show."""
     weight = char_embedding(model).weight
     optimizer = torch.optim.SGD([weight], lr=0.5, fused=True)
     char_embedding(model)(IDS[:1, :1]).sum().backward()
@@ -69,7 +69,7 @@ def sparse_fused_step(model: nn.Module) -> None:
 
 
 def fused_step_after_an_evaluation(model: nn.Module) -> None:
-    """Build the table between the backward and the step."""
+    """Build the table between the backward pass and the step."""
     optimizer = torch.optim.AdamW(charembed.parameters(model), lr=0.05, fused=True)
     char_embedding(model)(torch.arange(V)).square().sum().backward()
     with torch.no_grad():
@@ -78,7 +78,8 @@ def fused_step_after_an_evaluation(model: nn.Module) -> None:
 
 
 def fused_step_between_evaluations(model: nn.Module) -> None:
-    """Build the table between forward and backward; remove the gradients before the next step."""
+    """Build the table between forward and backward pass, and clear the gradients before the
+    next."""
     optimizer = torch.optim.AdamW(charembed.parameters(model), lr=0.05, fused=True)
     loss = char_embedding(model)(torch.arange(V)).square().sum()
     with torch.no_grad():
@@ -170,7 +171,7 @@ def test_evaluation_in_inference_mode_and_out_of_it() -> None:
 
 
 @pytest.mark.parametrize("padding_idx", [None, 0, 2])
-def test_padding_gets_no_gradient_but_others_get_their_letters(padding_idx: int | None) -> None:
+def test_padding_gets_no_gradient_but_other_tokens_do(padding_idx: int | None) -> None:
     table = SpellingTable.from_bytes([b"a", b"b", b"c"])
     embedding = CharEmbedding(
         nn.Embedding(3, 4, padding_idx=padding_idx), LSTMEncoder(table, 4, init="normal")
@@ -183,7 +184,7 @@ def test_padding_gets_no_gradient_but_others_get_their_letters(padding_idx: int 
 
 
 def test_padding_at_a_high_id_costs_no_memory() -> None:
-    """Rows are not allocated up to the padding's id."""
+    """No rows are allocated up to the padding id."""
     embedding = CharEmbedding(nn.Embedding(10**6, 1, padding_idx=10**6 - 1), nn.Embedding(10**6, 1))
     with torch.profiler.profile(profile_memory=True) as profile:
         embedding(torch.tensor([[2, 1]]))
@@ -191,7 +192,7 @@ def test_padding_at_a_high_id_costs_no_memory() -> None:
 
 
 @two
-def test_a_batch_without_any_letter_trains(host: Host) -> None:
+def test_a_batch_without_any_character_trains(host: Host) -> None:
     model = host.attach(host(False), init="normal")
     logits_of(model, torch.full((1, 3), V - 1)).sum().backward()
     assert all(

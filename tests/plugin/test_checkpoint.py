@@ -1,4 +1,4 @@
-"""save and load: the character part alone, whole or refused."""
+"""save and load: the encoder alone, intact or refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.plugin.hosts import DECODER, GPT2, HOSTS, VOCABULARY, Host, V, char_e
 
 
 def trained(host: Host, **kwargs: Any) -> nn.Module:
-    """Return an attached model, moved away from every initial value."""
+    """Return an attached model whose parameters differ from all initial values."""
     model = host.attach(host(), init="normal", char_dim=12, hidden_size=8, seed=5, **kwargs).eval()
     with torch.no_grad():
         for parameter in charembed.parameters(model):
@@ -48,7 +48,8 @@ def unchanged(model: nn.Module) -> bool:
     )
 
 
-def test_what_is_loaded_is_what_was_saved(host: Host, tmp_path: Path) -> None:
+@hosts
+def test_a_loaded_part_equals_the_saved_one(host: Host, tmp_path: Path) -> None:
     model = trained(host)
     charembed.save(model, tmp_path)
     with torch.no_grad():
@@ -57,7 +58,8 @@ def test_what_is_loaded_is_what_was_saved(host: Host, tmp_path: Path) -> None:
         assert torch.equal(logits_of(again), expected)
         assert torch.equal(logits_of(charembed.fold(again)), expected)
     assert {path.name for path in tmp_path.iterdir()} == {TENSORS}
-    # aligned as torch aligns its own: matrix products of unaligned weights may differ in the last bit
+    # aligned as torch aligns its own: matrix products of unaligned weights may differ in the last
+    # bit
     assert all(
         parameter.data_ptr() % 64 == 0
         for parameter in charembed.parameters(charembed.load(host(), VOCABULARY, tmp_path))
@@ -128,7 +130,7 @@ def test_the_saved_path_serves_hosts_without_get_input_embeddings_and_others_fin
     assert char_embedding(bare) is bare.wte
 
 
-def test_a_respelled_part_keeps_its_alphabet(tmp_path: Path) -> None:
+def test_a_part_with_updated_spellings_keeps_its_alphabet(tmp_path: Path) -> None:
     model, grown = trained(GPT2), [*VOCABULARY, "ж".encode()]
     model.resize_token_embeddings(V + 1, mean_resizing=False)
     with raises(AttachError, "261 260 charembed."):
@@ -144,7 +146,7 @@ def test_a_respelled_part_keeps_its_alphabet(tmp_path: Path) -> None:
 
 
 class Counts(nn.Module):
-    """An encoder of one's own: the number of characters, projected."""
+    """An encoder of the user's own: the number of characters, projected."""
 
     def __init__(self, dim: int = 16) -> None:
         super().__init__()
@@ -170,7 +172,7 @@ def test_an_encoder_of_your_own_is_handed_over(tmp_path: Path) -> None:
 
 
 class Looked(Counts):
-    """Holds its spellings as a buffer of integers, and one parameter twice."""
+    """An encoder with its spellings as an integer buffer, and one parameter under two names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -251,7 +253,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 
 
 def rewrite(folder: Path, **changes: Any) -> None:
-    """Write other facts with their correct hash, as another version or an adversary would."""
+    """Save other facts with correct hashes, as another version or an attacker could."""
     manifest = manifest_of(folder) | changes
     manifest["manifest_sha256"] = checkpoint._hash_manifest(manifest)
     save_file(
@@ -285,7 +287,7 @@ def test_a_manifest_that_says_too_little_is_refused(
 
 
 def test_sizes_are_checked_before_anything_is_allocated(saved: Path) -> None:
-    """A manifest that asks for an LSTM of 160 TB is refused by its shapes, at once."""
+    """A manifest with an LSTM of 160 TB is refused by its shapes at once."""
     rewrite(saved, config={"char_dim": 10**6, "hidden_size": 10**6, "init": "zero", "seed": 0})
     model = GPT2()
     with raises(MismatchError, "lstm.weight_hh_l0 32 8 4000000 1000000"):
@@ -380,7 +382,7 @@ def test_saving_again_gives_the_same_bytes(saved: Path, tmp_path: Path) -> None:
     assert (saved / TENSORS).read_bytes() == (tmp_path / "again" / TENSORS).read_bytes()
 
 
-def test_nothing_to_save_is_said(tmp_path: Path) -> None:
+def test_nothing_to_save_is_an_error(tmp_path: Path) -> None:
     with raises(AttachError, "0 CharEmbeddings"):
         charembed.save(GPT2(), tmp_path / "x")
     assert not (tmp_path / "x").exists()

@@ -1,4 +1,4 @@
-"""DDP and FSDP on two CPU processes take the steps of one process."""
+"""DDP and FSDP on two CPU processes take the same steps as one process."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ CASES: list[Host] = [GPT2, GEMMA3, NANOGPT]  # tied all, one with padding and a 
 
 
 def prepared(host: Host) -> nn.Module:
-    """Return the same model in every process, without dropout."""
+    """Build the same model in every process, without dropout."""
     model = host.attach(host(), init="normal").eval()
     char_embedding(model).train()
     return model
 
 
 def take_steps(model: nn.Module, module: nn.Module, ids: torch.Tensor, steps: int = 3) -> None:
-    """Take SGD steps, which are proportional to gradients and so show a wrong scale."""
+    """Train with SGD: its steps are proportional to gradients and so show a wrong scale."""
     optimizer = torch.optim.SGD(
         [parameter for parameter in module.parameters() if parameter.requires_grad], lr=0.1
     )
@@ -58,7 +58,7 @@ def take_steps(model: nn.Module, module: nn.Module, ids: torch.Tensor, steps: in
 
 
 def worker(out: Path) -> None:
-    """Run one of two processes; each sees one row of the batch."""
+    """Run one of two processes; each gets one row of the batch."""
     import torch.distributed as dist
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
     from torch.distributed.device_mesh import init_device_mesh
@@ -131,7 +131,8 @@ def distributed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Ten
             "-W",
             "ignore",
             "-c",
-            f"import pathlib; from tests.plugin.test_distributed import worker; worker(pathlib.Path({str(out)!r}))",
+            "import pathlib; from tests.plugin.test_distributed import worker; "
+            f"worker(pathlib.Path({str(out)!r}))",
         ]
         processes.append(
             warm.Process(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""Folded, saved and loaded by plain transformers, a family keeps every weight, whatever it ties."""
+"""A family that plain transformers folds, saves and loads keeps every weight, tied or not."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.plugin.families import (
     answer,
     build,
     classes,
+    hide_progress_bars,
     moved,
-    quiet,
     ties_more_than_its_head,
 )
 from tests.plugin.hosts import VOCABULARY
@@ -41,8 +41,8 @@ SOME = [
     "ZambaForCausalLM",
     "Zamba2ForCausalLM",
 ]
-# These cannot be built, run or attached to without more than ids of text, or their configs are of no small
-# size.
+# These cannot be built, run or attached to without more than ids of text, or their configs are of
+# no small size.
 BEYOND = {
     "IBertForMaskedLM",
     "FlavaForPreTraining",
@@ -55,7 +55,7 @@ FAMILIES = sorted(
 
 
 def keeps_everything(name: str, folder: Path) -> None:
-    quiet()
+    hide_progress_bars()
     model = build(name)
     moved(model)
     charembed.attach(model, VOCABULARY, init="normal", char_dim=4, hidden_size=4)
@@ -83,8 +83,8 @@ def test_all_other_families_that_tie_more_than_their_head_do_too(name: str, tmp_
     keeps_everything(name, tmp_path)
 
 
-def test_a_model_whose_forward_asks_whether_it_is_tied_keeps_saying_so() -> None:
-    quiet()
+def test_a_model_whose_forward_uses_the_flag_keeps_it() -> None:
+    hide_progress_bars()
     model = charembed.attach(
         build("UMT5ForConditionalGeneration"), VOCABULARY, init="normal", char_dim=4, hidden_size=4
     )

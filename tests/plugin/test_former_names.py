@@ -42,7 +42,7 @@ def test_a_former_function_names_the_new_one(former: str, new: str) -> None:
 
 
 def test_the_former_argument_names_the_new_one() -> None:
-    former: dict[str, Any] = {"scale": 0.5}
+    former: dict[str, Any] = {"gain": 0.5}
     with pytest.raises(AttachError, match=r"gain.*scale"):
         charembed.attach(GPT2(), VOCABULARY, **former)
 

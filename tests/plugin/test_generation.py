@@ -1,4 +1,4 @@
-"""generate() equals the folded plain model in all modes, and the base model if disabled."""
+"""generate() gives the same as the folded, plain model; disabled, the same as the base."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MASK = (torch.arange(9) >= 4).long()[None]
 
 
 def ask(model: Any, ids: Tensor | None = IDS, mask: Tensor | None = None, **kwargs: Any) -> Tensor:
-    """Return new ids and their scores, which show differences that the ids hide."""
+    """Return new ids and their scores, which show differences that equal ids hide."""
     mask = torch.ones_like(IDS) if mask is None else mask
     inputs = {} if ids is None else {"input_ids": ids}
     found = model.generate(
@@ -67,14 +67,14 @@ def test_generation_says_the_same(host: Host, way: str) -> None:
     model, answer = host().eval(), WAYS[way]
     plain = answer(model)
     assert torch.equal(answer(host.attach(copy.deepcopy(model))), plain)
-    loud = host.attach(model, init="normal")
-    unfolded = answer(loud)
+    attached = host.attach(model, init="normal")
+    unfolded = answer(attached)
     assert not torch.equal(unfolded, plain)
-    assert torch.equal(answer(charembed.fold(loud)), unfolded)
+    assert torch.equal(answer(charembed.fold(attached)), unfolded)
 
 
 @torch.no_grad()
-def test_generation_reads_the_letters_once() -> None:
+def test_generation_encodes_the_vocabulary_once() -> None:
     host = next(host for host in HOSTS if host.name == "llama")
     model, calls = host.attach(host(), init="normal").eval(), []
     char_embedding(model).encoder.register_forward_hook(lambda *_: calls.append(1))

@@ -63,7 +63,7 @@ def test_every_encoder_compiles_to_one_graph(kind: str) -> None:
 
 @kinds
 def test_a_compiled_model_follows_a_fused_step_after_an_evaluation(kind: str) -> None:
-    """The evaluation comes between backward and step, when no version counter changes."""
+    """Evaluate between backward pass and step, when the version of no parameter will change."""
     model = NANOGPT.attach(NANOGPT(), encoder=kind, init="normal", **SMALL[kind]).eval()
     run = torch.compile(
         lambda ids: logits_and_loss(model, ids), fullgraph=True, backend="aot_eager"
@@ -101,7 +101,7 @@ with torch.no_grad():
 
 
 def test_an_exported_model_answers_by_itself_in_any_process(tmp_path: Path) -> None:
-    """Its logits equal the original's, even if another attached model is alive in that process."""
+    """Its outputs are the original's, also if another attached model is alive in the process."""
     expected, out = {}, tmp_path / "logits.safetensors"
     for kind in ENCODERS:
         model = NANOGPT.attach(NANOGPT(), encoder=kind, init="normal", seed=3, **SMALL[kind]).eval()

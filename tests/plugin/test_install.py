@@ -27,7 +27,7 @@ print(charembed.attach and charembed.__file__)
 def test_from_the_folder_that_holds_the_checkout_the_installed_package_is_found(
     tmp_path: Path,
 ) -> None:
-    """In that folder `charembed` is also the checkout, which Python would import as an empty package."""
+    """In that folder Python could take the checkout's folder for an empty package `charembed`."""
     checkout, site = tmp_path / "charembed", tmp_path / "site"
     shutil.copytree(
         ROOT / "charembed", checkout / "charembed", ignore=shutil.ignore_patterns("__pycache__")

@@ -1,4 +1,4 @@
-"""The plugin law on every host, and broken plugins as negative controls."""
+"""The properties that the plugin has on every host, and broken plugins that must fail them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def attach(host: Host, model: nn.Module, **kwargs: Any) -> nn.Module:
     return host.attach(model, **kwargs)
 
 
-def loud(host: Host, model: nn.Module, **kwargs: Any) -> nn.Module:
+def attach_normal(host: Host, model: nn.Module, **kwargs: Any) -> nn.Module:
     return host.attach(model, init="normal", **kwargs)
 
 
@@ -130,7 +130,7 @@ def folding_computes_the_same_bits(
     tie: bool,
     dtype: torch.dtype,
     fold: Callable[[nn.Module], nn.Module] = fold,
-    attach: Attach = loud,
+    attach: Attach = attach_normal,
 ) -> None:
     model = attach(host, host(tie).to(dtype)).eval()
     with_gradient = logits_of(model)
@@ -158,7 +158,7 @@ def folding_computes_the_same_bits(
 
 
 def refused_folding_changes_nothing(
-    host: Host, fold: Callable[[nn.Module], nn.Module] = fold, attach: Attach = loud
+    host: Host, fold: Callable[[nn.Module], nn.Module] = fold, attach: Attach = attach_normal
 ) -> None:
     model = attach(host, host())
     embedding = char_embedding(model)
@@ -206,18 +206,18 @@ def test_refused_folding_changes_nothing(host: Host) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in ENCODERS if kind != "lstm"])
 def test_the_law_holds_for_every_other_encoder(host: Host, kind: str) -> None:
-    """In float32, tied. The tests above use the default encoder."""
-    quiet, heard = (
+    """In float32 and tied; the tests above cover the default encoder."""
+    zero, attached = (
         partial(attach, encoder=kind, **SMALL[kind]),
-        partial(loud, encoder=kind, **SMALL[kind]),
+        partial(attach_normal, encoder=kind, **SMALL[kind]),
     )
     for training in (True, False):
-        off_is_identical(host, True, torch.float32, training, quiet)
-    the_random_state_is_left_alone(host, heard)
-    the_embedding_keeps_its_weight_its_key_and_its_type(host, True, heard)
-    detach_restores_the_original(host, True, heard)
-    folding_computes_the_same_bits(host, True, torch.float32, attach=heard)
-    refused_folding_changes_nothing(host, attach=heard)
+        off_is_identical(host, True, torch.float32, training, zero)
+    the_random_state_is_left_alone(host, attached)
+    the_embedding_keeps_its_weight_its_key_and_its_type(host, True, attached)
+    detach_restores_the_original(host, True, attached)
+    folding_computes_the_same_bits(host, True, torch.float32, attach=attached)
+    refused_folding_changes_nothing(host, attach=attached)
 
 
 @ties
@@ -248,7 +248,8 @@ def test_every_trainable_parameter_is_in_exactly_one_group(host: Host, tie: bool
 
 
 def test_training_gradients_are_those_of_a_plain_table(host: Host) -> None:
-    """The slow twin of the whole embedding: the host looks up one table, token + character vectors."""
+    """Reference for the whole embedding: one table of token + character vectors, used by the host
+    itself."""
     model = host.attach(host(False), init="normal").eval()  # no dropout
     for module in model.modules():
         if isinstance(module, CharEmbedding):
@@ -292,7 +293,7 @@ save_file(found, sys.argv[1])
 
 
 def test_folded_models_load_where_charembed_cannot_be_imported(tmp_path: Path) -> None:
-    """In one fresh process, all tied, so that loading would tie them again if it could."""
+    """In one fresh process, all tied, so loading would tie them again if it could."""
     expected, lines = {}, []
     for host in (host for host in HOSTS if host.hugging_face):
         model = host.attach(host(), init="normal").eval()
@@ -320,7 +321,7 @@ def test_folded_models_load_where_charembed_cannot_be_imported(tmp_path: Path) -
 
 
 def _scaled_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look up without the host's own forward."""
+    """A lookup that skips the host's own forward."""
     monkeypatch.setattr(CharEmbedding, "_through_host", lambda self, rows: rows)
 
 
@@ -362,7 +363,7 @@ def _fold_into_the_shared_weight(model: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("host", [DECODER, GPT2], ids=lambda host: host.name)
 def test_broken_plugins_fail_the_law(host: Host) -> None:
-    for broken in (loud, _copied, _wrapped):
+    for broken in (attach_normal, _copied, _wrapped):
         with pytest.raises((AssertionError, KeyError)):
             off_is_identical(host, True, torch.float32, True, broken)
     with pytest.raises(AssertionError):

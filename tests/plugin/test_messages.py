@@ -1,4 +1,4 @@
-"""Common calls: disabled characters, frozen base, parameter counts, messages of errors."""
+"""disabled, freeze_base, counts, and the messages of errors and warnings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.plugin.hosts import (
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_silenced_the_model_is_its_base_bit_for_bit(host: Host, training: bool) -> None:
+def test_disabled_the_model_is_its_base_bit_for_bit(host: Host, training: bool) -> None:
     plain = host().train(training)
     model = host.attach(host(), init="normal").train(training)
     results = []
@@ -52,32 +52,32 @@ def test_silenced_the_model_is_its_base_bit_for_bit(host: Host, training: bool) 
     assert all(parameter.grad is None for parameter in charembed.parameters(model))
 
 
-def test_the_letters_are_heard_again_afterwards_also_after_an_exception() -> None:
+def test_the_vectors_are_back_after_the_block_also_after_an_exception() -> None:
     model, plain = GPT2.attach(GPT2(), init="normal").eval(), GPT2().eval()
     with torch.no_grad():
-        loud, silent = logits_of(model), logits_of(plain)
+        attached, base = logits_of(model), logits_of(plain)
         with charembed.disabled(model):
-            assert torch.equal(logits_of(model), silent)
+            assert torch.equal(logits_of(model), base)
             with charembed.disabled(model):
-                assert torch.equal(logits_of(model), silent)
-            assert torch.equal(logits_of(model), silent)
-        assert torch.equal(logits_of(model), loud)
+                assert torch.equal(logits_of(model), base)
+            assert torch.equal(logits_of(model), base)
+        assert torch.equal(logits_of(model), attached)
         with pytest.raises(KeyError), charembed.disabled(model):
             raise KeyError
-        assert torch.equal(logits_of(model), loud)
+        assert torch.equal(logits_of(model), attached)
         with charembed.disabled(plain):
-            assert torch.equal(logits_of(plain), silent)
+            assert torch.equal(logits_of(plain), base)
 
 
-def test_what_is_done_while_silent_is_done_all_the_same() -> None:
-    """fold and detach work within `disabled`, with the character vectors."""
+def test_fold_and_detach_work_while_disabled() -> None:
+    """fold inside the block still writes the character vectors."""
     model = GPT2.attach(GPT2(), init="normal").eval()
     with torch.no_grad():
-        loud = logits_of(model)
+        attached = logits_of(model)
         with charembed.disabled(model):
             charembed.fold(model)
-        assert torch.equal(logits_of(model), loud)
-    assert not hasattr(GPT2.embedding(model), "silent")
+        assert torch.equal(logits_of(model), attached)
+    assert not hasattr(GPT2.embedding(model), "base")
 
 
 @pytest.fixture
@@ -90,23 +90,24 @@ def fresh_compiler() -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_a_compiled_model_is_silenced_too(training: bool) -> None:
+def test_a_compiled_model_is_disabled_too(training: bool) -> None:
     model, plain = (
         DECODER.attach(DECODER(), init="normal").train(training),
         DECODER().train(training),
     )
     run = torch.compile(model, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
-        loud = run(IDS)
+        attached = run(IDS)
         with charembed.disabled(model):
             assert torch.equal(run(IDS), logits_of(plain))
-        assert torch.equal(run(IDS), loud)
+        assert torch.equal(run(IDS), attached)
 
 
 # freeze_base, counts, version
 
 
-def test_freeze_base_trains_the_letters_alone(host: Host) -> None:
+@hosts
+def test_freeze_base_trains_the_encoder_alone(host: Host) -> None:
     model = host.attach(host())
     assert charembed.freeze_base(model) is model
     own = set(map(id, charembed.parameters(model)))
@@ -176,7 +177,7 @@ def test_an_encoder_that_does_not_fit_is_refused(wrong: Any, message: str) -> No
     assert type(GPT2.embedding(model)) is nn.Embedding
 
 
-def test_a_tokenizer_that_leaves_most_rows_without_letters_is_doubted() -> None:
+def test_a_tokenizer_that_leaves_most_rows_without_characters_warns() -> None:
     with warns(UserWarning, "227 260"):
         charembed.attach(GPT2(), VOCABULARY[:33])
     with warnings.catch_warnings():

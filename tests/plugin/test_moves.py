@@ -1,4 +1,4 @@
-"""Copies, moves, state dicts and the meta device work as for the host model."""
+"""Copies, devices, state dicts, meta: an attached model works wherever its host does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.plugin.hosts import (
 
 
 def test_a_pickled_model_computes_the_same_and_is_independent() -> None:
-    """Pickling as by multiprocessing's `spawn`."""
+    """`spawn` pickles a model in this way."""
     model = GPT2.attach(GPT2(), init="normal").eval()
     with torch.no_grad():
         expected = logits_of(model)
@@ -114,7 +114,7 @@ def test_the_encoder_keeps_float32_where_the_host_has_half_precision() -> None:
 
 
 def test_built_on_meta_and_materialised_the_spellings_are_right(host: Host) -> None:
-    """Memory is filled with garbage first, as `to_empty` may do."""
+    """The memory is filled with garbage first, as `to_empty` may leave it."""
     with torch.device("meta"):
         model = host.build(True)
         host.attach(model, init="normal")

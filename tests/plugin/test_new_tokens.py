@@ -1,4 +1,4 @@
-"""New tokens: model, tokenizer and spellings change together or not at all."""
+"""add_tokens: all parts of the model change together, or none does."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
     return pretrained.train_tokenizer(TEXT + alphabet, request.param)
 
 
-def lettered(tokenizer: Any, rows: int, **changes: Any) -> Any:
+def attached(tokenizer: Any, rows: int, **changes: Any) -> Any:
     model = pretrained.llama(vocab_size=rows, **changes).eval()
     return charembed.attach(model, tokenizer, init="pretrained")
 
@@ -41,8 +41,10 @@ def lettered(tokenizer: Any, rows: int, **changes: Any) -> Any:
 def by_hand(
     tokenizer: Any, table_VD: torch.Tensor, word: str, pieces: list[int], of_words: bool = False
 ) -> torch.Tensor:
-    """The row that the word's letters make likely, by all tokens or by those that are words, and half of what
-    the pieces' rows have beyond theirs, by all tokens."""
+    """Predict a new row: regression on the spelling plus half of the mean residual of its pieces.
+
+    The regression uses all tokens, or only the words; the residuals are those of all tokens.
+    """
     known = {token: text for token, text in enumerate(token_bytes(tokenizer)[:-3]) if text}
     words = {token: text for token, text in known.items() if re.fullmatch(rb" [a-zA-Z]{2,}", text)}
     guess = fitted(table_VD, known)
@@ -52,8 +54,10 @@ def by_hand(
 
 
 def fitted(table_VD: torch.Tensor, known: dict[int, bytes]) -> Callable[[bytes], Any]:
-    """Ridge regression, the ridge written as rows of data that pull all weights to zero; the letters are read
-    one token at a time."""
+    """Fit the ridge regression with the ridge as additional rows of data that pull weights to zero.
+
+    The states are computed one token at a time.
+    """
     x, y = (
         np.stack([states(text) for text in known.values()]),
         table_VD[list(known)].double().numpy(),
@@ -69,7 +73,7 @@ def fitted(table_VD: torch.Tensor, known: dict[int, bytes]) -> Callable[[bytes],
 
 @cache
 def states(text: bytes) -> Any:
-    """Return the readable states of one token, from torch's own LSTM."""
+    """Return the states of one token, computed with torch's own LSTM."""
     learnt = {name: tensor.float() for name, tensor in pretrained_lstm.tensors().items()}
     lstm = torch.nn.LSTM(pretrained_lstm.CHAR_DIM, pretrained_lstm.HIDDEN_SIZE)
     table = charembed.SpellingTable.from_bytes([text])
@@ -88,11 +92,11 @@ def states(text: bytes) -> Any:
 
 @pytest.mark.parametrize("tie", [True, False])
 @pytest.mark.parametrize("spare", [0, 2, 40])
-def test_new_words_get_rows_and_letters_and_nothing_else_changes(
+def test_new_words_get_rows_and_spellings_and_nothing_else_changes(
     tokenizer: Any, tie: bool, spare: int
 ) -> None:
     rows = len(tokenizer) + spare
-    model = lettered(tokenizer, rows, tie_word_embeddings=tie)
+    model = attached(tokenizer, rows, tie_word_embeddings=tie)
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     pieces = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in WORDS]
     assert all(len(ids) > 1 for ids in pieces)
@@ -131,7 +135,7 @@ def test_a_word_is_guessed_from_words_and_anything_else_from_all(
         (60, "cloudberry", False),
     ):
         monkeypatch.setattr("charembed.new_tokens.FEW", few)
-        grown, model = copy.deepcopy(tokenizer), lettered(tokenizer, len(tokenizer))
+        grown, model = copy.deepcopy(tokenizer), attached(tokenizer, len(tokenizer))
         table = model.get_input_embeddings().weight.detach().clone()
         pieces = tokenizer(f" {text}", add_special_tokens=False)["input_ids"]
         charembed.add_tokens(model, grown, [text, "x7y7", "z7w7"])
@@ -139,20 +143,20 @@ def test_a_word_is_guessed_from_words_and_anything_else_from_all(
         torch.testing.assert_close(row, by_hand(grown, table, text, pieces, of_words))
 
 
-def test_the_letters_of_a_new_word_are_those_the_encoder_gives_any_token(tokenizer: Any) -> None:
-    model = lettered(tokenizer, len(tokenizer))
+def test_the_encoder_treats_a_new_word_as_any_token(tokenizer: Any) -> None:
+    model = attached(tokenizer, len(tokenizer))
     (token,) = charembed.add_tokens(model, tokenizer, ["cloudberry"])
     encoder = model.get_input_embeddings().encoder
-    spelled = encoder(torch.tensor([token]))
+    vector = encoder(torch.tensor([token]))
     twin = copy.deepcopy(encoder)
     twin.update_spellings(
         charembed.SpellingTable.from_bytes([b" cloudberry"]).over(encoder.spellings.alphabet)
     )
-    torch.testing.assert_close(spelled, twin(torch.tensor([0])))
+    torch.testing.assert_close(vector, twin(torch.tensor([0])))
 
 
 def test_words_that_are_tokens_keep_them_and_twice_is_once(tokenizer: Any) -> None:
-    model = lettered(tokenizer, len(tokenizer))
+    model = attached(tokenizer, len(tokenizer))
     (known,) = tokenizer(" strawberry", add_special_tokens=False)["input_ids"]
     size = len(tokenizer)
     ids = charembed.add_tokens(
@@ -164,7 +168,7 @@ def test_words_that_are_tokens_keep_them_and_twice_is_once(tokenizer: Any) -> No
     assert charembed.add_tokens(model, tokenizer, []) == []
 
 
-def test_a_model_without_letters_gets_the_same_rows(tokenizer: Any) -> None:
+def test_a_model_without_an_encoder_gets_the_same_rows(tokenizer: Any) -> None:
     model, twin = pretrained.llama(vocab_size=len(tokenizer)), copy.deepcopy(tokenizer)
     letters = charembed.attach(copy.deepcopy(model), twin, init="normal", seed=3)
     assert charembed.add_tokens(model, tokenizer, WORDS) == charembed.add_tokens(
@@ -174,7 +178,7 @@ def test_a_model_without_letters_gets_the_same_rows(tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize("follows", [True, False])
-def test_rows_are_guessed_as_far_as_they_follow_from_letters(follows: bool) -> None:
+def test_rows_are_predicted_if_they_follow_from_spellings(follows: bool) -> None:
     rng = random.Random(0)
     words = [
         bytes(rng.choices(b"abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 8))) for _ in range(4_100)
@@ -190,7 +194,7 @@ def test_rows_are_guessed_as_far_as_they_follow_from_letters(follows: bool) -> N
 
 
 def test_the_default_device_makes_no_difference(tokenizer: Any) -> None:
-    models = [lettered(tokenizer, len(tokenizer) + 3) for _ in range(2)]
+    models = [attached(tokenizer, len(tokenizer) + 3) for _ in range(2)]
     (token,) = charembed.add_tokens(models[0], copy.deepcopy(tokenizer), ["cloudberry"])
     with torch.device("meta"):
         assert charembed.add_tokens(models[1], tokenizer, ["cloudberry"]) == [token]
@@ -199,7 +203,7 @@ def test_the_default_device_makes_no_difference(tokenizer: Any) -> None:
 
 
 def test_texts_can_be_added_without_a_space(tokenizer: Any) -> None:
-    model = lettered(tokenizer, len(tokenizer))
+    model = attached(tokenizer, len(tokenizer))
     (token,) = charembed.add_tokens(model, tokenizer, ["Q#7"], space=False)
     assert "".join(model.get_input_embeddings().spellings.spell(token)) == "Q#7"
 
@@ -214,15 +218,15 @@ def test_a_half_precision_base_takes_new_words() -> None:
     assert model(torch.tensor([[token]])).logits.isfinite().all()
 
 
-def test_what_the_tokenizer_has_no_pieces_for_becomes_a_token(tokenizer: Any) -> None:
-    model = lettered(tokenizer, len(tokenizer))
+def test_a_word_without_pieces_becomes_a_token(tokenizer: Any) -> None:
+    model = attached(tokenizer, len(tokenizer))
     ids = charembed.add_tokens(model, tokenizer, ["жж", "юю"])
     assert len(set(ids)) == 2
     assert tokenizer("a юю b", add_special_tokens=False)["input_ids"].count(ids[1]) == 1
     assert model.get_input_embeddings().weight[ids].isfinite().all()
 
 
-def test_old_tokens_keep_the_letters_that_they_were_given(tokenizer: Any) -> None:
+def test_old_tokens_keep_their_spellings(tokenizer: Any) -> None:
     table = charembed.SpellingTable.from_tokenizer(tokenizer).shuffled(
         torch.Generator().manual_seed(0)
     )
@@ -242,7 +246,7 @@ def test_a_tokenizer_without_added_tokens_finds_new_ones() -> None:
     core.train_from_iterator([TEXT], trainers.BpeTrainer(vocab_size=200, show_progress=False))
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=core)
     assert not tokenizer.added_tokens_decoder
-    model = lettered(tokenizer, len(tokenizer))
+    model = attached(tokenizer, len(tokenizer))
     (token,) = charembed.add_tokens(model, tokenizer, ["blueberry"])
     assert tokenizer("the blueberry")["input_ids"].count(token) == 1
     row = model.get_input_embeddings().weight[token].clone()
@@ -251,7 +255,7 @@ def test_a_tokenizer_without_added_tokens_finds_new_ones() -> None:
 
 
 def test_after_inference_mode_and_with_old_gradients_it_trains_on(tokenizer: Any) -> None:
-    model = lettered(tokenizer, len(tokenizer), tie_word_embeddings=False)
+    model = attached(tokenizer, len(tokenizer), tie_word_embeddings=False)
     model(torch.tensor([[5, 6]])).logits.sum().backward()
     with torch.inference_mode():
         ids = torch.tensor([charembed.add_tokens(model, tokenizer, ["cloudberry"]) * 2])
@@ -263,7 +267,7 @@ def test_after_inference_mode_and_with_old_gradients_it_trains_on(tokenizer: Any
 
 @torch.no_grad()
 def test_saved_loaded_and_folded_with_new_words(tokenizer: Any, tmp_path: Path) -> None:
-    model = lettered(tokenizer, len(tokenizer))
+    model = attached(tokenizer, len(tokenizer))
     ids = torch.tensor([charembed.add_tokens(model, tokenizer, WORDS)])
     expected = model(ids).logits
     charembed.save(model, tmp_path / "letters")

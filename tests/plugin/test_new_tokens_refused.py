@@ -1,4 +1,4 @@
-"""Refused words and interruptions leave everything unchanged."""
+"""add_tokens: words that are refused, and interruptions. The model stays as it was."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from charembed import AttachError, SpellingError
 from tests.laboratory import pretrained
 from tests.messages import raises
 from tests.plugin.hosts import NanoGPT
-from tests.plugin.test_new_tokens import TEXT, lettered
+from tests.plugin.test_new_tokens import TEXT, attached
 
 
 def state(model: Any, tokenizer: Any) -> tuple[Any, ...]:
@@ -43,19 +43,19 @@ def assert_unchanged(model: Any, tokenizer: Any, before: tuple[Any, ...]) -> Non
         ("h\udcc3", "character"),
     ],
 )
-def test_what_is_no_word_is_said_and_nothing_changes(word: Any, message: str) -> None:
+def test_bad_words_are_refused_and_nothing_changes(word: Any, message: str) -> None:
     tokenizer = pretrained.train_tokenizer(TEXT)
-    model = lettered(tokenizer, len(tokenizer))
+    model = attached(tokenizer, len(tokenizer))
     before = state(model, tokenizer)
     with raises(SpellingError, message):
         charembed.add_tokens(model, tokenizer, ["cloudberry", word])
     assert_unchanged(model, tokenizer, before)
 
 
-def test_what_the_tokenizer_cannot_hold_is_said_and_nothing_changes() -> None:
+def test_words_that_the_tokenizer_cannot_hold_are_refused() -> None:
     """Byte-level BPE writes the byte 0xE9 as "é", and its decoder takes "été" for three bytes."""
     tokenizer = pretrained.train_tokenizer(TEXT)
-    model = lettered(tokenizer, len(tokenizer))
+    model = attached(tokenizer, len(tokenizer))
     before = state(model, tokenizer)
     for word, message in (
         (
@@ -77,12 +77,12 @@ def test_what_the_tokenizer_cannot_hold_is_said_and_nothing_changes() -> None:
     ]
 
 
-def test_a_tokenizer_of_another_model_is_said_and_nothing_changes() -> None:
+def test_a_tokenizer_of_another_model_is_refused() -> None:
     tokenizer, other = (
         pretrained.train_tokenizer(TEXT),
         pretrained.train_tokenizer(TEXT, "metaspace"),
     )
-    model = lettered(tokenizer, len(tokenizer))
+    model = attached(tokenizer, len(tokenizer))
     before = state(model, tokenizer)
     with raises(SpellingError, "tokens"):
         charembed.add_tokens(model, other, ["cloudberry"])
@@ -93,7 +93,7 @@ def test_special_tokens_of_all_kinds_are_no_words() -> None:
     tokenizer = pretrained.train_tokenizer(TEXT)
     kind = type(next(iter(tokenizer.added_tokens_decoder.values())))
     tokenizer.add_tokens([kind("<|im_start|>", special=True)])  # not among its named special tokens
-    model = lettered(tokenizer, len(tokenizer))
+    model = attached(tokenizer, len(tokenizer))
     with raises(SpellingError, "special <|im_start|>"):
         charembed.add_tokens(model, tokenizer, ["<|im_start|>"])
 
@@ -104,7 +104,7 @@ def test_an_interruption_leaves_everything_as_it_was(
     monkeypatch: pytest.MonkeyPatch, spare: int, place: str
 ) -> None:
     tokenizer = pretrained.train_tokenizer(TEXT)
-    model = lettered(tokenizer, len(tokenizer) + spare, tie_word_embeddings=False)
+    model = attached(tokenizer, len(tokenizer) + spare, tie_word_embeddings=False)
     before, head = state(model, tokenizer), model.get_output_embeddings()
     owner: Any = type(model.get_input_embeddings()) if place == "update_spellings" else type(model)
     genuine, calls = getattr(owner, place), []
@@ -134,7 +134,7 @@ def test_an_interruption_at_the_tokenizer_leaves_nothing_half_done(
     monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     tokenizer = pretrained.train_tokenizer(TEXT)
-    model = lettered(tokenizer, len(tokenizer))
+    model = attached(tokenizer, len(tokenizer))
     before = state(model, tokenizer)
     genuine = type(tokenizer).add_tokens
 
@@ -157,15 +157,15 @@ def test_an_interruption_at_the_tokenizer_leaves_nothing_half_done(
     assert "".join(embedding.spellings.spell(token)) == " cloudberry"
 
 
-def test_a_model_that_cannot_be_resized_is_said() -> None:
+def test_a_model_that_cannot_be_resized_is_refused() -> None:
     tokenizer = pretrained.train_tokenizer(TEXT)
     with raises(AttachError, "NanoGPT resize_token_embeddings()"):
         charembed.add_tokens(NanoGPT(tie=True), tokenizer, ["cloudberry"])
 
 
-def test_a_tokenizer_that_cannot_grow_or_is_another_models_is_said() -> None:
+def test_a_tokenizer_that_cannot_grow_is_refused() -> None:
     tokenizer = pretrained.train_tokenizer(TEXT)
-    model = lettered(tokenizer, len(tokenizer))
+    model = attached(tokenizer, len(tokenizer))
     before = state(model, tokenizer)
     for other, words, message in (
         ([b"a", b"b"], ["cloudberry"], "list tokens"),

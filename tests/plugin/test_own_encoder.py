@@ -1,4 +1,4 @@
-"""A user's encoder that keeps the protocol and is no subclass of charembed's."""
+"""An encoder of the user's own that follows the protocol without being a subclass."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.plugin.hosts import (
     Host,
     V,
     char_embedding,
+    char_vector,
     logits_of,
-    spelled,
 )
 
 
 class Mine(nn.Module):
-    """Encode the first and the last character of a token and its length, without charembed's code."""
+    """An encoder of the first and last character and the length, without code of charembed."""
 
     def __init__(
         self, spellings: SpellingTable, dim: int, *, width: int = 4, strength: float = 0.0
@@ -92,7 +92,8 @@ def trained(host: Host = GPT2) -> nn.Module:
 
 
 @pytest.mark.usefixtures("registered")
-def test_it_is_attached_by_name_silent_at_first_and_folded(host: Host) -> None:
+@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
+def test_it_is_attached_by_name_zero_at_first_and_folded(host: Host) -> None:
     plain = host().eval()
     model = host.attach(host(), encoder="mine", width=3).eval()
     encoder = char_embedding(model).encoder
@@ -120,16 +121,16 @@ def test_an_argument_that_it_does_not_take_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("registered")
-def test_it_is_respelled() -> None:
+def test_its_spellings_are_updated() -> None:
     model = trained()
-    old = spelled(char_embedding(model), 256)
+    old = char_vector(char_embedding(model), 256)
     with torch.no_grad():
         logits_of(model)  # makes the table
     model.resize_token_embeddings(V + 2, mean_resizing=False)
     charembed.update_spellings(model, [*VOCABULARY, b"the", "жук".encode()])
     embedding = char_embedding(model)
-    assert torch.equal(spelled(embedding, V), old)
-    assert spelled(embedding, V + 1).abs().sum() > 0
+    assert torch.equal(char_vector(embedding, V), old)
+    assert char_vector(embedding, V + 1).abs().sum() > 0
     with torch.no_grad():
         ids = torch.tensor([[V, V + 1, 256]])
         looked_up = embedding(ids)

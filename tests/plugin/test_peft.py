@@ -1,4 +1,4 @@
-"""LoRA with character vectors, attached in both orders, saved whole and merged."""
+"""LoRA together with a character encoder, in both orders, saved whole and merged."""
 
 from __future__ import annotations
 

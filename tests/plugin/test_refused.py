@@ -1,4 +1,4 @@
-"""Refused models get an error and stay unchanged."""
+"""Models that cannot be attached to: the error tells why, and the model is unchanged."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_embeddings_that_are_more_than_a_table_are_refused() -> None:
             charembed.attach(nn.Sequential(odd), VOCABULARY, module="0")
 
 
-def test_a_module_that_stands_in_two_places_is_one() -> None:
+def test_a_module_at_two_paths_is_one() -> None:
     model = nn.Module()
     model.tok = nn.Embedding(V, 8)
     model.wte = model.tok

@@ -1,4 +1,4 @@
-"""Saved parts: the check of their base, encoders changed by other tools, old files, the hub."""
+"""Saved parts: their base, encoders that other tools changed, old files, and the hub."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def moved(model: nn.Module) -> nn.Module:
 
 
 def other_base() -> nn.Module:
-    """Return a base with one other value in the token table."""
+    """Return a base with one changed value in the token table."""
     model = GPT2()
     with torch.no_grad():
         GPT2.embedding(model).weight[77, 3] += 0.5
@@ -71,7 +71,7 @@ def test_another_base_is_refused_and_changes_nothing(saved: Path) -> None:
     assert torch.equal(logits_of(model), expected)
 
 
-def test_who_knows_better_may_load_it_on_another_base(saved: Path) -> None:
+def test_check_base_false_loads_it_on_another_base(saved: Path) -> None:
     model = charembed.load(other_base(), VOCABULARY, saved, check_base=False)
     ours, theirs = char_embedding(model), char_embedding(charembed.load(GPT2(), VOCABULARY, saved))
     assert torch.equal(ours.encoder(torch.arange(V)), theirs.encoder(torch.arange(V)))
@@ -90,7 +90,7 @@ def test_the_same_base_in_another_dtype_is_known_again(
             charembed.load(GPT2.build(True).to(now), VOCABULARY, tmp_path)
 
 
-def test_letters_alone_are_trained_and_loaded_on_the_fresh_base(tmp_path: Path) -> None:
+def test_an_encoder_trained_alone_is_loaded_on_the_fresh_base(tmp_path: Path) -> None:
     model = charembed.freeze_base(GPT2.attach(GPT2())).eval()
     optimizer = torch.optim.AdamW(charembed.param_groups(model, lr=1e-2))
     for _ in range(3):
@@ -296,7 +296,7 @@ def test_a_quantized_encoder_is_refused(
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in for the hub: repositories are folders."""
+    """A fake hub whose repositories are folders."""
     root = tmp_path / "hub"
 
     def create_repo(self: Any, repository: str, *, exist_ok: bool = False, **_: Any) -> None:
@@ -371,7 +371,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow  # for the imports of two processes
-def test_a_spawned_process_gets_the_letters_too(tmp_path: Path) -> None:
+def test_a_spawned_process_gets_the_encoder_too(tmp_path: Path) -> None:
     script = tmp_path / "spawned.py"
     script.write_text(SPAWN)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Models with several embeddings of one weight (T5, BART): characters on all of them."""
+"""Models whose embeddings share one weight (T5, BART): the encoder applies to all of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from transformers import (
 import charembed
 from charembed import CharEmbedding
 from tests.plugin.hosts import IDS, VOCABULARY, V
-from tests.plugin.test_transformers import _quiet as _quiet
+from tests.plugin.test_transformers import _without_progress_bars as _without_progress_bars
 from tests.plugin.test_transformers import assert_same, replicate, state, trained
 
 
@@ -76,14 +76,14 @@ def run(model: Any) -> Any:
 
 @both
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_all_embeddings_that_share_a_weight_get_the_letters(build: Any, training: bool) -> None:
+def test_all_embeddings_that_share_a_weight_get_the_encoder(build: Any, training: bool) -> None:
     plain = build().train(training)
     model = charembed.attach(copy.deepcopy(plain), VOCABULARY)
-    spelled = [part for part in model.modules() if isinstance(part, CharEmbedding)]
-    assert len(spelled) == 3
+    embeddings = [part for part in model.modules() if isinstance(part, CharEmbedding)]
+    assert len(embeddings) == 3
     assert (
-        len({id(part.encoder) for part in spelled})
-        == len({id(part.weight) for part in spelled})
+        len({id(part.encoder) for part in embeddings})
+        == len({id(part.weight) for part in embeddings})
         == 1
     )
     names = [
@@ -165,7 +165,7 @@ def test_replicas_of_shared_embeddings_compute_the_same(build: Any) -> None:
         torch.testing.assert_close(copied(IDS), vectors, rtol=1e-5, atol=1e-6)
 
 
-class SpelledT5(T5ForConditionalGeneration):
+class AttachedT5(T5ForConditionalGeneration):
     def __init__(self, config: Any) -> None:
         super().__init__(config)  # from_pretrained ties the embeddings later
         charembed.attach(self, VOCABULARY, init="normal")
@@ -173,16 +173,16 @@ class SpelledT5(T5ForConditionalGeneration):
 
 @pytest.mark.filterwarnings("ignore")
 def test_shared_embeddings_go_through_save_pretrained_too(tmp_path: Path) -> None:
-    """As a checkpoint of Trainer, and for a class that attaches in `__init__`."""
+    """As a checkpoint of Trainer, and for a class that attaches itself."""
     model: Any = trained(charembed.attach(t5(), VOCABULARY, init="normal")).eval()
     model.save_pretrained(tmp_path)
-    again: Any = SpelledT5.from_pretrained(tmp_path).eval()
+    again: Any = AttachedT5.from_pretrained(tmp_path).eval()
     assert_same(state(again), state(model))
     torch.testing.assert_close(run(again).logits, run(model).logits)
 
 
 @both
-def test_shared_embeddings_are_copied_resized_and_respelled_together(build: Any) -> None:
+def test_shared_embeddings_are_copied_resized_and_updated_together(build: Any) -> None:
     model = charembed.attach(build(), VOCABULARY, init="normal").eval()
     with torch.no_grad():
         expected = run(model).logits

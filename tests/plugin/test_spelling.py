@@ -52,7 +52,7 @@ def test_bytes_as_unit() -> None:
     assert table.spell(0) == ["<0xC3>", "<0xA9>"]
 
 
-def test_padding_adds_letterless_rows() -> None:
+def test_padding_adds_rows_without_characters() -> None:
     table = SpellingTable.from_tokenizer([b"a", b"b"], num_tokens=4)
     assert table.lengths_V.tolist() == [1, 1, 0, 0]
 
@@ -85,7 +85,7 @@ def test_fingerprint_tells_spellings_apart() -> None:
     ("spellings", "message"),
     [([], "vocabulary empty"), ([None, b""], "2")],
 )
-def test_vocabularies_without_letters_are_refused(
+def test_vocabularies_without_characters_are_refused(
     spellings: list[bytes | None], message: str
 ) -> None:
     with raises(ValueError, message):

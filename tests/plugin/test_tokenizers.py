@@ -1,4 +1,4 @@
-"""The bytes of each id, for every kind of tokenizer: joined, they give the text back."""
+"""The bytes of each id, for every kind of tokenizer: joined, they are the text."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def encodings(cache: Path) -> dict[str, tiktoken.Encoding]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_id_of_a_published_encoding_is_spelled(
+def test_every_id_of_a_published_encoding_has_its_bytes(
     name: str, encodings: dict[str, tiktoken.Encoding]
 ) -> None:
     encoding = encodings[name]
@@ -63,7 +63,8 @@ def test_every_id_of_a_published_encoding_is_spelled(
 
 
 def test_gpt2s_oddities_are_as_known(encodings: dict[str, tiktoken.Encoding]) -> None:
-    """344 of its 50,257 tokens are no valid UTF-8, the longest has 128 bytes; o200k has 1,562 invalid."""
+    """344 of its 50,257 tokens are not valid UTF-8 and the longest has 128 bytes; o200k has 1,562
+    invalid."""
     for name, invalid, longest in (("gpt2", 344, 128), ("o200k_base", 1562, 128)):
         spellings = [spelling for spelling in token_bytes(encodings[name]) if spelling]
         assert (
@@ -89,7 +90,7 @@ def test_spellings_of_gpt2_join_to_the_text(
     assert joined(encodings["gpt2"], encodings["gpt2"].encode_ordinary(text)) == text.encode()
 
 
-def test_a_token_is_spelled_for_people(encodings: dict[str, tiktoken.Encoding]) -> None:
+def test_a_token_is_spelled_for_display(encodings: dict[str, tiktoken.Encoding]) -> None:
     gpt2 = encodings["gpt2"]
     assert (
         charembed.spell(gpt2, gpt2.encode(" strawberry")[0])
@@ -122,7 +123,10 @@ def byte_level() -> Tokenizer:
 
 
 def sentencepiece_bpe() -> Tokenizer:
-    """As Llama's: "▁" for a space, one before the text, and bytes where a character is unknown."""
+    """Train a tokenizer like Llama's.
+
+    "▁" is a space, one is put before the text, and an unknown character is written as bytes.
+    """
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     pieces = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -130,7 +134,8 @@ def sentencepiece_bpe() -> Tokenizer:
         TEXT,
         trainers.BpeTrainer(vocab_size=400, special_tokens=["<unk>", *pieces], show_progress=False),
     )
-    # the trainer knows byte pieces only as special tokens; a Llama vocabulary has them as ordinary ones
+    # the trainer knows byte pieces only as special tokens; a Llama vocabulary has them as ordinary
+    # ones
     vocabulary = tokenizer.get_vocab()
     merges = [
         (left, piece[len(left) :])
@@ -219,7 +224,7 @@ def test_unigram_and_word_piece_spellings_join_to_the_words(words: list[str]) ->
 
 
 def test_the_tables_of_different_tokenizers_agree_on_a_word() -> None:
-    """A space is a space: "Ġthe", "▁the" and WordPiece's "the" are one spelling."""
+    """ "Ġthe", "▁the" and WordPiece's "the" have one spelling, with a space."""
     for tokenizer, piece in (
         (byte_level(), "Ġthe"),
         (sentencepiece_bpe(), "▁the"),
@@ -228,7 +233,7 @@ def test_the_tables_of_different_tokenizers_agree_on_a_word() -> None:
         assert charembed.spell(tokenizer, tokenizer.token_to_id(piece)) == [" ", "t", "h", "e"]
 
 
-def test_special_tokens_have_no_letters_and_added_ones_have_their_own() -> None:
+def test_special_tokens_have_no_characters_but_added_ones_do() -> None:
     for wrap in (lambda t: t, lambda t: PreTrainedTokenizerFast(tokenizer_object=t)):
         raw = byte_level()
         raw.add_special_tokens(["<|endoftext|>"])
@@ -247,7 +252,7 @@ def test_special_tokens_have_no_letters_and_added_ones_have_their_own() -> None:
     ]
 
 
-def test_gaps_in_the_numbering_have_no_letters() -> None:
+def test_gaps_in_the_numbering_have_no_characters() -> None:
     encoding = tiktoken.Encoding(
         "x",
         pat_str=r"\S+|\s+",
@@ -278,7 +283,7 @@ def test_an_end_of_word_is_a_space() -> None:
 
 
 class Duck:
-    """A slow tokenizer without components to inspect."""
+    """A slow tokenizer, which has no parts to look at."""
 
     def __init__(self, pieces: list[str]) -> None:
         self.pieces, self.all_special_ids = pieces, [0]
@@ -290,7 +295,7 @@ class Duck:
         return self.pieces[i]
 
 
-def test_a_tokenizer_without_parts_is_told_from_its_pieces() -> None:
+def test_a_tokenizer_without_parts_is_inferred_from_its_pieces() -> None:
     for pieces, expected in (
         (["<s>", *"abcdefgh" * 20, "Ġthe", "Ã©", "日"], [b" the", "é".encode(), "日".encode()]),
         (["[UNK]", "the", "##re", "##"], [b" the", b"re", b" ##"]),
@@ -305,7 +310,7 @@ def test_a_tokenizer_without_parts_is_told_from_its_pieces() -> None:
         assert spellings[-3:] == expected
 
 
-def test_pieces_that_only_look_like_bytes_are_letters() -> None:
+def test_pieces_that_only_look_like_bytes_are_characters() -> None:
     model = models.Unigram(
         [("<unk>", 0.0), ("▁the", -1.0), ("<0xE6>", -2.0), ("<0xZZ>", -3.0), ("<0xe6>", -3.0)],
         unk_id=0,
@@ -319,6 +324,6 @@ def test_the_stand_in_alphabet_is_the_one_of_the_tokenizers_library() -> None:
 
 
 @pytest.mark.parametrize("wrong", [3, "gpt2", None, ["the"], {"the": 0}])
-def test_what_is_no_tokenizer_is_refused(wrong: Any) -> None:
+def test_other_objects_are_no_tokenizers(wrong: Any) -> None:
     with raises(SpellingError, f"{type(wrong).__name__} tiktoken.Encoding"):
         token_bytes(wrong)

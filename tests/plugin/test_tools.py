@@ -100,7 +100,7 @@ def trained(
 
 @pytest.mark.filterwarnings("ignore")  # of the tools themselves
 @pytest.mark.parametrize("host", [GPT2, GEMMA3], ids=lambda host: host.name)
-def test_trainer_trains_the_letters_and_resumes_to_the_same_numbers(
+def test_trainer_trains_the_encoder_and_resumes_to_the_same_numbers(
     host: Host, tmp_path: Path
 ) -> None:
     whole = host.attach(host())
@@ -118,7 +118,7 @@ def test_trainer_trains_the_letters_and_resumes_to_the_same_numbers(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_trainer_with_the_letters_frozen_is_the_plain_training_to_the_last_bit(
+def test_trainer_with_a_frozen_encoder_is_plain_training_to_the_last_bit(
     tmp_path: Path,
 ) -> None:
     plain, attached = GPT2(), GPT2.attach(GPT2())
@@ -245,7 +245,7 @@ def test_off_is_identical_under_autocast(host: Host, training: bool) -> None:
     )
 
 
-def test_autocast_computes_the_letters_products_in_half_precision_and_stays_close() -> None:
+def test_autocast_computes_the_encoders_products_in_half_precision() -> None:
     model = GPT2.attach(GPT2(), init="normal").eval()
     char_embedding(model).train()
     expected = gradients(model)

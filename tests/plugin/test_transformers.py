@@ -1,4 +1,4 @@
-"""Attached models in transformers: built, loaded, saved, folded, with several embeddings."""
+"""Attached models in transformers: initialized, loaded, saved, folded, of several parts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from transformers import (
 import charembed
 from charembed import AttachError, CharEmbedding
 from tests.messages import raises, warns
-from tests.plugin.families import quiet
+from tests.plugin.families import hide_progress_bars
 from tests.plugin.hosts import (
     GEMMA3,
     GPT2,
@@ -44,8 +44,8 @@ two = pytest.mark.parametrize("host", [GPT2, GEMMA3], ids=lambda host: host.name
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
-    quiet()
+def _without_progress_bars() -> None:
+    hide_progress_bars()
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
@@ -58,7 +58,7 @@ def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
 
 
 def trained(model: Any) -> Any:
-    """Return a model with all character parameters moved from their initial values."""
+    """Change all parameters of the encoder from their initial values."""
     with torch.no_grad():
         for parameter in charembed.parameters(model):
             parameter.mul_(1.1).add_(0.01)
@@ -81,8 +81,8 @@ class WithValueHead(PreTrainedModel):
             module.weight.data.fill_(7.0)
 
 
-@in_transformers
-def test_initialising_a_model_around_it_leaves_letters_and_tokens_alone(host: Host) -> None:
+@hugging
+def test_initialising_a_model_around_it_leaves_encoder_and_tokens_alone(host: Host) -> None:
     model: Any = trained(host.attach(host(), init="normal"))
     before = state(model)
     model.init_weights()
@@ -120,20 +120,20 @@ def test_an_encoder_decoder_model_of_attached_ones_leaves_them_alone() -> None:
 # Attached in the class's own __init__
 
 
-class SpelledGPT2(GPT2LMHeadModel):
+class AttachedGPT2(GPT2LMHeadModel):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         charembed.attach(self, VOCABULARY, init="normal")
 
 
-class SpelledGemma3(transformers.Gemma3ForCausalLM):
+class AttachedGemma3(transformers.Gemma3ForCausalLM):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         charembed.attach(self, VOCABULARY, init="normal")
 
 
-class SpelledFirst(GPT2LMHeadModel):
-    """Attach, then let transformers initialise again, as classes with their own parts do."""
+class AttachesFirst(GPT2LMHeadModel):
+    """Attaches before post_init, so transformers initializes the parts once more."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -145,15 +145,15 @@ class SpelledFirst(GPT2LMHeadModel):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize(
-    ("spelled", "host"), [(SpelledGPT2, GPT2), (SpelledGemma3, GEMMA3), (SpelledFirst, GPT2)]
+    ("kind", "host"), [(AttachedGPT2, GPT2), (AttachedGemma3, GEMMA3), (AttachesFirst, GPT2)]
 )
 def test_a_class_that_attaches_itself_is_loaded(
-    spelled: Any, host: Host, dtype: torch.dtype, tmp_path: Path
+    kind: Any, host: Host, dtype: torch.dtype, tmp_path: Path
 ) -> None:
     base: Any = host()
     base.save_pretrained(tmp_path / "base")
     kwargs = {} if dtype is torch.float32 else {"dtype": dtype}
-    fresh = spelled.from_pretrained(tmp_path / "base", **kwargs).eval()
+    fresh = kind.from_pretrained(tmp_path / "base", **kwargs).eval()
     expected = host.attach(host().to(dtype), init="normal").eval()
     assert torch.isfinite(logits_of(fresh)).all()
     for ours, theirs in zip(
@@ -165,7 +165,7 @@ def test_a_class_that_attaches_itself_is_loaded(
 
     moved = trained(fresh)
     moved.save_pretrained(tmp_path / "whole")
-    again = spelled.from_pretrained(tmp_path / "whole", **kwargs).eval()
+    again = kind.from_pretrained(tmp_path / "whole", **kwargs).eval()
     for ours, theirs in zip(charembed.parameters(again), charembed.parameters(moved), strict=True):
         assert torch.equal(ours, theirs)
     torch.testing.assert_close(
@@ -182,9 +182,7 @@ def test_a_class_that_attaches_itself_is_loaded(
 
 
 @two
-def test_save_pretrained_of_an_attached_model_says_where_the_letters_go(
-    host: Host, tmp_path: Path
-) -> None:
+def test_save_pretrained_of_an_attached_model_warns(host: Host, tmp_path: Path) -> None:
     model: Any = host.attach(host())
     with warns(UserWarning, "save_pretrained charembed.save(model, folder) charembed.fold(model)"):
         model.save_pretrained(tmp_path)
@@ -259,12 +257,12 @@ def test_a_replica_of_data_parallel_computes_the_same(host: Host, training: bool
     for one, other in zip(ours, embedding.parameters(), strict=True):
         torch.testing.assert_close(one, other.grad, rtol=1e-5, atol=1e-6)
     with charembed.disabled(embedding), torch.no_grad():
-        silent = embedding(IDS)
-        assert torch.equal(replicate(embedding)(IDS), silent)
+        base = embedding(IDS)
+        assert torch.equal(replicate(embedding)(IDS), base)
 
 
 def replicate(network: nn.Module) -> Any:
-    """Copy a model as torch.nn.parallel.replicate does, for one device."""
+    """Replicate as torch.nn.parallel.replicate does, for one device."""
     modules = list(network.modules())
     where = {module: i for i, module in enumerate(modules)}
     copies = [module._replicate_for_data_parallel() for module in modules]
@@ -288,7 +286,7 @@ def replicate(network: nn.Module) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_accelerate_has_placed_is_taken_over_after_its_hooks_are_gone() -> None:
+def test_an_embedding_of_accelerate_is_taken_over_once_its_hooks_are_gone() -> None:
     plain = GPT2().eval()
     model = dispatch_model(copy.deepcopy(plain), device_map={"": "cpu"}, force_hooks=True)
     with raises(AttachError, "accelerate"):
@@ -400,13 +398,13 @@ def test_a_folded_multimodal_model_has_one_config(build: Any, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
-@pytest.mark.parametrize("respelled", [True, False])
-def test_sizes_change_up_and_down_in_any_order(tie: bool, respelled: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("update", [True, False])
+def test_sizes_change_up_and_down_in_any_order(tie: bool, update: bool, tmp_path: Path) -> None:
     model: Any = GPT2.attach(GPT2(tie), init="normal").eval()
     long = [*VOCABULARY, b"the", "ж".encode(), b"be"]
     for size in (V + 3, V - 20, V + 1, 100, V):
         model.resize_token_embeddings(size, mean_resizing=False)
-        if respelled:
+        if update:
             charembed.update_spellings(model, long[:size])
         ids = torch.arange(size)[None, :60]
         with torch.no_grad():
@@ -415,7 +413,7 @@ def test_sizes_change_up_and_down_in_any_order(tie: bool, respelled: bool, tmp_p
             assert torch.equal(
                 logits_of(charembed.fold(copy.deepcopy(model.eval())), ids), expected
             )
-    if not respelled:
+    if not update:
         charembed.update_spellings(model, long[:V])
     charembed.save(model, tmp_path)
     base = charembed.detach(copy.deepcopy(model))

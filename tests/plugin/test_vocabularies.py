@@ -1,4 +1,4 @@
-"""CLIP's form of tokens, and a vocabulary that is read once."""
+"""CLIP's pieces, and caching of a vocabulary's bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TEXT = [
 
 
 def clip() -> Tokenizer:
-    """Byte-level pieces that end a word with "</w>"; spaces are thrown away before."""
+    """Train byte-level pieces that end a word with "</w>"; spaces are removed before."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     words = Regex(r"'s|'t|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
@@ -85,7 +85,7 @@ def test_other_vocabularies_without_parts_are_read_as_with_them() -> None:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Return a list that collects the tokenizer of each later read of a vocabulary."""
+    """Record the tokenizers whose vocabulary is loaded."""
     seen: list[Any] = []
     monkeypatch.setattr(
         reading,

@@ -1,4 +1,4 @@
-"""On a GPU a look-up has no synchronisation, and a training forward two, for all token lengths."""
+"""Waits for the GPU: none in a lookup, two in a training forward, for tokens of any length."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WAITS |= {
 
 
 class Waits(TorchDispatchMode):
-    """Count operators that synchronise with a GPU; they are seen on the CPU too."""
+    """Count operators that make a GPU's caller wait; the count works on the CPU too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Waits(TorchDispatchMode):
 
 
 class _Methods(TorchFunctionMode):
-    """Count `tolist` and similar methods, which read memory without an operator."""
+    """`tolist` and similar methods copy memory without an operator, so they are counted here."""
 
     def __init__(self, found: list[str]) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class _Methods(TorchFunctionMode):
 
 @kinds
 @torch.no_grad()
-def test_a_look_up_makes_nobody_wait(kind: str) -> None:
+def test_a_lookup_does_not_wait(kind: str) -> None:
     embedding = char_embedding(
         GPT2.attach(GPT2(tie=True), encoder=kind, init="normal", **SMALL[kind]).eval()
     )

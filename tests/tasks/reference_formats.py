@@ -1,4 +1,4 @@
-"""Slow, obvious twins of the benchmarks' scoring rules and of the answers to their questions."""
+"""Slow, obvious twins of the benchmarks' parsers, and of the answers to their questions."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def charbench_number(generated: str) -> int | None:
 
 
 def nanochat_number(generated: str) -> str | None:
-    """The first place where four hashes and a space are followed by a number; its commas are dropped."""
+    """The first number after four hashes and a space, without its commas."""
     for i in range(len(generated)):
         if generated[i : i + 5] != "#### ":
             continue
@@ -86,7 +86,7 @@ def first_line(generated: str) -> str:
 
 
 def solve(task: str, named: Sequence[str]) -> str:
-    """Return the answer to a question of CUTE, CharBench, nanochat or Spelling Bee."""
+    """The answer to a question of CUTE, CharBench, nanochat or Spelling Bee, from its arguments."""
     name = task.partition("/")[2].removesuffix("_rand")
     if name in ("spell", "spell_inverse"):
         return " ".join(named[0]) if name == "spell" else "".join(named[0].split(" "))

@@ -56,7 +56,7 @@ def edits(one: str, other: str) -> int:
 
 
 def show_work(task: str, form: str, word: str, named: tuple[str, ...]) -> str:
-    """Return the scratchpad of an answer, letter by letter."""
+    """The scratchpad, one letter after another."""
     if form in ("plain", "spelled") or task in ("spell", "unspell", "first_letter"):
         return ""
     if task in ("longer", "nearer"):
@@ -108,9 +108,9 @@ def solve_counting(prompt: str) -> str:
 
 def solve_path(prompt: str) -> str:
     """Walk the edges backwards from the goal. "path a B, f c, B d, a f; a d:" -> " a B d" """
-    graph, asked = prompt.removeprefix("path ").removesuffix(":").split("; ")
+    graph, ends = prompt.removeprefix("path ").removesuffix(":").split("; ")
     edges = [tuple(edge.split()) for edge in graph.split(", ")]
-    start, node = asked.split()
+    start, node = ends.split()
     path = [node]
     while node != start:
         (node,) = [tail for tail, head in edges if head == node]
@@ -147,12 +147,11 @@ def apply_function(name: str, string: list[str]) -> list[str]:
 
 
 def solve_functions(prompt: str, programs: list[tuple[str, ...]]) -> set[str]:
-    """What every program (functions, one after the other) that explains all examples says of the last
-    input.
+    """The answers for the last input, of all programs (functions in a row) that fit all examples.
 
     "examples a b c > c b a; d e f:", [("reverse",), ("upper",)] -> {" f e d"}
     """
-    *examples, asked = prompt.removeprefix("examples ").removesuffix(":").split("; ")
+    *examples, last = prompt.removeprefix("examples ").removesuffix(":").split("; ")
     answers = set()
     for program in programs:
         explains = True
@@ -160,7 +159,7 @@ def solve_functions(prompt: str, programs: list[tuple[str, ...]]) -> set[str]:
             given, result = example.split(" > ")
             explains = explains and run_program(program, given.split()) == result.split()
         if explains:
-            answers.add(" " + " ".join(run_program(program, asked.split())))
+            answers.add(" " + " ".join(run_program(program, last.split())))
     return answers
 
 

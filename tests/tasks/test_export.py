@@ -1,4 +1,4 @@
-"""Export for lm-evaluation-harness: files, refusals, and the program's own scores."""
+"""Export to lm-evaluation-harness: files, refused options, and the program's own scores."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import torch
 
 from synthetic_tasks import SPLITS, Item, Material, WordSplits, build_task, distinct
 from synthetic_tasks.errors import TaskError
-from synthetic_tasks.export import RESULT, as_lm_eval, main
-from synthetic_tasks.saved_splits import fingerprint, load_splits, save_splits
+from synthetic_tasks.export import RESULT_PATTERN, as_lm_eval, main
+from synthetic_tasks.words import fingerprint, load_splits, save_splits
 from tests.laboratory.pretrained import gpt2, save, train_tokenizer
 from tests.messages import raises, says
 from tests.tasks.test_formats import WORDS
@@ -157,9 +157,9 @@ def test_what_cannot_be_exported_is_one_sentence_and_writes_nothing(
     places = {"WORDS": str(words_file), "SPLITS": str(splits_file)}
     folder = tmp_path / "out"
     assert main([str(folder), *(places.get(argument, argument) for argument in arguments)]) == 2
-    told = capsys.readouterr().err.strip()
-    says(told, message)
-    assert "\n" not in told
+    error = capsys.readouterr().err.strip()
+    says(error, message)
+    assert "\n" not in error
     assert not folder.exists()
 
 
@@ -171,7 +171,7 @@ def test_a_folder_with_files_in_it_is_left_alone(
 
 
 class Working(Item):
-    """An item whose answer shows its work before the result."""
+    """An item with a scratchpad before the result."""
 
     @property
     def text(self) -> str:
@@ -180,7 +180,7 @@ class Working(Item):
 
 def test_of_shown_work_the_result_is_marked_and_there_is_room_for_all_of_it() -> None:
     yaml, _ = as_lm_eval("worked", [Working("index n banana:", " 2", "index n banana")], {})
-    assert json.dumps(RESULT) in yaml
+    assert json.dumps(RESULT_PATTERN) in yaml
     assert f'"max_gen_toks": {len(" b a n = 2") + 1}' in yaml
     yaml, _ = as_lm_eval("plain", [Item("index n banana:", " 2", "index n banana")], {})
     assert "regex_pattern" not in yaml
@@ -218,9 +218,9 @@ def test_the_real_program_finds_our_scores(splits_file: Path, tmp_path: Path) ->
     task = build_task("count", Material(SPLIT, "compact", "plain"))
     items = distinct(task, "seen", 12, "exam", "seen", 0)
     choices = rows(out / "charembed_langgame_like_contains.jsonl")
-    told = [Item(row["prompt"], row["choices"][row["target"]], row["key"]) for row in choices]
+    chosen = [Item(row["prompt"], row["choices"][row["target"]], row["key"]) for row in choices]
     model, tokenizer = half_taught(
-        tmp_path / "model", [*items[::2], *told[::2], *items[1::2], *told[1::2]]
+        tmp_path / "model", [*items[::2], *chosen[::2], *items[1::2], *chosen[1::2]]
     )
     found = run_lm_eval(
         out, tmp_path / "model", ["charembed_count_seen", "charembed_langgame_like_contains"]

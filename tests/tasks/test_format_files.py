@@ -1,4 +1,4 @@
-"""Bad files of a benchmark: a message with the file's name and the fix."""
+"""Damaged or foreign files: an error in one line, with the file's name and the way out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published benchmarks: read from files, imitated offline, scored by their authors' rules."""
+"""Published benchmarks: read from hand-made files, imitated offline, scored as their authors do."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from synthetic_tasks.benchmark import BenchmarkTask
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.formats import (
     FORMATS,
+    BenchmarkTask,
     as_rows,
     charbench,
     cute,
@@ -33,7 +33,7 @@ TEXT = """a to be tea pea ant bean beam null none true level onion apple banana 
 letters spinach parsley strawberry watermelon undeniable"""
 WORDS = TEXT.split()
 every_format = pytest.mark.parametrize("name", FORMATS)
-# What the markers look for, and what could be taken for it.
+# Pieces that the parsers look for, and pieces that resemble them.
 MARKS = """Answer:| Answer: "|"|""|</s>|\n| |\t|#### |####|-|+|,|.|_|0|12|3|٣|²|Ⅷ|\x00|\u2028|\u00a0|cat|İ|ß|🍓"""
 junk = st.lists(st.sampled_from(MARKS.split("|")) | st.text(max_size=4), max_size=12).map("".join)
 
@@ -53,7 +53,7 @@ def named(key: str) -> list[str]:
     return key.split("\t")[1:]
 
 
-# Marking
+# Scoring
 
 
 @given(junk)
@@ -115,7 +115,7 @@ def test_spelling_bee_takes_the_first_line(text: str) -> None:
         ("spelling_bee", "spelling_bee/index", "e.", False),
     ],
 )
-def test_an_answer_is_marked_as_the_authors_do(
+def test_an_answer_is_scored_as_the_authors_do(
     name: str, task: str, given_text: str, right: bool
 ) -> None:
     found = published(name)[task]
@@ -175,13 +175,13 @@ def test_cute_has_all_its_tasks_with_their_own_prompts() -> None:
     assert tasks["cute/spell"].items[0].prompt == prompts["spell"].replace("{}", "null")
     assert (
         " " * 12 + "\n" in prompts["spell"]
-    )  # what a continued line of Python leaves in the text stays
+    )  # the indentation of a continued line of Python stays
     assert (
         tasks["cute/ins_char_rand"].items[0].prompt
         == 'Insert.\n\nQuestion: "x" behind "q" in "kqz".'
     )
     for task in tasks.values():
-        assert task.asking == cute.ASKING
+        assert task.prompt_format == cute.PROMPT_FORMAT
         for item in task.items:
             if not task.name.endswith(("sem", "orth")):
                 assert (
@@ -204,7 +204,7 @@ def test_the_hubs_rows_of_cute_are_prompts_already() -> None:
 
 def test_charbench_without_its_sentences_says_so_in_its_name() -> None:
     own = published("charbench")["charbench/find_first_occurrence"]
-    assert own.asking.system == "You answer briefly."
+    assert own.prompt_format.system == "You answer briefly."
     assert (
         own.items[0].prompt
         == "\n    A number, please.\n    \n\nQuestion: First 'n' in 'banana'?\nFrom 0.\n\n    "
@@ -326,9 +326,9 @@ def test_one_option_of_langgame_is_right_and_three_are_wrong() -> None:
 def test_examples_do_not_give_the_question_away() -> None:
     for task in made("cute"):
         for item in task.items:
-            shown, _, asked = item.prompt.partition("\n\nQuestion: ")
-            assert asked
-            assert asked not in shown
+            shown, _, question = item.prompt.partition("\n\nQuestion: ")
+            assert question
+            assert question not in shown
             assert shown.count("Answer: ") == 4
 
 

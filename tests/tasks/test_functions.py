@@ -32,9 +32,9 @@ PROGRAMS = {
 
 
 def strings(item: Item) -> list[str]:
-    """Return all inputs, the queried one last."""
-    *examples, asked = item.prompt.removeprefix("examples ").removesuffix(":").split("; ")
-    return [*(example.split(" > ")[0] for example in examples), asked]
+    """All inputs; the last one is the question's."""
+    *examples, last = item.prompt.removeprefix("examples ").removesuffix(":").split("; ")
+    return [*(example.split(" > ")[0] for example in examples), last]
 
 
 @settings(deadline=None, max_examples=400)
@@ -88,9 +88,9 @@ def test_training_never_has_a_string_that_is_asked_about() -> None:
     assert len(trained) > 0.9 * 16 * 15 * 14 * 7 / 8
     assert not any(map(is_held_out, trained))
     for split in ("fresh", "held_out_family", "composed"):
-        asked = {strings(task.draw(split, stream(split, i)))[-1] for i in range(500)}
-        assert asked.isdisjoint(trained)
-        assert len(asked) > 150
+        last = {strings(task.draw(split, stream(split, i)))[-1] for i in range(500)}
+        assert last.isdisjoint(trained)
+        assert len(last) > 150
 
 
 def test_families_are_drawn_alike_and_neither_copying_nor_a_constant_helps() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from synthetic_tasks import END, Item, stream
 from synthetic_tasks.draws import is_held_out
-from synthetic_tasks.names import NAMES
+from synthetic_tasks.sequences.names import NAMES
 from tests.tasks import reference_tasks
 from tests.tasks.test_synthetic_tasks import built, seeds
 from training.data.encodings import published_encoding

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from synthetic_tasks import TASKS, WORD_TASKS
-from synthetic_tasks.__main__ import ASKED, main, split_sample, table
+from synthetic_tasks.__main__ import NUM_DRAWS, main, split_sample, table
 from synthetic_tasks.samples import SAMPLE_WORDS
 from synthetic_tasks.words import usable_words
 from tests.conftest import ROOT
@@ -19,9 +19,9 @@ from tests.messages import says
 
 def shown(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
     assert main(flags) == 0
-    told = capsys.readouterr()
-    assert not told.err
-    return told.out
+    captured = capsys.readouterr()
+    assert not captured.err
+    return captured.out
 
 
 def test_it_needs_nothing_but_python() -> None:
@@ -63,7 +63,7 @@ def test_shares_of_answers_are_of_all_draws(capsys: pytest.CaptureFixture[str]) 
     (line,) = re.findall("answers: (.*)", shown(capsys, "contains"))
     shares = list(map(int, re.findall("([0-9]+) %", line)))
     assert sum(shares) == 100
-    assert all(abs(share - 50) < 6 for share in shares), (shares, ASKED)
+    assert all(abs(share - 50) < 6 for share in shares), (shares, NUM_DRAWS)
 
 
 def test_splits_forms_and_wordings_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,10 +138,10 @@ def test_what_cannot_be_shown_gets_one_sentence(
         ),
     ):
         assert main(flags) == 2
-        told = capsys.readouterr()
-        says(told.err, message)
-        assert told.err.count("\n") == 1
-        assert not told.out
+        captured = capsys.readouterr()
+        says(captured.err, message)
+        assert captured.err.count("\n") == 1
+        assert not captured.out
 
 
 def test_the_words_that_come_with_the_tasks_can_all_be_asked_about() -> None:

@@ -27,10 +27,10 @@ from synthetic_tasks import (
     usable_words,
 )
 from synthetic_tasks.__main__ import split_sample
-from synthetic_tasks.names import NAMES
 from synthetic_tasks.registry import RECIPES
 from synthetic_tasks.samples import SAMPLE_WORDS
 from synthetic_tasks.scoring import corrected, majority_baseline
+from synthetic_tasks.sequences.names import NAMES
 from synthetic_tasks.task import ANSWER_FORMS, WORDINGS
 from tests.messages import raises
 from training.data.corpus import packaged_words
@@ -95,7 +95,7 @@ def drawn_for_training(tasks: list[Task], i: int) -> Item:
 def test_an_item_is_a_function_of_its_key_in_every_split(spec: str) -> None:
     (task,) = built(spec)
     assert task.name == spec
-    assert task.telling in [split.name for split in task.splits]
+    assert task.main_split in [split.name for split in task.splits]
     for split in task.splits:
         assert split.place
         assert split.label
@@ -238,7 +238,7 @@ def test_words_are_needed_by_word_tasks_alone_and_only_to_draw() -> None:
 def test_fixed_texts_hold_every_token_around_the_words(
     spec: str, encoding: tiktoken.Encoding
 ) -> None:
-    """A question holds only words, single letters and fixed texts."""
+    """All other tokens of a question are words or single letters, which are never held out."""
     for wording in WORDINGS:
         (task,) = built(spec, wording=wording)
         fixed = {i for text in task.fixed_texts() for i in encoding.encode_ordinary(text)}
@@ -256,9 +256,9 @@ def test_fixed_texts_hold_every_token_around_the_words(
 @pytest.mark.parametrize("spec", [*WORD_TASKS, *SPECS])
 def test_every_task_says_what_it_asks_and_what_makes_it_harder(spec: str) -> None:
     (task,) = built(spec)
-    assert 10 < len(task.about) < 110
-    assert 10 < len(task.axes) < 110
-    assert task.deed
+    assert 10 < len(task.description) < 110
+    assert 10 < len(task.difficulty) < 110
+    assert task.verb_phrase
 
 
 def test_majority_baseline() -> None:
@@ -268,7 +268,7 @@ def test_majority_baseline() -> None:
 @pytest.mark.parametrize("form", ANSWER_FORMS)
 @pytest.mark.parametrize("spec", [*WORD_TASKS, *SPECS])
 def test_after_correction_the_majority_scores_0_and_the_oracle_1(spec: str, form: str) -> None:
-    """Score the majority baseline and the correct answers as a model's answers are scored."""
+    """Two models, scored as usual: one always gives the majority answer, one is always right."""
     (task,) = built(spec, form=form)
     items = distinct(task, task.splits[0].name, 60, "corrected")
     constant = Counter(item.answer for item in items).most_common(1)[0][0]
@@ -292,7 +292,7 @@ def test_correction_is_a_line_and_has_its_limits() -> None:
             corrected(0.5, majority)
 
 
-# The questions that this laboratory has always asked: drawn by the code before tasks were behind a seam.
+# Questions drawn by an early version of the code: later versions must draw the same.
 
 TRAINED_COMPACT = [
     "index e melon: 1\n",
@@ -313,7 +313,7 @@ TRAINED_SENTENCES = [
     "Search cherry for r: at what index is it found? It carries the number 3\n",
     "Task: With o for the first n, how does onion read? Solution: It becomes ooion\n",
 ]
-EXAMS = {
+EVALUATION_ITEMS = {
     ("reverse", "seen"): [
         "reverse pepper: r e p p e p\n",
         "reverse strawberry: y r r e b w a r t s\n",
@@ -340,7 +340,7 @@ EXAMS = {
 FIRST_FOUR = ("reverse", "count", "index", "swap")
 
 
-def test_training_and_exams_ask_what_they_always_asked() -> None:
+def test_questions_of_training_and_evaluation_stay_the_same() -> None:
     compact = built(*FIRST_FOUR, words=WORDS)
     sentences = built(*FIRST_FOUR, words=WORDS, wording="sentences", form="plain")
     assert [
@@ -349,12 +349,12 @@ def test_training_and_exams_ask_what_they_always_asked() -> None:
     assert [
         drawn_for_training(sentences, i).text for i in range(len(TRAINED_SENTENCES))
     ] == TRAINED_SENTENCES
-    for (name, split), texts in EXAMS.items():
+    for (name, split), texts in EVALUATION_ITEMS.items():
         (task,) = built(name, words=WORDS)
         assert [item.text for item in distinct(task, split, 3, "exam", split, 0)] == texts
 
 
-def test_thousands_of_questions_are_the_ones_they_always_were() -> None:
+def test_thousands_of_questions_stay_the_same() -> None:
     words = usable_words(packaged_words()[:5000], 5, 13)
     splits = split_words(words, pairs_of_letters, seed=0, max_letters=10, token_share=0.02)
     for wording, form, expected in (
@@ -364,15 +364,16 @@ def test_thousands_of_questions_are_the_ones_they_always_were() -> None:
         tasks = built(*FIRST_FOUR, words=splits, wording=wording, form=form)
         assert sha256("".join(drawn_for_training(tasks, i).text for i in range(2000))) == expected
     tasks = built(*FIRST_FOUR, words=splits)
-    exams = [
+    evaluation = [
         item.text
         for split in SPLITS
         for task in tasks
         for item in distinct(task, split, 100, "exam", split, 7)
     ]
-    assert len(exams) == 1600
+    assert len(evaluation) == 1600
     assert (
-        sha256("".join(exams)) == "be3756575ad7638811a5a101974217cea87a4393ef441125e36ce00afbb148f6"
+        sha256("".join(evaluation))
+        == "be3756575ad7638811a5a101974217cea87a4393ef441125e36ce00afbb148f6"
     )
 
 

@@ -1,4 +1,4 @@
-"""The word tasks: answers and scratchpads against slow twins, arguments, scoring."""
+"""The word tasks: answers and scratchpads against slow twins, arguments, baselines, scoring."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from synthetic_tasks import END, WORD_TASKS, Item, distinct, read_answer, read_work, stream
 from synthetic_tasks.errors import TaskError
-from synthetic_tasks.letters import distance
 from synthetic_tasks.registry import RECIPES
 from synthetic_tasks.samples import SAMPLE_WORDS
 from synthetic_tasks.task import ANSWER_FORMS, WORDINGS
-from synthetic_tasks.word_task import asked, write_answer
-from synthetic_tasks.words import in_some_form, usable_words
+from synthetic_tasks.word_tasks.letters import edit_distance
+from synthetic_tasks.word_tasks.word_task import word_and_arguments, write_answer
+from synthetic_tasks.words import usable_words, vary_form
 from tests.messages import raises
 from tests.tasks import reference_tasks
 from tests.tasks.test_synthetic_tasks import SAMPLES, built, seeds, word_task
@@ -26,29 +26,22 @@ from training.data.corpus import load_words
 some_words = st.text(alphabet="abcz", min_size=1, max_size=12)
 mixed_words = st.text(alphabet="aAbBéÉñ1ß", min_size=1, max_size=12)
 word_tasks = pytest.mark.parametrize("task", WORD_TASKS)
-LETTERED = (
-    "reverse",
-    "swap",
-    "spell",
-    "insert",
-    "delete",
-    "substitute",
-    "exchange",
-)  # answers of letters
+# Tasks whose answer is a string of letters.
+LETTERED = ("reverse", "swap", "spell", "insert", "delete", "substitute", "exchange")
 
 
 @given(word=some_words | mixed_words, seed=seeds)
-def test_answers_and_work_equal_the_slow_twins(word: str, seed: int) -> None:
+def test_answers_and_scratchpads_equal_the_slow_twins(word: str, seed: int) -> None:
     for name, recipe in RECIPES.items():
-        for kind in recipe.kinds(word):
-            question = recipe.ask(word, kind, Random(seed))
+        for stratum in recipe.strata(word):
+            question = recipe.ask(word, stratum, Random(seed))
             if question is None:
                 continue
-            assert question.answer == reference_tasks.solve_word(name, word, question.named)
+            assert question.answer == reference_tasks.solve_word(name, word, question.arguments)
             for form in ANSWER_FORMS:
-                work = recipe.work_of(question, form)
+                work = recipe.scratchpad_of(question, form)
                 assert work.strip(" =") == reference_tasks.show_work(
-                    name, form, word, question.named
+                    name, form, word, question.arguments
                 )
                 assert not work or (work.startswith(" ") and work.endswith(" ="))
 
@@ -58,13 +51,13 @@ def test_answers_and_work_equal_the_slow_twins(word: str, seed: int) -> None:
 def test_items_of_every_split_are_answered_as_the_slow_twin_answers_what_they_ask(
     task: str, form: str
 ) -> None:
-    """Drawn by the item's own key: prompt and expected answer belong together."""
-    mixed = [in_some_form(word) for word in SAMPLE_WORDS]
+    """An item's prompt and its answer belong together, by its own key."""
+    mixed = [vary_form(word) for word in SAMPLE_WORDS]
     for drawn in (*built(task, form=form), word_task(task, *mixed, form=form)):
         for split in drawn.splits:
             for i in range(30):
                 item = drawn.draw(split.name, stream(i))
-                word, *named = asked(item)
+                word, *named = word_and_arguments(item)
                 shown = " ".join(word) if task == "unspell" else word
                 assert item.prompt == " ".join([task, *named, f"{shown}:"])
                 right = reference_tasks.solve_word(task, word, tuple(named))
@@ -78,7 +71,7 @@ def test_items_of_every_split_are_answered_as_the_slow_twin_answers_what_they_as
 @settings(max_examples=500)
 @given(one=st.text("abc", max_size=12), other=st.text("abcd", max_size=12))
 def test_distances_equal_the_slow_twins(one: str, other: str) -> None:
-    assert distance(one, other) == reference_tasks.edits(one, other)
+    assert edit_distance(one, other) == reference_tasks.edits(one, other)
 
 
 REFUSING = (
@@ -87,7 +80,7 @@ REFUSING = (
     "exchange",
     "longer",
     "nearer",
-)  # where there is one word of one letter
+)  # if the only word is one repeated letter
 
 
 @word_tasks
@@ -108,12 +101,12 @@ def test_a_word_of_one_letter_is_asked_about_or_refused_in_a_sentence(task: str,
 
 def test_count_asks_for_the_most_frequent_letter_and_index_for_the_first_occurrence() -> None:
     def named(task: str, kind: int) -> set[tuple[str, ...]]:
-        return {RECIPES[task].ask("banana", kind, Random(i)).named for i in range(9)}
+        return {RECIPES[task].ask("banana", kind, Random(i)).arguments for i in range(9)}
 
     assert named("count", 3) == {("a",)}
-    assert RECIPES["index"].kinds("banana") == [0, 1, 2]
+    assert RECIPES["index"].strata("banana") == [0, 1, 2]
     assert RECIPES["index"].ask("banana", 2, Random(0)).answer == "2"
-    assert RECIPES["last_index"].kinds("banana") == [0, 4, 5]
+    assert RECIPES["last_index"].strata("banana") == [0, 4, 5]
     assert named("nth_letter", ord("n")) == {("2",), ("4",)}
     assert RECIPES["swap"].ask("ab", 0, Random(0)).answer in ("bb", "aa")
 
@@ -130,7 +123,7 @@ def test_what_one_names_oneself_gives_the_question_that_names_it(word: str, seed
             "gap": lambda: str(rng.randint(0, len(word))),
             "word": lambda: rng.choice(["tea", "cab", "abacus"]),
         }
-        named = tuple(draw[kind]() for kind in recipe.names)
+        named = tuple(draw[kind]() for kind in recipe.arguments)
         if recipe.refuse(word, *named):
             with raises(TaskError, f"{name} {word!r}"):
                 task.ask_about(word, named, Random(0))
@@ -173,24 +166,24 @@ def test_what_cannot_be_asked_about_is_refused(task: str, named: str, message: s
 @word_tasks
 def test_there_are_twenty_wordings_each_and_the_word_stands_alone(task: str) -> None:
     recipe = RECIPES[task]
-    assert len(set(recipe.questions)) == 20
-    assert len(set(recipe.answers)) == 20
-    for question in (*recipe.questions, recipe.compact):
+    assert len(set(recipe.wordings.questions)) == 20
+    assert len(set(recipe.wordings.answers)) == 20
+    for question in (*recipe.wordings.questions, recipe.wordings.compact):
         assert re.search(r" \{word\}([^a-zA-Z']|$)", question), question
-        for place, name in zip("ab", (*recipe.names, "", ""), strict=False):
+        for place, name in zip("ab", (*recipe.arguments, "", ""), strict=False):
             assert (f"{{{place}}}" in question) == bool(name), question
             assert not name or re.search(rf" \{{{place}\}}([^a-zA-Z']|$)", question), question
-    for answer in recipe.answers:
+    for answer in recipe.wordings.answers:
         assert answer == answer.strip()
         assert "{" not in answer
 
 
 def test_no_two_tasks_share_a_wording() -> None:
-    questions = [question for recipe in RECIPES.values() for question in recipe.questions]
+    questions = [question for recipe in RECIPES.values() for question in recipe.wordings.questions]
     assert len(set(questions)) == len(questions) == 20 * len(WORD_TASKS)
 
 
-# What guessing gets
+# Baselines
 
 
 MAJORITY = {
@@ -220,24 +213,30 @@ def test_guessing_gets_no_more_than_each_task_may_give() -> None:
 def test_neither_letter_nor_answer_alone_tells_whether_a_word_contains_it() -> None:
     task = word_task("contains", *usable_words(load_words("wordsegment", 10_000), 5, 10))
     items = [task.draw("seen", stream(i)) for i in range(6000)]
-    yes = Counter(asked(item)[1] for item in items if item.answer == " yes")
-    no = Counter(asked(item)[1] for item in items if item.answer == " no")
+    yes = Counter(word_and_arguments(item)[1] for item in items if item.answer == " yes")
+    no = Counter(word_and_arguments(item)[1] for item in items if item.answer == " no")
     assert set(yes) == set(no) == set("abcdefghijklmnopqrstuvwxyz")
     by_letter = sum(max(yes[letter], no[letter]) for letter in yes) / len(items)
-    assert by_letter < 0.55, "who knows no word but the letter asked about"
+    assert by_letter < 0.55, "a model that reads the letter and no word"
 
 
 def test_the_order_of_two_words_says_nothing_and_neither_do_their_lengths_of_the_nearer() -> None:
     for name in ("longer", "nearer"):
         (task,) = built(name)
         items = [task.draw("seen", stream(i)) for i in range(2000)]
-        firsts = sum(asked(item)[1] == item.answer.strip() for item in items) / len(items)
+        firsts = sum(word_and_arguments(item)[1] == item.answer.strip() for item in items) / len(
+            items
+        )
         assert firsts == pytest.approx(0.5, abs=0.035), name
-        assert all(set(asked(item)) <= set(SAMPLES.seen) for item in items)
-    assert sum(len(asked(item)[1]) == len(asked(item)[2]) for item in items) / len(items) > 0.9
+        assert all(set(word_and_arguments(item)) <= set(SAMPLES.seen) for item in items)
+    assert (
+        sum(len(word_and_arguments(item)[1]) == len(word_and_arguments(item)[2]) for item in items)
+        / len(items)
+        > 0.9
+    )
 
 
-# Answers and marks
+# Answers and scoring
 
 
 @pytest.mark.parametrize("form", ANSWER_FORMS)

@@ -1,4 +1,4 @@
-"""Usable words, the reasons against others, and the splits."""
+"""Usable words, the reasons for leaving words out, and the splits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from synthetic_tasks import (
 )
 from synthetic_tasks.samples import SAMPLE_WORDS
 from synthetic_tasks.task import ANSWER_FORMS, Material
-from synthetic_tasks.words import in_some_form, num_letters, told
+from synthetic_tasks.words import describe_left_out, num_letters, vary_form
 from tests.messages import raises
 from tests.tasks.test_synthetic_tasks import WORDS, built
 from training.data.prepare import Data
@@ -64,11 +64,11 @@ def test_junk_is_counted_by_its_reason_and_never_used(forms: str) -> None:
         expected["without a letter"] = 1
     else:
         assert usable == [
-            in_some_form("tea"),
+            vary_form("tea"),
             *(unicodedata.normalize("NFC", word) for word in MIXED),
         ]
     assert left_out == expected
-    assert told(left_out).startswith(f"{left_out.most_common(1)[0][1]} ")
+    assert describe_left_out(left_out).startswith(f"{left_out.most_common(1)[0][1]} ")
     assert len(usable) + left_out.total() == len(JUNK) + 2 + len(MIXED)
 
 
@@ -90,7 +90,7 @@ def test_any_text_at_all_is_used_or_counted_and_used_words_can_be_asked_about(
 
 
 def test_words_take_five_forms_of_the_same_length_and_are_normal() -> None:
-    found = [in_some_form(word) for word in SAMPLE_WORDS]
+    found = [vary_form(word) for word in SAMPLE_WORDS]
     assert [len(word) for word in found] == [len(word) for word in SAMPLE_WORDS]
     assert all(unicodedata.normalize("NFC", word) == word for word in found)
     shares = [
@@ -101,7 +101,7 @@ def test_words_take_five_forms_of_the_same_length_and_are_normal() -> None:
         sum(word in SAMPLE_WORDS for word in found),
     ]
     assert all(share > len(found) / 8 for share in shares), shares
-    assert [in_some_form(word) for word in found if word not in SAMPLE_WORDS] == [
+    assert [vary_form(word) for word in found if word not in SAMPLE_WORDS] == [
         word for word in found if word not in SAMPLE_WORDS
     ]
 
@@ -114,7 +114,7 @@ def test_letters_of_mixed_words_are_characters_and_case_counts() -> None:
         task.ask_about("Éclair", "é", stream(0))
     reverse = build_task("reverse", Material(one_list(["Éclair"])))
     assert reverse.ask("Éclair", stream(0)).answer == " r i a l c É"
-    contains = build_task("contains", Material(one_list(map(in_some_form, SAMPLE_WORDS))))
+    contains = build_task("contains", Material(one_list(map(vary_form, SAMPLE_WORDS))))
     items = [contains.draw("seen", stream(i)) for i in range(500)]
     letters = {item.key.split()[1] for item in items}
     assert letters & set("ABCDE")

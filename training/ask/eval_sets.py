@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from synthetic_tasks import END, Item, distinct, read_answer
-from synthetic_tasks.benchmark import Asking
+from synthetic_tasks.formats import PromptFormat
 from training.data.prepare import Data
 from training.data.questions import encode_item
 from training.data.tokenizers import Tokenizer
 from training.errors import BadInput
 
-PLAIN = Asking()
+PLAIN = PromptFormat()
 CHECKED = 500  # training questions of each phase and seed whose length and tokens are checked
 
 
@@ -41,7 +41,7 @@ class EvalSet:
     task: ScoredTask
     split: str
     items: Sequence[Item]
-    prompt_format: Asking = PLAIN
+    prompt_format: PromptFormat = PLAIN
     read: Callable[[str], str | None] = read_answer
 
     @property

@@ -23,7 +23,7 @@ from training.files import sha256
 from training.models.generate import SHARED
 from training.models.language_model import LanguageModel
 from training.models.likelihood import log_likelihoods
-from training.models.objectives import OBJECTIVES, Asked, Objective, Progress
+from training.models.objectives import OBJECTIVES, GenerationSettings, Objective, Progress
 
 from .eval_sets import EvalSet, max_answer_tokens, stop_ids
 
@@ -68,7 +68,8 @@ class TokenCounts(NamedTuple):
     text: str
 
 
-Batch = tuple[Sequence[EvalQuestion], list[Answer]]
+Questions = Sequence[EvalQuestion]
+Answered = Iterator[tuple[Questions, list[Answer]]]  # batches of questions with their answers
 
 
 class EvaluatedModel(Protocol):
@@ -99,9 +100,7 @@ class EvaluatedModel(Protocol):
     def check(self, eval_sets: Sequence[EvalSet]) -> None:
         """Raise BadInput if a question cannot be answered. Called before the first question."""
 
-    def answer(
-        self, questions: Sequence[EvalQuestion], batch_size: int, progress: Progress
-    ) -> Iterator[Batch]:
+    def answer(self, questions: Questions, batch_size: int, progress: Progress) -> Answered:
         """Yield the questions in batches with their answers, in any order."""
 
 
@@ -143,28 +142,24 @@ class EvaluatedLanguageModel:
 
     @classmethod
     def of_arm(
-        cls,
-        model: LanguageModel,
-        data: Data,
-        arm: str,
-        seed: int,
-        **settings: Any,
+        cls, model: LanguageModel, data: Data, arm: str, seed: int, **settings: Any
     ) -> EvaluatedLanguageModel:
-        """Make the model under evaluation of an arm, queried as it was trained."""
+        """Make the model under evaluation of an arm, with prompts as in its training."""
         config = data.config
         return cls(
             name=arm,
             seed=seed,
+            about=settings.pop("about", f"the arm {arm}, seed {seed}"),
             model=model,
             tokenizer=data.tokenizer,
             material=Material(data.splits, config.data.wording, config.data.answer_form),
             context=config.context,
             objective=OBJECTIVES[config.objective],
             dummy=data.dummy,
-            **({"about": f"the arm {arm}, seed {seed}"} | settings),
-        )  # fmt: skip
+            **settings,
+        )
 
-    @cached_property
+    @cached_property  # a run's own evaluation never needs it, and hashing the weights takes time
     def identity(self) -> dict[str, Any]:
         """Hashes of weights, tokenizer and chat template, and the ids of start and end."""
         weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
@@ -177,7 +172,8 @@ class EvaluatedLanguageModel:
 
     def check(self, eval_sets: Sequence[EvalSet]) -> None:
         """Set max_new_tokens of each task. Raise BadInput for an empty or too long prompt."""
-        self._limits = {}
+        # A server checks one question after another: what it encoded before is not needed again.
+        self._limits, self._ids = {}, {}
         longest = max_answer_tokens(self.tokenizer, eval_sets) if self.as_in_run else 0
         for eval_set in eval_sets:
             known = self._limits.get(eval_set.task.name, 0)
@@ -191,7 +187,9 @@ class EvaluatedLanguageModel:
         task = eval_set.task.name
         if not all(choice.strip() for choice in item.choices):
             raise BadInput(f"A choice of {task} is empty. Leave that item out.")
-        length, answer = len(self.encode(eval_set, item)), self._answer_tokens(eval_set, item)
+        lengths = [len(self._encode_pair(eval_set, item, choice)[1]) for choice in item.choices]
+        answer = max(lengths, default=self.max_new_tokens(eval_set))
+        length = len(self.encode(eval_set, item))
         if not length:
             raise BadInput(
                 f"A prompt of {task} is empty, and {self.name} reads no empty text. "
@@ -204,13 +202,7 @@ class EvaluatedLanguageModel:
                 f"leave that suite out. The prompt begins {item.prompt[:60]!r}."
             )
 
-    def _answer_tokens(self, eval_set: EvalSet, item: Item) -> int:
-        lengths = (len(self._encode_pair(eval_set, item, choice)[1]) for choice in item.choices)
-        return max(lengths, default=self.max_new_tokens(eval_set))
-
-    def answer(
-        self, questions: Sequence[EvalQuestion], batch_size: int, progress: Progress
-    ) -> Iterator[Batch]:
+    def answer(self, questions: Questions, batch_size: int, progress: Progress) -> Answered:
         """Yield batches of questions with their greedy answers; choices by log-likelihood."""
         for batch in self._batches(questions, batch_size):
             if batch[0].item.choices:
@@ -219,9 +211,7 @@ class EvaluatedLanguageModel:
             else:
                 yield batch, self._generate(batch, progress)
 
-    def _batches(
-        self, questions: Sequence[EvalQuestion], size: int
-    ) -> Iterator[Sequence[EvalQuestion]]:
+    def _batches(self, questions: Questions, size: int) -> Iterator[Questions]:
         """Batch prompts of equal length and max_new_tokens.
 
         If all prompts of a set share a long prefix, they are batched together, as the prefix is
@@ -236,7 +226,7 @@ class EvaluatedLanguageModel:
         for question in questions:
             eval_set, item = question.eval_set, question.item
             ids = self.encode(eval_set, item)
-            if item.choices:
+            if item.choices:  # likelihoods are padded, so that similar lengths will do
                 key: tuple[object, ...] = (True, len(ids) // CHOICE_STEP)
             else:
                 prefix = tuple(ids[: SHARED + 1]) if shares[eval_set] else ()
@@ -247,14 +237,14 @@ class EvaluatedLanguageModel:
             for first in range(0, len(group), size):
                 yield group[first : first + size]
 
-    def _generate(self, questions: Sequence[EvalQuestion], progress: Progress) -> list[Answer]:
+    def _generate(self, questions: Questions, progress: Progress) -> list[Answer]:
         """Generate greedy answers to questions of one max_new_tokens and one stop text."""
         eval_set = questions[0].eval_set
         stop = eval_set.prompt_format.stop
         if stop not in self._stops:
             self._stops[stop] = stop_ids(self.tokenizer, stop) | self.end
-        settings = Asked(
-            room=self.max_new_tokens(eval_set),
+        settings = GenerationSettings(
+            max_new_tokens=self.max_new_tokens(eval_set),
             stop=self._stops[stop],
             dummy=self.dummy,
             context=self.context,
@@ -266,7 +256,7 @@ class EvaluatedLanguageModel:
         return [
             Answer(
                 self._text(ids, stop),
-                cut=len(ids) == settings.room and ids[-1] not in settings.stop,
+                cut=len(ids) == settings.max_new_tokens and ids[-1] not in settings.stop,
             )
             for ids in written
         ]
@@ -279,13 +269,14 @@ class EvaluatedLanguageModel:
     def max_new_tokens(self, eval_set: EvalSet) -> int:
         """Return the limit of a benchmark, else the longest right answer of the checked sets."""
         return (
-            eval_set.prompt_format.room
+            eval_set.prompt_format.max_new_tokens
             or self._limits.get(eval_set.task.name)
             or self._longest_answer(eval_set)
         )
 
     def _longest_answer(self, eval_set: EvalSet) -> int:
         """Return the most tokens of a right answer, in its usual tokens or letter by letter."""
+        # A model may spell an answer in other tokens than the tokenizer would, up to one a letter.
         texts = [item.text.removeprefix(item.prompt) for item in eval_set.items]
         return max(
             max(len(self.tokenizer.encode(text)), len("".join(text.split())) + MARGIN)
@@ -296,7 +287,7 @@ class EvaluatedLanguageModel:
         """Return the ids of a prompt in the format of its evaluation set."""
         text, templated = self._prompt_text(eval_set, item)
         if text not in self._ids:
-            start = [] if templated else self.start
+            start = [] if templated else self.start  # a template begins a text itself
             self._ids[text] = [*start, *self.tokenizer.encode(text)]
         return self._ids[text]
 
@@ -307,6 +298,7 @@ class EvaluatedLanguageModel:
             return item.prompt + wanted.opening, False
         contents = {"system": wanted.system, "user": item.prompt}
         messages = [{"role": role, "content": text} for role, text in contents.items() if text]
+        # As text and not as ids: the opening may share its first token with the template's end.
         text: str = self.source.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )
@@ -327,7 +319,7 @@ class EvaluatedLanguageModel:
             return self.tokenizer.encode(text), self.tokenizer.encode(choice)
         return before, ids[first:]
 
-    def _choose(self, questions: Sequence[EvalQuestion]) -> list[Answer]:
+    def _choose(self, questions: Questions) -> list[Answer]:
         """Take the choice with the largest log-likelihood of each question."""
         pairs = [
             self._encode_pair(q.eval_set, q.item, choice)
@@ -345,6 +337,7 @@ class EvaluatedLanguageModel:
         return answers
 
     def _shares_prefix(self, eval_set: EvalSet) -> bool:
+        # one token more than SHARED, as a prompt needs one token after the shared prefix
         first, *others = (self.encode(eval_set, item)[: SHARED + 1] for item in eval_set.items)
         return len(first) > SHARED and all(other == first for other in others)
 
@@ -380,10 +373,9 @@ class EvaluatedFunction:
                     "that writes texts. Leave that suite out, or evaluate a model."
                 )
 
-    def answer(
-        self, questions: Sequence[EvalQuestion], batch_size: int, progress: Progress
-    ) -> Iterator[Batch]:
+    def answer(self, questions: Questions, batch_size: int, progress: Progress) -> Answered:
         """Call the function with `batch_size` prompts at a time, or with one. Raises BadInput."""
+        # One prompt at a time otherwise, so that Ctrl-C loses one answer at most.
         size = batch_size if self.batched else 1
         for first in range(0, len(questions), size):
             batch = questions[first : first + size]

@@ -23,8 +23,7 @@ from synthetic_tasks import (
     split_weight,
     split_words,
 )
-from synthetic_tasks.saved_splits import fingerprint
-from synthetic_tasks.words import told
+from synthetic_tasks.words import describe_left_out, fingerprint
 from training.config.config import CompareConfig, DataConfig
 from training.config.phase import Phase
 from training.files import cached
@@ -134,23 +133,24 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     Raises BadInput for what is missing, empty or too small.
     """
     data = config.data
+    name = config.evaluation.other_corpus
+    others = {} if name == "none" else {"other text": load_corpus(name)}
     words, left_out = list[str](), ""
     if needs_words(data.tasks):
         listed = load_words(data.words, data.num_words)
         words, counts = sort_words(listed, data.min_letters, data.longest_letters, data.word_forms)
-        left_out = told(counts)
+        left_out = describe_left_out(counts)
     corpus, tokenizer, num_rows = _tokenized(config, cache)
-    ids = _encoded(tokenizer, corpus, cache)
-    texts = {"text": HeldOut.of(ids["validation"], corpus.validation)}
-    other: Facts = {}
-    if (name := config.evaluation.other_corpus) != "none":
-        elsewhere = load_corpus(name)
-        other = {"other_corpus_sha256": elsewhere.sha256}
-        held_out = _encoded(tokenizer, elsewhere, cache)["validation"]
-        texts["other text"] = HeldOut.of(held_out, elsewhere.validation)
+    corpora = {"text": corpus, **others}
+    ids = {name: _encoded(tokenizer, corpus, cache) for name, corpus in corpora.items()}
+    train_ids = ids["text"]["train"]
+    texts = {
+        name: HeldOut.of(ids[name]["validation"], corpus.validation)
+        for name, corpus in corpora.items()
+    }
     for text in texts.values():
         text_batches(text.ids, 1, config.text.context)  # refuses a text that is too short
-    counts_V = torch.bincount(ids["train"].long(), minlength=num_rows)
+    counts_V = torch.bincount(train_ids.long(), minlength=num_rows)
     splits = split_by_token(data, words, tokenizer, counts_V) if words else None
     pieces = splits.held_out if splits else frozenset()
     held_out_ids = frozenset(
@@ -168,10 +168,10 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
         "vocabulary": tokenizer.name,
         "tokens": num_rows,
         "spelling_table_sha256": spellings.fingerprint,
-        "train_tokens": len(ids["train"]),
-        "validation_tokens": len(ids["validation"]),
+        "train_tokens": len(train_ids),
+        "validation_tokens": len(texts["text"].ids),
         "bytes_per_token": round(texts["text"].bytes_per_token, 4),
-        **other,
+        **({"other_corpus_sha256": others["other text"].sha256} if others else {}),
         **written,
     }
     if splits:
@@ -181,7 +181,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
         config=config,
         tokenizer=tokenizer,
         spellings=spellings,
-        train_ids=ids["train"],
+        train_ids=train_ids,
         base_ids=base_ids,
         held_out_texts=texts,
         tasks=tuple(build_task(spec, material) for spec in data.tasks),

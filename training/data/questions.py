@@ -9,7 +9,7 @@ from random import Random
 
 from synthetic_tasks import Item, Task, stream
 from training.errors import BadInput
-from training.models.objectives import Example, Objective, Question
+from training.models.objectives import EncodedQuestion, Example, Objective
 
 from .batches import BatchAt, pad_examples
 from .tokenizers import Tokenizer
@@ -86,7 +86,7 @@ class Questions:
     def arrange(self, item: Item, prompt: list[int], answer: list[int]) -> Example:
         """Make the objective's training example of an item. Raises BadInput if it cannot."""
         running = self._running(item, prompt) if self.objective.needs_running else ()
-        return self.objective.arrange(Question(prompt, answer, self.dummy, running))
+        return self.objective.arrange(EncodedQuestion(prompt, answer, self.dummy, running))
 
     def _running(self, item: Item, prompt: list[int]) -> list[int]:
         """The tokens of an item's running answers, one for each of the last tokens of the prompt.

@@ -104,28 +104,28 @@ def evaluate(
     _check_distinct(eval_sets)
     one.check(eval_sets)
     record = {"suites": list(suites), "questions": questions, "exams": hash_of(eval_sets)}
-    earlier = None
-    if isinstance(against, str | Path) and (Path(against) / RECORD).is_file():
-        earlier, against = Path(against), None
-        check_same(earlier, record, questions_alone=True)
-    other = None if against is None else model_of(against, None, batched, prompts, tokenizer)
     folder = None if out is None else Path(out)
-    second, others = "", None
+    models, second, others = [(one, folder)], "", None
+    if isinstance(against, str | Path) and (Path(against) / RECORD).is_file():
+        check_same(Path(against), record, questions_alone=True)
+        second = str(read_record(Path(against) / RECORD)["name"])
+        others = finished_answers(Path(against), eval_sets)
+    elif against is not None:
+        other = model_of(against, None, batched, prompts, tokenizer)
+        other.check(eval_sets)
+        models.append((other, folder and folder / "against"))
+        second = other.name
     with ExitStack() as locks:
-        if earlier is not None:
-            second = str(read_record(earlier / RECORD)["name"])
-            others = finished_answers(earlier, eval_sets)
-        if other is not None:
-            other.check(eval_sets)
-        answers = locks.enter_context(_opened(one, eval_sets, record, folder, resume))
-        if other is not None:
-            place = folder and folder / "against"
-            second = other.name
-            others = locks.enter_context(_opened(other, eval_sets, record, place, resume))
-        ask(one, answers, batch_size=batch_size, bars=bars)
-        if other is not None and others is not None:
-            ask(other, others, batch_size=batch_size, bars=bars)
-    if second == one.name:
+        # Both folders are claimed before the first question, which may be hours before the last.
+        opened = [
+            locks.enter_context(_opened(each, eval_sets, record, place, resume))
+            for each, place in models
+        ]
+        for (each, _), own in zip(models, opened, strict=True):
+            ask(each, own, batch_size=batch_size, bars=bars)
+    answers, *rest = opened
+    others = rest[0] if rest else others
+    if second == one.name:  # a run against another run, both with an arm lstm
         second = f"{second} (the other)"
     rows = eval_rows(eval_sets, answers.by_set(), one.name, one.seed)
     rows += breakdown(eval_sets, answers.by_set(), one)

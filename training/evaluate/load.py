@@ -26,8 +26,8 @@ from training.data.tokenizers import HuggingFaceTokenizer, Tokenizer
 from training.errors import BadInput
 from training.models.huggingface import HuggingFace
 from training.models.smollm2 import packaged_folder, unpack
-from training.run.arm import load_arm
-from training.run.folder import arm_folder, check_arm, is_run, open_run
+from training.run.folder import is_run
+from training.run.run import Run
 
 Model = str | Path | PreTrainedModel | EvaluatedModel | Callable[[Any], Any]
 _ENDLESS = 2**31  # context, in tokens, of a model without a limit
@@ -132,23 +132,19 @@ def load_model(
 
 
 def from_run(
-    run: Path, arm: str | None, seed: int | None, cache_folder: Path
+    folder: Path, arm: str | None, seed: int | None, cache_folder: Path
 ) -> EvaluatedLanguageModel:
     """Load an arm of a finished run; by default its last arm and its first seed."""
-    config, data = open_run(run, cache_folder)
-    arm, seed = arm or config.arms[-1], config.first_seed if seed is None else seed
-    check_arm(run, config, arm, seed)
+    one = Run.open(folder, cache_folder).arm(arm, seed)
+    data, corpus = one.run.data, one.run.config.data.corpus
     if data.splits is None:
-        raise BadInput(f"The run in {run} has no task about words. Name another run.")
+        raise BadInput(f"The run in {folder} has no task about words. Name another run.")
     counts_V = torch.bincount(data.train_ids.long(), minlength=len(data.spellings.lengths_V))
-    text = f"the training part of the corpus {config.data.corpus}, {len(data.train_ids):,} tokens"
+    text = f"the training part of the corpus {corpus}, {len(data.train_ids):,} tokens"
+    about = f"the arm {one.name}, seed {one.seed}, of the run {folder.resolve().name}"
+    counts = TokenCounts(counts_V, text)
     return EvaluatedLanguageModel.of_arm(
-        load_arm(config, seed, arm, arm_folder(run, seed, arm), data),
-        data,
-        arm,
-        seed,
-        about=f"the arm {arm}, seed {seed}, of the run {run.resolve().name}",
-        counts=TokenCounts(counts_V, text),
+        one.model(), data, one.name, one.seed, about=about, counts=counts
     )
 
 

@@ -16,10 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from synthetic_tasks import WORD_TASKS, WordSplits, build_task, distinct
-from synthetic_tasks.benchmark import BenchmarkTask
 from synthetic_tasks.errors import NoQuestion
-from synthetic_tasks.formats import FORMATS, as_rows
-from synthetic_tasks.formats.format import Tables
+from synthetic_tasks.formats import FORMATS, BenchmarkTask, Tables, as_rows
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import EvaluatedModel
 from training.errors import BadInput
@@ -51,7 +49,7 @@ def open_suites(specs: str) -> dict[str, Suite]:
 def hash_of(eval_sets: Sequence[EvalSet]) -> str:
     """Return the SHA-256 of all questions and their prompt formats; equal hashes, equal questions."""
     content = [
-        [one.task.name, one.split, vars(one.prompt_format), [item._asdict() for item in one.items]]
+        [one.task.name, one.split, one.prompt_format.as_dict(), [i._asdict() for i in one.items]]
         for one in eval_sets
     ]
     return sha256(json.dumps(content))
@@ -108,7 +106,7 @@ def _benchmark(name: str, source: str) -> Suite:
 
 
 def _eval_sets(tasks: Sequence[BenchmarkTask]) -> list[EvalSet]:
-    return [EvalSet(task, ALL, task.items, task.asking, task.read) for task in tasks]
+    return [EvalSet(task, ALL, task.items, task.prompt_format, task.read) for task in tasks]
 
 
 def _held_out(model: EvaluatedModel) -> tuple[str, ...]:

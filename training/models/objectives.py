@@ -29,14 +29,17 @@ class Example(NamedTuple):
     first: int
 
 
-class Asked(NamedTuple):
-    """At most `room` tokens, up to the first one of `stop`; `dummy` stands for what is not yet
-    known.
+class GenerationSettings(NamedTuple):
+    """The limits of a generated answer.
 
-    `keep_stop`: with that one, where answers are written from their beginning.
+    Attributes:
+        stop: token ids that end an answer.
+        dummy: the token in place of unknown ones (teacherless).
+        context: tokens of prompt and answer together, at most.
+        keep_stop: whether the answer includes its stop token, if tokens are generated in order.
     """
 
-    room: int
+    max_new_tokens: int
     stop: frozenset[int]
     dummy: int
     context: int
@@ -46,7 +49,7 @@ class Asked(NamedTuple):
 Progress = Callable[[int], object]
 
 
-class Question(NamedTuple):
+class EncodedQuestion(NamedTuple):
     """The token ids of a question and of its answer.
 
     Attributes:
@@ -66,43 +69,51 @@ class NextToken:
     """Predict each token of the answer from all tokens before it; decode one token at a time.
 
     Attributes:
-        needs_running: whether `arrange` needs `Question.running`.
+        needs_running: whether `arrange` needs `EncodedQuestion.running`.
     """
 
     needs_running = False
 
-    def arrange(self, question: Question) -> Example:
+    def arrange(self, question: EncodedQuestion) -> Example:
         """prompt [5, 6], answer [7, 8] -> [5, 6, 7, 8], targets [6, 7, 8], from place 1 on."""
         prompt, answer, *_ = question
         ids = prompt + answer
         return Example(ids, ids[1:], len(prompt) - 1)
 
     def answers(
-        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+        self,
+        model: LanguageModel,
+        prompts: Sequence[list[int]],
+        settings: GenerationSettings,
+        progress: Progress,
     ) -> list[list[int]]:
         """Decode the answer to each prompt, without its end mark."""
         return generate(
             model,
             prompts,
-            max_new_tokens=asked.room,
-            stop=asked.stop,
-            context=asked.context,
+            max_new_tokens=settings.max_new_tokens,
+            stop=settings.stop,
+            context=settings.context,
             progress=progress,
-            keep_stop=asked.keep_stop,
+            keep_stop=settings.keep_stop,
         )
 
 
 class Reversed(NextToken):
     """As next_token, with the answer's tokens in reverse order; decoding reverses them back."""
 
-    def arrange(self, question: Question) -> Example:
+    def arrange(self, question: EncodedQuestion) -> Example:
         *letters, end = question.answer
         return super().arrange(question._replace(answer=[*reversed(letters), end]))
 
     def answers(
-        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+        self,
+        model: LanguageModel,
+        prompts: Sequence[list[int]],
+        settings: GenerationSettings,
+        progress: Progress,
     ) -> list[list[int]]:
-        answers = super().answers(model, prompts, asked._replace(keep_stop=False), progress)
+        answers = super().answers(model, prompts, settings._replace(keep_stop=False), progress)
         return [answer[::-1] for answer in answers]
 
 
@@ -116,7 +127,7 @@ class EveryPrefix(NextToken):
 
     needs_running = True
 
-    def arrange(self, question: Question) -> Example:
+    def arrange(self, question: EncodedQuestion) -> Example:
         """prompt [4, 5, 6, 5], answer [8, 1], running [7, 7, 8] -> inputs [4, 5, 6, 5, 8, 1],
         targets [5, 7, 7, 8, 1], from place 1 on.
         """
@@ -134,29 +145,41 @@ class Teacherless:
 
     needs_running = False
 
-    def arrange(self, question: Question) -> Example:
+    def arrange(self, question: EncodedQuestion) -> Example:
         """prompt [5, 6], answer [7, 8] -> inputs [5, 6, dummy], targets [6, 7, 8], from 1 on."""
         prompt, answer, dummy, _ = question
         return Example(prompt + [dummy] * (len(answer) - 1), prompt[1:] + answer, len(prompt) - 1)
 
     @torch.no_grad()
     def answers(
-        self, model: LanguageModel, prompts: Sequence[list[int]], asked: Asked, progress: Progress
+        self,
+        model: LanguageModel,
+        prompts: Sequence[list[int]],
+        settings: GenerationSettings,
+        progress: Progress,
     ) -> list[list[int]]:
-        check_room(prompts, asked.room, asked.context)
+        check_room(prompts, settings.max_new_tokens, settings.context)
         written: list[list[int]] = [[] for _ in prompts]
         device = next(model.parameters()).device
         with evaluating(model):
             for numbers in chunks(prompts):
                 ids_BT = torch.tensor(
-                    [prompts[number] + [asked.dummy] * (asked.room - 1) for number in numbers],
+                    [
+                        prompts[number] + [settings.dummy] * (settings.max_new_tokens - 1)
+                        for number in numbers
+                    ],
                     device=device,
                 )
                 keep_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
-                keep_BT[:, -asked.room :] = True
-                tokens = model(ids_BT, keep_BT).argmax(-1).view(len(numbers), asked.room).tolist()
+                keep_BT[:, -settings.max_new_tokens :] = True
+                tokens = (
+                    model(ids_BT, keep_BT)
+                    .argmax(-1)
+                    .view(len(numbers), settings.max_new_tokens)
+                    .tolist()
+                )
                 for number, row in zip(numbers, tokens, strict=True):
-                    written[number] = list(takewhile(lambda token: token not in asked.stop, row))
+                    written[number] = list(takewhile(lambda token: token not in settings.stop, row))
                 progress(len(numbers))
         return written
 

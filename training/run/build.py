@@ -21,16 +21,13 @@ from training.models.decoder import Decoder, DecoderConfig
 from training.models.huggingface import HuggingFace
 from training.models.language_model import LanguageModel
 
-# Tokens of text for each embedding column: enough to estimate the directions of low Fisher information.
+# Tokens of text for each embedding column, from which the low-Fisher directions are estimated.
 TOKENS_PER_COLUMN = 4
 
 
 def build_model(config: CompareConfig, seed: int) -> LanguageModel:
-    """The model under the arms: the same seed gives the same one.
-
-    A pretrained one is read from its folder.
-    """
-    with torch.random.fork_rng(devices=[]):
+    """Return the base model. The same seed gives the same weights; a pretrained model is loaded."""
+    with torch.random.fork_rng(devices=[]):  # the random numbers of the caller stay the same
         torch.manual_seed(seed)
         if config.model.pretrained:
             return HuggingFace.load(config.model.model, config.context)
@@ -50,7 +47,7 @@ def build_model(config: CompareConfig, seed: int) -> LanguageModel:
 def build_arm(
     config: CompareConfig, arm: str, seed: int, spellings: SpellingTable
 ) -> LanguageModel:
-    """The model with the arm's input embedding. The same seed gives every arm the same model."""
+    """Return the base model with the input embedding of an arm."""
     model = build_model(config, seed)
     host = model.get_submodule(model.embedding)
     assert isinstance(host, nn.Embedding)
@@ -66,29 +63,30 @@ def build_arm(
     )
     if made is None:
         return model
-    gain = config.model.scale or None
-    return charembed.attach(model, None, module=model.embedding, encoder=made, scale=gain)
+    scale = config.model.scale or None
+    return charembed.attach(model, None, module=model.embedding, encoder=made, scale=scale)
 
 
 def settle(model: LanguageModel, data: Data) -> None:
-    """Set the scale of an arm's character vectors and project them to low-Fisher directions, if configured.
+    """Set the scale of an arm's character vectors and project them to low-Fisher directions.
 
-    Also after a warm-up on spelling, which changes both without regard to the model.
+    Both only if the config says so. Needed again after a warm-up on spelling, which trains the
+    encoder without the model and so changes both.
     """
     config = data.config
     embedding = model.get_submodule(model.embedding)
-    gain = config.model.scale or None
+    scale = config.model.scale or None
     if not isinstance(embedding, charembed.CharEmbedding):
         return
     if config.model.low_fisher_share:
         rows = max(32, math.ceil(TOKENS_PER_COLUMN * embedding.embedding_dim / config.text.context))
+        # "quiet" seeds the random stream of finished runs: it must stay as it is.
         text = text_batches(data.train_ids, rows, config.text.context, "quiet")(0)
         ids_BT = text.ids_BT.to(embedding.weight.device)
-        charembed.project_to_low_fisher(
-            model, ids_BT, share=config.model.low_fisher_share, scale=gain
-        )
-    elif gain:
-        charembed.set_scale(model, gain)
+        share = config.model.low_fisher_share
+        charembed.project_to_low_fisher(model, ids_BT, share=share, scale=scale)
+    elif scale:
+        charembed.set_scale(model, scale)
 
 
 def extend_context(model: LanguageModel, phase: Phase, seed: int) -> None:
@@ -98,10 +96,11 @@ def extend_context(model: LanguageModel, phase: Phase, seed: int) -> None:
 
 
 def assert_paired(arms: Iterable[tuple[str, nn.Module]]) -> str:
-    """The arms' law: every parameter of the model begins with the same value in all of them.
+    """Assert that every parameter of the base model starts with the same value in all arms.
 
-    Holds one arm at a time. Returns a hash of these values.
+    Returns the hash of these values.
     """
+    # Takes an iterator and keeps hashes, so that one model at a time is in memory.
     first, shared = "", dict[str, str]()
     for name, model in arms:
         values = {

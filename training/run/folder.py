@@ -1,4 +1,4 @@
-"""The folder of a run: what lies where, whose it is, and that one run at a time writes into it."""
+"""The folder of a run: its config.json, its lock, and whether a run may be written into it."""
 
 from __future__ import annotations
 
@@ -22,30 +22,17 @@ WAY_OUT = (
 )
 
 
-def arm_folder(out: Path, seed: int, arm: str) -> Path:  # thin: ArmRun.folder
-    return out / f"seed{seed}" / arm
-
-
-def open_run(out: Path, cache: Path) -> Any:  # thin: Run.open
-    from .run import Run
-
-    run = Run.open(out, cache)
-    return run.config, run.data
-
-
-def check_arm(out: Path, config: CompareConfig, arm: str, seed: int) -> None:  # thin: Run.arm
-    if arm not in config.arms or seed not in config.seed_range:
-        raise BadInput(f"the run in {out} has no arm {arm!r} of seed {seed}.")
-
-
 def is_run(name: str | Path) -> bool:
-    """Whether a name stands for a folder that is no pretrained model's: their config.json names a kind."""
+    """Is this the name of a folder, and not of a pretrained model's folder?
+
+    A pretrained model also has a config.json, but with a "model_type".
+    """
     config = Path(name) / CONFIG
     return Path(name).is_dir() and not (config.is_file() and b'"model_type"' in config.read_bytes())
 
 
 def read_facts(out: Path) -> dict[str, Any]:
-    """What config.json of the run in a folder says. Raises BadInput when there is none, or not as written."""
+    """Read the config.json of a run. Raises BadInput if there is none, or Damaged if it was changed."""
     if not (out / CONFIG).is_file():
         raise BadInput(f"{out} is no run folder: it has no {CONFIG}.")
     found = None
@@ -53,21 +40,22 @@ def read_facts(out: Path) -> dict[str, Any]:
         found = json.loads((out / CONFIG).read_bytes())
     if isinstance(found, dict) and "sha256" not in found:
         raise BadInput(
-            f"{out} is no run folder, or one of an older version: its {CONFIG} does not say what a run's "
-            "does; name another folder."
+            f"{out} is no run folder, or one of an older version: its {CONFIG} has no hash. Name "
+            "another folder."
         )
     return read_record(out / CONFIG, WAY_OUT)
 
 
 def read_config(out: Path) -> CompareConfig:
-    """The config of the run in a folder. Raises BadInput when there is none."""
+    """Return the config of the run in a folder. Raises BadInput if there is none."""
     return CompareConfig.from_dict(read_facts(out)["config"])
 
 
 def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
-    """Refuse to write into a folder that holds something else. Raises BadInput, and changes nothing.
+    """Raise BadInput if a run must not be written into the folder, and change nothing.
 
-    The same comparison with more pairs goes on where the smaller one ended.
+    A new or empty folder is right, and with `resume` a folder of the same run. If the run has more
+    seeds than the folder, it goes on where the smaller one ended.
     """
     if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
         return
@@ -78,8 +66,8 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
     held = read_config(out)
     if held.seeds > config.seeds and held == replace(config, seeds=held.seeds):
         raise BadInput(
-            f"{out} holds {held.seeds} pairs already, and {config.seeds} were asked for: use --seeds "
-            f"{held.seeds} --resume, or choose another --out."
+            f"{out} already holds {held.seeds} pairs, more than the {config.seeds} of this command: use "
+            f"--seeds {held.seeds} --resume, or choose another --out."
         )
     saved, wanted = settings(held), settings(config)
     different = [
@@ -105,9 +93,9 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Nobody else writes into the folder meanwhile, and what a dead process had begun to write is gone.
+    """Keep other processes from writing into the folder, and delete unfinished files of a dead one.
 
-    Raises BadInput when another process holds it.
+    Raises BadInput if another process writes there.
     """
     out.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(out / LOCK, timeout=0)

@@ -1,4 +1,4 @@
-"""What makes a run the run it is: config, data, arithmetic, versions; and whether another is the same."""
+"""The identity of a run and of an arm: hashes of config and data, and the content of config.json."""
 
 from __future__ import annotations
 
@@ -20,34 +20,31 @@ from training.errors import BadInput
 
 from .machine import Machine
 
+# config.json records the versions of these packages.
 PACKAGES = (
     "torch", "accelerate", "transformers", "tiktoken", "tokenizers", "safetensors", "scipy", "numpy",
     "wordsegment", "badwords-py",
 )  # fmt: skip
-DECISIVE = (
-    "charembed",
-    "torch",
-    "accelerate",
-    "transformers",
-)  # versions that may move the numbers
+# Other versions of these may change the numbers, so an unfinished run does not go on with them.
+DECISIVE = ("charembed", "torch", "accelerate", "transformers")
 
 
 def short_name(config: CompareConfig) -> str:
-    """Eight characters that tell comparisons apart, however many pairs they have."""
-    told = {name: value for name, value in config.departures().items() if name != "seeds"}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+    """Return eight hexadecimal digits that name a comparison; the number of seeds does not count."""
+    fields = {name: value for name, value in config.departures().items() if name != "seeds"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def identity(config: CompareConfig, seed: int, arm: str, facts: Facts) -> str:
-    """A hash of all that makes one arm: two saved files with the same identity belong together.
+    """Return the hash of one arm. Saved files with the same identity belong together.
 
-    How many pairs the run has is left out, and so is which arms it has besides, and every field that has its
-    default: a later version, with more fields, takes the run for the same one.
+    The number of seeds and the other arms do not count. Fields with their default values are left
+    out, so an arm keeps its identity if a later version adds a field.
     """
-    told = config.departures()
+    fields = config.departures()
     for name in ("seeds", "arms"):
-        told.pop(name, None)
-    whole = {"config": told, "seed": seed, "arm": arm, "data": facts}
+        fields.pop(name, None)
+    whole = {"config": fields, "seed": seed, "arm": arm, "data": facts}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
@@ -83,9 +80,10 @@ def describe(data: Data, machine: Machine, preset: str, weights: str) -> dict[st
 def check_same(
     out: Path, saved: Mapping[str, Any], here: Mapping[str, Any], finished: Callable[[], bool]
 ) -> None:
-    """Raise BadInput when what `describe` says here is not what it said when the run in `out` began.
+    """Raise BadInput if `here` differs from the `saved` facts in a way that could change the numbers.
 
-    A run that is finished may be rendered elsewhere and with other versions; one that goes on may not.
+    Both are as `describe` returns them. A finished run may be rendered on another machine and with
+    other versions; a run that is not finished may not go on there.
     """
     check_data(out, saved["data"], here["data"])
     was, now = (_decisive(facts) for facts in (saved, here))
@@ -98,7 +96,7 @@ def check_same(
 
 
 def _decisive(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What may move the numbers besides config and data."""
+    """Return the facts besides config and data that may change the numbers."""
     return {
         "precision": facts.get("precision"),
         "device": facts.get("device"),
@@ -110,13 +108,13 @@ def _decisive(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_data(out: Path, saved: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Raise BadInput when corpus, vocabulary, words or spellings are not those that the run began with."""
+    """Raise BadInput if corpus, vocabulary, words or spellings are not those of the saved facts."""
     for key, value in facts.items():
         if saved.get(key) != value:
             raise BadInput(
                 f"the run in {out} had other data: its {key.replace('_', ' ')} is "
-                f"{_short(saved.get(key))}, and here it is {_short(value)}: put corpus, words and "
-                "model back as they were, or choose another --out."
+                f"{_short(saved.get(key))}, and here it is {_short(value)}: restore corpus, words and "
+                "model, or choose another --out."
             )
 
 
@@ -126,14 +124,9 @@ def _short(value: Any) -> str:
 
 
 def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    names = (
-        [
-            line.split(":", 1)[1].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        if info.exists()
-        else []
-    )
-    return names[0] if names else platform.processor() or platform.machine()
+    """Return the name of the processor: "Intel(R) Xeon(R) Processor @ 2.60GHz"."""
+    info = Path("/proc/cpuinfo")  # Linux; `platform` does not know the name there
+    for line in info.read_text().splitlines() if info.exists() else ():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

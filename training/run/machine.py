@@ -1,8 +1,8 @@
-"""What this machine must have for a run, asked before anything is made or built.
+"""The machine of a run, and checks that it can finish the run, before any work.
 
-Places to write to, memory and disk are compared with estimates from below, made of the config by arithmetic
-alone: what a run needs is this much and more, so whoever is refused could not have finished. A pretrained
-model is read once, so that what is wrong with it is said before the text is cut into tokens.
+Memory and disk are compared with lower bounds, computed from the config alone: a refused run could
+not have finished. A pretrained model is loaded once, so that its errors come before the corpus is
+tokenized.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ SYMBOLS = 100  # of the smallest alphabet of letters
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """How to run on this machine: nothing here decides what is trained.
+    """How to run on this machine. Nothing here decides what is trained.
 
-    `threads` and `cpu` may move the last digits of the numbers.
+    Machine(cache=Path(".cache"), cpu=True, jobs=2)
 
     Attributes:
         cache: folder for vocabularies and token ids.
-        threads: CPU threads of one arm.
-        cpu: leave the GPU alone.
-        save_every: steps between saved states.
+        threads: CPU threads of one arm, 1 or more. May change the last digits of the numbers.
+        cpu: do not use a GPU. May change the last digits of the numbers.
+        save_every: steps between saved states, 1 or more.
         progress: show progress bars.
-        jobs: arms trained at once, each in its own process; None for a number that fits the machine.
+        jobs: arms trained at once, each in its own process; None: 2 on a CPU, 1 on a GPU.
     """
 
     cache: Path
@@ -102,7 +102,7 @@ class Machine:
 
 
 class Size(NamedTuple):
-    """What an estimate needs to know of the model under the arms; `rows` are the token embedding's."""
+    """The size of the base model; `rows` are those of its token embedding."""
 
     layers: int
     width: int
@@ -111,7 +111,7 @@ class Size(NamedTuple):
 
 
 def check_machine(config: CompareConfig, machine: Machine, out: Path) -> None:
-    """Raise BadInput for what this machine cannot do; nothing is left behind."""
+    """Raise BadInput if this machine cannot finish a run. Leave no file behind."""
     for flag, folder in (("--out", out), ("--cache", machine.cache)):
         check_place(flag, folder)
     if config.precision == "bf16" and not is_bf16_available(ignore_tpu=True):
@@ -122,17 +122,19 @@ def check_machine(config: CompareConfig, machine: Machine, out: Path) -> None:
     check_disk(weights_size(config, size), states_size(config, size, side_by_side), out)
     if config.model.pretrained:
         tokenizer = HuggingFaceTokenizer.load(config.model.model)
-        SpellingTable.from_tokenizer(tokenizer.source, size.rows)  # refuses one of another model
+        SpellingTable.from_tokenizer(
+            tokenizer.source, size.rows
+        )  # raises if rows and tokens differ
         HuggingFace.load(config.model.model, config.context)
     if (processes := machine.state.num_processes) > 1 and (machine.jobs or 1) > 1:
         raise BadInput(
-            f"jobs is {machine.jobs}, and each arm is spread over {processes} processes already: leave "
-            "--jobs out."
+            f"jobs is {machine.jobs}, but accelerate already spreads each arm over {processes} "
+            "processes. Leave --jobs out."
         )
 
 
 def check_place(flag: str, folder: Path) -> None:
-    """Raise BadInput where this folder cannot be made or written into."""
+    """Raise BadInput if a folder, named by a flag, cannot be made or written into."""
     place = nearest(folder)
     if not place.is_dir():
         where = "is a file" if place == folder else f"lies below the file {str(place)!r}"
@@ -147,84 +149,79 @@ def check_place(flag: str, folder: Path) -> None:
 
 
 def nearest(path: Path) -> Path:
-    """The path itself or, where there is no such thing, the nearest one above it that exists."""
+    """Return the path, or if it does not exist, the nearest folder above it that does."""
     return next(
         place for place in (path, *path.parents) if os.path.lexists(place) or place == Path(".")
     )
 
 
 def check_memory(needed: int, machine: Machine) -> None:
+    """Raise BadInput if the machine has less memory than `needed` bytes."""
     if machine.has_gpu:
         there = f"the GPU has {readable(room := torch.cuda.get_device_properties(0).total_memory)}"
     else:
         there = f"{readable(room := psutil.virtual_memory().available)} are free"
     if needed > room:
         raise BadInput(
-            f"this run needs more than {readable(needed)} of memory, and {there}: choose a smaller model, "
-            "vocabulary, context, batch or evaluation, or fewer jobs."
+            f"this run needs more than {readable(needed)} of memory, and {there}: choose a smaller "
+            "model, vocabulary, context, batch or evaluation, or fewer jobs."
         )
 
 
 def check_disk(weights: int, states: int, out: Path) -> None:
-    """Raise BadInput where a run with so many bytes of weights, and states while it trains, has no room.
+    """Raise BadInput if the disk has no space for the bytes of weights and of states of a run.
 
-    What a run folder already holds need not be written again; when all of it is there, nothing is trained.
+    Files that the run folder already holds are not written again. If all weights are there, nothing is
+    trained and no state is written.
     """
     is_run = (out / "config.json").is_file()
     written = 0
     for file in out.rglob("*") if is_run else ():
-        with suppress(FileNotFoundError):  # another run may be writing here: it will be told so
+        with suppress(
+            FileNotFoundError
+        ):  # another run may be deleting files here; the lock refuses this one later
             written += file.stat().st_size if file.is_file() else 0
     free = shutil.disk_usage(nearest(out)).free
     needed = weights - written + states
     if weights > written and needed > free:
         raise BadInput(
             f"this run needs about {readable(needed)} of disk, and {readable(free)} are free for "
-            f"{str(out)!r}: make room, choose another --out, or fewer seeds or arms."
+            f"{str(out)!r}: free some space, choose another --out, or fewer seeds or arms."
         )
 
 
 def readable(num_bytes: int) -> str:
-    """123456789 -> "123.5 MB"; 98765432109876 -> "98,765.4 GB" """
+    """Format bytes: 123456789 -> "123.5 MB"; 98765432109876 -> "98,765.4 GB"."""
     return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 10**9 else f"{num_bytes / 1e9:,.1f} GB"
 
 
 def memory_needed(config: CompareConfig, size: Size, side_by_side: int) -> int:
-    """Bytes that a run holds at least: weights with gradients and optimizer states, the largest batch, and
-    the questions of the exam.
+    """Return a lower bound of the bytes in memory.
+
+    Weights with gradients and optimizer states, the largest batch, and the evaluation sets.
     """
     trained = [phase for phase in config.phases if phase.steps]
     parameters = max(arm_parameters(config, size, arm) for arm in config.arms)
     copies = max((copies_trained(phase) for phase in trained), default=1)
     batch = max((batch_floats(phase, size) for phase in trained), default=0)
     base = size.parameters * any(phase.replay_target == "base" for phase in trained)
-    exam = config.evaluation.questions * len(config.data.tasks) * ITEM
-    return side_by_side * FLOAT * (copies * parameters + base + batch) + exam
+    items = config.evaluation.questions * len(config.data.tasks) * ITEM
+    return side_by_side * FLOAT * (copies * parameters + base + batch) + items
 
 
 def weights_size(config: CompareConfig, size: Size) -> int:
-    """Bytes of the weights that each arm keeps of each of its phases."""
+    """Return the bytes of the weights at the end of every trained phase of every arm."""
     phases = sum(phase.steps > 0 for phase in config.phases)
-    return (
-        FLOAT
-        * config.seeds
-        * phases
-        * sum(arm_parameters(config, size, arm) for arm in config.arms)
-    )
+    parameters = sum(arm_parameters(config, size, arm) for arm in config.arms)
+    return FLOAT * config.seeds * phases * parameters
 
 
 def states_size(config: CompareConfig, size: Size, side_by_side: int) -> int:
-    """Bytes of the states of the arms at work, all but the gradients; an old and a new one are there while it
-    is written.
-    """
+    """Return the bytes of the saved states of the arms that are trained at once."""
     copies = max((copies_trained(phase) - 1 for phase in config.phases if phase.steps), default=0)
-    return (
-        2
-        * FLOAT
-        * side_by_side
-        * copies
-        * max(arm_parameters(config, size, arm) for arm in config.arms)
-    )
+    parameters = max(arm_parameters(config, size, arm) for arm in config.arms)
+    # Two of each: the old file stays until the new one is complete. Gradients are not saved.
+    return 2 * FLOAT * side_by_side * copies * parameters
 
 
 def copies_trained(phase: Phase) -> int:
@@ -243,15 +240,14 @@ def batch_floats(phase: Phase, size: Size) -> int:
 
 
 def size_of(config: CompareConfig) -> Size:
-    """The size of the model under the arms, with room for the longest rows: the decoder's by arithmetic, a
-    pretrained model's by its config.
+    """Return the size of the base model, with positions for the longest rows.
 
-    Raises BadInput for a pretrained model without a config, or one that does not read such rows.
+    Raises BadInput for a pretrained model without a config, or with a context that is too small.
     """
     if config.model.pretrained:
         known = text_config(config.model.model)
-        check_context(getattr(known, "max_position_embeddings", None), config.context)
         parameters = num_parameters(config.model.model)
+        check_context(getattr(known, "max_position_embeddings", None), config.context)
         layers, width = (getattr(known, name, 0) for name in ("num_hidden_layers", "hidden_size"))
         return Size(layers, width, known.vocab_size, parameters)
     L, D, V = config.model.layers, config.model.width, config.data.vocab_size
@@ -260,7 +256,8 @@ def size_of(config: CompareConfig) -> Size:
 
 
 def arm_parameters(config: CompareConfig, size: Size, arm: str) -> int:
-    """Parameters of the model with an arm's encoder, at least: of some encoders only what the config sets."""
+    """Return a lower bound of an arm's parameters: base model and character encoder."""
+    # Closed formulas, not a built encoder: at sizes that must be refused it would not fit in memory.
     E, H, D = config.model.char_dim, config.model.char_hidden, size.width
     lstm = SYMBOLS * E + 4 * H * (E + H + 2) + H * D + D
     gru = SYMBOLS * E + 3 * H * (E + H + 2) + H * D + D

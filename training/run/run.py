@@ -90,7 +90,8 @@ class Run:
         """
         try:
             check_begin(folder, config, machine, resume)
-            with machine.state.main_process_first(), Console().status(_preparing(config)):
+            status = Console().status("Corpus, vocabulary, spellings, words, base samples ...")
+            with machine.state.main_process_first(), status:
                 clear_left_overs(machine.cache)
                 run = cls(folder, prepare(config, machine.cache, folder), title)
             check_lengths(run.data)
@@ -322,9 +323,3 @@ def check_begin(folder: Path, config: CompareConfig, machine: Machine, resume: b
     check_folder(folder, config, resume)
     machine.state.wait_for_everyone()
     torch.set_num_threads(machine.threads)
-
-
-def _preparing(config: CompareConfig) -> str:
-    samples = any(phase.replays_base for phase in config.phases)
-    once = ", and once samples of text from the pretrained model" * samples
-    return f"Corpus, vocabulary, spellings, words{once} ..."

@@ -58,12 +58,13 @@ def _bars(arm: ArmRun, machine: Machine, place: int = 0) -> Bars:
 
 
 class Crew:
-    """The processes that work on arms, at most one at each place.
+    """The processes that train arms, at most one at each place.
 
     Attributes:
-        failed: a sentence for each arm that broke off.
-        bad_input: the last of them for what the user can mend.
-        stopped: someone asked an arm to stop, and it did.
+        running: the processes by place; the place is the line of the progress bar.
+        failed: one message for each arm that failed.
+        bad_input: the last failure was one that the user can correct.
+        stopped: an arm was stopped by a signal and saved its state.
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -86,6 +87,7 @@ class Crew:
                         self.running[place] = worker
                     selector.register(worker.messages, selectors.EVENT_READ, place)
                 for key, _ in selector.select():
+                    # One message a time, so that a talkative arm does not delay another one.
                     if not self.running[key.data].listen():
                         selector.unregister(key.fileobj)
                         self._dismiss(key.data)
@@ -93,11 +95,11 @@ class Crew:
                     return
 
     def end(self) -> None:
-        """Ask whoever is still at work to save and stop, and wait until all have."""
+        """Stop the processes that still run, and wait until all of them have saved their state."""
         for worker in self.running.values():
             worker.process.terminate()
         for place, worker in list(self.running.items()):
-            while worker.listen():
+            while worker.listen():  # a full pipe would keep the process from ending
                 pass
             self._dismiss(place)
 
@@ -109,13 +111,13 @@ class Crew:
             self.stopped = True
         elif status:
             self.bad_input = status == BAD_INPUT
-            self.failed.append(worker.what_happened(status))
+            self.failed.append(worker.failure(status))
             if self.running:
-                tell(f"{self.failed[-1]} The others go on.")
+                tell(f"{self.failed[-1]} The other arms go on.")
 
 
 class Worker:
-    """A process that works on one arm."""
+    """A process that trains one arm."""
 
     def __init__(self, arm: ArmRun, machine: Machine, place: int) -> None:
         self.title = arm.title
@@ -133,14 +135,14 @@ class Worker:
         self.messages: IO[bytes] = self.process.stdout
 
     def listen(self) -> bool:
-        """Take one message; False when there will be no more."""
+        """Read one message. Return False at the end of the messages."""
         line = self.messages.readline()
         if not line:
             return False
         message = line.decode("utf-8")
         if message.startswith('{"error"'):
             self.error = json.loads(message)["error"]
-        elif message.endswith("\n"):
+        elif message.endswith("\n"):  # else the process was killed in the middle of a message
             self.mirror.show(message)
         return True
 
@@ -151,12 +153,14 @@ class Worker:
             with suppress(BrokenPipeError):
                 pipe.close()
 
-    def what_happened(self, status: int) -> str:
+    def failure(self, status: int) -> str:
+        """Return the message for an exit status that is not 0."""
         if status < 0:
             name = next(
                 (known.name for known in signal.Signals if known == -status), f"signal {-status}"
             )
+            # Linux kills a process with SIGKILL if memory runs out.
             memory = "; most likely the machine ran out of memory, and --jobs 1 needs less"
             reason = memory if -status == signal.SIGKILL else ""
             return f"The arm {self.title} was killed from outside by {name}{reason}."
-        return f"The arm {self.title} broke off: {self.error or 'its error stands above.'}"
+        return f"The arm {self.title} broke off: {self.error or 'its error is printed above.'}"

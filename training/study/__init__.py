@@ -1,1 +1,1 @@
-"""The neighbouring experiments, grids of runs of this laboratory: python -m training.study NAME."""
+"""The neighbouring experiments, each a grid of runs: python -m training.study NAME."""

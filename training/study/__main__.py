@@ -1,14 +1,14 @@
-"""Train a neighbouring experiment: a grid of runs of this laboratory, one table, one page.
+"""Train a neighbouring experiment: a grid of runs, with one table and one page of results.
 
     python -m training.study --list                       # the studies and their sizes
     python -m training.study counting                     # minutes on two CPU cores
     python -m training.study path_star --seeds 3          # intervals over seeds
     python -m training.study functions --size published   # for a GPU
 
-Every point of the grid is a run folder below --out, such as counting-small/d8-m4, that every other tool can
-open. Beside them stand results.json (the rows of all runs with their place in the grid, and what was computed
-of them), the pictures as .svg files, and report.html. Ctrl-C saves where it is; the same command with
---resume goes on to the same numbers, and a larger --seeds trains what is missing.
+Every point of the grid is a run folder below --out, such as counting-small/d8-m4, which every other
+tool can open. The folder of the study also has results.json (the rows of all runs with their
+coordinates, and the findings), pictures as .svg files, and report.html. Ctrl-C saves the state. The
+same command with --resume goes on to the same numbers, and a larger --seeds trains the missing models.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from training.interrupts import Stop, run_program
 
 
 def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
-    """Run a study; `last` if the process has nothing else to do. Returns what training.compare does."""
+    """Run a study. Returns 0, or 2 for bad input, 1 for a run that broke, 130 for a stopped one.
+
+    `last`: the process has nothing else to do afterwards.
+    """
 
     def program(stop: Stop) -> None:
         options = parse(argv)
@@ -38,7 +41,7 @@ def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options of a study, as those of a comparison. Raises BadInput for what is unknown or cannot be."""
+    """Read the flags. Raises BadInput for unknown names and values that cannot work."""
     from training.config.flags import Help, Parser, add_options, check_options
     from training.errors import BadInput
 
@@ -66,7 +69,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.list:
         return options
     if options.study is None:
-        raise BadInput(f"no study is named: choose one of {', '.join(STUDIES)}, or ask for --list.")
+        raise BadInput(f"No study is named: choose one of {', '.join(STUDIES)}, or use --list.")
     study_named(options.study).points(options.size, options.seeds)
     options.preset = f"study {options.study}, {options.size}"
     options.out = options.out or Path("runs") / f"{options.study}-{options.size}"
@@ -74,14 +77,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def listed() -> str:
-    """A line for each size of each study, under what it asks."""
+    """Return a line for each size of each study, below its question."""
     from .studies import STUDIES
 
     lines = []
     for study in STUDIES.values():
         lines.append(f"{study.name}: {study.asks} ({study.source})")
-        for size, points in study.sizes.items():
-            configs = [point.config for point in points()]
+        for size in study.sizes:
+            configs = [point.config for point in study.points(size)]
             steps = max(config.phase("finetune").steps for config in configs)
             lines.append(f"  --size {size}: {len(configs)} runs of up to {steps:,} steps")
     return "\n".join(lines)

@@ -1,7 +1,8 @@
-"""The neighbouring experiments: each a grid of configs of this laboratory, in a small and a published size.
+"""The neighbouring experiments: each is a grid of configs in several sizes.
 
-A study is an entry of STUDIES; a size of it is a tuple of points, each a config with its place in the grid.
-run.py trains them, findings.py reads what came out. docs/neighbours.md says what was published.
+A study is an entry of STUDIES; a new size is an entry of its `sizes`, the arguments of its grid.
+run.py trains the points; counting.py, path_star.py and functions.py make the findings.
+docs/neighbours.md says what was published.
 """
 
 from __future__ import annotations
@@ -15,52 +16,58 @@ from training.config.flags import changed
 from training.config.presets import QUICK
 from training.errors import BadInput
 
-from .findings import Findings, Measured, counting, functions, path_star
-
-Places = Mapping[str, int | str]
+from .counting import counting
+from .findings import Findings, Measured
+from .functions import functions
+from .path_star import path_star
 
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a study. Point("d8-m4", {"d": 8, "m": 4}, config)"""
+    """One run of a study, and its coordinates in the grid.
+
+    Point("d8-m4", {"d": 8, "m": 4}, config)
+    """
 
     name: str
-    at: Places
+    at: Mapping[str, int | str]
     config: CompareConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A published experiment: the question, where it stands, its sizes, and how its rows are read.
-
-    Sizes are `small`, minutes on two cores, `published`, for a GPU, and `tiny`, seconds in which nothing is
-    learnt, for tests and for trying out flags.
+    """A published experiment.
 
     Attributes:
-        asks: one sentence, the headline of the page until there are findings.
-        published: what was seen there.
+        asks: the question, one sentence; the headline of the page until there are findings.
+        published: the published result.
         source: the paper.
+        grid: makes the points from the arguments of a size.
+        sizes: the arguments of `grid`. `small` takes minutes on two cores, `published` is for a GPU,
+            and `tiny` takes seconds in which nothing is learnt, for tests.
+        findings: reads the rows of all points.
     """
 
     name: str
     asks: str
     published: str
     source: str
-    sizes: Mapping[str, Callable[[], tuple[Point, ...]]]
+    grid: Callable[..., list[Point]]
+    sizes: Mapping[str, Mapping[str, Any]]
     findings: Callable[[list[Measured]], Findings]
 
-    def points(self, size: str, seeds: int) -> list[Point]:
-        """The grid of a size, each point with so many seeds. Raises BadInput for a size that is none."""
+    def points(self, size: str, seeds: int = 1) -> list[Point]:
+        """Return the grid of a size with `seeds` models per point. Raises BadInput for an unknown size."""
         if size not in self.sizes:
-            raise BadInput(f"there is no size {size!r}; choose one of {', '.join(self.sizes)}.")
-        return [
-            Point(point.name, point.at, changed(point.config, seeds=seeds))
-            for point in self.sizes[size]()
-        ]
+            raise BadInput(f"There is no size {size!r}; choose one of {', '.join(self.sizes)}.")
+        return self.grid(seeds=seeds, **self.sizes[size])
 
 
-def bare(**given: Any) -> CompareConfig:
-    """A decoder without letters that reads questions alone, by the names of the flags that differ."""
+def _config(**given: Any) -> CompareConfig:
+    """Return a decoder without characters that is trained on questions alone.
+
+    `given` are the fields that differ, by the names of their flags.
+    """
     common = {
         "arms": ("plain",), "steps": 0, "replay_share": 0.0, "weight_decay": 0.0, "beta2": 0.98,
         "validation_rows": 1,
@@ -68,199 +75,160 @@ def bare(**given: Any) -> CompareConfig:
     return changed(QUICK, **common | given)
 
 
-def counting_points(
+def _counting_grid(
     task: str, widths: tuple[int, ...], symbols: tuple[int, ...], per_symbol: int, **given: Any
-) -> tuple[Point, ...]:
-    """A model of every width for every number of symbols m, on sequences of `per_symbol` m symbols."""
-    return tuple(
-        Point(
-            f"d{width}-m{m}",
-            {"d": width, "m": m},
-            bare(
-                tasks=(f"{task}:{m}x{per_symbol * m}",),
+) -> list[Point]:
+    """Make a model of every width d for every number of symbols m, with `per_symbol` m symbols a sequence."""
+    points = []
+    for width in widths:
+        for m in symbols:
+            length = per_symbol * m
+            config = _config(
+                tasks=(f"{task}:{m}x{length}",),
                 width=width,
                 layers=2,
-                # the longest sequences asked about are half as long again
-                finetune_context=max(64, per_symbol * m + (per_symbol * m + 1) // 2 + 12),
+                # The longest sequences of the evaluation are half as long again.
+                finetune_context=max(64, length + (length + 1) // 2 + 12),
                 **given,
-            ),
-        )
-        for width in widths
-        for m in symbols
-    )
+            )
+            points.append(Point(f"d{width}-m{m}", {"d": width, "m": m}, config))
+    return points
 
 
-SMALL_COUNTING = {
-    "heads": 1, "init_std": 0.2, "vocab_size": 1024, "objective": "every_prefix", "optimizer": "adamw",
-    "finetune_batch_size": 32, "questions": 400,
-}  # fmt: skip
-
-
-def counting_small() -> tuple[Point, ...]:
-    """Sequences of 4 m symbols, so that counts go to 8. A loss at every symbol, and weights that start larger
-    than GPT-2's in so narrow a model: with both it is found in hundreds of steps how to count.
-    """
-    given = SMALL_COUNTING | {"finetune_lr": 1e-2, "finetune_steps": 1200}
-    return counting_points("counting", (4, 6, 8, 10, 12), (3, 4, 6, 9, 13, 20), 4, **given)
-
-
-def counting_mfc_small() -> tuple[Point, ...]:
-    """As counting_small; the most frequent symbol takes longer to be found."""
-    given = SMALL_COUNTING | {"finetune_lr": 5e-3, "finetune_steps": 3000}
-    return counting_points("counting_mfc", (4, 8, 16), (3, 4, 6, 9, 13), 4, **given)
-
-
-def counting_published(task: str) -> tuple[Point, ...]:
-    """The paper's sizes. The standard deviation of the first weights is ours: with GPT-2's 0.02 models this
-    narrow hardly begin to learn.
-    """
-    return counting_points(
-        task, (8, 16, 32, 64, 128), (5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 125, 150), 10,
-        heads=4, init_std=0.1, optimizer="adamw", finetune_lr=1e-4, schedule="constant",
-        finetune_batch_size=16, finetune_steps=100_000, questions=1600,
-    )  # fmt: skip
-
-
-OBJECTIVES = ("next_token", "reversed", "teacherless")
-
-
-def path_star_points(graphs: Mapping[int, str], **given: Any) -> tuple[Point, ...]:
-    """Every objective for every number of arms d."""
-    return tuple(
+def _path_star_grid(graphs: Mapping[int, str], **given: Any) -> list[Point]:
+    """Make a model of every objective for every graph; the graphs are tasks by their number of arms d."""
+    return [
         Point(
             f"{objective}-d{arms}",
             {"objective": objective, "d": arms},
-            bare(tasks=(task,), objective=objective, **given),
+            _config(tasks=(task,), objective=objective, **given),
         )
-        for objective in OBJECTIVES
+        for objective in ("next_token", "reversed", "teacherless")
         for arms, task in graphs.items()
-    )
+    ]
 
 
-def path_star_small() -> tuple[Point, ...]:
-    return path_star_points(
-        {2: "path_star:2x5x13", 3: "path_star:3x4x13"},
-        layers=2, heads=1, width=64, optimizer="adamw", finetune_lr=3e-3, finetune_batch_size=64,
-        finetune_steps=2500, finetune_context=96, questions=500,
-    )  # fmt: skip
-
-
-def path_star_published() -> tuple[Point, ...]:
-    """As the authors' public script sets it, but for the graphs: new ones in every step, where they had
-    200,000 and went through them a hundred times.
-    """
-    return path_star_points(
-        {2: "path_star:2x5", 5: "path_star:5x5", 10: "path_star:10x5", 20: "path_star:20x5"},
-        layers=6, heads=6, width=240, optimizer="adamw", beta2=0.999, finetune_lr=5e-4, finetune_warmup=100,
-        finetune_batch_size=64, finetune_steps=312_500, finetune_context=350, questions=2000,
-    )  # fmt: skip
-
-
-def functions_points(examples: tuple[int, ...], longest: int, **given: Any) -> tuple[Point, ...]:
-    """One model for all numbers of examples: it reads items of each."""
+def _functions_grid(examples: tuple[int, ...], longest: int, **given: Any) -> list[Point]:
+    """Make one model for all numbers of examples: it is trained on items of each."""
     tasks = tuple(f"functions:{k}x{longest}" for k in examples)
-    return (Point("mixture", {"longest": longest}, bare(tasks=tasks, **given)),)
+    return [Point("mixture", {"longest": longest}, _config(tasks=tasks, **given))]
 
 
-def functions_small() -> tuple[Point, ...]:
-    return functions_points(
-        (0, 1, 2, 4), 4,
-        layers=3, heads=4, width=64, optimizer="muon", finetune_lr=3e-3, finetune_batch_size=64,
-        finetune_steps=4000, finetune_context=96, questions=250,
-    )  # fmt: skip
+_TINY = {
+    "vocab_size": 512, "heads": 2, "finetune_steps": 6, "finetune_batch_size": 4, "questions": 20,
+}  # fmt: skip
+_TINY_MODEL = _TINY | {"layers": 1, "width": 16, "finetune_context": 160}
 
+# With a loss at every symbol, and initial weights larger than GPT-2's, models this narrow learn to
+# count in hundreds of steps. Sequences have 4 m symbols, so counts go to 8.
+_SMALL_COUNTING = {
+    "per_symbol": 4, "heads": 1, "init_std": 0.2, "vocab_size": 1024, "objective": "every_prefix",
+    "optimizer": "adamw", "finetune_batch_size": 32, "questions": 400,
+}  # fmt: skip
 
-def functions_published() -> tuple[Point, ...]:
-    return functions_points(
-        (0, 1, 2, 4, 8, 16), 8,
-        layers=12, heads=8, width=256, optimizer="adamw", finetune_lr=1e-4, finetune_batch_size=64,
-        finetune_steps=500_000, finetune_context=400, questions=1000,
-    )  # fmt: skip
-
-
-TINY = {
-    "layers": 1, "heads": 2, "width": 16, "vocab_size": 512, "finetune_steps": 6, "finetune_batch_size": 4,
-    "finetune_context": 160, "questions": 20,
+# The paper's sizes, except for the initial weights: with GPT-2's standard deviation of 0.02 models
+# this narrow hardly begin to learn.
+_PUBLISHED_COUNTING = {
+    "widths": (8, 16, 32, 64, 128), "symbols": (5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 125, 150),
+    "per_symbol": 10, "heads": 4, "init_std": 0.1, "optimizer": "adamw", "finetune_lr": 1e-4,
+    "schedule": "constant", "finetune_batch_size": 16, "finetune_steps": 100_000, "questions": 1600,
 }  # fmt: skip
 
 
-def counting_tiny(task: str) -> tuple[Point, ...]:
-    own = ("layers", "width", "finetune_context")  # a grid of counting has its own
-    return counting_points(
-        task, (4, 8), (2, 4), 5, **{k: v for k, v in TINY.items() if k not in own}
-    )
+def _counting_sizes(task: str, **small: Any) -> dict[str, dict[str, Any]]:
+    tiny = _TINY | {"widths": (4, 8), "symbols": (2, 4), "per_symbol": 5}
+    sizes = {"tiny": tiny, "small": _SMALL_COUNTING | small, "published": _PUBLISHED_COUNTING}
+    return {size: {"task": task, **given} for size, given in sizes.items()}
 
 
-def path_star_tiny() -> tuple[Point, ...]:
-    return path_star_points({2: "path_star:2x3x11", 3: "path_star:3x3x11"}, **TINY)
-
-
-def functions_tiny() -> tuple[Point, ...]:
-    return functions_points((0, 1), 3, **TINY)
-
-
-COUNTING_PAPER = "Yehudai et al., When Can Transformers Count to n?, arXiv 2407.15160"
-STUDIES: dict[str, Study] = {
-    study.name: study
-    for study in (
-        Study(
-            name="counting",
-            asks="How many different symbols can a model count among, by its width?",
-            published="Up to some number of symbols, m_thr, a model of width d counts a symbol that "
-            "is asked about rightly; beyond it, it fails; m_thr grows about linearly in d.",
-            source=COUNTING_PAPER,
-            sizes={
-                "tiny": lambda: counting_tiny("counting"),
-                "small": counting_small,
-                "published": lambda: counting_published("counting"),
-            },
-            findings=counting,
+_COUNTING_PAPER = "Yehudai et al., When Can Transformers Count to n?, arXiv 2407.15160"
+_ALL = (
+    Study(
+        name="counting",
+        asks="How many different symbols can a model count among, by its width?",
+        published="Up to some number of symbols, m_thr, a model of width d correctly counts a symbol "
+        "that the question names; beyond it, the model fails; m_thr grows about linearly in d.",
+        source=_COUNTING_PAPER,
+        grid=_counting_grid,
+        sizes=_counting_sizes(
+            "counting",
+            widths=(4, 6, 8, 10, 12), symbols=(3, 4, 6, 9, 13, 20), finetune_lr=1e-2,
+            finetune_steps=1200,
         ),
-        Study(
-            name="counting_mfc",
-            asks="Among how many different symbols can a model count the most frequent one, by its width?",
-            published="As for a named symbol: m_thr grows about linearly in the width d.",
-            source=COUNTING_PAPER,
-            sizes={
-                "tiny": lambda: counting_tiny("counting_mfc"),
-                "small": counting_mfc_small,
-                "published": lambda: counting_published("counting_mfc"),
-            },
-            findings=counting,
+        findings=counting,
+    ),
+    Study(
+        name="counting_mfc",
+        asks="Among how many different symbols can a model count the most frequent one, by its width?",
+        published="As for a named symbol: m_thr grows about linearly in the width d.",
+        source=_COUNTING_PAPER,
+        grid=_counting_grid,
+        sizes=_counting_sizes(
+            "counting_mfc",
+            # The most frequent symbol takes more steps to find than a named one.
+            widths=(4, 8, 16), symbols=(3, 4, 6, 9, 13), finetune_lr=5e-3, finetune_steps=3000,
         ),
-        Study(
-            name="path_star",
-            asks="Can a model plan the first step of a path when it is trained to write it forward?",
-            published="Trained on the next token, a model follows edges and guesses the first step, right in "
-            "1 of d arms; trained on the reversed path, or on all of it at once, it can solve the graph.",
-            source="Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, arXiv 2403.06963",
-            sizes={
-                "tiny": path_star_tiny,
-                "small": path_star_small,
-                "published": path_star_published,
+        findings=counting,
+    ),
+    Study(
+        name="path_star",
+        asks="Can a model plan the first step of a path when it is trained to write it forward?",
+        published="Trained on the next token, a model follows edges and guesses the first step, right "
+        "in 1 of d arms; trained on the reversed path, or on all of it at once, it can solve the graph.",
+        source="Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, arXiv 2403.06963",
+        grid=_path_star_grid,
+        sizes={
+            "tiny": _TINY_MODEL | {"graphs": {2: "path_star:2x3x11", 3: "path_star:3x3x11"}},
+            "small": {
+                "graphs": {2: "path_star:2x5x13", 3: "path_star:3x4x13"},
+                "layers": 2, "heads": 1, "width": 64, "optimizer": "adamw", "finetune_lr": 3e-3,
+                "finetune_batch_size": 64, "finetune_steps": 2500, "finetune_context": 96,
+                "questions": 500,
             },
-            findings=path_star,
-        ),
-        Study(
-            name="functions",
-            asks="Which functions can a model tell from examples: those of its training alone?",
-            published="Models select the right family among those of their training mixture from few "
-            "examples, and fail on combinations and extremes outside of it.",
-            source="Yadlowsky, Doshi & Tripuraneni, Pretraining Data Mixtures Enable Narrow Model Selection "
-            "Capabilities in Transformer Models, arXiv 2311.00871",
-            sizes={
-                "tiny": functions_tiny,
-                "small": functions_small,
-                "published": functions_published,
+            # The values of the authors' public script, except for the graphs: new ones in every step
+            # here; 200,000 graphs, each seen a hundred times, there.
+            "published": {
+                "graphs": {
+                    2: "path_star:2x5", 5: "path_star:5x5", 10: "path_star:10x5", 20: "path_star:20x5",
+                },
+                "layers": 6, "heads": 6, "width": 240, "optimizer": "adamw", "beta2": 0.999,
+                "finetune_lr": 5e-4, "finetune_warmup": 100, "finetune_batch_size": 64,
+                "finetune_steps": 312_500, "finetune_context": 350, "questions": 2000,
             },
-            findings=functions,
-        ),
-    )
-}
+        },
+        findings=path_star,
+    ),
+    Study(
+        name="functions",
+        asks="Which functions can a model tell from examples: those of its training alone?",
+        published="Models select the right family among those of their training mixture from few "
+        "examples, and fail on combinations and extremes outside of it.",
+        source="Yadlowsky, Doshi & Tripuraneni, Pretraining Data Mixtures Enable Narrow Model "
+        "Selection Capabilities in Transformer Models, arXiv 2311.00871",
+        grid=_functions_grid,
+        sizes={
+            "tiny": _TINY_MODEL | {"examples": (0, 1), "longest": 3},
+            "small": {
+                "examples": (0, 1, 2, 4), "longest": 4,
+                "layers": 3, "heads": 4, "width": 64, "optimizer": "muon", "finetune_lr": 3e-3,
+                "finetune_batch_size": 64, "finetune_steps": 4000, "finetune_context": 96,
+                "questions": 250,
+            },
+            "published": {
+                "examples": (0, 1, 2, 4, 8, 16), "longest": 8,
+                "layers": 12, "heads": 8, "width": 256, "optimizer": "adamw", "finetune_lr": 1e-4,
+                "finetune_batch_size": 64, "finetune_steps": 500_000, "finetune_context": 400,
+                "questions": 1000,
+            },
+        },
+        findings=functions,
+    ),
+)  # fmt: skip
+STUDIES = {study.name: study for study in _ALL}
 
 
 def study_named(name: str) -> Study:
-    """Raises BadInput for an unknown name."""
+    """Return the study of a name. Raises BadInput for an unknown name."""
     if name not in STUDIES:
-        raise BadInput(f"there is no study {name!r}; choose one of {', '.join(STUDIES)}.")
+        raise BadInput(f"There is no study {name!r}; choose one of {', '.join(STUDIES)}.")
     return STUDIES[name]

@@ -1,4 +1,4 @@
-"""Where a curve of accuracies falls to a level, and the line through such places."""
+"""Find the m at which accuracy falls to a level, and fit a line through such thresholds."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from scipy import optimize, stats
 
 from training.intervals import ALPHA
 
-LEVEL = 0.8  # of arXiv 2407.15160
+LEVEL = 0.8  # the accuracy that defines m_thr in arXiv 2407.15160
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where a curve falls to the level; `value` is None where it does not within what was measured.
+    """The m at which a curve falls to the level, or None if it does not in the measured range.
 
-    `bound` tells which end was passed: "above 16" (never falls below the level) or "below 2" (never reaches
-    it).
+    In that case `bound` says which end the threshold lies beyond: "above 16" if the curve never falls
+    below the level, "below 2" if it never reaches it.
     """
 
     value: float | None
@@ -28,13 +28,13 @@ class Threshold:
 
 
 def threshold(accuracy: Mapping[int, float], level: float = LEVEL) -> Threshold:
-    """The m at which accuracy falls to the level, from accuracies by m.
+    """Return the m at which accuracy falls to the level, from accuracies by m.
 
     threshold({2: 1.0, 4: 0.9, 8: 0.5}) -> 5.0
 
-    Accuracies are noisy, so the best curve that only falls is fitted first (isotonic regression, least
-    squares); between the last m at or above the level and the first one below it the fit is read in a
-    straight line.
+    Accuracies are noisy, so the best falling curve is fitted first (isotonic regression, least
+    squares). The result is a linear interpolation between the last m at or above the level and the
+    first m below it.
     """
     places = sorted(accuracy)
     fitted = optimize.isotonic_regression(
@@ -51,7 +51,7 @@ def threshold(accuracy: Mapping[int, float], level: float = LEVEL) -> Threshold:
 
 @dataclass(frozen=True)
 class Line:
-    """y = intercept + slope x, with the 95 % interval of the slope where more than two points tell one."""
+    """y = intercept + slope x, with the 95 % interval of the slope if there are three points or more."""
 
     slope: float
     intercept: float
@@ -60,7 +60,7 @@ class Line:
 
 
 def fitted_line(points: Sequence[tuple[float, float]]) -> Line | None:
-    """The line of least squares (scipy.stats.linregress); None where all points have one x.
+    """Fit a line by least squares (scipy.stats.linregress); None if all points have the same x.
 
     fitted_line([(8, 4), (16, 8), (32, 16)]) -> slope 0.5, intercept 0
     """
@@ -68,7 +68,7 @@ def fitted_line(points: Sequence[tuple[float, float]]) -> Line | None:
     if len(set(xs)) < 2:
         return None
     found = stats.linregress(xs, ys)
-    if len(points) == 2:
+    if len(points) == 2:  # no degree of freedom is left for an interval
         return Line(float(found.slope), float(found.intercept))
     reach = float(stats.t.ppf(1 - ALPHA / 2, len(points) - 2)) * float(found.stderr)
     return Line(

@@ -14,7 +14,7 @@ from charembed.low_fisher import sensitivity
 from charembed.scale import SCALE
 from tests.laboratory import pretrained
 from tests.messages import raises
-from tests.plugin.test_spelled import spread
+from tests.plugin.test_pretrained import spread
 
 TEXT = (
     "the straw berry and the strawberry stood by the blue berry, and the raspberry by both. " * 60
@@ -45,21 +45,21 @@ def tokens(rows: int) -> list[bytes]:
     return [f" {chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{i}".encode() for i in range(rows)]
 
 
-def spelled_table(model: Any) -> Tensor:
+def char_table(model: Any) -> Tensor:
     embedding = model.get_input_embeddings()
     with torch.no_grad():
         return embedding.table() - embedding.weight.detach()
 
 
-def test_what_a_model_does_not_read_is_where_the_letters_go() -> None:
+def test_vectors_move_to_columns_that_the_model_ignores() -> None:
     model = charembed.attach(Blind(300), tokens(300), init="pretrained")
     assert charembed.project_to_low_fisher(model, IDS, share=0.5) is model
-    spelled = spelled_table(model)
-    assert float(spelled[:, :16].abs().max()) < 1e-4 * float(spelled[:, 16:].abs().max())
-    assert spread(spelled) == pytest.approx(SCALE * spread(model.wte.weight), rel=1e-3)
+    added = char_table(model)
+    assert float(added[:, :16].abs().max()) < 1e-4 * float(added[:, 16:].abs().max())
+    assert spread(added) == pytest.approx(SCALE * spread(model.wte.weight), rel=1e-3)
     with charembed.disabled(model):
-        silent = model(IDS)
-    torch.testing.assert_close(model(IDS), silent, rtol=1e-3, atol=1e-3)
+        base = model(IDS)
+    torch.testing.assert_close(model(IDS), base, rtol=1e-3, atol=1e-3)
 
 
 def test_the_directions_are_the_eigenvectors_of_the_gradients_seen_one_by_one() -> None:
@@ -98,14 +98,14 @@ def test_nothing_else_of_the_model_moves_and_no_gradient_is_left() -> None:
     assert {name.rpartition("encoder.")[2] for name in changed} == {
         "projection.weight", "projection.bias", "loudness"
     }  # fmt: skip
-    assert torch.linalg.matrix_rank(spelled_table(model).double(), rtol=1e-5) == 8
+    assert torch.linalg.matrix_rank(char_table(model).double(), rtol=1e-5) == 8
 
 
 def test_all_directions_are_no_change_and_half_precision_is_taken() -> None:
     model = charembed.attach(Blind(300), tokens(300), init="pretrained")
-    before = spelled_table(model)
+    before = char_table(model)
     torch.testing.assert_close(
-        spelled_table(charembed.project_to_low_fisher(model, IDS, share=1)),
+        char_table(charembed.project_to_low_fisher(model, IDS, share=1)),
         before,
         rtol=1e-3,
         atol=1e-4,
@@ -124,23 +124,25 @@ def test_all_directions_are_no_change_and_half_precision_is_taken() -> None:
         ({"share": 1.5}, "share 1.5"),
         ({"share": "some"}, "share some"),
         ({"scale": -1.0}, "-1.0"),
-        ({"ids_BT": IDS.tolist()}, "ids list tensor"),
+        ({"ids_BT": IDS.tolist()}, "ids_BT list tensor"),
         (
             {"ids_BT": IDS[:1]},
-            "ids (1, 16) 32",
+            "ids_BT (1, 16) 32",
         ),
-        ({"ids_BT": IDS.flatten()}, "ids (96,)"),
+        ({"ids_BT": IDS.flatten()}, "ids_BT (96,)"),
     ],
 )
-def test_what_cannot_be_is_said_and_changes_nothing(options: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_refused_and_change_nothing(
+    options: dict[str, Any], message: str
+) -> None:
     model = charembed.attach(Blind(300), tokens(300), init="pretrained")
-    before = spelled_table(model)
+    before = char_table(model)
     with raises(AttachError, message):
         charembed.project_to_low_fisher(model, **({"ids_BT": IDS} | options))
-    assert torch.equal(spelled_table(model), before)
+    assert torch.equal(char_table(model), before)
 
 
-def test_nothing_attached_no_projection_and_no_logits_are_said() -> None:
+def test_no_encoder_no_projection_and_no_logits_are_errors() -> None:
     with raises(AttachError, "CharEmbedding"):
         charembed.project_to_low_fisher(Blind(300), IDS)
     with raises(AttachError, "BeeEncoder projection"):
@@ -148,11 +150,11 @@ def test_nothing_attached_no_projection_and_no_logits_are_said() -> None:
             charembed.attach(Blind(300), tokens(300), encoder="bee"), IDS
         )
     model = charembed.attach(Blind(300), tokens(300), init="pretrained")
-    before = spelled_table(model)
+    before = char_table(model)
     model.head.weight.data[3] = torch.nan
     with raises(AttachError, "loss finite"):
         charembed.project_to_low_fisher(model, IDS)
-    assert torch.equal(spelled_table(model), before)
+    assert torch.equal(char_table(model), before)
     model.forward = lambda ids: {"hidden": model.wte(ids)}
     with raises(AttachError, "dict logits"):
         charembed.project_to_low_fisher(model, IDS)

@@ -1,4 +1,4 @@
-"""Initial character vectors with readable spellings, and their scale."""
+"""init "pretrained", the scale of the vectors, and warm_up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.data.corpus import load_words
 from training.train.spelling import letters_read
 
 WORDS = [b" " + word.encode() for word in load_words("wordsegment", 6000)]
-SPELLED: dict[str, Any] = {"init": "pretrained"}
+PRETRAINED: dict[str, Any] = {"init": "pretrained"}
 
 
 class Host(nn.Module):
@@ -49,7 +49,10 @@ def spread(rows: Tensor) -> float:
 
 
 def linear_reading(vectors_VD: Tensor, letters_V: Tensor) -> float:
-    """Return the share of letters that a least-squares map, fitted on even tokens, finds on odd ones."""
+    """Return the share of characters that a linear map predicts.
+
+    It is fitted by least squares to the even tokens and tested on the odd ones.
+    """
     x = torch.cat([vectors_VD / vectors_VD.std(), torch.ones(len(vectors_VD), 1)], 1).double()
     y = nn.functional.one_hot(letters_V).double()
     ridge = x[::2].T @ x[::2] + 0.1 * torch.eye(x.shape[1], dtype=torch.float64)
@@ -57,49 +60,51 @@ def linear_reading(vectors_VD: Tensor, letters_V: Tensor) -> float:
     return float((found.argmax(1) == letters_V[1::2]).double().mean())
 
 
-def test_the_letters_of_tokens_never_met_are_read_off_linearly() -> None:
+def test_the_characters_of_unseen_tokens_are_decoded_linearly() -> None:
     table = SpellingTable.from_bytes(WORDS)
-    spelled = vectors(charembed.attach(Host(len(WORDS)), table, **SPELLED))
-    loud = vectors(charembed.attach(Host(len(WORDS)), table, init="normal"))
+    added = vectors(charembed.attach(Host(len(WORDS)), table, **PRETRAINED))
+    random = vectors(charembed.attach(Host(len(WORDS)), table, init="normal"))
     for place, least, fresh in ((1, 0.95, 1.0), (3, 0.9, 0.7), (-1, 0.95, 1.0), (-3, 0.9, 0.95)):
         letters = torch.tensor([word[place] - 97 for word in WORDS if len(word) > 4])
         rows = torch.tensor([len(word) > 4 for word in WORDS])
-        assert linear_reading(spelled[rows], letters) > least, place
-        assert linear_reading(loud[rows], letters) < fresh, place
+        assert linear_reading(added[rows], letters) > least, place
+        assert linear_reading(random[rows], letters) < fresh, place
 
 
 def test_a_new_script_gets_vectors_that_tell_its_tokens_apart() -> None:
     tokens = [text.encode() for text in ("ჭადრაკი", "ჭადრაკო", "მზე", "მზა")]
-    spelled = vectors(charembed.attach(Host(4), tokens, **SPELLED))
-    apart = torch.cdist(spelled, spelled) + 99 * torch.eye(4)
-    assert float(apart.min()) > 0.1 * float(spelled.norm(dim=1).mean())
+    added = vectors(charembed.attach(Host(4), tokens, **PRETRAINED))
+    apart = torch.cdist(added, added) + 99 * torch.eye(4)
+    assert float(apart.min()) > 0.1 * float(added.norm(dim=1).mean())
 
 
 @pytest.mark.parametrize("scale", [0.25, 0.5, 2.0])
-def test_the_gain_is_the_loudness_beside_the_table(scale: float) -> None:
+def test_the_scale_is_relative_to_the_token_table(scale: float) -> None:
     tokens = [*WORDS[:500], None]
-    model = charembed.attach(Host(501), tokens, **SPELLED, scale=scale)
-    spelled = vectors(model)
-    assert abs(spread(spelled[:500]) / spread(model.wte.weight[:500]) - scale) < 1e-4 * scale
-    assert float(spelled[:500].mean(0).abs().max()) < 1e-5
-    assert not spelled[500].any(), "a special token has no letters"
+    model = charembed.attach(Host(501), tokens, **PRETRAINED, scale=scale)
+    added = vectors(model)
+    assert abs(spread(added[:500]) / spread(model.wte.weight[:500]) - scale) < 1e-4 * scale
+    assert float(added[:500].mean(0).abs().max()) < 1e-5
+    assert not added[500].any(), "a special token has no letters"
     charembed.set_scale(model, 2 * scale)
-    torch.testing.assert_close(vectors(model), 2 * spelled, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(vectors(model), 2 * added, rtol=1e-4, atol=1e-6)
 
 
-def test_spelled_letters_have_a_default_gain_and_zero_silences_them() -> None:
+def test_pretrained_vectors_have_a_default_scale_and_zero_disables_them() -> None:
     tokens = WORDS[:300]
-    usual = vectors(charembed.attach(Host(300), tokens, **SPELLED))
-    assert torch.equal(usual, vectors(charembed.attach(Host(300), tokens, **SPELLED, scale=SCALE)))
-    silent = charembed.attach(Host(300), tokens, **SPELLED, scale=0)
-    assert not vectors(silent).any()
-    torch.testing.assert_close(vectors(charembed.set_scale(silent, SCALE)), usual)
+    usual = vectors(charembed.attach(Host(300), tokens, **PRETRAINED))
+    assert torch.equal(
+        usual, vectors(charembed.attach(Host(300), tokens, **PRETRAINED, scale=SCALE))
+    )
+    zero = charembed.attach(Host(300), tokens, **PRETRAINED, scale=0)
+    assert not vectors(zero).any()
+    torch.testing.assert_close(vectors(charembed.set_scale(zero, SCALE)), usual)
 
 
 def test_the_seed_makes_the_projection_and_nothing_else_is_drawn() -> None:
     state = torch.get_rng_state()
     one, same, other = (
-        vectors(charembed.attach(Host(300), WORDS[:300], **SPELLED, seed=seed))
+        vectors(charembed.attach(Host(300), WORDS[:300], **PRETRAINED, seed=seed))
         for seed in (1, 1, 2)
     )
     assert torch.equal(state, torch.get_rng_state())
@@ -109,26 +114,26 @@ def test_the_seed_makes_the_projection_and_nothing_else_is_drawn() -> None:
 
 def test_characters_that_come_later_are_those_that_were_there_from_the_start() -> None:
     tokens = [b"ab", b"ba", "aß".encode()]
-    late = charembed.attach(Host(3), [*tokens[:2], b"b"], **SPELLED, seed=5, scale=None)
+    late = charembed.attach(Host(3), [*tokens[:2], b"b"], **PRETRAINED, seed=5, scale=None)
     charembed.update_spellings(late, tokens)
     charembed.set_scale(late)
     torch.testing.assert_close(
-        vectors(late), vectors(charembed.attach(Host(3), tokens, **SPELLED, seed=5))
+        vectors(late), vectors(charembed.attach(Host(3), tokens, **PRETRAINED, seed=5))
     )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_half_precision_and_double_hosts_get_their_letters(dtype: torch.dtype) -> None:
-    model = charembed.attach(Host(300).to(dtype), WORDS[:300], **SPELLED)
+def test_half_and_double_precision_hosts_are_attached(dtype: torch.dtype) -> None:
+    model = charembed.attach(Host(300).to(dtype), WORDS[:300], **PRETRAINED)
     assert model.wte.table().dtype == dtype
     assert abs(spread(vectors(model)) / spread(model.wte.weight) - SCALE) < 0.02
 
 
-@pytest.mark.filterwarnings("ignore:.* rows get no letters")
+@pytest.mark.filterwarnings("ignore:.* rows have no characters")
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.no_grad()
-def test_pretrained_families_hear_their_letters_and_fold(
+def test_pretrained_families_are_attached_and_folded(
     family: str, dtype: torch.dtype, tmp_path: Any
 ) -> None:
     model = (
@@ -151,8 +156,10 @@ def test_pretrained_families_hear_their_letters_and_fold(
 
 
 @torch.no_grad()
-def test_spelled_letters_are_saved_loaded_and_folded(tmp_path: Any) -> None:
-    model = charembed.attach(NanoGPT(tie=True), TABLE, module="transformer.wte", **SPELLED).eval()
+def test_pretrained_encoders_are_saved_loaded_and_folded(tmp_path: Any) -> None:
+    model = charembed.attach(
+        NanoGPT(tie=True), TABLE, module="transformer.wte", **PRETRAINED
+    ).eval()
     expected = model(IDS)[0]
     charembed.save(model, tmp_path)
     fresh = NanoGPT(tie=True).eval()
@@ -190,7 +197,7 @@ def test_a_fold_that_fails_leaves_everything_as_it_was(monkeypatch: pytest.Monke
 def test_the_file_is_small_and_its_sizes_are_the_encoders() -> None:
     assert PATH.stat().st_size <= 2_000_000
     assert (
-        charembed.attach(Host(300), WORDS[:300], **SPELLED).wte.encoder.sizes["hidden_size"]
+        charembed.attach(Host(300), WORDS[:300], **PRETRAINED).wte.encoder.sizes["hidden_size"]
         == HIDDEN_SIZE
     )
 
@@ -199,15 +206,15 @@ def test_the_file_is_small_and_its_sizes_are_the_encoders() -> None:
     ("arguments", "message"),
     [
         ({"init": "pretrained", "hidden_size": 64}, "char_dim=128 hidden_size=256 128"),
-        ({"init": "pretrained", "encoder": "gru"}, "parent charembed.warm"),
+        ({"init": "pretrained", "encoder": "gru"}, "parent charembed.warm_up"),
         ({"init": "pretrained", "scale": -1}, "-1 0 0.35"),
         ({"init": "pretrained", "scale": float("nan")}, "nan"),
-        ({"init": "pretrained", "scale": "loud"}, "loud"),
+        ({"init": "pretrained", "scale": "high"}, "high"),
         ({"scale": 0.5}, "init zero"),
         ({"encoder": "bee", "init": "normal", "scale": 0.5}, "BeeEncoder projection"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_said_and_changes_nothing(
+def test_bad_arguments_are_refused_and_change_nothing(
     arguments: dict[str, Any], message: str
 ) -> None:
     model = Host(300)
@@ -216,21 +223,23 @@ def test_what_cannot_be_is_said_and_changes_nothing(
     assert type(model.wte) is nn.Embedding
 
 
-def test_a_table_on_the_meta_device_has_no_loudness_yet() -> None:
+def test_a_table_on_the_meta_device_has_no_scale_yet() -> None:
     with torch.device("meta"):
         model = nn.Module()
         model.wte = nn.Embedding(300, 16)
     with raises(AttachError, "meta"):
-        charembed.attach(model, WORDS[:300], module="wte", **SPELLED)
-    charembed.attach(model, WORDS[:300], module="wte", **SPELLED, scale=None)  # as the message says
+        charembed.attach(model, WORDS[:300], module="wte", **PRETRAINED)
+    charembed.attach(
+        model, WORDS[:300], module="wte", **PRETRAINED, scale=None
+    )  # as the message says
     model.to_empty(device="cpu")
     torch.nn.init.normal_(model.wte.weight)
     charembed.set_scale(model, 0.5)
     assert spread(vectors(model)) == pytest.approx(0.5 * spread(model.wte.weight), rel=1e-3)
 
 
-def test_what_is_not_finite_is_said_and_changes_nothing() -> None:
-    model = charembed.attach(Host(300), WORDS[:300], **SPELLED)
+def test_values_that_are_not_finite_are_refused() -> None:
+    model = charembed.attach(Host(300), WORDS[:300], **PRETRAINED)
     before = vectors(model)
     with raises(AttachError, "1e+300 torch.float32"):
         charembed.set_scale(model, 1e300)
@@ -245,11 +254,11 @@ def test_what_is_not_finite_is_said_and_changes_nothing() -> None:
     with torch.no_grad():
         broken.wte.weight[7] = torch.nan
     with raises(AttachError, "table finite"):
-        charembed.attach(broken, WORDS[:300], **SPELLED)
+        charembed.attach(broken, WORDS[:300], **PRETRAINED)
     assert type(broken.wte) is nn.Embedding
 
 
-def test_nothing_attached_has_no_gain_and_no_warm_up() -> None:
+def test_without_an_encoder_there_is_no_scale_and_no_warm_up() -> None:
     for call in (charembed.set_scale, charembed.warm_up):
         with raises(AttachError, "CharEmbedding"):
             call(Host(10))
@@ -270,7 +279,7 @@ def test_a_warm_up_teaches_any_encoder_to_spell(encoder: str) -> None:
     assert abs(spread(vectors(model)) / spread(model.wte.weight) - SCALE) < 0.01
 
 
-def test_a_warm_up_that_is_interrupted_leaves_the_letters_as_they_were() -> None:
+def test_an_interrupted_warm_up_leaves_the_encoder_as_it_was() -> None:
     model = charembed.attach(Host(300), WORDS[:300], init="normal", hidden_size=16)
     before = vectors(model)
 
@@ -303,7 +312,7 @@ def test_a_warm_up_that_is_interrupted_leaves_the_letters_as_they_were() -> None
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_letters_of_any_precision_are_warmed_up(dtype: torch.dtype) -> None:
+def test_encoders_of_any_precision_are_warmed_up(dtype: torch.dtype) -> None:
     model = charembed.attach(Host(300), WORDS[:300], init="normal", hidden_size=16).to(dtype)
     letters = charembed.parameters(model)
     letters[0].grad = gradient = torch.ones_like(letters[0])
@@ -317,21 +326,21 @@ def test_letters_of_any_precision_are_warmed_up(dtype: torch.dtype) -> None:
     model.wte(torch.tensor([5, 6])).sum().backward()
 
 
-def test_heads_that_learnt_one_vocabulary_read_another() -> None:
+def test_heads_trained_on_one_vocabulary_work_on_another() -> None:
     one, other = (
         SpellingTable.from_bytes(WORDS[part]) for part in (slice(0, 4000, 2), slice(1, 4000, 2))
     )
     known, unknown = (
-        charembed.attach(Host(2000), table, **SPELLED, scale=None, seed=3).wte.encoder
+        charembed.attach(Host(2000), table, **PRETRAINED, scale=None, seed=3).wte.encoder
         for table in (one, other)
     )
     heads, same = (SpellingHeads(table, 192, seed=0, from_end=0) for table in (one, other))
     optimizer = torch.optim.Adam(heads.parameters(), lr=1e-2)
     ids = ids_with_characters(one)
-    spelled = known(ids).detach()
+    added = known(ids).detach()
     for _ in range(60):
         optimizer.zero_grad()
-        (heads(spelled, ids) / heads.num_targets(ids)).backward()
+        (heads(added, ids) / heads.num_targets(ids)).backward()
         optimizer.step()
     same.heads.load_state_dict(heads.heads.state_dict())
     letters, _ = letters_read(unknown, same, ids)

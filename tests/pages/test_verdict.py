@@ -1,4 +1,4 @@
-"""Texts of the report from made-up rows: judgements, verdicts, headlines, the terminal table."""
+"""Judgements, verdicts, headlines and the table in the terminal, from made-up rows."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from tests.messages import says
 from tests.pages.made_up import MIXED, built, summary_of
 from training.intervals import Row, summarise, wilson
 from training.models.arms import ARMS
+from training.report.formats import percent, replay_sentence
 from training.report.verdict import (
+    Headline,
     by_place,
+    headline,
     how_judged,
     judge,
-    percent,
     print_table,
-    replay_sentence,
     tally,
     verdict,
 )
@@ -85,7 +86,7 @@ def test_the_table_has_a_line_for_each_cell_and_no_other() -> None:
     assert "Holm" not in table_of(("lstm",), tasks)
 
 
-def test_cells_that_were_not_asked_are_left_out() -> None:
+def test_cells_without_questions_are_left_out() -> None:
     tasks = built("reverse")
     summary = [row for row in summary_of(PAIR, tasks) if row.split != "longer_words"]
     assert "onger" not in " ".join(verdict(summary, tasks, "lstm", "matched"))
@@ -158,13 +159,13 @@ def test_the_verdict_tells_gain_loss_likeness_and_nothing_apart() -> None:
         assert f"1 {judgement}" in counted
 
 
-def test_where_little_was_asked_the_verdict_says_so() -> None:
+def test_a_verdict_from_few_questions_says_so() -> None:
     tasks = built("reverse", "swap")
     chance = {0: 0.5, 1: 0.5}.get
     few = summary_of(PAIR, tasks, asked=16, chance=lambda number, *_: chance(number) or 0)
     many = summary_of(PAIR, tasks, asked=100, chance=lambda number, *_: chance(number) or 0)
     (first, *_) = verdict(few, tasks, "lstm", "matched")
-    assert first.count("n = 16") == 1, "said once of all tasks"
+    assert first.count("n = 16") == 1, "once for all tasks"
     assert "n = " not in " ".join(verdict(many, tasks, "lstm", "matched"))
     assert any("72" in sentence for sentence in how_judged(few, 1))
 
@@ -189,17 +190,17 @@ def test_a_gain_on_text_over_matched_comes_with_its_warning() -> None:
         (("plain", "lstm"), None),
     ):
         sentences = " ".join(verdict(summary_of(arms, tasks), tasks, "lstm", arms[0]))
-        assert ("apart" in sentences) == (warning is not None)
+        assert ("second table" in sentences) == (warning is not None)
         assert warning is None or warning in sentences
         assert re.search(
             r"Text, after tasks alone, lstm against \w+: \+0.[12]00 nats per token \(one", sentences
         )
-    assert "apart" not in " ".join(
+    assert "second table" not in " ".join(
         verdict(summary_of(("matched", "plain"), tasks), tasks, "plain", "matched")
     )
 
 
-def test_how_it_was_judged_fits_the_number_of_seeds() -> None:
+def test_the_explanation_fits_the_number_of_seeds() -> None:
     tasks = built("reverse")
     one, two, five = (how_judged(summary_of(PAIR, tasks, seeds), seeds)[0] for seeds in (1, 2, 5))
     says(one, "one pair")
@@ -219,12 +220,12 @@ def test_the_headline_is_the_largest_difference_on_a_telling_split() -> None:
     assert (found.cell[0].name, found.cell[1].name) == ("reverse", "unseen_tokens")
 
 
-def test_the_headline_falls_back_to_another_split_and_tells_of_a_loss() -> None:
+def test_the_headline_falls_back_to_another_split_and_reports_a_loss() -> None:
     found = said(PAIR, ("path_star:2x5",), asked=100, chance=lambda number, task, split: (
         0.9 if (number, split) == (0, "longer_arms") else 0.02
     ))  # fmt: skip
     says(found.sentence, "longer arms path")
-    assert re.search(r" -9\d points", found.basis), "the letters were worth less than nothing"
+    assert re.search(r" -9\d points", found.basis), "the arm is worse than the control"
 
 
 @pytest.mark.parametrize(("seeds", "asked", "count"), [(1, 7, 4), (2, 4, 7)])
@@ -243,7 +244,7 @@ def test_a_headline_that_the_correction_takes_back_is_not_certain(
 
 
 @pytest.mark.parametrize("arms", [PAIR, ("plain", "matched", "lstm")])
-def test_a_headline_about_nothing_says_so(arms: tuple[str, ...]) -> None:
+def test_a_headline_without_a_difference_says_so(arms: tuple[str, ...]) -> None:
     little = said(arms, ("reverse",), asked=8, chance=lambda *_: 0.0)
     says(little.sentence, "no difference")
     says(little.basis, "8 questions")
@@ -274,9 +275,9 @@ def test_every_arm_has_words_for_the_headline_and_a_line_of_its_own() -> None:
     assert len({arm.sentence for arm in ARMS.values()}) == len(ARMS)
 
 
-def test_what_is_read_between_the_questions_is_told() -> None:
+def test_the_replay_is_described_by_share_target_and_text() -> None:
     assert replay_sentence(0.0, "base", "both") == ""
-    told = [
+    sentences = [
         replay_sentence(share, target, text)
         for share, target, text in (
             (0.1, "text", "corpus"),
@@ -285,5 +286,5 @@ def test_what_is_read_between_the_questions_is_told() -> None:
             (0.2, "base", "both"),
         )
     ]
-    assert [sentence[:4] for sentence in told] == ["10 %", "20 %", "20 %", "20 %"]
-    assert len(set(told)) == 4
+    assert [sentence[:4] for sentence in sentences] == ["10 %", "20 %", "20 %", "20 %"]
+    assert len(set(sentences)) == 4

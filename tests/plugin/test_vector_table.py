@@ -1,4 +1,4 @@
-"""The cached table of evaluation is never stale and never built in vain."""
+"""The table of the evaluation path is never stale, and never built without need."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ kinds = pytest.mark.parametrize("kind", ENCODERS)
 
 
 def attached(kind: str = "lstm", tie: bool = True) -> nn.Module:
-    """Return an attached model in evaluation mode with a cached table."""
+    """Return an attached model in evaluation mode with a table."""
     model = GPT2.attach(GPT2(tie), encoder=kind, init="normal", **SMALL[kind]).eval()
     with torch.no_grad():
         logits_of(model)
@@ -51,7 +51,7 @@ def vectors(embedding: CharEmbedding) -> Tensor:
 
 
 def assert_fresh(model: nn.Module, before: Tensor | None = None) -> None:
-    """Assert that evaluation equals the folded weights, and that both have changed."""
+    """Assert that evaluation gives what `fold` writes, and that it differs from before."""
     embedding = char_embedding(model)
     looked_up = vectors(embedding)
     assert torch.equal(looked_up, embedding.table())
@@ -69,14 +69,14 @@ def an_in_place_write(model: nn.Module) -> None:
         charembed.parameters(model)[0].add_(0.5)
 
 
-def letters_loss(model: nn.Module) -> Tensor:
-    """Return a loss of the encoder alone, as a spelling loss does, without the embedding."""
+def encoder_loss(model: nn.Module) -> Tensor:
+    """Return a loss of the encoder alone, as the spelling loss, which bypasses the embedding."""
     char_VD: Tensor = char_embedding(model).encoder(torch.arange(V))
     return char_VD.square().sum()
 
 
 def fused(model: nn.Module) -> torch.optim.Optimizer:
-    """Take a fused optimizer step, which changes no version counter."""
+    """Take a step with a fused optimizer, which does not change the version of parameters."""
     return torch.optim.AdamW(charembed.parameters(model), lr=0.1, fused=True)
 
 
@@ -98,7 +98,7 @@ def a_fused_step_after_an_evaluation(model: nn.Module) -> None:
 
 def a_fused_step_of_the_encoder_alone(model: nn.Module) -> None:
     optimizer = fused(model)
-    letters_loss(model).backward()
+    encoder_loss(model).backward()
     optimizer.step()
     optimizer.zero_grad()
 
@@ -106,14 +106,14 @@ def a_fused_step_of_the_encoder_alone(model: nn.Module) -> None:
 def a_fused_step_of_the_encoder_after_an_evaluation(model: nn.Module) -> None:
     optimizer = fused(model)
     char_embedding(model)._spelled.drop()  # so that the backward finds no table
-    letters_loss(model).backward()
+    encoder_loss(model).backward()
     with torch.no_grad():
         logits_of(model)
     optimizer.step()
     optimizer.zero_grad()
 
 
-def a_fused_step_of_letters_that_were_frozen(model: nn.Module) -> None:
+def a_fused_step_of_a_frozen_encoder(model: nn.Module) -> None:
     model.requires_grad_(False)
     with torch.no_grad():
         logits_of(model)
@@ -165,7 +165,7 @@ def a_move(model: nn.Module) -> None:
         a_fused_step_after_an_evaluation,
         a_fused_step_of_the_encoder_alone,
         a_fused_step_of_the_encoder_after_an_evaluation,
-        a_fused_step_of_letters_that_were_frozen,
+        a_fused_step_of_a_frozen_encoder,
         a_second_fused_step,
         a_fused_step_with_zeroed_gradients,
         a_loaded_state,
@@ -275,7 +275,7 @@ def test_evaluation_follows_a_peft_merge(target: str) -> None:
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """Return a list that collects the encoder of each later build of a table."""
+    """Record the encoder each time a table is built."""
     found, encode_vocabulary = [], charembed.vector_table.encode_vocabulary
 
     def counting(encoder: nn.Module, *arguments: Any) -> Tensor:
@@ -330,7 +330,7 @@ def test_gradients_that_are_left_build_nothing(built: list[nn.Module]) -> None:
 
 
 def test_a_model_leaves_nothing_behind_on_its_encoder() -> None:
-    """The hooks on the encoder's parameters do not keep the table alive and do not accumulate."""
+    """The hooks on the parameters do not keep the table alive and do not accumulate."""
     model = attached()
     encoder, parameter = char_embedding(model).encoder, charembed.parameters(model)[0]
     for _ in range(3):
@@ -352,7 +352,7 @@ def test_a_shared_model_is_sent_to_other_processes_without_a_warning() -> None:
 
 @pytest.fixture
 def eager_threads() -> Iterator[None]:
-    """Switch threads at every line."""
+    """Let the threads switch at every line."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield

@@ -1,4 +1,4 @@
-"""Resized vocabularies before and after attaching, and the spellings of new tokens."""
+"""Vocabularies of other sizes, before and after attaching, and spellings of new tokens."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from tests.plugin.hosts import (
     Host,
     V,
     char_embedding,
-    in_transformers,
+    char_vector,
     logits_and_loss,
     logits_of,
-    spelled,
 )
 
 
-def without_letters(model: Any, ids: torch.Tensor) -> torch.Tensor:
+def without_characters(model: Any, ids: torch.Tensor) -> torch.Tensor:
     with charembed.disabled(model):
         vectors: torch.Tensor = model.get_input_embeddings()(ids)
     return vectors
@@ -36,7 +35,7 @@ def without_letters(model: Any, ids: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     "first", [True, False], ids=["resized_then_attached", "attached_then_resized"]
 )
-def test_a_grown_vocabulary_gets_its_letters_by_respelling(
+def test_a_grown_vocabulary_gets_its_characters_by_update_spellings(
     host: Host, tie: bool, first: bool
 ) -> None:
     model, grown = host(tie), [*VOCABULARY, b"the", "ж".encode(), None]
@@ -47,17 +46,17 @@ def test_a_grown_vocabulary_gets_its_letters_by_respelling(
         charembed.attach(model, VOCABULARY, init="normal")
         model.resize_token_embeddings(V + 3, mean_resizing=False)
     embedding, new = char_embedding(model), torch.tensor([[V, V + 1, V + 2]])
-    old = {i: spelled(embedding, i) for i in (97, 256, V - 1)}
+    old = {i: char_vector(embedding, i) for i in (97, 256, V - 1)}
     assert embedding.weight.shape[0] == embedding.num_embeddings == V + 3
     for training in (True, False):
         assert torch.equal(
-            model.train(training).get_input_embeddings()(new), without_letters(model, new)
-        )  # no letters yet
+            model.train(training).get_input_embeddings()(new), without_characters(model, new)
+        )  # no characters yet
     assert charembed.update_spellings(model, grown) is model
-    assert torch.equal(spelled(embedding, V), old[256])
-    assert spelled(embedding, V + 1).abs().sum() > 0
-    assert torch.equal(spelled(embedding, V + 2), torch.zeros_like(old[97]))
-    assert all(torch.equal(spelled(embedding, i), value) for i, value in old.items())
+    assert torch.equal(char_vector(embedding, V), old[256])
+    assert char_vector(embedding, V + 1).abs().sum() > 0
+    assert torch.equal(char_vector(embedding, V + 2), torch.zeros_like(old[97]))
+    assert all(torch.equal(char_vector(embedding, i), value) for i, value in old.items())
     model.eval()
     with torch.no_grad():
         expected = logits_of(model, new)
@@ -70,7 +69,7 @@ def test_a_grown_vocabulary_gets_its_letters_by_respelling(
 
 @in_transformers
 @pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
-def test_a_shrunk_vocabulary_keeps_its_letters(host: Host, tie: bool) -> None:
+def test_a_shrunk_vocabulary_keeps_its_characters(host: Host, tie: bool) -> None:
     model = host.attach(host(tie), init="normal").eval()
     ids = IDS.clamp(max=99)
     with torch.no_grad():
@@ -86,8 +85,8 @@ def test_a_shrunk_vocabulary_keeps_its_letters(host: Host, tie: bool) -> None:
         model(torch.tensor([[100]]))
     model.resize_token_embeddings(
         V, mean_resizing=False
-    )  # grown again after respelling, the new rows have no letters
-    assert torch.equal(spelled(char_embedding(model), 256), torch.zeros(16))
+    )  # grown again after update_spellings, the new rows have no characters
+    assert torch.equal(char_vector(char_embedding(model), 256), torch.zeros(16))
     model.resize_token_embeddings(100)
     original = model.get_input_embeddings()
     charembed.detach(model)
@@ -100,11 +99,15 @@ def test_new_characters_depend_on_the_character_alone() -> None:
     for model, added in ((one, ["ж", "я"]), (other, ["я", "ж"])):
         model.resize_token_embeddings(V + 2, mean_resizing=False)
         charembed.update_spellings(model, [*VOCABULARY, *(text.encode() for text in added)])
-    assert torch.equal(spelled(char_embedding(one), V), spelled(char_embedding(other), V + 1))
-    assert not torch.equal(spelled(char_embedding(one), V), spelled(char_embedding(one), V + 1))
+    assert torch.equal(
+        char_vector(char_embedding(one), V), char_vector(char_embedding(other), V + 1)
+    )
+    assert not torch.equal(
+        char_vector(char_embedding(one), V), char_vector(char_embedding(one), V + 1)
+    )
 
 
-def test_respelling_takes_a_table_and_leaves_no_gradient_of_the_old_shape() -> None:
+def test_update_spellings_takes_a_table_and_leaves_no_gradient_of_the_old_shape() -> None:
     model = GPT2.attach(GPT2(), init="normal")
     logits_and_loss(model)[1].backward()
     model.resize_token_embeddings(V + 1, mean_resizing=False)
@@ -119,7 +122,7 @@ def test_respelling_takes_a_table_and_leaves_no_gradient_of_the_old_shape() -> N
 
 
 def test_special_tokens_without_a_row_are_left_out() -> None:
-    """Gemma 3's text models: their tokenizer has an image token outside of the embedding."""
+    """Gemma 3's text models have no row for the image token of their tokenizer."""
     assert (
         SpellingTable.from_tokenizer([*VOCABULARY, None, None], V).fingerprint == TABLE.fingerprint
     )
@@ -127,14 +130,14 @@ def test_special_tokens_without_a_row_are_left_out() -> None:
     charembed.attach(GPT2(), [*VOCABULARY, None])
 
 
-def test_a_vocabulary_shrunk_to_tokens_without_letters_still_works() -> None:
+def test_a_vocabulary_shrunk_to_tokens_without_characters_still_works() -> None:
     model = charembed.attach(GPT2(), [None, None, *VOCABULARY[2:]], init="normal")
     model.resize_token_embeddings(2)
     embedding = char_embedding(model)
     ids = torch.tensor([[0, 1]])
     for training in (True, False):
         assert torch.equal(
-            model.train(training).get_input_embeddings()(ids), without_letters(model, ids)
+            model.train(training).get_input_embeddings()(ids), without_characters(model, ids)
         )
     embedding.train()(ids).sum().backward()
     charembed.fold(model)

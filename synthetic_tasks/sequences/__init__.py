@@ -1,0 +1,1 @@
+"""Tasks about sequences and graphs instead of words: counting, path-star graphs, functions."""

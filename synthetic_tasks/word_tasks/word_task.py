@@ -1,0 +1,217 @@
+"""The word task: draw questions about one word from four splits and put them into text."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from random import Random
+
+from synthetic_tasks.errors import NoQuestion, TaskError
+from synthetic_tasks.samples import SAMPLE_WORDS
+from synthetic_tasks.task import Item, Material, Split, Task
+from synthetic_tasks.words import WordSplits
+
+from .letters import spaced
+from .recipe import ARGUMENTS, Recipe, WordQuestion
+
+_QUESTION_PREFIXES = ("", "Question: ", "Q: ", "Task: ", "Exercise: ")
+_JOINTS = (" ", "\n", " \n")
+_ANSWER_PREFIXES = ("", "Answer: ", "A: ", "Solution: ", "Result: ")
+# Numbers in questions and answers; words of more letters are rare.
+_NUMBERS = " ".join(map(str, range(20)))
+_MAX_DRAWS = 1000  # draws of a question before a split is given up
+
+
+class WordTask(Task):
+    """A recipe, the words it asks about, and the wording of questions and answers.
+
+    WordTask(COUNT, Material(words)).draw("seen", rng)
+    -> Item("count a banana:", " 3", "count a banana")
+    """
+
+    def __init__(self, recipe: Recipe, material: Material) -> None:
+        self.recipe, self.material = recipe, material
+        self.name, self.verb_phrase = recipe.name, recipe.wordings.verb_phrase
+        self.description = recipe.wordings.description
+        self.difficulty = recipe.wordings.difficulty
+        self.splits = _word_splits(material.words)
+        # No training question shows such a token: its letters must come from its vector.
+        self.main_split = "unseen_tokens"
+        self._strata: dict[str, list[tuple[int, list[str]]]] = {}
+
+    def draw(self, split: str, rng: Random) -> Item:
+        """Draw a stratum, then a word in it, then the arguments; repeat if there is no answer.
+
+        Strata are drawn uniformly, so the answers of count and index are about equally frequent.
+
+        Raises TaskError if the material has no words or the split is unknown, NoQuestion if the
+        task has no question about any word of the split.
+        """
+        strata = self._strata_of(split)
+        for _ in range(_MAX_DRAWS if strata else 0):
+            stratum, words = rng.choice(strata)
+            question = self.recipe.ask(rng.choice(words), stratum, rng, self._words(split))
+            if question is not None:
+                return render(question, self.recipe, self.material, rng)
+        raise NoQuestion(
+            f"{self.name} has no question about any word of the split {split!r}. "
+            "Pass more words, or leave this task out."
+        )
+
+    def ask(self, word: str, rng: Random) -> Item:
+        """Draw a question about this word; other words come from the training words.
+
+        Raises TaskError if the task has no question about the word.
+        """
+        strata = self.recipe.strata(word)
+        words = SAMPLE_WORDS if self.material.words is None else self.material.words.seen
+        for _ in range(_MAX_DRAWS if strata else 0):
+            # Subtle: the last stratum; the first one of contains comes from a set, in any order.
+            question = self.recipe.ask(word, strata[-1], rng, words)
+            if question is not None:
+                return render(question, self.recipe, self.material, rng)
+        raise TaskError(f"{self.name} has no question about {word!r}. Name another word.")
+
+    def ask_about(self, word: str, arguments: Sequence[str], rng: Random) -> Item:
+        """Return the item with these arguments; `rng` draws the wording only.
+
+        count: ask_about("banana", "n", rng) -> Item("count n banana:", " 2", "count n banana")
+        insert: ask_about("banana", ("x", "3"), rng)
+
+        Raises TaskError if the arguments do not fit the task or the word.
+        """
+        question = self.recipe.question(word, tuple(arguments))
+        return render(question, self.recipe, self.material, rng)
+
+    def baseline(self, items: Sequence[Item]) -> float:
+        """Return the accuracy of the majority baseline, from 0 to 1.
+
+        If questions name words to choose from, "always the first one" is a candidate too.
+        """
+        right_places: Counter[int] = Counter()
+        for item in items:
+            options = self.recipe.options(*word_and_arguments(item))
+            right_places.update(
+                i for i, option in enumerate(options) if option == item.answer.strip()
+            )
+        by_place = max(right_places.values(), default=0) / max(1, len(items))
+        return max(super().baseline(items), by_place)
+
+    def copy_baseline(self, items: Sequence[Item]) -> float:
+        """Return the accuracy of copying the word, from 0 to 1.
+
+        The copy has spaces between its letters if the question or the answer form writes them.
+        """
+        with_spaces = self.recipe.spaced_word or (
+            self.recipe.spaced_answer and self.material.form != "plain"
+        )
+        words = (word_and_arguments(item)[0] for item in items)
+        copies = (f" {spaced(word) if with_spaces else word}" for word in words)
+        right = sum(copy == item.answer for copy, item in zip(copies, items, strict=True))
+        return right / len(items)
+
+    def fixed_texts(self) -> list[str]:
+        stand_ins = (ARGUMENTS[kind][2] for kind in self.recipe.arguments)
+        stand_in = {"word": "q"} | dict(zip("ab", stand_ins, strict=False))
+        wordings = self.recipe.wordings
+        # Numbers are answers, arguments and parts of numbered scratchpads.
+        answers = [_NUMBERS, *(f" {answer}" for answer in self.recipe.fixed_answers)]
+        if self.material.wording == "compact":
+            return [wordings.compact.format(**stand_in), *answers]
+        questions = [
+            prefix + question.format(**stand_in)
+            for prefix in _QUESTION_PREFIXES
+            for question in wordings.questions
+        ]
+        beginnings = [
+            joint + prefix + answer
+            for joint in _JOINTS
+            for prefix in _ANSWER_PREFIXES
+            for answer in wordings.answers
+        ]
+        return [*questions, *beginnings, *answers]
+
+    def _words(self, split: str) -> tuple[str, ...]:
+        # Checked here, because names, splits and fixed texts need no words.
+        if self.material.words is None:
+            raise TaskError(
+                f"the task {self.name!r} needs words to draw from and has none. "
+                "Build it with Material(words=...)."
+            )
+        return self.material.words[split]
+
+    def _strata_of(self, split: str) -> list[tuple[int, list[str]]]:
+        if split not in self._strata:
+            by_stratum: defaultdict[int, list[str]] = defaultdict(list)
+            for word in self._words(split):
+                for stratum in self.recipe.strata(word):
+                    by_stratum[stratum].append(word)
+            # Sorted: the strata of a word may come from a set, whose order must not matter.
+            self._strata[split] = sorted(
+                (stratum, words)
+                for stratum, words in by_stratum.items()
+                if not self.recipe.paired or stratum ^ 1 in by_stratum
+            )
+        return self._strata[split]
+
+
+def word_and_arguments(item: Item) -> tuple[str, ...]:
+    """Read an item's key: "index n banana" -> ("banana", "n")."""
+    # Words and arguments contain no space.
+    _, *arguments, word = item.key.split()
+    return word, *arguments
+
+
+def _word_splits(words: WordSplits | None) -> tuple[Split, ...]:
+    tokens = longer = ""
+    if words is not None:
+        longer = f"{_lengths(words.longer_words)} letters, after training on {_lengths(words.seen)}"
+        tokens = (
+            f"each word holds one of {len(words.held_out)} tokens that no training question had"
+        )
+    unseen_tokens = "On words with a token that no question had contained"
+    return (
+        Split("seen", "training words", "On the training words themselves"),
+        Split("unseen_words", "unseen words", "On new words made of familiar tokens"),
+        Split("unseen_tokens", "unseen tokens", unseen_tokens, tokens),
+        Split("longer_words", "longer words", "On words longer than any trained on", longer),
+    )
+
+
+def _lengths(words: Sequence[str]) -> str:
+    """Return the range of lengths: (strawberry, tea) -> "3 to 10"."""
+    shortest, longest = min(map(len, words)), max(map(len, words))
+    return f"{shortest} to {longest}" if shortest < longest else str(longest)
+
+
+def write_answer(letters: str, form: str) -> str:
+    """Write letters as an answer: "aet", "spelled" -> " a e t"; "aet", "plain" -> " aet"."""
+    return " " + (letters if form == "plain" else spaced(letters))
+
+
+def fill_wording(wording: str, recipe: Recipe, word: str, arguments: Sequence[str]) -> str:
+    """Fill in a wording: "count {a} {word}:", "tea", ("e",) -> "count e tea:"."""
+    shown = spaced(word) if recipe.spaced_word else word
+    return wording.format(word=shown, **dict(zip("ab", arguments, strict=False)))
+
+
+def render(question: WordQuestion, recipe: Recipe, material: Material, rng: Random) -> Item:
+    """Turn a question into an item.
+
+    The wording "compact" is fixed. The wording "sentences" joins a prefix, a question, a joint, a
+    prefix and the beginning of an answer, each drawn from `rng`.
+    """
+    word, arguments, answer = question.word, question.arguments, f" {question.answer}"
+    if recipe.spaced_answer:
+        answer = write_answer(question.answer, material.form)
+    scratchpad = recipe.scratchpad_of(question, material.form)
+    key = " ".join((question.task, *arguments, word))
+    if material.wording == "compact":
+        prompt = fill_wording(recipe.wordings.compact, recipe, word, arguments)
+        return Item(prompt, answer, key, work=scratchpad)
+    # Subtle: the order of these draws is part of what an item is.
+    prefix, wording = rng.choice(_QUESTION_PREFIXES), rng.choice(recipe.wordings.questions)
+    text = prefix + fill_wording(wording, recipe, word, arguments)
+    joint, answer_prefix = rng.choice(_JOINTS), rng.choice(_ANSWER_PREFIXES)
+    prompt = text + joint + answer_prefix + rng.choice(recipe.wordings.answers)
+    return Item(prompt, answer, key, work=scratchpad)

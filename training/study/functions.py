@@ -1,0 +1,68 @@
+"""The findings of functions: error by number of examples k and by split."""
+
+from __future__ import annotations
+
+from training.intervals import Row
+from training.report.figures import share_curves
+from training.report.formats import percent
+
+from .findings import Findings, Measured, Picture, interval, mean, spot
+
+_SPLITS = {
+    "fresh": "inside the mixture",
+    "held_out_family": "held-out family",
+    "composed": "two composed",
+    "longer": "longer strings",
+}
+_OUTSIDE = ("held_out_family", "composed", "longer")
+
+
+def functions(measured: list[Measured]) -> Findings:
+    """Compare the error inside of the training's mixture of functions with the error outside of it."""
+    cells: dict[str, dict[str, dict[int, list[Row]]]] = {"exact_match": {}, "of_the_mixture": {}}
+    for _, row in measured:
+        if row.metric in cells and row.split in _SPLITS and row.seed != "mean":
+            k = int(row.task.removeprefix("functions:").split("x")[0])
+            cells[row.metric].setdefault(row.split, {}).setdefault(k, []).append(row)
+    right, known = cells["exact_match"], cells["of_the_mixture"]
+    names = {split: name for split, name in _SPLITS.items() if split in right}
+    ks = sorted(right["fresh"])
+    errors = {
+        name: [spot(k, right[split][k], flipped=True) for k in ks] for split, name in names.items()
+    }
+    chosen = {_SPLITS[split]: [spot(k, known[split][k]) for k in ks] for split in _OUTSIDE[:2]}
+    most = ks[-1]
+    best = {split: percent(mean(right[split][most])) for split in right}
+    wrong = "Share of wrong answers over the number of examples."
+    of_mixture = "Share of answers that a function of the mixture gives."
+    pictures = [
+        Picture(
+            "error",
+            "Share of wrong answers, over the number of examples k; thin lines are 95 % intervals.",
+            share_curves("error", wrong, errors, "examples k"),
+        ),
+        Picture(
+            "chosen",
+            "Outside of the mixture: share of answers that a function of the mixture gives. None of "
+            "them is right.",
+            share_curves("chosen", of_mixture, chosen, "examples k"),
+        ),
+    ]
+    plural = "" if most == 1 else "s"
+    outer = ", ".join(f"{best[split]} on {names[split]}" for split in _OUTSIDE if split in best)
+    return Findings(
+        f"With {most} example{plural} a model applies {best['fresh']} of the functions inside its "
+        f"training's mixture: {outer}.",
+        [
+            "Inside the mixture: new strings under functions of training. The held-out family and "
+            "compositions of two trained functions are drawn so that no function of the mixture "
+            "explains the examples and the answer.",
+            "Without an example the family can only be guessed. Copying the last input is never right.",
+        ],
+        ["split", *(f"k = {k}" for k in ks), f"of the mixture, k = {most}"],
+        [
+            [name, *(interval(right[split][k]) for k in ks), interval(known[split][most])]
+            for split, name in names.items()
+        ],
+        pictures,
+    )
