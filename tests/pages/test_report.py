@@ -7,8 +7,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from training.report.plots import smoothed
-from training.report.svg import DARK, LIGHT, colours
 
 from tests.messages import says
 from tests.pages.made_up import MIXED, PHASES, built, made_up, page_of

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
-from training.report.headline import Headline, headline
 
 from synthetic_tasks import Task
 from tests.messages import says

@@ -48,7 +48,6 @@ def unchanged(model: nn.Module) -> bool:
     )
 
 
-@hosts
 def test_a_loaded_part_equals_the_saved_one(host: Host, tmp_path: Path) -> None:
     model = trained(host)
     charembed.save(model, tmp_path)

@@ -106,7 +106,6 @@ def test_a_compiled_model_is_disabled_too(training: bool) -> None:
 # freeze_base, counts, version
 
 
-@hosts
 def test_freeze_base_trains_the_encoder_alone(host: Host) -> None:
     model = host.attach(host())
     assert charembed.freeze_base(model) is model

@@ -92,7 +92,6 @@ def trained(host: Host = GPT2) -> nn.Module:
 
 
 @pytest.mark.usefixtures("registered")
-@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 def test_it_is_attached_by_name_zero_at_first_and_folded(host: Host) -> None:
     plain = host().eval()
     model = host.attach(host(), encoder="mine", width=3).eval()

@@ -81,7 +81,7 @@ class WithValueHead(PreTrainedModel):
             module.weight.data.fill_(7.0)
 
 
-@hugging
+@in_transformers
 def test_initialising_a_model_around_it_leaves_encoder_and_tokens_alone(host: Host) -> None:
     model: Any = trained(host.attach(host(), init="normal"))
     before = state(model)

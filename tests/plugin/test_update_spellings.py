@@ -19,6 +19,7 @@ from tests.plugin.hosts import (
     V,
     char_embedding,
     char_vector,
+    in_transformers,
     logits_and_loss,
     logits_of,
 )
