@@ -31,7 +31,7 @@ from training import compare
 from training.interrupts import held_back, listening
 from training.run.folder import locked
 
-LONG = ["--steps", "120", "--finetune-steps", "20", "--save-every", "20"]
+LONG = ["--steps", "60", "--finetune-steps", "10", "--save-every", "10"]
 PATIENCE = 300  # seconds; only a hang waits as long
 
 
