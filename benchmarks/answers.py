@@ -20,6 +20,7 @@ from training.config.presets import preset
 from training.data.prepare import prepare
 from training.models.generate import generate
 from training.run.build import build_arm
+from training.train.kinds import phase_batches
 
 NEW_TOKENS = 12
 
@@ -50,7 +51,7 @@ def main() -> None:
     )
 
     plain = build_arm(config, "plain", 0, data.spellings).eval()
-    ids_BT = data.batches(config.text, 0)(0).ids_BT
+    ids_BT = phase_batches(data, config.text, 0)(0).ids_BT
     with torch.no_grad():
         unfolded = model(ids_BT)
         folded = charembed.fold(copy.deepcopy(model))

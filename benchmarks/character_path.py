@@ -20,6 +20,7 @@ from training.config.presets import preset
 from training.data.corpus import load_corpus
 from training.data.encodings import published_encoding
 from training.data.prepare import prepare
+from training.train.kinds import phase_batches
 
 
 def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
@@ -77,7 +78,7 @@ def main() -> None:
     measure(
         "parent's configuration, 64 x 64",
         data.spellings,
-        data.batches(parent.text, 0)(0).ids_BT,
+        phase_batches(data, parent.text, 0)(0).ids_BT,
     )
     gpt2 = published_encoding("gpt2")
     ids = torch.tensor(gpt2.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[

@@ -20,6 +20,7 @@ from training.errors import exit_status
 from training.models.huggingface import HuggingFace
 from training.models.precision import has_fast_bf16
 from training.models.smollm2 import unpack
+from training.train.kinds import phase_batches
 from training.train.loss import summed_loss
 
 
@@ -30,7 +31,7 @@ def program(argv: Sequence[str] | None) -> int:
     unpack(config.model.model)
     data = prepare(config, options.cache)
     model = HuggingFace.load(config.model.model, config.context).train()
-    batch = data.batches(config.phase("finetune"), config.first_seed)(0)
+    batch = phase_batches(data, config.phase("finetune"), 0)(0)
     assert batch.keep_BT is not None
 
     def step(packs: bool) -> None:

@@ -42,6 +42,7 @@ from training.data.questions import encode_item
 from training.models.language_model import LanguageModel
 from training.progress import in_terminal
 from training.run.build import build_arm
+from training.train.kinds import phase_batches
 from training.train.loop import Training, train
 
 ITEMS = 500
@@ -91,7 +92,7 @@ def measure(config: CompareConfig, seed: int, cache: Path) -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         for phase in (phase for phase in config.phases if phase.steps):
-            batch_at = data.batches(phase, seed)
+            batch_at = phase_batches(data, phase, seed)
             training = Training(
                 model=model,
                 phase=phase,

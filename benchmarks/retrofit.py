@@ -42,6 +42,7 @@ from training.models.huggingface import HuggingFace
 from training.models.precision import resolve_precision
 from training.models.smollm2 import unpack
 from training.run.build import settle
+from training.train.kinds import phase_batches
 from training.train.loss import Learner
 from training.train.optimizers import lr_scale, set_lr
 
@@ -231,7 +232,7 @@ def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[
     faithful = phase.replay_target == "base"
     base = HuggingFace.load(config.model.model, config.context).eval() if faithful else None
     learner = Learner(model, None, base)
-    batch_at = data.batches(phase, config.first_seed)
+    batch_at = phase_batches(data, phase, 0)
 
     def reads() -> list[float]:
         texts = data.held_out_texts.values()

@@ -23,6 +23,7 @@ from training.data.batches import BatchAt
 from training.data.prepare import Data, prepare
 from training.models.language_model import LanguageModel
 from training.run.build import build_arm
+from training.train.kinds import phase_batches
 from training.train.loss import summed_loss
 from training.train.optimizers import build_optimizers
 
@@ -66,7 +67,7 @@ def measure(title: str, config: CompareConfig, data: Data, phase: Phase, twin: b
         models["packed, per position"].wte = PerPosition(models["packed, per position"].wte)
     for model in models.values():
         model.extend_context(phase.context, torch.Generator().manual_seed(0))
-    batch_at = data.batches(phase, 0)
+    batch_at = phase_batches(data, phase, 0)
     show(
         title,
         interleaved({name: step_of(model, phase, batch_at) for name, model in models.items()}),

@@ -41,6 +41,7 @@ from training.models.objectives import (
     Teacherless,
 )
 from training.run.identity import identity, short_name
+from training.train.kinds import phase_batches
 
 TEXT = "the cat sat on the mat and the dog lay by the door of the house " * 40
 
@@ -214,7 +215,7 @@ def test_no_finetuning_example_holds_a_held_out_token(
     form: str, data: Data, tiny: CompareConfig
 ) -> None:
     config = changed(tiny, answer_form=form, replay_share=0.0)
-    batch_at = replace(data, config=config).batches(config.phase("finetune"), seed=0)
+    batch_at = phase_batches(replace(data, config=config), config.phase("finetune"), seed=0)
     seen = {int(token) for k in range(40) for token in batch_at(k).ids_BT.unique()}
     assert data.held_out_ids
     assert data.held_out_ids.isdisjoint(seen)
@@ -269,7 +270,7 @@ def test_questions_that_cannot_avoid_held_out_tokens_are_refused(
 
 
 def test_the_digest_runs_through_all_batches(data: Data, tiny: CompareConfig) -> None:
-    batch_at = data.batches(tiny.text, 0)
+    batch_at = phase_batches(data, tiny.text, 0)
     assert batch_at(1).digest(batch_at(0).digest("")) != batch_at(0).digest(batch_at(1).digest(""))
 
 
@@ -306,7 +307,7 @@ def test_tasks_about_no_word_need_no_words(tiny: CompareConfig, cache: Path) -> 
     assert data.splits is None
     assert not data.held_out_ids
     assert {task.name for task in data.tasks} == {"counting:3x8", "path_star:2x3"}
-    batch = data.batches(config.phase("finetune"), 0)(0)
+    batch = phase_batches(data, config.phase("finetune"), 0)(0)
     assert batch.kind == "question"
 
 

@@ -33,6 +33,7 @@ from training.files import read_tensors, write_tensors
 from training.models.huggingface import HuggingFace
 from training.run.machine import memory_needed, size_of
 from training.run.run import Run
+from training.train.kinds import phase_batches
 from training.train.loop import take_step
 from training.train.loss import Learner, divergence
 
@@ -285,7 +286,7 @@ def test_a_run_replays_what_the_base_wrote(pretrained: Path, cache: Path) -> Non
 
     def batch_at(k: int, replay_text: str) -> Batch:
         told = changed(config, replay_text=replay_text)
-        return replace(data, config=told).batches(told.phase("finetune"), 0)(k)
+        return phase_batches(replace(data, config=told), told.phase("finetune"), 0)(k)
 
     for unused in ({"replay_share": 0.0}, {"finetune_steps": 0}):
         assert not len(prepare(changed(config, **unused), cache).base_ids), "written for nothing"

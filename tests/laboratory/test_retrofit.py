@@ -27,7 +27,7 @@ from training.run.build import build_arm, settle
 from training.run.run import Run
 
 TAUGHT = [
-    "--warmup-spelling-steps",
+    "--spelling-steps",
     "12",
     "--scale",
     "0.6",

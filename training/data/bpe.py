@@ -42,6 +42,7 @@ def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[byt
             "choose a larger vocabulary."
         )
     bpe = Tokenizer(models.BPE())
+    # ByteLevel writes each byte as one visible character; its own regex would split differently
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(SPLIT), "isolated"),
@@ -53,6 +54,7 @@ def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[byt
     )
     documents = (text[i : i + _DOCUMENT] for i in range(0, len(text), _DOCUMENT))
     bpe.train_from_iterator(documents, trainer)
+    # the trainer stops silently if no pair is left to merge
     if bpe.get_vocab_size() < vocab_size:
         raise BadInput(
             f"the corpus gives only {bpe.get_vocab_size()} tokens, fewer than vocab_size "

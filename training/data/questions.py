@@ -56,6 +56,7 @@ class Questions:
             item = task.draw(task.splits[0].name, rng)
             text = item.text
             ids, start = self.tokenizer.encode_cut(text, len(item.prompt))
+            # a held-out token in any example would make the split unseen_tokens a lie
             if self.held_out.isdisjoint(ids):
                 break
         else:
@@ -63,6 +64,7 @@ class Questions:
                 "a thousand questions in a row contained a held-out token: choose other tasks, or "
                 "a larger vocab_size."
             )
+        # one more than the context: the last token is only a target
         if len(ids) > self.context + 1:
             raise BadInput(
                 f"a question has {len(ids)} tokens, the context {self.context}: choose a larger "

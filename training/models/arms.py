@@ -123,11 +123,13 @@ _lstm = encoder(ENCODERS["lstm"], "char_dim", "hidden_size")
 
 
 def _shuffled(parts: Parts) -> nn.Module:
+    # the seed of the arm: other pairs shuffle otherwise
     spellings = parts.spellings.shuffled(torch.Generator().manual_seed(parts.seed))
     return _lstm(replace(parts, spellings=spellings))
 
 
 def _matched(parts: Parts) -> TableEncoder:
+    # computed from the LSTM of this vocabulary, whose number of characters varies
     width = same_size(parts.spellings, parts.dim, num_parameters(_lstm(parts)))
     return TableEncoder(
         every_token(parts.spellings), width, parts.dim, init=parts.other_init, seed=parts.seed

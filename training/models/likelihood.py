@@ -53,6 +53,7 @@ def _batches(pairs: Sequence[Pair]) -> Iterator[list[int]]:
 
 def _sums(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
     device = next(model.parameters()).device
+    # the last token of a continuation is no input
     width = max(len(prompt) + len(after) - 1 for prompt, after in pairs)
     ids_BT = torch.zeros(len(pairs), width, dtype=torch.long)
     keep_BT = torch.zeros(len(pairs), width, dtype=torch.bool)

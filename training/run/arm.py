@@ -23,6 +23,7 @@ from training.intervals import Row
 from training.models.arms import num_parameters, num_parameters_after_fold
 from training.models.language_model import LanguageModel
 from training.progress import Bars, no_bars
+from training.train.kinds import phase_batches
 from training.train.loop import Training, stopping, train
 from training.train.spelling import heads_for
 from training.train.state import (
@@ -68,7 +69,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                 training = Training(
                     model=model,
                     phase=phase,
-                    batch_at=data.batches(phase, seed),
+                    batch_at=phase_batches(data, phase, seed),
                     folder=arm.folder,
                     accelerator=accelerator,
                     seed=seed,
@@ -78,7 +79,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                 )
                 position = _train_or_load(arm, training, bars)
                 batches[phase.name] = position.batches
-            if phase.kind != "spelling":
+            if phase.reads_rows:
                 rows += _text_rows(arm, model, phase.title)
             elif phase.steps:  # the warm-up on spelling has changed scale and directions
                 settle(model, data)

@@ -90,8 +90,8 @@ def settle(model: LanguageModel, data: Data) -> None:
 
 
 def extend_context(model: LanguageModel, phase: Phase, seed: int) -> None:
-    """Extend the model's context to the longer rows of a phase of questions."""
-    if phase.kind == "question":
+    """Allow the rows of a phase, which may be longer than those of the phases before it."""
+    if phase.reads_rows:
         model.extend_context(phase.context, torch.Generator().manual_seed(seed))
 
 

@@ -29,12 +29,9 @@ from training.errors import BadInput
 from training.models.hub import num_parameters, text_config
 from training.models.huggingface import HuggingFace, check_context
 from training.models.precision import resolve_precision
+from training.train.kinds import KINDS
 
 FLOAT = 4  # bytes
-ANSWER, QUESTION = (
-    2,
-    8,
-)  # tokens of the shortest answer with its end mark, and of a question with that
 ITEM = 200  # bytes of a question and its answer as text, at least
 SYMBOLS = 100  # of the smallest alphabet of letters
 
@@ -226,17 +223,15 @@ def states_size(config: CompareConfig, size: Size, side_by_side: int) -> int:
 
 def copies_trained(phase: Phase) -> int:
     """Numbers kept per parameter: itself, its gradient, and AdamW's two means or Muon's one."""
-    if phase.kind == "spelling":
+    if not KINDS[phase.kind].trains_model:
         return 1
     return 4 if phase.optimizer == "adamw" else 3
 
 
 def batch_floats(phase: Phase, size: Size) -> int:
-    """Numbers of one batch: the logits and their gradient, and what goes through the model's blocks."""
-    if phase.kind == "spelling":
-        return 0
-    read, answered = (phase.context, phase.context) if phase.kind == "text" else (QUESTION, ANSWER)
-    return phase.batch_size * (2 * answered * size.rows + read * size.width * size.layers)
+    """Numbers of one batch at least: logits with their gradient, and activations of the blocks."""
+    read, predicted = KINDS[phase.kind].least_tokens(phase)
+    return phase.batch_size * (2 * predicted * size.rows + read * size.width * size.layers)
 
 
 def size_of(config: CompareConfig) -> Size:

@@ -137,7 +137,7 @@ class Run:
             raise BadInput(fault[0])
 
     def _first_arms(self) -> list[ArmRun]:
-        return [ArmRun(self, self.config.first_seed, name) for name in self.config.arms]
+        return [ArmRun(self, 0, name) for name in self.config.arms]
 
     def _write_config(self, here: dict[str, Any]) -> None:
         if (self.folder / CONFIG).exists():
@@ -162,7 +162,7 @@ class Run:
         """Return an arm, by default the last one of the first seed. Raises BadInput for others."""
         config = self.config
         name = config.arms[-1] if name is None else name
-        seed = config.first_seed if seed is None else seed
+        seed = seed or 0
         if name not in config.arms or seed not in config.seed_range:
             raise BadInput(
                 f"the run in {self.folder} has no arm {name!r} of seed {seed}: it has "
