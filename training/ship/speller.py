@@ -36,7 +36,7 @@ from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import exit_status
 from training.train.spelling import letters_read
 
-_LONGEST = 64  # bytes; a few tokens are long runs of spaces
+_LONGEST = 64  # bytes; longer tokens are runs of spaces, which would only cost time
 _RANDOM_WORDS = 60_000
 # Shares of the tokens in a step; "o200k" also contains cl100k.
 _SHARES = {"gpt2": 0.5, "o200k": 0.3, "random": 0.2}

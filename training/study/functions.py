@@ -30,6 +30,7 @@ def functions(measured: list[Measured]) -> Findings:
     errors = {
         name: [spot(k, right[split][k], flipped=True) for k in ks] for split, name in names.items()
     }
+    # Longer strings are left out: their functions are those of the mixture.
     chosen = {_SPLITS[split]: [spot(k, known[split][k]) for k in ks] for split in _OUTSIDE[:2]}
     most = ks[-1]
     best = {split: percent(mean(right[split][most])) for split in right}

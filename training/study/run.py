@@ -70,9 +70,11 @@ def _run_study(options: argparse.Namespace, console: Console) -> None:
             )
             for point in points
         ]
+        # After all runs have begun: a refused study leaves no record behind.
         write_record(out / _STUDY, record)
         train_all([arm for run in runs for arm in run.arms()], machine)
         with console.status("Reports of the runs ..."):
+            # Into a file that is thrown away: the study prints one table of all runs instead.
             for run in runs:
                 finish(run, Console(file=io.StringIO()))
         findings = _report(study, options.size, points, out)
@@ -89,6 +91,7 @@ def _check_study(out: Path, record: dict[str, Any], resume: bool) -> None:
         if not resume or not known <= record["points"].keys():
             raise BadInput(f"{out} exists and is no folder of a study: choose another --out.")
         return
+    # The number of seeds is no part of the record: a study may grow.
     held = read_record(out / _STUDY, WAY_OUT)
     for name in ("study", "size", "points"):
         if held[name] != record[name]:
