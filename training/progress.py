@@ -25,6 +25,7 @@ class _Terminal:
     """Standard error. Writing does nothing if it is closed: a run outlives its terminal."""
 
     def write(self, text: str) -> None:
+        # sys.stderr is looked up here, as tests and notebooks replace it.
         with suppress(OSError, ValueError):
             sys.stderr.write(text)
 
@@ -101,6 +102,7 @@ class Mirror:
             self.close()
             self.shown, self.key = self.bars(*key, facts["done"]), key
         self.shown.set_postfix_str(facts["note"], refresh=False)
+        # tqdm adds, the message holds the total number.
         self.shown.update(facts["done"] - self.shown.n)
 
     def close(self) -> None:

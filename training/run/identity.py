@@ -49,7 +49,7 @@ def identity(config: CompareConfig, seed: int, arm: str, facts: Facts) -> str:
 
 
 def describe(data: Data, machine: Machine, preset: str, weights: str) -> dict[str, Any]:
-    """Return what config.json holds: config, arithmetic, versions, hashes and the machine.
+    """Return the content of config.json: config, arithmetic, versions, hashes and the machine.
 
     Arguments:
         preset: the name of the preset that the config began with.

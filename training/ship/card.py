@@ -44,6 +44,7 @@ def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, fol
         if known
         else "The licence of the base, which is not known here. Ask its authors before publishing."
     )
+    # An example from the evaluation: the model has been trained on its form, not on itself.
     first = make_eval_sets(data, arm.seed)[0].items[0]
     form = "Questions have many wordings."
     if config.data.wording == "compact":

@@ -22,6 +22,7 @@ def functions(measured: list[Measured]) -> Findings:
     cells: dict[str, dict[str, dict[int, list[Row]]]] = {"exact_match": {}, "of_the_mixture": {}}
     for _, row in measured:
         if row.metric in cells and row.split in _SPLITS and row.seed != "mean":
+            # The number of examples is in the name of the task: "functions:4x8".
             k = int(row.task.removeprefix("functions:").split("x")[0])
             cells[row.metric].setdefault(row.split, {}).setdefault(k, []).append(row)
     right, known = cells["exact_match"], cells["of_the_mixture"]
