@@ -111,7 +111,7 @@ class EvaluatedLanguageModel:
 
     Attributes:
         context: tokens of prompt and answer together, at most.
-        dummy: token that stands for unknown ones; see `training.models.objectives`.
+        dummy: token in place of unknown ones; see `training.models.objectives`.
         start: ids before every text, such as a model's own begin-of-text token.
         end: ids that end an answer, such as end-of-text.
         source: the tokenizer of transformers with its chat template; None for a model without one.

@@ -93,7 +93,7 @@ def load_model(
     prompts: FewShotPrompts | None = None,
     device: str | None = None,
 ) -> EvaluatedLanguageModel:
-    """Load the model that a name stands for.
+    """Load a model by its name.
 
     load_model("runs/quick-1234abcd", arm="lstm"), load_model("HuggingFaceTB/SmolLM2-135M")
 
