@@ -33,10 +33,10 @@ from training.errors import BadInput
 from training.files import packaged_files
 from training.models.objectives import (
     OBJECTIVES,
+    EncodedQuestion,
     EveryPrefix,
     Example,
     NextToken,
-    Question,
     Reversed,
     Teacherless,
 )
@@ -133,7 +133,7 @@ def test_text_batch_k_is_a_function_of_seed_and_k() -> None:
 
 def test_only_the_answer_is_kept() -> None:
     batch = pad_examples(
-        [NextToken().arrange(Question(*ids)) for ids in (([5, 6], [7, 8]), ([5], [6]))]
+        [NextToken().arrange(EncodedQuestion(*ids)) for ids in (([5, 6], [7, 8]), ([5], [6]))]
     )
     assert batch.ids_BT.tolist() == [[5, 6, 7], [5, 6, 0]]
     assert batch.targets_BT.tolist() == [[6, 7, 8], [6, 0, 0]]
@@ -150,7 +150,7 @@ def test_each_objective_asks_for_every_token_of_the_answer_once() -> None:
         (Teacherless(), Example([5, 6, 0, 0, 0], [6, 7, 8, 9, 1], 1)),
         (EveryPrefix(), Example([5, 6, 7, 8, 9, 1], [6, 7, 8, 9, 1], 1)),  # of one symbol
     ):
-        example = objective.arrange(Question(prompt, [*answer, end], dummy, running=[7]))
+        example = objective.arrange(EncodedQuestion(prompt, [*answer, end], dummy, running=[7]))
         assert example == expected
         batch = pad_examples([example])
         assert batch.keep_BT is not None
