@@ -1,8 +1,8 @@
-"""Greedy answers, batched with a cache, against one by one without; and a folded model against a plain one.
+"""Compare greedy answers in batches with one by one, and a folded model with a plain one.
 
-A minute.
+The batches use a cache, the single answers do not. Takes one minute.
 
-python -m benchmarks.answers
+    python -m benchmarks.answers
 """
 
 from __future__ import annotations

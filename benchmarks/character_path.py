@@ -1,9 +1,12 @@
-"""The character path alone, forward and backward, against a packed LSTM at every position. Three minutes.
+"""Time the character path alone, forward and backward, against a packed LSTM at every position.
 
-    pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.character_path
+Takes three minutes.
 
-Also says how far the fast path is from the arithmetic it cannot avoid: the recurrence's products, one per
-distinct prefix.
+    pip install -c constraints.txt -e ".[lab,bench]"
+    python -m benchmarks.character_path
+
+The output also compares the fast path with a lower bound: the matrix products of the recurrence,
+one for each distinct prefix.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Questions to a pretrained model with their padding and without: forward and backward of one batch.
+"""Time one batch of questions with padding and without: forward and backward of a pretrained model.
 
-    python -m benchmarks.packing                      # SmolLM2, 32 questions; or --model NAME
+    python -m benchmarks.packing   # SmolLM2, 32 questions; or --model NAME
 
-Printed beside the times: how many positions the padded rows have and how many of them are read, which bounds
-what can be won. In bf16 where the CPU multiplies it, else in fp32.
+The output also gives the number of positions of the padded rows and the number of used ones: their
+ratio bounds the gain. The model runs in bf16 if the CPU multiplies it, else in fp32.
 """
 
 from __future__ import annotations

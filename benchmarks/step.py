@@ -1,8 +1,10 @@
-"""One whole training step (forward, backward, clipping, optimizers), with letters and without. Two minutes.
+"""Time a whole training step (forward, backward, clipping, optimizers), with characters and without.
+
+Takes two minutes.
 
     python -m benchmarks.step
 
-The parent's own design, a packed LSTM at every position, runs beside it on the parent's configuration.
+The parent project's design, a packed LSTM at every position, runs beside it on the same configuration.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from training.train.optimizers import build_optimizers
 
 
 class PerPosition(nn.Module):
-    """The parent's embedding: token + packed LSTM, at every position."""
+    """Embed as the parent project does: token plus packed LSTM, at every position."""
 
     def __init__(self, embedding: nn.Module) -> None:
         super().__init__()

@@ -76,8 +76,7 @@ class CharEmbedding(nn.Embedding):
             return
         self._table = VectorTable()
         self._modules["encoder"] = encoder.train(host.training)
-        # On the meta device from_pretrained must still initialize them, or the encoder on first
-        # use.
+        # On meta the parameters have no values yet: from_pretrained or the first use sets them.
         if not any(parameter.is_meta for parameter in encoder.parameters()):
             # from_pretrained of transformers initializes every module without this mark again
             for part in encoder.modules():
@@ -91,7 +90,7 @@ class CharEmbedding(nn.Embedding):
 
     @property
     def _holder(self) -> CharEmbedding:
-        """Of embeddings that share their weight, the one whose submodule the encoder is."""
+        """The CharEmbedding that holds the encoder; another one if several share their weight."""
         holder: CharEmbedding = vars(self).get("_first", self)
         return holder
 
@@ -157,7 +156,7 @@ class CharEmbedding(nn.Embedding):
         if with_gradient:
             self._table.drop()  # an optimizer step may follow
         # In training mode dropout of a user's encoder must apply. A replica of nn.DataParallel
-        # lives for one forward, so a table would not pay. An exported graph must not need this
+        # lives for one forward, so a table would not pay off. An exported graph must not need this
         # process.
         if (
             with_gradient
@@ -280,8 +279,7 @@ class CharEmbedding(nn.Embedding):
             )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # No encoder keys (a plain checkpoint): keep the current encoder. Some but not all: an
-        # error.
+        # No encoder keys (a plain checkpoint): keep the current encoder. Only some of them: error.
         if self._holder is self and not any(
             name.startswith(f"{prefix}encoder.") for name in state_dict
         ):

@@ -78,12 +78,11 @@ def project_to_low_fisher(
 
 
 def sensitivity(model: nn.Module, embedding: nn.Module, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues (D,), ascending, and eigenvectors (D, D) of the empirical Fisher
-    information.
+    """Return eigenvalues (D,) and eigenvectors (D, D) of the empirical Fisher information.
 
-    Both are float64. The matrix is the uncentred covariance of the gradients of the summed
-    next-token loss with respect to the embedding's output. Column k of the eigenvectors belongs to
-    eigenvalue k.
+    Both are float64, in ascending order of the eigenvalues; column k belongs to eigenvalue k. The
+    matrix is the uncentred covariance of the gradients of the summed next-token loss with respect
+    to the embedding's output.
     """
     caught: list[Tensor] = []
 

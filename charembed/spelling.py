@@ -210,8 +210,8 @@ class SpellingTable:
         """
         if not 0 <= token_id < self.num_tokens:
             raise SpellingError(
-                f"token_id is {token_id}; it must be in 0 to {self.num_tokens - 1}, the ids of the "
-                f"table's {self.num_tokens} tokens."
+                f"token_id is {token_id}; it must be 0 to {self.num_tokens - 1}, because the table "
+                f"has {self.num_tokens} tokens."
             )
         start = int(self.starts_V[token_id])
         symbols = [
@@ -276,7 +276,7 @@ def spell(tokenizer: Any, token_id: int) -> list[str]:
         ) from None
     if not 0 <= token_id < len(spellings):
         raise SpellingError(
-            f"token_id is {token_id}; it must be in 0 to {len(spellings) - 1}, the ids of the "
-            f"tokenizer's {len(spellings)} tokens."
+            f"token_id is {token_id}; it must be 0 to {len(spellings) - 1}, because the tokenizer "
+            f"has {len(spellings)} tokens."
         )
     return [readable(ord(character)) for character in characters(spellings[token_id] or b"")]

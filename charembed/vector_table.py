@@ -35,9 +35,9 @@ class VectorTable:
     a gradient, or if the version of a parameter or buffer or the spellings have changed.
 
     Fused optimizers do not change the version of a parameter. But their steps follow a backward
-    pass, so while gradients exist the values themselves are compared. Not detected is a write
-    through `.data`
-    to the encoder outside of training: call `drop` afterwards.
+    pass, so while gradients exist the values themselves are compared.
+
+    Not detected: a write through `.data` to the encoder outside of training. Call `drop` after it.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """Ask all arms of a finished run, or a pretrained causal model, about a word of your choice.
 
-    python -m examples.ask                       # the newest run; type words, empty line or Ctrl-D ends
+    python -m examples.ask                  # the newest run; type words, an empty line ends
     python -m examples.ask --run runs/quick-1234abcd --word strawberry
     python -m examples.ask --run HuggingFaceTB/SmolLM2-135M --word strawberry
 

@@ -1,6 +1,6 @@
 """Add words to the vocabulary of a trained model: one new token each, which it can still spell.
 
-    python -m examples.new_tokens RUN                     # 20 long words, arm lstm of a finished run
+    python -m examples.new_tokens RUN               # 20 long words, arm lstm of a finished run
     python -m examples.new_tokens RUN --words zymurgy,quokka --out extended
 
 RUN is a run of a pretrained model (`python -m training.compare --preset smollm2`). The model spells
@@ -74,8 +74,8 @@ def program(argv: Sequence[str] | None) -> int:
     if config.data.wording != "compact" or config.data.answer_form == "plain":
         raise BadInput(
             f"{options.run} was trained with --wording {config.data.wording} --answer-form "
-            f"{config.data.answer_form}, but the prompts here are as in 'spell tea: t e a'. Name a run "
-            "with the compact wording and another form."
+            f"{config.data.answer_form}, but the prompts here are as in 'spell tea: t e a'. "
+            "Name a run with the compact wording and another form."
         )
     if options.out and options.out.exists():
         raise BadInput(f"{options.out} exists. Name a new folder.")

@@ -1,4 +1,4 @@
-"""One thread, no network, and small real objects that many tests share."""
+"""Settings of all tests (one thread, no network) and small real objects that many tests share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ torch.set_num_threads(1)
 def _no_search_for_optimizers(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`attach` looks through all objects of the process for optimizers: most of what it costs in a test."""
+    """Skip the search of `attach` for optimizers among all objects: most of its cost in a test."""
     if request.module.__name__ != "tests.plugin.test_messages":
         monkeypatch.setattr(
             sys.modules["charembed.attach"], "_warn_of_optimizers", lambda model: None

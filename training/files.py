@@ -1,7 +1,7 @@
 """Read and write JSON and tensors so that a file is complete or absent, and damage is detected.
 
-A record is a JSON object with the hash of its content; a file of tensors is in the safetensors format.
-Writing goes to a temporary file that is renamed at the end.
+A record is a JSON object with the hash of its content. Tensors are in the safetensors format. Every
+file is written under a temporary name and renamed at the end.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _hash_record(record: Mapping[str, Any]) -> str:
 def packaged_files(package: str, suffix: str) -> list[Path]:
     """Return the data files of an installed package, without importing it.
 
-    packaged_files("wordsegment", ".txt") -> [.../wordsegment/bigrams.txt, .../wordsegment/unigrams.txt]
+    packaged_files("wordsegment", ".txt") -> [.../bigrams.txt, .../unigrams.txt]
 
     Raises BadInput if the package is not installed.
     """
@@ -139,6 +139,7 @@ def packaged_files(package: str, suffix: str) -> list[Path]:
         files = distribution(package).files or []
     except PackageNotFoundError:
         raise BadInput(
-            f"The package {package!r}, which holds the data, is not installed: pip install {package}."
+            f"The package {package!r}, which holds the data, is not installed: pip install "
+            f"{package}."
         ) from None
     return sorted(Path(str(file.locate())) for file in files if str(file).endswith(suffix))

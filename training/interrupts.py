@@ -1,7 +1,8 @@
-"""Stop a run safely: after Ctrl-C, SIGTERM or a closed terminal it ends its step and saves its state.
+"""Stop a run safely: after Ctrl-C, SIGTERM or a closed terminal it ends its step and saves.
 
-Signal handlers belong to the whole process, so a process has one `Stop`. Nested calls of `listening`
-share it. Standard library only: this module is imported before torch, which takes seconds.
+Signal handlers belong to the whole process, so a process has one `Stop`. Nested calls of
+`listening` share it. Standard library only: this module is imported before torch, which takes
+seconds.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Stop:
 
     Attributes:
         asked: a signal has arrived.
-        deferrals: the number of `deferred` blocks that are open. If there are none, the first signal
-            raises KeyboardInterrupt in the main thread; else it only sets `asked`.
+        deferrals: the number of `deferred` blocks that are open. If there are none, the first
+            signal raises KeyboardInterrupt in the main thread; else it only sets `asked`.
         at_once: nothing has begun, so a signal ends the process at once.
         ended: the process does nothing else, so signals are ignored.
     """
@@ -109,7 +110,7 @@ def run_program(program: Callable[[Stop], None], *, last: bool = False) -> int:
 
 @contextmanager
 def deferred() -> Iterator[Stop]:
-    """Record a signal instead of acting on it. Raise Interrupted at the end if nothing acted on it."""
+    """Record signals instead of acting on them. Raise Interrupted at the end if nothing did."""
     with listening() as stop:
         stop.deferrals += 1
         try:

@@ -116,7 +116,7 @@ def _one(modules: list[Module], what: str, kind: str, **wanted: object) -> Modul
 
 
 def _outer(modules: list[Module]) -> tuple[dict[str, Tensor], int]:
-    """Name the tensors outside the blocks (tables, output layer, last norm, extra path); and the width."""
+    """Name the tensors outside the blocks; return the width too."""
     modules = list(modules)  # `_one` removes modules from it, so that any left over is found
     norm = _one(modules, "the last norm", "norm")
     (dim,) = norm.shape
@@ -163,8 +163,8 @@ def _block(modules: list[Module], dim: int, block: int) -> dict[str, Tensor]:
             module.shape[1] for module in found
         } != {dim}:
             raise BadInput(
-                f"Block {block} has no {dim} rows of {dim} of {part}. The names of its modules must "
-                f"contain {part!r}."
+                f"Block {block} has no {dim} rows of {dim} of {part}. The names of its modules "
+                f"must contain {part!r}."
             )
     qkv = torch.cat([module.tensors["weight"] for found in heads.values() for module in found])
     others = [module for module in modules if module.kind != "table"]
@@ -200,7 +200,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's readers raise errors of many kinds
         raise BadInput(
-            f"{path} holds more than tensors, or is damaged ({first_line(error)}). Name another file."
+            f"{path} holds more than tensors, or is damaged ({first_line(error)}). "
+            "Name another file."
         ) from None
     if not isinstance(state, dict) or not all(
         isinstance(tensor, Tensor) for tensor in state.values()
@@ -230,8 +231,8 @@ def convert(source: Path, target: Path) -> int:
     number = sum(tensor.numel() for tensor in tensors.values())
     (vocab_size, width), context = tensors["wte.weight"].shape, len(tensors["wpe.weight"])
     print(
-        f"{target}: the arm {arm!r}, {number:,} parameters, {vocab_size} tokens, width {width}, context "
-        f"{context}."
+        f"{target}: the arm {arm!r}, {number:,} parameters, {vocab_size} tokens, width {width}, "
+        f"context {context}."
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""The arms: what they share, what they see, and what moves their parameters."""
+"""The arms: their shared weights, their inputs, and the updates of their parameters."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ def test_no_finetuning_example_holds_a_held_out_token(
 
 
 def test_held_out_tokens_are_common_in_pretraining_text(tiny: CompareConfig, cache: Path) -> None:
-    """Some tokens of a BPE are only steps on the way to longer ones: nobody could have learnt them."""
+    """Some BPE tokens are intermediate merges: they do not occur in text and cannot be learnt."""
     config = changed(tiny, vocab_size=1500)
     data = prepare(config, cache)
     counts = torch.bincount(data.train_ids, minlength=1500)

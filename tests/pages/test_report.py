@@ -75,7 +75,7 @@ def test_pictures_take_their_colours_from_the_page(tmp_path: Path) -> None:
 
 
 def contrast(one: str, other: str) -> float:
-    """The ratio of WCAG 2: 1 to 21."""
+    """Return the contrast ratio of WCAG 2, 1 to 21."""
 
     def light(colour: str) -> float:
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]

@@ -14,7 +14,7 @@ from transformers.models.auto import modeling_auto
 from tests.plugin.hosts import IDS, V
 
 HEADS = ("CAUSAL_LM", "MASKED_LM", "SEQ_TO_SEQ_CAUSAL_LM", "PRETRAINING", "IMAGE_TEXT_TO_TEXT")
-SMALL: dict[str, Any] = {  # the names that configs have for their sizes
+SMALL: dict[str, Any] = {  # names of sizes in configs
     **dict.fromkeys(
         (
             "vocab_size",
@@ -86,7 +86,7 @@ HYBRID = {
     "attention_hidden_size": 32,
     "attention_head_dim": 16,
 }
-OWN: dict[str, dict[str, Any]] = {  # what the sizes above leave inconsistent
+OWN: dict[str, dict[str, Any]] = {  # sizes that must be consistent with those above
     "ZambaConfig": {**HYBRID, "mamba_dt_rank": 4, "use_mamba_kernels": False},
     "Zamba2Config": {
         **HYBRID,
@@ -117,7 +117,7 @@ def ties_more_than_its_head(made: Any) -> bool:
     keys = made._tied_weights_keys or {}
     return len(keys) > 1 or made.__name__.startswith(
         "Zamba"
-    )  # whose layers share theirs by the instance's keys
+    )  # its layers share weights by keys of the instance
 
 
 def small(config_class: type, depth: int = 0) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from torch import Tensor, nn
@@ -25,9 +26,9 @@ IDS[0, 4], IDS[1, 2], IDS[1, 7], IDS[0, 7], IDS[1, 5] = (
     258,
     V - 1,
     1,
-)  # words, one without letters, OPT's padding
+)  # words, a token without characters, OPT's padding
 
-# Sizes of each encoder at which a test is quick.
+# Small sizes of each encoder, so tests are fast.
 SMALL: dict[str, dict[str, Any]] = {
     "lstm": {"char_dim": 6, "hidden_size": 8},
     "gru": {"char_dim": 6, "hidden_size": 8},
@@ -39,7 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each after a LayerNorm."""
+    """Apply attention, then an MLP, each after a LayerNorm."""
 
     def __init__(self, width: int, heads: int = 2) -> None:
         super().__init__()
@@ -142,7 +143,7 @@ def hugging_face(kind: str, head: str, tie: bool, **changes: Any) -> nn.Module:
     model = getattr(transformers, f"{kind}{head}")(config)
     model.loss_type = (
         model.loss_type or "ForCausalLM"
-    )  # GPT2LMHeadModel finds none by its name, and warns
+    )  # GPT2LMHeadModel infers no loss from its name and warns
     return model
 
 
@@ -202,6 +203,15 @@ HOSTS = [
         pad_token_id=0,
     ),
 ]
+
+
+def _among(hosts: list[Host]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("host", hosts, ids=lambda host: host.name)
+
+
+# The fixture `host` of conftest.py is each of HOSTS; these are for tests of some of them.
+in_transformers = _among([host for host in HOSTS if host.hugging_face])
+generating = _among([host for host in HOSTS if host.generates])
 
 
 def logits_and_loss(model: nn.Module, ids: Tensor = IDS) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from tests.messages import raises
 from tests.plugin.hosts import GPT2, SMALL
 from tests.plugin.reference import vectors_one_by_one
 
-# Shared prefixes, no letters, one character, an emoji, cut UTF-8, more than anyone's max_chars.
+# Shared prefixes, no characters, one character, an emoji, cut UTF-8, longer than any max_chars.
 VOCABULARY = [
     b"the",
     b"then",
@@ -125,7 +125,7 @@ def test_gradients_pass_gradcheck_in_double_precision(kind: str) -> None:
     own = {name: size for name, size in sizes.items() if name in SMALL[kind]}
     encoder = build(kind, 4, [b"ab", b"abc", b"b", None], **own).double()
     used = dict(encoder.named_parameters())
-    if kind == "bee":  # of 256 bytes, three are used
+    if kind == "bee":  # three of 256 bytes are used
         used["chars.weight"] = encoder.chars.weight[97:100].detach().requires_grad_()
 
     def vectors(*values: torch.Tensor) -> torch.Tensor:
@@ -149,7 +149,7 @@ def test_a_token_alone_and_among_others_has_the_same_vector(kind: str) -> None:
 
 @kinds
 def test_padding_never_changes_the_vector(kind: str) -> None:
-    """Beside a token that makes all rows longer, and in a row of its own length."""
+    """A vector is the same beside a longer token and in a row of its own length."""
     words = [b"the", b"a", b"then", b"the" * 9]
     encoder = shaken(build(kind, vocabulary=words))
     together, unit = encoder(torch.arange(4)).detach(), encoder.spellings.unit
@@ -162,7 +162,7 @@ def test_padding_never_changes_the_vector(kind: str) -> None:
 
 @kinds
 def test_characters_after_max_chars_are_passed_by(kind: str) -> None:
-    words = [b"abcdefghi", b"abcdefghijkl", b"abcdefghz"]  # the first nine are read
+    words = [b"abcdefghi", b"abcdefghijkl", b"abcdefghz"]  # the first nine characters are used
     same, cut, other = shaken(build(kind, vocabulary=words))(torch.arange(3))
     reads_all = "max_chars" not in SMALL[kind]
     assert torch.allclose(same, cut, rtol=1e-5, atol=1e-6) == (not reads_all)
@@ -286,10 +286,10 @@ def test_bf16_autocast_stays_close(kind: str) -> None:
     for exact, rounded in zip(*gradients, strict=True):
         assert (
             rounded - exact
-        ).norm() < 0.1 * exact.norm()  # a CNN's strongest response may be another
+        ).norm() < 0.1 * exact.norm()  # in a CNN another position may be the maximum
     assert torch.equal(gradients[0][0], gradients[1][0]) == (
         kind == "bee"
-    )  # which has no products of matrices
+    )  # it has no matrix products
 
 
 @kinds
@@ -309,7 +309,7 @@ def test_built_on_meta_it_is_filled_in_place(kind: str) -> None:
         assert torch.equal(empty(IDS), build(kind)(IDS))
     with torch.device("meta"):
         encoder, other = build(kind), build(kind)
-    assert torch.equal(other.to_empty(device="cpu")(IDS), moved(IDS))  # nobody filled it
+    assert torch.equal(other.to_empty(device="cpu")(IDS), moved(IDS))  # it is still without values
     with torch.device("meta"):
         other = build(kind, init="zero")
     nn.utils.vector_to_parameters(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import charembed
-from tests.plugin.hosts import HOSTS, IDS, Host, char_embedding
+from tests.plugin.hosts import HOSTS, IDS, Host, char_embedding, generating
 
 Answer = Callable[[nn.Module], Tensor]
 PADDED = torch.cat(
@@ -42,7 +42,7 @@ def ask(model: Any, ids: Tensor | None = IDS, mask: Tensor | None = None, **kwar
 def assisted(model: Any) -> Tensor:
     assistant, generator = copy.deepcopy(model), torch.Generator().manual_seed(1)
     for name, parameter in assistant.named_parameters():
-        if "norm" in name or ".ln_" in name:  # what no embedding is tied to
+        if "norm" in name or ".ln_" in name:  # a head that is not tied
             parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator))
     return ask(model, ids=IDS[:1], mask=torch.ones_like(IDS[:1]), assistant_model=assistant)
 
@@ -60,9 +60,7 @@ WAYS: dict[str, Answer] = {
 }
 
 
-@pytest.mark.parametrize(
-    "host", [host for host in HOSTS if host.generates], ids=lambda host: host.name
-)
+@generating
 @pytest.mark.parametrize("way", WAYS)
 @torch.no_grad()
 def test_generation_says_the_same(host: Host, way: str) -> None:

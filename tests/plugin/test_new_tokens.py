@@ -121,7 +121,7 @@ def test_new_words_get_rows_and_spellings_and_nothing_else_changes(
     assert model(torch.tensor([ids])).logits.isfinite().all()
 
 
-def test_a_word_is_guessed_from_words_and_anything_else_from_all(
+def test_a_word_is_predicted_from_words_and_other_text_from_all_tokens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tokenizer = pretrained.train_tokenizer(TEXT)
@@ -134,7 +134,7 @@ def test_a_word_is_guessed_from_words_and_anything_else_from_all(
         (5, "cloud7", False),
         (60, "cloudberry", False),
     ):
-        monkeypatch.setattr("charembed.new_tokens.FEW", few)
+        monkeypatch.setattr("charembed.new_tokens._MIN_WORDS", few)
         grown, model = copy.deepcopy(tokenizer), attached(tokenizer, len(tokenizer))
         table = model.get_input_embeddings().weight.detach().clone()
         pieces = tokenizer(f" {text}", add_special_tokens=False)["input_ids"]

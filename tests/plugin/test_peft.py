@@ -32,7 +32,7 @@ def test_lora_on_top_in_both_orders(letters_first: bool, tmp_path: Path) -> None
         lora(GPT2.attach(GPT2())) if letters_first else charembed.attach(lora(GPT2()), VOCABULARY)
     )
     for parameter in charembed.parameters(model):
-        parameter.requires_grad_()  # PEFT froze what it found
+        parameter.requires_grad_()  # PEFT froze all parameters that it found
     optimizer = torch.optim.AdamW(charembed.param_groups(model, lr=1e-2))
     for _ in range(3):
         loss = logits_and_loss(model)[1]

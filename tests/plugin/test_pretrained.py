@@ -25,7 +25,7 @@ PRETRAINED: dict[str, Any] = {"init": "pretrained"}
 
 
 class Host(nn.Module):
-    """An embedding and nothing else."""
+    """A model with an embedding alone."""
 
     def __init__(self, rows: int, width: int = 192) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ def test_pretrained_families_are_attached_and_folded(
 ) -> None:
     model = (
         getattr(pretrained, family)().to(dtype).eval()
-    )  # their tables have rows beyond the tokenizer
+    )  # their tables have more rows than the tokenizer has tokens
     tokenizer = pretrained.train_tokenizer(
         "the straw berry and the strawberry by the blue berry. " * 40
     )
@@ -231,7 +231,7 @@ def test_a_table_on_the_meta_device_has_no_scale_yet() -> None:
         charembed.attach(model, WORDS[:300], module="wte", **PRETRAINED)
     charembed.attach(
         model, WORDS[:300], module="wte", **PRETRAINED, scale=None
-    )  # as the message says
+    )  # the fix in the message
     model.to_empty(device="cpu")
     torch.nn.init.normal_(model.wte.weight)
     charembed.set_scale(model, 0.5)

@@ -26,7 +26,6 @@ from tests.messages import raises
 from tests.plugin.hosts import (
     GEMMA3,
     GPT2,
-    HOSTS,
     VOCABULARY,
     Host,
     V,
@@ -36,7 +35,6 @@ from tests.plugin.hosts import (
 )
 from tests.plugin.reference import PackedTwin
 
-hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 OLD = ROOT / "tests" / "data" / "format_1"
 
 
@@ -112,7 +110,7 @@ def test_a_base_without_values_yet_is_not_compared(saved: Path) -> None:
     charembed.load(model, VOCABULARY, saved)
 
 
-# Values that are no numbers
+# NaN and infinity
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -188,7 +186,7 @@ def test_lora_on_all_linear_layers_passes_the_encoder_by(encoder: str, tmp_path:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "encoder", sorted(charembed.ENCODERS.keys() - {"bee"})
-)  # which has no projection
+)  # it has no projection
 def test_lora_on_a_part_of_an_encoder_is_refused_by_peft_or_at_saving(
     encoder: str, tmp_path: Path
 ) -> None:
@@ -386,7 +384,6 @@ def test_a_spawned_process_gets_the_encoder_too(tmp_path: Path) -> None:
     assert done.stdout.strip() == "True", done.stderr
 
 
-@hosts
 def test_saving_does_not_change_or_warn(host: Host, tmp_path: Path) -> None:
     model: Any = host.attach(host(), init="normal")
     before = copy.deepcopy(model.state_dict())

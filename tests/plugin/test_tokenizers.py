@@ -101,7 +101,9 @@ def test_a_token_is_spelled_for_display(encodings: dict[str, tiktoken.Encoding])
     assert charembed.spell(gpt2, 50256) == []
     with raises(SpellingError, "50257 0 50256"):
         charembed.spell(gpt2, 50257)
-    with raises(SpellingError, "None 50257"):  # what a tokenizer answers for an unknown piece
+    with raises(
+        SpellingError, "None 50257"
+    ):  # convert_tokens_to_ids returns None for an unknown piece
         charembed.spell(gpt2, None)
     with raises(SpellingError, "straw"):
         charembed.spell(gpt2, " straw")

@@ -61,7 +61,7 @@ def assert_fresh(model: nn.Module, before: Tensor | None = None) -> None:
     assert torch.equal(logits_of(charembed.fold(model)), expected)
 
 
-# What changes the letters
+# Changes of the character vectors
 
 
 def an_in_place_write(model: nn.Module) -> None:
@@ -105,7 +105,7 @@ def a_fused_step_of_the_encoder_alone(model: nn.Module) -> None:
 
 def a_fused_step_of_the_encoder_after_an_evaluation(model: nn.Module) -> None:
     optimizer = fused(model)
-    char_embedding(model)._spelled.drop()  # so that the backward finds no table
+    char_embedding(model)._table.drop()  # so that the backward finds no table
     encoder_loss(model).backward()
     with torch.no_grad():
         logits_of(model)
@@ -270,7 +270,7 @@ def test_evaluation_follows_a_peft_merge(target: str) -> None:
     assert_fresh(wrapped.merge_and_unload())
 
 
-# What does not
+# No changes
 
 
 @pytest.fixture
@@ -370,7 +370,7 @@ def test_threads_get_the_same_answers_while_modes_are_switched_and_tables_droppe
         in_evaluation = embedding(IDS)
         in_training = embedding.train()(
             IDS
-        )  # each distinct token encoded: the last bits may be others
+        )  # training encodes distinct tokens alone: the last bits may differ
         embedding.eval()
     answers: list[Tensor] = []
     errors: list[BaseException] = []
@@ -385,8 +385,8 @@ def test_threads_get_the_same_answers_while_modes_are_switched_and_tables_droppe
         except BaseException as error:
             errors.append(error)
 
-    for switch in (model.eval, lambda: model.train().eval(), embedding._spelled.drop):
-        embedding._spelled.drop()
+    for switch in (model.eval, lambda: model.train().eval(), embedding._table.drop):
+        embedding._table.drop()
         answers.clear()
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:

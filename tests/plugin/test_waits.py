@@ -78,7 +78,7 @@ def test_a_lookup_does_not_wait(kind: str) -> None:
     embedding = char_embedding(
         GPT2.attach(GPT2(tie=True), encoder=kind, init="normal", **SMALL[kind]).eval()
     )
-    embedding(IDS)  # the table of evaluation is there
+    embedding(IDS)  # builds the table
     with Waits() as waits:
         embedding(IDS)
     assert waits.found == []

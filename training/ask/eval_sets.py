@@ -80,15 +80,15 @@ def check_lengths(data: Data) -> None:
                 check_cut(data.tokenizer, item, prompt)
                 questions.arrange(item, prompt, answer)
         eval_sets = make_eval_sets(data, seed)
-        longest = max_answer_tokens(data.tokenizer, eval_sets)
+        longest = max_answer_tokens(data.tokenizer, eval_sets)  # the limit of every answer
         for eval_set in eval_sets:
             for item in eval_set.items:
                 length = len(data.tokenizer.encode(item.prompt)) + longest
                 if length > config.context:
                     raise BadInput(
-                        f"A question of the split {eval_set.split} and its answer may take {length} "
-                        f"tokens, but finetune_context is {config.context}. Use a larger one, shorter "
-                        "words (longest_letters), or the compact wording. "
+                        f"A question of the split {eval_set.split} and its answer may take "
+                        f"{length} tokens, but finetune_context is {config.context}. Use a larger "
+                        "one, shorter words (longest_letters), or the compact wording. "
                         f"The question: {item.prompt!r}"
                     )
 
@@ -100,8 +100,8 @@ def check_cut(tokenizer: Tokenizer, item: Item, prompt: list[int]) -> None:
     """
     if tokenizer.encode(item.prompt) != prompt:
         raise BadInput(
-            f"The tokenizer gives {item.prompt!r} other tokens if its answer follows. Use a tokenizer "
-            "that puts the space before a word into the word's first token."
+            f"The tokenizer gives {item.prompt!r} other tokens if its answer follows. Use a "
+            "tokenizer that puts the space before a word into the word's first token."
         )
     written = tokenizer.decode(encode_item(tokenizer, item)[1])
     if written.strip() != item.written.strip():

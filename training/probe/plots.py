@@ -101,10 +101,8 @@ def _look(label: Label) -> dict[str, Any]:
     """Line style of a table: the colour of its part, thin before training, grey for controls."""
     if label.is_control:
         return {"color": SOFT, "linewidth": 0.9, "linestyle": ":"}
-    colour = COLOURS[PARTS[label.part]]
-    if label.when == BEFORE:
-        return {"color": colour, "linewidth": 0.9, "linestyle": DASHED}
-    return {"color": colour, "linewidth": 1.8}
+    line = {"linewidth": 0.9, "linestyle": DASHED} if label.when == BEFORE else {"linewidth": 1.8}
+    return {"color": COLOURS[PARTS[label.part]]} | line
 
 
 def _is_faint(label: Label) -> bool:

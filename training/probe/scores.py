@@ -1,11 +1,12 @@
 """The scores of the probes on one table and one split, as rows; means over splits; differences.
 
-    task      split                                         metric            majority baseline
-    letter    start, end, start 1 ..., end 1 ..., length 5  accuracy          letter of the place
-    contains  all, a, b ...                                 auc               0.5
-    length    all                                           accuracy          length
-    spell     all, length 5 ...                             exact_match       0: no constant is right
-                                                            letter_accuracy   letter of the place
+    task      split                                     metric           majority baseline
+    letter    start, end, start 1 ..., end 1 ...,       accuracy         letter of the place
+              length 5 ...
+    contains  all, a, b ...                             auc              0.5
+    length    all                                       accuracy         length
+    spell     all, length 5 ...                         exact_match      0: no constant is right
+                                                        letter_accuracy  letter of the place
 
 `arm` of a row is the name of the table, `seed` the number of the split, or "mean". The majority
 baselines are computed on the tokens that train a probe.
@@ -43,7 +44,7 @@ CELLS = {
 
 
 def letter_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list[Row]:
-    """Score the letter at each place, from the start and from the end, and by the token's length."""
+    """Score the letter at each place, from the start, from the end, and by the token's length."""
     read_HP = read_classes(vectors, split, tokens.letters_NP)
     true_HP, usual_P = tokens.letters_NP[split.held], _most_frequent(tokens.letters_NP[split.fit])
     there_HP, right_HP, usual_HP = true_HP != IGNORED, read_HP == true_HP, true_HP == usual_P
@@ -67,7 +68,7 @@ def letter_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeS
 def contains_rows(
     name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit
 ) -> list[Row]:
-    """Score whether a token contains a letter, by area under the curve: the mean, and each letter."""
+    """Score whether a token contains a letter, by area under the curve: mean and each letter."""
     letters = _common_letters(tokens)
     contained_NK = torch.tensor([[letter in text for letter in letters] for text in tokens.texts])
     scores_HK = contained_scores(vectors, split, contained_NK)
@@ -99,6 +100,7 @@ def spell_rows(
     true = [tokens.texts[number] for number in split.held.tolist()]
     exact_H = torch.tensor([text == wanted for text, wanted in zip(texts, true, strict=True)])
     fit = [tokens.texts[number] for number in split.fit.tolist()]
+    # A plain letter by place, whatever came before it: the decoder must beat that.
     usual = [_commonest(text[i : i + 1] for text in fit) for i in range(LONGEST)]
     parts = [("all", torch.ones_like(exact_H))]
     parts += [(f"length {n}", of_H) for n, of_H in _by_length(tokens, split)]
@@ -109,7 +111,7 @@ def spell_rows(
         right = torch.tensor([texts[h][i : i + 1] == true[h][i] for h, i in letters])
         usual_right = torch.tensor([usual[i] == true[h][i] for h, i in letters])
         rows.append(_share(name, split, "spell", part, "letter_accuracy", right, usual_right))
-        # No constant answer is right: the text of a held-out token is never one of the training texts.
+        # No constant answer is right: held-out texts are never training texts.
         never = torch.zeros(len(numbers))
         rows.append(_share(name, split, "spell", part, "exact_match", exact_H[of_H], never))
     return _present(rows)
@@ -170,6 +172,7 @@ def _most_frequent(classes_FP: Tensor) -> Tensor:
 def _commonest(letters: Iterable[str]) -> str:
     """Return the most frequent letter, the first of several; "" does not count."""
     found = sorted(filter(None, letters))
+    # sorted: the first of equally frequent letters must not depend on the order of tokens
     values, counts = np.unique(found, return_counts=True)
     return str(values[counts.argmax()]) if found else ""
 

@@ -41,11 +41,13 @@ class SpellingDecoder(nn.Module):
     def __init__(self, dim: int, num_symbols: int) -> None:
         super().__init__()
         self.letters = nn.Embedding(num_symbols, HIDDEN)
+        # The vector sets the first state, and is an input at every step: a GRU forgets.
         self.start, self.again = nn.Linear(dim, HIDDEN), nn.Linear(dim, HIDDEN)
         self.gru = nn.GRU(HIDDEN, HIDDEN, batch_first=True)
         self.out = nn.Linear(HIDDEN, num_symbols)
 
     def forward(self, vectors_BD: Tensor, symbols_BL: Tensor) -> Tensor:
+        # The symbol before each one; before the first it is END. clamp: IGNORED is negative.
         before_BL = F.pad(symbols_BL[:, :-1].clamp(min=0), (1, 0), value=END)
         states_BLH, _ = self.gru(
             self.letters(before_BL) + self.again(vectors_BD)[:, None],
@@ -55,7 +57,7 @@ class SpellingDecoder(nn.Module):
         return logits
 
     @torch.no_grad()
-    def write(self, vectors_BD: Tensor) -> Tensor:
+    def generate(self, vectors_BD: Tensor) -> Tensor:
         """Generate greedily: vectors (B, D) -> symbols (B, LONGEST + 1)."""
         symbols_B = torch.full((len(vectors_BD),), END)
         state, again_BH = self.start(vectors_BD).tanh()[None], self.again(vectors_BD)
@@ -74,13 +76,13 @@ def spell_out(vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list
     """
     alphabet = _frequent_letters(tokens.texts)
     symbols_NL = _symbols(tokens.texts, alphabet)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it was
         torch.manual_seed(stream("spelling decoder", split.number).getrandbits(63))
         decoder = SpellingDecoder(vectors.fit.shape[1], len(alphabet) + 2)
         _train(decoder, vectors, symbols_NL, split)
     spelled = ("", "?", *alphabet)
     texts = []
-    for row in decoder.write(vectors.held).tolist():
+    for row in decoder.generate(vectors.held).tolist():
         letters = row[: row.index(END)] if END in row else row
         texts.append("".join(spelled[symbol] for symbol in letters))
     return texts
@@ -121,10 +123,11 @@ def _train(
         optimizer.param_groups[0]["lr"] = rate
         numbers_B = next(batches)
         optimizer.zero_grad()
-        _nats(decoder, vectors.fit[numbers_B], fit_FL[numbers_B]).backward()  # type: ignore[no-untyped-call]
+        loss = _nats(decoder, vectors.fit[numbers_B], fit_FL[numbers_B])
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(decoder.parameters(), CLIP)
         optimizer.step()
-        if step % (steps // LOOKS) == 0:
+        if step % (steps // LOOKS) == 0:  # early stopping: small tables are learnt by heart
             with torch.no_grad():
                 found = float(_nats(decoder, vectors.check, check_CL))
             if found < best:

@@ -1,4 +1,4 @@
-"""The judgement of a run in words: headline, verdict on each arm, and the table in the terminal.
+"""The judgement of a run in words: its headline and the verdict on each arm.
 
 Everything follows from the rows of `training.intervals.summarise`; the first arm is the control.
 """
@@ -9,14 +9,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
-
 from synthetic_tasks import Split, Task
 from training.intervals import ALPHA, MARGINS, Row, few_questions
 from training.models.arms import ARMS
 
-from .formats import bare, bounds, capital, listed, percent, span
+from .formats import bare, capital, listed, percent, span
 
 HELD = ("better", "worse")
 _UNCORRECTED = tuple(f"{word}, but not after correction" for word in HELD)
@@ -106,25 +103,22 @@ def headline(
         for rows in (telling, found):
             if judged := [row for row in rows if judge(row) in words]:
                 row = max(judged, key=lambda row: abs(row.value))
-                cell, pair = cells[row.task, row.split], row.arm.split(" - ")
-                sentence = _sentence(
-                    cell, [(arm, shares[arm, row.task, row.split]) for arm in pair], arms
-                )
-                holds = words == HELD
+                cell, holds = cells[row.task, row.split], words == HELD
+                pair = [(arm, shares[arm, row.task, row.split]) for arm in row.arm.split(" - ")]
+                sentence = _sentence(cell, pair, arms)
                 if not holds:
                     sentence = f"Not certain yet: {sentence[0].lower()}{sentence[1:]}"
-                return Headline(
-                    sentence, _basis(row, comparisons(summary), num_seeds, holds=holds), cell
-                )
+                basis = _basis(row, comparisons(summary), num_seeds, holds=holds)
+                return Headline(sentence, basis, cell)
     return _nothing(telling or found, arms, num_seeds)
 
 
 def _basis(row: Row, count: int, num_seeds: int, *, holds: bool) -> str:
     """State the interval of the headline's difference and its correction for `count` comparisons."""
-    pairs = (
+    over = (
         f"{num_seeds} pairs of models" if num_seeds > 1 else "the questions of one pair of models"
     )
-    basis = f"The difference is {span(row)}, with the 95 % interval over {pairs}."
+    basis = f"The difference is {span(row)}, with the 95 % interval over {over}."
     if holds:
         more = f" It holds after Holm's correction for all {count} comparisons."
         return basis + (more if count > 1 else "")
@@ -138,28 +132,23 @@ def _alone(
     cells: Mapping[tuple[str, str], Cell], shares: Mapping[tuple[str, str, str], float], arm: str
 ) -> Headline:
     """Describe one arm without a comparison by its best informative split."""
-    scored = [
-        cell
-        for cell, (task, split) in cells.items()
-        if (arm, *cell) in shares and task.main_split == split.name
-    ]
+    main = [cell for cell, (task, split) in cells.items() if task.main_split == split.name]
+    scored = {cell: shares[arm, *cell] for cell in main if (arm, *cell) in shares}
     basis = "One arm alone was trained: there is no comparison."
     if not scored:
         return Headline("One model was trained, and no question was evaluated.", basis, None)
-    best = max(scored, key=lambda cell: shares[arm, *cell])
-    sentence = _sentence(cells[best], [(arm, shares[arm, *best])], [arm])
-    return Headline(sentence, basis, cells[best])
+    best = max(scored, key=scored.__getitem__)
+    return Headline(_sentence(cells[best], [(arm, scored[best])], [arm]), basis, cells[best])
 
 
 def _nothing(rows: Sequence[Row], arms: Sequence[str], num_seeds: int) -> Headline:
     control, *others = arms
-    among = " and ".join(_model(arm, arms) for arm in (*others, control))
-    if len(others) > 1:
-        among = "the models"
+    pair = " and ".join(_model(arm, arms) for arm in (*others, control))
+    among = pair if len(others) == 1 else "the models"
     alike = _ALIKE["exact_match_difference"]
     if rows and all(judge(row) == alike for row in rows):
         basis = (
-            "The 95 % intervals on the most informative split of each task lie within this margin."
+            "All 95 % intervals on the most informative split of each task are within this margin."
         )
         return Headline(f"Between {among} there is {alike}.", basis, None)
     least = min((row.n for row in rows), default=0)
@@ -267,41 +256,3 @@ def how_judged(summary: list[Row], num_seeds: int) -> list[str]:
         f"An arm with fewer than {enough} questions has few questions: even equal answers to all of "
         "them could not show that there is no such difference.",
     ]
-
-
-def print_table(
-    console: Console, arms: Sequence[str], tasks: Sequence[Task], summary: list[Row]
-) -> None:
-    """Print exact match beside the majority baseline, by split and task."""
-    metrics = ("exact_match", "exact_match_difference")
-    rows = {(row.arm, row.task, row.split): row for row in summary if row.metric in metrics}
-    control, *others = arms
-    caption = f"* holds after Holm's correction for {comparisons(summary)} comparisons"
-    table = Table(
-        title="Exact match of freely generated answers", caption=caption if others else None
-    )
-    for heading in ("split", "task"):
-        table.add_column(heading)
-    for heading in ("majority baseline", *arms, *(f"{arm} - {control} (95 %)" for arm in others)):
-        table.add_column(heading, justify="right")
-    for group in by_place(tasks):
-        for task, split in group:
-            cell = task.name, split.name
-            if (control, *cell) in rows:
-                baseline = rows[control, *cell].majority or 0
-                shares = [baseline, *(rows[arm, *cell].value for arm in arms)]
-                differences = [rows[f"{arm} - {control}", *cell] for arm in others]
-                table.add_row(
-                    split.label,
-                    task.name,
-                    *(f"{share:.2f}" for share in shares),
-                    *map(starred, differences),
-                )
-        table.add_section()
-    console.print(table)
-
-
-def starred(row: Row) -> str:
-    """Format a difference, with a star if it holds after correction: "+0.40 (+0.29 to +0.49) *"."""
-    star = "*" if judge(row) in HELD else " "
-    return f"{row.value:+.2f} ({bounds(row, '{:+.2f}', 1)}) {star}"

@@ -1,7 +1,7 @@
 """Train one arm: all its phases, then its evaluation, in a folder of its own.
 
-While an arm is trained, the folder holds `metrics.jsonl`, `state.safetensors` (the position in the current
-phase) and a file of weights per finished phase. run.py says what a finished arm leaves.
+During training the folder holds `metrics.jsonl`, `state.safetensors` (the state in the current
+phase) and a file of weights for each finished phase. run.py lists the files of a finished arm.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from .run import DONE, ArmRun, read_lines
 
 
 def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
-    """Train an arm through all phases and evaluate it; work that the folder already holds is not repeated.
+    """Train an arm through all phases and evaluate it, from the state that its folder holds.
 
-    A missing file is made again. Raises Damaged for a file with other content than was written, and
-    Interrupted if the user asked to stop, after the state is saved.
+    A missing file is made again. Raises Damaged for a file with changed content, and Interrupted
+    for a Ctrl-C, after the state is saved.
     """
     data, config, seed = arm.run.data, arm.run.config, arm.seed
     with deferred() as stop:
@@ -55,7 +55,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
         accelerator = Accelerator(cpu=machine.cpu, mixed_precision=mixed)
         main = accelerator.is_main_process
         if main:
-            (arm.folder / DONE).unlink(missing_ok=True)  # it does not hold any more
+            (arm.folder / DONE).unlink(missing_ok=True)  # from here on the arm is not finished
         model = arm.first_model(accelerator.device)
         heads = _heads(arm, model, accelerator)
         position = Position(arm.identity)
@@ -81,7 +81,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                 batches[phase.name] = position.batches
             if phase.reads_rows:
                 rows += _text_rows(arm, model, phase.title)
-            elif phase.steps:
+            elif phase.steps:  # the warm-up on spelling has changed scale and directions
                 settle(model, data)
         if stopping(accelerator, stop):
             raise Interrupted("Training is finished and saved; the questions come when it goes on.")
@@ -104,7 +104,7 @@ def _heads(arm: ArmRun, model: LanguageModel, accelerator: Accelerator) -> Spell
 def _train_or_load(arm: ArmRun, training: Training, bars: Bars) -> Position:
     """Train a phase, or load its weights. Return the position at its end.
 
-    If a phase is trained, the files of the later phases, made from older weights, are deleted first.
+    If a phase is trained again, the files of later phases are deleted: their weights are older.
     """
     phase, folder, accelerator = training.phase, training.folder, training.accelerator
     path, main = arm.weights(phase), accelerator.is_main_process

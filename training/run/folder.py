@@ -32,7 +32,7 @@ def is_run(name: str | Path) -> bool:
 
 
 def read_facts(out: Path) -> dict[str, Any]:
-    """Read the config.json of a run. Raises BadInput if there is none, or Damaged if it was changed."""
+    """Read the config.json of a run. Raises BadInput if it is missing, Damaged if changed."""
     if not (out / CONFIG).is_file():
         raise BadInput(f"{out} is no run folder: it has no {CONFIG}.")
     found = None
@@ -66,8 +66,8 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
     held = read_config(out)
     if held.seeds > config.seeds and held == replace(config, seeds=held.seeds):
         raise BadInput(
-            f"{out} already holds {held.seeds} pairs, more than the {config.seeds} of this command: use "
-            f"--seeds {held.seeds} --resume, or choose another --out."
+            f"{out} already holds {held.seeds} pairs, more than the {config.seeds} of this "
+            f"command: use --seeds {held.seeds} --resume, or choose another --out."
         )
     saved, wanted = settings(held), settings(config)
     different = [
@@ -81,13 +81,13 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
             repr(held[name].value) if name in held else "another" for held in (saved, wanted)
         )
         raise BadInput(
-            f"{out} holds another run: its {name} is {here}, not {asked} ({len(different)} fields differ); "
-            "choose another --out."
+            f"{out} holds another run: its {name} is {here}, not {asked} ({len(different)} fields "
+            "differ). Choose another --out."
         )
     if not resume and held.seeds == config.seeds:
         raise BadInput(
-            f"{out} already holds this run: go on with it or render it again with --resume, or choose "
-            "another --out."
+            f"{out} already holds this run: go on with it or render it again with --resume, or "
+            "choose another --out."
         )
 
 

@@ -1,4 +1,4 @@
-"""The identity of a run and of an arm: hashes of config and data, and the content of config.json."""
+"""The identity of a run and of an arm: hashes of config and data; the facts in config.json."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from .machine import Machine
 
 # config.json records the versions of these packages.
 PACKAGES = (
-    "torch", "accelerate", "transformers", "tiktoken", "tokenizers", "safetensors", "scipy", "numpy",
-    "wordsegment", "badwords-py",
+    "torch", "accelerate", "transformers", "tiktoken", "tokenizers", "safetensors", "scipy",
+    "numpy", "wordsegment", "badwords-py",
 )  # fmt: skip
 # Other versions of these may change the numbers, so an unfinished run does not go on with them.
 DECISIVE = ("charembed", "torch", "accelerate", "transformers")
 
 
 def short_name(config: CompareConfig) -> str:
-    """Return eight hexadecimal digits that name a comparison; the number of seeds does not count."""
+    """Return eight hexadecimal digits that name a comparison, with any number of seeds."""
     fields = {name: value for name, value in config.departures().items() if name != "seeds"}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -80,7 +80,7 @@ def describe(data: Data, machine: Machine, preset: str, weights: str) -> dict[st
 def check_same(
     out: Path, saved: Mapping[str, Any], here: Mapping[str, Any], finished: Callable[[], bool]
 ) -> None:
-    """Raise BadInput if `here` differs from the `saved` facts in a way that could change the numbers.
+    """Raise BadInput if `here` differs from the `saved` facts so that the numbers could change.
 
     Both are as `describe` returns them. A finished run may be rendered on another machine and with
     other versions; a run that is not finished may not go on there.
@@ -90,8 +90,9 @@ def check_same(
     for key, value in now.items():
         if was[key] != value and not finished():
             raise BadInput(
-                f"the run in {out} began with {key} {_short(was[key])}; here it is {_short(value)}, which "
-                f"may move its numbers: go on with {key} {_short(was[key])}, or choose another --out."
+                f"the run in {out} began with {key} {_short(was[key])}; here it is "
+                f"{_short(value)}, which may change its numbers: go on with {key} "
+                f"{_short(was[key])}, or choose another --out."
             )
 
 
@@ -113,8 +114,8 @@ def check_data(out: Path, saved: Mapping[str, Any], facts: Mapping[str, Any]) ->
         if saved.get(key) != value:
             raise BadInput(
                 f"the run in {out} had other data: its {key.replace('_', ' ')} is "
-                f"{_short(saved.get(key))}, and here it is {_short(value)}: restore corpus, words and "
-                "model, or choose another --out."
+                f"{_short(saved.get(key))}, and here it is {_short(value)}: restore corpus, words "
+                "and model, or choose another --out."
             )
 
 

@@ -80,7 +80,7 @@ class Machine:
 
     @property
     def state(self) -> PartialState:
-        """The processes over which accelerate spreads an arm; one if it did not start this program."""
+        """The processes over which accelerate spreads an arm; usually one."""
         return PartialState(cpu=self.cpu)
 
     @property
@@ -168,8 +168,8 @@ def check_memory(needed: int, machine: Machine) -> None:
 def check_disk(weights: int, states: int, out: Path) -> None:
     """Raise BadInput if the disk has no space for the bytes of weights and of states of a run.
 
-    Files that the run folder already holds are not written again. If all weights are there, nothing is
-    trained and no state is written.
+    Files that the run folder already holds are not written again. If all weights are there, nothing
+    is trained and no state is written.
     """
     is_run = (out / "config.json").is_file()
     written = 0
@@ -252,7 +252,7 @@ def size_of(config: CompareConfig) -> Size:
 
 def arm_parameters(config: CompareConfig, size: Size, arm: str) -> int:
     """Return a lower bound of an arm's parameters: base model and character encoder."""
-    # Closed formulas, not a built encoder: at sizes that must be refused it would not fit in memory.
+    # Formulas, not a built encoder: at sizes that must be refused, it would not fit in memory.
     E, H, D = config.model.char_dim, config.model.char_hidden, size.width
     lstm = SYMBOLS * E + 4 * H * (E + H + 2) + H * D + D
     gru = SYMBOLS * E + 3 * H * (E + H + 2) + H * D + D

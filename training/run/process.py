@@ -1,8 +1,8 @@
 """Train one arm in a process of its own: python -m training.run.process RUN --seed 0 --arm lstm
 
-workers.py starts it; the run's folder must hold its config.json. Standard input stays open as long as the
-parent process lives: at its end this process ends, too. Standard output takes messages about progress, lines
-of JSON, and at last one about an error; everything else that is printed goes to standard error.
+workers.py starts it; RUN must hold its config.json. At the end of standard input this process ends:
+the parent process keeps the pipe open as long as it lives. Messages go to standard output as lines
+of JSON: progress, and at last an error. All other output goes to standard error.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import TextIO
 from training.errors import STOPPED, Interrupted
 from training.interrupts import Stop, listening
 
-ORPHANED = 3
+_ORPHANED = 3  # exit status; the parent that could read it is dead
 
 
 def main() -> int:
-    """Train the arm. Returns 0, 1 or 2 for an error that was sent as a message, or 130 for a stop."""
-    flags = parse()
+    """Train the arm. Returns 0, 1 or 2 for an error that was sent as a message, 130 for a stop."""
+    flags = _parse()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -34,7 +34,7 @@ def main() -> int:
     return status
 
 
-def parse() -> argparse.Namespace:
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.run.process", description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--arm", required=True)
@@ -64,7 +64,7 @@ def _work(flags: argparse.Namespace, channel: TextIO, stop: Stop) -> int:
     except Interrupted:
         return STOPPED
     except BrokenPipeError:  # the parent does not read the messages any more
-        os._exit(ORPHANED)
+        os._exit(_ORPHANED)
     except Exception as error:
         message = sentence(error)
         if message is None:
@@ -77,7 +77,7 @@ def _work(flags: argparse.Namespace, channel: TextIO, stop: Stop) -> int:
 def _end_with_parent() -> None:
     while os.read(0, 1):
         pass
-    os._exit(ORPHANED)
+    os._exit(_ORPHANED)
 
 
 if __name__ == "__main__":

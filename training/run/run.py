@@ -1,4 +1,4 @@
-"""A run and its arms: the objects that the command, the study, the evaluation and the probe work with.
+"""A run and its arms: the objects of the commands compare, study, evaluate, probe and ship.
 
 A run is a folder with a config, its data, and one `ArmRun` for each arm and seed:
 
@@ -82,11 +82,17 @@ class Run:
         resume: bool,
         title: str = "",
     ) -> Iterator[Run]:
-        """Prepare the data of a run and hold its folder: nobody else can write there until the end.
+        """Prepare the data of a run and lock its folder for the `with` block.
 
-        A new folder gets its config.json. A folder that a run began in goes on if `resume` is set and the
-        run is the same. Raises BadInput before any training for a config, machine or folder that cannot
-        work, and Interrupted for a Ctrl-C.
+        A new folder gets its config.json. In the folder of the same run, this one goes on if
+        `resume` is set.
+
+        Arguments:
+            preset: the name of the preset that the config began with, for config.json.
+            title: see Run.
+
+        Raises BadInput, before any training, for a config, machine or folder that cannot work, and
+        Interrupted for a Ctrl-C.
         """
         try:
             check_begin(folder, config, machine, resume)
@@ -103,9 +109,9 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path, cache: Path) -> Run:
-        """Open the run in a folder to evaluate its models.
+        """Open the run in a folder.
 
-        Raises BadInput if there is no run, or its data are not those it was made with.
+        Raises BadInput if there is no run, or if corpus, words or tokenizer have changed since.
         """
         facts = read_facts(folder)
         run = cls(folder, prepare(CompareConfig.from_dict(facts["config"]), cache, folder))
@@ -144,7 +150,7 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The content of config.json: config, preset, versions, machine, and facts about the data."""
+        """The content of config.json: config, preset, versions, machine, facts about the data."""
         return read_facts(self.folder)
 
     def arms(self) -> list[ArmRun]:
@@ -153,14 +159,15 @@ class Run:
         return [ArmRun(self, seed, name) for seed in config.seed_range for name in config.arms]
 
     def arm(self, name: str | None = None, seed: int | None = None) -> ArmRun:
-        """Return an arm: by default the last one, of the first seed. Raises BadInput if there is none."""
+        """Return an arm, by default the last one of the first seed. Raises BadInput for others."""
         config = self.config
         name = config.arms[-1] if name is None else name
         seed = seed or 0
         if name not in config.arms or seed not in config.seed_range:
             raise BadInput(
                 f"the run in {self.folder} has no arm {name!r} of seed {seed}: it has "
-                f"{', '.join(config.arms)}, with the seeds {', '.join(map(str, config.seed_range))}."
+                f"{', '.join(config.arms)}, with the seeds "
+                f"{', '.join(map(str, config.seed_range))}."
             )
         return ArmRun(self, seed, name)
 
@@ -221,19 +228,19 @@ class ArmRun:
         return self.folder / f"{phase.name}.safetensors"
 
     def built(self) -> LanguageModel:
-        """Return the model with its first random weights. The seed gives all arms the same base model."""
+        """Return the model with random weights; a seed gives all arms the same base model."""
         return build_arm(self.run.config, self.name, self.seed, self.run.data.spellings)
 
     def first_model(self, device: torch.device | None = None) -> LanguageModel:
-        """Return the model before its first step, the character vectors scaled and projected."""
+        """Return the model before its first step: `built`, then scaled and projected (`settle`)."""
         model = self.built().to(device)
         settle(model, self.run.data)
         return model
 
     def model(self) -> LanguageModel:
-        """Return the trained model, in evaluation mode. Raises Damaged if the folder does not hold it."""
+        """Return the trained model in evaluation mode. Raises Damaged if it is not there."""
         trained = self.trained_phases
-        # The file of a trained phase holds every parameter, so the first weights need no preparation.
+        # The file of a trained phase holds every parameter: no need to scale and project.
         model = self.built() if trained else self.first_model()
         for phase in self.run.config.phases:
             extend_context(model, phase, self.seed)
@@ -246,16 +253,15 @@ class ArmRun:
     def is_finished(self) -> bool:
         """Are all files of the finished arm there?
 
-        Raises Damaged for a file with other content than was written, and BadInput for an arm of another
-        run.
+        Raises Damaged for a file with changed content, and BadInput for an arm of another run.
         """
         if not (self.folder / DONE).exists():
             return False
         done = self._done()
         if done["run"] != self.identity:
             raise BadInput(
-                f"{self.folder} holds an arm of another run (its config, data, seed or arm is another): put "
-                "it back where it came from, or delete it."
+                f"{self.folder} holds an arm of another run (with another config, data, seed or "
+                "arm): move it back, or delete it."
             )
         if not all((self.folder / name).exists() for name in done["files"]):
             return False
@@ -266,9 +272,9 @@ class ArmRun:
     def finish(
         self, rows: Sequence[Row], answers: Sequence[dict[str, Any]], batches: Mapping[str, str]
     ) -> None:
-        """Write the results. `batches` holds the hash of all batches of each phase.
+        """Write the results of the arm, and last done.json with the SHA-256 of every result file.
 
-        done.json is written last and holds the SHA-256 of every file that is read of a finished arm.
+        `batches` holds the hash of all batches of each phase.
         """
         lines = "".join(json.dumps(answer) + "\n" for answer in answers)
         write_atomically(self.folder / ANSWERS, lines)
@@ -317,7 +323,7 @@ def read_lines(content: bytes) -> list[dict[str, Any]]:
 
 
 def check_begin(folder: Path, config: CompareConfig, machine: Machine, resume: bool) -> None:
-    """Raise BadInput for a machine or a folder in which the run cannot be made; write nothing into it."""
+    """Raise BadInput if the run cannot be made on this machine or in this folder; write nothing."""
     unpack(config.model.model)
     check_machine(config, machine, folder)
     check_folder(folder, config, resume)

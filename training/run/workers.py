@@ -1,4 +1,4 @@
-"""Train the arms of one run or of several: one after the other, or side by side in fresh processes."""
+"""Train the arms of one run or of several: one after the other, or side by side in processes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from .arm import train_arm
 from .machine import Machine
 from .run import ArmRun
 
-ROOT = Path(__file__).parent.parent.parent  # where `training` is imported from
+_ROOT = Path(__file__).parent.parent.parent  # where `training` is imported from
 
 
 def train_all(arms: Sequence[ArmRun], machine: Machine) -> None:
     """Train and evaluate every arm that is not finished.
 
-    Raises Interrupted when stopped, after all arms have saved their state, and Broke if an arm failed.
+    Raises Interrupted for a Ctrl-C, after all arms have saved their state, and Broke or BadInput if
+    an arm failed.
     """
     arms = [arm for arm in arms if not arm.is_finished]
     places = machine.side_by_side
@@ -123,7 +124,7 @@ class Worker:
         self.title = arm.title
         self.error = ""
         self.mirror = Mirror(_bars(arm, machine, place))
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         which = [str(arm.run.folder), "--seed", str(arm.seed), "--arm", arm.name]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "training.run.process", *which, *machine.flags],

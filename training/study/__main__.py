@@ -8,7 +8,8 @@
 Every point of the grid is a run folder below --out, such as counting-small/d8-m4, which every other
 tool can open. The folder of the study also has results.json (the rows of all runs with their
 coordinates, and the findings), pictures as .svg files, and report.html. Ctrl-C saves the state. The
-same command with --resume goes on to the same numbers, and a larger --seeds trains the missing models.
+same command with --resume goes on to the same numbers, and a larger --seeds trains the missing
+models.
 """
 
 from __future__ import annotations

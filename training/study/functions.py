@@ -18,7 +18,7 @@ _OUTSIDE = ("held_out_family", "composed", "longer")
 
 
 def functions(measured: list[Measured]) -> Findings:
-    """Compare the error inside of the training's mixture of functions with the error outside of it."""
+    """Compare the error inside of the training's mixture of functions with that outside of it."""
     cells: dict[str, dict[str, dict[int, list[Row]]]] = {"exact_match": {}, "of_the_mixture": {}}
     for _, row in measured:
         if row.metric in cells and row.split in _SPLITS and row.seed != "mean":
@@ -43,8 +43,8 @@ def functions(measured: list[Measured]) -> Findings:
         ),
         Picture(
             "chosen",
-            "Outside of the mixture: share of answers that a function of the mixture gives. None of "
-            "them is right.",
+            "Outside of the mixture: share of answers that a function of the mixture gives. None "
+            "of them is right.",
             share_curves("chosen", of_mixture, chosen, "examples k"),
         ),
     ]
@@ -57,7 +57,8 @@ def functions(measured: list[Measured]) -> Findings:
             "Inside the mixture: new strings under functions of training. The held-out family and "
             "compositions of two trained functions are drawn so that no function of the mixture "
             "explains the examples and the answer.",
-            "Without an example the family can only be guessed. Copying the last input is never right.",
+            "Without an example the family can only be guessed. Copying the last input is never "
+            "right.",
         ],
         ["split", *(f"k = {k}" for k in ks), f"of the mixture, k = {most}"],
         [

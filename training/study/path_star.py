@@ -1,4 +1,4 @@
-"""The findings of path_star: the first step and the whole path, by objective and number of arms d."""
+"""The findings of path_star: first step and whole path, by objective and number of arms d."""
 
 from __future__ import annotations
 
@@ -45,13 +45,14 @@ def path_star(measured: list[Measured]) -> Findings:
     return Findings(
         f"The first step of the path is right: {'; '.join(firsts)}.",
         [
-            "The first step is the node after the start. Before it, a model of next_token has generated "
-            "only the start, which the question names. Its prefix is therefore correct, this share is "
-            "the teacher-forced one, and guessing an arm gets 1/d.",
-            "reversed generates the path from its end, so that all other steps come before the first "
-            "step; teacherless generates all nodes at once. Both are scored on their own answers.",
-            "A whole path is right if every node is: following edges but guessing the arm gets 1/d of "
-            "this, too.",
+            "The first step is the node after the start. Before it, a model of next_token has "
+            "generated only the start, which the question names. Its prefix is therefore correct, "
+            "this share is the teacher-forced one, and guessing an arm gets 1/d.",
+            "reversed generates the path from its end, so that all other steps come before the "
+            "first step; teacherless generates all nodes at once. Both are scored on their own "
+            "answers.",
+            "A whole path is right if every node is: following edges but guessing the arm gets 1/d "
+            "of this, too.",
         ],
         ["graph", "objective", "1/d", *metrics.values()],
         lines,
