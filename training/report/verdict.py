@@ -75,8 +75,8 @@ def comparisons(summary: Sequence[Row]) -> int:
 class Headline:
     """A sentence, its basis, and its task and split (None if it is about no single one).
 
-    Headline("On new words made of familiar tokens, the model with letters reverses 95 %, the model
-    without letters 77 %.", "The difference is +18 points [+16 to +20], ...", (reverse, unseen_words))
+    Headline("On new words made of familiar tokens, the model with characters reverses 95 %, the
+    model without characters 77 %.", "The difference is +18 points [+16 to +20], ...", (reverse, unseen_words))
     """
 
     sentence: str
@@ -161,7 +161,7 @@ def _nothing(rows: Sequence[Row], arms: Sequence[str], num_seeds: int) -> Headli
 
 
 def _sentence(cell: Cell, shares: Sequence[tuple[str, float]], arms: Sequence[str]) -> str:
-    """On new words, the model with letters reverses 95 %, the model without letters 77 %."""
+    """On new words, the model with characters reverses 95 %, the model without 77 %."""
     (task, split), ((arm, share), *others) = cell, shares
     rest = "".join(f", {_model(other, arms)} {percent(value)}" for other, value in others)
     return f"{split.place}, {_model(arm, arms)} {task.verb_phrase} {percent(share)}{rest}."
