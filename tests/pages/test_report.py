@@ -32,7 +32,7 @@ def test_tasks_with_different_splits_stand_in_one_report(tmp_path: Path) -> None
             )
             assert re.search(f"<td [^>]*>{split.label}</td>", page)
     cell = r"<td [^>]*>([^<]+)</td>"
-    lines = re.findall(rf"<tr>{cell}{cell}(?=<td [^>]*questions)", page)
+    lines = re.findall(rf'<tr>{cell}{cell}(?=<td data-label="n per arm")', page)
     assert sorted(lines) == sorted(
         (split.label, task.name) for task in tasks for split in task.splits
     )
