@@ -137,7 +137,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
         facts |= _held_out_facts(config, held_out_ids, counts_V)
     # empty, and never sampled, if no phase replays it
     base_ids = torch.zeros(0, dtype=torch.int32)
-    if any(phase.replays_base for phase in config.phases):
+    if any(phase.replays("base") for phase in config.phases):
         base_ids = base_samples(config.model.model, ids_with_characters(spellings), cache, run)
         facts["base_text_sha256"] = hash_tensors({"ids": base_ids})
     material = Material(splits, data.wording, data.answer_form)

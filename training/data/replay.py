@@ -102,9 +102,9 @@ def replay_texts(
     """
     # subtle: the key seeds the random stream, and finetune's has no phase name in it
     key = "replay" if phase.name == "finetune" else f"replay {phase.name}"
-    ids = [corpus_L] * phase.replays_corpus + [samples_L] * phase.replays_base
+    ids = [corpus_L] * phase.replays("corpus") + [samples_L] * phase.replays("base")
     texts = [text_batches(each, text.batch_size, text.context, key, seed) for each in ids]
-    if phase.replays_corpus and phase.replay_target == "base":
+    if phase.replays("corpus") and phase.replay_target == "base":
         texts[0] = with_other_tokens(texts[0], spelled_L, key, seed)
     return texts
 
