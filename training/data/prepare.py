@@ -26,7 +26,7 @@ from synthetic_tasks import (
 from synthetic_tasks.words import describe_left_out, fingerprint
 from training.config.config import CompareConfig, DataConfig
 from training.files import cached
-from training.models.hub import vocabulary_rows
+from training.models.hub import text_config
 from training.models.objectives import OBJECTIVES
 
 from .batches import text_batches
@@ -169,7 +169,9 @@ def _tokenized(config: CompareConfig, cache: Path) -> tuple[Corpus, Tokenizer, i
     """The corpus, the model's tokenizer, and the number of rows of its embedding."""
     data, model = config.data, config.model.model
     if config.model.pretrained:
-        return load_corpus(data.corpus), HuggingFaceTokenizer.load(model), vocabulary_rows(model)
+        # the embedding may have more rows than there are tokens
+        rows: int = text_config(model).vocab_size
+        return load_corpus(data.corpus), HuggingFaceTokenizer.load(model), rows
     corpus = load_corpus(data.corpus, data.alphabet)
     encoding = load_encoding(corpus.train, data.vocab_size, data.alphabet, cache)
     return corpus, Tiktoken(encoding), data.vocab_size
