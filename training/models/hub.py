@@ -125,8 +125,9 @@ def num_parameters(name: str) -> int:
     import transformers
 
     config = read("AutoConfig", name, "config")
+    make: Any = transformers.AutoModelForCausalLM.from_config
     with _reading(name, "model", "causal language model"), torch.device("meta"):
-        model: Any = transformers.AutoModelForCausalLM.from_config(config)
+        model = make(config)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
