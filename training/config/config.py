@@ -272,19 +272,16 @@ class CompareConfig:
     def seed_range(self) -> range:
         return range(self.seeds)
 
-    def as_dict(self, defaults: bool = True) -> dict[str, Any]:
-        """The config as config.json holds it, without the fields that do not apply to its model.
-
-        `defaults`: include the fields that have their default value.
-        """
-        return to_saved(self, self.model.model, defaults)
+    def as_dict(self) -> dict[str, Any]:
+        """The config as config.json holds it, without the fields that do not apply to its model."""
+        return to_saved(self, self.model.model)
 
     def departures(self) -> dict[str, Any]:
         """The part of `as_dict()` that differs from the defaults.
 
         Identities and short names are hashes of it: a field that a later version adds moves none.
         """
-        return self.as_dict(defaults=False)
+        return to_saved(self, self.model.model, defaults=False)
 
     @staticmethod
     def from_dict(plain: dict[str, Any]) -> CompareConfig:

@@ -110,13 +110,9 @@ SMOLLM_FULL = replace(
     evaluation=replace(SMOLLM.evaluation, questions=250, validation_rows=128),
 )
 
-PRESETS: dict[str, CompareConfig] = {
-    "quick": QUICK,
-    "parent": PARENT,
-    "smollm2": SMOLLM,
-    "smollm2-full": SMOLLM_FULL,
-    "tiny": TINY,
-}
+PRESETS = {
+    "quick": QUICK, "parent": PARENT, "smollm2": SMOLLM, "smollm2-full": SMOLLM_FULL, "tiny": TINY
+}  # fmt: skip
 
 
 def preset(name: str) -> CompareConfig:

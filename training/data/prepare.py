@@ -175,7 +175,7 @@ def _encoded(tokenizer: Tokenizer, corpus: Corpus, cache: Path) -> dict[str, Ten
     texts = {"train": corpus.train, "validation": corpus.validation}
 
     def encode() -> dict[str, Tensor]:
-        ids = {name: tokenizer.encode_long(text) for name, text in texts.items()}
+        ids = {name: tokenizer.encode(text) for name, text in texts.items()}
         return {name: torch.tensor(each, dtype=torch.int32) for name, each in ids.items()}
 
     return cached(path, facts, encode)
