@@ -119,8 +119,7 @@ def changed(config: CompareConfig, **given: Any) -> CompareConfig:
 
 
 def command_for(name: str, config: CompareConfig) -> str:
-    """The command that makes this config: the preset `name`, and a flag for each value that differs
-    from it.
+    """The command that makes this config: the preset `name`, with a flag for each other value.
 
     "python -m training.compare --preset smollm2 --seeds 3 --finetune-lr 0.0001"
     """
@@ -289,16 +288,13 @@ def add_options(
     switch = partial(run.add_argument, action="store_true")
     folder("--out", help=out)
     switch("--resume", help="continue an interrupted run, or render a finished one again")
-    number(
-        "--jobs",
-        help="arms trained at the same time, each in its own process [1 or more; 2 on a CPU, 1 on "
-        "a GPU]",
-    )
+    at_once = "[1 or more; 2 on a CPU, 1 on a GPU]"
+    number("--jobs", help=f"arms trained at the same time, each in its own process {at_once}")
     number("--threads", default=1, help="CPU threads per arm [1 or more; 1]")
     switch("--cpu", help="do not use the GPU")
     number("--save-every", default=200, help="steps between saved states [1 or more; 200]")
-    cache_help = "folder for vocabularies and token ids [.cache]"
-    folder("--cache", default=Path(".cache"), help=cache_help)
+    ids = "folder for vocabularies and token ids [.cache]"
+    folder("--cache", default=Path(".cache"), help=ids)
     switch("--quiet", help="no progress bars")
     return run
 

@@ -148,8 +148,7 @@ def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
 
 
 def load_words(name: str, num_words: int) -> list[str]:
-    """The most frequent words of the packaged 'wordsegment' list, or of a file with one word per
-    line.
+    """The most frequent words of the packaged list 'wordsegment', or of a file of words.
 
     The packaged list is used without profanities (the English list of `badwords-py`, also inside
     longer words), so that every question can be shown. A file is used as it is.

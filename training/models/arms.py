@@ -82,9 +82,8 @@ def encoder(kind: Any, *sizes: str) -> Callable[[Parts], nn.Module]:
         # a user's class may draw its first values from the global generator
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(parts.seed)
-            made: nn.Module = kind(
-                spellings, parts.dim, **{name: given[name] for name in given if name in takes}
-            )
+            taken = {name: given[name] for name in given if name in takes}
+            made: nn.Module = kind(spellings, parts.dim, **taken)
         return made
 
     return build
@@ -139,14 +138,10 @@ class TableEncoder(nn.Module):
     def __init__(self, rows_V: Tensor, width: int, parts: Parts, trained: bool = True) -> None:
         super().__init__()
         init, generator = parts.other_init, torch.Generator().manual_seed(parts.seed)
+        num_rows = int(rows_V.max()) + 1
         # made on meta, so that the global generator is not moved
-        with torch.device("meta"):
-            table, projection = (
-                nn.Embedding(int(rows_V.max()) + 1, width),
-                nn.Linear(width, parts.dim),
-            )
-        self.table = table.to_empty(device="cpu")
-        self.projection = projection.to_empty(device="cpu")
+        self.table = nn.Embedding(num_rows, width, device="meta").to_empty(device="cpu")
+        self.projection = nn.Linear(width, parts.dim, device="meta").to_empty(device="cpu")
         self.register_buffer("rows_V", rows_V, persistent=False)
         std = {"zero": 0.0, "normal": width**-0.5, "parent": 0.02}[init]
         with torch.no_grad():

@@ -189,8 +189,7 @@ def _continue(
 
 @torch.no_grad()
 def log_likelihoods(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
-    """The log-likelihood of each continuation in nats: the sum over its tokens, each given all
-    before it.
+    """The log-likelihood of each continuation in nats, summed over its tokens.
 
     [([5, 6], [7, 8]), ([5, 6], [9])] -> [-3.1, -2.4]
 

@@ -21,8 +21,7 @@ METRICS = "metrics.jsonl"
 
 
 def trained_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Every tensor that a run changes, by name: the parameters, a tied weight once, and the
-    encoder's scale.
+    """Every tensor that a run changes: the parameters (a tied weight once), the encoder's scale.
 
     Spelling tables are rebuilt from the tokenizer, so they are not included.
     """
@@ -82,10 +81,8 @@ def load_trained(path: Path, parts: Mapping[str, nn.Module], run: str, phase: st
     phase.
     """
     tensors, position = _read(path, run)
-    if position.phase != phase:
-        raise BadInput(
-            f"{path} holds the weights of the phase {position.phase}, not {phase}: {AGAIN}."
-        )
+    if (held := position.phase) != phase:
+        raise BadInput(f"{path} holds the weights of the phase {held}, not {phase}: {AGAIN}.")
     _load_parts(parts, tensors, path)
     return position
 
@@ -143,26 +140,20 @@ def _read(path: Path, run: str) -> tuple[dict[str, Tensor], Position]:
     position = Position(**facts)
     # the identity covers config, data, seed and arm
     if position.run != run:
-        raise BadInput(
-            f"{path} belongs to another run (with another config, data, seed or arm): move it "
-            "back, or delete it."
-        )
+        what = "another run (with another config, data, seed or arm)"
+        raise BadInput(f"{path} belongs to {what}: move it back, or delete it.")
     return tensors, position
 
 
 def _named(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    return {
-        f"{part}/{name}": value
-        for part, module in parts.items()
-        for name, value in trained_parameters(module).items()
-    }
+    trained = {part: trained_parameters(module) for part, module in parts.items()}
+    return {f"{part}/{name}": own[name] for part, own in trained.items() for name in own}
 
 
 def _load_parts(
     parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], source: Path
 ) -> None:
     for part, module in parts.items():
-        start = f"{part}/"
-        names = [name for name in tensors if name.startswith(start)]
-        own = {name.removeprefix(start): tensors[name] for name in names}
-        load_parameters(module, own, source)
+        own = [name for name in tensors if name.startswith(f"{part}/")]
+        named = {name.removeprefix(f"{part}/"): tensors[name] for name in own}
+        load_parameters(module, named, source)
