@@ -174,9 +174,7 @@ class EvaluationConfig:
     questions: int = value(250, "questions per task and split", low=1)
     validation_rows: int = value(128, "held-out rows for the language-modelling loss", low=1)
     other_corpus: str = value(
-        "none",
-        "a second corpus, named like corpus, whose held-out text is measured and never trained "
-        "on; or 'none'",
+        "none", "a second corpus, whose held-out text is measured, never trained on; or 'none'"
     )
 
     def __post_init__(self) -> None:
@@ -198,11 +196,8 @@ class CompareConfig:
         some_of=arm_names,
     )
     seeds: int = value(1, "number of seeds: 0, 1, ...; each arm is trained with each", low=1)
-    objective: str = value(
-        "next_token",
-        "training objective and decoding order of answers",
-        choices=tuple(OBJECTIVES),
-        group="Questions",
+    objective: str = _question(
+        "next_token", "training objective and decoding order of answers", choices=tuple(OBJECTIVES)
     )
     precision: str = value(
         "auto",

@@ -91,7 +91,7 @@ def _corpus_files(name: str) -> list[Path]:
 
 
 def _existing(what: str, name: str, wanted: str, *, folder: bool) -> Path:
-    """The path of a text file, or of a folder if these are allowed. Raises BadInput if it is not."""
+    """The path of a text file, or of a `folder` if allowed. Raises BadInput for another one."""
     path = Path(name)
     if not os.path.exists(path):
         raise BadInput(f"{what} {name!r} does not exist: name {wanted}.")

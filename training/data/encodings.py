@@ -101,7 +101,7 @@ def load_encoding(text: str, vocab_size: int, alphabet: str, cache: Path) -> tik
 
 
 def published_encoding(name: str, cache: Path = Path(".cache")) -> tiktoken.Encoding:
-    """An encoding of tiktoken: "gpt2" (50,257 tokens), "cl100k_base" (100,277), "o200k_base" (200,019).
+    """tiktoken's "gpt2" (50,257 tokens), "cl100k_base" (100,277) or "o200k_base" (200,019).
 
     The rank files are copied to tiktoken's own cache in `cache`; tiktoken checks their SHA-256.
 

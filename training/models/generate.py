@@ -171,9 +171,8 @@ def _continue(
         tokens = next_B.tolist()
         # stopped rows would cost as much as running ones
         going = [place for place, token in enumerate(tokens) if token not in stop]
-        yield from (
-            (rows[place], tokens[place]) for place in (range(len(rows)) if keep_stop else going)
-        )
+        shown = range(len(rows)) if keep_stop else going
+        yield from ((rows[place], tokens[place]) for place in shown)
         if not going:
             return
         if len(going) < len(rows):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from training.errors import BadInput, Damaged
 from training.files import AGAIN, read_tensors, sha256, write_tensors
 
+Parts = Mapping[str, nn.Module]  # the model and, if there are any, its heads, by name
 STATE = "state.safetensors"
 METRICS = "metrics.jsonl"
 
@@ -69,13 +70,8 @@ class Position:
     metrics_sha256: str = sha256("")
 
 
-def write_trained(path: Path, parts: Mapping[str, nn.Module], position: Position) -> None:
-    """Write the parameters of a model and of its heads, each under the name of its part."""
-    write_tensors(path, _named(parts), asdict(position))
-
-
-def load_trained(path: Path, parts: Mapping[str, nn.Module], run: str, phase: str) -> Position:
-    """Load the given parts of a file that `write_trained` wrote.
+def load_trained(path: Path, parts: Parts, run: str, phase: str) -> Position:
+    """Load the given parts of a file that `save_state` wrote at the end of a phase.
 
     Raises Damaged for a file that has changed since, and BadInput for a file of another run or
     phase.
@@ -88,9 +84,9 @@ def load_trained(path: Path, parts: Mapping[str, nn.Module], run: str, phase: st
 
 
 def save_state(
-    path: Path, position: Position, parts: Mapping[str, nn.Module], optimizers: list[Optimizer]
+    path: Path, position: Position, parts: Parts, optimizers: Sequence[Optimizer] = ()
 ) -> None:
-    """Write everything that is needed to continue a phase."""
+    """Write the parameters of a model and of its heads, and the states of optimizers."""
     tensors = _named(parts)
     for number, optimizer in enumerate(optimizers):
         # safetensors holds flat names, so the nested state is written as a path
@@ -100,7 +96,7 @@ def save_state(
 
 
 def load_state(
-    path: Path, start: Position, parts: Mapping[str, nn.Module], optimizers: list[Optimizer]
+    path: Path, start: Position, parts: Parts, optimizers: Sequence[Optimizer]
 ) -> Position:
     """Load a saved phase and return its position, or `start` if the phase has not begun."""
     if not path.exists():
@@ -145,14 +141,12 @@ def _read(path: Path, run: str) -> tuple[dict[str, Tensor], Position]:
     return tensors, position
 
 
-def _named(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+def _named(parts: Parts) -> dict[str, Tensor]:
     trained = {part: trained_parameters(module) for part, module in parts.items()}
     return {f"{part}/{name}": own[name] for part, own in trained.items() for name in own}
 
 
-def _load_parts(
-    parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], source: Path
-) -> None:
+def _load_parts(parts: Parts, tensors: Mapping[str, Tensor], source: Path) -> None:
     for part, module in parts.items():
         own = [name for name in tensors if name.startswith(f"{part}/")]
         named = {name.removeprefix(f"{part}/"): tensors[name] for name in own}
