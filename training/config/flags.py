@@ -246,10 +246,7 @@ def _flag(name: str) -> str:
 
 
 def _assignment(text: str, known: dict[str, Setting]) -> tuple[str, Any]:
-    """An argument of --set. Raises BadInput for an unknown name or a value of another type.
-
-    "finetune_warmup=30" -> ("finetune_warmup", 30)
-    """
+    """An argument of --set: "finetune_warmup=30" -> ("finetune_warmup", 30)."""
     name, equals, given = text.partition("=")
     name = name.strip().replace("-", "_")
     if not equals or name not in known:

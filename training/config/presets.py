@@ -66,13 +66,11 @@ RETROFIT = ModelConfig(
     model=SMOLLM2, char_dim=CHAR_DIM, char_hidden=HIDDEN_SIZE, init=PRETRAINED, scale=SCALE,
     low_fisher_share=SHARE,
 )  # fmt: skip
-_CHAR_LR_FACTOR = 10.0  # the model's rate is for pretrained weights, the encoder's for fresh ones
-_ATTACHING = replace(
-    PRETRAIN, title="attaching", steps=0, batch_size=4, char_lr_factor=_CHAR_LR_FACTOR
-)
+_CHAR_LR = 10.0  # the model's rate is for pretrained weights, the encoder's for fresh ones
+_ATTACHING = replace(PRETRAIN, title="attaching", steps=0, batch_size=4, char_lr_factor=_CHAR_LR)
 _RETROFIT_LR = 2e-4  # a half to 1.5 times it learns alike; more forgets more: docs/LOG.md
 _RETROFIT_QUESTIONS = replace(
-    FINETUNE, steps=900, batch_size=32, lr=_RETROFIT_LR, char_lr_factor=_CHAR_LR_FACTOR,
+    FINETUNE, steps=900, batch_size=32, lr=_RETROFIT_LR, char_lr_factor=_CHAR_LR,
     optimizer="adamw", beta2=0.98, weight_decay=0.0, warmup=30, replay_share=0.2,
     replay_target="base",
 )  # fmt: skip

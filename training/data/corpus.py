@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import string
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 import badwords
 
 from training.errors import BadInput
-from training.files import packaged_files
+from training.files import packaged_files, sha256
 from training.models.hub import load_dataset
 
 _VALIDATION_SHARE = 0.1  # of the characters, at the end of each document
@@ -30,7 +29,7 @@ class Corpus:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(f"{self.train}\0{self.validation}".encode()).hexdigest()
+        return sha256(f"{self.train}\0{self.validation}")
 
 
 def read_text(path: Path, what: str) -> str:
@@ -38,18 +37,16 @@ def read_text(path: Path, what: str) -> str:
 
     Raises BadInput if the file cannot be read or is not UTF-8.
     """
+    seen = f"{what} {str(path)!r}"
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(
-            f"{what} {str(path)!r} is not UTF-8: its byte {error.start} is "
-            f"{error.object[error.start]:#x}; convert it first, as in 'iconv -f latin1 -t utf-8 "
-            "FILE > NEW'."
+            f"{seen} is not UTF-8: its byte {error.start} is {error.object[error.start]:#x}; "
+            "convert it first, as in 'iconv -f latin1 -t utf-8 FILE > NEW'."
         ) from None
     except OSError as error:
-        raise BadInput(
-            f"{what} {str(path)!r} cannot be read ({error.strerror}): name another one."
-        ) from None
+        raise BadInput(f"{seen} cannot be read ({error.strerror}): name another one.") from None
 
 
 def read_documents(name: str) -> list[str]:

@@ -78,10 +78,7 @@ class Questions:
         return self.objective.arrange(EncodedQuestion(prompt, answer, self.dummy, running))
 
     def _running(self, item: Item, prompt: list[int]) -> list[int]:
-        """The tokens of an item's running answers, one for each of the last tokens of the prompt.
-
-        Raises BadInput if the item has none, or if an answer or a symbol is not one token.
-        """
+        """The tokens of an item's running answers, one for each last token of the prompt."""
         if not item.running:
             raise BadInput(
                 "objective is 'every_prefix', which needs a task whose questions have an answer "

@@ -22,12 +22,11 @@ from accelerate import PartialState
 from torch import Tensor
 
 from charembed.files import hash_tensors
-from training.config.phase import Phase
 from training.files import AGAIN, cached, read_tensors, write_tensors
 from training.models.huggingface import HuggingFace
 from training.models.precision import has_fast_bf16
 
-from .batches import Batch, BatchAt, generator_of, text_batches
+from .batches import Batch, BatchAt, generator_of
 
 ROWS, TOKENS = 256, 128  # samples of the pretrained model, and tokens in each
 _AT_ONCE = 64  # samples generated together
@@ -83,23 +82,6 @@ def _sample(language_model: HuggingFace, first_L: Tensor, tokens: int) -> Tensor
     return torch.cat(rows).flatten().int()
 
 
-def replay_texts(
-    phase: Phase, text: Phase, corpus_L: Tensor, samples_L: Tensor, spelled_L: Tensor, seed: int
-) -> list[BatchAt]:
-    """The texts that a phase replays, each as batches of the rows of the phase `text`.
-
-    `corpus_L` is the corpus, `samples_L` the samples of the pretrained model, and `spelled_L` the
-    ids with characters, from which replacements of tokens are drawn.
-    """
-    # subtle: the key seeds the random stream, and finetune's has no phase name in it
-    key = "replay" if phase.name == "finetune" else f"replay {phase.name}"
-    ids = [corpus_L] * phase.replays("corpus") + [samples_L] * phase.replays("base")
-    texts = [text_batches(each, text.batch_size, text.context, key, seed) for each in ids]
-    if phase.replays("corpus") and phase.replay_target == "base":
-        texts[0] = with_other_tokens(texts[0], spelled_L, key, seed)
-    return texts
-
-
 def with_other_tokens(batch_at: BatchAt, ids_L: Tensor, *key: int | str) -> BatchAt:
     """The same batches, with half of the tokens of every second row drawn from `ids_L` instead.
 
@@ -119,7 +101,7 @@ def with_other_tokens(batch_at: BatchAt, ids_L: Tensor, *key: int | str) -> Batc
 
 
 def mixed_batches(questions: BatchAt, texts: Sequence[BatchAt], replay_share: float) -> BatchAt:
-    """Batches of questions, and in an evenly spread share of the steps of the texts in turn.
+    """Batches of questions, and in an evenly spread share of the steps of the texts, in turn.
 
     replay_share 0.25 -> question, question, question, text, question, ...
     """

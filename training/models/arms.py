@@ -181,11 +181,6 @@ def its_first_letter(spellings: SpellingTable) -> Tensor:
     return torch.where(spellings.lengths_V > 0, first_V, -1)
 
 
-def same_size(spellings: SpellingTable, dim: int, num_parameters: int) -> int:
-    """The width at which a table over all tokens and its projection have about `num_parameters`."""
-    return max(1, round((num_parameters - dim) / (spellings.num_tokens + dim)))
-
-
 _lstm = encoder(ENCODERS["lstm"], *_SIZES)
 
 
@@ -196,8 +191,9 @@ def _shuffled(parts: Parts) -> nn.Module:
 
 
 def _matched(parts: Parts) -> TableEncoder:
-    # computed from the LSTM of this vocabulary, whose number of characters varies
-    width = same_size(parts.spellings, parts.dim, num_parameters(_lstm(parts)))
+    # table and projection have the size of the LSTM, which depends on the number of characters
+    size, num_rows = num_parameters(_lstm(parts)), parts.spellings.num_tokens + parts.dim
+    width = max(1, round((size - parts.dim) / num_rows))
     return TableEncoder(every_token(parts.spellings), width, parts)
 
 

@@ -126,8 +126,7 @@ def num_shared(prompts: Sequence[Sequence[int]]) -> int:
     # in lexicographic order, every other prompt shares at least the prefix of these two
     first, last = min(prompts, key=list), max(prompts, key=list)
     shortest = min(map(len, prompts)) - 1
-    differs = (place for place in range(shortest) if first[place] != last[place])
-    return next(differs, shortest)
+    return next((place for place in range(shortest) if first[place] != last[place]), shortest)
 
 
 def last_places(ids_BT: Tensor) -> Tensor:

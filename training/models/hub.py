@@ -47,10 +47,7 @@ def _is_reachable(name: str, kind: str) -> bool:
 
 @contextmanager
 def _reading(name: str, kind: str, wanted: str) -> Iterator[None]:
-    """Within it, libraries read a folder, the hub if it answers, or else their cache alone.
-
-    Raises BadInput, with the first line of the library's message, if they raise an error.
-    """
+    """Within it, libraries read a folder, the hub, or their cache; their errors become BadInput."""
     before = constants.HF_HUB_OFFLINE
     try:
         if not os.path.exists(name):

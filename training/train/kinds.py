@@ -22,7 +22,7 @@ from charembed.spelling_loss import SpellingHeads, ids_with_characters
 from training.config.phase import Phase
 from training.data.batches import BatchAt, spelling_batches, text_batches, with_spelling
 from training.data.prepare import Data
-from training.data.replay import mixed_batches, replay_texts
+from training.data.replay import mixed_batches, with_other_tokens
 from training.models.language_model import LanguageModel
 
 from .loss import Learner, SpellingLearner
@@ -66,8 +66,12 @@ def _text(data: Data, phase: Phase, seed: int) -> BatchAt:
 
 def _questions(data: Data, phase: Phase, seed: int) -> BatchAt:
     questions = data.questions(phase.context).batches(phase.batch_size, phase.name, seed)
-    spelled_L = ids_with_characters(data.spellings)
-    texts = replay_texts(phase, data.config.text, data.train_ids, data.base_ids, spelled_L, seed)
+    # subtle: the key seeds the random stream, and finetune's has no phase name in it
+    key, row = "replay" if phase.name == "finetune" else f"replay {phase.name}", data.config.text
+    ids = [data.train_ids] * phase.replays("corpus") + [data.base_ids] * phase.replays("base")
+    texts = [text_batches(each, row.batch_size, row.context, key, seed) for each in ids]
+    if phase.replays("corpus") and phase.replay_target == "base":
+        texts[0] = with_other_tokens(texts[0], ids_with_characters(data.spellings), key, seed)
     return mixed_batches(questions, texts, phase.replay_share)
 
 
