@@ -184,7 +184,7 @@ def test_every_prefix_wants_running_answers_of_one_token_each(
     tiny: CompareConfig, cache: Path
 ) -> None:
     for tasks, size, message in (
-        (("reverse",), 2048, "beginning"),
+        (("reverse",), 2048, "counting"),
         (("counting:40x80",), 300, "vocab_size"),
         (("counting:2x60",), 512, "vocab_size"),  # the count 37 is two tokens
     ):

@@ -3,9 +3,8 @@
 `value(400, "pretraining steps", low=0)` makes a field. `check(section)` raises BadInput for the
 first value out of bounds, and `allowed(item)` writes the bounds out, for --help and for messages.
 
-`to_saved(section)` and `from_saved(kind, plain)` convert a section to plain JSON values and back. A
-field or a value may have another name in saved files than in Python. Nothing outside this file
-knows the saved names.
+`to_saved` and `from_saved` convert a section to plain JSON values and back. A field or a value may
+have another name in saved files than in Python.
 """
 
 from __future__ import annotations

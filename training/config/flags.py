@@ -180,12 +180,10 @@ def parse(
 
 
 def _parser(name: str, known: dict[str, Setting], manual: str | None) -> Parser:
+    usage = f"{_PROGRAM} [--preset NAME] [--FLAG VALUE ...]"
+    raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(
-        prog=_PROGRAM,
-        usage=f"{_PROGRAM} [--preset NAME] [--FLAG VALUE ...]",
-        description=manual,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        prog=_PROGRAM, usage=usage, description=manual, formatter_class=raw, allow_abbrev=False
     )
     run = add_options(parser)
     usual = "quick, or smollm2 if --model names a pretrained model"
@@ -296,10 +294,8 @@ def check_options(options: argparse.Namespace) -> None:
     # more threads than cores slow each other down
     cores = os.cpu_count() or 1
     if options.threads > cores:
-        raise BadInput(
-            f"--threads is {options.threads}, and this machine has {cores} cores: choose {cores} "
-            "or fewer."
-        )
+        seen = f"--threads is {options.threads}, and this machine has {cores} cores"
+        raise BadInput(f"{seen}: choose {cores} or fewer.")
 
 
 def _names(text: str) -> tuple[str, ...]:

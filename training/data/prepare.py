@@ -77,14 +77,11 @@ class Data:
     def questions(self, context: int | None = None) -> Questions:
         """Return the questions of the tasks, in rows of `context` tokens (None: the longest)."""
         return Questions(
-            tokenizer=self.tokenizer,
-            tasks=self.tasks,
+            tokenizer=self.tokenizer, tasks=self.tasks, held_out=self.held_out_ids,
             weights=tuple(split_weight(spec)[1] for spec in self.config.data.tasks),
-            held_out=self.held_out_ids,
-            context=context or self.config.context,
+            context=context or self.config.context, dummy=self.dummy,
             objective=OBJECTIVES[self.config.objective],
-            dummy=self.dummy,
-        )
+        )  # fmt: skip
 
 
 def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data:
@@ -139,18 +136,11 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
         facts["base_text_sha256"] = hash_tensors({"ids": base_ids})
     material = Material(splits, data.wording, data.answer_form)
     return Data(
-        config=config,
-        tokenizer=tokenizer,
-        spellings=spellings,
-        train_ids=train_ids,
-        base_ids=base_ids,
-        held_out_texts=texts,
+        config=config, tokenizer=tokenizer, spellings=spellings, train_ids=train_ids,
+        base_ids=base_ids, held_out_texts=texts, splits=splits, held_out_ids=held_out_ids,
         tasks=tuple(build_task(spec, material) for spec in data.tasks),
-        splits=splits,
-        held_out_ids=held_out_ids,
-        dummy=int(counts_V[: len(tokenizer.spellings)].argmin()),
-        facts=facts,
-    )
+        dummy=int(counts_V[: len(tokenizer.spellings)].argmin()), facts=facts,
+    )  # fmt: skip
 
 
 def _tokenized(config: CompareConfig, cache: Path) -> tuple[Corpus, Tokenizer, int]:

@@ -5,8 +5,7 @@ keeps a model good at that corpus; samples of its own distribution are as varied
 text, which nobody else has (LAMOL, Sun et al. 2019, arXiv 1909.03329; on large models, Huang et al.
 2024, arXiv 2403.01244).
 
-The loss is cross-entropy, or the KL divergence from the pretrained model (`replay_target`, see
-train/loss.py).
+The loss is cross-entropy, or the KL divergence from the pretrained model: see train/loss.py.
 
 Axes: B rows, T tokens per row, L a list of token ids.
 """

@@ -93,9 +93,7 @@ def chunks(prompts: Sequence[Sequence[int]], padded: bool = False) -> Iterator[l
     return _grouped(sorted(range(len(prompts)), key=lambda n: len(prompts[n])), joins)
 
 
-def _grouped(
-    numbers: Sequence[int], joins: Callable[[list[int], int], bool]
-) -> Iterator[list[int]]:
+def _grouped(numbers: list[int], joins: Callable[[list[int], int], bool]) -> Iterator[list[int]]:
     """Split numbers, in their order, into batches; `joins` decides if a batch takes the next."""
     batch: list[int] = []
     for number in numbers:

@@ -29,16 +29,15 @@ _TIMEOUT = 3.0  # seconds for the hub's first answer
 @cache
 def _is_reachable(name: str, kind: str) -> bool:
     """Whether the hub answers and has this "model" or "dataset"; one request in a process."""
+    seen = f"{name!r} is neither a folder nor"
     try:
         HfApi().repo_info(name, repo_type=kind, timeout=_TIMEOUT)
     except HFValidationError:
-        raise BadInput(
-            f"{name!r} is neither a folder nor a name on the hub: name a {kind} that exists."
-        ) from None
+        raise BadInput(f"{seen} a name on the hub: name a {kind} that exists.") from None
     except RepositoryNotFoundError:
         raise BadInput(
-            f"{name!r} is neither a folder nor a public {kind} on the hub: name one that exists, "
-            "or log in with 'hf auth login' if it is private."
+            f"{seen} a public {kind} on the hub: name one that exists, or log in with 'hf auth "
+            "login' if it is private."
         ) from None
     except (HTTPError, OSError):
         return False
@@ -86,16 +85,11 @@ def read(kind: str, name: str, wanted: str, **options: Any) -> Any:
     Raises BadInput, in one sentence with the `wanted` thing, if it does not exist or cannot be
     read.
     """
+    way_out = "name a folder that save_pretrained wrote, or a hub name."
     if os.path.isfile(name):
-        raise BadInput(
-            f"the model {name!r} is a file: name a folder that save_pretrained wrote, or a hub "
-            "name."
-        )
+        raise BadInput(f"the model {name!r} is a file: {way_out}")
     if os.path.isdir(name) and not os.path.isfile(os.path.join(name, "config.json")):
-        raise BadInput(
-            f"the folder {name!r} holds no model: it has no config.json. Name a folder that "
-            "save_pretrained wrote, or a hub name."
-        )
+        raise BadInput(f"the folder {name!r} holds no model (it has no config.json): {way_out}")
     import transformers  # takes half a second, which runs without a pretrained model save
     from transformers.utils import logging
 

@@ -1,8 +1,7 @@
 """Any causal language model of transformers as a LanguageModel.
 
-A model supports packed rows, shared prefixes and padding on the left only if its own code handles
-positions, masks and caches as usual. Each of these is tried once on two small rows and used if the
-results agree.
+Packed rows, shared prefixes and padding on the left need a model whose own code handles positions,
+masks and caches as usual. Each is tried once on two small rows and used if the results agree.
 
 Axes: B rows, T tokens per row, S tokens per row including the cache, P columns with a kept
 position, N kept positions, M positions of all rows without padding, V vocabulary.
@@ -26,9 +25,7 @@ from .hub import read
 from .language_model import LanguageModel, Mask
 
 # errors of model code that gets arguments or caches that it was not written for
-_UNSUPPORTED = (
-    TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError,
-)  # fmt: skip
+_UNSUPPORTED = TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError
 
 
 def check_context(known: int | None, wanted: int) -> None:

@@ -159,8 +159,6 @@ class Teacherless:
 
 Objective = NextToken | Teacherless
 OBJECTIVES: dict[str, Objective] = {
-    "next_token": NextToken(),
-    "reversed": Reversed(),
-    "teacherless": Teacherless(),
-    "every_prefix": EveryPrefix(),
-}
+    "next_token": NextToken(), "reversed": Reversed(),
+    "teacherless": Teacherless(), "every_prefix": EveryPrefix(),
+}  # fmt: skip
