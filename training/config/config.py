@@ -39,8 +39,7 @@ class DataConfig:
     )
     words: str = _question(
         "wordsegment",
-        "word list: the packaged 'wordsegment', or a text file with one word per line, most "
-        "frequent first",
+        "the packaged word list 'wordsegment', or a file with one word per line, by frequency",
     )
     num_words: int = _question(50_000, "number of words, the most frequent ones", low=1)
     alphabet: str = _decoder(
@@ -64,8 +63,7 @@ class DataConfig:
     )
     word_forms: str = _question(
         "lower",
-        "forms of the words: lower case, or mixed (the same words with capitals, digits and "
-        "accents)",
+        "the words in lower case, or mixed (the same words with capitals, digits and accents)",
         choices=WORD_FORMS,
     )
     min_letters: int = _question(5, "letters of the shortest word", low=1)
@@ -157,10 +155,8 @@ class ModelConfig:
             )
         # attention splits the width evenly between its heads
         if self.width % self.heads:
-            raise BadInput(
-                f"width is {self.width}, which {self.heads} heads do not divide: choose a multiple "
-                "of heads."
-            )
+            seen = f"width is {self.width}, which {self.heads} heads do not divide"
+            raise BadInput(f"{seen}: choose a multiple of heads.")
 
     @property
     def pretrained(self) -> bool:

@@ -37,8 +37,7 @@ def value(default: Any, help: str, **facts: Any) -> Any:
     only: the value of `model` that the field applies to.
     group: the field's group in --help, if it is not its section's.
     flag: of fields of a phase. "each": one flag for each phase; "all": one flag that sets the field
-        in all phases; a phase's name: a flag for this phase alone; None: no flag, but settable with
-        --set.
+        in all phases; a phase's name: a flag for this phase alone; None: only --set.
     saved: the field's name in saved files, if it is another; saved_values: {value: saved value}.
     """
     # metadata travels with the field, so that help, bounds and flags need no second table

@@ -149,12 +149,11 @@ def parse(
     """Read the config, a preset with the values of the flags, and the options of the run.
 
     Without --preset, the preset is quick, or smollm2 if --model names a pretrained model: quick's
-    learning rates are for training from scratch and would ruin it. Of two equal flags the last one
-    counts.
+    learning rates are for training from scratch and would ruin it. The last of equal flags counts.
 
     Raises BadInput for unknown flags and for values that cannot work.
     """
-    # --help shows the preset's values, so the preset is read before the other flags are made
+    # --help shows the preset's values, so its name comes before all other flags
     first = Parser(prog=_PROGRAM, add_help=False, allow_abbrev=False)
     first.add_argument("--preset")
     first.add_argument("--model", default=DECODER)

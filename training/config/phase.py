@@ -21,8 +21,7 @@ class Phase:
     """A phase of training on running text, on questions mixed with some text, or on spelling alone.
 
     Attributes:
-        name: key of the phase in file names, random streams and hashes; before its fields in
-            settings.
+        name: key of the phase in file names, random streams, hashes and names of settings.
         title: the phase in reports: "pretraining".
     """
 

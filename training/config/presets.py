@@ -43,8 +43,7 @@ PARENT = CompareConfig(
     ),
 )  # fmt: skip
 
-# Seconds, not minutes: everything is exercised, nothing is learnt. For tests and for trying out
-# flags.
+# Seconds, not minutes: everything is exercised, nothing is learnt. For tests and trials of flags.
 TINY = replace(
     QUICK,
     data=DataConfig(vocab_size=512, num_words=5000),

