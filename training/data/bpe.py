@@ -77,6 +77,7 @@ def load_encoding(text: str, vocab_size: int, alphabet: str, cache: Path) -> tik
         spellings = [bytes.fromhex(spelling) for spelling in read_record(path, CACHED)["spellings"]]
     else:
         spellings = train_ranks(text, vocab_size, alphabet)
+        # JSON has no bytes
         write_record(path, {"spellings": [spelling.hex() for spelling in spellings]})
     return tiktoken.Encoding(
         name=f"bpe-{key}",

@@ -176,6 +176,7 @@ def load_words(name: str, num_words: int) -> list[str]:
             raise BadInput(
                 f"the word list {name!r} {kind}: name a text file with one word per line."
             )
+        # split() also reads several words on one line
         words = read_text(path, "the word list").split()
         if not words:
             raise BadInput(f"the word list {name!r} is empty: it needs one word per line.")

@@ -135,6 +135,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     if splits:
         facts |= _word_facts(splits) | {"words_left_out": left_out}
         facts |= _held_out_facts(config, held_out_ids, counts_V)
+    # empty, and never sampled, if no phase replays it
     base_ids = torch.zeros(0, dtype=torch.int32)
     if any(phase.replays_base for phase in config.phases):
         base_ids = base_samples(config.model.model, ids_with_characters(spellings), cache, run)

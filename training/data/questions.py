@@ -52,6 +52,7 @@ class Questions:
         """
         for attempt in range(1000):
             rng = stream("question", *key, attempt)
+            # each attempt has its own stream, so an item depends on nothing but its key
             task = self._task(rng)
             item = task.draw(task.splits[0].name, rng)
             text = item.text
@@ -114,6 +115,7 @@ class Questions:
         return ids[-2 * n + 1 :: 2]
 
     def batches(self, batch_size: int, *key: int | str) -> BatchAt:
+        # rows are numbered through all batches, so each has its own random stream
         return lambda k: pad_examples(
             [self.example(*key, k * batch_size + row) for row in range(batch_size)]
         )

@@ -244,6 +244,7 @@ def num_parameters_after_fold(model: LanguageModel) -> int:
         for module in model.modules()
         for parameter in module._parameters.values()
     )
+    # fold() gives a tied head a table of its own
     untied = weight.numel() if of_encoder and owners > 1 else 0
     return (
         num_parameters(model)

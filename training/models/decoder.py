@@ -122,6 +122,7 @@ class Decoder(LanguageModel):
         self.ln_f = nn.LayerNorm(config.n_embd)
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size)
         for module in self.modules():
+            # as GPT-2 does; LayerNorm keeps torch's initial values
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=config.init_std)
             if isinstance(module, nn.Linear) and module.bias is not None:
@@ -165,6 +166,7 @@ class Decoder(LanguageModel):
         return []
 
     def drop_rows(self, cache: Cache, kept: Tensor) -> None:
+        # in place: the caller holds this list
         cache[:] = [(k[kept], v[kept]) for k, v in cache]
 
     def repeat_row(self, cache: Cache, num_rows: int) -> None:

@@ -147,6 +147,7 @@ def _continue(
         real_BS = torch.tensor(real, device=device)
     if shared:
         first_BT = torch.tensor([list(prompts[0][:shared])], device=device)
+        # no position is kept, so no logits are computed: only the cache is needed
         model(first_BT, torch.zeros_like(first_BT, dtype=torch.bool), cache)
         model.repeat_row(cache, len(rows))
     own = [[0] * gap + list(prompt[shared:]) for gap, prompt in zip(padding, prompts, strict=True)]
@@ -167,5 +168,6 @@ def _continue(
             next_B = next_B[kept]
             real_BS = None if real_BS is None else real_BS[kept]
             model.drop_rows(cache, kept)
+        # from here on, one new token per row
         ids_BT = next_B[:, None]
         real_BS = None if real_BS is None else F.pad(real_BS, (0, 1), value=True)

@@ -61,6 +61,7 @@ class HuggingFace(LanguageModel):
         Raises BadInput if there is no causal model of this name with all of its weights, or if rows
         of `context` tokens do not fit it.
         """
+        # training keeps fp32 weights, whatever arithmetic its steps use
         options = {"dtype": torch.float32, "output_loading_info": True}
         host, report = read("AutoModelForCausalLM", name, "causal language model", **options)
         # transformers would fill missing weights with random numbers, and only warn
@@ -148,6 +149,7 @@ class HuggingFace(LanguageModel):
     def new_cache(self) -> Any:
         import transformers
 
+        # the config decides which layers have sliding windows
         return transformers.DynamicCache(config=self.model.config)
 
     def drop_rows(self, cache: Any, kept: Tensor) -> None:

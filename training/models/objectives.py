@@ -76,6 +76,7 @@ class NextToken:
 
     def arrange(self, question: EncodedQuestion) -> Example:
         """prompt [5, 6], answer [7, 8] -> [5, 6, 7, 8], targets [6, 7, 8], from place 1 on."""
+        # the last token of the prompt predicts the first one of the answer
         prompt, answer, *_ = question
         ids = prompt + answer
         return Example(ids, ids[1:], len(prompt) - 1)

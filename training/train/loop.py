@@ -91,6 +91,7 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
     t.model.train()
     t.folder.mkdir(parents=True, exist_ok=True)
     digest = cut_metrics(t.folder / METRICS, t.position) if main else hashlib.sha256()
+    # other processes compute the same rows and write them nowhere
     with open(t.folder / METRICS if main else os.devnull, "ab") as metrics, deferred() as stop:
         bar = (bars if main else no_bars)(phase.name, phase.steps, t.position.step)
         while t.position.step < phase.steps:
@@ -105,6 +106,7 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
             bar.update()
             # refresh=False: the bar draws at its own rate, not in each of thousands of steps
             bar.set_postfix_str(f"{row['kind']} loss {row['loss_nats']:.3f}", refresh=False)
+            # after the row: an interrupted step is complete in metrics.jsonl
             asked = stopping(t.accelerator, stop)
             done = t.position.step == phase.steps
             saving = asked or t.position.step % t.save_every == 0

@@ -46,6 +46,7 @@ def build_optimizers(
         optimizers.append(Muon([inner], lr=phase.lr, adjust_lr_fn="match_rms_adamw"))
     elif matrices:
         groups.insert(0, inner)
+    # fused: one kernel for all parameters of a group
     optimizers.append(AdamW(groups, lr=phase.lr, betas=(_BETA1, phase.beta2), fused=True))
     # the schedule scales this value; "lr" itself changes in each step
     for optimizer in optimizers:
