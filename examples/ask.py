@@ -40,6 +40,7 @@ def words_to_ask(panel: Panel) -> Iterator[str]:
 
 def ask(word: str, panel: Panel, console: Console) -> None:
     """Ask every model one question of each word task about a word, and print the answers."""
+    # All questions first: a word that does not fit is refused before anything is printed.
     questions = {task: panel.item(task, word) for task in panel.tasks}
     split = panel.split(word)
     unseen = [token.text for token in panel.tokens(word) if token.unseen]
@@ -51,6 +52,7 @@ def ask(word: str, panel: Panel, console: Console) -> None:
         console.print(f"  {item.prompt}  [dim]{item.written.strip()}[/]", highlight=False)
         for name, answer in panel.answers(task, item):
             mark = "[green]✓[/]" if answer.right else "[red]✗[/]"
+            # Apart from the mark: an answer may contain square brackets, which are rich's markup.
             console.print(f"    {name:8} {mark} ", end="")
             console.print(answer.text, highlight=False, markup=False)
 

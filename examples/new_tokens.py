@@ -45,6 +45,7 @@ def answers(language_model: Any, tokenizer: HuggingFaceTokenizer, prompts: list[
 def long_words(tokenizer: HuggingFaceTokenizer, data: Any, number: int) -> list[str]:
     """Draw words of three or more tokens that no training question contained."""
     trained = set(data.splits.seen) if data.splits else set()
+    # 6 to 8 letters: long enough for three tokens, short enough to be spelled.
     words = [
         word
         for word in load_words("wordsegment", 50_000)
@@ -85,9 +86,11 @@ def program(argv: Sequence[str] | None) -> int:
     before = HuggingFaceTokenizer(tokenizer)
     words = options.words.split(",") if options.words else long_words(before, data, 20)
     prompts = [f"spell {word}:" for word in words]
+    # Counted now: afterwards the tokenizer knows each word as one token.
     pieces = [len(before.encode_word(word)) for word in words]
     as_pieces = answers(language_model, before, prompts)
 
+    # Changes the model and the tokenizer in place; no training follows.
     charembed.add_tokens(model, tokenizer, words)
 
     after = HuggingFaceTokenizer(tokenizer)

@@ -119,7 +119,7 @@ def _rows_to_choose(recipe: Recipe, word: str, arguments: Sequence[str]) -> list
 
 
 def _result(panel: Panel, task: str, word: str, letters: str) -> dict[str, Any]:
-    """Return a question with all answers. Raises BadInput or TaskError if it cannot be asked."""
+    """Return a question with all answers. Raises BadInput or TaskError if there is no such question."""
     item, recipe = panel.item(task, word, letters), panel.tasks[task].recipe
     _, *arguments = word_and_arguments(item)
     expected = "".join(item.answer.split())
@@ -185,6 +185,7 @@ def _listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise BadInput(f"--port is {port}. Choose one from 1 to 65535, or 0 for any free port.")
     try:
+        # Only an IPv6 address contains a colon.
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except (OSError, UnicodeError) as error:
@@ -214,6 +215,7 @@ def _run(argv: Sequence[str] | None) -> int:
     from werkzeug.serving import make_server
 
     try:
+        # The socket first: a taken port is reported before the model is loaded.
         with _listen(options.host, options.port) as server_socket:
             port = server_socket.getsockname()[1]
             app = build_app(panel_of(options.run_or_model, options.seed, options.cache))

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from .interrupts import Stop, run_program
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # see `main`: nothing that imports torch is imported here
     from .config.config import CompareConfig
 
 
@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
         from .config.flags import parse
 
         config, options = parse(argv, __doc__)
+        # From here a signal raises an exception, so that files and child processes are closed.
         stop.at_once = False
         compare(config, options)
 
@@ -63,6 +64,7 @@ def compare(config: CompareConfig, options: argparse.Namespace) -> None:
     begun = Run.begin(folder, config, machine, preset=options.preset, resume=options.resume)
     with begun as run:
         train_all(run.arms(), machine)
+        # accelerate runs this program in several processes; one of them writes.
         if machine.state.is_main_process:
             finish(run, Console())
 

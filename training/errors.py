@@ -57,6 +57,7 @@ def sentence(error: Exception) -> str | None:
             "nothing that was saved is lost. Correct this and start again (training.compare with "
             "--resume)."
         )
+    # Imported here, for the same reason: by now it is loaded, or the error is none of torch's.
     import torch
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
@@ -70,7 +71,7 @@ def sentence(error: Exception) -> str | None:
 
 def tell(text: str) -> None:
     """Print to standard error. Do nothing if it is closed, as after the terminal has gone."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError):  # ValueError: the file object is closed
         print(text, file=sys.stderr, flush=True)
 
 
@@ -94,6 +95,7 @@ def exit_status(program: Callable[[], int]) -> int:
         return BROKE
     except Exception as error:
         if (message := sentence(error)) is None:
+            # The traceback first, so that the last line is the one to read.
             tell(traceback.format_exc().rstrip())
             message = (
                 "This is a defect of charembed, not of your input. Please report the lines above."

@@ -39,6 +39,7 @@ class Stop:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
+        # Only the first signal raises: a second one must not break what the first one began.
         again, self.asked = self.asked, True
         if self.at_once:
             # Not an exception: a module that is being imported could catch it.
@@ -70,7 +71,7 @@ def listening(*, at_once: bool = False, deferrals: int = 0) -> Iterator[Stop]:
     thread only, so nothing is handled if this is called in another thread.
     """
     global _stop
-    if _stop is not None:
+    if _stop is not None:  # a nested call: the outermost one owns the handlers
         yield _stop
         return
     _stop = Stop()
@@ -78,6 +79,7 @@ def listening(*, at_once: bool = False, deferrals: int = 0) -> Iterator[Stop]:
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
+            # A script that starts `command &` ignores SIGINT for it; it must be handled all the same.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.signal(number, _stop.handle)
     try:

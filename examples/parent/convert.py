@@ -87,6 +87,7 @@ def converted(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
             "Name a file of the parent experiment."
         )
     named, dim = _outer(outside)
+    # The first number in a name is the block's, the second one may be the head's.
     blocks = sorted({module.numbers[0] for module in inside})
     if not blocks:
         raise BadInput("No name has the number of a block. Name a file of the parent experiment.")
@@ -158,7 +159,9 @@ def _block(modules: list[Module], dim: int, block: int) -> dict[str, Tensor]:
         for part in ("query", "key", "value")
     }
     for part, found in heads.items():
-        found.sort(key=lambda module: module.numbers)
+        found.sort(
+            key=lambda module: module.numbers
+        )  # by head: their order is the order of columns
         if sum(module.shape[0] for module in found) != dim or {
             module.shape[1] for module in found
         } != {dim}:
@@ -172,6 +175,7 @@ def _block(modules: list[Module], dim: int, block: int) -> dict[str, Tensor]:
     others = [module for module in others if module.kind != "norm"]
     if len(norms) != 2:
         raise BadInput(f"Block {block} has {len(norms)} norms; it must have 2.")
+    # ln_1 comes before attention and ln_2 before the MLP, in the order of their names.
     norms.sort(key=lambda module: (module.numbers, module.name))
     named = {"attn.qkv.weight": qkv} | _under("ln_1", norms[0]) | _under("ln_2", norms[1])
     for name, what, shape in (

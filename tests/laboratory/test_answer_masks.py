@@ -72,8 +72,8 @@ def check_mask(tokenizer: Tokenizer, item: Item) -> None:
 def test_every_wording_has_the_mask_of_its_answer(task: str, tokenizer: Tokenizer) -> None:
     items = worded_items(task, SAMPLE_WORDS)
     prompts = " ".join(item.prompt for item in items)
-    beginnings = [question.split("{")[0] for question in RECIPES[task].questions]
-    assert all(text in prompts for text in (*beginnings, *RECIPES[task].answers))
+    beginnings = [question.split("{")[0] for question in RECIPES[task].wordings.questions]
+    assert all(text in prompts for text in (*beginnings, *RECIPES[task].wordings.answers))
     for item in items:
         check_mask(tokenizer, item)
 

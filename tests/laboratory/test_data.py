@@ -391,6 +391,17 @@ def test_a_field_that_a_later_version_adds_leaves_earlier_runs_what_they_were(
     assert identity(again, 0, "lstm", {}) == identity(config, 0, "lstm", {})
 
 
+def test_saved_configs_keep_the_names_of_earlier_versions() -> None:
+    config = preset("smollm2")
+    saved = config.as_dict()
+    assert saved["model"]["init"] == "spelled"
+    assert saved["model"]["gain"] == config.model.scale
+    assert saved["model"]["quiet_share"] == config.model.low_fisher_share
+    assert saved["exam"]["questions"] == config.evaluation.questions
+    assert preset("quick").as_dict()["model"]["init"] == "loud"
+    assert CompareConfig.from_dict(saved) == config
+
+
 def test_a_retired_field_is_read_at_its_default_alone() -> None:
     saved = preset("parent").as_dict()
     saved |= {"first_seed": 0}

@@ -13,8 +13,8 @@ from training.data.questions import encode_item
 from training.data.tokenizers import Tokenizer
 from training.errors import BadInput
 
-PLAIN = PromptFormat()
-CHECKED = 500  # training questions of each phase and seed whose length and tokens are checked
+_PLAIN = PromptFormat()
+_CHECKED = 500  # training questions of each phase and seed whose length and tokens are checked
 
 
 class ScoredTask(Protocol):
@@ -41,7 +41,7 @@ class EvalSet:
     task: ScoredTask
     split: str
     items: Sequence[Item]
-    prompt_format: PromptFormat = PLAIN
+    prompt_format: PromptFormat = _PLAIN
     read: Callable[[str], str | None] = read_answer
 
     @property
@@ -68,14 +68,14 @@ def check_lengths(data: Data) -> None:
     """Check that questions and answers fit the context and that their tokens can be cut apart.
 
     Raises BadInput before anything is trained. All evaluation questions are checked, and the
-    first CHECKED training questions of each phase.
+    first _CHECKED training questions of each phase.
     """
     config = data.config
     phases = [phase for phase in config.phases if phase.kind == "question"]
     for seed in config.seed_range:
         for phase in phases:
             questions = data.questions(phase.context)
-            for i in range(CHECKED):
+            for i in range(_CHECKED):
                 item, prompt, answer = questions.item(phase.name, seed, i)
                 check_cut(data.tokenizer, item, prompt)
                 questions.arrange(item, prompt, answer)

@@ -29,9 +29,9 @@ from .eval_sets import EvalSet, max_answer_tokens, stop_ids
 
 BATCH = 128  # questions answered together
 # subtle: with a smaller margin, an answer in single letters could not reach its end mark
-MARGIN = 2  # tokens beside the letters of an answer that is written in single letters: space, end
+_MARGIN = 2  # tokens beside the letters of an answer that is written in single letters: space, end
 # Choices are batched by the length of their prompts in steps of this many tokens.
-CHOICE_STEP = 32
+_CHOICE_STEP = 32
 
 
 class EvalQuestion(NamedTuple):
@@ -111,7 +111,7 @@ class EvaluatedLanguageModel:
 
     Attributes:
         context: tokens of prompt and answer together, at most.
-        dummy: token that stands for unknown ones; see `training.models.objectives`.
+        dummy: token in place of unknown ones; see `training.models.objectives`.
         start: ids before every text, such as a model's own begin-of-text token.
         end: ids that end an answer, such as end-of-text.
         source: the tokenizer of transformers with its chat template; None for a model without one.
@@ -228,7 +228,7 @@ class EvaluatedLanguageModel:
             eval_set, item = question.eval_set, question.item
             ids = self.encode(eval_set, item)
             if item.choices:  # likelihoods are padded, so that similar lengths will do
-                key: tuple[object, ...] = (True, len(ids) // CHOICE_STEP)
+                key: tuple[object, ...] = (True, len(ids) // _CHOICE_STEP)
             else:
                 prefix = tuple(ids[: SHARED + 1]) if shares[eval_set] else ()
                 stop = eval_set.prompt_format.stop
@@ -280,7 +280,7 @@ class EvaluatedLanguageModel:
         # A model may spell an answer in other tokens than the tokenizer would, up to one a letter.
         texts = [item.text.removeprefix(item.prompt) for item in eval_set.items]
         return max(
-            max(len(self.tokenizer.encode(text)), len("".join(text.split())) + MARGIN)
+            max(len(self.tokenizer.encode(text)), len("".join(text.split())) + _MARGIN)
             for text in texts
         )
 

@@ -34,12 +34,12 @@ from .evaluated_model import Answer, EvaluatedModel
 
 ALL = "all"
 RUN_METRICS = ("exact_match", "parts")
-CHOICE_METRICS = ("exact_match_per_token", "exact_match_per_character")
+_CHOICE_METRICS = ("exact_match_per_token", "exact_match_per_character")
 METRICS = (
-    "exact_match", "exact_match_corrected", "unreadable", *CHOICE_METRICS, "letters_right",
+    "exact_match", "exact_match_corrected", "unreadable", *_CHOICE_METRICS, "letters_right",
     "first_letter",
 )  # fmt: skip
-AXES = ("word letters", "word tokens", "token letters", "token count")
+_AXES = ("word letters", "word tokens", "token letters", "token count")
 CELL = 10  # questions that a line of the breakdown needs; fewer have intervals of half the scale
 
 
@@ -126,7 +126,7 @@ def _detail_rows(eval_set: EvalSet, answers: Sequence[Answer], exact: Row) -> li
     items, texts = eval_set.items, parsed(eval_set, answers)
     rows = [*_corrected_row(exact), _like(exact, "unreadable", [text is None for text in texts])]
     if all(item.choices for item in items):
-        for metric in CHOICE_METRICS:
+        for metric in _CHOICE_METRICS:
             taken = [
                 _taken(item, answer, metric) for item, answer in zip(items, answers, strict=True)
             ]
@@ -244,4 +244,4 @@ def count_bin(count: int) -> str:
 
 def _order(cell: tuple[str, str, str]) -> tuple[int, str, int]:
     task, axis, value = cell
-    return AXES.index(axis), task, int(value.split(" ")[0].replace(",", ""))
+    return _AXES.index(axis), task, int(value.split(" ")[0].replace(",", ""))

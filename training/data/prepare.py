@@ -103,7 +103,8 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     Raises BadInput for a corpus or a word list that is missing, empty or too small.
     """
     data, name = config.data, config.evaluation.other_corpus
-    # what costs little comes first: a missing corpus or word list is refused before a text is encoded
+    # what costs little comes first: a missing corpus or word list is refused before a text is
+    # encoded
     others = {} if name == "none" else {"other text": load_corpus(name)}
     words, left_out = _words(data)
     corpus, tokenizer, num_rows = _tokenized(config, cache)

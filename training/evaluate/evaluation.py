@@ -81,7 +81,7 @@ def evaluate(
             it, or an EvaluatedModel (training/ask/evaluated_model.py).
         suite: such as "letters,cute=FOLDER"; see suites.py.
         against: a second model for the same questions, or the folder of its finished evaluation.
-        questions: drawn per task and split; all questions of a benchmark's own files are asked.
+        questions: drawn per task and split; a benchmark's own files are used whole.
         seed: of the questions; by default the seed of the run, else 0.
         out: folder for answers, rows and page; None keeps the answers in memory.
         resume: continue the evaluation in `out`.
@@ -92,7 +92,7 @@ def evaluate(
         tokenizer: a fast tokenizer of transformers. A model needs it; for a function it decides
             how the words are split.
 
-    Raises BadInput before the first question if one of them cannot be asked.
+    Raises BadInput before the first question if the model cannot answer one of them.
     """
     for flag, number in (("questions", questions), ("batch_size", batch_size)):
         if number < 1:
@@ -170,7 +170,7 @@ def _opened(
         "name": model.name,
         "seed": model.seed,
         "about": model.about,
-        "identity": json.loads(json.dumps(model.identity)),  # as it is read again
+        "identity": json.loads(json.dumps(model.identity)),  # tuples become lists, as in the file
         **record,
         "versions": {
             "charembed": __version__,

@@ -93,7 +93,7 @@ def load_model(
     prompts: FewShotPrompts | None = None,
     device: str | None = None,
 ) -> EvaluatedLanguageModel:
-    """Load the model that a name stands for.
+    """Load a model by its name.
 
     load_model("runs/quick-1234abcd", arm="lstm"), load_model("HuggingFaceTB/SmolLM2-135M")
 
@@ -175,7 +175,7 @@ def from_pretrained(
         shots=prompts.shots,
         counts=counts,
         context=model.context or _ENDLESS,
-        start=start_ids(tokenizer),
+        start=_start_ids(tokenizer),
         end=frozenset(id for id in ids if id is not None),
         source=source,
     )
@@ -189,7 +189,7 @@ def _count_tokens(tokenizer: HuggingFaceTokenizer, corpus: str | None) -> TokenC
     return TokenCounts(counts_V, f"the training part of the corpus {corpus}, {len(ids):,} tokens")
 
 
-def start_ids(tokenizer: HuggingFaceTokenizer) -> list[int]:
+def _start_ids(tokenizer: HuggingFaceTokenizer) -> list[int]:
     """Return the ids that a tokenizer puts before every text: [] or often [bos]."""
     # Tried on one text: tokenizers add these ids in different ways.
     bare, whole = tokenizer.encode("x"), tokenizer.source("x")["input_ids"]

@@ -31,7 +31,7 @@ Suite = Callable[[EvaluatedModel, int, int], list[EvalSet]]
 
 
 def open_suites(specs: str) -> dict[str, Suite]:
-    """Open the suites of a text such as "letters,cute=FOLDER"; files are read at once.
+    """Open the suites of a text such as "letters,cute=FOLDER"; its files are loaded now.
 
     Raises BadInput for an unknown name, and for files that are missing or not the benchmark's.
     """
@@ -102,7 +102,7 @@ def _benchmark(name: str, source: str) -> Suite:
         return lambda model, n, seed: _eval_sets(form.generate(_held_out(model), n, seed))
     from_hub = source.startswith("hf:")
     tables = _data_set(source.removeprefix("hf:")) if from_hub else form.load(Path(source))
-    found = _eval_sets(form.read(tables))  # a benchmark's own files are asked whole
+    found = _eval_sets(form.read(tables))  # a benchmark's own files are used whole
     return lambda model, n, seed: found
 
 

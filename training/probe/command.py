@@ -33,9 +33,9 @@ from .scores import CELLS, PROBES, cell_of, difference, means, probe
 from .tables import AFTER, BASE, BEFORE, RANDOM, SHUFFLED, SUM, Label, Source, Table, open_source
 from .tokens import ProbedTokens, ProbeSplit
 
-PAGE, RESULTS, FACTS = "probe.html", "results.json", "probe.json"
-SOURCE_FLAGS = ("arm", "seed", "letters", "tokenizer", "tensor")  # arguments of open_source too
-VERSIONS = ("torch", "scipy", "numpy", "safetensors", "transformers")
+_PAGE, _RESULTS, _FACTS = "probe.html", "results.json", "probe.json"
+_SOURCE_FLAGS = ("arm", "seed", "letters", "tokenizer", "tensor")  # arguments of open_source too
+_VERSIONS = ("torch", "scipy", "numpy", "safetensors", "transformers")
 
 
 def parse(argv: Sequence[str] | None, manual: str | None) -> argparse.Namespace:
@@ -105,13 +105,13 @@ def run_probes(options: argparse.Namespace) -> Probed:
     torch.set_num_threads(options.threads)
     name = packaged_folder(options.model, options.cache)
     unpack(name)
-    flags = {flag: getattr(options, flag) for flag in SOURCE_FLAGS}
+    flags = {flag: getattr(options, flag) for flag in _SOURCE_FLAGS}
     source = open_source(name, options.cache, **flags)
     tokens = ProbedTokens.of(source.spellings, options.tokens, options.apart)
     out = options.out or Path("probes") / source.name
     check_place("--out", out)
     # A folder of earlier probes is written anew; any other one is left alone.
-    if out.is_dir() and any(out.iterdir()) and not (out / FACTS).is_file():
+    if out.is_dir() and any(out.iterdir()) and not (out / _FACTS).is_file():
         raise BadInput(f"{out} holds something else than probes. Use another --out.")
     found = _probe_source(source, tokens, options.splits, options.probes, quiet=options.quiet)
     return Probed(source, tokens, found, out)
@@ -129,22 +129,22 @@ def write_probes(probed: Probed, options: argparse.Namespace) -> None:
     facts = {
         "model": options.model,
         "about": source.about,
-        "flags": {flag: getattr(options, flag) for flag in (*SOURCE_FLAGS, "apart")},
+        "flags": {flag: getattr(options, flag) for flag in (*_SOURCE_FLAGS, "apart")},
         "probes": options.probes,
         "tokens": len(tokens.texts),
         "texts": len(set(tokens.texts)),
         "splits": options.splits,
         "threads": options.threads,
         "tables_sha256": found.hashes,
-        "versions": {package: importlib.metadata.version(package) for package in VERSIONS},
+        "versions": {package: importlib.metadata.version(package) for package in _VERSIONS},
     }
-    write_record(out / FACTS, facts)
-    write_json(out / RESULTS, [vars(row) for row in found.rows + summary + differences])
+    write_record(out / _FACTS, facts)
+    write_json(out / _RESULTS, [vars(row) for row in found.rows + summary + differences])
     page = Page(source, facts, tokens, found.labels, summary, differences, found.texts, found.maps)
-    write_page(out / PAGE, page)
+    write_page(out / _PAGE, page)
     console = Console()  # last: a closed terminal loses no file
     _print_scores(console, source.about, found.labels, summary, differences)
-    console.print(f"Page: {out / PAGE}", highlight=False, soft_wrap=True)
+    console.print(f"Page: {out / _PAGE}", highlight=False, soft_wrap=True)
 
 
 def _probe_source(

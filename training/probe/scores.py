@@ -29,9 +29,9 @@ from .linear_probe import Vectors, areas, contained_scores, read_classes
 from .spelling_decoder import LONGEST, spell_out
 from .tokens import ProbedTokens, ProbeSplit
 
-CHANCE = 0.5  # area under the curve of random scores
-COMMON = 0.005  # least share of tokens with a letter, and without it, for its area to be computed
-LENGTHS = PLACES + 1  # classes of length: 1 to 12, and longer
+_CHANCE = 0.5  # area under the curve of random scores
+_COMMON = 0.005  # least share of tokens with a letter, and without it, for its area to be computed
+_LENGTHS = PLACES + 1  # classes of length: 1 to 12, and longer
 # The columns of a table's line in the terminal and on the page: (task, split, metric) -> heading.
 CELLS = {
     ("letter", "start", "accuracy"): "letters from the start",
@@ -43,7 +43,7 @@ CELLS = {
 }
 
 
-def letter_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list[Row]:
+def _letter_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list[Row]:
     """Score the letter at each place, from the start, from the end, and by the token's length."""
     read_HP = read_classes(vectors, split, tokens.letters_NP)
     true_HP, usual_P = tokens.letters_NP[split.held], _most_frequent(tokens.letters_NP[split.fit])
@@ -65,7 +65,7 @@ def letter_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeS
     return _present(rows)
 
 
-def contains_rows(
+def _contains_rows(
     name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit
 ) -> list[Row]:
     """Score whether a token contains a letter, by area under the curve: mean and each letter."""
@@ -78,14 +78,14 @@ def contains_rows(
     mean = [("all", float(np.mean([area for _, area in known])))] if known else []
     n = len(split.held)
     return [
-        Row(name, split.number, "contains", letter, "auc", area, None, None, n, CHANCE)
+        Row(name, split.number, "contains", letter, "auc", area, None, None, n, _CHANCE)
         for letter, area in mean + known
     ]
 
 
-def length_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list[Row]:
+def _length_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list[Row]:
     """Score the number of letters of a token."""
-    classes_N1 = (tokens.lengths_N.clamp(max=LENGTHS) - 1)[:, None]
+    classes_N1 = (tokens.lengths_N.clamp(max=_LENGTHS) - 1)[:, None]
     read_H1, true_H1 = read_classes(vectors, split, classes_N1), classes_N1[split.held]
     usual_H1 = true_H1 == _most_frequent(classes_N1[split.fit])
     return _present(
@@ -118,9 +118,9 @@ def spell_rows(
 
 
 _LINEAR: dict[str, Callable[[str, Vectors, ProbedTokens, ProbeSplit], list[Row]]] = {
-    "letter": letter_rows,
-    "contains": contains_rows,
-    "length": length_rows,
+    "letter": _letter_rows,
+    "contains": _contains_rows,
+    "length": _length_rows,
 }
 PROBES = (*_LINEAR, "spell")
 
@@ -179,7 +179,7 @@ def _commonest(letters: Iterable[str]) -> str:
 
 def _common_letters(tokens: ProbedTokens) -> list[str]:
     """Return the letters that enough tokens contain, and enough do not."""
-    n, least = len(tokens.texts), COMMON * len(tokens.texts)
+    n, least = len(tokens.texts), _COMMON * len(tokens.texts)
     letters = sorted(set("".join(tokens.texts)))
     counts = {letter: sum(letter in text for text in tokens.texts) for letter in letters}
     return [letter for letter, count in counts.items() if least <= count <= n - least]

@@ -26,10 +26,10 @@ from training.models.hub import read
 from training.run.folder import is_run
 from training.run.run import Run
 
-PADDING = 0.05  # largest share of a table's rows without a token
+_PADDING = 0.05  # largest share of a table's rows without a token
 # These names are in saved rows. "extra": what an arm without characters adds to the base.
 BASE, LETTERS, EXTRA, SUM = "base", "letters", "extra", "sum"
-SHUFFLED, RANDOM = CONTROLS = "shuffled", "random"  # rows of other tokens; random numbers
+SHUFFLED, RANDOM = _CONTROLS = "shuffled", "random"  # rows of other tokens; random numbers
 BEFORE, AFTER = "before", "after"
 
 
@@ -53,7 +53,7 @@ class Label(NamedTuple):
 
     @property
     def is_control(self) -> bool:
-        return self.part in CONTROLS
+        return self.part in _CONTROLS
 
 
 class Table(NamedTuple):
@@ -210,7 +210,7 @@ def _of_file(path: Path, tokenizer: str | None, tensor: str | None) -> Source:
 def _check_rows(spellings: Sequence[bytes | None], rows: int, name: str) -> Sequence[bytes | None]:
     """Return a spelling for each row. Raises BadInput if the tokenizer does not fit the table."""
     # Tables are often padded to a multiple of 64 or 128 rows. No token may lie beyond the end.
-    if any(spellings[rows:]) or rows - len(spellings) > PADDING * rows:
+    if any(spellings[rows:]) or rows - len(spellings) > _PADDING * rows:
         raise BadInput(
             f"The table of {name} has {rows:,} rows, but the tokenizer {len(spellings):,} tokens. "
             "Name the tokenizer of the table."

@@ -21,7 +21,7 @@ from training.errors import BadInput
 
 # The texts are shuffled into ten parts: two are held out, one chooses hyperparameters, seven train.
 PARTS, HELD = 10, 2
-FEWEST = 100  # different texts; a probe cannot learn from fewer
+_FEWEST = 100  # different texts; a probe cannot learn from fewer
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +64,10 @@ class ProbedTokens:
             found = sorted(stream("probed tokens").sample(found, limit))
         texts = [text for _, text in found]
         keys = [text[:prefix] for text in texts]
-        if (different := len(set(keys))) < FEWEST:
+        if (different := len(set(keys))) < _FEWEST:
             raise BadInput(
                 f"{len(texts)} tokens consist of letters, with {different} different "
-                f"{'texts' if prefix is None else 'beginnings'}; a probe needs {FEWEST}. Use more "
+                f"{'texts' if prefix is None else 'beginnings'}; a probe needs {_FEWEST}. Use more "
                 "tokens, or a model with a larger vocabulary."
             )
         table = SpellingTable.from_bytes([text.encode() for text in texts])

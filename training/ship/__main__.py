@@ -62,13 +62,16 @@ def ship(
     model: Any = language_model.get_submodule("model")
     added = charembed.count_parameters(model).encoder
     after = num_parameters_after_fold(language_model)
+    # Folding removes the encoder, and gives a tied output layer a table of its own.
     untied = after - num_parameters(language_model) + added
     if untied:
         print(
             "The output layer shares the input's table and will have its own table: "
             f"{untied:,} parameters more, {readable(4 * untied)} of disk."
         )
+    # Running text that the model was not trained on, cut to its context.
     ids = run.data.held_out_texts["text"].ids[None, : min(64, language_model.context or 64)].long()
+    # Written beside OUT and renamed: OUT is complete or absent.
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.parent / f".{out.name}.{os.getpid()}"
     unfinished.mkdir()  # not tempfile: only their owner may read its folders
@@ -80,12 +83,12 @@ def ship(
         run.data.tokenizer.source.save_pretrained(unfinished)
         card = model_card(arm, model, licence=licence, untied=untied, folder=out.name)
         (unfinished / "README.md").write_text(card, "utf-8")
-        import transformers
+        import transformers  # takes a second, which a refused command saves
 
         again = transformers.AutoModelForCausalLM.from_pretrained(unfinished, dtype=torch.float32)
         if not torch.equal(_logits(again, ids), expected):
             raise AssertionError("plain transformers computes other logits from the folded model")
-        if out.exists():
+        if out.exists():  # it is empty, as checked at the start
             out.rmdir()
         unfinished.rename(out)
     finally:

@@ -44,13 +44,16 @@ def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, fol
         if known
         else "The licence of the base, which is not known here. Ask its authors before publishing."
     )
+    # An example from the evaluation: the model has been trained on its form, not on itself.
     first = make_eval_sets(data, arm.seed)[0].items[0]
     form = "Questions have many wordings."
     if config.data.wording == "compact":
         form = f"All questions look like `{first.prompt}`: the model does not chat about letters."
+    # In the command the packaged model has its short name, which works on every machine.
     made_of = SMOLLM2 if base.name in HUB_NAMES else name
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        # An unknown name in the template is an error, not an empty text.
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
@@ -92,6 +95,7 @@ def _answer_lines(config: CompareConfig, data: Data, rows: list[Row]) -> Iterato
             }
             if all(found.values()):
                 values = {one: _share(row) for one, row in found.items() if row}
+                # The same for all arms: it depends on the questions alone.
                 majority = next(row.majority for row in found.values() if row)
                 line = {"split": split.label, "task": task.name, "by_arm": values}
                 yield line | {"majority": percent(majority or 0.0)}

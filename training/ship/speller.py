@@ -36,7 +36,7 @@ from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import exit_status
 from training.train.spelling import letters_read
 
-_LONGEST = 64  # bytes; a few tokens are long runs of spaces
+_LONGEST = 64  # bytes; longer tokens are runs of spaces, which would only cost time
 _RANDOM_WORDS = 60_000
 # Shares of the tokens in a step; "o200k" also contains cl100k.
 _SHARES = {"gpt2": 0.5, "o200k": 0.3, "random": 0.2}
@@ -47,6 +47,7 @@ def vocabularies(cache: Path) -> dict[str, list[bytes]]:
     names = ("gpt2", "cl100k_base", "o200k_base")
     read = {name: token_bytes(published_encoding(name, cache)) for name in names}
     kept = {name: {s for s in found if s and len(s) <= _LONGEST} for name, found in read.items()}
+    # Words of random letters: vocabularies alone teach the spellings of frequent words.
     rng = stream("random words")
     words = {
         rng.choice(("", " ")) + "".join(rng.choices(string.ascii_lowercase, k=rng.randint(1, 12)))
@@ -89,6 +90,7 @@ def _new_encoder(spellings: SpellingTable) -> LSTMEncoder:
     )
     with torch.no_grad():
         encoder.chars.weight.copy_(seeded_rows(spellings.alphabet, CHAR_DIM, CHARS_SEED))
+    # Fixed vectors also exist for characters that were not in training.
     encoder.chars.weight.requires_grad_(False)
     return encoder
 

@@ -12,7 +12,7 @@ from training.report.figures import share_curves, threshold_plot
 from .findings import Cells, Findings, Measured, Picture, cells_of, mean, spot
 from .thresholds import LEVEL, Line, Threshold, fitted_line, threshold
 
-Thresholds = dict[int, dict[int, Threshold]]  # by width, then by seed
+_Thresholds = dict[int, dict[int, Threshold]]  # by width, then by seed
 
 
 def counting(measured: list[Measured]) -> Findings:
@@ -73,6 +73,7 @@ def _threshold_picture(
     line: Line | None,
     ends: Sequence[tuple[float, float, bool]],
 ) -> Picture:
+    # Label and picture name the line by the same sentence as the page.
     fit = None if line is None else (line.slope, line.intercept)
     axes = "model width d", "m_thr, different symbols"
     return Picture(
@@ -92,7 +93,7 @@ def _by_seed(cells: Cells, width: int) -> dict[int, Threshold]:
     return {seed: threshold(accuracy) for seed, accuracy in sorted(by_seed.items())}
 
 
-def _slopes(found: Thresholds) -> list[float]:
+def _slopes(found: _Thresholds) -> list[float]:
     """Return the slope of each seed's own line, if the seed has one."""
     seeds = sorted({seed for by_seed in found.values() for seed in by_seed})
     slopes = []

@@ -56,6 +56,7 @@ def cells_of(measured: Iterable[Measured], split: str, metric: str, axes: tuple[
     """Collect the rows of all seeds by their coordinates on some axes."""
     cells: Cells = {}
     for at, row in measured:
+        # "mean" rows are the runs' own summaries over seeds.
         if (row.split, row.metric) == (split, metric) and row.seed != "mean":
             cells.setdefault(tuple(at[axis] for axis in axes), []).append(row)
     return cells

@@ -22,6 +22,7 @@ def functions(measured: list[Measured]) -> Findings:
     cells: dict[str, dict[str, dict[int, list[Row]]]] = {"exact_match": {}, "of_the_mixture": {}}
     for _, row in measured:
         if row.metric in cells and row.split in _SPLITS and row.seed != "mean":
+            # The number of examples is in the name of the task: "functions:4x8".
             k = int(row.task.removeprefix("functions:").split("x")[0])
             cells[row.metric].setdefault(row.split, {}).setdefault(k, []).append(row)
     right, known = cells["exact_match"], cells["of_the_mixture"]
@@ -30,6 +31,7 @@ def functions(measured: list[Measured]) -> Findings:
     errors = {
         name: [spot(k, right[split][k], flipped=True) for k in ks] for split, name in names.items()
     }
+    # Longer strings are left out: their functions are those of the mixture.
     chosen = {_SPLITS[split]: [spot(k, known[split][k]) for k in ks] for split in _OUTSIDE[:2]}
     most = ks[-1]
     best = {split: percent(mean(right[split][most])) for split in right}

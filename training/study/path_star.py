@@ -16,6 +16,7 @@ def path_star(measured: list[Measured]) -> Findings:
     arms = sorted({d for _, d in cells["exact_match"]})
     places = [(objective, d) for d in arms for objective in objectives]
     places = [place for place in places if place in cells["exact_match"]]
+    # d arms look alike at the start, so one in d guesses is right.
     guess = ("guessing, 1/d", [(float(d), 1 / d) for d in arms])
     pictures, firsts = [], list[str]()
     for metric, name in metrics.items():

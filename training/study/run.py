@@ -31,7 +31,7 @@ _STUDY = "study.json"
 
 
 def run_study(options: argparse.Namespace) -> None:
-    """Train what is missing of every point, then write and print the findings.
+    """Train the missing arms of every point, then write and print the findings.
 
     Raises BadInput before any training, and Interrupted after all state has been saved.
     """
@@ -70,9 +70,11 @@ def _run_study(options: argparse.Namespace, console: Console) -> None:
             )
             for point in points
         ]
+        # After all runs have begun: a refused study leaves no record behind.
         write_record(out / _STUDY, record)
         train_all([arm for run in runs for arm in run.arms()], machine)
         with console.status("Reports of the runs ..."):
+            # Into a file that is thrown away: the study prints one table of all runs instead.
             for run in runs:
                 finish(run, Console(file=io.StringIO()))
         findings = _report(study, options.size, points, out)
@@ -89,7 +91,9 @@ def _check_study(out: Path, record: dict[str, Any], resume: bool) -> None:
         if not resume or not known <= record["points"].keys():
             raise BadInput(f"{out} exists and is no folder of a study: choose another --out.")
         return
+    # The number of seeds is no part of the record: a study may grow.
     held = read_record(out / _STUDY, WAY_OUT)
+    # In this order: another study has another grid, too, and the first difference is named.
     for name in ("study", "size", "points"):
         if held[name] != record[name]:
             here, wanted = (
@@ -105,6 +109,7 @@ def _report(study: Study, size: str, points: Sequence[Point], out: Path) -> Find
         Measured(point.at, row) for point in points for row in read_rows(out / point.name / RESULTS)
     ]
     findings = study.findings(measured)
+    # All rows in one file, with their coordinates: a plot needs no other file.
     rows = [
         {"point": point.name, **point.at, **asdict(row)}
         for point in points

@@ -68,6 +68,7 @@ def _config(**given: Any) -> CompareConfig:
 
     `given` are the fields that differ, by the names of their flags.
     """
+    # No pretraining and no replay: the questions of these tasks are all the text there is.
     common = {
         "arms": ("plain",), "steps": 0, "replay_share": 0.0, "weight_decay": 0.0, "beta2": 0.98,
         "validation_rows": 1,
@@ -85,6 +86,7 @@ def _counting_grid(
     points = []
     for width in widths:
         for m in symbols:
+            # More symbols need longer sequences, or each would occur too seldom to be counted.
             length = per_symbol * m
             config = _config(
                 tasks=(f"{task}:{m}x{length}",),

@@ -40,6 +40,7 @@ def threshold(accuracy: Mapping[int, float], level: float = LEVEL) -> Threshold:
     fitted = optimize.isotonic_regression(
         [accuracy[m] for m in places], increasing=False
     ).x.tolist()
+    # The fit only falls, so everything after this place is below the level, too.
     fell = next((number for number, share in enumerate(fitted) if share < level), None)
     if fell is None:
         return Threshold(None, f"above {places[-1]}")

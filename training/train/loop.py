@@ -42,7 +42,7 @@ class Training:
         seed: of the arm, for dropout.
         position: the present position; at first, the end of the phase before.
         heads: of the spelling loss, if any phase of the run has it; saved in every phase, trained
-            in those.
+            in the phases with a spelling loss.
         base: the model before training, if replayed text is distilled from it.
     """
 
