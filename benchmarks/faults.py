@@ -1,16 +1,21 @@
-"""What a run survives: signals at random moments, and bits that change in its files.
+"""Count the faults that a run survives: signals at random moments, and changed bits in its files.
 
-    python -m benchmarks.faults signals --moments 50        # of each signal: SIGKILL, SIGTERM, SIGHUP, SIGINT
+    python -m benchmarks.faults signals --moments 50   # of SIGKILL, SIGTERM, SIGHUP and SIGINT each
     python -m benchmarks.faults damage --places 300
     python -m benchmarks.faults inputs --places 60
 
-`signals` starts the tiny preset (300 steps), sends a signal at a random moment to the parent, to one of the
-processes it started or to the whole group, with --jobs 1 and 2 in turn, then resumes. It counts processes
-that live on, tracebacks, files left over, and runs whose numbers are not those of an undisturbed run.
-`damage` flips a bit or cuts off the end of a random file of a finished run, of an interrupted one, and of
-their cache; then it resumes, renders and asks. What happened is noticed (a sentence names the file), harmless
-(all numbers, answers and the page are the same) or silent. `inputs` gives the command bad flags, those of
-tests/laboratory/test_bad_input.py that need no file, and says how long each sentence took. Linux only; it reads /proc.
+`signals` starts the tiny preset (300 steps), sends a signal at a random moment to the parent, to one
+of its child processes or to the whole group, with --jobs 1 and 2 in turn, and then resumes. It counts
+processes that live on, tracebacks, temporary files that are left, and runs with other numbers than an
+undisturbed run.
+
+`damage` flips a bit or cuts off the end of a random file: of a finished run, of an interrupted run,
+or of their cache. Then it resumes, renders the page and prompts the model. A fault counts as noticed
+if a message names the file, as harmless if all numbers, answers and the page are the same, and else as
+silent.
+
+`inputs` gives the command bad flags, those of tests/laboratory/test_bad_input.py that need no file,
+and measures the seconds until each message. Linux only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -46,7 +51,7 @@ TARGETS = ("parent", "child", "group")
 
 
 def numbers(out: Path) -> tuple[list[object], list[object]]:
-    """All results but seconds, and the loss of every step."""
+    """Return all results but seconds, and the loss of every step."""
     results = [row for row in read_rows(out / "results.json") if "seconds" not in row.metric]
     steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
     return list(results), [{**step, "seconds": 0} for step in steps]
@@ -110,7 +115,7 @@ def command(out: Path, cache: Path, *flags: str) -> list[str]:
 
 
 def session(leader: int) -> list[int]:
-    """The processes of a session that are alive."""
+    """Return the living processes of a session."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -166,7 +171,7 @@ def disturb(
     cache: Path,
     expected: object,
 ) -> list[str]:
-    """What went wrong, behind how the run ended."""
+    """Return the problems of a disturbed run after the way it ended."""
     process = subprocess.Popen(
         command(out, cache, "--jobs", str(jobs)),
         stdout=subprocess.DEVNULL,
@@ -260,7 +265,7 @@ def damage(folder: Path, places: int, seed: int) -> int:
 
 
 def look(folder: Path, flags: list[str], cache: Path) -> tuple[int, str]:
-    """Resume both runs and ask one: the first sentence about a fault, or all that a user can see."""
+    """Resume both runs and prompt one. Return the first fault message, or all results."""
     seen = ""
     for name in ("run", "half"):
         status, errors = quietly(compare.main, [*flags, "--out", str(folder / name), "--resume"])
@@ -276,7 +281,7 @@ def look(folder: Path, flags: list[str], cache: Path) -> tuple[int, str]:
 
 
 def quietly(program: Callable[[list[str]], int], flags: list[str]) -> tuple[int, str]:
-    """A command's status and what it said."""
+    """Return a command's exit status and its output."""
     said = io.StringIO()
     with (
         contextlib.redirect_stderr(said),

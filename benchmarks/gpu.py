@@ -1,12 +1,14 @@
-"""A whole training step on a GPU, with letters and without: GPT-2's shape (124M), bf16, compiled, 16 x 1024
-tokens.
+"""Time a whole training step on a GPU, with characters and without.
 
-    pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.gpu      # on a machine with a
-    GPU, minutes python -m benchmarks.gpu --dry-run                     # a tiny model on the CPU: that the
-    commands work, no figures
+The model has GPT-2's shape (124M parameters), in bf16, compiled, on 16 x 1024 tokens.
 
-Prints the ratio of the steps (plain measured twice, for the noise), the kernels in which the rest of the time
-goes, the look-up in evaluation, and whether a captured CUDA graph of it gives the same bits.
+    pip install -c constraints.txt -e ".[lab,bench]"
+    python -m benchmarks.gpu             # on a machine with a GPU; takes minutes
+    python -m benchmarks.gpu --dry-run   # a tiny model on the CPU: the commands work, no figures
+
+The output gives the ratio of the steps (plain is measured twice, to show the noise), the kernels that
+take the rest of the time, the time of the look-up in evaluation, and whether a captured CUDA graph of
+the look-up gives the same bits.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from training.data.encodings import published_encoding
 
 
 def milliseconds(step: Any, device: torch.device, times: int) -> list[float]:
-    """Of each step, from one event of the device to the next."""
+    """Return the milliseconds of each step, between two events of the device."""
     if device.type == "cpu":
         for _ in range(times):
             step()

@@ -1,4 +1,4 @@
-"""The main job as a user runs it: seconds and peak memory of the whole process tree.
+"""Measure the main job as a user runs it: seconds and peak memory of the whole process tree.
 
 python -m benchmarks.main_job --seeds 1
 """
@@ -18,7 +18,10 @@ from benchmarks.measure import machine
 
 
 def tree_bytes(process: psutil.Process) -> int:
-    """Resident memory of a process and all below it: an upper bound, as shared pages count once for each."""
+    """Return the resident memory of a process and of all its descendants.
+
+    An upper bound: shared pages count once for each process.
+    """
     total = 0
     for member in [process, *process.children(recursive=True)]:
         try:

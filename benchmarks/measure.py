@@ -1,4 +1,4 @@
-"""Timing that can be compared: one process, one thread, the candidates in turn, medians."""
+"""Comparable times: one process, one thread, the candidates in turn, medians."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 def interleaved(
     candidates: Mapping[str, Callable[[], object]], rounds: int = 15
 ) -> dict[str, float]:
-    """Median seconds of each candidate, run in turn so that a slow moment of the machine meets all."""
+    """Return median seconds of each candidate; in turn, so that a slow moment meets all."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for candidate in candidates.values():
         candidate()
@@ -35,7 +35,7 @@ def interleaved(
 
 
 def show(title: str, seconds: Mapping[str, float], base: str, *, faster: bool = False) -> None:
-    """A table of milliseconds and ratios: to `base`, or, with `faster`, how many times faster than it."""
+    """Print milliseconds and ratios to `base`, or speed-ups relative to `faster`."""
     table = Table(title=title)
     for heading in ("", "ms", f"times faster than {base}" if faster else f"of {base}"):
         table.add_column(heading, justify="right" if heading else "left")

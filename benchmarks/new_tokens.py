@@ -1,16 +1,21 @@
-"""New tokens without training, and after a little of it: what each way of filling their rows is worth.
+"""Compare ways to fill the rows of new tokens, without training and after a little of it.
 
     python -m benchmarks.new_tokens RUN --train 50
 
-RUN is a finished run of a pretrained model with the arms plain and lstm (--preset smollm2). 200 words that no
-training question held, several tokens each, become one token. Ways: `as before` (still in pieces), `default`
-(transformers draws the rows from the mean and covariance of the old ones), `pieces` (the mean of the old
-pieces' rows, letters included), `letters` (default, and the token's own letters), `both` (the mean of the
-pieces' rows without letters, and its own letters), `add_tokens` (rows made of the letters and of what the
-pieces say beyond theirs, and its own letters). What they are measured by are words of the same lengths that
-nothing was done to: `unseen`, of the run's own unseen tokens, and `known`, in no training question either,
-that always were one token. Asked: all tasks of the run about these words. Loss: nats per byte of held-out
-text around the new ones. --train goes on with text around them, all parameters, for so many steps.
+RUN is a finished run of a pretrained model with the arms plain and lstm (--preset smollm2). 200 words
+of several tokens each that no training question contained become one token. The ways:
+
+- `as before`: the words stay in pieces.
+- `default`: transformers draws the rows from the mean and covariance of the old rows.
+- `pieces`: the mean of the rows of the old pieces, character vectors included.
+- `letters`: as `default`, plus the token's own character vector.
+- `both`: the mean of the pieces' rows without character vectors, plus its own character vector.
+- `add_tokens`: `charembed.add_tokens`, a row from the spelling and from the residual of the pieces.
+
+The baselines are unchanged words of the same lengths: `unseen`, of the run's own unseen tokens, and
+`known`, words that always were one token and occur in no training question. The scores are those of
+all tasks of the run on these words. The loss is in nats per byte of held-out text around the new
+words. --train continues training of all parameters for that number of steps on text around the words.
 """
 
 from __future__ import annotations
@@ -101,7 +106,7 @@ OF_LETTERS = ("letters", "both")  # ways that a model without letters cannot go
 
 
 def of_lengths(lengths: Counter[int], words: list[str], key: str) -> list[str]:
-    """So many words of each length, or as many as there are."""
+    """Return that number of words of each length, or all if there are fewer."""
     found, rng = list[str](), stream(key)
     for letters, number in sorted(lengths.items()):
         fitting = [word for word in words if len(word) == letters]
@@ -112,9 +117,10 @@ def of_lengths(lengths: Counter[int], words: list[str], key: str) -> list[str]:
 def compared_words(
     config: CompareConfig, data: Data, held_out: str, number: int
 ) -> dict[str, list[str]]:
-    """Words that no training question held, alike in their lengths: of unseen tokens, new, and known ones.
+    """Return words that no training question contained: of unseen tokens, new, and known words.
 
-    The new ones are words of the held-out text in several tokens, of any frequency.
+    The three lists have the same lengths. The new words have several tokens each and occur in the
+    held-out text with any frequency.
     """
     assert data.splits is not None
     unseen = data.splits["unseen_tokens"]
@@ -135,7 +141,7 @@ def compared_words(
 
 
 def windows(text: str, words: set[str], number: int) -> list[str]:
-    """Stretches of text around the first occurrences of the words, evenly spread over the text."""
+    """Return passages around the first occurrences of the words, evenly spread over the text."""
     places, at = [], 0
     for piece in text.split(" "):
         if piece in words:
@@ -164,7 +170,7 @@ def text_nats(model: Any, ids_BT: Tensor) -> Tensor:
 
 
 def go_on(model: Any, tokenizer: HuggingFaceTokenizer, texts: list[str], steps: int) -> None:
-    """Text around the words, a window a row, all parameters."""
+    """Continue training of all parameters on text around the words, one window a row."""
     groups = charembed.param_groups(model, lr=5e-5, weight_decay=0.0)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
     model.train()
@@ -183,7 +189,7 @@ def go_on(model: Any, tokenizer: HuggingFaceTokenizer, texts: list[str], steps: 
 def scores(
     language_model: Any, config: CompareConfig, data: Data, words: list[str], questions: int
 ) -> dict[str, float]:
-    """Exact match per task on these words."""
+    """Return exact match per task on these words."""
     splits = one_list(words)
     material = Material(splits, config.data.wording, config.data.answer_form)
     tasks = [build_task(spec, material) for spec in config.data.tasks]

@@ -1,9 +1,9 @@
-"""Questions to a pretrained model with their padding and without: forward and backward of one batch.
+"""Time one batch of questions with padding and without: forward and backward of a pretrained model.
 
-    python -m benchmarks.packing                      # SmolLM2, 32 questions; or --model NAME
+    python -m benchmarks.packing   # SmolLM2, 32 questions; or --model NAME
 
-Printed beside the times: how many positions the padded rows have and how many of them are read, which bounds
-what can be won. In bf16 where the CPU multiplies it, else in fp32.
+The output also gives the number of positions of the padded rows and the number of used ones: their
+ratio bounds the gain. The model runs in bf16 if the CPU multiplies it, else in fp32.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from training.errors import exit_status
 from training.models.huggingface import HuggingFace
 from training.models.precision import has_fast_bf16
 from training.models.smollm2 import unpack
+from training.train.kinds import phase_batches
 from training.train.loss import summed_loss
 
 
@@ -30,7 +31,7 @@ def program(argv: Sequence[str] | None) -> int:
     unpack(config.model.model)
     data = prepare(config, options.cache)
     model = HuggingFace.load(config.model.model, config.context).train()
-    batch = data.batches(config.phase("finetune"), config.first_seed)(0)
+    batch = phase_batches(data, config.phase("finetune"), 0)(0)
     assert batch.keep_BT is not None
 
     def step(packs: bool) -> None:

@@ -1,20 +1,21 @@
-"""Path-star graphs of two arms of five nodes, one objective against another.
+"""Compare objectives on path-star graphs with two arms of five nodes.
 
-Trained to write the path forward, a model learns to follow edges and guesses the first step; trained to write
-it from its end, it learns the path (arXiv 2403.06963).
+If a model learns to write the path forward, it learns to follow edges and guesses the first step. If
+it learns to write the path from its end, it learns the path (arXiv 2403.06963).
 
-    python -m benchmarks.path_star                            # next_token and reversed: 4 minutes on one core
+    python -m benchmarks.path_star   # next_token and reversed: 4 minutes on one core
     python -m benchmarks.path_star --objectives teacherless
-    python -m benchmarks.path_star --task path_star:2x5       # 50 names, as in the paper
+    python -m benchmarks.path_star --task path_star:2x5   # 50 names, as in the paper
 
-Printed for new graphs: how often each token of the answer is right when all before it are given (teacherless:
-when none is), and the share of answers that a model writes freely without a mistake. Guessing the arm gets
-0.50 of both.
+The output is for new graphs: the share of correct answers for each token if all tokens before it are
+given (teacherless: if none is), and the share of freely generated answers without a mistake. A guess
+of the arm gets 0.50 of both.
 
-A model of this size learns to follow edges all at once, after a stretch of naming any inner node (each middle
-token at 0.2). With 2,500 steps of 64 that stretch ended in three of three runs, next_token with seeds 0 and 1
-and reversed with seed 0; with 1,500 steps of 128 in two of three; not within 1,000 steps of 128 of a like
-model with two heads, nor with 50 names; and teacherless not at all.
+A model of this size learns to follow edges suddenly, after a period in which it names any inner node
+(each middle token at 0.2). With 2,500 steps of 64, that period ended in three of three runs
+(next_token with seeds 0 and 1, reversed with seed 0); with 1,500 steps of 128 in two of three. It did
+not end within 1,000 steps of 128 of a similar model with two heads, nor with 50 names, and with
+teacherless not at all.
 """
 
 from __future__ import annotations
@@ -42,13 +43,14 @@ from training.data.questions import encode_item
 from training.models.language_model import LanguageModel
 from training.progress import in_terminal
 from training.run.build import build_arm
+from training.train.kinds import phase_batches
 from training.train.loop import Training, train
 
 ITEMS = 500
 
 
 def setting(task: str, objective: str, steps: int, lr: float) -> CompareConfig:
-    """Two layers of width 64 with a head each, which read questions alone: no text before them."""
+    """Return a config of two layers of width 64 with one head each, trained on questions alone."""
     return changed(
         preset("quick"),
         tasks=(task,),
@@ -71,7 +73,7 @@ def setting(task: str, objective: str, steps: int, lr: float) -> CompareConfig:
 
 @torch.no_grad()
 def token_by_token(model: LanguageModel, config: CompareConfig, data: Data) -> dict[str, float]:
-    """The share of new graphs on which each token of the answer is right, in the order they are written."""
+    """Return the share of correct tokens at each place of the answer, in writing order."""
     (exam,) = (exam for exam in make_eval_sets(data, 0) if exam.split == "fresh")
     objective = data.questions().objective
     batch = pad_examples(
@@ -91,7 +93,7 @@ def measure(config: CompareConfig, seed: int, cache: Path) -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         for phase in (phase for phase in config.phases if phase.steps):
-            batch_at = data.batches(phase, seed)
+            batch_at = phase_batches(data, phase, seed)
             training = Training(
                 model=model,
                 phase=phase,

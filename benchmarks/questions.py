@@ -1,11 +1,12 @@
-"""Task examples generated, tokenised and masked, per second and core; and the tokens of their answers.
+"""Measure the rate of examples that are generated, tokenised and masked, per second and core.
 
-python -m benchmarks.questions             # the presets and every word task, a minute
-python -m benchmarks.questions --presets   # the presets alone
+    python -m benchmarks.questions             # the presets and every word task, a minute
+    python -m benchmarks.questions --presets   # the presets alone
 
-Rates are of process CPU time, not of the clock on the wall, 64 examples a batch, after a first batch that
-builds the lists of words. Each is the fastest of some rounds, for the presets with the slowest beside it:
-other programs on the same chip can only slow a round down.
+The table also gives the mean number of tokens of the answers. Rates are per second of CPU time, with
+64 examples a batch, after a first batch that builds the lists of words. Each rate is the fastest of
+several rounds, because other programs on the same chip only slow a round down; for the presets the
+slowest round is beside it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ BATCH = 64
 
 
 def rates(data: Data, examples: int) -> list[float]:
-    """Examples per second of CPU time, the fastest round first."""
+    """Return examples per second of CPU time, the fastest round first."""
     batch_at = data.questions().batches(BATCH, "benchmark")
     batch_at(0)
     found = []
@@ -44,7 +45,7 @@ def rates(data: Data, examples: int) -> list[float]:
 
 
 def answer_tokens(data: Data, examples: int = 200) -> float:
-    """Mean number of tokens that an answer takes, its end mark included."""
+    """Return the mean number of tokens of an answer, with its end mark."""
     questions = data.questions()
     return sum(len(questions.item("benchmark", i)[2]) for i in range(examples)) / examples
 
@@ -71,7 +72,7 @@ def show_tasks(cache: Path) -> None:
     data = {wording: prepare(config, cache) for wording, config in configs.items()}
 
     def one_task(task: str, wording: str, form: str) -> Data:
-        """The data of all tasks, held-out tokens included, with a single task to draw."""
+        """Return the data of all tasks, held-out tokens included, restricted to one task."""
         known, config = data[wording], changed(configs[wording], tasks=(task,), answer_form=form)
         tasks = (build_task(task, Material(known.splits, wording, form)),)
         return replace(known, config=config, tasks=tasks)

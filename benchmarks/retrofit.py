@@ -1,14 +1,17 @@
-"""What matters when a pretrained model gets its letters: each choice in a run of its own, on equal batches.
+"""Compare choices for adding character vectors to a pretrained model: one run each, equal batches.
 
-    python -m benchmarks.retrofit --finetune-steps 150                 # all, seven minutes of a core each
-    python -m benchmarks.retrofit --only plain,spelled --finetune-steps 150 --replay-share 0.3 --scale 0.35
+    python -m benchmarks.retrofit --finetune-steps 150   # all, seven minutes of a core each
+    python -m benchmarks.retrofit --only plain,spelled --finetune-steps 150 \\
+        --replay-share 0.3 --scale 0.35
 
---only names variants, all of which stand in VARIANTS below. Of the laboratory's flags those about data, model
-and exam count, and of --finetune-... steps, batch size, context, rates, beta2, clip, schedule, warm-up and
-replay; the rest is `--preset smollm2`, by AdamW without weight decay. Printed: the loss on answers, as means
-of 25 steps with questions; the loss on held-out text (the corpus's own, and the other one) before the first
-step (the price of the letters) and after the last; and what is trained. A lead, not a result: one seed, few
-steps, no exam.
+--only names entries of VARIANTS below. Of the laboratory's flags, those about data, model and
+evaluation apply, and of --finetune-... the steps, batch size, context, rates, beta2, clip, schedule,
+warm-up and replay. The rest is fixed: `--preset smollm2`, AdamW without weight decay.
+
+The output gives the loss on answers as means of 25 steps with questions, the loss on held-out text
+(the corpus's own and the other one) before the first step, which is the cost of adding the vectors,
+and after the last step, and the trained parameters. This is a lead, not a result: one seed, few steps,
+no evaluation.
 """
 
 from __future__ import annotations
@@ -42,16 +45,17 @@ from training.models.huggingface import HuggingFace
 from training.models.precision import resolve_precision
 from training.models.smollm2 import unpack
 from training.run.build import settle
+from training.train.kinds import phase_batches
 from training.train.loss import Learner
 from training.train.optimizers import lr_scale, set_lr
 
 Build = Callable[
     [Any, SpellingTable, float], Any
-]  # model of transformers, spellings, gain -> the model
+]  # model of transformers, spellings, scale -> the model
 
 
 class Gated(nn.Module):
-    """Letters behind a factor that begins at zero and is learnt."""
+    """Multiply the character vectors by a learnt factor that begins at zero."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -62,7 +66,7 @@ class Gated(nn.Module):
 
 
 class Joined(nn.Module):
-    """Token and letters side by side, projected to the model's width: at first the sum of both."""
+    """Project token and character vector, side by side, to the model width; first the sum."""
 
     def __init__(self, host: nn.Embedding, encoder: nn.Module) -> None:
         super().__init__()
@@ -85,7 +89,7 @@ class Joined(nn.Module):
 
 
 class Onto(nn.Module):
-    """Columns as their parts in some orthonormal directions (D, K)."""
+    """Express columns as coefficients of orthonormal directions (D, K)."""
 
     def __init__(self, directions_DK: Tensor) -> None:
         super().__init__()
@@ -98,7 +102,7 @@ class Onto(nn.Module):
 
 @torch.no_grad()
 def hold(model: Any) -> None:
-    """Training cannot turn the letters out of the directions that they have now."""
+    """Keep the character vectors in their present directions during training."""
     projection: Any = char_embedding_of(model).encoder.get_submodule("projection")
     rank = int(torch.linalg.matrix_rank(projection.weight, rtol=1e-4))
     onto = Onto(torch.linalg.svd(projection.weight)[0][:, :rank])
@@ -168,7 +172,9 @@ def lora(model: Any, table: SpellingTable, gain: float) -> Any:
 
     spelled(model, table, gain)
     options = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
-    peft.get_peft_model(model, peft.LoraConfig(**options))  # in place; what it returns is a wrapper
+    peft.get_peft_model(
+        model, peft.LoraConfig(**options)
+    )  # works in place; the return value is a wrapper
     for parameter in charembed.parameters(model):
         parameter.requires_grad_(True)
     return model
@@ -180,7 +186,7 @@ def loud(model: Any, table: SpellingTable, gain: float) -> Any:
 
 @torch.no_grad()
 def amplify(model: Any, data: Any) -> None:
-    """What of the tokens' rows follows from their letters, which the model can read, is said twice."""
+    """Double the part of the token rows that follows from their spelling."""
     embedding: Any = char_embedding_of(model)
     encoder, ids_L = embedding.encoder, ids_with_characters(data.spellings)
     pieces = [*data.tokenizer.spellings, *[None] * len(embedding.weight)][: len(embedding.weight)]
@@ -197,8 +203,8 @@ def amplify(model: Any, data: Any) -> None:
 VARIANTS: dict[str, Build] = {
     "plain": lambda model, table, gain: model,
     "spelled": spelled,
-    "amplified": spelled,  # and what the rows say of the letters said twice, see `run`
-    "held": spelled,  # in its quiet directions, see `run`
+    "amplified": spelled,  # with the spelling part of the rows doubled, see `run`
+    "held": spelled,  # in its low-Fisher directions, see `run`
     "silent": lambda model, table, gain: spelled(model, table, 0.0),
     "gate": gated,
     "joined": joined,
@@ -207,18 +213,18 @@ VARIANTS: dict[str, Build] = {
     "warm-up-128": warmed_up(128),
     "zero": lambda model, table, gain: charembed.attach(model, table, hidden_size=256),
     "frozen-letters": frozen_letters,
-    "frozen-table": frozen_table,  # and a head that is tied to it
+    "frozen-table": frozen_table,  # and the head tied to it
     "letters-alone": letters_alone,
     "lora": lora,
     "first-10-blocks": first_blocks(10),
 }
 
 
-AS_BUILT = {"plain", "silent", "zero", "gate", "joined"}  # no turning, no other loudness
+AS_BUILT = {"plain", "silent", "zero", "gate", "joined"}  # no projection, no other scale
 
 
 def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[float], int]:
-    """Losses of the steps, the losses on each text before and after, and how many parameters were trained."""
+    """Return losses of the steps, losses on each text before and after, trained parameters."""
     model = HuggingFace.load(config.model.model, config.context)
     VARIANTS[name](model.model, data.spellings, config.model.scale)
     if name not in AS_BUILT:
@@ -231,7 +237,7 @@ def run(name: str, config: CompareConfig, data: Any) -> tuple[list[float], list[
     faithful = phase.replay_target == "base"
     base = HuggingFace.load(config.model.model, config.context).eval() if faithful else None
     learner = Learner(model, None, base)
-    batch_at = data.batches(phase, config.first_seed)
+    batch_at = phase_batches(data, phase, 0)
 
     def reads() -> list[float]:
         texts = data.held_out_texts.values()

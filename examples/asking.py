@@ -42,7 +42,7 @@ SUGGESTED = 5  # suggested questions of a task
 class Suggestion(NamedTuple):
     """A question that the arm with characters answered right in its evaluation, the control wrong.
 
-    `letters` is what the question names besides the word, in the form of `join_named`.
+    `letters` are the arguments of the question besides the word, in the form of `join_arguments`.
     """
 
     task: str
@@ -101,14 +101,15 @@ class Panel:
     def item(self, task: str, word: str, letters: str = "") -> Item:
         """Return a question about a word, the same one each time.
 
-        `letters` is what the question names besides the word, in the form of `join_named`; by
-        default the task draws it. Raises BadInput or TaskError if the question cannot be asked.
+        `letters` are its arguments besides the word, in the form of `join_arguments`; by default
+        the task draws them. Raises BadInput or TaskError if there is no such question.
         """
         check_word(word)
-        asked, rng = self.tasks[task], Random(f"{task} {word}")
-        several = len(asked.recipe.arguments) > 1 and " " not in letters
-        named = list(letters) if several else letters.split()
-        item = asked.ask_about(word, named, rng) if letters else asked.ask(word, rng)
+        # The question seeds its own choices, so that its URL gives the same one every time.
+        chosen, rng = self.tasks[task], Random(f"{task} {word}")
+        several = len(chosen.recipe.arguments) > 1 and " " not in letters
+        arguments = list(letters) if several else letters.split()
+        item = chosen.ask_about(word, arguments, rng) if letters else chosen.ask(word, rng)
         for model in self.models.values():
             model.check([self._questions(task, item)])  # before the first model answers
         return item
@@ -150,7 +151,7 @@ class Panel:
 
 
 def check_word(word: str) -> None:
-    """Raise BadInput if no task can ask about a word."""
+    """Raise BadInput for anything but 1 to LONGEST lower-case letters."""
     wrong = "".join(dict.fromkeys(re.sub("[a-z]", "", word)))
     if not word:
         seen = "Nothing was typed"
@@ -164,6 +165,7 @@ def check_word(word: str) -> None:
 
 
 def _short(text: str) -> str:
+    # A message repeats the typed text, which may have any length.
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"
 
 
@@ -203,6 +205,7 @@ def panel_of_run(folder: Path, seed: int | None, cache: Path) -> Panel:
     run = Run.open(folder, cache)
     data, seed = run.data, run.arm(None, seed).seed
     assert data.splits is not None
+    # Not Data.held_out_ids: tokens outside the splits are unseen too.
     seen = {token for word in data.splits.seen for token in data.tokenizer.encode_word(word)}
     name = folder.resolve().name
     return Panel(
@@ -218,13 +221,13 @@ def panel_of_run(folder: Path, seed: int | None, cache: Path) -> Panel:
 
 
 def panel_of_model(name: str) -> Panel:
-    """Load a pretrained causal model, which is asked in sentences.
+    """Load a pretrained causal model, with prompts that are sentences.
 
     It was not trained to end its answers, so the first word that it generates counts.
     """
     model, tokenizer = HuggingFace.load(name, 1).eval(), HuggingFaceTokenizer.load(name)
     material = Material(wording="sentences", form="plain")
-    # A spelling as one word is the word itself.
+    # Not spell: as one word, the spelling of a word is the word itself.
     built = (build_task(task, material) for task in WORD_TASKS if task != "spell")
     called = Path(name).name
     return Panel(
@@ -235,9 +238,9 @@ def panel_of_model(name: str) -> Panel:
     )
 
 
-def join_named(named: Sequence[str]) -> str:
-    """Join what a question names besides its word: ["n", "b"] -> "nb", ["x", "10"] -> "x 10"."""
-    return ("" if all(len(thing) == 1 for thing in named) else " ").join(named)
+def join_arguments(arguments: Sequence[str]) -> str:
+    """Join the arguments of a question: ["n", "b"] -> "nb", ["x", "10"] -> "x 10"."""
+    return ("" if all(len(one) == 1 for one in arguments) else " ").join(arguments)
 
 
 def first_word(text: str) -> str:
@@ -267,6 +270,7 @@ def suggestions(run: Run, seed: int) -> Iterator[Suggestion]:
         task, found = eval_set.task.name, dict[str, Suggestion]()
         for item in eval_set.items if eval_set.split == "unseen_tokens" else ():
             if ours.get((task, item.prompt)) and not theirs.get((task, item.prompt), True):
-                _, *named, word = item.key.split()
-                found.setdefault(word, Suggestion(task, word, join_named(named)))
+                _, *arguments, word = item.key.split()
+                # one question a word, and the first ones: suggestions are the same every time
+                found.setdefault(word, Suggestion(task, word, join_arguments(arguments)))
         yield from list(found.values())[:SUGGESTED]

@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     ids = encoding.encode_ordinary(options.text)
     ids_BT = torch.tensor([ids])
+    # The encoder is slow, so the embedding runs it once for each distinct token.
     ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
     char_UD = embedding.encoder(ids_U)
     table = Table(title=repr(options.text))

@@ -1,6 +1,6 @@
 """Add words to the vocabulary of a trained model: one new token each, which it can still spell.
 
-    python -m examples.new_tokens RUN                     # 20 long words, arm lstm of a finished run
+    python -m examples.new_tokens RUN               # 20 long words, arm lstm of a finished run
     python -m examples.new_tokens RUN --words zymurgy,quokka --out extended
 
 RUN is a run of a pretrained model (`python -m training.compare --preset smollm2`). The model spells
@@ -45,6 +45,7 @@ def answers(language_model: Any, tokenizer: HuggingFaceTokenizer, prompts: list[
 def long_words(tokenizer: HuggingFaceTokenizer, data: Any, number: int) -> list[str]:
     """Draw words of three or more tokens that no training question contained."""
     trained = set(data.splits.seen) if data.splits else set()
+    # 6 to 8 letters: long enough for three tokens, short enough to be spelled.
     words = [
         word
         for word in load_words("wordsegment", 50_000)
@@ -74,8 +75,8 @@ def program(argv: Sequence[str] | None) -> int:
     if config.data.wording != "compact" or config.data.answer_form == "plain":
         raise BadInput(
             f"{options.run} was trained with --wording {config.data.wording} --answer-form "
-            f"{config.data.answer_form}, but the prompts here are as in 'spell tea: t e a'. Name a run "
-            "with the compact wording and another form."
+            f"{config.data.answer_form}, but the prompts here are as in 'spell tea: t e a'. "
+            "Name a run with the compact wording and another form."
         )
     if options.out and options.out.exists():
         raise BadInput(f"{options.out} exists. Name a new folder.")
@@ -85,9 +86,11 @@ def program(argv: Sequence[str] | None) -> int:
     before = HuggingFaceTokenizer(tokenizer)
     words = options.words.split(",") if options.words else long_words(before, data, 20)
     prompts = [f"spell {word}:" for word in words]
+    # Counted now: afterwards the tokenizer knows each word as one token.
     pieces = [len(before.encode_word(word)) for word in words]
     as_pieces = answers(language_model, before, prompts)
 
+    # Changes the model and the tokenizer in place; no training follows.
     charembed.add_tokens(model, tokenizer, words)
 
     after = HuggingFaceTokenizer(tokenizer)

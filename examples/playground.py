@@ -1,4 +1,4 @@
-"""Serve a page that asks all arms of a run, or a pretrained causal model, about the letters of a word.
+"""Serve a page that asks arms of a run, or a pretrained model, about the letters of a word.
 
     pip install -c constraints.txt -e ".[lab,playground]"
     python -m examples.playground                              # the newest run in runs/
@@ -25,7 +25,7 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
 from charembed import ENCODERS
-from examples.asking import Panel, ShownAnswer, join_named, panel_of
+from examples.asking import Panel, ShownAnswer, join_arguments, panel_of
 from synthetic_tasks import Item, read_work
 from synthetic_tasks.word_tasks.recipe import Recipe, choices
 from synthetic_tasks.word_tasks.word_task import fill_wording, word_and_arguments
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 PORT = 7860
 ACCENT = "#1f6f8b"  # of a model that is no arm
-PURPOSE = {  # label of what a question names besides the word, by its kind
-    "letter": "Letter asked about",
+PURPOSE = {  # label of an argument by its kind
+    "letter": "Letter in question",
     "any letter": "Letter",
     "place": "Place, from 0",
     "gap": "Place, from 0",
@@ -56,7 +56,7 @@ HEADERS = {
 def align(given: str, expected: str) -> list[tuple[str, str]]:
     """Pair the letters of an answer with the right ones; "" if one of the two is missing.
 
-    align("ananb", "ananab") -> [("a", "a"), ("n", "n"), ("a", "a"), ("n", "n"), ("", "a"), ("b", "b")]
+    align("anb", "anab") -> [("a", "a"), ("n", "n"), ("", "a"), ("b", "b")]
 
     A number stays whole: align("12", "2") -> [("12", "2")].
     """
@@ -98,42 +98,39 @@ def _card(name: str, answer: ShownAnswer, item: Item, spells: bool) -> dict[str,
     }
 
 
-def _rows_to_choose(recipe: Recipe, word: str, named: Sequence[str]) -> list[dict[str, Any]]:
-    """Return for each letter, place or word that a question names its label and its choices.
+def _rows_to_choose(recipe: Recipe, word: str, arguments: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the label, the value and the choices of each argument of a question.
 
-    A choice is a pair: the letter, and all that the question names if it is chosen.
+    A choice is a pair: the value, and all arguments of the question with that value.
 
-    count, "tent", ["n"] -> [{"purpose": "Letter asked about", "named": "n", "choices": [("e", "e"), ...]}]
+    count, "tent", ["n"] ->
+        [{"purpose": "Letter in question", "value": "n", "choices": [("e", "e"), ...]}]
     """
     rows = []
-    for number, (kind, thing) in enumerate(zip(recipe.arguments, named, strict=True)):
+    for number, (kind, value) in enumerate(zip(recipe.arguments, arguments, strict=True)):
         possible = ascii_lowercase if kind == "any letter" else choices(kind, word)
-        others = [join_named([*named[:number], other, *named[number + 1 :]]) for other in possible]
-        rows.append(
-            {
-                "purpose": PURPOSES[recipe.name][number]
-                if recipe.name in PURPOSES
-                else PURPOSE[kind],
-                "named": thing,
-                "choices": list(zip(possible, others, strict=True)),
-            }
-        )
-    return [row for row in rows if row["choices"]]
+        before, after = arguments[:number], arguments[number + 1 :]
+        texts = [join_arguments([*before, other, *after]) for other in possible]
+        purpose = PURPOSES[recipe.name][number] if recipe.name in PURPOSES else PURPOSE[kind]
+        if texts:  # a second word is no choice from a list
+            pairs = list(zip(possible, texts, strict=True))
+            rows.append({"purpose": purpose, "value": value, "choices": pairs})
+    return rows
 
 
 def _result(panel: Panel, task: str, word: str, letters: str) -> dict[str, Any]:
-    """Return a question with all answers. Raises BadInput or TaskError if it cannot be asked."""
+    """Return a question with all answers. Raises BadInput or TaskError if there is no such question."""
     item, recipe = panel.item(task, word, letters), panel.tasks[task].recipe
-    named = word_and_arguments(item)[1:]
+    _, *arguments = word_and_arguments(item)
     expected = "".join(item.answer.split())
     spells = expected.isalpha() and expected not in recipe.fixed_answers
     return {
-        "question": fill_wording(recipe.wordings.questions[0], recipe, word, named),
+        "question": fill_wording(recipe.wordings.questions[0], recipe, word, arguments),
         "prompt": item.prompt,
         "work": item.work.strip(" ="),
         "expected": expected if spells else [expected],
-        "letters": join_named(named),
-        "choices": _rows_to_choose(recipe, word, named),
+        "letters": join_arguments(arguments),
+        "choices": _rows_to_choose(recipe, word, arguments),
         "cards": [_card(name, answer, item, spells) for name, answer in panel.answers(task, item)],
         "tokens": panel.tokens(word),
         "split": panel.split(word),
@@ -188,6 +185,7 @@ def _listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise BadInput(f"--port is {port}. Choose one from 1 to 65535, or 0 for any free port.")
     try:
+        # Only an IPv6 address contains a colon.
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except (OSError, UnicodeError) as error:
@@ -217,6 +215,7 @@ def _run(argv: Sequence[str] | None) -> int:
     from werkzeug.serving import make_server
 
     try:
+        # The socket first: a taken port is reported before the model is loaded.
         with _listen(options.host, options.port) as server_socket:
             port = server_socket.getsockname()[1]
             app = build_app(panel_of(options.run_or_model, options.seed, options.cache))

@@ -215,25 +215,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m synthetic_tasks.export",
         description="Export questions to lm-evaluation-harness.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     names = ", ".join((*WORD_TASKS, "path_star:2x5, counting:10x100", "langgame"))
+    tasks_help = f"separated by commas, from {names} (default: all tasks about words)"
+    splits_help = f"of a file, some of {', '.join(SPLITS)} (default: all with words)"
+    default = " (default: %(default)s)"
     add("folder", type=Path, metavar="DIR", help="a new folder")
-    add("--format", choices=("lm-eval",), default="lm-eval", help="the program to export to")
-    add(
-        "--tasks",
-        type=_listed,
-        default=list(WORD_TASKS),
-        help=f"separated by commas, from {names}",
-    )
+    add("--format", choices=("lm-eval",), default="lm-eval", help="target program" + default)
+    add("--tasks", type=_listed, default=list(WORD_TASKS), help=tasks_help)
     add("--words", type=Path, metavar="FILE", help="words to ask about, one a line")
     add("--splits-file", type=Path, metavar="FILE", help="the splits of a run, instead of --words")
-    add("--splits", type=_listed, default=[], help=f"some of {', '.join(SPLITS)}; [] for all")
-    add("--questions", type=_positive, default=250, help="number per task and split")
-    add("--seed", type=int, default=0, help="seed of the questions")
-    add("--wording", choices=WORDINGS, default="sentences", help="wording of the questions")
-    add("--answer-form", choices=ANSWER_FORMS, default="plain", help="form of the answers")
+    add("--splits", type=_listed, default=[], help=splits_help)
+    add("--questions", type=_positive, default=250, help="number per task and split" + default)
+    add("--seed", type=int, default=0, help="seed of the questions" + default)
+    add("--wording", choices=WORDINGS, default="sentences", help="of the questions" + default)
+    add("--answer-form", choices=ANSWER_FORMS, default="plain", help="of the answers" + default)
     return parser
 
 

@@ -1,19 +1,19 @@
 """Compare a model that sees the characters of its tokens with a model that does not.
 
-    python -m training.compare                       # preset quick: one pair, minutes on two CPU cores
-    python -m training.compare --seeds 5             # five pairs, intervals over seeds
-    python -m training.compare --preset parent       # the parent experiment
+    python -m training.compare                    # preset quick: one pair, minutes on two CPU cores
+    python -m training.compare --seeds 5          # five pairs, intervals over seeds
+    python -m training.compare --preset parent    # the parent experiment
     python -m training.compare --vocab-size 8192 --arms matched,lstm,shuffled
-    python -m training.compare --model FOLDER --steps 0 --finetune-lr 1e-4      # a pretrained causal model
-    python -m training.compare --tasks path_star:2x5 --objective reversed       # other tasks, objectives
+    python -m training.compare --model FOLDER --steps 0 --finetune-lr 1e-4    # a pretrained model
+    python -m training.compare --tasks path_star:2x5 --objective reversed     # other tasks
 
-An arm is one condition of the experiment: the model with one kind of input embedding. All arms of a seed
-start from the same weights and read the same batches.
+An arm is one condition of the experiment: the model with one kind of input embedding. All arms of a
+seed start from the same weights and are trained on the same batches.
 
-A run has its own folder: config.json, metrics.jsonl, results.json, report.html, and a folder per seed and arm
-with weights and all answers. Ctrl-C saves the state. The same command with --resume goes on to the same
-numbers, and --seeds 5 in the folder of a smaller run trains the missing pairs. `accelerate launch -m
-training.compare ...` spreads each arm over several processes.
+A run has its own folder: config.json, metrics.jsonl, results.json, report.html, and a folder per
+seed and arm with weights and all answers. Ctrl-C saves the state. The same command with --resume
+goes on to the same numbers, and --seeds 5 in the folder of a smaller run trains the missing pairs.
+`accelerate launch -m training.compare ...` spreads each arm over several processes.
 """
 
 from __future__ import annotations
@@ -26,21 +26,23 @@ from typing import TYPE_CHECKING
 
 from .interrupts import Stop, run_program
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # see `main`: nothing that imports torch is imported here
     from .config.config import CompareConfig
 
 
 def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
-    """Run a comparison. Returns 0, or 2 for bad input, 1 for a run that broke, 130 for a stopped one.
+    """Run a comparison.
 
-    `last`: the process has nothing else to do afterwards.
+    Returns 0, or 2 for bad input, 1 for a run that broke, 130 for a stopped one. `last`: the
+    process has nothing else to do afterwards.
     """
 
     def program(stop: Stop) -> None:
-        # Imported here: torch takes seconds, and a Ctrl-C in these seconds must end in one sentence.
+        # Imported here: torch takes seconds, in which a Ctrl-C must end in one sentence.
         from .config.flags import parse
 
         config, options = parse(argv, __doc__)
+        # From here a signal raises an exception, so that files and child processes are closed.
         stop.at_once = False
         compare(config, options)
 
@@ -62,6 +64,7 @@ def compare(config: CompareConfig, options: argparse.Namespace) -> None:
     begun = Run.begin(folder, config, machine, preset=options.preset, resume=options.resume)
     with begun as run:
         train_all(run.arms(), machine)
+        # accelerate runs this program in several processes; one of them writes.
         if machine.state.is_main_process:
             finish(run, Console())
 

@@ -1,4 +1,4 @@
-"""The errors of the laboratory, and one function that turns any error into a message and an exit status.
+"""The errors of the laboratory, and a function that turns any error into a message and a status.
 
 Standard library only at import: this module is imported before torch, which takes seconds.
 """
@@ -24,7 +24,7 @@ class Damaged(BadInput):
 
 
 class Broke(Exception):
-    """A run that cannot go on. Saved files are kept, and the message says how to go on from them."""
+    """A run that cannot go on. Saved files are kept; the message says how to go on from them."""
 
 
 class Interrupted(Exception):
@@ -42,8 +42,8 @@ def user_errors() -> tuple[type[Exception], ...]:
 
 # A machine may lack or forbid these at any time. Every other OSError is a defect of the program.
 _MACHINE = {
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE,
-    errno.EFBIG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST,
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE,
+    errno.ENFILE, errno.EFBIG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST,
 }  # fmt: skip
 
 
@@ -53,9 +53,11 @@ def sentence(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return (
-            f"{error.filename or 'A file'} could not be written or read ({error.strerror}); nothing "
-            "that was saved is lost. Correct this and start again (training.compare with --resume)."
+            f"{error.filename or 'A file'} could not be written or read ({error.strerror}); "
+            "nothing that was saved is lost. Correct this and start again (training.compare with "
+            "--resume)."
         )
+    # Imported here, for the same reason: by now it is loaded, or the error is none of torch's.
     import torch
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
@@ -69,7 +71,7 @@ def sentence(error: Exception) -> str | None:
 
 def tell(text: str) -> None:
     """Print to standard error. Do nothing if it is closed, as after the terminal has gone."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError):  # ValueError: the file object is closed
         print(text, file=sys.stderr, flush=True)
 
 
@@ -93,6 +95,7 @@ def exit_status(program: Callable[[], int]) -> int:
         return BROKE
     except Exception as error:
         if (message := sentence(error)) is None:
+            # The traceback first, so that the last line is the one to read.
             tell(traceback.format_exc().rstrip())
             message = (
                 "This is a defect of charembed, not of your input. Please report the lines above."

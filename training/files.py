@@ -1,7 +1,7 @@
 """Read and write JSON and tensors so that a file is complete or absent, and damage is detected.
 
-A record is a JSON object with the hash of its content; a file of tensors is in the safetensors format.
-Writing goes to a temporary file that is renamed at the end.
+A record is a JSON object with the hash of its content. Tensors are in the safetensors format. Every
+file is written under a temporary name and renamed at the end.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON object together with the hash of its content."""
+    # The hash finds an edit by hand as well as a damaged disk.
     write_json(path, {**record, "sha256": _hash_record(record)})
 
 
@@ -54,12 +55,13 @@ def read_record(path: Path, way_out: str = AGAIN) -> dict[str, Any]:
 
 
 def read_bytes(path: Path, way_out: str = AGAIN) -> bytes:
-    check_file(path, way_out)
+    _check_file(path, way_out)
     return path.read_bytes()
 
 
-def check_file(path: Path, way_out: str = AGAIN) -> None:
+def _check_file(path: Path, way_out: str = AGAIN) -> None:
     """Raise Damaged if there is no file of this name."""
+    # A folder of this name is not made again by itself, so the message differs.
     if path.exists() and not path.is_file():
         raise Damaged(f"{path} is no file: {way_out}.")
     if not path.is_file():
@@ -71,6 +73,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
     One file needs one rename, so there is never one of the two without the other.
     """
+    # Contiguous and on the CPU, as the format wants it.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(facts)
     write_atomically(path, save(plain, metadata={"facts": text, "sha256": _hash(plain, text)}))
@@ -95,7 +98,7 @@ def cached(
 
 def read_tensors(path: Path, way_out: str = AGAIN) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the file of `write_tensors`. Raises Damaged if it is missing or has other content."""
-    check_file(path, way_out)
+    _check_file(path, way_out)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in list(file.keys())}
@@ -115,6 +118,7 @@ def clear_left_overs(folder: Path, *, ours: bool = False) -> None:
     `ours`: no other process writes in this folder, so all unfinished files can go.
     """
     if folder.is_dir():
+        # write_atomically names a file .NAME.HOST.PROCESS.NUMBER.part until it is complete.
         for path in [*folder.glob(".*.part"), *folder.glob("seed*/*/.*.part")]:
             if path.is_file() and (ours or is_left_over(path)):
                 path.unlink(missing_ok=True)
@@ -125,13 +129,13 @@ def _hash(tensors: Mapping[str, Tensor], facts: str) -> str:
 
 
 def _hash_record(record: Mapping[str, Any]) -> str:
-    return sha256(json.dumps(record, sort_keys=True))
+    return sha256(json.dumps(record, sort_keys=True))  # the order of the keys does not count
 
 
 def packaged_files(package: str, suffix: str) -> list[Path]:
     """Return the data files of an installed package, without importing it.
 
-    packaged_files("wordsegment", ".txt") -> [.../wordsegment/bigrams.txt, .../wordsegment/unigrams.txt]
+    packaged_files("wordsegment", ".txt") -> [.../bigrams.txt, .../unigrams.txt]
 
     Raises BadInput if the package is not installed.
     """
@@ -139,6 +143,7 @@ def packaged_files(package: str, suffix: str) -> list[Path]:
         files = distribution(package).files or []
     except PackageNotFoundError:
         raise BadInput(
-            f"The package {package!r}, which holds the data, is not installed: pip install {package}."
+            f"The package {package!r}, which holds the data, is not installed: pip install "
+            f"{package}."
         ) from None
     return sorted(Path(str(file.locate())) for file in files if str(file).endswith(suffix))

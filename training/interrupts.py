@@ -1,7 +1,8 @@
-"""Stop a run safely: after Ctrl-C, SIGTERM or a closed terminal it ends its step and saves its state.
+"""Stop a run safely: after Ctrl-C, SIGTERM or a closed terminal it ends its step and saves.
 
-Signal handlers belong to the whole process, so a process has one `Stop`. Nested calls of `listening`
-share it. Standard library only: this module is imported before torch, which takes seconds.
+Signal handlers belong to the whole process, so a process has one `Stop`. Nested calls of
+`listening` share it. Standard library only: this module is imported before torch, which takes
+seconds.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Stop:
 
     Attributes:
         asked: a signal has arrived.
-        deferrals: the number of `deferred` blocks that are open. If there are none, the first signal
-            raises KeyboardInterrupt in the main thread; else it only sets `asked`.
+        deferrals: the number of `deferred` blocks that are open. If there are none, the first
+            signal raises KeyboardInterrupt in the main thread; else it only sets `asked`.
         at_once: nothing has begun, so a signal ends the process at once.
         ended: the process does nothing else, so signals are ignored.
     """
@@ -38,6 +39,7 @@ class Stop:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
+        # Only the first signal raises: a second one must not break what the first one began.
         again, self.asked = self.asked, True
         if self.at_once:
             # Not an exception: a module that is being imported could catch it.
@@ -69,7 +71,7 @@ def listening(*, at_once: bool = False, deferrals: int = 0) -> Iterator[Stop]:
     thread only, so nothing is handled if this is called in another thread.
     """
     global _stop
-    if _stop is not None:
+    if _stop is not None:  # a nested call: the outermost one owns the handlers
         yield _stop
         return
     _stop = Stop()
@@ -77,6 +79,7 @@ def listening(*, at_once: bool = False, deferrals: int = 0) -> Iterator[Stop]:
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
+            # A script that starts `command &` ignores SIGINT for it; it must be handled all the same.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.signal(number, _stop.handle)
     try:
@@ -109,7 +112,7 @@ def run_program(program: Callable[[Stop], None], *, last: bool = False) -> int:
 
 @contextmanager
 def deferred() -> Iterator[Stop]:
-    """Record a signal instead of acting on it. Raise Interrupted at the end if nothing acted on it."""
+    """Record signals instead of acting on them. Raise Interrupted at the end if nothing did."""
     with listening() as stop:
         stop.deferrals += 1
         try:

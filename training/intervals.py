@@ -1,19 +1,20 @@
-"""Long rows, and the differences between arms with their intervals and p-values.
+"""Rows of measured values, and differences between arms with their intervals and p-values.
 
-Everything the report and the verdict say is made from rows alone. Numbers only: words are in prose.py.
+The report and the verdict are made from these rows alone; `report.verdict` writes the sentences.
 
-A run asks every arm of a seed the same questions, and every seed has questions of its own: questions are
-nested in seeds, and a difference between two arms varies with both. So its interval holds two, on either side
-the wider one, and its p-value is the larger one:
+A run gives all arms of a seed the same questions, and each seed has its own questions. Questions
+are nested in seeds, and a difference between two arms varies with both. Its interval is therefore
+the wider of two on either side, and its p-value the larger of two:
 
-- over the seeds' means, Student's. With as many questions in every seed that is the interval of the one-way
-  random-effects model (Searle, Casella & McCulloch 1992, ch. 3), as a mixed model fitted by REML gives it. It
-  takes the seeds to be normal, and two or three of them can agree by chance, to no width at all;
-- over all questions, as if there were one seed: what could not be known better even if seeds made no
+- over the means of the seeds, Student's. If all seeds have the same number of questions, this is
+  the interval of the one-way random-effects model (Searle, Casella & McCulloch 1992, ch. 3), and of
+  a mixed model fitted by REML. It assumes normal seeds, and two or three of them can agree by
+  chance, with an interval of no width;
+- over all questions, as if there were one seed: the uncertainty that remains even if seeds make no
   difference.
 
-The splits of words and tokens are the same in every seed, so nothing here says how another dictionary would
-have come out.
+The splits of words and tokens are the same in every seed, so these intervals do not cover the
+choice of the dictionary.
 """
 
 from __future__ import annotations
@@ -28,24 +29,30 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-CONFIDENCE = 0.95
-ALPHA = 1 - CONFIDENCE
-# A difference whose whole interval lies within this of zero is called no difference larger than this.
+_CONFIDENCE = 0.95
+ALPHA = 1 - _CONFIDENCE
+# If the whole interval of a difference lies within its margin of zero, the arms are alike: a share
+# of answers, and nats per token.
 MARGINS = {"exact_match": 0.05, "loss_nats": 0.02}
-COMPARED = ("exact_match", "loss_nats", "bits_per_byte")  # their means and differences are reported
-# Right or wrong, question by question, by arm, seed, task and split.
+_COMPARED = ("exact_match", "loss_nats", "bits_per_byte")  # metrics with means and differences
+# The score of each question, in order, by arm, seed, task and split.
 Marks = dict[tuple[str, int, str, str], list[bool]]
 Bounds = tuple[float | None, float | None, float | None]  # low, high, p
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measured value. `low` and `high` bound its 95 % interval, `n` is what it is the mean of.
+    """One measured value.
 
     Row("lstm", 0, "reverse", "unseen_tokens", "exact_match", 0.85, 0.80, 0.89, 250, 0.004)
 
-    A difference has `p`, of the hypothesis that there is none, and `p_holm`, the same corrected for all
-    differences of the run that are judged.
+    Attributes:
+        seed: the seed of a run, or "mean" for a value over all seeds.
+        low, high: 95 % interval; None if there is none.
+        n: sample size, such as the number of questions.
+        majority: the majority baseline of a share of answers.
+        p: of a difference, p-value of the hypothesis that there is none.
+        p_holm: the same, corrected for all differences of the run that are judged.
     """
 
     arm: str
@@ -63,12 +70,13 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
+    """Read the rows of a results.json."""
     return [Row(**row) for row in json.loads(path.read_text("utf-8"))]
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927): wilson(8, 10) -> (0.490, 0.943)."""
-    interval = stats.binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
+    interval = stats.binomtest(hits, n).proportion_ci(_CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -89,11 +97,10 @@ def share_row(
 def over_seeds(values: Sequence[float]) -> Bounds:
     """95 % interval of a mean over seeds, and the p-value of a mean of zero (Student 1908).
 
-    over_seeds([1.0, 2.0, 3.0]) -> (-0.48, 4.48, 0.074). One seed has no interval, and neither have equal
-    values, which say nothing of how far another seed would lie; but where all are zero there is nothing that
-    could differ.
+    over_seeds([1.0, 2.0, 3.0]) -> (-0.48, 4.48, 0.074). One seed has no interval.
     """
     if len(set(values)) == 1:
+        # equal values do not show how far another seed can lie, but several zeros are no difference
         return (0.0, 0.0, 1.0) if len(values) > 1 and values[0] == 0 else (None, None, None)
     mean, error = float(np.mean(values)), float(stats.sem(values))
     reach = float(stats.t.ppf(1 - ALPHA / 2, len(values) - 1)) * error
@@ -103,24 +110,25 @@ def over_seeds(values: Sequence[float]) -> Bounds:
 def over_questions(differences: Sequence[float]) -> tuple[float, float]:
     """95 % interval of a mean of paired differences (1, 0 or -1) over questions, all of one seed.
 
-    over_questions([1] * 5 + [0] * 3) -> (-0.03, 0.92). The wider of two on either side: Bonett & Price's
-    adjusted interval, and what the exact sign test leaves open (Clopper & Pearson 1934, on the share of the
-    questions on which the arms differ). So it leaves zero out exactly where `sign_test` gives less than 0.05.
-    Where the arms differ on no question, it is the exact bound of the share on which they could.
+    over_questions([1] * 5 + [0] * 3) -> (-0.03, 0.92). The wider of two on either side: Bonett &
+    Price's adjusted interval, and the inverted exact sign test (Clopper & Pearson 1934, on the
+    share of the questions on which the arms differ). It excludes zero if and only if `sign_test`
+    is below 0.05.
     """
     n, gained, lost = _counts(differences)
     if gained == lost == 0:
-        slack = float(stats.binomtest(0, n).proportion_ci(CONFIDENCE, method="exact").high)
+        # the arms agree on every question: the exact bound of the share on which they can differ
+        slack = float(stats.binomtest(0, n).proportion_ci(_CONFIDENCE, method="exact").high)
         return -slack, slack
     middle, variance = _bonett_price(n, gained, lost)
     reach = float(stats.norm.ppf(1 - ALPHA / 2)) * math.sqrt(variance)
-    share = stats.binomtest(gained, gained + lost).proportion_ci(CONFIDENCE, method="exact")
+    share = stats.binomtest(gained, gained + lost).proportion_ci(_CONFIDENCE, method="exact")
     exact = [(gained + lost) / n * (2 * float(bound) - 1) for bound in (share.low, share.high)]
     return max(-1.0, min(middle - reach, exact[0])), min(1.0, max(middle + reach, exact[1]))
 
 
 def sign_test(differences: Sequence[float]) -> float:
-    """p-value of a gain being as likely as a loss: McNemar's test in its exact form, over questions.
+    """p-value of equally likely gains and losses: the exact McNemar test over questions.
 
     sign_test([1] * 5 + [0] * 3) -> 0.0625
     """
@@ -129,10 +137,10 @@ def sign_test(differences: Sequence[float]) -> float:
 
 
 def over_runs(differences: Sequence[Sequence[float]]) -> tuple[float, float, float]:
-    """95 % interval and p-value of a mean of paired differences, which stand in a list for each seed.
+    """95 % interval and p-value of a mean of paired differences, one list per seed.
 
-    over_runs([[1, 0, 0, 0, 0, 0, 0, 0]] * 3) -> (-0.05, 0.28, 0.25): seeds that agree to the last question do
-    not make it certain. See the head of this file.
+    over_runs([[1, 0, 0, 0, 0, 0, 0, 0]] * 3) -> (-0.05, 0.28, 0.25). Seeds that agree on every
+    question do not make a difference certain; see the head of this file.
     """
     pooled = [difference for run in differences for difference in run]
     low, high, p = *over_questions(pooled), sign_test(pooled)
@@ -145,7 +153,7 @@ def over_runs(differences: Sequence[Sequence[float]]) -> tuple[float, float, flo
 def share_over_runs(hits: Sequence[int], ns: Sequence[int]) -> tuple[float, float]:
     """95 % interval of a mean share over seeds: share_over_runs([8, 8], [8, 8]) -> (0.81, 1.0).
 
-    As `over_runs`: the wider of Student's over seeds and Wilson's over all questions.
+    Like `over_runs`, the wider of two: Student's over seeds and Wilson's over all questions.
     """
     low, high = wilson(sum(hits), sum(ns))
     least, most, _ = over_seeds([hit / n for hit, n in zip(hits, ns, strict=True)])
@@ -155,7 +163,7 @@ def share_over_runs(hits: Sequence[int], ns: Sequence[int]) -> tuple[float, floa
 
 
 def few_questions(n: int) -> bool:
-    """Whether n questions are too few to show that two arms are alike: not even n equal answers would.
+    """Whether even n equal answers cannot show that two arms are alike.
 
     few_questions(71) -> True, few_questions(72) -> False, with a margin of 5 points.
     """
@@ -165,12 +173,14 @@ def few_questions(n: int) -> bool:
 def summarise(rows: list[Row], control: str, arms: Sequence[str], right: Marks) -> list[Row]:
     """Means over seeds, and each arm minus the control, paired by seed and question.
 
-    `right` holds the marks, question by question. The p-values of all differences in exact match and in nats
-    are corrected together (Holm 1979); bits per byte are nats in another unit, and not judged a second time.
+    The p-values of all differences in exact match and in nats are corrected together (Holm 1979).
+
+    Arguments:
+        right: the scores of all questions.
     """
     cells: dict[tuple[str, str, str], dict[str, list[Row]]] = {}
     for row in rows:
-        if row.metric in COMPARED:
+        if row.metric in _COMPARED:
             by_arm = cells.setdefault((row.task, row.split, row.metric), {arm: [] for arm in arms})
             by_arm[row.arm].append(row)
     summary = []
@@ -183,7 +193,7 @@ def summarise(rows: list[Row], control: str, arms: Sequence[str], right: Marks) 
 
 
 def mean_row(found: Sequence[Row], *, is_share: bool) -> Row:
-    """Return the mean of one cell's rows, one row per seed; shares vary with their questions too."""
+    """Return the mean of a cell's rows, one per seed; shares vary with their questions too."""
     first, values = found[0], [row.value for row in found]
     low: float | None
     high: float | None
@@ -192,6 +202,7 @@ def mean_row(found: Sequence[Row], *, is_share: bool) -> Row:
         low, high = share_over_runs([round(row.value * row.n) for row in found], ns)
     else:
         low, high, _ = over_seeds(values)
+    # each seed has its own questions, and so its own baseline
     majorities = [row.majority for row in found if row.majority is not None]
     majority = float(np.mean(majorities)) if majorities else None
     n, value = sum(row.n for row in found), float(np.mean(values))
@@ -199,7 +210,7 @@ def mean_row(found: Sequence[Row], *, is_share: bool) -> Row:
 
 
 def _difference(found: list[Row], against: list[Row], right: Marks) -> Row:
-    """An arm's rows of a cell minus the control's, paired."""
+    """Subtract the control's rows of a cell from an arm's, paired by seed."""
     ours, theirs = found[0], against[0]
     values = [row.value - other.value for row, other in zip(found, against, strict=True)]
     bounds: Bounds
@@ -210,6 +221,7 @@ def _difference(found: list[Row], against: list[Row], right: Marks) -> Row:
     else:
         bounds = over_seeds(values)
     low, high, p = bounds
+    # bits per byte are nats in another unit: a p-value would count one comparison twice
     return Row(
         f"{ours.arm} - {theirs.arm}", "mean", ours.task, ours.split, f"{ours.metric}_difference",
         float(np.mean(values)), low, high, sum(row.n for row in found), None,
@@ -218,13 +230,13 @@ def _difference(found: list[Row], against: list[Row], right: Marks) -> Row:
 
 
 def _paired(right: Marks, row: Row, other: Row) -> list[float]:
-    """The two arms' marks of one seed's questions, subtracted."""
+    """Subtract the scores of the control from those of an arm, on the questions of one seed."""
     ours, theirs = (right[one.arm, int(one.seed), one.task, one.split] for one in (row, other))
     return [float(a) - float(b) for a, b in zip(ours, theirs, strict=True)]
 
 
 def _corrected(summary: list[Row]) -> list[Row]:
-    """The rows with `p_holm` beside every p."""
+    """Add `p_holm` to every row with a p."""
     judged = [number for number, row in enumerate(summary) if row.p is not None]
     if judged:
         adjusted = multipletests([summary[number].p for number in judged], ALPHA, method="holm")[1]
@@ -234,16 +246,15 @@ def _corrected(summary: list[Row]) -> list[Row]:
 
 
 def _counts(differences: Sequence[float]) -> tuple[int, int, int]:
-    """Questions, those that only the arm got right, and those that only the control got right."""
+    """Count the questions, those with only the arm right, and those with only the control right."""
     return len(differences), sum(d > 0 for d in differences), sum(d < 0 for d in differences)
 
 
 def _bonett_price(n: int, gained: int, lost: int) -> tuple[float, float]:
-    """Mean and variance of a paired difference of shares, with one gain and one loss added (Bonett & Price
-    2012).
+    """Mean and variance of a paired difference of shares, with one gain and one loss added.
 
-    "Adjusted Wald confidence interval for a difference of binomial proportions based on paired data", Journal
-    of Educational and Behavioral Statistics 37.
+    Bonett & Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions
+    based on paired data", Journal of Educational and Behavioral Statistics 37.
     """
     middle = (gained - lost) / (n + 2)
     return middle, ((gained + lost + 2) / (n + 2) - middle**2) / (n + 2)

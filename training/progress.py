@@ -25,6 +25,7 @@ class _Terminal:
     """Standard error. Writing does nothing if it is closed: a run outlives its terminal."""
 
     def write(self, text: str) -> None:
+        # sys.stderr is looked up here, as tests and notebooks replace it.
         with suppress(OSError, ValueError):
             sys.stderr.write(text)
 
@@ -46,7 +47,7 @@ def in_terminal(label: str, position: int = 0) -> Bars:
             initial=done,
             desc=f"{label} {what}",
             position=position,
-            leave=False,
+            leave=False,  # the line is free for the next bar
             file=_Terminal(),
             dynamic_ncols=True,
         )
@@ -66,6 +67,7 @@ class _Messages:
 
     def update(self, n: int = 1) -> None:
         self.done += n
+        # Always the last one, so that the bar ends full.
         if (now := time.monotonic()) - self.last >= _PAUSE or self.done == self.total:
             self.last = now
             facts = {"what": self.what, "total": self.total, "done": self.done, "note": self.note}
@@ -96,10 +98,11 @@ class Mirror:
         """Draw one line of JSON from `in_messages`."""
         facts = json.loads(message)
         key = facts["what"], facts["total"]
-        if key != self.key:
+        if key != self.key:  # another phase has begun
             self.close()
             self.shown, self.key = self.bars(*key, facts["done"]), key
         self.shown.set_postfix_str(facts["note"], refresh=False)
+        # tqdm adds, the message holds the total number.
         self.shown.update(facts["done"] - self.shown.n)
 
     def close(self) -> None:

@@ -5,7 +5,7 @@
 FILE is one of the two that gpt_char_encoder publishes, loaded without running code from it (see
 examples/parent/convert.py). A weight file does not contain the texts of its tokens: `--tokens` is a
 JSON list of them, in the order of their ids. `--characters` is a text with the characters in the
-order of the file's character table; by default the tokens of one character in their order, then "§".
+order of the file's character table; by default the tokens of one character, then "§".
 
 The parent's answers have no end mark, so the first run of letters and digits counts. Its training
 words are not known either: the questions are about the packaged word list, without splits.
@@ -64,7 +64,7 @@ def read_tokens(path: Path) -> list[str]:
 
 
 def load(path: Path, tokens: list[str], characters: str) -> tuple[LanguageModel, str]:
-    """Load the model of a weight file, and name its arm. Raises BadInput for tokens that do not fit."""
+    """Load a weight file, and name its arm. Raises BadInput for tokens that do not fit."""
     tensors, arm = converted(read_state(path))
     (rows, _), context = tensors["wte.weight"].shape, len(tensors["wpe.weight"])
     if rows != len(tokens):

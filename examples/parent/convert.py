@@ -87,6 +87,7 @@ def converted(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
             "Name a file of the parent experiment."
         )
     named, dim = _outer(outside)
+    # The first number in a name is the block's, the second one may be the head's.
     blocks = sorted({module.numbers[0] for module in inside})
     if not blocks:
         raise BadInput("No name has the number of a block. Name a file of the parent experiment.")
@@ -116,7 +117,7 @@ def _one(modules: list[Module], what: str, kind: str, **wanted: object) -> Modul
 
 
 def _outer(modules: list[Module]) -> tuple[dict[str, Tensor], int]:
-    """Name the tensors outside the blocks (tables, output layer, last norm, extra path); and the width."""
+    """Name the tensors outside the blocks; return the width too."""
     modules = list(modules)  # `_one` removes modules from it, so that any left over is found
     norm = _one(modules, "the last norm", "norm")
     (dim,) = norm.shape
@@ -158,13 +159,15 @@ def _block(modules: list[Module], dim: int, block: int) -> dict[str, Tensor]:
         for part in ("query", "key", "value")
     }
     for part, found in heads.items():
-        found.sort(key=lambda module: module.numbers)
+        found.sort(
+            key=lambda module: module.numbers
+        )  # by head: their order is the order of columns
         if sum(module.shape[0] for module in found) != dim or {
             module.shape[1] for module in found
         } != {dim}:
             raise BadInput(
-                f"Block {block} has no {dim} rows of {dim} of {part}. The names of its modules must "
-                f"contain {part!r}."
+                f"Block {block} has no {dim} rows of {dim} of {part}. The names of its modules "
+                f"must contain {part!r}."
             )
     qkv = torch.cat([module.tensors["weight"] for found in heads.values() for module in found])
     others = [module for module in modules if module.kind != "table"]
@@ -172,6 +175,7 @@ def _block(modules: list[Module], dim: int, block: int) -> dict[str, Tensor]:
     others = [module for module in others if module.kind != "norm"]
     if len(norms) != 2:
         raise BadInput(f"Block {block} has {len(norms)} norms; it must have 2.")
+    # ln_1 comes before attention and ln_2 before the MLP, in the order of their names.
     norms.sort(key=lambda module: (module.numbers, module.name))
     named = {"attn.qkv.weight": qkv} | _under("ln_1", norms[0]) | _under("ln_2", norms[1])
     for name, what, shape in (
@@ -200,7 +204,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's readers raise errors of many kinds
         raise BadInput(
-            f"{path} holds more than tensors, or is damaged ({first_line(error)}). Name another file."
+            f"{path} holds more than tensors, or is damaged ({first_line(error)}). "
+            "Name another file."
         ) from None
     if not isinstance(state, dict) or not all(
         isinstance(tensor, Tensor) for tensor in state.values()
@@ -230,8 +235,8 @@ def convert(source: Path, target: Path) -> int:
     number = sum(tensor.numel() for tensor in tensors.values())
     (vocab_size, width), context = tensors["wte.weight"].shape, len(tensors["wpe.weight"])
     print(
-        f"{target}: the arm {arm!r}, {number:,} parameters, {vocab_size} tokens, width {width}, context "
-        f"{context}."
+        f"{target}: the arm {arm!r}, {number:,} parameters, {vocab_size} tokens, width {width}, "
+        f"context {context}."
     )
     return 0
 

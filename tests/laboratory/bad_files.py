@@ -1,4 +1,4 @@
-"""Files and folders with something wrong in each, and a small pretrained model as it should be."""
+"""Files and folders with one fault each, and a small pretrained model without faults."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepare_models(folder: Path) -> None:
-    """A model as it should be, and folders in which one file of it is missing or broken."""
+    """Save a model without faults, and copies in which one file is missing or broken."""
     tokenizer = train_tokenizer(TEXT)
     broken: dict[str, dict[str, str | bytes | None]] = {
         "model": {},

@@ -1,4 +1,4 @@
-"""Tiny models with random weights and a tokenizer of their own, saved as a user would have them."""
+"""Tiny models with random weights and their own tokenizer, saved as pretrained models are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LLAMA = {
 
 
 def train_tokenizer(text: str, kind: str = "byte_level") -> Any:
-    """A BPE over bytes, or over characters with ▁ for a space, as a fast tokenizer of transformers."""
+    """Train a BPE over bytes, or over characters with ▁ for a space, as a fast tokenizer."""
     tokenizer = Tokenizer(models.BPE())
     alphabet = pre_tokenizers.ByteLevel.alphabet() if kind == "byte_level" else sorted(set(text))
     if kind == "byte_level":
@@ -55,7 +55,7 @@ def llama(**changes: Any) -> Any:
 
 
 def gemma2() -> Any:
-    """Scaled embeddings, capped logits, sliding attention."""
+    """Build a model with scaled embeddings, capped logits and sliding attention."""
     torch.manual_seed(0)
     config = transformers.Gemma2Config(
         **LLAMA,

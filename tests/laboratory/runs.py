@@ -1,4 +1,4 @@
-"""Small real runs of the command, started in a process of their own or in this one."""
+"""Small real runs of the command, in their own processes or in this one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.laboratory.warm import Cold, Process, run
+from tests.warm import Cold, Process, run
 from training.intervals import read_rows
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,7 +21,7 @@ COMMAND = [sys.executable, "-m", "training.compare", *TINY]
 
 @pytest.fixture(scope="session")
 def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of two pairs, its arms trained side by side in their own processes."""
+    """A finished run of two pairs; its arms trained in parallel processes."""
     out = tmp_path_factory.mktemp("runs") / "pair"
     finish("--seeds", "2", "--out", out, "--cache", cache)
     return out
@@ -54,7 +54,7 @@ def finish(*flags: str | Path) -> None:
 
 
 def numbers(out: Path) -> list[tuple[object, ...]]:
-    """All results but those that tell seconds."""
+    """Return all results except times."""
     return [
         tuple(vars(row).values())
         for row in read_rows(out / "results.json")
@@ -68,7 +68,7 @@ def losses(out: Path) -> list[tuple[object, ...]]:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process of Linux has started and that are alive."""
+    """Return the living children of a process (Linux)."""
     try:
         return [
             int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -78,7 +78,7 @@ def children(pid: int) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Does the process run (and is no zombie)?"""
+    """Return True if the process runs and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:

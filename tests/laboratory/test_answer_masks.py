@@ -1,4 +1,4 @@
-"""Where an answer begins in the tokens: of every wording of every task, under six tokenizers."""
+"""The place in the tokens where an answer begins, for all wordings, tasks and six tokenizers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOKENIZERS = ("of this laboratory", "gpt2", "cl100k_base", "o200k_base", "byte_l
 
 
 class Nth(Random):
-    """Chooses the n-th of whatever it is offered, so that twenty of them go through all wordings."""
+    """Choose the n-th of any sequence, so that twenty of them go through all wordings."""
 
     def __init__(self, n: int) -> None:
         super().__init__(n)
@@ -36,7 +36,7 @@ class Nth(Random):
 
 
 def worded_items(name: str, words: Sequence[str]) -> list[Item]:
-    """Each wording of a task in each form, about another word each; and the compact wording."""
+    """Return an item of each wording in each form, and of the compact wording; no word twice."""
     recipe, items = RECIPES[name], []
     for form in ANSWER_FORMS:
         for n in range(20):
@@ -61,7 +61,7 @@ def tokenizer(request: pytest.FixtureRequest, data: Data, cache: Path) -> Tokeni
 
 
 def check_mask(tokenizer: Tokenizer, item: Item) -> None:
-    """The tokens of the answer, decoded, are the answer; those before it are the prompt, as it is asked."""
+    """Check that the answer's tokens decode to the answer, and those before it to the prompt."""
     prompt, answer = encode_item(tokenizer, item)
     written = b"".join(tokenizer.spellings[token] or b"?" for token in answer).decode()
     assert written == item.work + item.answer + END, item
@@ -72,8 +72,8 @@ def check_mask(tokenizer: Tokenizer, item: Item) -> None:
 def test_every_wording_has_the_mask_of_its_answer(task: str, tokenizer: Tokenizer) -> None:
     items = worded_items(task, SAMPLE_WORDS)
     prompts = " ".join(item.prompt for item in items)
-    beginnings = [question.split("{")[0] for question in RECIPES[task].questions]
-    assert all(text in prompts for text in (*beginnings, *RECIPES[task].answers))
+    beginnings = [question.split("{")[0] for question in RECIPES[task].wordings.questions]
+    assert all(text in prompts for text in (*beginnings, *RECIPES[task].wordings.answers))
     for item in items:
         check_mask(tokenizer, item)
 

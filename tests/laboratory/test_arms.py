@@ -1,28 +1,34 @@
-"""The arms: what they share, what they see, and what moves their parameters."""
+"""The arms: their shared weights, their inputs, and the updates of their parameters."""
 
 from __future__ import annotations
 
+import os
 import string
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import charembed
-from charembed import SpellingTable
+from charembed import ENCODERS, SpellingTable
+from tests.conftest import ROOT
 from tests.laboratory.test_training import PHASE, small_model
 from tests.messages import raises
 from training.config.flags import changed
 from training.config.presets import preset
 from training.models.arms import (
     ARMS,
-    assert_paired,
-    build_arm,
+    Parts,
+    arm_names,
     in_unit,
     num_parameters,
     num_parameters_after_fold,
 )
+from training.run.build import assert_paired, build_arm
 from training.train.optimizers import build_optimizers
 
 
@@ -115,3 +121,77 @@ def test_spellings_in_bytes_are_those_of_the_tokens() -> None:
     tokens = [b"caf\xc3\xa9", b"\xc3", b"\xf0\x9f\x8d", None, b" a"]
     ours = in_unit(SpellingTable.from_bytes(tokens), "byte")
     assert ours.fingerprint == SpellingTable.from_bytes(tokens, "byte").fingerprint
+
+
+VOWELS = """
+import sys
+
+import torch
+from charembed import ENCODERS
+from charembed.encoders import BagEncoder
+from torch import Tensor
+
+
+class Vowels(BagEncoder):
+    def read(self, ids_U: Tensor) -> Tensor:
+        chars_UC, real_UC = self.token_chars.of(ids_U)
+        vowels = [self.spellings.alphabet.index(ord(vowel)) for vowel in "aeiou"]
+        chars_UCE = self.chars.weight[chars_UC]
+        seen_UC = real_UC & torch.isin(chars_UC, torch.tensor(vowels))
+        return self.projection((chars_UCE * seen_UC[..., None]).sum(1))
+
+
+ENCODERS["vowels"] = Vowels
+from training.compare import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_an_added_encoder_is_an_arm_without_a_second_edit(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "vowels.py").write_text(VOWELS)
+    flags = [
+        "--preset",
+        "tiny",
+        "--arms",
+        "plain,vowels",
+        "--questions",
+        "2",
+        "--jobs",
+        "1",
+        "--cpu",
+    ]
+    command = [sys.executable, str(tmp_path / "vowels.py"), *flags, "--quiet"]
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [*command, "--out", str(out), "--cache", str(cache)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    page = (out / "report.html").read_text()
+    assert "the characters of each token, encoded by vowels" in page
+    assert ARMS.get("vowels") is None, "it was added in that process alone"
+
+
+def test_an_added_encoder_takes_the_sizes_that_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENCODERS, "wide", lambda spellings, dim, char_dim: nn.Linear(char_dim, dim))
+    config = changed(preset("tiny"), arms=("plain", "wide"))
+    assert {name: ARMS[name].colour for name in arm_names()}["wide"].startswith("#")
+    table = SpellingTable.from_bytes([b"ab", None])
+    made = ARMS["wide"].build(
+        Parts(
+            spellings=table,
+            dim=4,
+            char_dim=config.model.char_dim,
+            hidden_size=8,
+            init="normal",
+            seed=0,
+        )
+    )
+    assert made is not None
+    assert made.get_parameter("weight").shape == (4, 16)
+    with raises(ValueError, "arms narrow wide"):
+        changed(preset("tiny"), arms=("plain", "narrow"))

@@ -1,15 +1,15 @@
-"""The benchmarks start; the one for a GPU runs its commands on a tiny model here."""
+"""The benchmarks start; the GPU benchmark runs its commands on a tiny model on the CPU."""
 
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests import warm
 from tests.conftest import ROOT
 from tests.messages import says
 
@@ -23,11 +23,11 @@ def test_every_benchmark_can_be_imported(path: Path) -> None:
 
 def test_the_gpus_benchmark_runs_dry_and_says_when_there_is_no_gpu() -> None:
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu"]
-    done = subprocess.run([*command, "--dry-run"], cwd=ROOT, capture_output=True, text=True)
+    done = warm.run([*command, "--dry-run"], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "folded gives the same bits: True" in done.stdout
     if not torch.cuda.is_available():
-        refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        refused = warm.run(command, cwd=ROOT)
         assert refused.returncode == 2
         says(refused.stderr, "GPU --dry-run")
         assert refused.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The main job in miniature, on the real corpus, as a user runs it."""
+"""The main job on the tiny preset and the real corpus, by the commands of a user."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import torch
 
 from synthetic_tasks import SPLITS
+from tests import warm
 from tests.conftest import ROOT
 from tests.laboratory.runs import COMMAND, TINY, losses, numbers
 from tests.messages import says
@@ -144,12 +144,7 @@ def test_two_distributed_processes_give_the_losses_of_one(
         "-m",
         "training.compare",
     ]
-    done = subprocess.run(
-        [*launch, *TINY, "--out", tmp_path / "ddp", "--cache", cache],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = warm.run([*launch, *TINY, "--out", tmp_path / "ddp", "--cache", cache], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     one = [row for row in losses(finished) if row[1] == 0]
     two = losses(tmp_path / "ddp")
@@ -197,7 +192,7 @@ def test_bad_input_gets_one_sentence_before_any_training(
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_bad_loss_names_the_step_and_ends_with_1(jobs: str, cache: Path, tmp_path: Path) -> None:
     flags = ["--lr", "1e30", "--jobs", jobs, "--out", tmp_path / "x", "--cache", cache]
-    done = subprocess.run([*COMMAND, *flags], cwd=ROOT, capture_output=True, text=True)
+    done = warm.run([*COMMAND, *flags], cwd=ROOT)
     assert done.returncode == 1
     assert re.search(r"pretrain .*\b(nan|inf)\b.* step \d+", done.stderr)
     assert "Traceback" not in done.stderr
@@ -293,7 +288,7 @@ def test_a_folder_with_another_run_is_left_alone(
 def test_two_arms_of_the_same_kind_differ_by_exactly_zero(
     finished: Path, cache: Path, tmp_path: Path
 ) -> None:
-    """A/A: the arm trained alone, in another run, has the very losses it had in the pair."""
+    """A/A test: an arm trained alone, in another run, has the same losses as in the pair."""
     assert (
         compare.main([*TINY, "--arms", "lstm", "--out", str(tmp_path / "a"), "--cache", str(cache)])
         == 0
@@ -346,7 +341,7 @@ def test_other_questions_objectives_and_losses_cross_with_other_arms(
 
 
 def test_a_third_phase_is_an_entry(data: Data, cache: Path, tmp_path: Path) -> None:
-    """The parent's last phase: tasks alone, at a constant rate of its own."""
+    """The last phase of the parent preset: tasks alone, at its own constant learning rate."""
     tiny = preset("tiny")
     last = replace(
         tiny.phase("finetune"),

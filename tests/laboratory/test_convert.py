@@ -1,4 +1,4 @@
-"""A weight file of the parent's kind, made up here: his shapes, one attention head to a module."""
+"""A weight file in the parent project's format, with its shapes and one attention head a module."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Block(nn.Module):
 
 
 class Parent(nn.Module):
-    """His model in outline; `letters` or the second table."""
+    """The parent project's model in outline, with `letters` or the second table."""
 
     def __init__(self, letters: bool, width: int = 128, context: int = 64) -> None:
         super().__init__()

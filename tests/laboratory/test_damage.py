@@ -1,4 +1,4 @@
-"""Files that changed, shrank or vanished between two commands: noticed and named, or made again."""
+"""Files that changed, shrank or vanished between two commands are reported or made again."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_changed_file_of_an_unfinished_run_is_named(
 
 
 def stopping_after(saves: int) -> Callable[..., None]:
-    """Saves the state, and presses Ctrl-C when it has done so so many times."""
+    """Save the state, and press Ctrl-C after that number of saves."""
     done: list[int] = []
 
     def saving(*arguments: Any) -> None:
@@ -321,7 +321,7 @@ def test_a_record_tells_what_was_written(tmp_path: Path) -> None:
 def test_a_corpus_that_changes_while_the_run_goes_on_is_not_mixed_in(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The arms read it again, each in its own process."""
+    """Each arm reads the corpus again in its own process."""
     corpus, out = tmp_path / "corpus.txt", tmp_path / "run"
     text = "".join(path.read_text("utf-8") for path in sorted((ROOT / "training").rglob("*.py")))
     corpus.write_text(text)
@@ -349,7 +349,7 @@ def test_a_finished_arm_of_another_config_is_refused(
 def test_an_arm_that_is_made_again_is_not_done_until_it_is(
     run: Path, cache: Path, finished: Path
 ) -> None:
-    """Stopped after the exam, when its metrics had been written again."""
+    """The stop comes after the evaluation, once the metrics are written again."""
     (run / ARM / "finetune.safetensors").unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

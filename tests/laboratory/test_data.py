@@ -33,14 +33,15 @@ from training.errors import BadInput
 from training.files import packaged_files
 from training.models.objectives import (
     OBJECTIVES,
+    EncodedQuestion,
     EveryPrefix,
     Example,
     NextToken,
-    Question,
     Reversed,
     Teacherless,
 )
 from training.run.identity import identity, short_name
+from training.train.kinds import phase_batches
 
 TEXT = "the cat sat on the mat and the dog lay by the door of the house " * 40
 
@@ -132,7 +133,7 @@ def test_text_batch_k_is_a_function_of_seed_and_k() -> None:
 
 def test_only_the_answer_is_kept() -> None:
     batch = pad_examples(
-        [NextToken().arrange(Question(*ids)) for ids in (([5, 6], [7, 8]), ([5], [6]))]
+        [NextToken().arrange(EncodedQuestion(*ids)) for ids in (([5, 6], [7, 8]), ([5], [6]))]
     )
     assert batch.ids_BT.tolist() == [[5, 6, 7], [5, 6, 0]]
     assert batch.targets_BT.tolist() == [[6, 7, 8], [6, 0, 0]]
@@ -149,7 +150,7 @@ def test_each_objective_asks_for_every_token_of_the_answer_once() -> None:
         (Teacherless(), Example([5, 6, 0, 0, 0], [6, 7, 8, 9, 1], 1)),
         (EveryPrefix(), Example([5, 6, 7, 8, 9, 1], [6, 7, 8, 9, 1], 1)),  # of one symbol
     ):
-        example = objective.arrange(Question(prompt, [*answer, end], dummy, running=[7]))
+        example = objective.arrange(EncodedQuestion(prompt, [*answer, end], dummy, running=[7]))
         assert example == expected
         batch = pad_examples([example])
         assert batch.keep_BT is not None
@@ -214,14 +215,14 @@ def test_no_finetuning_example_holds_a_held_out_token(
     form: str, data: Data, tiny: CompareConfig
 ) -> None:
     config = changed(tiny, answer_form=form, replay_share=0.0)
-    batch_at = replace(data, config=config).batches(config.phase("finetune"), seed=0)
+    batch_at = phase_batches(replace(data, config=config), config.phase("finetune"), seed=0)
     seen = {int(token) for k in range(40) for token in batch_at(k).ids_BT.unique()}
     assert data.held_out_ids
     assert data.held_out_ids.isdisjoint(seen)
 
 
 def test_held_out_tokens_are_common_in_pretraining_text(tiny: CompareConfig, cache: Path) -> None:
-    """Some tokens of a BPE are only steps on the way to longer ones: nobody could have learnt them."""
+    """Some BPE tokens are intermediate merges: they do not occur in text and cannot be learnt."""
     config = changed(tiny, vocab_size=1500)
     data = prepare(config, cache)
     counts = torch.bincount(data.train_ids, minlength=1500)
@@ -269,7 +270,7 @@ def test_questions_that_cannot_avoid_held_out_tokens_are_refused(
 
 
 def test_the_digest_runs_through_all_batches(data: Data, tiny: CompareConfig) -> None:
-    batch_at = data.batches(tiny.text, 0)
+    batch_at = phase_batches(data, tiny.text, 0)
     assert batch_at(1).digest(batch_at(0).digest("")) != batch_at(0).digest(batch_at(1).digest(""))
 
 
@@ -306,7 +307,7 @@ def test_tasks_about_no_word_need_no_words(tiny: CompareConfig, cache: Path) -> 
     assert data.splits is None
     assert not data.held_out_ids
     assert {task.name for task in data.tasks} == {"counting:3x8", "path_star:2x3"}
-    batch = data.batches(config.phase("finetune"), 0)(0)
+    batch = phase_batches(data, config.phase("finetune"), 0)(0)
     assert batch.kind == "question"
 
 
@@ -388,6 +389,17 @@ def test_a_field_that_a_later_version_adds_leaves_earlier_runs_what_they_were(
     again = CompareConfig.from_dict(earlier)
     assert again == config
     assert identity(again, 0, "lstm", {}) == identity(config, 0, "lstm", {})
+
+
+def test_saved_configs_keep_the_names_of_earlier_versions() -> None:
+    config = preset("smollm2")
+    saved = config.as_dict()
+    assert saved["model"]["init"] == "spelled"
+    assert saved["model"]["gain"] == config.model.scale
+    assert saved["model"]["quiet_share"] == config.model.low_fisher_share
+    assert saved["exam"]["questions"] == config.evaluation.questions
+    assert preset("quick").as_dict()["model"]["init"] == "loud"
+    assert CompareConfig.from_dict(saved) == config
 
 
 def test_a_retired_field_is_read_at_its_default_alone() -> None:

@@ -1,4 +1,4 @@
-"""The README's and the documentation's Python, as a reader would run it."""
+"""The Python blocks of the README and the guides run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import warm
 from tests.conftest import ROOT
 from tests.messages import says
 
@@ -19,13 +20,8 @@ def blocks(path: Path) -> list[str]:
 
 
 def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    path = os.environ | {"PYTHONPATH": str(ROOT)}
+    return warm.run([sys.executable, "-c", script], cwd=folder, env=path)
 
 
 def test_the_readmes_python_runs(tmp_path: Path) -> None:

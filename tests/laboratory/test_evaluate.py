@@ -1,4 +1,4 @@
-"""What an evaluation asks, keeps, marks and says, of functions that are right, wrong or worse."""
+"""Evaluations of right, wrong and broken functions: questions, records, scores, messages."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ JUNK = (
 
 @pytest.fixture(scope="module")
 def prompts(tmp_path_factory: pytest.TempPathFactory) -> FewShotPrompts:
-    """Words that are quickly read."""
+    """A small list of words."""
     rng, path = Random(0), tmp_path_factory.mktemp("words") / "words.txt"
     words = {"".join(rng.choices(ascii_lowercase[:9], k=rng.randint(5, 13))) for _ in range(900)}
     path.write_text("\n".join(sorted(words)))
@@ -60,7 +60,7 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> FewShotPrompts:
 
 
 def oracle(prompt: str) -> str:
-    """The right answer to the last question of a prompt, found letter by letter."""
+    """Return the correct answer to the last question of a prompt, letter by letter."""
     task, *letters, word = prompt.splitlines()[-1].removesuffix(":").split()
     answer = solve_word(task, word, tuple(letters))
     return " " + (" ".join(answer) if answer.isalpha() else answer) + "\nand on"
@@ -231,7 +231,7 @@ def test_two_models_are_paired_question_by_question(
 
 
 class Stopping:
-    """A function that is stopped at its n-th prompt."""
+    """A function that raises KeyboardInterrupt at its n-th prompt."""
 
     def __init__(self, at: int) -> None:
         self.at, self.asked = at, 0
@@ -285,7 +285,7 @@ def test_what_is_answered_is_not_asked_again(prompts: FewShotPrompts, tmp_path: 
 
 @dataclass(frozen=True)
 class Capitals:
-    """A stand-in for a benchmark: which letter opens a word, in a quoted answer."""
+    """A stand-in for a benchmark: the first letter of a word, in a quoted answer."""
 
     name: str = "capitals"
 

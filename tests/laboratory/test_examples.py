@@ -1,4 +1,4 @@
-"""The examples, as a user runs them."""
+"""The examples run as a user runs them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from examples.asking import newest_run
+from tests import warm
 from tests.conftest import ROOT
 from tests.messages import raises, says
 from training.data.prepare import Data
@@ -17,14 +18,7 @@ from training.data.prepare import Data
 
 def run(name: str, *args: str | Path, typed: str | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"examples.{name}", *args]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        input=typed,
-        env=os.environ | {"COLUMNS": "120"},
-    )
+    return warm.run(command, typed, cwd=ROOT, env=os.environ | {"COLUMNS": "120"})
 
 
 def test_quickstart_shows_the_three_promises() -> None:

@@ -1,4 +1,4 @@
-"""What happens to a run from outside: killed, asked to stop, started twice, its disk full."""
+"""Faults from outside of a run: SIGKILL, other signals, a second start, a full disk."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from training import compare
 from training.interrupts import held_back, listening
 from training.run.folder import locked
 
-LONG = ["--steps", "300", "--finetune-steps", "20", "--save-every", "50"]
+LONG = ["--steps", "60", "--finetune-steps", "10", "--save-every", "10"]
 PATIENCE = 300  # seconds; only a hang waits as long
 
 
 def wait_until(true: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Until something is so; the process must not end before."""
+    """Wait until `true()` holds; the process must not end before."""
     deadline = time.monotonic() + PATIENCE
     while not true():
         assert process.poll() is None, process.communicate()[1]
@@ -45,7 +45,7 @@ def wait_until(true: Callable[[], object], process: subprocess.Popen[str]) -> No
 
 
 def some_steps(out: Path) -> bool:
-    """Has any arm written to its metrics?"""
+    """Return True if any arm has written to its metrics."""
     return any(path.stat().st_size for path in out.glob("seed*/*/metrics.jsonl"))
 
 
@@ -58,7 +58,7 @@ def wait_for_death(pids: list[int]) -> None:
 
 @pytest.fixture(scope="module")
 def whole(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that the others must equal in the end."""
+    """An undisturbed run; the numbers of all other runs must equal its numbers."""
     out = tmp_path_factory.mktemp("whole") / "run"
     finish(*LONG, "--out", out, "--cache", cache)
     return out
@@ -215,6 +215,7 @@ def test_what_dead_processes_left_is_cleared(tmp_path: Path, cache: Path) -> Non
     assert left_overs(out) == []
 
 
+@pytest.mark.usefixtures("data")  # whose files in the cache are larger than the limit
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_disk_that_takes_no_more_gets_a_sentence(jobs: int, cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -230,7 +231,7 @@ def test_a_disk_that_takes_no_more_gets_a_sentence(jobs: int, cache: Path, tmp_p
 
 
 def test_signals_are_held_back_whatever_thread_hears_them() -> None:
-    """The mask is of one thread; the system gives the signal to another one."""
+    """The signal mask belongs to one thread; the system may deliver the signal to another."""
     waiting = threading.Event()
     thread = threading.Thread(target=waiting.wait)
     thread.start()
@@ -260,7 +261,7 @@ def test_the_second_signal_does_not_break_what_the_first_began() -> None:
 
 
 def test_nobody_reads_the_progress_any_more(whole: Path, cache: Path, tmp_path: Path) -> None:
-    """Standard error is a pipe whose reader has left: the run goes on."""
+    """Standard error is a pipe without a reader: the run continues."""
     reader, writer = os.pipe()
     os.close(reader)
     flags = [flag for flag in (*COMMAND, *LONG) if flag != "--quiet"]

@@ -26,7 +26,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -57,6 +56,7 @@ from synthetic_tasks import (
 )
 from synthetic_tasks.formats import FORMATS
 from synthetic_tasks.words import fingerprint
+from tests import warm
 from tests.laboratory.pretrained import llama, save, train_tokenizer
 from tests.plugin.hosts import GPT2, SMALL, VOCABULARY, char_embedding
 from training.compare import main as compare
@@ -227,9 +227,7 @@ def started(folder: Path, cache: Path) -> Path:
         str(cache),
     ]
     one_thread = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | one_thread, capture_output=True, text=True
-    )
+    done = warm.run(command, cwd=ROOT, env=os.environ | one_thread)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return folder
 

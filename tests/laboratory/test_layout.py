@@ -1,4 +1,4 @@
-"""The layout: the direction of imports, the contents of the wheel."""
+"""The layout: the direction of imports and the contents of the wheel."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_imports_follow_the_direction_of_the_data(room: str) -> None:
 
 
 def modules_of_training(path: Path) -> set[str]:
-    """Folders and files of training/ that a file imports, its own folder left out."""
+    """Return the folders and files of training/ that a file imports, without its own folder."""
     package = path.relative_to(ROOT).parent.parts
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):

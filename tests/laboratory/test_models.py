@@ -1,4 +1,4 @@
-"""Models and tokenizers that the laboratory did not make: the adapters, and the whole way through compare."""
+"""Pretrained models and tokenizers: the adapters, and a whole run of compare."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from charembed import SpellingTable
 from charembed.low_fisher import SHARE
 from charembed.scale import SCALE
 from synthetic_tasks import Item
+from tests import warm
 from tests.conftest import ROOT
 from tests.laboratory.pretrained import ROWS, gemma2, gpt2, llama, save, train_tokenizer
 from tests.messages import raises, says
@@ -155,12 +156,7 @@ def launched(
     pretrained: Path, out: Path, cache: Path, *before: str
 ) -> subprocess.CompletedProcess[str]:
     flags = [*TINY, "--model", pretrained, "--arms", "plain,lstm", "--out", out, "--cache", cache]
-    return subprocess.run(
-        [sys.executable, "-m", *before, "training.compare", *flags],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    return warm.run([sys.executable, "-m", *before, "training.compare", *flags], cwd=ROOT)
 
 
 def losses(out: Path) -> list[float]:

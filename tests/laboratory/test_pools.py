@@ -1,4 +1,4 @@
-"""A pool of tasks in the laboratory: weights, forms that show their work, words of all kinds."""
+"""Runs with a mixture of tasks: weights, scratchpad answers, word forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which arithmetic a run gets on which machine."""
+"""The precision of a run for each machine."""
 
 from __future__ import annotations
 

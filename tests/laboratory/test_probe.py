@@ -1,4 +1,4 @@
-"""What the probes say of tables of which it is known what can be read off them, and the command."""
+"""Probes of tables with known content, and the command."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ LINEAR = ("letter", "contains", "length")
 
 
 def vocabulary(n: int = 700) -> list[bytes | None]:
-    """Words of random letters, every third with twins in capitals and behind a space; and five that are no
-    words.
+    """Return words of random letters, and five tokens that are no words.
+
+    Every third word has twins in capitals and after a space.
     """
     rng, spellings = Random(0), list[bytes | None]([None, b"42", b" ", b"\xc3", b"a-b"])
     for number in range(n):
@@ -48,13 +49,13 @@ def vocabulary(n: int = 700) -> list[bytes | None]:
 
 
 def letters_table(tokens: ProbedTokens) -> Tensor:
-    """(N, D): one number for each letter at each place from either end: everything can be read off it."""
+    """Return (N, D), one number for each letter at each place from either end: all can be read."""
     classes_NP = torch.where(tokens.letters_NP == IGNORED, len(ALPHABET), tokens.letters_NP)
     return torch.nn.functional.one_hot(classes_NP, len(ALPHABET) + 1)[:, :, :-1].flatten(1).float()
 
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A decoder that learns next to nothing."""
+    """A decoder with almost no training."""
     monkeypatch.setattr(spelling_decoder, "STEPS", 10)
     monkeypatch.setattr(spelling_decoder, "EPOCHS", 0)
 
@@ -67,7 +68,7 @@ def tokens() -> ProbedTokens:
 def asked(
     vectors_ND: Tensor, tokens: ProbedTokens, probes: tuple[str, ...] = LINEAR
 ) -> dict[tuple[str, str], Row]:
-    """The means over five splits, by task and split."""
+    """Return the means over five splits, by task and split."""
     rows = [
         row
         for k in range(5)
@@ -77,7 +78,7 @@ def asked(
 
 
 def dealt(table: Tensor, part: str, tokens: ProbedTokens) -> Tensor:
-    """A control of a table, as the command makes it."""
+    """Return a control of a table, made as by the command."""
     whole = torch.zeros(int(tokens.ids_N.max()) + 1, table.shape[1]).index_put_(
         (tokens.ids_N,), table
     )
@@ -113,7 +114,7 @@ def test_nothing_is_read_off_the_letters_of_other_tokens_or_off_random_numbers(
 
 
 def test_what_was_learnt_by_heart_from_twins_is_not_read(tokens: ProbedTokens) -> None:
-    """Vectors that tell which text a token has, and nothing of its letters: twins share them."""
+    """Vectors identify a token's text but not its letters; twins share them."""
     numbers = {text: number for number, text in enumerate(dict.fromkeys(tokens.texts))}
     codes = torch.randn(len(numbers), 400, generator=torch.Generator().manual_seed(0))
     row = asked(codes[[numbers[text] for text in tokens.texts]], tokens, ("letter",))[
@@ -230,7 +231,7 @@ def test_areas_are_the_chance_that_one_with_stands_above_one_without() -> None:
 def test_a_probe_does_not_look_at_what_it_is_asked(
     tokens: ProbedTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other letters of the held-out tokens change nothing that is read or spelled of them."""
+    """If the held-out tokens had other letters, the predictions for them would not change."""
     quick(monkeypatch)
     split = tokens.split(0)
     vectors = Vectors.of(letters_table(tokens)[:, :30], split)
@@ -265,7 +266,7 @@ def test_the_decoder_spells_new_tokens_from_their_letters_and_not_from_others(
 
 
 def test_places_that_a_single_token_has_are_no_trouble(tokens: ProbedTokens) -> None:
-    """Nothing varies there, and what is computed is the error of computing."""
+    """Nothing varies there, so that the result is rounding error."""
     texts = [text[:4] if n else text[:2] + "aeinstaeinst" for n, text in enumerate(tokens.texts)]
     few = ProbedTokens.of([text.encode() for text in texts])
     for scale in (1.0, 1e4):
@@ -289,7 +290,7 @@ def test_a_spelled_text_is_marked_place_by_place(tokens: ProbedTokens) -> None:
 
 
 def test_a_table_of_zeros_is_read_as_the_most_frequent_answer(tokens: ProbedTokens) -> None:
-    """The letters of an encoder that starts at zero."""
+    """The character vectors of an encoder with init "zero"."""
     rows = asked(torch.zeros(len(tokens.texts), 8), tokens)
     assert rows["letter", "start"].value == rows["letter", "start"].majority
     assert rows["contains", "all"].value == 0.5

@@ -1,4 +1,4 @@
-"""Text between the questions that the model is to read as it read it before any training."""
+"""Replay: text between the questions, to keep the model's predictions of text."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from training.files import read_tensors, write_tensors
 from training.models.huggingface import HuggingFace
 from training.run.machine import memory_needed, size_of
 from training.run.run import Run
+from training.train.kinds import phase_batches
 from training.train.loop import take_step
 from training.train.loss import Learner, divergence
 
@@ -212,7 +213,7 @@ def test_what_the_base_wrote_is_kept_and_belongs_to_its_weights(tmp_path: Path) 
 def test_a_run_keeps_the_text_that_it_replays(
     pretrained: Path, cache: Path, tmp_path: Path
 ) -> None:
-    """Another machine, or a fresh cache, may draw other text from the same model."""
+    """Another machine or an empty cache may sample other text from the same model."""
     out, elsewhere = tmp_path / "run", tmp_path / "cache"
     elsewhere.mkdir()
     for path in cache.glob("text-*"):
@@ -247,7 +248,7 @@ def test_a_step_with_text_counts_as_much_as_it_is_told(tmp_path: Path, clip: flo
     ids = torch.arange(1000) * 7 % 50
 
     def moved(weight: float, kind: str) -> torch.Tensor:
-        """What SGD adds to the weights in one step, which is the gradient it was given."""
+        """Return the change of the weights by one SGD step, which is the gradient."""
         phase = Phase(
             name="finetune",
             kind="question",
@@ -285,7 +286,7 @@ def test_a_run_replays_what_the_base_wrote(pretrained: Path, cache: Path) -> Non
 
     def batch_at(k: int, replay_text: str) -> Batch:
         told = changed(config, replay_text=replay_text)
-        return replace(data, config=told).batches(told.phase("finetune"), 0)(k)
+        return phase_batches(replace(data, config=told), told.phase("finetune"), 0)(k)
 
     for unused in ({"replay_share": 0.0}, {"finetune_steps": 0}):
         assert not len(prepare(changed(config, **unused), cache).base_ids), "written for nothing"

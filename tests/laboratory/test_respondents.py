@@ -1,4 +1,4 @@
-"""Models are asked as a plain loop would ask them, only faster: in batches, and a shared beginning once."""
+"""Models under evaluation answer as in a plain loop, but in batches with a shared prefix."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ MODELS = {"llama": llama, "gpt2": lambda: pretrained.gpt2().eval()}
 
 @dataclass(frozen=True)
 class Toy:
-    """Prompts of many lengths through a chat template, and choices."""
+    """A benchmark with prompts of many lengths through a chat template, and choices."""
 
     name: str = "toy"
 
@@ -95,7 +95,7 @@ def given(done: Evaluation) -> list[str]:
 
 
 def plain_loop(model: Any, tokenizer: Any, exam: EvalSet, room: int) -> list[str]:
-    """What anyone would write: one prompt, generate, cut the text."""
+    """Answer one prompt after another: generate, then cut the text."""
     texts = []
     for item in exam.items:
         text = item.prompt + exam.prompt_format.opening
@@ -182,7 +182,7 @@ def test_likelihoods_do_not_depend_on_their_neighbours() -> None:
 
 
 def loud_model(kind: str) -> LanguageModel:
-    """One whose answers differ from prompt to prompt."""
+    """Build a model with different answers to different prompts."""
     torch.manual_seed(0)
     model: LanguageModel = (
         Decoder(DecoderConfig(vocab_size=50, context=64, n_layer=2, n_head=2, n_embd=16))
@@ -196,7 +196,7 @@ def loud_model(kind: str) -> LanguageModel:
 
 
 def asked_shapes(model: LanguageModel) -> list[tuple[int, ...]]:
-    """Filled, from now on, with the shape of each batch that the model reads."""
+    """Return a list that collects the shapes of all later batches of the model."""
     seen: list[tuple[int, ...]] = []
     model.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape)))
     return seen

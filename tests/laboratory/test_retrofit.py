@@ -1,4 +1,4 @@
-"""Letters that come loud, or taught to spell, in the laboratory; other text; how soon an arm gets there."""
+"""Retrofit runs: scale, spelling warm-up, a second corpus, steps to the control's loss."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from training.run.build import build_arm, settle
 from training.run.run import Run
 
 TAUGHT = [
-    "--warmup-spelling-steps",
+    "--spelling-steps",
     "12",
     "--scale",
     "0.6",
@@ -40,7 +40,7 @@ TAUGHT += ["--low-fisher-share", "0.5"]
 
 
 def spread(rows: Tensor) -> float:
-    """Standard deviation around the mean row."""
+    """Return the standard deviation around the mean row."""
     return float((rows - rows.mean(0)).square().mean().sqrt())
 
 
@@ -163,7 +163,7 @@ def metrics(arm: str, start: float, rate: float, steps: int = 60) -> list[dict[s
     ]
 
 
-def test_the_race_counts_steps_to_the_controls_last_loss() -> None:
+def test_steps_are_counted_to_the_controls_final_loss() -> None:
     told = [
         *metrics("plain", 9.0, 0.05),
         *metrics("lstm", 9.0, 0.1),
@@ -225,7 +225,7 @@ def test_a_pretrained_model_gets_letters_that_can_be_read(tmp_path: Path) -> Non
 
 
 def test_a_pretrained_model_is_trained_by_the_recipe_for_one(tmp_path: Path) -> None:
-    """Not by the default preset's, whose rate of 3e-3 is for training from scratch."""
+    """The learning rate is not the default preset's 3e-3, which is for training from scratch."""
     for preset in ([], ["--preset", "smollm2"]):
         config, options = parse([*preset, "--model", str(tmp_path)], None)
         assert replace(config, model=SMOLLM.model) == SMOLLM

@@ -1,4 +1,4 @@
-"""What is made of answers: right or wrong, readable or not, letter by letter."""
+"""Scores of answers: correct or not, readable or not, letter by letter."""
 
 from __future__ import annotations
 

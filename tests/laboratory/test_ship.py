@@ -1,4 +1,4 @@
-"""Out of the door: a finished arm as a plain model with its card, or with words of its own."""
+"""Export of a finished arm as a plain model with its card, or with new tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals, p-values and their correction: textbook values, a slow twin, and simulated coverage."""
+"""Intervals, p-values and their correction: textbook values, a slow twin, simulated coverage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SPLIT = "unseen_tokens"
 
 
 def cell(task: str, arms: dict[str, list[str]]) -> tuple[list[Row], Marks]:
-    """Rows and marks of one task from strings of marks, one string a seed: {"lstm": ["0110", "0111"]}."""
+    """Return rows and scores of one task from bits: {"lstm": ["0110", "0111"]}, one string a seed."""
     rows: list[Row] = []
     right: Marks = {}
     for arm, runs in arms.items():
@@ -68,7 +68,7 @@ def test_equal_losses_of_all_seeds_give_no_interval_but_zero_differences_do() ->
 
 
 def test_equal_values_over_two_or_three_seeds_are_not_called_certain() -> None:
-    """3 of 8 against 2 of 8, twice and three times: one question tells the arms apart each time."""
+    """3 of 8 against 2 of 8, twice and three times: in each seed one question differs."""
     for seeds in (2, 3):
         row = difference("reverse", ["11100000"] * seeds, ["11000000"] * seeds)
         assert row.value == pytest.approx(0.125)
@@ -80,7 +80,7 @@ def test_equal_values_over_two_or_three_seeds_are_not_called_certain() -> None:
 
 
 def test_one_seeds_interval_and_exact_test_agree_for_every_outcome() -> None:
-    """Zero lies outside of the interval exactly where the sign test says so."""
+    """Zero lies outside of the interval exactly if the sign test is significant."""
     for n in (8, 20, 40):
         for gained in range(n + 1):
             for lost in range(n + 1 - gained):
@@ -197,7 +197,7 @@ def test_an_arms_own_interval_is_never_narrower_than_the_questions_allow() -> No
 
 
 def test_the_p_values_of_all_cells_are_corrected_together() -> None:
-    """Holm 1979: the smallest of k is multiplied by k, the next by k - 1, and none falls below one before."""
+    """Holm 1979: multiply the smallest of k by k, the next by k - 1; none is below one before it."""
     rows: list[Row] = []
     right: Marks = {}
     for task, ours in (("reverse", 9), ("count", 7), ("swap", 2)):

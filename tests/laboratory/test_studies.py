@@ -1,4 +1,4 @@
-"""The neighbouring experiments: their grids, what they read from planted rows, and a real tiny study."""
+"""The studies: their grids, their findings from planted rows, and a real tiny study."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import pytest
 
 from synthetic_tasks import Material, build_task, stream
+from tests import warm
 from tests.conftest import ROOT
 from tests.messages import says
 from training.intervals import Row, read_rows, wilson
@@ -73,7 +74,7 @@ Chance = Callable[[Point, str, str], float]  # of a point, task and split
 
 
 def measured(points: Sequence[Point], metrics: dict[str, Chance], n: int = 1000) -> list[Measured]:
-    """A row for each seed of each point, task, split and metric, with exactly the planted share."""
+    """Return a row for each seed of each point, task, split and metric, with the planted share."""
     rows = []
     for point in points:
         for spec in point.config.data.tasks:
@@ -216,18 +217,18 @@ def test_errors_of_functions_fall_with_examples_inside_the_mixture_alone() -> No
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        ([], "no study is named: choose one of counting"),
+        ([], "counting path_star"),
         (
             ["countng"],
-            "there is no study 'countng'; choose one of counting, counting_mfc, path_star",
+            "countng counting path_star",
         ),
         (
             ["counting", "--size", "big"],
-            "there is no size 'big'; choose one of tiny, small, published",
+            "big tiny small published",
         ),
-        (["counting", "--seeds", "0"], "seeds is 0; it must be 1 or more"),
-        (["counting", "--jobs", "0"], "--jobs is 0; it must be 1 or more"),
-        (["counting", "--steps", "5"], "Run 'python -m training.study --help'"),
+        (["counting", "--seeds", "0"], "seeds 0 1"),
+        (["counting", "--jobs", "0"], "--jobs 0 1"),
+        (["counting", "--steps", "5"], "python -m training.study --help"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(
@@ -235,7 +236,7 @@ def test_what_cannot_be_is_said_in_a_sentence(
 ) -> None:
     out = tmp_path / "study"
     assert study.main([*flags, "--out", str(out)]) == 2
-    assert told in capsys.readouterr().err
+    says(capsys.readouterr().err, told)
     assert not out.exists()
 
 
@@ -286,8 +287,9 @@ def test_a_study_is_a_folder_of_ordinary_runs_with_rows_pictures_and_a_page(
 def test_a_study_that_was_killed_ends_with_the_same_numbers(
     counted: Path, cache: Path, tmp_path: Path
 ) -> None:
-    """Killed where the second run has been trained and asked, and is about to say so; what is left is trained
-    two at a time, each in a process of its own.
+    """The kill comes after the evaluation of the second run, before its record is written.
+
+    The remaining runs are trained two at a time, each in its own process.
     """
     flags = ["counting", *FLAGS, "--out", str(tmp_path / "killed"), "--cache", str(cache)]
     script = (
@@ -300,7 +302,7 @@ def test_a_study_that_was_killed_ends_with_the_same_numbers(
         "run.ArmRun.finish = killed\n"
         f"study.main({flags!r})\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    done = warm.run([sys.executable, "-c", script], cwd=ROOT)
     assert done.returncode == -signal.SIGKILL, done.stderr
     finished = list((tmp_path / "killed").glob("*/seed0/plain/done.json"))
     assert len(finished) == 1

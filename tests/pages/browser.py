@@ -1,6 +1,6 @@
 """A real browser for the tests of pages: the Chromium of this machine, driven by playwright.
 
-A test that asks for the fixture `browser` is skipped where there is no Chromium.
+A test that uses the fixture `browser` is skipped if there is no Chromium.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """A headless Chromium: browser.new_page(viewport={"width": 400, "height": 800}, color_scheme="dark")."""
+    """A headless Chromium: `browser.new_page(viewport={"width": 400, "height": 800})`."""
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         pytest.skip("there is no Chromium on this machine")

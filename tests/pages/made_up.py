@@ -1,4 +1,4 @@
-"""A run that never was: rows, marks, answers and metrics of any arms, tasks and seeds; and its report."""
+"""A made-up run: rows, scores, answers and metrics of any arms, tasks and seeds; its report."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def built(*specs: str) -> list[Task]:
 
 
 def rising(arms: Sequence[str]) -> Chance:
-    """The first arm knows little, the last one much."""
+    """The scores rise from the first arm to the last."""
     return lambda number, task, split: 0.12 + 0.6 * number / max(1, len(arms) - 1)
 
 
@@ -133,7 +133,7 @@ def page_of(
     steps: int = 80,
     **how: Any,
 ) -> str:
-    """Everything that follows training, as compare does it; the page."""
+    """Run all steps of compare after training. Return the page."""
     rows, marks, answers = made_up(arms, tasks, seeds, **how)
     facts = {
         "config": {"arms": list(arms)},

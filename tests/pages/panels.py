@@ -1,4 +1,4 @@
-"""Whom the tests ask about words: the arms of a run, and a pretrained model."""
+"""Models that the tests prompt with questions about words: arms of a run, a pretrained model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from training.run.run import Run
 def half_run(
     tiny: CompareConfig, data: Data, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A run of two pairs, of which the first is finished: what the playground reads of a run, and no more."""
+    """A run of two pairs with only the first finished: the files that the playground reads."""
     folder, config = tmp_path_factory.mktemp("runs") / "pair", replace(tiny, seeds=2)
     run = Run(folder, replace(data, config=config))
     for arm in config.arms:
@@ -38,7 +38,7 @@ def panel(half_run: Path, cache: Path) -> Panel:
 
 @pytest.fixture(scope="session")
 def pretrained_folder(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pretrained model's folder."""
+    """The folder of a pretrained model."""
     tokenizer = pretrained.train_tokenizer(data.tokenizer.decode(data.train_ids[:40_000].tolist()))
     return pretrained.save(
         tmp_path_factory.mktemp("pretrained") / "llama", pretrained.llama(), tokenizer
@@ -47,7 +47,7 @@ def pretrained_folder(data: Data, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def telling_run(half_run: Path, data: Data, tmp_path: Path) -> Path:
-    """The run with an exam in which the letters tell: `lstm` has every question of three tasks right."""
+    """The run with changed scores: `lstm` answers all questions of three tasks correctly."""
     copy = shutil.copytree(half_run, tmp_path / "telling")
     for name in ("matched", "lstm"):
         arm = Run(copy, data).arm(name, 0)

@@ -1,4 +1,4 @@
-"""Whom one can ask about words, and what is known of a word."""
+"""Models for questions about words, and facts about a word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report as it is seen: on a phone and a screen, in light and dark and on paper, with up to four arms."""
+"""The report in a browser: on a phone, on a screen, light, dark, on paper, with up to four arms."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def page_file(
 def opened(
     browser: Any, path: Path, width: int, scheme: str = "light", media: str = "screen"
 ) -> tuple[Any, list[str]]:
-    """The page with every fold open, and what the browser complained of."""
+    """Return the page with every fold open, and the browser's complaints."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
@@ -126,7 +126,7 @@ def test_without_scripts_the_page_is_the_same(browser: Any, page_file: tuple[Pat
 def test_the_picture_for_a_readme_can_be_read_on_white_and_on_dark(
     browser: Any, page_file: tuple[Path, int]
 ) -> None:
-    """As an image, as a README shows it: its paper and its ink change together."""
+    """In a README the picture is an image: its background and its text change together."""
     path, _ = page_file
     looks = {}
     for scheme in ("light", "dark"):

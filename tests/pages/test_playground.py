@@ -1,4 +1,4 @@
-"""The playground, as someone uses it: through its URLs, and in a real browser."""
+"""The playground through its URLs and in a real browser."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_the_longest_word_is_answered_or_refused(client: FlaskClient) -> None:
 
 
 def test_a_model_that_knows_the_answer_is_marked_right(panel: Panel) -> None:
-    """The answer goes through the run's own objective; here one that writes what is right."""
+    """The answer goes through the run's own objective, here one that writes the correct answer."""
     item = panel.item("reverse", "banana")
     ids = panel.models["lstm"].tokenizer.encode(item.answer)
 
@@ -394,7 +394,7 @@ def test_the_keyboard_is_enough(browser: Any, address: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_text_is_faint(browser: Any, address: str, scheme: str) -> None:
-    """Every text stands out from what is behind it by 4.5 to 1, as WCAG asks of body text."""
+    """The contrast of every text is at least 4.5 to 1, the WCAG bound for body text."""
     page = browser.new_page(color_scheme=scheme)
     page.goto(address)
     ratios = page.evaluate(CONTRASTS)

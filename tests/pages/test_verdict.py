@@ -15,13 +15,15 @@ from tests.pages.made_up import MIXED, built, summary_of
 from training.intervals import Row, summarise, wilson
 from training.models.arms import ARMS
 from training.report.formats import percent, replay_sentence
+from training.report.page import print_table
+from training.report.report import answer_table
 from training.report.verdict import (
     Headline,
     by_place,
+    comparisons,
     headline,
     how_judged,
     judge,
-    print_table,
     tally,
     verdict,
 )
@@ -44,7 +46,9 @@ def said(arms: Sequence[str], specs: Sequence[str], seeds: int = 1, **how: objec
 
 def table_of(arms: Sequence[str], tasks: Sequence[Task]) -> str:
     console = Console(width=160, record=True, file=io.StringIO())
-    print_table(console, arms, tasks, summary_of(arms, tasks))
+    summary = summary_of(arms, tasks)
+    table = answer_table(arms, tasks, summary)
+    print_table(console, table, "Exact match", comparisons(summary))
     return console.export_text()
 
 
@@ -79,9 +83,10 @@ def test_the_table_has_a_line_for_each_cell_and_no_other() -> None:
     assert len(lines) == sum(len(task.splits) for task in tasks) == 4 + 4 + 4 + 3 + 4
     assert any(re.search("more arms.*path_star:2x5", line) for line in lines)
     assert not any(re.search("words.*path_star", line) for line in lines)
-    assert "lstm - matched (95 %)" in table_of(PAIR, tasks)
+    assert "lstm − matched" in table_of(PAIR, tasks)
+    assert all("*" in line for line in lines)
     says(table_of(PAIR, tasks), "Holm 19")
-    assert "(95 %)" not in table_of(("lstm",), tasks)
+    assert "95 %" not in table_of(("lstm",), tasks)
     assert "Holm" not in table_of(("lstm",), tasks)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each after a LayerNorm."""
+    """Apply attention, then an MLP, each after a LayerNorm."""
 
     def __init__(self, width: int, heads: int = 2) -> None:
         super().__init__()
@@ -202,6 +203,15 @@ HOSTS = [
         pad_token_id=0,
     ),
 ]
+
+
+def _among(hosts: list[Host]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("host", hosts, ids=lambda host: host.name)
+
+
+# The fixture `host` of conftest.py is each of HOSTS; these are for tests of some of them.
+in_transformers = _among([host for host in HOSTS if host.hugging_face])
+generating = _among([host for host in HOSTS if host.generates])
 
 
 def logits_and_loss(model: nn.Module, ids: Tensor = IDS) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,6 @@ from tests.messages import raises
 from tests.plugin.hosts import (
     DECODER,
     GPT2,
-    HOSTS,
     IDS,
     TABLE,
     VOCABULARY,
@@ -28,7 +27,6 @@ from tests.plugin.hosts import (
     logits_of,
 )
 
-hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 two = pytest.mark.parametrize("host", [DECODER, GPT2], ids=lambda host: host.name)
 
 
@@ -146,7 +144,6 @@ def test_fold_trusts_no_cache() -> None:
     assert torch.equal(logits_of(charembed.fold(model)), truth)
 
 
-@hosts
 def test_evaluation_with_gradients_gives_the_gradients_of_training(host: Host) -> None:
     model = host.attach(host(False), init="normal").eval()  # no dropout
     gradients = []

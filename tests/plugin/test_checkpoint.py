@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -22,11 +21,10 @@ from torch import Tensor, nn
 import charembed
 from charembed import AttachError, CheckpointError, MismatchError, SpellingTable, checkpoint, files
 from charembed.checkpoint import TENSORS
+from tests import warm
 from tests.conftest import ROOT
 from tests.messages import raises
 from tests.plugin.hosts import DECODER, GPT2, HOSTS, VOCABULARY, Host, V, char_embedding, logits_of
-
-hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 
 
 def trained(host: Host, **kwargs: Any) -> nn.Module:
@@ -50,7 +48,6 @@ def unchanged(model: nn.Module) -> bool:
     )
 
 
-@hosts
 def test_a_loaded_part_equals_the_saved_one(host: Host, tmp_path: Path) -> None:
     model = trained(host)
     charembed.save(model, tmp_path)
@@ -92,9 +89,7 @@ def test_a_fresh_process_loads_the_same_bits(tmp_path: Path) -> None:
         with torch.no_grad():
             expected[host.name] = logits_of(model)
     out = tmp_path / "logits.safetensors"
-    done = subprocess.run(
-        [sys.executable, "-c", LOADER, tmp_path, out], cwd=ROOT, capture_output=True, text=True
-    )
+    done = warm.run([sys.executable, "-c", LOADER, tmp_path, out], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert all(torch.equal(logits, expected[name]) for name, logits in load_file(out).items())
 

@@ -15,6 +15,7 @@ from torch import nn
 
 import charembed
 from charembed import AttachError
+from tests import warm
 from tests.conftest import ROOT
 from tests.messages import raises
 from tests.plugin.hosts import (
@@ -134,7 +135,7 @@ def distributed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Ten
             f"worker(pathlib.Path({str(out)!r}))",
         ]
         processes.append(
-            subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+            warm.Process(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
         )
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)[-4000:]

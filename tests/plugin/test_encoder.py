@@ -149,7 +149,7 @@ def test_a_token_alone_and_among_others_has_the_same_vector(kind: str) -> None:
 
 @kinds
 def test_padding_never_changes_the_vector(kind: str) -> None:
-    """Beside a token that makes all rows longer, and in a row of its own length."""
+    """A vector is the same beside a longer token and in a row of its own length."""
     words = [b"the", b"a", b"then", b"the" * 9]
     encoder = shaken(build(kind, vocabulary=words))
     together, unit = encoder(torch.arange(4)).detach(), encoder.spellings.unit

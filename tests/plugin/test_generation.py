@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import charembed
-from tests.plugin.hosts import HOSTS, IDS, Host, char_embedding
+from tests.plugin.hosts import HOSTS, IDS, Host, char_embedding, generating
 
 Answer = Callable[[nn.Module], Tensor]
 PADDED = torch.cat(
@@ -60,9 +60,7 @@ WAYS: dict[str, Answer] = {
 }
 
 
-@pytest.mark.parametrize(
-    "host", [host for host in HOSTS if host.generates], ids=lambda host: host.name
-)
+@generating
 @pytest.mark.parametrize("way", WAYS)
 @torch.no_grad()
 def test_generation_says_the_same(host: Host, way: str) -> None:

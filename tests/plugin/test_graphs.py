@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 import charembed
 from charembed import ENCODERS
+from tests import warm
 from tests.conftest import ROOT
 from tests.plugin.hosts import IDS, NANOGPT, SMALL, char_embedding, logits_and_loss, logits_of
 
@@ -111,12 +111,7 @@ def test_an_exported_model_answers_by_itself_in_any_process(tmp_path: Path) -> N
             expected[str(tmp_path / f"{kind}.pt2")] = logits_of(model)
             expected[kind] = logits_of(charembed.detach(model))
     command = [sys.executable, "-W", "ignore", "-c", LOADER, out]
-    done = subprocess.run(
-        [*command, *(path for path in expected if "/" in path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = warm.run([*command, *(path for path in expected if "/" in path)], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     found = load_file(out)
     assert len(found) == len(ENCODERS)

@@ -32,7 +32,6 @@ from tests.plugin.hosts import (
     logits_of,
 )
 
-hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 ties = pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
 dtypes = pytest.mark.parametrize(
     "dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["fp32", "bf16", "fp16"]
@@ -174,7 +173,6 @@ def refused_folding_changes_nothing(
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0, equal_nan=True)
 
 
-@hosts
 @ties
 @dtypes
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -182,36 +180,30 @@ def test_off_is_identical(host: Host, tie: bool, dtype: torch.dtype, training: b
     off_is_identical(host, tie, dtype, training)
 
 
-@hosts
 def test_attaching_leaves_the_random_state_alone(host: Host) -> None:
     the_random_state_is_left_alone(host)
 
 
-@hosts
 @ties
 def test_the_embedding_keeps_its_weight_its_key_and_its_type(host: Host, tie: bool) -> None:
     the_embedding_keeps_its_weight_its_key_and_its_type(host, tie)
 
 
-@hosts
 @ties
 def test_detach_restores_the_original(host: Host, tie: bool) -> None:
     detach_restores_the_original(host, tie)
 
 
-@hosts
 @ties
 @dtypes
 def test_folding_computes_the_same_bits(host: Host, tie: bool, dtype: torch.dtype) -> None:
     folding_computes_the_same_bits(host, tie, dtype)
 
 
-@hosts
 def test_refused_folding_changes_nothing(host: Host) -> None:
     refused_folding_changes_nothing(host)
 
 
-@hosts
 @pytest.mark.parametrize("kind", [kind for kind in ENCODERS if kind != "lstm"])
 def test_the_law_holds_for_every_other_encoder(host: Host, kind: str) -> None:
     """In float32 and tied; the tests above cover the default encoder."""
@@ -228,7 +220,6 @@ def test_the_law_holds_for_every_other_encoder(host: Host, kind: str) -> None:
     refused_folding_changes_nothing(host, attach=attached)
 
 
-@hosts
 @ties
 def test_every_trainable_parameter_is_in_exactly_one_group(host: Host, tie: bool) -> None:
     model = host.attach(host(tie))
@@ -256,7 +247,6 @@ def test_every_trainable_parameter_is_in_exactly_one_group(host: Host, tie: bool
     ]
 
 
-@hosts
 def test_training_gradients_are_those_of_a_plain_table(host: Host) -> None:
     """Reference for the whole embedding: one table of token + character vectors, used by the host
     itself."""

@@ -19,7 +19,6 @@ from tests.messages import raises, warns
 from tests.plugin.hosts import (
     DECODER,
     GPT2,
-    HOSTS,
     IDS,
     TABLE,
     VOCABULARY,
@@ -30,13 +29,9 @@ from tests.plugin.hosts import (
     logits_of,
 )
 
-hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
-
-
 # disabled
 
 
-@hosts
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_disabled_the_model_is_its_base_bit_for_bit(host: Host, training: bool) -> None:
     plain = host().train(training)
@@ -111,7 +106,6 @@ def test_a_compiled_model_is_disabled_too(training: bool) -> None:
 # freeze_base, counts, version
 
 
-@hosts
 def test_freeze_base_trains_the_encoder_alone(host: Host) -> None:
     model = host.attach(host())
     assert charembed.freeze_base(model) is model
@@ -122,7 +116,6 @@ def test_freeze_base_trains_the_encoder_alone(host: Host) -> None:
     assert {id(p) for p in model.parameters() if p.grad is not None} == own
 
 
-@hosts
 def test_parameters_are_counted_once(host: Host) -> None:
     model = host.attach(host())
     letters = sum(p.numel() for p in charembed.parameters(model))

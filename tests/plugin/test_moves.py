@@ -14,7 +14,6 @@ from tests.messages import raises
 from tests.plugin.hosts import (
     DECODER,
     GPT2,
-    HOSTS,
     TABLE,
     VOCABULARY,
     Host,
@@ -23,8 +22,6 @@ from tests.plugin.hosts import (
     logits_and_loss,
     logits_of,
 )
-
-hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 
 
 def test_a_pickled_model_computes_the_same_and_is_independent() -> None:
@@ -42,7 +39,6 @@ def test_a_pickled_model_computes_the_same_and_is_independent() -> None:
         assert torch.equal(logits_of(charembed.fold(copy.deepcopy(twin))), logits_of(twin))
 
 
-@hosts
 def test_a_deep_copy_is_independent(host: Host) -> None:
     model = host.attach(host(), init="normal").eval()
     with torch.no_grad():
@@ -60,7 +56,6 @@ def test_a_deep_copy_is_independent(host: Host) -> None:
         assert torch.equal(logits_of(twin), logits_of(charembed.detach(copy.deepcopy(model))))
 
 
-@hosts
 @pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
 def test_state_dicts_go_to_the_plain_host_and_back(host: Host, tie: bool) -> None:
     model = host.attach(host(tie), init="normal").eval()
@@ -99,7 +94,6 @@ def test_a_state_dict_with_half_an_encoder_is_refused() -> None:
         model.load_state_dict(half, strict=True)
 
 
-@hosts
 def test_half_and_to_move_everything(host: Host) -> None:
     model = host.attach(host(), init="normal").eval()
     expected = logits_of(model)
@@ -119,7 +113,6 @@ def test_the_encoder_keeps_float32_where_the_host_has_half_precision() -> None:
     assert {p.grad.dtype for p in charembed.parameters(model)} == {torch.float32}
 
 
-@hosts
 def test_built_on_meta_and_materialised_the_spellings_are_right(host: Host) -> None:
     """The memory is filled with garbage first, as `to_empty` may leave it."""
     with torch.device("meta"):

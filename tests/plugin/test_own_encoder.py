@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 
 import charembed
 from charembed import ENCODERS, AttachError, MismatchError, SpellingTable
+from tests import warm
 from tests.conftest import ROOT
 from tests.messages import raises
 from tests.plugin.hosts import (
     GPT2,
-    HOSTS,
     IDS,
     TABLE,
     VOCABULARY,
@@ -93,7 +92,6 @@ def trained(host: Host = GPT2) -> nn.Module:
 
 
 @pytest.mark.usefixtures("registered")
-@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 def test_it_is_attached_by_name_zero_at_first_and_folded(host: Host) -> None:
     plain = host().eval()
     model = host.attach(host(), encoder="mine", width=3).eval()
@@ -190,7 +188,7 @@ def test_a_fresh_process_that_registers_it_loads_the_same_bits(tmp_path: Path) -
     model, out = trained(), tmp_path / "logits.safetensors"
     charembed.save(model, tmp_path / "letters")
     command = [sys.executable, "-W", "ignore", "-c", LOADER, tmp_path / "letters", out]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = warm.run(command, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     with torch.no_grad():
         assert torch.equal(load_file(out)["logits"], logits_of(model, IDS))

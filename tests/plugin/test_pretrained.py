@@ -25,7 +25,7 @@ PRETRAINED: dict[str, Any] = {"init": "pretrained"}
 
 
 class Host(nn.Module):
-    """An embedding and nothing else."""
+    """A model with an embedding alone."""
 
     def __init__(self, rows: int, width: int = 192) -> None:
         super().__init__()

@@ -13,7 +13,6 @@ from tests.plugin.hosts import (
     DECODER,
     GEMMA3,
     GPT2,
-    HOSTS,
     NANOGPT,
     VOCABULARY,
     Host,
@@ -22,10 +21,7 @@ from tests.plugin.hosts import (
     logits_of,
 )
 
-hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 
-
-@hosts
 def test_a_refused_attach_changes_nothing(host: Host) -> None:
     model = host()
     before, keys = dict(model.named_modules()), list(model.state_dict())

@@ -26,7 +26,6 @@ from tests.messages import raises
 from tests.plugin.hosts import (
     GEMMA3,
     GPT2,
-    HOSTS,
     VOCABULARY,
     Host,
     V,
@@ -36,7 +35,6 @@ from tests.plugin.hosts import (
 )
 from tests.plugin.reference import PackedTwin
 
-hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 OLD = ROOT / "tests" / "data" / "format_1"
 
 
@@ -386,7 +384,6 @@ def test_a_spawned_process_gets_the_encoder_too(tmp_path: Path) -> None:
     assert done.stdout.strip() == "True", done.stderr
 
 
-@hosts
 def test_saving_does_not_change_or_warn(host: Host, tmp_path: Path) -> None:
     model: Any = host.attach(host(), init="normal")
     before = copy.deepcopy(model.state_dict())

@@ -22,19 +22,14 @@ from tests.plugin.hosts import (
     DECODER,
     GEMMA3,
     GPT2,
-    HOSTS,
     IDS,
     NANOGPT,
     Host,
     V,
     char_embedding,
+    in_transformers,
     logits_and_loss,
     logits_of,
-)
-
-hosts = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
-hugging_face = pytest.mark.parametrize(
-    "host", [host for host in HOSTS if host.hugging_face], ids=lambda host: host.name
 )
 
 
@@ -196,7 +191,7 @@ def test_an_offloaded_embedding_moves_in_one_piece() -> None:
 # Gradient checkpointing and autocast
 
 
-@hugging_face
+@in_transformers
 @pytest.mark.parametrize("reentrant", [True, False], ids=["reentrant", "not_reentrant"])
 @pytest.mark.parametrize("frozen", [True, False], ids=["base_frozen", "all_trained"])
 @pytest.mark.filterwarnings("ignore")
@@ -223,7 +218,6 @@ def test_gradient_checkpointing_changes_no_gradient(
     assert_close(gradients(model), expected)
 
 
-@hosts
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_off_is_identical_under_autocast(host: Host, training: bool) -> None:
     plain = host().train(training)
@@ -284,7 +278,6 @@ def compiled(model: nn.Module, **kwargs: Any) -> Any:
     )
 
 
-@hosts
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("fresh_compiler")
 def test_the_graph_stays_whole(host: Host) -> None:

@@ -29,20 +29,17 @@ from tests.plugin.families import hide_progress_bars
 from tests.plugin.hosts import (
     GEMMA3,
     GPT2,
-    HOSTS,
     IDS,
     VOCABULARY,
     Host,
     V,
     char_embedding,
     hugging_face,
+    in_transformers,
     logits_and_loss,
     logits_of,
 )
 
-hugging = pytest.mark.parametrize(
-    "host", [host for host in HOSTS if host.hugging_face], ids=lambda host: host.name
-)
 two = pytest.mark.parametrize("host", [GPT2, GEMMA3], ids=lambda host: host.name)
 
 
@@ -84,7 +81,7 @@ class WithValueHead(PreTrainedModel):
             module.weight.data.fill_(7.0)
 
 
-@hugging
+@in_transformers
 def test_initialising_a_model_around_it_leaves_encoder_and_tokens_alone(host: Host) -> None:
     model: Any = trained(host.attach(host(), init="normal"))
     before = state(model)
@@ -426,7 +423,7 @@ def test_sizes_change_up_and_down_in_any_order(tie: bool, update: bool, tmp_path
 # repr
 
 
-@hugging
+@in_transformers
 def test_an_attached_model_prints(host: Host) -> None:
     model: Any = host(False)
     line = repr(host.embedding(model))

@@ -12,7 +12,6 @@ from charembed import CharEmbedError, SpellingError, SpellingTable
 from tests.messages import raises
 from tests.plugin.hosts import (
     GPT2,
-    HOSTS,
     IDS,
     TABLE,
     VOCABULARY,
@@ -20,12 +19,9 @@ from tests.plugin.hosts import (
     V,
     char_embedding,
     char_vector,
+    in_transformers,
     logits_and_loss,
     logits_of,
-)
-
-hugging_face = pytest.mark.parametrize(
-    "host", [host for host in HOSTS if host.hugging_face], ids=lambda host: host.name
 )
 
 
@@ -35,7 +31,7 @@ def without_characters(model: Any, ids: torch.Tensor) -> torch.Tensor:
     return vectors
 
 
-@hugging_face
+@in_transformers
 @pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize(
     "first", [True, False], ids=["resized_then_attached", "attached_then_resized"]
@@ -72,7 +68,7 @@ def test_a_grown_vocabulary_gets_its_characters_by_update_spellings(
     assert torch.equal(logits_of(charembed.fold(model), new), expected)
 
 
-@hugging_face
+@in_transformers
 @pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
 def test_a_shrunk_vocabulary_keeps_its_characters(host: Host, tie: bool) -> None:
     model = host.attach(host(tie), init="normal").eval()

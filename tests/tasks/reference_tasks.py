@@ -1,4 +1,4 @@
-"""Slow, obvious twins of the tasks: each reads a prompt as a person would, and answers it."""
+"""Slow, obvious twins of the tasks: each parses a prompt and answers it."""
 
 from __future__ import annotations
 

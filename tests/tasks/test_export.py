@@ -187,7 +187,7 @@ def test_of_shown_work_the_result_is_marked_and_there_is_room_for_all_of_it() ->
 
 
 def half_taught(folder: Path, items: list[Item]) -> tuple[Any, Any]:
-    """A tiny model in a local folder that has learnt the first half of the answers by heart."""
+    """Save a tiny model that has memorised the first half of the answers."""
     tokenizer = train_tokenizer("".join(item.text for item in items))
     model = gpt2()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -257,7 +257,7 @@ def likelihood(model: Any, tokenizer: Any, prompt: str, choice: str) -> float:
 
 
 def run_lm_eval(folder: Path, model: Path, names: list[str]) -> dict[str, dict[str, float]]:
-    """The command that an export prints, offline; its results by task."""
+    """Run the command that an export prints, offline. Return its results by task."""
     command = [
         sys.executable,
         "-m",

@@ -14,7 +14,7 @@ from tests.tasks.test_formats import DATA, every_format
 
 
 def broken(tmp_path: Path, name: str, file: str, content: bytes | str | None) -> Path:
-    """A copy of a format's files in which one is replaced, or missing."""
+    """Copy a format's files with one replaced or missing."""
     folder = shutil.copytree(DATA / name, tmp_path / name)
     if content is None:
         (folder / file).unlink()

@@ -80,7 +80,7 @@ def test_of_the_mixture_is_what_a_wrong_choice_among_trained_functions_says() ->
 
 
 def test_training_never_has_a_string_that_is_asked_about() -> None:
-    """At a length so short that training meets most strings there are."""
+    """The length is so short that training contains most strings."""
     (task,) = built("functions:1x3")
     trained = {
         string for i in range(12_000) for string in strings(task.draw("seen", stream("t", i)))

@@ -1,4 +1,4 @@
-"""Tasks about no word: counting to n and path-star graphs."""
+"""Tasks without words: counting to n and path-star graphs."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_edges_say_nothing_of_the_goal_by_their_order() -> None:
 
 
 def test_new_graphs_and_new_sequences_are_never_those_of_training() -> None:
-    """At sizes so small that training draws nearly all there is."""
+    """The sizes are so small that training draws nearly all items."""
     (task,) = built("path_star:2x2")
     seen = {item.key for item in (task.draw("seen", stream("t", i)) for i in range(200_000))}
     fresh = {item.key for item in (task.draw("fresh", stream("f", i)) for i in range(2000))}

@@ -82,7 +82,7 @@ def word_task(name: str, *words: str, wording: str = "compact", form: str = "spe
 
 
 def drawn_for_training(tasks: list[Task], i: int) -> Item:
-    """As training draws example i: the task first, then the item, from one stream."""
+    """Draw example i as training does: first the task, then the item, from one stream."""
     rng = stream("question", "finetune", 0, i, 0)
     task = rng.choice(tasks)
     return task.draw(task.splits[0].name, rng)

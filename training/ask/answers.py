@@ -35,6 +35,7 @@ class Answers:
         self._paths: dict[EvalSet, Path] = {}
         if folder is not None:
             for place, one in enumerate(eval_sets):
+                # The number tells apart names that are equal without special characters.
                 name = re.sub(r"[^\w.-]+", "_", f"{place:03}-{one.task.name}-{one.split}")
                 self._paths[one] = folder / "answers" / f"{name}.jsonl"
                 self._found[one] = _read(self._paths[one], len(one.items))
@@ -106,6 +107,7 @@ def ask(
 
         try:
             for batch, given in model.answer(questions, batch_size, progress):
+                # A stop signal waits until the batch is on the disk.
                 with deferred() if saved else nullcontext():
                     answers.add(batch, given)
         except (KeyboardInterrupt, Interrupted):
@@ -123,6 +125,7 @@ def claim(folder: Path, record: dict[str, Any], resume: bool) -> None:
 
     Raises BadInput for a folder that holds something else, and changes nothing.
     """
+    # Not hidden files: the lock of this process is one.
     if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         if not (folder / RECORD).is_file():
             raise BadInput(
@@ -142,9 +145,10 @@ def claim(folder: Path, record: dict[str, Any], resume: bool) -> None:
 def check_same(folder: Path, record: dict[str, Any], *, questions_alone: bool = False) -> None:
     """Raise BadInput if a folder's evaluation has another model or other questions."""
     held = read_record(folder / RECORD)
-    if held["exams"] != record["exams"]:
+    if held["exams"] != record["exams"]:  # the hash of all questions, under its first name
         here, there = (
-            f"suites {', '.join(one['suites'])}, {one['questions']} each, SHA-256 {one['exams'][:12]}"
+            f"suites {', '.join(one['suites'])}, {one['questions']} each, "
+            f"SHA-256 {one['exams'][:12]}"
             for one in (record, held)
         )
         raise BadInput(

@@ -13,8 +13,8 @@ from training.data.questions import encode_item
 from training.data.tokenizers import Tokenizer
 from training.errors import BadInput
 
-PLAIN = PromptFormat()
-CHECKED = 500  # training questions of each phase and seed whose length and tokens are checked
+_PLAIN = PromptFormat()
+_CHECKED = 500  # training questions of each phase and seed whose length and tokens are checked
 
 
 class ScoredTask(Protocol):
@@ -41,7 +41,7 @@ class EvalSet:
     task: ScoredTask
     split: str
     items: Sequence[Item]
-    prompt_format: PromptFormat = PLAIN
+    prompt_format: PromptFormat = _PLAIN
     read: Callable[[str], str | None] = read_answer
 
     @property
@@ -68,27 +68,27 @@ def check_lengths(data: Data) -> None:
     """Check that questions and answers fit the context and that their tokens can be cut apart.
 
     Raises BadInput before anything is trained. All evaluation questions are checked, and the
-    first CHECKED training questions of each phase.
+    first _CHECKED training questions of each phase.
     """
     config = data.config
     phases = [phase for phase in config.phases if phase.kind == "question"]
     for seed in config.seed_range:
         for phase in phases:
             questions = data.questions(phase.context)
-            for i in range(CHECKED):
+            for i in range(_CHECKED):
                 item, prompt, answer = questions.item(phase.name, seed, i)
                 check_cut(data.tokenizer, item, prompt)
                 questions.arrange(item, prompt, answer)
         eval_sets = make_eval_sets(data, seed)
-        longest = max_answer_tokens(data.tokenizer, eval_sets)
+        longest = max_answer_tokens(data.tokenizer, eval_sets)  # the limit of every answer
         for eval_set in eval_sets:
             for item in eval_set.items:
                 length = len(data.tokenizer.encode(item.prompt)) + longest
                 if length > config.context:
                     raise BadInput(
-                        f"A question of the split {eval_set.split} and its answer may take {length} "
-                        f"tokens, but finetune_context is {config.context}. Use a larger one, shorter "
-                        "words (longest_letters), or the compact wording. "
+                        f"A question of the split {eval_set.split} and its answer may take "
+                        f"{length} tokens, but finetune_context is {config.context}. Use a larger "
+                        "one, shorter words (longest_letters), or the compact wording. "
                         f"The question: {item.prompt!r}"
                     )
 
@@ -100,8 +100,8 @@ def check_cut(tokenizer: Tokenizer, item: Item, prompt: list[int]) -> None:
     """
     if tokenizer.encode(item.prompt) != prompt:
         raise BadInput(
-            f"The tokenizer gives {item.prompt!r} other tokens if its answer follows. Use a tokenizer "
-            "that puts the space before a word into the word's first token."
+            f"The tokenizer gives {item.prompt!r} other tokens if its answer follows. Use a "
+            "tokenizer that puts the space before a word into the word's first token."
         )
     written = tokenizer.decode(encode_item(tokenizer, item)[1])
     if written.strip() != item.written.strip():

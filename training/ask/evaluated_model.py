@@ -28,9 +28,10 @@ from training.models.objectives import OBJECTIVES, GenerationSettings, Objective
 from .eval_sets import EvalSet, max_answer_tokens, stop_ids
 
 BATCH = 128  # questions answered together
-MARGIN = 2  # tokens beside the letters of an answer that is written in single letters: space, end
+# subtle: with a smaller margin, an answer in single letters could not reach its end mark
+_MARGIN = 2  # tokens beside the letters of an answer that is written in single letters: space, end
 # Choices are batched by the length of their prompts in steps of this many tokens.
-CHOICE_STEP = 32
+_CHOICE_STEP = 32
 
 
 class EvalQuestion(NamedTuple):
@@ -110,7 +111,7 @@ class EvaluatedLanguageModel:
 
     Attributes:
         context: tokens of prompt and answer together, at most.
-        dummy: token that stands for unknown ones; see `training.models.objectives`.
+        dummy: token in place of unknown ones; see `training.models.objectives`.
         start: ids before every text, such as a model's own begin-of-text token.
         end: ids that end an answer, such as end-of-text.
         source: the tokenizer of transformers with its chat template; None for a model without one.
@@ -176,9 +177,9 @@ class EvaluatedLanguageModel:
         self._limits, self._ids = {}, {}
         longest = max_answer_tokens(self.tokenizer, eval_sets) if self.as_in_run else 0
         for eval_set in eval_sets:
-            known = self._limits.get(eval_set.task.name, 0)
-            own = longest or self._longest_answer(eval_set)
-            self._limits[eval_set.task.name] = max(known, own)
+            # One limit for all splits of a task: the answers of none are cut shorter.
+            task, own = eval_set.task.name, longest or self._longest_answer(eval_set)
+            self._limits[task] = max(own, self._limits.get(task, 0))
         for eval_set in eval_sets:
             for item in eval_set.items:
                 self._check_item(eval_set, item)
@@ -198,8 +199,8 @@ class EvaluatedLanguageModel:
         if length + answer > self.context:
             raise BadInput(
                 f"A prompt of {task} has {length} tokens and its answer may take {answer}, but "
-                f"{self.name} reads {self.context} tokens at most. Use a shorter word or fewer --shots, or "
-                f"leave that suite out. The prompt begins {item.prompt[:60]!r}."
+                f"{self.name} reads {self.context} tokens at most. Use a shorter word or fewer "
+                f"--shots, or leave that suite out. The prompt begins {item.prompt[:60]!r}."
             )
 
     def answer(self, questions: Questions, batch_size: int, progress: Progress) -> Answered:
@@ -227,13 +228,13 @@ class EvaluatedLanguageModel:
             eval_set, item = question.eval_set, question.item
             ids = self.encode(eval_set, item)
             if item.choices:  # likelihoods are padded, so that similar lengths will do
-                key: tuple[object, ...] = (True, len(ids) // CHOICE_STEP)
+                key: tuple[object, ...] = (True, len(ids) // _CHOICE_STEP)
             else:
                 prefix = tuple(ids[: SHARED + 1]) if shares[eval_set] else ()
                 stop = eval_set.prompt_format.stop
                 key = (False, len(ids), self.max_new_tokens(eval_set), stop, prefix)
             groups[key].append(question)
-        for group in groups.values():
+        for group in groups.values():  # in the order of their first questions
             for first in range(0, len(group), size):
                 yield group[first : first + size]
 
@@ -262,7 +263,7 @@ class EvaluatedLanguageModel:
         ]
 
     def _text(self, ids: list[int], stop: str) -> str:
-        if self.as_in_run:
+        if self.as_in_run:  # scoring reads such a text up to its end mark
             return self.tokenizer.decode(ids)
         return cut(self.tokenizer.decode(ids[:-1] if ids and ids[-1] in self.end else ids), stop)
 
@@ -279,7 +280,7 @@ class EvaluatedLanguageModel:
         # A model may spell an answer in other tokens than the tokenizer would, up to one a letter.
         texts = [item.text.removeprefix(item.prompt) for item in eval_set.items]
         return max(
-            max(len(self.tokenizer.encode(text)), len("".join(text.split())) + MARGIN)
+            max(len(self.tokenizer.encode(text)), len("".join(text.split())) + _MARGIN)
             for text in texts
         )
 
@@ -326,6 +327,7 @@ class EvaluatedLanguageModel:
             for q in questions
             for choice in q.item.choices
         ]
+        # All choices of all questions at once: `log_likelihoods` batches them by length.
         found = iter(zip(log_likelihoods(self.model, pairs), pairs, strict=True))
         answers = []
         for question in questions:
@@ -369,8 +371,8 @@ class EvaluatedFunction:
         for eval_set in eval_sets:
             if any(item.choices for item in eval_set.items):
                 raise BadInput(
-                    f"{eval_set.task.name} is answered by likelihood, and {self.name} is a function "
-                    "that writes texts. Leave that suite out, or evaluate a model."
+                    f"{eval_set.task.name} is answered by likelihood, and {self.name} is a "
+                    "function that writes texts. Leave that suite out, or evaluate a model."
                 )
 
     def answer(self, questions: Questions, batch_size: int, progress: Progress) -> Answered:

@@ -1,4 +1,4 @@
-"""The evaluation of an arm in its run: answers to the run's questions, and loss on held-out text."""
+"""The evaluation of an arm in its run: answers to questions, and loss on held-out text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .eval_sets import EvalSet
 from .evaluated_model import Answer, EvaluatedLanguageModel
 from .scores import RUN_METRICS, eval_rows, rights
 
-_ROWS = 32  # windows of text in one batch, at most
+_ROWS = 32  # windows of text in one batch, at most: memory for logits, B x T x V floats
 
 
 def evaluate_arm(
@@ -41,6 +41,7 @@ def evaluate_arm(
     """
     evaluated = EvaluatedLanguageModel.of_arm(model, data, arm, seed, as_in_run=True)
     evaluated.check(eval_sets)
+    # In memory: after a stop, a run asks all its questions again.
     answers = Answers(eval_sets)
     stopped = "Training is finished and saved; the questions come when it goes on."
     ask(evaluated, answers, bars=bars, title="answers", if_stopped=stopped)
@@ -57,7 +58,7 @@ def answer_lines(
             "task": eval_set.task.name,
             "split": eval_set.split,
             "prompt": item.prompt,
-            "expected": item.written.strip(),
+            "expected": item.written.strip(),  # with its scratchpad
             "given": read_answer(answer.given),
             "right": right,
         }

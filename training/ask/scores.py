@@ -34,13 +34,13 @@ from .evaluated_model import Answer, EvaluatedModel
 
 ALL = "all"
 RUN_METRICS = ("exact_match", "parts")
-CHOICE_METRICS = ("exact_match_per_token", "exact_match_per_character")
+_CHOICE_METRICS = ("exact_match_per_token", "exact_match_per_character")
 METRICS = (
-    "exact_match", "exact_match_corrected", "unreadable", *CHOICE_METRICS, "letters_right",
+    "exact_match", "exact_match_corrected", "unreadable", *_CHOICE_METRICS, "letters_right",
     "first_letter",
 )  # fmt: skip
-AXES = ("word letters", "word tokens", "token letters", "token count")
-CELL = 10  # questions that a line of the breakdown needs
+_AXES = ("word letters", "word tokens", "token letters", "token count")
+CELL = 10  # questions that a line of the breakdown needs; fewer have intervals of half the scale
 
 
 def rights(eval_set: EvalSet, answers: Sequence[Answer]) -> list[bool]:
@@ -55,14 +55,16 @@ def parsed(eval_set: EvalSet, answers: Sequence[Answer]) -> list[str | None]:
     """Parse the answer from each text.
 
     None if it cannot be parsed: no text, nothing at the place that a benchmark reads, or no number
-    although every right answer is one. parsed(numbers, [Answer(" 7\\n"), Answer(" ?")]) -> ["7", None]
+    although every right answer is one.
+
+    parsed(numbers, [Answer(" 7\\n"), Answer(" ?")]) -> ["7", None]
     """
     numbers = all(_is_number(item.answer) for item in eval_set.items)
     found = []
     for item, answer in zip(eval_set.items, answers, strict=True):
         if item.choices:
             text = answer.given.strip()
-        elif item.work:
+        elif item.work:  # a scratchpad answer: the result after its last " = "
             text = read_work(answer.given)[1].strip()
         else:
             text = (eval_set.read(answer.given) or "").strip()
@@ -101,7 +103,7 @@ def _set_rows(
         eval_set.majority,
     )  # fmt: skip
     rows = [exact]
-    if set(metrics) - set(RUN_METRICS):
+    if set(metrics) - set(RUN_METRICS):  # a run asks thousands of questions and needs no details
         rows += _detail_rows(eval_set, answers, exact)
     rows = [row for row in rows if row.metric in metrics]
     if "parts" in metrics:
@@ -116,6 +118,7 @@ def _set_rows(
 def _like(exact: Row, metric: str, marks: Sequence[bool], majority: float | None = None) -> Row:
     """Return the row of another share of the same answers."""
     hits, n = sum(marks), len(marks)
+    # The majority baseline is of exact match, so other shares have none by default.
     return share_row(exact.arm, int(exact.seed), exact.task, exact.split, metric, hits, n, majority)
 
 
@@ -123,7 +126,7 @@ def _detail_rows(eval_set: EvalSet, answers: Sequence[Answer], exact: Row) -> li
     items, texts = eval_set.items, parsed(eval_set, answers)
     rows = [*_corrected_row(exact), _like(exact, "unreadable", [text is None for text in texts])]
     if all(item.choices for item in items):
-        for metric in CHOICE_METRICS:
+        for metric in _CHOICE_METRICS:
             taken = [
                 _taken(item, answer, metric) for item, answer in zip(items, answers, strict=True)
             ]
@@ -175,7 +178,7 @@ def _taken(item: Item, answer: Answer, metric: str) -> Answer:
 
 
 def _are_words(eval_set: EvalSet) -> bool:
-    """Whether answers are words: three letters or more, and no answer fits half of the questions."""
+    """Whether answers are words: 3 letters or more, and no answer fits half of the questions."""
     answers = ["".join(item.answer.split()) for item in eval_set.items]
     # yes and no are letters too, but first letters and places say nothing about them
     return all(len(one) > 2 and one.isalpha() for one in answers) and eval_set.majority < 0.5
@@ -196,6 +199,7 @@ def breakdown(
     rows = []
     for (task, axis, value), found in sorted(cells.items(), key=lambda cell: _order(cell[0])):
         if len(found) >= CELL:
+            # the baseline of these questions alone: words of one length share more answers
             metric, hits = f"exact_match[{axis}={value}]", sum(right for *_, right in found)
             baseline = replace(found[0][0], items=[item for _, item, _ in found]).majority
             row = share_row(model.name, model.seed, task, ALL, metric, hits, len(found), baseline)
@@ -217,7 +221,7 @@ def word_facts(item: Item, model: EvaluatedModel) -> Iterator[tuple[str, str]]:
     tokenizer = model.tokenizer
     if tokenizer is None:
         return
-    ids = tokenizer.encode_word(word)
+    ids = tokenizer.encode_word(word)  # after a space, as in a prompt
     yield "word tokens", str(len(ids))
     lengths = [len((tokenizer.spellings[i] or b"").strip()) for i in ids]  # bytes
     letters = [part for part in named[1:] if len(part) == 1 and part in word]
@@ -231,7 +235,7 @@ def word_facts(item: Item, model: EvaluatedModel) -> Iterator[tuple[str, str]]:
 
 
 def count_bin(count: int) -> str:
-    """Return the power of ten that holds a count: 0 -> "0", 7 -> "1 to 9", 1234 -> "1,000 to 9,999"."""
+    """Return the range of a count: 0 -> "0", 7 -> "1 to 9", 1234 -> "1,000 to 9,999"."""
     if not count:
         return "0"
     low = 10 ** (len(str(count)) - 1)
@@ -240,4 +244,4 @@ def count_bin(count: int) -> str:
 
 def _order(cell: tuple[str, str, str]) -> tuple[int, str, int]:
     task, axis, value = cell
-    return AXES.index(axis), task, int(value.split(" ")[0].replace(",", ""))
+    return _AXES.index(axis), task, int(value.split(" ")[0].replace(",", ""))

@@ -17,7 +17,7 @@ from training.models.arms import ARMS, arm_names
 from training.models.objectives import OBJECTIVES
 
 from .fields import check, described, from_saved, saved_name, to_saved, value
-from .phase import PHASES, ROWS, Phase
+from .phase import PHASES, Phase
 
 DECODER = "decoder"  # the model that is trained from scratch; any other name is a pretrained one
 
@@ -79,22 +79,25 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        # built without words, only for the names: "reverse" and "reverse*2" are the same task
         names = [build_task(spec, Material()).name for spec in self.tasks]
         if twice := [name for name in names if names.count(name) > 1]:
             raise BadInput(
                 f"tasks is {','.join(self.tasks)!r}, which names {twice[0]} more than once: name "
                 f"it once, or with a weight, {twice[0]}*2, for more of it."
             )
+        # a token of printable ASCII cannot write accents, so encoding would fail much later
         if (self.word_forms, self.alphabet) == ("mixed", "printable"):
             raise BadInput(
                 "word_forms is 'mixed' and alphabet is 'printable', which has no accents: choose "
                 "word_forms 'lower' or alphabet 'bytes'."
             )
+        # without longer words the split longer_words would be empty
         if not self.min_letters <= self.max_letters < self.longest_letters:
             raise BadInput(
                 f"min_letters {self.min_letters}, max_letters {self.max_letters} and "
-                f"longest_letters {self.longest_letters} must rise: the split longer_words holds "
-                "words longer than max_letters."
+                f"longest_letters {self.longest_letters} must rise: the split longer_words has "
+                "words of more letters than max_letters."
             )
 
 
@@ -148,6 +151,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        # the packaged weights have these shapes
         sizes = self.char_dim, self.char_hidden
         if self.init == PRETRAINED and sizes != (CHAR_DIM, HIDDEN_SIZE):
             raise BadInput(
@@ -160,6 +164,7 @@ class ModelConfig:
                 f"scale is {self.scale}, and with init 'zero' all character vectors are equal, so "
                 "they cannot be rescaled: set scale to 0, or choose init pretrained or normal."
             )
+        # attention splits the width evenly between its heads
         if self.width % self.heads:
             raise BadInput(
                 f"width is {self.width}, which {self.heads} heads do not divide: choose a multiple "
@@ -225,8 +230,10 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        # names are keys of files and random streams
         names = [phase.name for phase in self.phases]
         assert len(set(names)) == len(names), names
+        # answers of an untrained decoder would be noise
         if not self.model.pretrained and not any(phase.steps for phase in self.phases):
             (steps,) = (item for item in described(PHASES[0]) if item.name == "steps")
             flags = ", ".join(phase.setting(steps) for phase in self.phases)
@@ -250,6 +257,7 @@ class CompareConfig:
                         f"{name} is {chosen!r}, which needs a pretrained model (--model NAME); "
                         f"'decoder' is trained from scratch: choose {other!r}."
                     )
+            # replayed rows of text are as long as rows of the text phase
             if phase.kind == "question" and phase.context < self.text.context:
                 raise BadInput(
                     f"{phase.name}_context is {phase.context}, below context {self.text.context}: "
@@ -267,15 +275,11 @@ class CompareConfig:
     @property
     def context(self) -> int:
         """The longest row that a phase reads; also the context of the finished model."""
-        return max(phase.context for phase in self.phases if phase.kind in ROWS)
+        return max(phase.context for phase in self.phases if phase.reads_rows)
 
     @property
     def seed_range(self) -> range:
         return range(self.seeds)
-
-    @property
-    def first_seed(self) -> int:
-        return 0
 
     def as_dict(self, defaults: bool = True) -> dict[str, Any]:
         """The config as config.json holds it, without the fields that do not apply to its model.
@@ -283,6 +287,7 @@ class CompareConfig:
         `defaults`: include the fields that have their default value.
         """
         plain = to_saved(self, defaults)
+        # they would be numbers without a meaning in the hash of the run
         for section in (self.data, self.model) if self.model.pretrained else ():
             for item in described(section):
                 if "only" in item.metadata:

@@ -17,7 +17,7 @@ from typing import Any
 
 from training.errors import BadInput
 
-LARGEST = 2**63 - 1  # torch stores whole numbers in 64 bits; larger ones would fail much later
+_LARGEST = 2**63 - 1  # torch stores whole numbers in 64 bits; larger ones would fail much later
 
 # Fields of earlier versions, each with the only value that it ever had in a published result. The
 # code behind them is gone, so a config that holds another value cannot be run again.
@@ -46,6 +46,7 @@ def value(default: Any, help: str, **facts: Any) -> Any:
         --set.
     saved: the field's name in saved files, if it is another; saved_values: {value: saved value}.
     """
+    # metadata travels with the field, so that help, bounds and flags need no second table
     return field(default=default, metadata={"help": help, **facts})
 
 
@@ -71,6 +72,7 @@ def to_saved(section: Any, defaults: bool = True) -> dict[str, Any]:
         saved_name(item): _plain(item, given, defaults)
         for item in fields(section)
         for given in [getattr(section, item.name)]
+        # a field without help, such as a phase's name, tells which section it is: always written
         if defaults or "help" not in item.metadata or given != item.default
     }
 
@@ -94,6 +96,7 @@ def from_saved(kind: type[Any], plain: dict[str, Any], **given: Any) -> Any:
     for name, saved in plain.items():
         if name in known:
             found.setdefault(known[name].name, _from_plain(known[name], saved))
+        # TypeError, as a dataclass raises for an unknown argument; the caller handles both alike
         elif name not in RETIRED:
             raise TypeError(f"it has the field {name}")
         elif saved != RETIRED[name]:
@@ -105,6 +108,7 @@ def from_saved(kind: type[Any], plain: dict[str, Any], **given: Any) -> Any:
 
 
 def _from_plain(item: Field[Any], saved: Any) -> Any:
+    # JSON has no tuples
     if isinstance(saved, list):
         return tuple(saved)
     for own, written in item.metadata.get("saved_values", {}).items():
@@ -128,8 +132,8 @@ def check_field(item: Field[Any], given: Any, name: str) -> None:
         raise BadInput(f"{name} is empty: give it a value, or leave it out for {item.default!r}.")
     elif not _is_allowed(item, given):
         raise BadInput(f"{name} is {given!r}; it must be {allowed(item)}.")
-    elif isinstance(given, int) and given > item.metadata.get("high", LARGEST):
-        raise BadInput(f"{name} is {given}; it must be at most {LARGEST}.")
+    elif isinstance(given, int) and given > item.metadata.get("high", _LARGEST):
+        raise BadInput(f"{name} is {given}; it must be at most {_LARGEST}.")
 
 
 def _is_allowed(item: Field[Any], given: Any) -> bool:
@@ -137,6 +141,7 @@ def _is_allowed(item: Field[Any], given: Any) -> bool:
     facts = item.metadata
     if "choices" in facts:
         return given in facts["choices"]
+    # text without choices is checked when it is used, as a file or a name
     if isinstance(given, str | bool):
         return True
     return (
@@ -165,6 +170,7 @@ def allowed(item: Field[Any]) -> str:
 
 
 def _check_names(name: str, given: Sequence[str], known: Sequence[str] | None) -> None:
+    # a name twice would train the same arm twice into one folder
     unknown = known is not None and not set(given) <= set(known)
     if not given or len(set(given)) != len(given) or unknown:
         some = f"some of {', '.join(known)}" if known is not None else "at least one"

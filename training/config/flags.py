@@ -26,8 +26,8 @@ from .config import DECODER, CompareConfig
 from .fields import RETIRED, allowed, described
 from .presets import PRESETS, RETROFIT, preset
 
-PROGRAM = "python -m training.compare"
-SECTIONS = {
+_PROGRAM = "python -m training.compare"
+_SECTIONS = {
     "data": "Data",
     "model": "Model",
     "evaluation": "Evaluation",
@@ -40,7 +40,7 @@ _RENAMED = {  # flags of earlier versions
     "warmup_spelling_lr": "spelling_lr",
 }
 
-Place = int | str | None  # the number of a phase, the name of a section, or the config itself
+_Place = int | str | None  # the number of a phase, the name of a section, or the config itself
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Setting:
 
     name: str
     item: Field[Any]
-    places: tuple[Place, ...]
+    places: tuple[_Place, ...]
     group: str
     value: Any
 
@@ -74,9 +74,10 @@ def settings(config: CompareConfig) -> dict[str, Setting]:
     settings(QUICK)["finetune_lr"].value -> 0.003
     """
     found = dict[str, Setting]()
-    for place, group in [(None, "Comparison"), *SECTIONS.items()]:
+    for place, group in [(None, "Comparison"), *_SECTIONS.items()]:
         part = _part(config, place)
         for item in described(part):
+            # a decoder's size does not apply to a pretrained model
             if item.metadata.get("only", config.model.model) == config.model.model:
                 group_of = item.metadata.get("group", group)
                 given = getattr(part, item.name)
@@ -96,7 +97,7 @@ def settings(config: CompareConfig) -> dict[str, Setting]:
     return found | alone
 
 
-def _part(config: CompareConfig, place: Place) -> Any:
+def _part(config: CompareConfig, place: _Place) -> Any:
     if isinstance(place, int):
         return config.phases[place]
     return config if place is None else getattr(config, place)
@@ -111,7 +112,7 @@ def changed(config: CompareConfig, **given: Any) -> CompareConfig:
     """
     known = settings(config)
     model = given.get("model", config.model.model)
-    inside: dict[Place, dict[str, Any]] = {}
+    inside: dict[_Place, dict[str, Any]] = {}
     # values for all phases come first, so that a value for one of them overrides them
     for name in sorted(given, key=lambda name: -len(known[name].places)):
         item = known[name].item
@@ -122,7 +123,7 @@ def changed(config: CompareConfig, **given: Any) -> CompareConfig:
             )
         for place in known[name].places:
             inside.setdefault(place, {})[item.name] = given[name]
-    sections = {name: replace(getattr(config, name), **inside.get(name, {})) for name in SECTIONS}
+    sections = {name: replace(getattr(config, name), **inside.get(name, {})) for name in _SECTIONS}
     phases = tuple(replace(each, **inside.get(i, {})) for i, each in enumerate(config.phases))
     return replace(config, **inside.get(None, {}), **sections, phases=phases)
 
@@ -136,7 +137,7 @@ def command_for(name: str, config: CompareConfig) -> str:
     base = preset(name)
     if config.model.pretrained and not base.model.pretrained:
         base = replace(base, model=RETROFIT)
-    words, done = [*PROGRAM.split(), "--preset", name], set[tuple[Place, str]]()
+    words, done = [*_PROGRAM.split(), "--preset", name], set[tuple[_Place, str]]()
     for key, setting in settings(config).items():
         values, places = setting.values(config), {(p, setting.item.name) for p in setting.places}
         # phases that differ get their own words further on
@@ -191,7 +192,7 @@ def parse(
     Raises BadInput for unknown flags and for values that cannot work.
     """
     # --help shows the preset's values, so the preset is read before the other flags are made
-    first = Parser(prog=PROGRAM, add_help=False, allow_abbrev=False)
+    first = Parser(prog=_PROGRAM, add_help=False, allow_abbrev=False)
     first.add_argument("--preset")
     first.add_argument("--model", default=DECODER)
     early, _ = first.parse_known_args(argv)
@@ -210,6 +211,7 @@ def parse(
             if setting.places == ("model",):  # the character encoder as a trained model needs it
                 given.setdefault(key, setting.value)
     config = changed(base, **given)
+    # the name of the packaged model becomes its folder in the cache
     model = replace(config.model, model=packaged_folder(config.model.model, options.cache))
     return replace(config, model=model), options
 
@@ -218,8 +220,8 @@ def _parser(
     name: str, base: CompareConfig, known: dict[str, Setting], manual: str | None
 ) -> Parser:
     parser = Parser(
-        prog=PROGRAM,
-        usage=f"{PROGRAM} [--preset NAME] [--FLAG VALUE ...]",
+        prog=_PROGRAM,
+        usage=f"{_PROGRAM} [--preset NAME] [--FLAG VALUE ...]",
         description=manual,
         formatter_class=Help,
         allow_abbrev=False,
@@ -241,10 +243,12 @@ def _parser(
                 setting.flag,
                 dest=setting.name,
                 help=_help(setting, base),
+                # only flags that were given become attributes, so the preset's values stay
                 default=argparse.SUPPRESS,
                 type=_names if isinstance(setting.value, tuple) else type(setting.value),
                 metavar=setting.item.name.split("_")[-1].upper(),
             )
+    # of the fields without a flag, each is listed once and not for each phase
     rest = [each for each in known.values() if not each.group and len(each.places) > 1]
     listed = "; ".join(f"{each.name}: {_help(each, base)}" for each in rest)
     parser.add_argument_group("Other fields").add_argument(
@@ -270,6 +274,7 @@ def _help(setting: Setting, config: CompareConfig) -> str:
 
 def _hint(unknown: str, known: dict[str, Setting]) -> str:
     """The way out for an unknown flag: its new name, --set, or the most similar flag."""
+    # "--lr=1" is one argument
     name = unknown.partition("=")[0].removeprefix("--").replace("-", "_")
     if name in _RENAMED:
         return f" ({_flag(name)} is now {_flag(_RENAMED[name])})"
@@ -300,6 +305,7 @@ def _assignment(text: str, known: dict[str, Setting]) -> tuple[str, Any]:
             f"--set is {text!r}; it must be NAME=VALUE with the name of a field, such as "
             f"finetune_warmup=30.{hint}"
         )
+    # the type of the present value; no field has None
     kind = type(known[name].value)
     try:
         return name, _names(given) if kind is tuple else kind(given)
@@ -355,6 +361,7 @@ def check_options(options: argparse.Namespace) -> None:
         given = getattr(options, name)
         if given is not None and given < 1:
             raise BadInput(f"{_flag(name)} is {given}; it must be 1 or more.")
+    # more threads than cores slow each other down
     cores = os.cpu_count() or 1
     if options.threads > cores:
         raise BadInput(
@@ -368,6 +375,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _folder(text: str) -> Path:
+    # Path("") would be the present folder
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty name is no folder")
     return Path(text)

@@ -34,6 +34,7 @@ class Phase:
         flag="each",
     )
     lr: float = value(3e-3, "peak learning rate", low=0, flag="each")
+    # Replay: steps on text that preserve the model's language modelling; see data/replay.py.
     replay_share: float = value(
         0.0,
         "share of the steps that train on text instead of questions",
@@ -64,6 +65,7 @@ class Phase:
         kinds=("question",),
         flag="finetune",
     )
+    # The optimizer and its schedule.
     optimizer: str = value(
         "muon",
         "muon (for the model's inner matrices; AdamW for the rest) or adamw for all",
@@ -95,6 +97,7 @@ class Phase:
         flag=None,
     )
     warmup: int = value(50, "steps in which the learning rate rises", low=0, flag="all")
+    # No preset uses this auxiliary loss.
     spelling_loss: float = value(
         0.0,
         "weight of the spelling loss: auxiliary heads predict the letters of tokens from their "
@@ -105,9 +108,18 @@ class Phase:
     )
 
     def __post_init__(self) -> None:
+        # users cannot set the kind, so a wrong one is a defect
         assert self.kind in KINDS, self.kind
         for item in described(self):
-            check_field(item, getattr(self, item.name), self.setting(item))
+            # a field with one flag for all phases is called as that flag is
+            shared = item.metadata["flag"] in ("all", None)
+            name = item.name if shared else self.setting(item)
+            check_field(item, getattr(self, item.name), name)
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether the model reads rows of tokens in this phase, of text or of questions."""
+        return self.kind in ROWS
 
     @property
     def spells(self) -> bool:
@@ -124,6 +136,7 @@ class Phase:
         return self._replays("base")
 
     def _replays(self, text: str) -> bool:
+        # samples take minutes to make: only if a step will train on them
         return self.steps > 0 and self.replay_share > 0 and self.replay_text in (text, "both")
 
     def setting(self, item: Field[Any]) -> str:
@@ -144,6 +157,7 @@ class Phase:
 SPELLING = Phase(
     name="warmup_spelling",
     kind="spelling",
+    # no steps by default: it is for encoders that were not pretrained
     title="the spelling warm-up",
     steps=0,
     batch_size=512,

@@ -86,6 +86,7 @@ def text_batches(ids: Tensor, batch_size: int, context: int, *key: int | str) ->
     def batch_at(k: int) -> Batch:
         rng = stream("text", *key, k)
         starts = torch.tensor([rng.randrange(len(ids) - context) for _ in range(batch_size)])
+        # ids are int32 to halve the memory; torch indexes with int64
         windows = ids[starts[:, None] + torch.arange(context + 1)].long()
         return Batch(windows[:, :-1].contiguous(), windows[:, 1:].contiguous())
 
@@ -115,6 +116,7 @@ def pad_examples(examples: list[Example]) -> Batch:
 
 def spelling_batches(ids_L: Tensor, batch_size: int, *key: int | str) -> BatchAt:
     """Batches of tokens drawn from `ids_L` and no rows, for the spelling loss alone."""
+    # rows of length one and none of them, so that shapes stay valid
     nothing = torch.zeros(0, 1, dtype=torch.long)
     return lambda k: Batch(
         nothing, nothing, kind="spelling", spelled_N=_drawn(ids_L, batch_size, *key, k)

@@ -42,6 +42,7 @@ def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[byt
             "choose a larger vocabulary."
         )
     bpe = Tokenizer(models.BPE())
+    # ByteLevel writes each byte as one visible character; its own regex would split differently
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(SPLIT), "isolated"),
@@ -53,6 +54,7 @@ def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[byt
     )
     documents = (text[i : i + _DOCUMENT] for i in range(0, len(text), _DOCUMENT))
     bpe.train_from_iterator(documents, trainer)
+    # the trainer stops silently if no pair is left to merge
     if bpe.get_vocab_size() < vocab_size:
         raise BadInput(
             f"the corpus gives only {bpe.get_vocab_size()} tokens, fewer than vocab_size "
@@ -75,6 +77,7 @@ def load_encoding(text: str, vocab_size: int, alphabet: str, cache: Path) -> tik
         spellings = [bytes.fromhex(spelling) for spelling in read_record(path, CACHED)["spellings"]]
     else:
         spellings = train_ranks(text, vocab_size, alphabet)
+        # JSON has no bytes
         write_record(path, {"spellings": [spelling.hex() for spelling in spellings]})
     return tiktoken.Encoding(
         name=f"bpe-{key}",

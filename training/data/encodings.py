@@ -43,6 +43,7 @@ def published_encoding(name: str, cache: Path = Path(".cache")) -> tiktoken.Enco
             (path,) = packaged_files(package, file)
             content = path.read_bytes()
             write_atomically(kept, gzip.decompress(content) if path.suffix == ".gz" else content)
+    # tiktoken reads the folder of its cache from this variable, in each call
     before = os.environ.get("TIKTOKEN_CACHE_DIR")
     os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
     try:

@@ -1,4 +1,4 @@
-"""All that a run reads, built once and cached under the hash of what made it."""
+"""The data of a run: tokens, held-out text, words, splits and tasks, made from its config."""
 
 from __future__ import annotations
 
@@ -25,22 +25,15 @@ from synthetic_tasks import (
 )
 from synthetic_tasks.words import describe_left_out, fingerprint
 from training.config.config import CompareConfig, DataConfig
-from training.config.phase import Phase
 from training.files import cached
 from training.models.hub import vocabulary_rows
 from training.models.objectives import OBJECTIVES
 
-from .batches import (
-    SPELLING_TOKENS,
-    BatchAt,
-    spelling_batches,
-    text_batches,
-    with_spelling,
-)
+from .batches import text_batches
 from .bpe import load_encoding
 from .corpus import Corpus, load_corpus, load_words
 from .questions import Questions
-from .replay import base_samples, mixed_batches, replay_texts
+from .replay import base_samples
 from .tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
 
 Facts = dict[str, str | int | float]
@@ -67,10 +60,12 @@ class Data:
         spellings: one for each row of the model's input embedding.
         train_ids: running text to train on, int32.
         base_ids: text sampled from the pretrained model, int32; empty if no phase replays it.
-        held_out_texts: "text" (from the same corpus) and, if the config names another corpus, "other text".
+        held_out_texts: "text" (from the same corpus) and, if the config names another corpus,
+            "other text".
         splits: words by split; None if no task is about words.
         held_out_ids: the tokens that only words of the split `unseen_tokens` contain.
-        dummy: one of the rarest tokens of the text, a placeholder for answer tokens that are not known yet.
+        dummy: one of the rarest tokens of the text, a placeholder for answer tokens that are not
+            known yet.
         facts: counts and hashes of all this, as config.json holds them.
     """
 
@@ -87,7 +82,7 @@ class Data:
     facts: Facts
 
     def questions(self, context: int | None = None) -> Questions:
-        """Return the questions of the config's tasks, in rows of `context` tokens (None: the longest)."""
+        """Return the questions of the tasks, in rows of `context` tokens (None: the longest)."""
         return Questions(
             tokenizer=self.tokenizer,
             tasks=self.tasks,
@@ -98,85 +93,54 @@ class Data:
             dummy=self.dummy,
         )
 
-    def batches(self, phase: Phase, seed: int) -> BatchAt:
-        """Return the batches of a phase. Batch k is a function of the phase's name, the seed and k alone."""
-        if phase.kind == "spelling":
-            return spelling_batches(
-                ids_with_characters(self.spellings), phase.batch_size, phase.name, seed
-            )
-        if phase.kind == "text":
-            batch_at = text_batches(
-                self.train_ids, phase.batch_size, phase.context, phase.name, seed
-            )
-        else:
-            questions = self.questions(phase.context).batches(phase.batch_size, phase.name, seed)
-            texts = replay_texts(
-                phase,
-                self.config.text,
-                self.train_ids,
-                self.base_ids,
-                ids_with_characters(self.spellings),
-                seed,
-            )
-            batch_at = mixed_batches(questions, texts, phase.replay_share)
-        if phase.spelling_loss:
-            batch_at = with_spelling(
-                batch_at, ids_with_characters(self.spellings), SPELLING_TOKENS, phase.name, seed
-            )
-        return batch_at
-
 
 def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data:
-    """Corpus, vocabulary, spellings, words and tasks; of the run in a folder, with the text that it
-    keeps.
+    """Make the data of a config.
 
-    Raises BadInput for what is missing, empty or too small.
+    `cache` is the folder for vocabularies and token ids, each under a hash of everything that
+    determines it. `run` is the run's folder, whose own base samples are used if it has any.
+
+    Raises BadInput for a corpus or a word list that is missing, empty or too small.
     """
-    data = config.data
-    name = config.evaluation.other_corpus
+    data, name = config.data, config.evaluation.other_corpus
+    # what costs little comes first: a missing corpus or word list is refused before a text is
+    # encoded
     others = {} if name == "none" else {"other text": load_corpus(name)}
-    words, left_out = list[str](), ""
-    if needs_words(data.tasks):
-        listed = load_words(data.words, data.num_words)
-        words, counts = sort_words(listed, data.min_letters, data.longest_letters, data.word_forms)
-        left_out = describe_left_out(counts)
+    words, left_out = _words(data)
     corpus, tokenizer, num_rows = _tokenized(config, cache)
     corpora = {"text": corpus, **others}
-    ids = {name: _encoded(tokenizer, corpus, cache) for name, corpus in corpora.items()}
+    ids = {key: _encoded(tokenizer, each, cache) for key, each in corpora.items()}
     train_ids = ids["text"]["train"]
     texts = {
-        name: HeldOut.of(ids[name]["validation"], corpus.validation)
-        for name, corpus in corpora.items()
+        key: HeldOut.of(ids[key]["validation"], each.validation) for key, each in corpora.items()
     }
     for text in texts.values():
-        text_batches(text.ids, 1, config.text.context)  # refuses a text that is too short
-    counts_V = torch.bincount(train_ids.long(), minlength=num_rows)
-    splits = split_by_token(data, words, tokenizer, counts_V) if words else None
-    pieces = splits.held_out if splits else frozenset()
-    held_out_ids = frozenset(
-        i for i, spelling in enumerate(tokenizer.spellings) if spelling in pieces
-    )
-    spellings = SpellingTable.from_tokenizer(tokenizer.source, num_rows)
-    material = Material(splits, data.wording, data.answer_form)
-    base_ids = torch.zeros(0, dtype=torch.int32)
-    written: Facts = {}
-    if any(phase.replays_base for phase in config.phases):
-        base_ids = base_samples(config.model.model, ids_with_characters(spellings), cache, run)
-        written = {"base_text_sha256": hash_tensors({"ids": base_ids})}
+        text_batches(text.ids, 1, config.text.context)  # raises if the text is too short for a row
     facts: Facts = {
         "corpus_sha256": corpus.sha256,
         "vocabulary": tokenizer.name,
         "tokens": num_rows,
-        "spelling_table_sha256": spellings.fingerprint,
         "train_tokens": len(train_ids),
         "validation_tokens": len(texts["text"].ids),
         "bytes_per_token": round(texts["text"].bytes_per_token, 4),
         **({"other_corpus_sha256": others["other text"].sha256} if others else {}),
-        **written,
     }
+    # one row for each row of the embedding, also for rows without a token
+    spellings = SpellingTable.from_tokenizer(tokenizer.source, num_rows)
+    facts["spelling_table_sha256"] = spellings.fingerprint
+    counts_V = torch.bincount(train_ids.long(), minlength=num_rows)
+    splits = split_by_token(data, words, tokenizer, counts_V) if words else None
+    pieces = splits.held_out if splits else frozenset()
+    held_out_ids = frozenset(i for i, piece in enumerate(tokenizer.spellings) if piece in pieces)
     if splits:
         facts |= _word_facts(splits) | {"words_left_out": left_out}
         facts |= _held_out_facts(config, held_out_ids, counts_V)
+    # empty, and never sampled, if no phase replays it
+    base_ids = torch.zeros(0, dtype=torch.int32)
+    if any(phase.replays_base for phase in config.phases):
+        base_ids = base_samples(config.model.model, ids_with_characters(spellings), cache, run)
+        facts["base_text_sha256"] = hash_tensors({"ids": base_ids})
+    material = Material(splits, data.wording, data.answer_form)
     return Data(
         config=config,
         tokenizer=tokenizer,
@@ -192,8 +156,17 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     )
 
 
+def _words(data: DataConfig) -> tuple[list[str], str]:
+    """The usable words, and a sentence about the words that were left out."""
+    if not needs_words(data.tasks):
+        return [], ""
+    listed = load_words(data.words, data.num_words)
+    words, counts = sort_words(listed, data.min_letters, data.longest_letters, data.word_forms)
+    return words, describe_left_out(counts)
+
+
 def _tokenized(config: CompareConfig, cache: Path) -> tuple[Corpus, Tokenizer, int]:
-    """The text, the model's tokenizer, and the rows of its embedding."""
+    """The corpus, the model's tokenizer, and the number of rows of its embedding."""
     data, model = config.data, config.model.model
     if config.model.pretrained:
         return load_corpus(data.corpus), HuggingFaceTokenizer.load(model), vocabulary_rows(model)
@@ -203,12 +176,10 @@ def _tokenized(config: CompareConfig, cache: Path) -> tuple[Corpus, Tokenizer, i
 
 
 def _encoded(tokenizer: Tokenizer, corpus: Corpus, cache: Path) -> dict[str, Tensor]:
-    """The ids of the text to learn from and of the text held out, from the cache if they are there."""
+    """The token ids of a corpus, "train" and "validation"; from the cache if they are there."""
     key = hashlib.sha256(f"{tokenizer.name} {corpus.sha256}".encode()).hexdigest()[:16]
-    path, facts = (
-        cache / f"text-{key}.safetensors",
-        {"corpus": corpus.sha256, "encoding": tokenizer.name},
-    )
+    path = cache / f"text-{key}.safetensors"
+    facts = {"corpus": corpus.sha256, "encoding": tokenizer.name}
     texts = {"train": corpus.train, "validation": corpus.validation}
 
     def encode() -> dict[str, Tensor]:
@@ -228,6 +199,7 @@ def split_by_token(
     Tokens that frame a question are never held out. If `counts_V`, the tokens' counts in the
     training text, is given, neither are rare tokens: no model could know them from text.
     """
+    # the tokens of the task's own words, such as "reverse" and ":"
     fixed = [
         text
         for spec in data.tasks
@@ -252,18 +224,18 @@ def _word_facts(splits: WordSplits) -> Facts:
 
 
 def _held_out_facts(config: CompareConfig, held_out_ids: frozenset[int], counts_V: Tensor) -> Facts:
-    """How well the held-out tokens can be known from text: the rarest and the middle one."""
+    """Counts in text of the rarest and of the median held-out token."""
     counts = counts_V[sorted(held_out_ids)].float() if held_out_ids else torch.zeros(1)
     read = sum(
         phase.steps * phase.batch_size * phase.context
         for phase in config.phases
         if phase.kind == "text"
     )
+    # pretraining draws windows at random, so this count is an expectation
+    expected = float(counts.min()) * read / int(counts_V.sum())
     return {
         "held_out_tokens": len(held_out_ids),
         "held_out_tokens_median_count_in_text": float(counts.median()),
         "held_out_tokens_least_count_in_text": float(counts.min()),
-        "held_out_tokens_least_count_in_pretraining": round(
-            float(counts.min()) * read / int(counts_V.sum()), 1
-        ),  # expected
+        "held_out_tokens_least_count_in_pretraining": round(expected, 1),
     }

@@ -52,10 +52,12 @@ class Questions:
         """
         for attempt in range(1000):
             rng = stream("question", *key, attempt)
+            # each attempt has its own stream, so an item depends on nothing but its key
             task = self._task(rng)
             item = task.draw(task.splits[0].name, rng)
             text = item.text
             ids, start = self.tokenizer.encode_cut(text, len(item.prompt))
+            # a held-out token in any example would make the split unseen_tokens a lie
             if self.held_out.isdisjoint(ids):
                 break
         else:
@@ -63,6 +65,7 @@ class Questions:
                 "a thousand questions in a row contained a held-out token: choose other tasks, or "
                 "a larger vocab_size."
             )
+        # one more than the context: the last token is only a target
         if len(ids) > self.context + 1:
             raise BadInput(
                 f"a question has {len(ids)} tokens, the context {self.context}: choose a larger "
@@ -112,6 +115,7 @@ class Questions:
         return ids[-2 * n + 1 :: 2]
 
     def batches(self, batch_size: int, *key: int | str) -> BatchAt:
+        # rows are numbered through all batches, so each has its own random stream
         return lambda k: pad_examples(
             [self.example(*key, k * batch_size + row) for row in range(batch_size)]
         )

@@ -44,6 +44,7 @@ def base_samples(model: str, first_L: Tensor, cache: Path, run: Path | None = No
     """
     if run is not None and (run / _KEPT).exists():
         return read_tensors(run / _KEPT, AGAIN)[0]["written"]
+    # a context of 1 fits every model; the length of samples is limited below
     language_model = HuggingFace.load(model, 1)
     tokens = min(TOKENS, language_model.context or TOKENS)
     weights = hash_tensors(language_model.state_dict())
@@ -85,6 +86,7 @@ def _sample(language_model: HuggingFace, first_L: Tensor, tokens: int) -> Tensor
         torch.manual_seed(0)
         begins_B1 = first_L[torch.randint(len(first_L), (ROWS, 1))].to(device)
         for some_B1 in torch.split(begins_B1, _AT_ONCE):
+            # without a mask, generate() would take a first token of id 0 for padding
             mask_B1 = torch.ones_like(some_B1)
             rows.append(model.generate(some_B1, attention_mask=mask_B1, **options).cpu())
     return torch.cat(rows).flatten().int()

@@ -86,6 +86,7 @@ class HuggingFaceTokenizer:
 
     def __init__(self, tokenizer: Any) -> None:
         self.source = tokenizer
+        # a hash of the whole tokenizer: a folder of the same name may get another one
         self.name = (
             "hf-" + hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
         )
@@ -120,10 +121,12 @@ class HuggingFaceTokenizer:
     def encode_long(self, text: str) -> list[int]:
         lines = text.splitlines(keepends=True)
         pieces = ["".join(lines[first : first + _LINES]) for first in range(0, len(lines), _LINES)]
+        # the Rust backend encodes the pieces of a batch in parallel
         encoded = self.source.backend_tokenizer.encode_batch(pieces, add_special_tokens=False)
         return [token for piece in encoded for token in piece.ids]
 
     def decode(self, ids: Sequence[int]) -> str:
+        # the exact text: answers are scored letter by letter
         text: str = self.source.decode(
             list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
         )

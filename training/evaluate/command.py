@@ -26,6 +26,7 @@ from .suites import open_suites
 
 def _default_out(name: str, model: EvaluatedModel, settings: Sequence[Any]) -> Path:
     """Return a folder for one model and one way to ask it: beside the run, or in evaluations/."""
+    # Another model or other questions get another folder, the same ones find theirs for --resume.
     digest = sha256(json.dumps([model.identity, *settings]))[:8]
     if is_run(name):
         return Path(name) / "evaluations" / f"{model.name}-seed{model.seed}-{digest}"
@@ -59,11 +60,12 @@ def run_evaluation(options: argparse.Namespace) -> None:
             against = load_model(
                 options.against or options.model,
                 arm=options.against_arm,
+                # --seed is of runs; OTHER without --against-arm may be a pretrained model
                 seed=options.seed if options.against_arm else None,
                 **common,
             )
-    asked = [options.questions, options.questions_seed, vars(prompts)]
-    out = options.out or _default_out(options.model, one, [options.suite.split(","), asked])
+    settings = [options.questions, options.questions_seed, vars(prompts)]
+    out = options.out or _default_out(options.model, one, [options.suite.split(","), settings])
     done = evaluate(
         one,
         options.suite,

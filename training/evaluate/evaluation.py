@@ -1,4 +1,4 @@
-"""Ask a model the questions of some suites, score its answers, and compare it with another model."""
+"""Ask a model the questions of some suites, score the answers, and compare two models."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def evaluate(
             it, or an EvaluatedModel (training/ask/evaluated_model.py).
         suite: such as "letters,cute=FOLDER"; see suites.py.
         against: a second model for the same questions, or the folder of its finished evaluation.
-        questions: drawn per task and split; all questions of a benchmark's own files are asked.
+        questions: drawn per task and split; a benchmark's own files are used whole.
         seed: of the questions; by default the seed of the run, else 0.
         out: folder for answers, rows and page; None keeps the answers in memory.
         resume: continue the evaluation in `out`.
@@ -92,16 +92,16 @@ def evaluate(
         tokenizer: a fast tokenizer of transformers. A model needs it; for a function it decides
             how the words are split.
 
-    Raises BadInput before the first question if one of them cannot be asked.
+    Raises BadInput before the first question if the model cannot answer one of them.
     """
     for flag, number in (("questions", questions), ("batch_size", batch_size)):
         if number < 1:
             raise BadInput(f"{flag} is {number}; it must be at least 1.")
-    suites = open_suites(suite)
+    suites = open_suites(suite)  # before the model, which takes longer to load
     one = model_of(model, name, batched, prompts, tokenizer)
     seed = one.seed if seed is None else seed
     eval_sets = [one_set for make in suites.values() for one_set in make(one, questions, seed)]
-    _check_distinct(eval_sets)
+    _check_distinct(eval_sets)  # rows and marks are found by task and split
     one.check(eval_sets)
     record = {"suites": list(suites), "questions": questions, "exams": hash_of(eval_sets)}
     folder = None if out is None else Path(out)
@@ -170,7 +170,7 @@ def _opened(
         "name": model.name,
         "seed": model.seed,
         "about": model.about,
-        "identity": json.loads(json.dumps(model.identity)),  # as it is read again
+        "identity": json.loads(json.dumps(model.identity)),  # tuples become lists, as in the file
         **record,
         "versions": {
             "charembed": __version__,
@@ -196,8 +196,10 @@ def _paired(
             cell = (name, seed, eval_set.task.name, eval_set.split)
             marks[cell] = rights(eval_set, answers.of(eval_set))
         rows += eval_rows(eval_sets, answers.by_set(), name, seed)
+    # The other model takes the place of the control.
     summary = summarise(rows, theirs[0], [theirs[0], ours[0]], marks)
     others = [row for row in rows if row.arm == theirs[0]]
+    # Rows with a p-value are differences; one seed has no means that differ from its values.
     return others + [row for row in summary if row.p is not None]
 
 
@@ -237,7 +239,6 @@ def _write(folder: Path, done: Evaluation, counted: str) -> None:
         done.about,
         done.other,
         done.rows,
-        done.eval_sets,
         lines,
         None if other is None else _scored_answers(done.eval_sets, other),
         counted=counted,

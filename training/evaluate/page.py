@@ -7,21 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from training.ask.eval_sets import EvalSet
 from training.ask.scores import CELL
 from training.files import write_atomically
 from training.intervals import Row
-from training.report.formats import bounds, percent
-from training.report.page import Cell, Sample, difference, render, share
-from training.report.verdict import comparisons, starred
+from training.report.formats import percent
+from training.report.page import Cell, Sample, Table, difference, print_table, render, share
+from training.report.verdict import comparisons
 
-_SAMPLES, _LONGEST, _PROMPT = (
-    3,
-    240,
-    160,
-)  # questions shown of a split; characters of a text, a prompt
+_SAMPLES = 3  # questions shown of a split
+_LONGEST, _PROMPT = 240, 160  # characters shown of an answer, of a prompt
 _AXES = {
     "word letters": "Letters of the word",
     "word tokens": "Tokens of the word",
@@ -35,46 +30,19 @@ _OPTIONAL = {
     "exact_match_per_token": "per token",
     "exact_match_per_character": "per character",
 }
-_Cells = dict[tuple[str, str, str], dict[str, Row]]  # (model, task, split) -> metric -> row
-
-
-def _cells_of(rows: Sequence[Row]) -> _Cells:
-    cells: _Cells = {}
-    for row in rows:
-        cells.setdefault((row.arm, row.task, row.split), {})[row.metric] = row
-    return cells
 
 
 def print_scores(console: Console, name: str, other: str, rows: Sequence[Row]) -> None:
     """Print exact match by task and split: raw, corrected for the baseline, and against `other`."""
-    cells = _cells_of(rows)
-    caption = f"* holds after Holm's correction for {comparisons(rows)} comparisons"
-    title = f"{name}: share of exactly right answers"
-    table = Table(title=title, caption=caption if other else None)
-    for heading in ("task", "split"):
-        table.add_column(heading, overflow="fold")  # names stay whole in a narrow terminal
-    numbers = ["n", "majority baseline", "right (95 %)", "corrected", "unreadable"]
-    for heading in numbers + ([other, "difference (95 %)"] if other else []):
-        table.add_column(heading, justify="right")
-    last = ""
-    for (model, task, split), found in cells.items():
-        if model != name or "exact_match" not in found:
-            continue
-        if last and task != last:
-            table.add_section()
-        last, right = task, found["exact_match"]
-        interval = f" ({bounds(right)})" if bounds(right) else ""
-        line = [task, split, str(right.n), percent(right.majority or 0)]
-        line += [
-            percent(right.value) + interval,
-            _corrected(found),
-            percent(found["unreadable"].value),
-        ]
-        if other:
-            line.append(percent(cells[other, task, split]["exact_match"].value))
-            line.append(starred(cells[f"{name} - {other}", task, split]["exact_match_difference"]))
-        table.add_row(*line)
-    console.print(table)
+    tables, kept = _tables(name, other, rows), [0, *range(2, 8 if other else 6)]
+    lines = [
+        [task, *(line[number] for number in kept)]
+        for task, table in tables.items()
+        for line in table.lines
+    ]
+    headings = next(iter(tables.values())).headings
+    table = Table(["task", *(headings[number] for number in kept)], lines, left=2)
+    print_table(console, table, f"{name}: share of exactly right answers", comparisons(rows))
 
 
 def write_page(
@@ -83,7 +51,6 @@ def write_page(
     about: str,
     other: str,
     rows: Sequence[Row],
-    exams: Sequence[EvalSet],
     marks: Sequence[dict[str, Any]],
     other_marks: Sequence[dict[str, Any]] | None,
     *,
@@ -99,21 +66,12 @@ def write_page(
         facts: the content of evaluation.json, printed as it is.
     """
     page = render(
-        "evaluate/page.html.jinja",
-        name=name,
-        about=about,
-        other=other,
-        tables=_tables(name, other, _cells_of(rows), exams),
-        breakdowns=_breakdowns(name, rows),
-        axes=_AXES,
-        least=CELL,
+        "evaluate/page.html.jinja", record="evaluation.json", facts=facts,
+        name=name, about=about, other=other, num_questions=len(marks),
+        tables=_tables(name, other, rows), comparisons=comparisons(rows),
+        breakdowns=_breakdowns(name, rows), axes=_AXES, least=CELL, counted=counted,
         samples=_samples(name, other, marks, other_marks),
-        comparisons=comparisons(rows),
-        num_questions=len(marks),
-        counted=counted,
-        record="evaluation.json",
-        facts=facts,
-    )
+    )  # fmt: skip
     # a model can write lone surrogates, which no file holds
     write_atomically(path, page.encode("utf-8", "replace").decode())
 
@@ -124,48 +82,44 @@ def _short(text: str | None, longest: int = _LONGEST, end: str = "\u2423") -> st
     return shown if len(shown) <= longest else f"{shown[:longest]}…"
 
 
-def _corrected(found: Mapping[str, Row]) -> str:
-    row = found.get("exact_match_corrected")
-    return f"{row.value:.2f}" if row else ""
-
-
-def _tables(
-    name: str, other: str, cells: _Cells, exams: Sequence[EvalSet]
-) -> dict[str, dict[str, list[Any]]]:
+def _tables(name: str, other: str, rows: Sequence[Row]) -> dict[str, Table]:
     """By task: a line for each split, with the other model's score and the difference."""
-    tables: dict[str, dict[str, list[Any]]] = {}
-    for exam in exams:
-        key = (exam.task.name, exam.split)
-        own = cells[name, *key]
-        if exam.task.name not in tables:
-            metrics = {"unreadable": "unreadable"} | {
-                m: h for m, h in _OPTIONAL.items() if m in own
-            }
-            headings = ["split", "", "right", "majority baseline", "corrected", *metrics.values()]
-            headings += [_short(other, 24), "difference"] if other else []
-            tables[exam.task.name] = {"headings": headings, "lines": [], "metrics": list(metrics)}
-        table = tables[exam.task.name]
-        right = own["exact_match"]
-        strips = [(right, "own")] + (
-            [(cells[other, *key]["exact_match"], "other")] if other else []
-        )
-        line: list[Cell | str] = [
-            Cell(exam.split.replace("_", " "), [f"n = {right.n}"]),
-            Cell("", strips=strips),
-        ]
-        line += [share(right), percent(right.majority or 0), _corrected(own)]
-        line += [percent(own[metric].value) if metric in own else "" for metric in table["metrics"]]
+    cells: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for row in rows:
+        cells.setdefault((row.arm, row.task, row.split), {})[row.metric] = row
+    lines: dict[str, list[list[Cell | str]]] = {}
+    optional: dict[str, list[str]] = {}  # metrics by task: those of its first split
+    for (model, task, split), own in cells.items():
+        right = own.get("exact_match")
+        if model != name or right is None:
+            continue
+        strips = [(right, "own")]
+        corrected = own.get("exact_match_corrected")
+        line = [Cell(split.replace("_", " "), [f"n = {right.n}"]), Cell("", strips=strips)]
+        line += [share(right), Cell(percent(right.majority or 0))]
+        line += [Cell(f"{corrected.value:.2f}" if corrected else "")]
+        line += [Cell(percent(own["unreadable"].value))]
         if other:
-            row = cells[f"{name} - {other}", *key]["exact_match_difference"]
-            line += [share(cells[other, *key]["exact_match"]), difference(row)]
-        table["lines"].append(line)
-    return tables
+            theirs = cells[other, task, split]["exact_match"]
+            strips.append((theirs, "other"))
+            row = cells[f"{name} - {other}", task, split]["exact_match_difference"]
+            line += [share(theirs), difference(row)]
+        metrics = optional.setdefault(task, [metric for metric in _OPTIONAL if metric in own])
+        line += [Cell(percent(own[m].value) if m in own else "") for m in metrics]
+        lines.setdefault(task, []).append([*line])
+    headings = ["split", "", "right", "majority baseline", "corrected", "unreadable"]
+    headings += [_short(other, 24), "difference"] if other else []
+    return {
+        task: Table([*headings, *(_OPTIONAL[metric] for metric in optional[task])], of_task)
+        for task, of_task in lines.items()
+    }
 
 
 def _breakdowns(name: str, rows: Sequence[Row]) -> dict[str, dict[str, list[tuple[str, Row]]]]:
     """Rows by axis and task: "word letters" -> "reverse" -> [("5", row), ...]."""
     axes: dict[str, dict[str, list[tuple[str, Row]]]] = {}
     for row in rows:
+        # such as "exact_match[word letters=5]"
         if row.arm == name and "[" in row.metric:
             axis, value = row.metric.split("[", 1)[1].removesuffix("]").split("=", 1)
             axes.setdefault(axis, {}).setdefault(row.task, []).append((value, row))
@@ -185,18 +139,15 @@ def _samples(
         cell = mark["task"], mark["split"]
         shown[cell] = shown.get(cell, 0) + 1
         if shown[cell] <= _SAMPLES:
-            given = [(name, "own", mark)]
-            given += [(other, "other", other_marks[number])] if other_marks else []
-            prompt = mark["prompt"]
-            start = "…" if len(prompt) > _PROMPT else ""
-            sample = Sample(
-                mark["split"].replace("_", " "),
-                start + _short(prompt[-_PROMPT:], end="\n"),
-                _short(mark["expected"]),
-                [
-                    (m, colour, _short(one["read"] or one["given"]), one["right"])
-                    for m, colour, one in given
-                ],
-            )
+            models = [(name, "own", mark)]
+            models += [(other, "other", other_marks[number])] if other_marks else []
+            given = [
+                (m, colour, _short(of["read"] or of["given"]), of["right"])
+                for m, colour, of in models
+            ]
+            prompt = _short(mark["prompt"][-_PROMPT:], end="\n")
+            prompt = f"…{prompt}" if len(mark["prompt"]) > _PROMPT else prompt
+            split = mark["split"].replace("_", " ")
+            sample = Sample(split, prompt, _short(mark["expected"]), given)
             samples.setdefault(mark["task"], []).append(sample)
     return samples

@@ -31,7 +31,7 @@ Suite = Callable[[EvaluatedModel, int, int], list[EvalSet]]
 
 
 def open_suites(specs: str) -> dict[str, Suite]:
-    """Open the suites of a text such as "letters,cute=FOLDER"; files are read at once.
+    """Open the suites of a text such as "letters,cute=FOLDER"; its files are loaded now.
 
     Raises BadInput for an unknown name, and for files that are missing or not the benchmark's.
     """
@@ -47,7 +47,7 @@ def open_suites(specs: str) -> dict[str, Suite]:
 
 
 def hash_of(eval_sets: Sequence[EvalSet]) -> str:
-    """Return the SHA-256 of all questions and their prompt formats; equal hashes, equal questions."""
+    """Return the SHA-256 of all questions and their prompt formats."""
     content = [
         [one.task.name, one.split, one.prompt_format.as_dict(), [i._asdict() for i in one.items]]
         for one in eval_sets
@@ -81,6 +81,7 @@ def word_eval_sets(name: str, model: EvaluatedModel, n: int, seed: int) -> list[
     eval_sets, nothing = [], None
     for split in task.splits:
         try:
+            # more than n, as some may be the solved questions themselves
             drawn = distinct(task, split.name, n + len(shots), "exam", split.name, seed)
         except NoQuestion as found:
             nothing = found
@@ -101,7 +102,7 @@ def _benchmark(name: str, source: str) -> Suite:
         return lambda model, n, seed: _eval_sets(form.generate(_held_out(model), n, seed))
     from_hub = source.startswith("hf:")
     tables = _data_set(source.removeprefix("hf:")) if from_hub else form.load(Path(source))
-    found = _eval_sets(form.read(tables))
+    found = _eval_sets(form.read(tables))  # a benchmark's own files are used whole
     return lambda model, n, seed: found
 
 

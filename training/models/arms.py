@@ -123,11 +123,13 @@ _lstm = encoder(ENCODERS["lstm"], "char_dim", "hidden_size")
 
 
 def _shuffled(parts: Parts) -> nn.Module:
+    # the seed of the arm: other pairs shuffle otherwise
     spellings = parts.spellings.shuffled(torch.Generator().manual_seed(parts.seed))
     return _lstm(replace(parts, spellings=spellings))
 
 
 def _matched(parts: Parts) -> TableEncoder:
+    # computed from the LSTM of this vocabulary, whose number of characters varies
     width = same_size(parts.spellings, parts.dim, num_parameters(_lstm(parts)))
     return TableEncoder(
         every_token(parts.spellings), width, parts.dim, init=parts.other_init, seed=parts.seed
@@ -242,6 +244,7 @@ def num_parameters_after_fold(model: LanguageModel) -> int:
         for module in model.modules()
         for parameter in module._parameters.values()
     )
+    # fold() gives a tied head a table of its own
     untied = weight.numel() if of_encoder and owners > 1 else 0
     return (
         num_parameters(model)

@@ -33,6 +33,7 @@ class TableEncoder(nn.Module):
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
+        # made on meta, so that the global generator is not moved
         self.table = nn.Embedding(int(rows_V.max()) + 1, width, device="meta").to_empty(
             device="cpu"
         )
@@ -63,12 +64,14 @@ def every_token(spellings: SpellingTable) -> Tensor:
 
 def its_length(spellings: SpellingTable) -> Tensor:
     """One row for all tokens with the same number of characters."""
+    # length 0 becomes row -1, which gives a vector of zeros
     return spellings.lengths_V.long().clamp(max=_LONGEST) - 1
 
 
 def its_first_letter(spellings: SpellingTable) -> Tensor:
     """One row for all tokens with the same first letter, after a leading space if there is one."""
     letters = spellings.chars_VC.long()
+    # -1 matches no character of a vocabulary without spaces
     space = spellings.alphabet.index(ord(" ")) if ord(" ") in spellings.alphabet else -1
     place_V = ((letters[:, 0] == space) & (spellings.lengths_V > 1)).long()
     first_V = letters.gather(1, place_V[:, None]).squeeze(1)

@@ -51,6 +51,7 @@ class Attention(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.n_head, self.dropout = config.n_head, config.dropout
+        # queries, keys and values in one product, as in nanoGPT
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
         self.proj = nn.Linear(config.n_embd, config.n_embd)
 
@@ -71,6 +72,7 @@ class Attention(nn.Module):
             mask_TS = torch.ones(T, k.shape[2], dtype=torch.bool, device=k.device).tril(
                 k.shape[2] - T
             )
+        # the functional form does not know the module's mode
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask_TS, is_causal=past is None, dropout_p=dropout
@@ -120,10 +122,12 @@ class Decoder(LanguageModel):
         self.ln_f = nn.LayerNorm(config.n_embd)
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size)
         for module in self.modules():
+            # as GPT-2 does; LayerNorm keeps torch's initial values
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=config.init_std)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
+        # after the initial values, so that both keep the embedding's
         if config.tie:
             self.lm_head.weight = self.wte.weight
 
@@ -135,6 +139,7 @@ class Decoder(LanguageModel):
         real_BS: Tensor | None = None,
     ) -> Tensor:
         assert real_BS is None, "the decoder does not support padding on the left"
+        # the length of the cached keys of the first block
         seen = cache[0][0].shape[2] if cache else 0
         length = seen + ids_BT.shape[1]
         if length > self.wpe.num_embeddings:
@@ -161,6 +166,7 @@ class Decoder(LanguageModel):
         return []
 
     def drop_rows(self, cache: Cache, kept: Tensor) -> None:
+        # in place: the caller holds this list
         cache[:] = [(k[kept], v[kept]) for k, v in cache]
 
     def repeat_row(self, cache: Cache, num_rows: int) -> None:
@@ -175,6 +181,7 @@ class Decoder(LanguageModel):
     def extend_context(self, context: int, generator: torch.Generator) -> None:
         """Allow longer rows: add positions with fresh initial values behind the learned ones."""
         old = self.wpe.weight
+        # a shorter row needs no new positions
         if context <= len(old):
             return
         self.wpe = nn.Embedding(context, self.config.n_embd).to(old.device)

@@ -49,7 +49,7 @@ def generate(
     Raises BadInput, before anything is generated, for an empty prompt and for one that does not fit
     the context.
     """
-    check_room(prompts, max_new_tokens, context)
+    check_prompts(prompts, max_new_tokens, context)
     answers: list[list[int]] = [[] for _ in prompts]
     with evaluating(model):
         for numbers in chunks(prompts, padded=model.pads):
@@ -61,15 +61,15 @@ def generate(
     return answers
 
 
-def check_room(prompts: Sequence[Sequence[int]], room: int, context: int) -> None:
+def check_prompts(prompts: Sequence[Sequence[int]], max_new_tokens: int, context: int) -> None:
     """Raise BadInput if a prompt is empty, or does not fit the context with its answer."""
     for number, prompt in enumerate(prompts):
         if not prompt:
             raise BadInput(f"prompt {number} is empty: a prompt needs at least one token.")
-        if len(prompt) + room > context:
+        if len(prompt) + max_new_tokens > context:
             raise BadInput(
-                f"prompt {number} has {len(prompt)} tokens and the answer up to {room}, but the "
-                f"context is {context}: shorten the prompt, or train with a larger "
+                f"prompt {number} has {len(prompt)} tokens and the answer up to {max_new_tokens}, "
+                f"but the context is {context}: shorten the prompt, or train with a larger "
                 "finetune_context."
             )
 
@@ -134,17 +134,20 @@ def _continue(
     device = next(model.parameters()).device
     rows, longest = list(range(len(prompts))), max(map(len, prompts))
     shared = num_shared(prompts)
+    # repeating the cache has a price, too
     if len(rows) == 1 or shared < SHARED or not model.shares:
         shared = 0
     padding = [longest - len(prompt) for prompt in prompts]
     cache, real_BS = model.new_cache(), None
     if any(padding):
+        # padding goes between the shared prefix, which is cached once, and the rest
         real = [
             [True] * shared + [False] * gap + [True] * (longest - shared - gap) for gap in padding
         ]
         real_BS = torch.tensor(real, device=device)
     if shared:
         first_BT = torch.tensor([list(prompts[0][:shared])], device=device)
+        # no position is kept, so no logits are computed: only the cache is needed
         model(first_BT, torch.zeros_like(first_BT, dtype=torch.bool), cache)
         model.repeat_row(cache, len(rows))
     own = [[0] * gap + list(prompt[shared:]) for gap, prompt in zip(padding, prompts, strict=True)]
@@ -152,6 +155,7 @@ def _continue(
     for _ in range(max_new_tokens):
         next_B = model(ids_BT, last_places(ids_BT), cache, real_BS).argmax(-1)
         tokens = next_B.tolist()
+        # stopped rows would cost as much as running ones
         going = [place for place, token in enumerate(tokens) if token not in stop]
         yield from (
             (rows[place], tokens[place]) for place in (range(len(rows)) if keep_stop else going)
@@ -164,5 +168,6 @@ def _continue(
             next_B = next_B[kept]
             real_BS = None if real_BS is None else real_BS[kept]
             model.drop_rows(cache, kept)
+        # from here on, one new token per row
         ids_BT = next_B[:, None]
         real_BS = None if real_BS is None else F.pad(real_BS, (0, 1), value=True)

@@ -61,6 +61,7 @@ class HuggingFace(LanguageModel):
         Raises BadInput if there is no causal model of this name with all of its weights, or if rows
         of `context` tokens do not fit it.
         """
+        # training keeps fp32 weights, whatever arithmetic its steps use
         options = {"dtype": torch.float32, "output_loading_info": True}
         host, report = read("AutoModelForCausalLM", name, "causal language model", **options)
         # transformers would fill missing weights with random numbers, and only warn
@@ -75,6 +76,7 @@ class HuggingFace(LanguageModel):
 
     @property
     def embedding(self) -> str:  # type: ignore[override]
+        # looked up each time: attaching an encoder or resizing may replace the module
         table = self.model.get_input_embeddings()
         path: str = next(path for path, module in self.named_modules() if module is table)
         return path
@@ -92,11 +94,13 @@ class HuggingFace(LanguageModel):
         if cache is not None:
             options["past_key_values"] = cache
         if real_BS is not None:
+            # padding has no position of its own, so that the first real token has position 0
             positions_BS = (real_BS.cumsum(dim=1) - 1).clamp(min=0)
             options |= {
                 "attention_mask": real_BS.long(),
                 "position_ids": positions_BS[:, -ids_BT.shape[1] :],
             }
+        # the head computes whole columns; only columns with a kept position are needed
         columns_P = None if keep_BT is None else keep_BT.any(dim=0).nonzero().squeeze(1)
         if columns_P is not None and self.keeps_logits:
             options["logits_to_keep"] = columns_P
@@ -115,6 +119,7 @@ class HuggingFace(LanguageModel):
         ends_B = torch.where(keep_BT, places_T + 1, 0).amax(dim=1)
         real_BT = places_T < ends_B[:, None]
         rows_M, positions_M = real_BT.nonzero(as_tuple=True)
+        # a block-diagonal causal mask: tokens attend within their own row
         same_row_MM = rows_M[:, None] == rows_M
         logits: Tensor = self.model(
             input_ids=ids_BT[real_BT][None],
@@ -144,6 +149,7 @@ class HuggingFace(LanguageModel):
     def new_cache(self) -> Any:
         import transformers
 
+        # the config decides which layers have sliding windows
         return transformers.DynamicCache(config=self.model.config)
 
     def drop_rows(self, cache: Any, kept: Tensor) -> None:
@@ -205,6 +211,7 @@ class HuggingFace(LanguageModel):
         return bool(torch.allclose(found, expected, rtol=1e-3, atol=atol))
 
     def inner_matrices(self) -> list[nn.Parameter]:
+        # Muon is for hidden matrices; embeddings, head and encoder train with AdamW
         outer = {id(parameter) for parameter in charembed.parameters(self)}
         for module in self.modules():
             if isinstance(module, nn.Embedding) or module is self.model.get_output_embeddings():

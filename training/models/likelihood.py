@@ -53,6 +53,7 @@ def _batches(pairs: Sequence[Pair]) -> Iterator[list[int]]:
 
 def _sums(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
     device = next(model.parameters()).device
+    # the last token of a continuation is no input
     width = max(len(prompt) + len(after) - 1 for prompt, after in pairs)
     ids_BT = torch.zeros(len(pairs), width, dtype=torch.long)
     keep_BT = torch.zeros(len(pairs), width, dtype=torch.bool)
@@ -62,5 +63,6 @@ def _sums(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
         keep_BT[row, len(prompt) - 1 : len(read)] = True
     logits_NV = model(ids_BT.to(device), keep_BT.to(device)).float()
     targets_N = torch.tensor([token for _, after in pairs for token in after], device=device)
+    # continuations have different lengths, so their tokens are one flat list
     taken_N = logits_NV.log_softmax(-1).gather(1, targets_N[:, None]).squeeze(1)
     return [float(part.sum()) for part in taken_N.split([len(after) for _, after in pairs])]

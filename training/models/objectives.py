@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from .generate import check_room, chunks, evaluating, generate
+from .generate import check_prompts, chunks, evaluating, generate
 from .language_model import LanguageModel
 
 
@@ -46,7 +46,7 @@ class GenerationSettings(NamedTuple):
     keep_stop: bool = False
 
 
-Progress = Callable[[int], object]
+Progress = Callable[[int], object]  # called with the number of new answers
 
 
 class EncodedQuestion(NamedTuple):
@@ -76,6 +76,7 @@ class NextToken:
 
     def arrange(self, question: EncodedQuestion) -> Example:
         """prompt [5, 6], answer [7, 8] -> [5, 6, 7, 8], targets [6, 7, 8], from place 1 on."""
+        # the last token of the prompt predicts the first one of the answer
         prompt, answer, *_ = question
         ids = prompt + answer
         return Example(ids, ids[1:], len(prompt) - 1)
@@ -103,6 +104,7 @@ class Reversed(NextToken):
     """As next_token, with the answer's tokens in reverse order; decoding reverses them back."""
 
     def arrange(self, question: EncodedQuestion) -> Example:
+        # the end mark stays last, or decoding would not know where to stop
         *letters, end = question.answer
         return super().arrange(question._replace(answer=[*reversed(letters), end]))
 
@@ -132,6 +134,7 @@ class EveryPrefix(NextToken):
         targets [5, 7, 7, 8, 1], from place 1 on.
         """
         prompt, answer, _, running = question
+        # targets are one place ahead of their inputs
         first = len(prompt) - len(running)
         return Example(prompt + answer, [*prompt[1 : first + 1], *running, *answer[1:]], first)
 
@@ -158,26 +161,18 @@ class Teacherless:
         settings: GenerationSettings,
         progress: Progress,
     ) -> list[list[int]]:
-        check_room(prompts, settings.max_new_tokens, settings.context)
+        length = settings.max_new_tokens
+        check_prompts(prompts, length, settings.context)
         written: list[list[int]] = [[] for _ in prompts]
         device = next(model.parameters()).device
+        dummies = [settings.dummy] * (length - 1)
         with evaluating(model):
             for numbers in chunks(prompts):
-                ids_BT = torch.tensor(
-                    [
-                        prompts[number] + [settings.dummy] * (settings.max_new_tokens - 1)
-                        for number in numbers
-                    ],
-                    device=device,
-                )
+                rows = [prompts[number] + dummies for number in numbers]
+                ids_BT = torch.tensor(rows, device=device)
                 keep_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
-                keep_BT[:, -settings.max_new_tokens :] = True
-                tokens = (
-                    model(ids_BT, keep_BT)
-                    .argmax(-1)
-                    .view(len(numbers), settings.max_new_tokens)
-                    .tolist()
-                )
+                keep_BT[:, -length:] = True
+                tokens = model(ids_BT, keep_BT).argmax(-1).view(len(numbers), length).tolist()
                 for number, row in zip(numbers, tokens, strict=True):
                     written[number] = list(takewhile(lambda token: token not in settings.stop, row))
                 progress(len(numbers))

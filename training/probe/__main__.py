@@ -1,17 +1,17 @@
 """Probe what an embedding table knows of spelling, scored on tokens that the probe never saw.
 
     python -m training.probe smollm2                    # the packaged model: five minutes of a core
-    python -m training.probe runs/quick-1234abcd        # all arms of a run, before and after training
+    python -m training.probe runs/quick-1234abcd        # all arms, before and after training
     python -m training.probe runs/quick-1234abcd --arm lstm --seed 0
     python -m training.probe FOLDER-OR-HUB-NAME --letters FOLDER
     python -m training.probe table.safetensors --tokenizer FOLDER-OR-HUB-NAME
 
-A linear probe predicts the letter at each place, from the start and from the end, the letters that a
-token contains, and its length; a small decoder spells it. Tokens that differ in case or in spaces
-alone are never on both sides of a split. Beside each score: the majority baseline, the same vectors
-given to the wrong tokens (a control task: Hewitt & Liang 2019, arXiv 1909.03368), and random
-vectors. The questions are those of Kaushal & Mahowald 2022 (arXiv 2206.02608) and Itzhak & Levy 2022
-(arXiv 2108.11193).
+A linear probe predicts the letter at each place, from the start and from the end, the letters
+that a token contains, and its length; a small decoder spells it. Tokens that differ in case or in
+spaces alone are never on both sides of a split. Beside each score: the majority baseline, the same
+vectors given to the wrong tokens (a control task: Hewitt & Liang 2019, arXiv 1909.03368), and
+random vectors. The questions are those of Kaushal & Mahowald 2022 (arXiv 2206.02608) and Itzhak &
+Levy 2022 (arXiv 2108.11193).
 
 The folder gets probe.html, results.json (a row for each table, split and question, and means over
 splits) and probe.json (the model and the settings). The same command gives the same numbers. Ctrl-C

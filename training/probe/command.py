@@ -33,9 +33,9 @@ from .scores import CELLS, PROBES, cell_of, difference, means, probe
 from .tables import AFTER, BASE, BEFORE, RANDOM, SHUFFLED, SUM, Label, Source, Table, open_source
 from .tokens import ProbedTokens, ProbeSplit
 
-PAGE, RESULTS, FACTS = "probe.html", "results.json", "probe.json"
-SOURCE_FLAGS = ("arm", "seed", "letters", "tokenizer", "tensor")  # arguments of open_source too
-VERSIONS = ("torch", "scipy", "numpy", "safetensors", "transformers")
+_PAGE, _RESULTS, _FACTS = "probe.html", "results.json", "probe.json"
+_SOURCE_FLAGS = ("arm", "seed", "letters", "tokenizer", "tensor")  # arguments of open_source too
+_VERSIONS = ("torch", "scipy", "numpy", "safetensors", "transformers")
 
 
 def parse(argv: Sequence[str] | None, manual: str | None) -> argparse.Namespace:
@@ -105,12 +105,13 @@ def run_probes(options: argparse.Namespace) -> Probed:
     torch.set_num_threads(options.threads)
     name = packaged_folder(options.model, options.cache)
     unpack(name)
-    flags = {flag: getattr(options, flag) for flag in SOURCE_FLAGS}
+    flags = {flag: getattr(options, flag) for flag in _SOURCE_FLAGS}
     source = open_source(name, options.cache, **flags)
     tokens = ProbedTokens.of(source.spellings, options.tokens, options.apart)
     out = options.out or Path("probes") / source.name
     check_place("--out", out)
-    if out.is_dir() and any(out.iterdir()) and not (out / FACTS).is_file():
+    # A folder of earlier probes is written anew; any other one is left alone.
+    if out.is_dir() and any(out.iterdir()) and not (out / _FACTS).is_file():
         raise BadInput(f"{out} holds something else than probes. Use another --out.")
     found = _probe_source(source, tokens, options.splits, options.probes, quiet=options.quiet)
     return Probed(source, tokens, found, out)
@@ -128,22 +129,22 @@ def write_probes(probed: Probed, options: argparse.Namespace) -> None:
     facts = {
         "model": options.model,
         "about": source.about,
-        "flags": {flag: getattr(options, flag) for flag in (*SOURCE_FLAGS, "apart")},
+        "flags": {flag: getattr(options, flag) for flag in (*_SOURCE_FLAGS, "apart")},
         "probes": options.probes,
         "tokens": len(tokens.texts),
         "texts": len(set(tokens.texts)),
         "splits": options.splits,
         "threads": options.threads,
         "tables_sha256": found.hashes,
-        "versions": {package: importlib.metadata.version(package) for package in VERSIONS},
+        "versions": {package: importlib.metadata.version(package) for package in _VERSIONS},
     }
-    write_record(out / FACTS, facts)
-    write_json(out / RESULTS, [vars(row) for row in found.rows + summary + differences])
+    write_record(out / _FACTS, facts)
+    write_json(out / _RESULTS, [vars(row) for row in found.rows + summary + differences])
     page = Page(source, facts, tokens, found.labels, summary, differences, found.texts, found.maps)
-    write_page(out / PAGE, page)
-    console = Console()
+    write_page(out / _PAGE, page)
+    console = Console()  # last: a closed terminal loses no file
     _print_scores(console, source.about, found.labels, summary, differences)
-    console.print(f"Page: {out / PAGE}", highlight=False, soft_wrap=True)
+    console.print(f"Page: {out / _PAGE}", highlight=False, soft_wrap=True)
 
 
 def _probe_source(
@@ -159,6 +160,7 @@ def _probe_source(
     seeds = source.seeds[:num_splits]
     bar = (no_bars if quiet else in_terminal("probe"))("tables", 0)
     for place, seed in enumerate(seeds):
+        # Split k belongs to seed k modulo their number: no split costs more than one model.
         splits = [tokens.split(number) for number in range(place, num_splits, len(seeds))]
         for table in _with_controls(source.tables(seed)):
             label = table.label
@@ -170,7 +172,7 @@ def _probe_source(
                 )
             for split in splits:
                 bar.set_postfix_str(f"{label.name}, split {split.number + 1} of {num_splits}")
-                # The decoder takes most of the time. For controls, one split shows how much it guesses.
+                # The decoder takes most of the time; one split shows how much it guesses.
                 skipped = ("spell",) if label.is_control and split.number else ()
                 chosen = [which for which in probes if which not in skipped]
                 vectors_ND = vectors_of(table, tokens, split)
@@ -188,7 +190,7 @@ def _probe_source(
 def _with_controls(tables: Iterator[Table]) -> Iterator[Table]:
     """Yield the tables, and after the last one of each model its two controls."""
     for model, of_model in groupby(tables, key=lambda table: table.label.model):
-        for table in of_model:
+        for table in of_model:  # `table` is the last one after the loop
             yield table
         # `vectors_of` shuffles the rows of the first, and uses the shape of the second alone.
         yield Table(Label(model, SHUFFLED), table.vectors_VD)
@@ -196,7 +198,8 @@ def _with_controls(tables: Iterator[Table]) -> Iterator[Table]:
 
 
 def vectors_of(table: Table, tokens: ProbedTokens, split: ProbeSplit) -> Tensor:
-    """Return (N, D): the rows of the probed tokens; for a control shuffled rows or random numbers."""
+    """Return the rows of the probed tokens, (N, D); for a control shuffled or random ones."""
+    # The seed is the name of the part: "shuffled" and "random" may not be renamed.
     vectors_ND, part = table.vectors_VD[tokens.ids_N], table.label.part
     generator = torch.Generator().manual_seed(stream(part, split.number).getrandbits(63))
     if part == SHUFFLED:
@@ -205,7 +208,7 @@ def vectors_of(table: Table, tokens: ProbedTokens, split: ProbeSplit) -> Tensor:
 
 
 def _pairs(labels: Sequence[Label]) -> list[tuple[Label, Label]]:
-    """Return the tables to compare: the sum with the base, and each table after training with before."""
+    """Return the tables to compare: the sum and the base, each table after and before training."""
     against_base = [(label, label._replace(part=BASE)) for label in labels if label.part == SUM]
     trained = [(label, label._replace(when=BEFORE)) for label in labels if label.when == AFTER]
     return [(ours, theirs) for ours, theirs in against_base + trained if theirs in labels]

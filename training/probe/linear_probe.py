@@ -25,7 +25,7 @@ from .tokens import ProbeSplit
 # Shrinkage in units of the mean variance. The first of equally good ones is taken: the strongest.
 STRENGTHS = (1e2, 1e1, 1.0, 1e-1, 1e-2, 1e-3)
 LEAST = 1e-3  # shrinkage if hardly anything varies; all tokens together have variance 1
-CHUNK = 8_192  # tokens whose products are summed at once; fewer are summed in float64
+_CHUNK = 8_192  # tokens whose products are summed at once; fewer are summed in float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +81,14 @@ def read_classes(vectors: Vectors, split: ProbeSplit, classes_NP: Tensor) -> Ten
 def _products(vectors_FD: Tensor) -> Tensor:
     """Return the sum of the outer products of each vector with itself: (D, D), float64."""
     total = torch.zeros(2 * vectors_FD.shape[1:], dtype=torch.float64)
-    for chunk in torch.split(_in_full(vectors_FD), CHUNK):
+    for chunk in torch.split(_in_full(vectors_FD), _CHUNK):
         total += chunk.T @ chunk
     return total
 
 
 def _in_full(vectors_FD: Tensor) -> Tensor:
     # The variance of a few vectors may be smaller than the rounding errors of float32.
-    return vectors_FD.double() if len(vectors_FD) < CHUNK else vectors_FD
+    return vectors_FD.double() if len(vectors_FD) < _CHUNK else vectors_FD
 
 
 def _discriminants(

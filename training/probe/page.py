@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from synthetic_tasks import stream
 from training.files import write_atomically
 from training.intervals import Row
 from training.report.formats import bounds, percent
-from training.report.page import Cell, render, share
+from training.report.page import Cell, Table, render, share
 
 from .plots import PARTS, Map, first_letters, pictures
 from .scores import CELLS, cell_of
@@ -23,6 +23,7 @@ _SENTENCES = {
     EXTRA: "the vectors that an arm without characters adds, alone",
     SUM: "the sum of both, which is the input of the model",
 }
+_Cell = tuple[str, str, str]  # task, split, metric
 _SPELLED, _SHORTEST = 8, 4  # tokens shown with their spelled text, and their fewest letters
 
 
@@ -49,36 +50,25 @@ class Page(NamedTuple):
 def write_page(path: Path, page: Page) -> None:
     probed = {cell_of(row) for row in page.summary}
     cells = {cell: heading for cell, heading in CELLS.items() if cell in probed}
-    models = list(dict.fromkeys(label.model for label in page.labels))
+    by_model: dict[str, list[Label]] = {}
+    for label in page.labels:
+        by_model.setdefault(label.model, []).append(label)
+    parts = {label.part for label in page.labels}
     texts = {label.name: texts for label, texts in page.texts.items() if label.when != BEFORE}
     html = render(
-        "probe/page.html.jinja",
-        source=page.source,
-        facts=page.facts,
-        record="probe.json",
-        legend=[
-            (part, colour, _SENTENCES[part])
-            for part, colour in PARTS.items()
-            if any(label.part == part for label in page.labels)
-        ],
-        headline=_headline(models[-1], page.summary),
-        headings=list(cells.values()),
-        lines=_lines(page.labels, page.summary, list(cells)),
-        differences=_difference_lines(page.differences, list(cells)),
+        "probe/page.html.jinja", record="probe.json", facts=page.facts, source=page.source,
+        legend=[(part, PARTS[part], _SENTENCES[part]) for part in PARTS if part in parts],
+        headline=_headline(list(by_model)[-1], page.summary),
+        scores=Table(["table", *cells.values()], _lines(page.labels, page.summary, cells)),
+        differences=Table(["difference", *cells.values()], _differences(page.differences, cells)),
         trained=any(label.when == BEFORE for label in page.labels),
         pictures={
-            model: pictures(
-                f"probe-{number}",
-                [label for label in page.labels if label.model == model],
-                page.summary,
-                page.maps,
-            )
-            for number, model in enumerate(models)
+            model: pictures(f"probe-{number}", labels, page.summary, page.maps)
+            for number, (model, labels) in enumerate(by_model.items())
         },
-        names=list(texts),
-        samples=_samples(page.tokens, list(texts.values())),
+        samples=Table(["token", *texts], _samples(page.tokens, list(texts.values()))),
         first=first_letters(next(iter(page.maps.values())).texts),
-    )
+    )  # fmt: skip
     write_atomically(path, html)
 
 
@@ -93,6 +83,7 @@ def _headline(model: str, summary: Sequence[Row]) -> str:
     }
     if BASE not in rows:
         return f"Spelling in the vectors of {model}"
+    # the sum is the input of the model; a plain model has the base alone
     best = rows.get(SUM, rows[BASE])
     sentence = (
         f"A linear probe predicts {percent(best.value)} of the letters of held-out tokens from the "
@@ -111,15 +102,14 @@ def _number(row: Row) -> Cell:
 
 
 def _lines(
-    labels: Sequence[Label], summary: Sequence[Row], cells: Sequence[tuple[str, str, str]]
-) -> list[list[Any]]:
+    labels: Sequence[Label], summary: Sequence[Row], cells: Iterable[_Cell]
+) -> list[list[Cell | str]]:
     """A line for the baseline of the first table, and one for each table."""
     rows = {(row.arm, *cell_of(row)): row for row in summary}
-    first = [rows[labels[0].name, *cell] for cell in cells]
-    baseline = [
-        f"{r.majority:.2f}" if r.metric == "auc" else percent(r.majority or 0) for r in first
-    ]
-    lines: list[list[Any]] = [["majority baseline", *baseline]]
+    lines: list[list[Cell | str]] = [["majority baseline"]]
+    for row in (rows[labels[0].name, *cell] for cell in cells):
+        baseline = row.majority or 0.0
+        lines[0].append(f"{baseline:.2f}" if row.metric == "auc" else percent(baseline))
     for label in labels:
         found = (rows.get((label.name, *cell)) for cell in cells)
         name = Cell(label.name, colour=PARTS.get(label.part, ""))
@@ -127,33 +117,27 @@ def _lines(
     return lines
 
 
-def _difference_lines(
-    differences: Sequence[Row], cells: Sequence[tuple[str, str, str]]
-) -> list[list[Any]]:
+def _differences(differences: Sequence[Row], cells: Iterable[_Cell]) -> list[list[Cell | str]]:
     """A line for each pair of tables, in points."""
-    table: dict[str, dict[tuple[str, str, str], Cell]] = {}
+    table: dict[str, dict[_Cell, Cell]] = {}
     for row in differences:
         cell = (row.task, row.split, row.metric.removesuffix("_difference"))
         values = (row.value, row.low, row.high)
         points = [f"{round(100 * value):+d}" for value in values if value is not None]
-        table.setdefault(row.arm.replace(" - ", " − "), {})[cell] = Cell(
-            points[0], [" to ".join(points[1:])]
-        )
+        line = table.setdefault(row.arm.replace(" - ", " − "), {})
+        line[cell] = Cell(points[0], [" to ".join(points[1:])])
     return [[name, *(found.get(cell, "") for cell in cells)] for name, found in table.items()]
 
 
-def _samples(tokens: ProbedTokens, texts: Sequence[Sequence[str]]) -> list[list[Cell]]:
+def _samples(tokens: ProbedTokens, texts: Sequence[Sequence[str]]) -> list[list[Cell | str]]:
     """A line for each of some held-out tokens of the first split, drawn at random."""
     held = [tokens.texts[number] for number in tokens.split(0).held.tolist()]
     long = [number for number, text in enumerate(held) if len(text) >= _SHORTEST]
     shown = stream("spelled samples").sample(long, min(_SPELLED, len(long))) if texts else []
-    return [
-        [
-            Cell(held[number], style="said"),
-            *(
-                Cell(of[number] or "nothing", style="said right" if of[number] == held[number] else "said")
-                for of in texts
-            ),
-        ]
-        for number in shown
-    ]  # fmt: skip
+    lines: list[list[Cell | str]] = []
+    for number in shown:
+        lines.append([Cell(held[number], style="said")])
+        for given in (of_table[number] for of_table in texts):
+            style = "said right" if given == held[number] else "said"
+            lines[-1].append(Cell(given or "nothing", style=style))
+    return lines

@@ -34,7 +34,7 @@ _CURVES = (  # task, splits, metric, caption, axis
 
 
 class Map(NamedTuple):
-    """Tokens of a table on its first two principal components, with their shares of the variance."""
+    """Tokens of a table on two principal components, with the components' shares of variance."""
 
     points: list[tuple[float, float]]
     texts: list[str]
@@ -42,7 +42,7 @@ class Map(NamedTuple):
 
 
 def map_points(vectors_ND: Tensor, texts: Sequence[str]) -> Map:
-    """Project tokens onto the two principal components (Pearson 1901); every table has the same tokens."""
+    """Project the same tokens of each table onto two principal components (Pearson 1901)."""
     vectors_ND = vectors_ND.double() - vectors_ND.double().mean(0)
     covariance_DD = (vectors_ND.T @ vectors_ND / len(vectors_ND)).numpy()
     total = max(float(np.trace(covariance_DD)), 1e-30)
@@ -101,10 +101,8 @@ def _look(label: Label) -> dict[str, Any]:
     """Line style of a table: the colour of its part, thin before training, grey for controls."""
     if label.is_control:
         return {"color": SOFT, "linewidth": 0.9, "linestyle": ":"}
-    colour = COLOURS[PARTS[label.part]]
-    if label.when == BEFORE:
-        return {"color": colour, "linewidth": 0.9, "linestyle": DASHED}
-    return {"color": colour, "linewidth": 1.8}
+    line = {"linewidth": 0.9, "linestyle": DASHED} if label.when == BEFORE else {"linewidth": 1.8}
+    return {"color": COLOURS[PARTS[label.part]]} | line
 
 
 def _is_faint(label: Label) -> bool:

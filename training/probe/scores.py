@@ -1,11 +1,12 @@
 """The scores of the probes on one table and one split, as rows; means over splits; differences.
 
-    task      split                                         metric            majority baseline
-    letter    start, end, start 1 ..., end 1 ..., length 5  accuracy          letter of the place
-    contains  all, a, b ...                                 auc               0.5
-    length    all                                           accuracy          length
-    spell     all, length 5 ...                             exact_match       0: no constant is right
-                                                            letter_accuracy   letter of the place
+    task      split                                     metric           majority baseline
+    letter    start, end, start 1 ..., end 1 ...,       accuracy         letter of the place
+              length 5 ...
+    contains  all, a, b ...                             auc              0.5
+    length    all                                       accuracy         length
+    spell     all, length 5 ...                         exact_match      0: no constant is right
+                                                        letter_accuracy  letter of the place
 
 `arm` of a row is the name of the table, `seed` the number of the split, or "mean". The majority
 baselines are computed on the tokens that train a probe.
@@ -28,9 +29,9 @@ from .linear_probe import Vectors, areas, contained_scores, read_classes
 from .spelling_decoder import LONGEST, spell_out
 from .tokens import ProbedTokens, ProbeSplit
 
-CHANCE = 0.5  # area under the curve of random scores
-COMMON = 0.005  # least share of tokens with a letter, and without it, for its area to be computed
-LENGTHS = PLACES + 1  # classes of length: 1 to 12, and longer
+_CHANCE = 0.5  # area under the curve of random scores
+_COMMON = 0.005  # least share of tokens with a letter, and without it, for its area to be computed
+_LENGTHS = PLACES + 1  # classes of length: 1 to 12, and longer
 # The columns of a table's line in the terminal and on the page: (task, split, metric) -> heading.
 CELLS = {
     ("letter", "start", "accuracy"): "letters from the start",
@@ -42,8 +43,8 @@ CELLS = {
 }
 
 
-def letter_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list[Row]:
-    """Score the letter at each place, from the start and from the end, and by the token's length."""
+def _letter_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list[Row]:
+    """Score the letter at each place, from the start, from the end, and by the token's length."""
     read_HP = read_classes(vectors, split, tokens.letters_NP)
     true_HP, usual_P = tokens.letters_NP[split.held], _most_frequent(tokens.letters_NP[split.fit])
     there_HP, right_HP, usual_HP = true_HP != IGNORED, read_HP == true_HP, true_HP == usual_P
@@ -64,10 +65,10 @@ def letter_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeS
     return _present(rows)
 
 
-def contains_rows(
+def _contains_rows(
     name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit
 ) -> list[Row]:
-    """Score whether a token contains a letter, by area under the curve: the mean, and each letter."""
+    """Score whether a token contains a letter, by area under the curve: mean and each letter."""
     letters = _common_letters(tokens)
     contained_NK = torch.tensor([[letter in text for letter in letters] for text in tokens.texts])
     scores_HK = contained_scores(vectors, split, contained_NK)
@@ -77,14 +78,14 @@ def contains_rows(
     mean = [("all", float(np.mean([area for _, area in known])))] if known else []
     n = len(split.held)
     return [
-        Row(name, split.number, "contains", letter, "auc", area, None, None, n, CHANCE)
+        Row(name, split.number, "contains", letter, "auc", area, None, None, n, _CHANCE)
         for letter, area in mean + known
     ]
 
 
-def length_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list[Row]:
+def _length_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list[Row]:
     """Score the number of letters of a token."""
-    classes_N1 = (tokens.lengths_N.clamp(max=LENGTHS) - 1)[:, None]
+    classes_N1 = (tokens.lengths_N.clamp(max=_LENGTHS) - 1)[:, None]
     read_H1, true_H1 = read_classes(vectors, split, classes_N1), classes_N1[split.held]
     usual_H1 = true_H1 == _most_frequent(classes_N1[split.fit])
     return _present(
@@ -99,6 +100,7 @@ def spell_rows(
     true = [tokens.texts[number] for number in split.held.tolist()]
     exact_H = torch.tensor([text == wanted for text, wanted in zip(texts, true, strict=True)])
     fit = [tokens.texts[number] for number in split.fit.tolist()]
+    # A plain letter by place, whatever came before it: the decoder must beat that.
     usual = [_commonest(text[i : i + 1] for text in fit) for i in range(LONGEST)]
     parts = [("all", torch.ones_like(exact_H))]
     parts += [(f"length {n}", of_H) for n, of_H in _by_length(tokens, split)]
@@ -109,16 +111,16 @@ def spell_rows(
         right = torch.tensor([texts[h][i : i + 1] == true[h][i] for h, i in letters])
         usual_right = torch.tensor([usual[i] == true[h][i] for h, i in letters])
         rows.append(_share(name, split, "spell", part, "letter_accuracy", right, usual_right))
-        # No constant answer is right: the text of a held-out token is never one of the training texts.
+        # No constant answer is right: held-out texts are never training texts.
         never = torch.zeros(len(numbers))
         rows.append(_share(name, split, "spell", part, "exact_match", exact_H[of_H], never))
     return _present(rows)
 
 
 _LINEAR: dict[str, Callable[[str, Vectors, ProbedTokens, ProbeSplit], list[Row]]] = {
-    "letter": letter_rows,
-    "contains": contains_rows,
-    "length": length_rows,
+    "letter": _letter_rows,
+    "contains": _contains_rows,
+    "length": _length_rows,
 }
 PROBES = (*_LINEAR, "spell")
 
@@ -170,13 +172,14 @@ def _most_frequent(classes_FP: Tensor) -> Tensor:
 def _commonest(letters: Iterable[str]) -> str:
     """Return the most frequent letter, the first of several; "" does not count."""
     found = sorted(filter(None, letters))
+    # sorted: the first of equally frequent letters must not depend on the order of tokens
     values, counts = np.unique(found, return_counts=True)
     return str(values[counts.argmax()]) if found else ""
 
 
 def _common_letters(tokens: ProbedTokens) -> list[str]:
     """Return the letters that enough tokens contain, and enough do not."""
-    n, least = len(tokens.texts), COMMON * len(tokens.texts)
+    n, least = len(tokens.texts), _COMMON * len(tokens.texts)
     letters = sorted(set("".join(tokens.texts)))
     counts = {letter: sum(letter in text for text in tokens.texts) for letter in letters}
     return [letter for letter, count in counts.items() if least <= count <= n - least]

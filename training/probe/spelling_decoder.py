@@ -21,15 +21,15 @@ from synthetic_tasks import stream
 from .linear_probe import Vectors
 from .tokens import ProbedTokens, ProbeSplit
 
-HIDDEN = 128
+_HIDDEN = 128
 LONGEST = 16  # letters generated at most
-END, OTHER = 0, 1  # symbols: end of the word; a letter too rare to be learnt
-RARE = 2_000  # a letter is rare if fewer than one token in 2,000 contains it
+END, _OTHER = 0, 1  # symbols: end of the word; a letter too rare to be learnt
+_RARE = 2_000  # a letter is rare if fewer than one token in 2,000 contains it
 STEPS, EPOCHS = 400, 6  # the larger of the two decides the number of steps
-BATCHES = 64  # batches in an epoch, at least
-BATCH = range(32, 513)  # sizes of a batch
-LEARNING_RATE, DECAY, CLIP, WARM_UP = 8e-3, 0.01, 1.0, 20
-LOOKS = 10  # evaluations on `check`; the best of these states is kept
+_BATCHES = 64  # batches in an epoch, at least
+_BATCH = range(32, 513)  # sizes of a batch
+_LEARNING_RATE, _DECAY, _CLIP, _WARM_UP = 8e-3, 0.01, 1.0, 20
+_LOOKS = 10  # evaluations on `check`; the best of these states is kept
 
 
 class SpellingDecoder(nn.Module):
@@ -40,12 +40,14 @@ class SpellingDecoder(nn.Module):
 
     def __init__(self, dim: int, num_symbols: int) -> None:
         super().__init__()
-        self.letters = nn.Embedding(num_symbols, HIDDEN)
-        self.start, self.again = nn.Linear(dim, HIDDEN), nn.Linear(dim, HIDDEN)
-        self.gru = nn.GRU(HIDDEN, HIDDEN, batch_first=True)
-        self.out = nn.Linear(HIDDEN, num_symbols)
+        self.letters = nn.Embedding(num_symbols, _HIDDEN)
+        # The vector sets the first state, and is an input at every step: a GRU forgets.
+        self.start, self.again = nn.Linear(dim, _HIDDEN), nn.Linear(dim, _HIDDEN)
+        self.gru = nn.GRU(_HIDDEN, _HIDDEN, batch_first=True)
+        self.out = nn.Linear(_HIDDEN, num_symbols)
 
     def forward(self, vectors_BD: Tensor, symbols_BL: Tensor) -> Tensor:
+        # The symbol before each one; before the first it is END. clamp: IGNORED is negative.
         before_BL = F.pad(symbols_BL[:, :-1].clamp(min=0), (1, 0), value=END)
         states_BLH, _ = self.gru(
             self.letters(before_BL) + self.again(vectors_BD)[:, None],
@@ -55,7 +57,7 @@ class SpellingDecoder(nn.Module):
         return logits
 
     @torch.no_grad()
-    def write(self, vectors_BD: Tensor) -> Tensor:
+    def generate(self, vectors_BD: Tensor) -> Tensor:
         """Generate greedily: vectors (B, D) -> symbols (B, LONGEST + 1)."""
         symbols_B = torch.full((len(vectors_BD),), END)
         state, again_BH = self.start(vectors_BD).tanh()[None], self.again(vectors_BD)
@@ -74,13 +76,13 @@ def spell_out(vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list
     """
     alphabet = _frequent_letters(tokens.texts)
     symbols_NL = _symbols(tokens.texts, alphabet)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it was
         torch.manual_seed(stream("spelling decoder", split.number).getrandbits(63))
         decoder = SpellingDecoder(vectors.fit.shape[1], len(alphabet) + 2)
         _train(decoder, vectors, symbols_NL, split)
     spelled = ("", "?", *alphabet)
     texts = []
-    for row in decoder.write(vectors.held).tolist():
+    for row in decoder.generate(vectors.held).tolist():
         letters = row[: row.index(END)] if END in row else row
         texts.append("".join(spelled[symbol] for symbol in letters))
     return texts
@@ -88,7 +90,7 @@ def spell_out(vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list
 
 def _frequent_letters(texts: list[str]) -> list[str]:
     counts = Counter(letter for text in texts for letter in set(text))
-    return sorted(letter for letter, count in counts.items() if count * RARE >= len(texts))
+    return sorted(letter for letter, count in counts.items() if count * _RARE >= len(texts))
 
 
 def _symbols(texts: list[str], alphabet: list[str]) -> Tensor:
@@ -99,7 +101,7 @@ def _symbols(texts: list[str], alphabet: list[str]) -> Tensor:
     index = {letter: number for number, letter in enumerate(alphabet, 2)}
     symbols_NL = torch.full((len(texts), LONGEST + 1), IGNORED)
     for row_L, text in zip(symbols_NL, texts, strict=True):
-        written = [index.get(letter, OTHER) for letter in text] + [END]
+        written = [index.get(letter, _OTHER) for letter in text] + [END]
         row_L[: len(written)] = torch.tensor(written[: LONGEST + 1])
     return symbols_NL
 
@@ -109,22 +111,23 @@ def _train(
 ) -> None:
     """Train on `fit`, and load the state with the lowest loss on `check`."""
     fit_FL, check_CL = symbols_NL[split.fit], symbols_NL[split.check]
-    size = min(max(len(fit_FL) // BATCHES, BATCH.start), BATCH.stop - 1)
+    size = min(max(len(fit_FL) // _BATCHES, _BATCH.start), _BATCH.stop - 1)
     steps = max(STEPS, EPOCHS * len(fit_FL) // size)
     optimizer = torch.optim.AdamW(
-        decoder.parameters(), LEARNING_RATE, betas=(0.9, 0.98), weight_decay=DECAY
+        decoder.parameters(), _LEARNING_RATE, betas=(0.9, 0.98), weight_decay=_DECAY
     )
     batches, best, kept = _batches(fit_FL, size), float("inf"), decoder.state_dict()
     for step in range(1, steps + 1):
         # linear warm-up, then linear decay to zero
-        rate = LEARNING_RATE * min(1, step / WARM_UP) * (1 - (step - 1) / steps)
+        rate = _LEARNING_RATE * min(1, step / _WARM_UP) * (1 - (step - 1) / steps)
         optimizer.param_groups[0]["lr"] = rate
         numbers_B = next(batches)
         optimizer.zero_grad()
-        _nats(decoder, vectors.fit[numbers_B], fit_FL[numbers_B]).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(decoder.parameters(), CLIP)
+        loss = _nats(decoder, vectors.fit[numbers_B], fit_FL[numbers_B])
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(decoder.parameters(), _CLIP)
         optimizer.step()
-        if step % (steps // LOOKS) == 0:
+        if step % (steps // _LOOKS) == 0:  # early stopping: small tables are learnt by heart
             with torch.no_grad():
                 found = float(_nats(decoder, vectors.check, check_CL))
             if found < best:

@@ -26,10 +26,10 @@ from training.models.hub import read
 from training.run.folder import is_run
 from training.run.run import Run
 
-PADDING = 0.05  # largest share of a table's rows without a token
+_PADDING = 0.05  # largest share of a table's rows without a token
 # These names are in saved rows. "extra": what an arm without characters adds to the base.
 BASE, LETTERS, EXTRA, SUM = "base", "letters", "extra", "sum"
-SHUFFLED, RANDOM = CONTROLS = "shuffled", "random"  # rows of other tokens; random numbers
+SHUFFLED, RANDOM = _CONTROLS = "shuffled", "random"  # rows of other tokens; random numbers
 BEFORE, AFTER = "before", "after"
 
 
@@ -53,7 +53,7 @@ class Label(NamedTuple):
 
     @property
     def is_control(self) -> bool:
-        return self.part in CONTROLS
+        return self.part in _CONTROLS
 
 
 class Table(NamedTuple):
@@ -139,7 +139,7 @@ def _of_run(folder: Path, cache: Path, arm: str | None = None, seed: int | None 
 
 
 def _of_model(name: str, tokenizer: str, letters: str | None) -> Source:
-    """Open a model of transformers, causal or not, with a saved character encoder if there is one."""
+    """Open a model of transformers, causal or not, and its saved character encoder, if any."""
     found = HuggingFaceTokenizer.load(tokenizer)
     # A saved encoder records the path of the embedding in the causal model.
     kind = "AutoModelForCausalLM" if letters else "AutoModel"
@@ -166,11 +166,13 @@ def _of_file(path: Path, tokenizer: str | None, tensor: str | None) -> Source:
     """Open one table of a safetensors file."""
     if tokenizer is None:
         raise BadInput(
-            f"{path} is a file, which does not contain the tokens of its rows. Add --tokenizer NAME."
+            f"{path} is a file, which does not name its tokenizer. Add --tokenizer NAME."
         )
     try:
+        # Shapes first: a checkpoint may hold gigabytes besides its table.
         with safe_open(path, framework="pt") as file:
-            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+            keys = list(file.keys())
+            shapes = {name: file.get_slice(name).get_shape() for name in keys}
             names = [name for name, shape in shapes.items() if len(shape) == 2]
             if tensor is None and len(names) != 1:
                 few = ", ".join([*names[:4], *["..."] * (len(names) > 4)])
@@ -207,7 +209,8 @@ def _of_file(path: Path, tokenizer: str | None, tensor: str | None) -> Source:
 
 def _check_rows(spellings: Sequence[bytes | None], rows: int, name: str) -> Sequence[bytes | None]:
     """Return a spelling for each row. Raises BadInput if the tokenizer does not fit the table."""
-    if any(spellings[rows:]) or rows - len(spellings) > PADDING * rows:
+    # Tables are often padded to a multiple of 64 or 128 rows. No token may lie beyond the end.
+    if any(spellings[rows:]) or rows - len(spellings) > _PADDING * rows:
         raise BadInput(
             f"The table of {name} has {rows:,} rows, but the tokenizer {len(spellings):,} tokens. "
             "Name the tokenizer of the table."
@@ -240,6 +243,6 @@ def _finite(table: Table) -> Table:
     """Return the table. Raises BadInput for a number that is not finite."""
     if not bool(torch.isfinite(table.vectors_VD).all()):
         raise BadInput(
-            f"The table {table.label.name} holds numbers that are not finite. Name another checkpoint."
+            f"The table {table.label.name} has numbers that are not finite. Name another one."
         )
     return table

@@ -1,7 +1,7 @@
 """The tokens that are probed, and the splits that hold some of them out.
 
-" the", "The" and "the" have one text, `the`. Tokens of one text are on the same side of every split:
-otherwise a probe could learn the answer for a held-out token from its twin.
+" the", "The" and "the" have one text, `the`. Tokens of one text are on the same side of every
+split: otherwise a probe could learn the answer for a held-out token from its twin.
 
 Axes: N tokens that are probed, P places.
 """
@@ -21,7 +21,7 @@ from training.errors import BadInput
 
 # The texts are shuffled into ten parts: two are held out, one chooses hyperparameters, seven train.
 PARTS, HELD = 10, 2
-FEWEST = 100  # different texts; a probe cannot learn from fewer
+_FEWEST = 100  # different texts; a probe cannot learn from fewer
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class ProbedTokens:
         ids_N: their ids.
         texts: their texts, stripped and in lower case: the answers that a probe should give.
         keys: tokens of one key are never on both sides of a split.
-        table: the spellings of the texts; its alphabet numbers the letters everywhere in the probes.
+        table: the spellings of the texts; its alphabet numbers the letters in all probes.
         letters_NP: the letters at the first PLACES places, then at the last ones counted backwards;
             IGNORED if a text has no such place.
         lengths_N: letters of each text.
@@ -64,10 +64,10 @@ class ProbedTokens:
             found = sorted(stream("probed tokens").sample(found, limit))
         texts = [text for _, text in found]
         keys = [text[:prefix] for text in texts]
-        if (different := len(set(keys))) < FEWEST:
+        if (different := len(set(keys))) < _FEWEST:
             raise BadInput(
                 f"{len(texts)} tokens consist of letters, with {different} different "
-                f"{'texts' if prefix is None else 'beginnings'}; a probe needs {FEWEST}. Use more "
+                f"{'texts' if prefix is None else 'beginnings'}; a probe needs {_FEWEST}. Use more "
                 "tokens, or a model with a larger vocabulary."
             )
         table = SpellingTable.from_bytes([text.encode() for text in texts])
@@ -78,7 +78,7 @@ class ProbedTokens:
         return cls(ids_N, texts, keys, table, letters_NP, table.lengths_V.long())
 
     def split(self, number: int) -> ProbeSplit:
-        """Return split `number`; five in a row hold out every token once, the next five reshuffle."""
+        """Return split `number`; 0 to 4 hold out every token once, 5 to 9 after a reshuffle."""
         rounds, place = divmod(number, PARTS // HELD)
         keys = sorted(set(self.keys))
         stream("split", rounds).shuffle(keys)

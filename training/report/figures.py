@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from training.models.arms import ARMS
+from training.models.arms import ARMS, arm_names
 
 from .formats import percent
 
@@ -33,7 +33,7 @@ INK, SOFT, LINE, PAPER = "#202124", "#5b6066", "#dfe2e6", "#ffffff"
 LIGHT = {"ink": INK, "soft": SOFT, "line": LINE, "paper": PAPER}
 DARK = {"ink": "#e8eaed", "soft": "#a9afb7", "line": "#383d44", "paper": "#15181c"}
 SERIES = ("#7a3b96", "#3f66b5", "#23898a", "#4f9a3a", "#b98a1e", "#c9562c")
-COLOURS = {name: arm.colour for name, arm in ARMS.items()}
+COLOURS = {name: ARMS[name].colour for name in arm_names()}
 COLOURS |= {f"series-{number}": colour for number, colour in enumerate(SERIES)}
 FONT = 'system-ui, "Segoe UI", Helvetica, Arial, sans-serif'
 DASHED: Any = (0, (2, 1.5))
@@ -202,7 +202,7 @@ def _draw_bars(panel: Axes, groups: Sequence[Group], scale: Scale) -> None:
         for arm, (value, low, high) in group.bars.items():
             panel.barh(y + 0.5, value, 0.8, color=COLOURS[arm])
             if low is not None and high is not None:
-                # a wider line in the paper's colour first: the interval shows on a bar of any colour
+                # first a wider line in the paper's colour: the interval shows on any bar
                 for colour, width in ((PAPER, 2.4), (INK, 1.0)):
                     panel.plot(
                         [low, high], [y + 0.5] * 2, color=colour, lw=width, solid_capstyle="butt"

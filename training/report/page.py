@@ -1,4 +1,4 @@
-"""The HTML of all pages: one base template, and the tables that its macros print."""
+"""Pages and their tables: HTML by one base template, and the same tables in the terminal."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+from rich.console import Console
+from rich.table import Table as Printed
 
 from training.intervals import Row
 
 from .figures import FONT, colours
 from .formats import bounds, capital, p_values, percent, tied
+from .verdict import HELD, judge
 
 _TRAINING = Path(__file__).parent.parent
 
@@ -34,6 +37,14 @@ class Cell(NamedTuple):
     style: str = ""
 
 
+class Table(NamedTuple):
+    """A table for a page or the terminal; `left` columns of text come before the numbers."""
+
+    headings: Sequence[str]
+    lines: Sequence[Sequence[Cell | str]]
+    left: int = 1
+
+
 class Sample(NamedTuple):
     """A question with its right answer and (name, swatch colour, text, right) of each model."""
 
@@ -49,15 +60,17 @@ def share(row: Row) -> Cell:
 
 
 def difference(row: Row, form: str = "{:+.2f}") -> Cell:
-    """A difference above its interval and p-values."""
-    return Cell(form.format(row.value), [bounds(row, form, 1), p_values(row)])
+    """A difference above its interval and p-values; "held" if it holds after correction."""
+    style = "held" if judge(row) in HELD else ""
+    return Cell(form.format(row.value), [bounds(row, form, 1), p_values(row)], style=style)
 
 
 def render(template: str, **values: Any) -> str:
-    """Render a template of training/, such as "report/report.html.jinja", with the colours and font.
+    """Render a template of training/, such as "report/report.html.jinja".
 
-    A figure or table that a template does not get is an error, not an empty place.
+    A value that the template does not get is an error, not an empty place.
     """
+    # autoescape: names of models and texts of questions come from users
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TRAINING),
         undefined=jinja2.StrictUndefined,
@@ -67,3 +80,31 @@ def render(template: str, **values: Any) -> str:
     )
     environment.filters |= {"capital": capital, "percent": percent, "tied": tied}
     return environment.get_template(template).render(colours=colours(), font=FONT, **values)
+
+
+def print_table(console: Console, table: Table, title: str, compared: int = 0) -> None:
+    """Print a table, with sections by its first column and a star at each difference that holds.
+
+    Arguments:
+        compared: number of comparisons that are corrected together; 0 if nothing is compared.
+    """
+    caption = f"(95 % intervals) * holds after Holm's correction for {compared} comparisons"
+    printed = Printed(title=title, caption=caption if compared else None)
+    for number, heading in enumerate(table.headings):
+        if number < table.left:
+            printed.add_column(heading, overflow="fold")  # names stay whole in a narrow terminal
+        else:
+            printed.add_column(heading, justify="right")
+    for line, after in zip(table.lines, [*table.lines[1:], [""]], strict=True):
+        printed.add_row(*map(_plain, line), end_section=line[0] != after[0])
+    console.print(printed)
+
+
+def _plain(cell: Cell | str) -> str:
+    """Cell("+0.40", ["+0.29 to +0.49", "p 0.001"], style="held") -> "+0.40 (+0.29 to +0.49) *" """
+    if isinstance(cell, str):
+        return cell
+    first = f" ({cell.small[0]})" if cell.small and cell.small[0] else ""
+    # two spaces in place of a star keep the numbers of a column aligned
+    star = " *" if cell.style == "held" else "  " if len(cell.small) > 1 else ""
+    return cell.text + first + star

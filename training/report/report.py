@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from synthetic_tasks import Task
+from training.config.phase import Phase
 from training.files import write_atomically
 from training.intervals import Row
 from training.models.arms import ARMS
 
 from .figures import NARROW, SMOOTHING, Group, Scale, answers_figure, bars, loss_curves
 from .formats import bare, replay_sentence
-from .page import Cell, Sample, difference, render
+from .page import Cell, Sample, Table, difference, render
 from .steps_to_loss import METRIC as STEPS_TO_LOSS
 from .verdict import Headline, by_place, comparisons, headline, how_judged, tally, verdict
 
@@ -26,24 +27,6 @@ _LOSSES = {
     "spelling": ("Loss of predicting the letters of a token from its vector.", "nats per place"),
 }
 _SAMPLES = 3  # questions shown of each task
-Table = dict[str, Sequence[Any]]  # headings and lines, for the template's macro
-
-
-class PhaseFacts(Protocol):
-    """The part of a phase's config that the report reads. `kind` selects the rows of its loss curve."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def replay_share(self) -> float: ...
-    @property
-    def replay_target(self) -> str: ...
-    @property
-    def replay_text(self) -> str: ...
 
 
 def write_report(
@@ -53,7 +36,7 @@ def write_report(
     *,
     arms: Sequence[str],
     tasks: Sequence[Task],
-    phases: Sequence[PhaseFacts],
+    phases: Sequence[Phase],
     rows: list[Row],
     summary: list[Row],
     metrics: list[dict[str, Any]],
@@ -80,37 +63,26 @@ def write_report(
         for task in tasks
         if (groups := _answer_groups(arms, [(task, split) for split in task.splits], summary))
     ]
+    costs, ratios = _costs(arms, phases, rows)
+    # runs without words, and runs of old versions, have no such counts
     counts = facts["data"] if "held_out_tokens_median_count_in_text" in facts["data"] else {}
+    judged = [
+        (arm, tally(summary, arm, control), verdict(summary, tasks, arm, control)) for arm in others
+    ]
     page = render(
-        "report/report.html.jinja",
-        arms=arms,
-        control=control,
-        others=others,
+        "report/report.html.jinja", record="config.json", facts=facts, setting=setting,
+        arms=arms, control=control, others=others, num_seeds=len(seeds), smoothing=SMOOTHING,
         legend=[(arm, arm, ARMS[arm].sentence) for arm in arms],
         count=models_in_words(len(arms), len(seeds)),
-        num_seeds=len(seeds),
-        setting=setting,
-        facts=facts,
-        record="config.json",
-        headline=first,
-        glance=_glance_plot(arms, tasks, summary, first),
-        verdicts=[
-            (arm, tally(summary, arm, control), verdict(summary, tasks, arm, control))
-            for arm in others
-        ],
-        how=how_judged(summary, len(seeds)),
-        comparisons=comparisons(summary),
-        notes=split_notes(tasks),
+        headline=first, glance=_glance_plot(arms, tasks, summary, first), verdicts=judged,
+        how=how_judged(summary, len(seeds)), comparisons=comparisons(summary),
+        notes=split_notes(tasks), plots=_answer_plots(panels, samples),
         counts_of_held_out=counts if counts.get("held_out_tokens") else None,
-        plots=_answer_plots(panels, samples),
-        answers=_answer_table(arms, tasks, summary),
+        answers=answer_table(arms, tasks, summary),
         samples=[sample for of_task in samples.values() for sample in of_task],
-        curves=list(_curves(arms, phases, metrics)),
-        smoothing=SMOOTHING,
-        text=_text_table(summary),
-        costs=(costs := _cost_table(arms, phases, rows)),
-        cost_plot=_cost_plot(control, costs["groups"]),
-    )
+        curves=list(_curves(arms, phases, metrics)), text=_text_table(summary),
+        costs=costs, cost_plot=_cost_plot(control, ratios),
+    )  # fmt: skip
     write_atomically(out / "answers.svg", answers_figure(arms, panels))
     write_atomically(out / "report.html", page)
 
@@ -149,17 +121,13 @@ def _answer_groups(
 def _glance_plot(
     arms: Sequence[str], tasks: Sequence[Task], summary: list[Row], first: Headline
 ) -> str:
-    """Draw the headline's split for the tasks that have it, the most informative split for the rest."""
-    names = {task.name: task.main_split for task in tasks}
-    if first.cell:
-        shown = first.cell[1].name
-        names |= {
-            task.name: shown for task in tasks if shown in {split.name for split in task.splits}
-        }
-    cells = [
-        (task, split) for task in tasks for split in task.splits if split.name == names[task.name]
-    ]
-    cells.sort(key=lambda cell: first.cell is None or cell[0].name != first.cell[0].name)
+    """Draw the headline's split of each task, or its most informative split if it has no such."""
+    shown, leading = (first.cell[1].name, first.cell[0].name) if first.cell else ("", "")
+    cells = []
+    # the headline's task comes first; the sort is stable
+    for task in sorted(tasks, key=lambda task: task.name != leading):
+        splits = {split.name: split for split in task.splits}
+        cells.append((task, splits.get(shown) or splits[task.main_split]))
     groups = _answer_groups(arms, cells, summary, with_task=True)
     return bars("glance", "Share of exactly right answers.", groups) if groups else ""
 
@@ -191,24 +159,19 @@ def split_notes(tasks: Sequence[Task]) -> list[tuple[str, str]]:
     return notes
 
 
-def _answer_table(arms: Sequence[str], tasks: Sequence[Task], summary: list[Row]) -> Table:
+def answer_table(arms: Sequence[str], tasks: Sequence[Task], summary: list[Row]) -> Table:
     """One line per split and task: the majority baseline, each arm, and each difference."""
     control, *others = arms
-    lines = []
+    lines: list[list[Cell | str]] = []
     for task, split in (cell for group in by_place(tasks) for cell in group):
-        cells = {
-            row.arm: row for row in summary if (row.task, row.split) == (task.name, split.name)
-        }
-        if cells:
-            differences = (cells[f"{arm} - {control}"] for arm in others)
-            first = cells[control]
-            shares = [first.majority or 0, *(cells[arm].value for arm in arms)]
-            lines.append([
-                split.label, task.name, str(first.n), *(f"{share:.2f}" for share in shares),
-                *map(difference, differences),
-            ])  # fmt: skip
-    headings = ["split", "task", "questions per arm", "majority baseline", *arms]
-    return {"headings": headings + [f"{arm} − {control}" for arm in others], "lines": lines}
+        cell = task.name, split.name
+        rows = {row.arm: row for row in summary if (row.task, row.split) == cell}
+        if first := rows.get(control):
+            shares = [first.majority or 0, *(rows[arm].value for arm in arms)]
+            line = [split.label, task.name, str(first.n), *(f"{share:.2f}" for share in shares)]
+            lines.append([*line, *(difference(rows[f"{arm} - {control}"]) for arm in others)])
+    headings = ["split", "task", "n per arm", "majority baseline", *arms]
+    return Table([*headings, *(f"{arm} − {control}" for arm in others)], lines, left=2)
 
 
 def sample_answers(
@@ -221,6 +184,7 @@ def sample_answers(
         by_prompt: dict[str, dict[str, Mapping[str, Any]]] = {}
         for answer in answers:
             if (answer["task"], answer["split"]) == (task.name, task.main_split):
+                # arms have the same questions, so a prompt joins their answers
                 by_prompt.setdefault(answer["prompt"], {})[answer["arm"]] = answer
         samples[task.name] = [
             Sample(
@@ -238,7 +202,7 @@ def sample_answers(
 
 
 def _curves(
-    arms: Sequence[str], phases: Sequence[PhaseFacts], metrics: Sequence[Mapping[str, Any]]
+    arms: Sequence[str], phases: Sequence[Phase], metrics: Sequence[Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """The loss of each arm in each phase, and its difference to the control's.
 
@@ -290,46 +254,39 @@ def _text_table(summary: list[Row]) -> Table:
             line = found.setdefault((row.task, row.arm.replace(" - ", " − ")), {})
             line[metric] = difference(row, form)
     lines = [[*key, *(cells.get(m, "") for m in metrics)] for key, cells in found.items()]
-    return {"headings": ["when", "arm", "nats per token", "bits per byte"], "lines": lines}
+    return Table(["when", "arm", "nats per token", "bits per byte"], lines, left=2)
 
 
-def _cost_table(arms: Sequence[str], phases: Sequence[PhaseFacts], rows: list[Row]) -> Table:
-    """Per arm the median cost over seeds, and its ratio to the control as a column and as bars."""
+def _costs(
+    arms: Sequence[str], phases: Sequence[Phase], rows: list[Row]
+) -> tuple[Table, list[Group]]:
+    """Per arm the median cost over seeds, and its ratio to the control: as a table, as bars."""
     control, *others = arms
     names = {
         ("all", "parameters"): "parameters in training",
         ("all", "parameters_after_fold"): "parameters after folding",
-        **{
-            (phase.name, "median_step_seconds"): f"{phase.title} step, median seconds"
-            for phase in phases
-        },
-        ("all", "training_seconds"): "training, seconds",
-        **{
-            (phase.name, STEPS_TO_LOSS): f"steps of {phase.title} to the final loss of {control}"
-            for phase in phases
-        },
     }
+    for phase in phases:
+        names[phase.name, "median_step_seconds"] = f"{phase.title} step, median seconds"
+    names["all", "training_seconds"] = "training, seconds"
+    for phase in phases:
+        names[phase.name, STEPS_TO_LOSS] = f"steps of {phase.title} to the final loss of {control}"
     lines, groups = [], []
     for (task, metric), name in names.items():
-        values = {
-            arm: [
-                row.value for row in rows if (row.arm, row.task, row.metric) == (arm, task, metric)
-            ]
-            for arm in arms
-        }
+        values: dict[str, list[float]] = {arm: [] for arm in arms}
+        for row in rows:
+            if (row.task, row.metric) == (task, metric):
+                values[row.arm].append(row.value)
         least = len(values[control])
         if least and (metric == STEPS_TO_LOSS or all(values.values())):
             # an arm that does not reach the loss in every seed has no median
             medians = {arm: float(np.median(v)) for arm, v in values.items() if len(v) == least}
             ratios = {arm: median / medians[control] for arm, median in medians.items()}
             groups.append(Group(name, {arm: (ratio, None, None) for arm, ratio in ratios.items()}))
-            lines.append([
-                name,
-                *(_cost(medians[arm]) if arm in medians else "not reached" for arm in arms),
-                *(f"{ratios[arm]:.2f}" if arm in ratios else "" for arm in others),
-            ])  # fmt: skip
-    headings = ["cost", *arms, *(f"{arm} / {control}" for arm in others)]
-    return {"headings": headings, "lines": lines, "groups": groups}
+            shown = [_cost(medians[arm]) if arm in medians else "not reached" for arm in arms]
+            shown += [f"{ratios[arm]:.2f}" if arm in ratios else "" for arm in others]
+            lines.append([name, *shown])
+    return Table(["cost", *arms, *(f"{arm} / {control}" for arm in others)], lines), groups
 
 
 def _cost(median: float) -> str:

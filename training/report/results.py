@@ -1,37 +1,33 @@
-"""From what the arms wrote to what the run says: rows, differences, verdict, report."""
+"""From the files of the arms to the results of the run: rows, differences, verdict, report."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 
-from synthetic_tasks import Task
 from training.config.config import CompareConfig
 from training.data.prepare import Data
 from training.files import write_atomically, write_json
-from training.intervals import Row, summarise
+from training.intervals import Marks, summarise
 from training.run.run import RESULTS, Run
 from training.train.state import METRICS
 
-from .report import write_report
+from .page import print_table
+from .report import answer_table, write_report
 from .steps_to_loss import steps_to_loss_rows
-from .verdict import headline, how_judged, print_table, verdict
+from .verdict import comparisons, headline, how_judged, verdict
 
 
 def finish(run: Run, console: Console) -> None:
-    """Results, metrics and report of the whole run; and a table for the terminal.
-
-    The rows are all that it rests on.
-    """
+    """Write results, metrics and report of a finished run, and print a table and the verdict."""
     config, data, out = run.config, run.data, run.folder
-    arms, control = config.arms, config.arms[0]
+    arms, (control, *others) = config.arms, config.arms
     rows, metrics, answers = run.rows(), run.metrics(), run.answers()
     run.assert_same_batches()
     rows += steps_to_loss_rows(metrics, arms, [(phase.name, phase.kind) for phase in config.phases])
-    summary = summarise(rows, control, arms, _marks(answers))
+    summary = summarise(rows, control, arms, _scores(answers))
     write_atomically(out / METRICS, "".join(json.dumps(row) + "\n" for row in metrics))
     write_json(out / RESULTS, [vars(row) for row in rows + summary])
     write_report(
@@ -46,26 +42,22 @@ def finish(run: Run, console: Console) -> None:
         metrics=metrics,
         answers=answers,
     )
-    print_table(console, arms, data.tasks, summary)
-    for sentence in _sentences(summary, data.tasks, arms, config.seeds):
+    table = answer_table(arms, data.tasks, summary)
+    print_table(console, table, "Exact match of freely generated answers", comparisons(summary))
+    first = headline(summary, data.tasks, arms, config.seeds)
+    sentences = [first.sentence, first.basis]
+    for arm in others:
+        sentences += verdict(summary, data.tasks, arm, control)
+    for sentence in sentences + (how_judged(summary, config.seeds) if others else []):
         console.print(sentence, highlight=False, markup=False)
     console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def _sentences(
-    summary: list[Row], tasks: Sequence[Task], arms: Sequence[str], seeds: int
-) -> list[str]:
-    """What the terminal says: the headline, the verdict on each arm, and how to read both."""
-    first, (control, *others) = headline(summary, tasks, arms, seeds), arms
-    judged = [sentence for arm in others for sentence in verdict(summary, tasks, arm, control)]
-    return [first.sentence, first.basis, *judged, *(how_judged(summary, seeds) if others else [])]
-
-
 def setting(config: CompareConfig, data: Data) -> str:
-    """One sentence about the model and its text.
+    """Describe the model and its text in one sentence.
 
-    "A decoder of 3 layers, 128 wide, with a vocabulary of 4,096 tokens, on the corpus sotu (2,542,281
-    tokens)."
+    "A decoder of 3 layers, 128 wide, with a vocabulary of 4,096 tokens, on the corpus sotu
+    (2,542,281 tokens)."
     """
     model = config.model
     built = f"A decoder of {model.layers} layers, {model.width} wide,"
@@ -74,10 +66,10 @@ def setting(config: CompareConfig, data: Data) -> str:
     return f"{size} with a vocabulary of {data.facts['tokens']:,} tokens, on {text}."
 
 
-def _marks(answers: list[dict[str, Any]]) -> dict[tuple[str, int, str, str], list[bool]]:
-    marks: dict[tuple[str, int, str, str], list[bool]] = {}
-    for answer in answers:
-        marks.setdefault(
-            (answer["arm"], answer["seed"], answer["task"], answer["split"]), []
-        ).append(answer["right"])
-    return marks
+def _scores(answers: list[dict[str, Any]]) -> Marks:
+    """The score of each question by arm, seed, task and split."""
+    scores: Marks = {}
+    for row in answers:
+        cell = row["arm"], row["seed"], row["task"], row["split"]
+        scores.setdefault(cell, []).append(row["right"])
+    return scores

@@ -1,4 +1,4 @@
-"""The judgement of a run in words: headline, verdict on each arm, and the table in the terminal.
+"""The judgement of a run in words: its headline and the verdict on each arm.
 
 Everything follows from the rows of `training.intervals.summarise`; the first arm is the control.
 """
@@ -9,20 +9,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
-
 from synthetic_tasks import Split, Task
 from training.intervals import ALPHA, MARGINS, Row, few_questions
 from training.models.arms import ARMS
 
-from .formats import bare, bounds, capital, listed, percent, span
+from .formats import bare, capital, listed, percent, span
 
 HELD = ("better", "worse")
 _UNCORRECTED = tuple(f"{word}, but not after correction" for word in HELD)
 _ALIKE = {
-    "exact_match_difference": f"no difference larger than {100 * MARGINS['exact_match']:.0f} points",
-    "loss_nats_difference": f"no difference larger than {MARGINS['loss_nats']} nats",
+    f"{metric}_difference": f"no difference larger than {size}"
+    for metric, size in (
+        ("exact_match", f"{100 * MARGINS['exact_match']:.0f} points"),
+        ("loss_nats", f"{MARGINS['loss_nats']} nats"),
+    )
 }
 _UNSHOWN = "no difference shown"
 _JUDGEMENTS = (*HELD, *_UNCORRECTED, *_ALIKE.values(), _UNSHOWN)  # the order in a sentence
@@ -33,7 +33,7 @@ Cell = tuple[Task, Split]
 def by_place(tasks: Sequence[Task], *, telling_first: bool = False) -> list[list[Cell]]:
     """Group the splits of all tasks by place.
 
-    reverse, path_star -> [[(reverse, seen)], [(reverse, unseen_words)], ..., [(path_star, seen)], ...]
+    reverse, path_star -> [[(reverse, seen)], [(reverse, unseen_words)], ..., [(path_star, seen)]]
 
     Arguments:
         telling_first: sort the most informative splits first and those of training last, instead of
@@ -78,8 +78,8 @@ def comparisons(summary: Sequence[Row]) -> int:
 class Headline:
     """A sentence, its basis, and its task and split (None if it is about no single one).
 
-    Headline("On new words made of familiar tokens, the model with letters reverses 95 %, the model
-    without letters 77 %.", "The difference is +18 points [+16 to +20], ...", (reverse, unseen_words))
+    Headline("On new words made of familiar tokens, the model with characters reverses 95 %, the
+    model without characters 77 %.", "The difference is +18 points ...", (reverse, unseen_words))
     """
 
     sentence: str
@@ -93,8 +93,8 @@ def headline(
     """Choose the first sentence of the report.
 
     The largest difference that holds after correction, on the most informative split of its task if
-    there is one, else on any split. If none holds: the largest that holds without correction, called
-    uncertain. If there is none either: no difference shown, or none larger than the margin.
+    there is one, else on any split. If none holds: the largest that holds without correction,
+    called uncertain. If there is none either: no difference shown, or none larger than the margin.
     """
     cells = {(task.name, split.name): (task, split) for task in tasks for split in task.splits}
     shares = _shares(summary)
@@ -102,29 +102,27 @@ def headline(
         return _alone(cells, shares, arms[0])
     found = [row for row in summary if row.metric == "exact_match_difference"]
     telling = [row for row in found if cells[row.task, row.split][0].main_split == row.split]
+    # a certain difference on any split comes before an uncertain one on the most informative split
     for words in (HELD, _UNCORRECTED):
         for rows in (telling, found):
             if judged := [row for row in rows if judge(row) in words]:
                 row = max(judged, key=lambda row: abs(row.value))
-                cell, pair = cells[row.task, row.split], row.arm.split(" - ")
-                sentence = _sentence(
-                    cell, [(arm, shares[arm, row.task, row.split]) for arm in pair], arms
-                )
-                holds = words == HELD
+                cell, holds = cells[row.task, row.split], words == HELD
+                pair = [(arm, shares[arm, row.task, row.split]) for arm in row.arm.split(" - ")]
+                sentence = _sentence(cell, pair, arms)
                 if not holds:
                     sentence = f"Not certain yet: {sentence[0].lower()}{sentence[1:]}"
-                return Headline(
-                    sentence, _basis(row, comparisons(summary), num_seeds, holds=holds), cell
-                )
+                basis = _basis(row, comparisons(summary), num_seeds, holds=holds)
+                return Headline(sentence, basis, cell)
     return _nothing(telling or found, arms, num_seeds)
 
 
 def _basis(row: Row, count: int, num_seeds: int, *, holds: bool) -> str:
-    """State the interval of the headline's difference and its correction for `count` comparisons."""
-    pairs = (
+    """State the interval of the headline's difference, and if it holds after correction."""
+    over = (
         f"{num_seeds} pairs of models" if num_seeds > 1 else "the questions of one pair of models"
     )
-    basis = f"The difference is {span(row)}, with the 95 % interval over {pairs}."
+    basis = f"The difference is {span(row)}, with the 95 % interval over {over}."
     if holds:
         more = f" It holds after Holm's correction for all {count} comparisons."
         return basis + (more if count > 1 else "")
@@ -138,28 +136,23 @@ def _alone(
     cells: Mapping[tuple[str, str], Cell], shares: Mapping[tuple[str, str, str], float], arm: str
 ) -> Headline:
     """Describe one arm without a comparison by its best informative split."""
-    scored = [
-        cell
-        for cell, (task, split) in cells.items()
-        if (arm, *cell) in shares and task.main_split == split.name
-    ]
+    main = [cell for cell, (task, split) in cells.items() if task.main_split == split.name]
+    scored = {cell: shares[arm, *cell] for cell in main if (arm, *cell) in shares}
     basis = "One arm alone was trained: there is no comparison."
     if not scored:
         return Headline("One model was trained, and no question was evaluated.", basis, None)
-    best = max(scored, key=lambda cell: shares[arm, *cell])
-    sentence = _sentence(cells[best], [(arm, shares[arm, *best])], [arm])
-    return Headline(sentence, basis, cells[best])
+    best = max(scored, key=scored.__getitem__)
+    return Headline(_sentence(cells[best], [(arm, scored[best])], [arm]), basis, cells[best])
 
 
 def _nothing(rows: Sequence[Row], arms: Sequence[str], num_seeds: int) -> Headline:
     control, *others = arms
-    among = " and ".join(_model(arm, arms) for arm in (*others, control))
-    if len(others) > 1:
-        among = "the models"
+    pair = " and ".join(_model(arm, arms) for arm in (*others, control))
+    among = pair if len(others) == 1 else "the models"
     alike = _ALIKE["exact_match_difference"]
     if rows and all(judge(row) == alike for row in rows):
         basis = (
-            "The 95 % intervals on the most informative split of each task lie within this margin."
+            "All 95 % intervals on the most informative split of each task are within this margin."
         )
         return Headline(f"Between {among} there is {alike}.", basis, None)
     least = min((row.n for row in rows), default=0)
@@ -172,7 +165,7 @@ def _nothing(rows: Sequence[Row], arms: Sequence[str], num_seeds: int) -> Headli
 
 
 def _sentence(cell: Cell, shares: Sequence[tuple[str, float]], arms: Sequence[str]) -> str:
-    """On new words, the model with letters reverses 95 %, the model without letters 77 %."""
+    """On new words, the model with characters reverses 95 %, the model without characters 77 %."""
     (task, split), ((arm, share), *others) = cell, shares
     rest = "".join(f", {_model(other, arms)} {percent(value)}" for other, value in others)
     return f"{split.place}, {_model(arm, arms)} {task.verb_phrase} {percent(share)}{rest}."
@@ -211,6 +204,7 @@ def verdict(summary: list[Row], tasks: Sequence[Task], arm: str, control: str) -
             by_judgement.setdefault(judgement, []).append(
                 f"{row.task} ({ours} against {theirs}, {span(row)})"
             )
+        # tasks with the same judgement share one part of the sentence
         order = sorted(by_judgement, key=lambda words: _JUDGEMENTS.index(words.split(" (")[0]))
         if order:
             split = group[0][1]
@@ -246,17 +240,19 @@ def tally(summary: list[Row], arm: str, control: str) -> str:
 def how_judged(summary: list[Row], num_seeds: int) -> list[str]:
     """Explain the intervals, the correction and the margins."""
     over = (
-        "The 95 % intervals are over the questions of one pair of models. Another pair differs for "
-        "more reasons than its questions: train several (--seeds 5) before you trust a small difference."
+        "The 95 % intervals are over the questions of one pair of models. Another pair differs "
+        "for more reasons than its questions: train several (--seeds 5) before you trust a small "
+        "difference."
     )
     if num_seeds > 1:
         over = (
-            f"Each 95 % interval is the wider of two: over {num_seeds} pairs of models, and over all "
-            "their questions."
+            f"Each 95 % interval is the wider of two: over {num_seeds} pairs of models, and over "
+            "all their questions."
         )
     if num_seeds == 2:
         over += " Two pairs can agree or differ by chance, so some intervals are wide: train five."
     points, nats = 100 * MARGINS["exact_match"], MARGINS["loss_nats"]
+    # depends on the margin alone, so that the sentence stays true if the margin changes
     enough = next(n for n in range(1, 10_000) if not few_questions(n))
     return [
         over,
@@ -264,44 +260,6 @@ def how_judged(summary: list[Row], num_seeds: int) -> list[str]:
         "chance. A difference is better or worse only if it holds after Holm's correction for all.",
         f"If a whole interval lies within {points:.0f} points of exact match, or {nats} nats per "
         "token, of zero, the judgement is that there is no difference larger than that.",
-        f"An arm with fewer than {enough} questions has few questions: even equal answers to all of "
-        "them could not show that there is no such difference.",
+        f"An arm with fewer than {enough} questions has few questions: even equal answers to all "
+        "of them could not show that there is no such difference.",
     ]
-
-
-def print_table(
-    console: Console, arms: Sequence[str], tasks: Sequence[Task], summary: list[Row]
-) -> None:
-    """Print exact match beside the majority baseline, by split and task."""
-    metrics = ("exact_match", "exact_match_difference")
-    rows = {(row.arm, row.task, row.split): row for row in summary if row.metric in metrics}
-    control, *others = arms
-    caption = f"* holds after Holm's correction for {comparisons(summary)} comparisons"
-    table = Table(
-        title="Exact match of freely generated answers", caption=caption if others else None
-    )
-    for heading in ("split", "task"):
-        table.add_column(heading)
-    for heading in ("majority baseline", *arms, *(f"{arm} - {control} (95 %)" for arm in others)):
-        table.add_column(heading, justify="right")
-    for group in by_place(tasks):
-        for task, split in group:
-            cell = task.name, split.name
-            if (control, *cell) in rows:
-                baseline = rows[control, *cell].majority or 0
-                shares = [baseline, *(rows[arm, *cell].value for arm in arms)]
-                differences = [rows[f"{arm} - {control}", *cell] for arm in others]
-                table.add_row(
-                    split.label,
-                    task.name,
-                    *(f"{share:.2f}" for share in shares),
-                    *map(starred, differences),
-                )
-        table.add_section()
-    console.print(table)
-
-
-def starred(row: Row) -> str:
-    """Format a difference, with a star if it holds after correction: "+0.40 (+0.29 to +0.49) *"."""
-    star = "*" if judge(row) in HELD else " "
-    return f"{row.value:+.2f} ({bounds(row, '{:+.2f}', 1)}) {star}"

@@ -1,7 +1,7 @@
 """Train one arm: all its phases, then its evaluation, in a folder of its own.
 
-While an arm is trained, the folder holds `metrics.jsonl`, `state.safetensors` (the position in the current
-phase) and a file of weights per finished phase. run.py says what a finished arm leaves.
+During training the folder holds `metrics.jsonl`, `state.safetensors` (the state in the current
+phase) and a file of weights for each finished phase. run.py lists the files of a finished arm.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from training.intervals import Row
 from training.models.arms import num_parameters, num_parameters_after_fold
 from training.models.language_model import LanguageModel
 from training.progress import Bars, no_bars
+from training.train.kinds import phase_batches
 from training.train.loop import Training, stopping, train
 from training.train.spelling import heads_for
 from training.train.state import (
@@ -40,12 +41,13 @@ from .run import DONE, ArmRun, read_lines
 
 
 def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
-    """Train an arm through all phases and evaluate it; work that the folder already holds is not repeated.
+    """Train an arm through all phases and evaluate it, from the state that its folder holds.
 
-    A missing file is made again. Raises Damaged for a file with other content than was written, and
-    Interrupted if the user asked to stop, after the state is saved.
+    A missing file is made again. Raises Damaged for a file with changed content, and Interrupted
+    for a Ctrl-C, after the state is saved.
     """
     data, config, seed = arm.run.data, arm.run.config, arm.seed
+    # A signal is only recorded in this block; the loop looks at it between two steps.
     with deferred() as stop:
         if arm.is_finished:
             return
@@ -54,13 +56,15 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
         accelerator = Accelerator(cpu=machine.cpu, mixed_precision=mixed)
         main = accelerator.is_main_process
         if main:
-            (arm.folder / DONE).unlink(missing_ok=True)  # it does not hold any more
+            (arm.folder / DONE).unlink(missing_ok=True)  # from here on the arm is not finished
         model = arm.first_model(accelerator.device)
+        # One set of heads for all phases: a later phase goes on with the trained ones.
         heads = _heads(arm, model, accelerator)
         position = Position(arm.identity)
         rows: list[Row] = []
         batches: dict[str, str] = {}
         for phase in config.phases:
+            # All processes of an arm call this together: one of them may have got the signal.
             if stopping(accelerator, stop):
                 raise Interrupted(f"{phase.name} has not begun; what was done before is saved.")
             extend_context(model, phase, seed)
@@ -68,7 +72,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                 training = Training(
                     model=model,
                     phase=phase,
-                    batch_at=data.batches(phase, seed),
+                    batch_at=phase_batches(data, phase, seed),
                     folder=arm.folder,
                     accelerator=accelerator,
                     seed=seed,
@@ -78,12 +82,13 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                 )
                 position = _train_or_load(arm, training, bars)
                 batches[phase.name] = position.batches
-            if phase.kind != "spelling":
+            if phase.reads_rows:
                 rows += _text_rows(arm, model, phase.title)
-            elif phase.steps:
+            elif phase.steps:  # the warm-up on spelling has changed scale and directions
                 settle(model, data)
         if stopping(accelerator, stop):
             raise Interrupted("Training is finished and saved; the questions come when it goes on.")
+        # Answers are not saved in between: after a stop the evaluation starts again.
         eval_sets = make_eval_sets(data, seed)
         scored, marked = evaluate_arm(model, data, eval_sets, arm.name, seed, bars)
         rows += [*scored, *_cost_rows(arm, model)]
@@ -103,10 +108,11 @@ def _heads(arm: ArmRun, model: LanguageModel, accelerator: Accelerator) -> Spell
 def _train_or_load(arm: ArmRun, training: Training, bars: Bars) -> Position:
     """Train a phase, or load its weights. Return the position at its end.
 
-    If a phase is trained, the files of the later phases, made from older weights, are deleted first.
+    If a phase is trained again, the files of later phases are deleted: their weights are older.
     """
     phase, folder, accelerator = training.phase, training.folder, training.accelerator
     path, main = arm.weights(phase), accelerator.is_main_process
+    # Weights without metrics are of no use: the report needs every step of the training.
     has_metrics = (folder / METRICS).exists()
     if path.exists() and has_metrics:
         position = load_trained(path, training.parts, training.position.run, phase.name)
@@ -120,9 +126,11 @@ def _train_or_load(arm: ArmRun, training: Training, bars: Bars) -> Position:
             (folder / STATE).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     if phase.replay_target == "base":
+        # The base is the model before any training; its weights come from the seed or its folder.
         training.base = build_model(arm.run.config, arm.seed).to(accelerator.device).eval()
     position = train(training, bars)
     if main:
+        # In this order: after a kill between the two, the finished weights count.
         write_trained(path, training.parts, position)
         (folder / STATE).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
@@ -158,6 +166,7 @@ def _cost_rows(arm: ArmRun, model: LanguageModel) -> Iterator[Row]:
             if (step["phase"], step["kind"]) == (phase.name, phase.kind)
         ]
         if seconds:
+            # The median: the first steps, and steps beside other programs, are slower.
             median = statistics.median(seconds)
             yield _row(arm, phase.name, "median_step_seconds", median, len(seconds))
     if steps:

@@ -22,7 +22,7 @@ from training.models.huggingface import HuggingFace
 from training.models.language_model import LanguageModel
 
 # Tokens of text for each embedding column, from which the low-Fisher directions are estimated.
-TOKENS_PER_COLUMN = 4
+_TOKENS_PER_COLUMN = 4
 
 
 def build_model(config: CompareConfig, seed: int) -> LanguageModel:
@@ -79,7 +79,9 @@ def settle(model: LanguageModel, data: Data) -> None:
     if not isinstance(embedding, charembed.CharEmbedding):
         return
     if config.model.low_fisher_share:
-        rows = max(32, math.ceil(TOKENS_PER_COLUMN * embedding.embedding_dim / config.text.context))
+        rows = max(
+            32, math.ceil(_TOKENS_PER_COLUMN * embedding.embedding_dim / config.text.context)
+        )
         # "quiet" seeds the random stream of finished runs: it must stay as it is.
         text = text_batches(data.train_ids, rows, config.text.context, "quiet")(0)
         ids_BT = text.ids_BT.to(embedding.weight.device)
@@ -90,8 +92,8 @@ def settle(model: LanguageModel, data: Data) -> None:
 
 
 def extend_context(model: LanguageModel, phase: Phase, seed: int) -> None:
-    """Make room for the longer rows of a phase of questions, as the phase does before its first step."""
-    if phase.kind == "question":
+    """Allow the rows of a phase, which may be longer than those of the phases before it."""
+    if phase.reads_rows:
         model.extend_context(phase.context, torch.Generator().manual_seed(seed))
 
 
@@ -100,7 +102,7 @@ def assert_paired(arms: Iterable[tuple[str, nn.Module]]) -> str:
 
     Returns the hash of these values.
     """
-    # Takes an iterator and keeps hashes, so that one model at a time is in memory.
+    # Hashes are kept, not values: models that are equal but large need not be in memory together.
     first, shared = "", dict[str, str]()
     for name, model in arms:
         values = {

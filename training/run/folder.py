@@ -16,7 +16,7 @@ from training.config.flags import settings
 from training.errors import BadInput
 from training.files import clear_left_overs, read_record
 
-CONFIG, LOCK = "config.json", ".lock"
+CONFIG, _LOCK = "config.json", ".lock"
 WAY_OUT = (
     "delete it and run the command that made it once more with --resume, which writes it again"
 )
@@ -27,14 +27,15 @@ def is_run(name: str | Path) -> bool:
 
     A pretrained model also has a config.json, but with a "model_type".
     """
-    config = Path(name) / CONFIG
+    config = Path(name) / CONFIG  # bytes are enough: the file need not be valid JSON
     return Path(name).is_dir() and not (config.is_file() and b'"model_type"' in config.read_bytes())
 
 
 def read_facts(out: Path) -> dict[str, Any]:
-    """Read the config.json of a run. Raises BadInput if there is none, or Damaged if it was changed."""
+    """Read the config.json of a run. Raises BadInput if it is missing, Damaged if changed."""
     if not (out / CONFIG).is_file():
         raise BadInput(f"{out} is no run folder: it has no {CONFIG}.")
+    # Without a hash the file is somebody else's; with a wrong hash it is damaged.
     found = None
     with suppress(ValueError):
         found = json.loads((out / CONFIG).read_bytes())
@@ -57,17 +58,19 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
     A new or empty folder is right, and with `resume` a folder of the same run. If the run has more
     seeds than the folder, it goes on where the smaller one ended.
     """
+    # The lock and unfinished files begin with a dot; a stopped start may have left them.
     if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
         return
     if not (out / CONFIG).is_file():
+        # A run whose config.json was deleted can write it again.
         if not resume or not any(out.glob("seed*")):
             raise BadInput(f"{out} exists and is no run folder: choose another --out.")
         return
     held = read_config(out)
     if held.seeds > config.seeds and held == replace(config, seeds=held.seeds):
         raise BadInput(
-            f"{out} already holds {held.seeds} pairs, more than the {config.seeds} of this command: use "
-            f"--seeds {held.seeds} --resume, or choose another --out."
+            f"{out} already holds {held.seeds} pairs, more than the {config.seeds} of this "
+            f"command: use --seeds {held.seeds} --resume, or choose another --out."
         )
     saved, wanted = settings(held), settings(config)
     different = [
@@ -81,13 +84,13 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
             repr(held[name].value) if name in held else "another" for held in (saved, wanted)
         )
         raise BadInput(
-            f"{out} holds another run: its {name} is {here}, not {asked} ({len(different)} fields differ); "
-            "choose another --out."
+            f"{out} holds another run: its {name} is {here}, not {asked} ({len(different)} fields "
+            "differ). Choose another --out."
         )
     if not resume and held.seeds == config.seeds:
         raise BadInput(
-            f"{out} already holds this run: go on with it or render it again with --resume, or choose "
-            "another --out."
+            f"{out} already holds this run: go on with it or render it again with --resume, or "
+            "choose another --out."
         )
 
 
@@ -98,7 +101,8 @@ def locked(out: Path) -> Iterator[None]:
     Raises BadInput if another process writes there.
     """
     out.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(out / LOCK, timeout=0)
+    # The system frees the lock if this process is killed. No timeout: a run may take hours.
+    lock = filelock.FileLock(out / _LOCK, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:

@@ -1,4 +1,4 @@
-"""The identity of a run and of an arm: hashes of config and data, and the content of config.json."""
+"""The identity of a run and of an arm: hashes of config and data; the facts in config.json."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from training.errors import BadInput
 from .machine import Machine
 
 # config.json records the versions of these packages.
-PACKAGES = (
-    "torch", "accelerate", "transformers", "tiktoken", "tokenizers", "safetensors", "scipy", "numpy",
-    "wordsegment", "badwords-py",
+_PACKAGES = (
+    "torch", "accelerate", "transformers", "tiktoken", "tokenizers", "safetensors", "scipy",
+    "numpy", "wordsegment", "badwords-py",
 )  # fmt: skip
 # Other versions of these may change the numbers, so an unfinished run does not go on with them.
-DECISIVE = ("charembed", "torch", "accelerate", "transformers")
+_DECISIVE = ("charembed", "torch", "accelerate", "transformers")
 
 
 def short_name(config: CompareConfig) -> str:
-    """Return eight hexadecimal digits that name a comparison; the number of seeds does not count."""
+    """Return eight hexadecimal digits that name a comparison, with any number of seeds."""
     fields = {name: value for name, value in config.departures().items() if name != "seeds"}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -49,7 +49,7 @@ def identity(config: CompareConfig, seed: int, arm: str, facts: Facts) -> str:
 
 
 def describe(data: Data, machine: Machine, preset: str, weights: str) -> dict[str, Any]:
-    """Return what config.json holds: config, arithmetic, versions, hashes and the machine.
+    """Return the content of config.json: config, arithmetic, versions, hashes and the machine.
 
     Arguments:
         preset: the name of the preset that the config began with.
@@ -63,7 +63,7 @@ def describe(data: Data, machine: Machine, preset: str, weights: str) -> dict[st
         "versions": {
             "charembed": __version__,
             "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
+            **{package: version(package) for package in _PACKAGES},
         },
         "data": data.facts,
         "weights_sha256": weights,
@@ -80,7 +80,7 @@ def describe(data: Data, machine: Machine, preset: str, weights: str) -> dict[st
 def check_same(
     out: Path, saved: Mapping[str, Any], here: Mapping[str, Any], finished: Callable[[], bool]
 ) -> None:
-    """Raise BadInput if `here` differs from the `saved` facts in a way that could change the numbers.
+    """Raise BadInput if `here` differs from the `saved` facts so that the numbers could change.
 
     Both are as `describe` returns them. A finished run may be rendered on another machine and with
     other versions; a run that is not finished may not go on there.
@@ -88,22 +88,25 @@ def check_same(
     check_data(out, saved["data"], here["data"])
     was, now = (_decisive(facts) for facts in (saved, here))
     for key, value in now.items():
+        # `finished` reads and hashes every file of the run, so it is called last.
         if was[key] != value and not finished():
             raise BadInput(
-                f"the run in {out} began with {key} {_short(was[key])}; here it is {_short(value)}, which "
-                f"may move its numbers: go on with {key} {_short(was[key])}, or choose another --out."
+                f"the run in {out} began with {key} {_short(was[key])}; here it is "
+                f"{_short(value)}, which may change its numbers: go on with {key} "
+                f"{_short(was[key])}, or choose another --out."
             )
 
 
 def _decisive(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts besides config and data that may change the numbers."""
+    # get: config.json of an older version may lack a fact.
     return {
         "precision": facts.get("precision"),
         "device": facts.get("device"),
         "first weights (SHA-256)": facts.get("weights_sha256"),
         "threads per arm": facts.get("machine", {}).get("threads_per_arm"),
         "processes per arm": facts.get("machine", {}).get("processes_per_arm"),
-        **{package: facts.get("versions", {}).get(package) for package in DECISIVE},
+        **{package: facts.get("versions", {}).get(package) for package in _DECISIVE},
     }
 
 
@@ -113,8 +116,8 @@ def check_data(out: Path, saved: Mapping[str, Any], facts: Mapping[str, Any]) ->
         if saved.get(key) != value:
             raise BadInput(
                 f"the run in {out} had other data: its {key.replace('_', ' ')} is "
-                f"{_short(saved.get(key))}, and here it is {_short(value)}: restore corpus, words and "
-                "model, or choose another --out."
+                f"{_short(saved.get(key))}, and here it is {_short(value)}: restore corpus, words "
+                "and model, or choose another --out."
             )
 
 

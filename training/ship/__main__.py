@@ -1,11 +1,11 @@
-"""From a finished run of a pretrained model to a folder that plain transformers reads, with its model card.
+"""Write an arm of a finished run as a model that plain transformers loads, with its model card.
 
     python -m training.ship runs/smollm2-1234abcd smollm2-with-letters
     python -m training.ship RUN OUT --arm lstm --seed 0 --licence mit
 
-The arm is taken from the run, its letters are saved by themselves (OUT/letters, to go on training from), then
-folded into the embedding. What was written is read again by plain transformers and must give the same logits,
-bit for bit; only then does OUT appear.
+The run must be one of a pretrained model. The character encoder is saved in OUT/letters, from which
+training can go on, and folded into the embedding. The written model is loaded with plain
+transformers and must give the same logits, bit for bit. OUT appears only after this.
 """
 
 from __future__ import annotations
@@ -28,96 +28,97 @@ from training.models.arms import num_parameters, num_parameters_after_fold
 from training.run.machine import check_place, readable
 from training.run.run import RESULTS, Run
 
-from .card import is_plain, model_card
+from .card import PLAIN, model_card
 
-LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
+_LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 
 
 def ship(
     folder: Path, out: Path, name: str, seed: int | None, licence: str | None, cache: Path
 ) -> None:
-    """Write the arm of a finished run as a plain model. Raises BadInput, with nothing written."""
+    """Write an arm of a finished run as a plain model.
+
+    Raises BadInput, with nothing written, if this cannot be done.
+    """
     check_place("OUT", out)
     if out.is_symlink() or (out.exists() and any(out.iterdir())):
         raise BadInput(f"{out} exists and is not empty, or is a link: name another folder.")
-    if licence is not None and not LICENCE.fullmatch(licence):
+    if licence is not None and not _LICENCE.fullmatch(licence):
         raise BadInput(
-            f"the licence is {licence!r}; it must be a name as the hub writes it, such as mit."
+            f"The licence is {licence!r}; it must be a name as the hub writes it, such as mit."
         )
     run = Run.open(folder, cache)
     if not run.config.model.pretrained:
         raise BadInput(
-            f"the run in {folder} trained the laboratory's own decoder, which transformers does not know: "
-            "ship a run of a pretrained model (--model NAME)."
+            f"The run in {folder} trained the decoder of this laboratory, which transformers does "
+            "not know. Ship a run of a pretrained model (--model NAME)."
         )
     arm = run.arm(name, seed)
     if not (folder / RESULTS).is_file():
         raise BadInput(
-            f"the run in {folder} is not finished: go on with it (--resume), then ship it."
+            f"The run in {folder} is not finished. Finish it with --resume, then ship it."
         )
     language_model = arm.model()
     model: Any = language_model.get_submodule("model")
-    untied = (
-        num_parameters_after_fold(language_model)
-        - num_parameters(language_model)
-        + num_letters(model)
-    )
+    added = charembed.count_parameters(model).encoder
+    after = num_parameters_after_fold(language_model)
+    # Folding removes the encoder, and gives a tied output layer a table of its own.
+    untied = after - num_parameters(language_model) + added
     if untied:
         print(
-            f"Its output layer shares the input's table and will have its own: {untied:,} parameters more, "
-            f"{readable(4 * untied)} of disk."
+            "The output layer shares the input's table and will have its own table: "
+            f"{untied:,} parameters more, {readable(4 * untied)} of disk."
         )
+    # Running text that the model was not trained on, cut to its context.
     ids = run.data.held_out_texts["text"].ids[None, : min(64, language_model.context or 64)].long()
+    # Written beside OUT and renamed: OUT is complete or absent.
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.parent / f".{out.name}.{os.getpid()}"
-    unfinished.mkdir()
+    unfinished.mkdir()  # not tempfile: only their owner may read its folders
     try:
-        expected = logits(model, ids)
-        if not is_plain(arm.name):
+        expected = _logits(model, ids)
+        if arm.name != PLAIN:
             charembed.save(model, unfinished / "letters")
         charembed.fold(model).save_pretrained(unfinished)
         run.data.tokenizer.source.save_pretrained(unfinished)
         card = model_card(arm, model, licence=licence, untied=untied, folder=out.name)
         (unfinished / "README.md").write_text(card, "utf-8")
-        import transformers
+        import transformers  # takes a second, which a refused command saves
 
         again = transformers.AutoModelForCausalLM.from_pretrained(unfinished, dtype=torch.float32)
-        if not torch.equal(logits(again, ids), expected):
-            raise AssertionError(
-                "read again by plain transformers, the folded model has other logits"
-            )
-        if out.exists():
+        if not torch.equal(_logits(again, ids), expected):
+            raise AssertionError("plain transformers computes other logits from the folded model")
+        if out.exists():  # it is empty, as checked at the start
             out.rmdir()
         unfinished.rename(out)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     print(
-        f"{out}: read again by plain transformers, its logits are bit-equal; the card is {out / 'README.md'}"
+        f"{out}: plain transformers computes bit-equal logits from it. The model card is "
+        f"{out / 'README.md'}."
     )
 
 
-def num_letters(model: Any) -> int:
-    return charembed.count_parameters(model).encoder
-
-
 @torch.no_grad()
-def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
+def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
     found: torch.Tensor = model.eval()(ids).logits
     return found
 
 
-def program(argv: Sequence[str] | None) -> int:
+def _program(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, help="folder of a finished run of a pretrained model")
     parser.add_argument("out", type=Path, help="folder to write, new or empty")
-    parser.add_argument("--arm", default="lstm", help="[lstm]")
-    parser.add_argument("--seed", type=int, help="[the run's first]")
+    parser.add_argument("--arm", default="lstm", help="arm to write [lstm]")
+    parser.add_argument("--seed", type=int, help="its seed [the first of the run]")
     parser.add_argument(
-        "--licence", help="of the base, as the hub writes it: apache-2.0, mit, llama3.2"
+        "--licence", help="licence of the base, as the hub writes it: apache-2.0, mit, llama3.2"
     )
-    parser.add_argument("--cache", type=Path, default=Path(".cache"))
+    parser.add_argument(
+        "--cache", type=Path, default=Path(".cache"), help="cache of the run [.cache]"
+    )
     options = parser.parse_args(argv)
     with Console(stderr=True).status("Reading the run ..."):
         ship(options.run, options.out, options.arm, options.seed, options.licence, options.cache)
@@ -125,7 +126,7 @@ def program(argv: Sequence[str] | None) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return exit_status(lambda: program(argv))
+    return exit_status(lambda: _program(argv))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The model card of an arm that is shipped: what was added, the figures of its run, and how it was made."""
+"""The model card of a shipped arm: the added vectors, the results of its run, and its training."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ from training.report.formats import percent, replay_sentence
 from training.report.results import setting
 from training.run.run import RESULTS, ArmRun
 
+PLAIN = "plain"  # the name of the arm without added vectors
+
 
 def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, folder: str) -> str:
     """Return the README.md of a model, made from the results of its run.
 
     Arguments:
-        licence: the base's, as the hub writes it; None: the known one of the packaged model, if it is that.
-        untied: parameters more than in the base, because its output layer has a table of its own now.
+        licence: the licence of the base, as the hub writes it; None: that of the packaged model, if
+            the base is this one, else unknown.
+        untied: the parameters that the model has more than the base, because its output layer no
+            longer shares the input's table.
         folder: the name of the folder that will hold the model.
     """
     config, data = arm.run.config, arm.run.data
@@ -36,24 +40,27 @@ def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, fol
     name = HUB_NAMES.get(base.name, base.name if base.is_dir() else config.model.model)
     known = licence or LICENCES.get(base.name)
     licence_sentence = (
-        f"That of the base, as far as its folder or this command said: {known}."
+        f"The licence of the base, as far as it is known: {known}."
         if known
-        else "That of the base, which its folder does not say: ask its authors before you publish this."
+        else "The licence of the base, which is not known here. Ask its authors before publishing."
     )
+    # An example from the evaluation: the model has been trained on its form, not on itself.
     first = make_eval_sets(data, arm.seed)[0].items[0]
-    form = "Questions were worded in many ways."
+    form = "Questions have many wordings."
     if config.data.wording == "compact":
-        form = f"Questions were put as in `{first.prompt}` alone: it does not chat about letters."
+        form = f"All questions look like `{first.prompt}`: the model does not chat about letters."
+    # In the command the packaged model has its short name, which works on every machine.
     made_of = SMOLLM2 if base.name in HUB_NAMES else name
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        # An unknown name in the template is an error, not an empty text.
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
     return environment.get_template("card.md.jinja").render(
         base=name,
         title=name.rpartition("/")[2],
-        letters=None if is_plain(arm.name) else ARMS[arm.name].sentence,
+        added=None if arm.name == PLAIN else ARMS[arm.name].sentence,
         licence=known or "other",
         licence_sentence=licence_sentence,
         kind=type(model).__name__,
@@ -65,12 +72,12 @@ def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, fol
         seed=arm.seed,
         arm=arm.name,
         arms=config.arms,
-        answers=list(answer_lines(config, data, rows)),
+        answers=list(_answer_lines(config, data, rows)),
         sentences={one: ARMS[one].sentence for one in config.arms},
-        texts=list(text_lines(config, rows)),
+        texts=list(_text_lines(config, rows)),
         setting=setting(config, data).replace(config.model.model, name),
         form=form,
-        phases=list(phase_lines(config)),
+        phases=list(_phase_lines(config)),
         version=charembed.__version__,
         command=command_for(
             arm.run.record["preset"], replace(config, model=replace(config.model, model=made_of))
@@ -78,12 +85,8 @@ def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, fol
     )
 
 
-def is_plain(arm: str) -> bool:
-    return ARMS[arm] is ARMS["plain"]
-
-
-def answer_lines(config: CompareConfig, data: Data, rows: list[Row]) -> Iterator[dict[str, Any]]:
-    """A line for each task and split that all arms were asked."""
+def _answer_lines(config: CompareConfig, data: Data, rows: list[Row]) -> Iterator[dict[str, Any]]:
+    """Yield a line for each task and split on which all arms have results."""
     means = {(row.arm, row.task, row.split, row.metric): row for row in rows if row.seed == "mean"}
     for task in data.tasks:
         for split in task.splits:
@@ -92,13 +95,14 @@ def answer_lines(config: CompareConfig, data: Data, rows: list[Row]) -> Iterator
             }
             if all(found.values()):
                 values = {one: _share(row) for one, row in found.items() if row}
+                # The same for all arms: it depends on the questions alone.
                 majority = next(row.majority for row in found.values() if row)
                 line = {"split": split.label, "task": task.name, "by_arm": values}
                 yield line | {"majority": percent(majority or 0.0)}
 
 
-def text_lines(config: CompareConfig, rows: list[Row]) -> Iterator[dict[str, Any]]:
-    """A line for each loss on text, by arm."""
+def _text_lines(config: CompareConfig, rows: list[Row]) -> Iterator[dict[str, Any]]:
+    """Yield a line for each loss on text, by arm."""
     losses = [row for row in rows if row.metric == "loss_nats"]
     means = {(row.arm, row.task): f"{row.value:.3f}" for row in losses if row.seed == "mean"}
     for when in dict.fromkeys(row.task for row in losses):
@@ -106,8 +110,8 @@ def text_lines(config: CompareConfig, rows: list[Row]) -> Iterator[dict[str, Any
         yield {"when": when, "by_arm": values}
 
 
-def phase_lines(config: CompareConfig) -> Iterator[str]:
-    """What each phase of training did."""
+def _phase_lines(config: CompareConfig) -> Iterator[str]:
+    """Yield a sentence for each phase of training."""
     for phase in config.phases:
         if phase.steps:
             size = f"{phase.steps:,} steps of {phase.batch_size}, rate {phase.lr:g}."

@@ -8,7 +8,8 @@
 Every point of the grid is a run folder below --out, such as counting-small/d8-m4, which every other
 tool can open. The folder of the study also has results.json (the rows of all runs with their
 coordinates, and the findings), pictures as .svg files, and report.html. Ctrl-C saves the state. The
-same command with --resume goes on to the same numbers, and a larger --seeds trains the missing models.
+same command with --resume goes on to the same numbers, and a larger --seeds trains the missing
+models.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
         if options.list:
             print(listed())
             return
-        from .run import run_study
+        from .run import run_study  # takes seconds, which --list does not need
 
         stop.at_once = False
         run_study(options)
@@ -70,7 +71,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         return options
     if options.study is None:
         raise BadInput(f"No study is named: choose one of {', '.join(STUDIES)}, or use --list.")
+    # Raises for an unknown study or size, and for a config that cannot work.
     study_named(options.study).points(options.size, options.seeds)
+    # For config.json of the runs, in the place of a preset's name.
     options.preset = f"study {options.study}, {options.size}"
     options.out = options.out or Path("runs") / f"{options.study}-{options.size}"
     return options

@@ -1,4 +1,4 @@
-"""The findings of counting: accuracy by width d and number of symbols m, and the threshold m_thr(d)."""
+"""The findings of counting: accuracy by width d and symbols m, and the threshold m_thr(d)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.report.figures import share_curves, threshold_plot
 from .findings import Cells, Findings, Measured, Picture, cells_of, mean, spot
 from .thresholds import LEVEL, Line, Threshold, fitted_line, threshold
 
-Thresholds = dict[int, dict[int, Threshold]]  # by width, then by seed
+_Thresholds = dict[int, dict[int, Threshold]]  # by width, then by seed
 
 
 def counting(measured: list[Measured]) -> Findings:
@@ -62,8 +62,8 @@ def _accuracy(cells: Cells, widths: Sequence[int], symbols: Sequence[int]) -> Pi
     label = "Share of new sequences that are counted rightly, over the number of symbols m."
     return Picture(
         "accuracy",
-        "Share of new sequences counted correctly, over the number of different symbols m, for each "
-        "width d; thin lines are 95 % intervals.",
+        "Share of new sequences counted correctly, over the number of different symbols m, for "
+        "each width d; thin lines are 95 % intervals.",
         share_curves("accuracy", label, curves, "different symbols m", reference=level, log=True),
     )
 
@@ -73,12 +73,13 @@ def _threshold_picture(
     line: Line | None,
     ends: Sequence[tuple[float, float, bool]],
 ) -> Picture:
+    # Label and picture name the line by the same sentence as the page.
     fit = None if line is None else (line.slope, line.intercept)
     axes = "model width d", "m_thr, different symbols"
     return Picture(
         "threshold",
-        f"m_thr, the m at which accuracy falls to {100 * LEVEL:.0f} %, over the width d, one point per "
-        "seed. A grey triangle points towards a threshold outside of the measured range.",
+        f"m_thr, the m at which accuracy falls to {100 * LEVEL:.0f} %, over the width d, one point "
+        "per seed. A grey triangle points towards a threshold outside of the measured range.",
         threshold_plot("threshold", _line_sentence(line), known, fit, ends, *axes),
     )
 
@@ -92,7 +93,7 @@ def _by_seed(cells: Cells, width: int) -> dict[int, Threshold]:
     return {seed: threshold(accuracy) for seed, accuracy in sorted(by_seed.items())}
 
 
-def _slopes(found: Thresholds) -> list[float]:
+def _slopes(found: _Thresholds) -> list[float]:
     """Return the slope of each seed's own line, if the seed has one."""
     seeds = sorted({seed for by_seed in found.values() for seed in by_seed})
     slopes = []
@@ -108,7 +109,7 @@ def _slopes(found: Thresholds) -> list[float]:
 
 
 def _over_seeds(thresholds: list[Threshold]) -> str:
-    """Return "5.2", "above 24", "5.2 (4.1 to 6.3)" over seeds, or "5.2, above 24" if a seed has none."""
+    """Return "5.2", "above 24", over seeds "5.2 (4.1 to 6.3)", or "5.2, above 24"."""
     values = [one.value for one in thresholds if one.value is not None]
     if len(thresholds) == 1 or len(values) < len(thresholds):
         return ", ".join(dict.fromkeys(map(str, thresholds)))
@@ -123,8 +124,8 @@ def _headline(found: Mapping[int, Mapping[int, Threshold]], slopes: Sequence[flo
     if low is not None and high is not None:
         grows = "grows with" if low > 0 else "is not shown to grow with"
         return (
-            f"{number} {grows} its width: by {np.mean(slopes):.2f} for each unit ({len(slopes)} seeds, "
-            f"95 % interval {low:.2f} to {high:.2f})."
+            f"{number} {grows} its width: by {np.mean(slopes):.2f} for each unit ({len(slopes)} "
+            f"seeds, 95 % interval {low:.2f} to {high:.2f})."
         )
     each = (f"{_over_seeds(list(of.values()))} at width {d}" for d, of in found.items())
     return f"{number}: {', '.join(each)}."
@@ -133,8 +134,8 @@ def _headline(found: Mapping[int, Mapping[int, Threshold]], slopes: Sequence[flo
 def _sentences(line: Line | None, slopes: Sequence[float], ends: bool) -> list[str]:
     sentences = [
         f"m_thr is the m at which accuracy falls to {100 * LEVEL:.0f} %: the best falling curve "
-        "(isotonic regression) is fitted to the accuracies, with straight lines between the trained "
-        "numbers of symbols.",
+        "(isotonic regression) is fitted to the accuracies, with straight lines between the "
+        "trained numbers of symbols.",
         _line_sentence(line),
     ]
     if len(slopes) > 1:
@@ -149,8 +150,8 @@ def _sentences(line: Line | None, slopes: Sequence[float], ends: bool) -> list[s
         sentences.append("One seed has no interval over seeds: train several (--seeds 3).")
     if ends:
         sentences.append(
-            "If accuracy never falls to the level, or never reaches it, there is no m_thr: that width "
-            "is left out of the line."
+            "If accuracy never falls to the level, or never reaches it, there is no m_thr: that "
+            "width is left out of the line."
         )
     return sentences
 

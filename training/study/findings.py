@@ -1,4 +1,4 @@
-"""The findings of a study: a headline, sentences, a table and pictures, made from the rows of its runs.
+"""The findings of a study: headline, sentences, table and pictures, made from its rows.
 
 counting.py, path_star.py and functions.py each make the findings of one study.
 """
@@ -56,6 +56,7 @@ def cells_of(measured: Iterable[Measured], split: str, metric: str, axes: tuple[
     """Collect the rows of all seeds by their coordinates on some axes."""
     cells: Cells = {}
     for at, row in measured:
+        # "mean" rows are the runs' own summaries over seeds.
         if (row.split, row.metric) == (split, metric) and row.seed != "mean":
             cells.setdefault(tuple(at[axis] for axis in axes), []).append(row)
     return cells
@@ -66,7 +67,7 @@ def mean(rows: Sequence[Row]) -> float:
 
 
 def spot(x: float, rows: Sequence[Row], *, flipped: bool = False) -> Spot:
-    """Return a point of a curve: the mean share with its interval; with `flipped`, 1 minus the share."""
+    """Return a point of a curve: a share with its interval; if `flipped`, 1 minus the share."""
     (low, high), share = _bounds(rows), mean(rows)
     return Spot(x, 1 - share, 1 - high, 1 - low) if flipped else Spot(x, share, low, high)
 

@@ -18,10 +18,11 @@ _OUTSIDE = ("held_out_family", "composed", "longer")
 
 
 def functions(measured: list[Measured]) -> Findings:
-    """Compare the error inside of the training's mixture of functions with the error outside of it."""
+    """Compare the error inside of the training's mixture of functions with that outside of it."""
     cells: dict[str, dict[str, dict[int, list[Row]]]] = {"exact_match": {}, "of_the_mixture": {}}
     for _, row in measured:
         if row.metric in cells and row.split in _SPLITS and row.seed != "mean":
+            # The number of examples is in the name of the task: "functions:4x8".
             k = int(row.task.removeprefix("functions:").split("x")[0])
             cells[row.metric].setdefault(row.split, {}).setdefault(k, []).append(row)
     right, known = cells["exact_match"], cells["of_the_mixture"]
@@ -30,6 +31,7 @@ def functions(measured: list[Measured]) -> Findings:
     errors = {
         name: [spot(k, right[split][k], flipped=True) for k in ks] for split, name in names.items()
     }
+    # Longer strings are left out: their functions are those of the mixture.
     chosen = {_SPLITS[split]: [spot(k, known[split][k]) for k in ks] for split in _OUTSIDE[:2]}
     most = ks[-1]
     best = {split: percent(mean(right[split][most])) for split in right}
@@ -43,8 +45,8 @@ def functions(measured: list[Measured]) -> Findings:
         ),
         Picture(
             "chosen",
-            "Outside of the mixture: share of answers that a function of the mixture gives. None of "
-            "them is right.",
+            "Outside of the mixture: share of answers that a function of the mixture gives. None "
+            "of them is right.",
             share_curves("chosen", of_mixture, chosen, "examples k"),
         ),
     ]
@@ -57,7 +59,8 @@ def functions(measured: list[Measured]) -> Findings:
             "Inside the mixture: new strings under functions of training. The held-out family and "
             "compositions of two trained functions are drawn so that no function of the mixture "
             "explains the examples and the answer.",
-            "Without an example the family can only be guessed. Copying the last input is never right.",
+            "Without an example the family can only be guessed. Copying the last input is never "
+            "right.",
         ],
         ["split", *(f"k = {k}" for k in ks), f"of the mixture, k = {most}"],
         [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from training.report.page import render
+from training.report.page import Table, render
 
 from .findings import Findings
 from .studies import Point, Study
@@ -20,6 +20,7 @@ def page(study: Study, size: str, points: Sequence[Point], findings: Findings) -
         size=size,
         points=points,
         findings=findings,
+        answers=Table(findings.headings, findings.lines),
         pictures=[(picture.caption, picture.svg) for picture in findings.pictures],
         count=f"{len(points)} point{'s' if len(points) > 1 else ''} of a grid, {each}",
         record=f"The config of {points[0].name}",

@@ -1,4 +1,4 @@
-"""The findings of path_star: the first step and the whole path, by objective and number of arms d."""
+"""The findings of path_star: first step and whole path, by objective and number of arms d."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def path_star(measured: list[Measured]) -> Findings:
     arms = sorted({d for _, d in cells["exact_match"]})
     places = [(objective, d) for d in arms for objective in objectives]
     places = [place for place in places if place in cells["exact_match"]]
+    # d arms look alike at the start, so one in d guesses is right.
     guess = ("guessing, 1/d", [(float(d), 1 / d) for d in arms])
     pictures, firsts = [], list[str]()
     for metric, name in metrics.items():
@@ -45,13 +46,14 @@ def path_star(measured: list[Measured]) -> Findings:
     return Findings(
         f"The first step of the path is right: {'; '.join(firsts)}.",
         [
-            "The first step is the node after the start. Before it, a model of next_token has generated "
-            "only the start, which the question names. Its prefix is therefore correct, this share is "
-            "the teacher-forced one, and guessing an arm gets 1/d.",
-            "reversed generates the path from its end, so that all other steps come before the first "
-            "step; teacherless generates all nodes at once. Both are scored on their own answers.",
-            "A whole path is right if every node is: following edges but guessing the arm gets 1/d of "
-            "this, too.",
+            "The first step is the node after the start. Before it, a model of next_token has "
+            "generated only the start, which the question names. Its prefix is therefore correct, "
+            "this share is the teacher-forced one, and guessing an arm gets 1/d.",
+            "reversed generates the path from its end, so that all other steps come before the "
+            "first step; teacherless generates all nodes at once. Both are scored on their own "
+            "answers.",
+            "A whole path is right if every node is: following edges but guessing the arm gets 1/d "
+            "of this, too.",
         ],
         ["graph", "objective", "1/d", *metrics.values()],
         lines,

@@ -1,4 +1,4 @@
-"""A study from its options to its page: the runs of its grid side by side, then what they say together."""
+"""Train all runs of a study, then write its results, pictures and page."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from .findings import Findings, Measured
 from .page import page
 from .studies import Point, Study, study_named
 
-STUDY = "study.json"
+_STUDY = "study.json"
 
 
 def run_study(options: argparse.Namespace) -> None:
-    """Train what is missing of every point, then write and print the findings.
+    """Train the missing arms of every point, then write and print the findings.
 
     Raises BadInput before any training, and Interrupted after all state has been saved.
     """
@@ -46,13 +46,13 @@ def _run_study(options: argparse.Namespace, console: Console) -> None:
     machine, points = Machine.of(options), study.points(options.size, options.seeds)
     if (processes := machine.state.num_processes) > 1:
         raise BadInput(
-            f"a study trains its runs side by side, each in one process, not in {processes}: start it "
-            "without accelerate."
+            f"A study trains each run in one process, not in {processes}: start it without "
+            "accelerate."
         )
     places = {point.name: dict(point.at) for point in points}
     record = {"study": study.name, "size": options.size, "points": places}
     check_place("--out", out)
-    check_study(out, record, resume)
+    _check_study(out, record, resume)
     for point in points:  # all of them before the first one begins
         check_begin(out / point.name, point.config, machine, resume)
     with ExitStack() as held:
@@ -70,26 +70,30 @@ def _run_study(options: argparse.Namespace, console: Console) -> None:
             )
             for point in points
         ]
-        write_record(out / STUDY, record)
+        # After all runs have begun: a refused study leaves no record behind.
+        write_record(out / _STUDY, record)
         train_all([arm for run in runs for arm in run.arms()], machine)
         with console.status("Reports of the runs ..."):
+            # Into a file that is thrown away: the study prints one table of all runs instead.
             for run in runs:
                 finish(run, Console(file=io.StringIO()))
-        findings = report(study, options.size, points, out)
-    print_findings(console, findings)
+        findings = _report(study, options.size, points, out)
+    _print_findings(console, findings)
     console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def check_study(out: Path, record: dict[str, Any], resume: bool) -> None:
-    """Refuse to write into a folder that holds something else. Raises BadInput, and changes nothing."""
+def _check_study(out: Path, record: dict[str, Any], resume: bool) -> None:
+    """Raise BadInput if the study must not be written into the folder, and change nothing."""
     if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
         return
-    if not (out / STUDY).is_file():
+    if not (out / _STUDY).is_file():
         known = {path.name for path in out.iterdir() if not path.name.startswith(".")}
         if not resume or not known <= record["points"].keys():
             raise BadInput(f"{out} exists and is no folder of a study: choose another --out.")
         return
-    held = read_record(out / STUDY, WAY_OUT)
+    # The number of seeds is no part of the record: a study may grow.
+    held = read_record(out / _STUDY, WAY_OUT)
+    # In this order: another study has another grid, too, and the first difference is named.
     for name in ("study", "size", "points"):
         if held[name] != record[name]:
             here, wanted = (
@@ -99,12 +103,13 @@ def check_study(out: Path, record: dict[str, Any], resume: bool) -> None:
             raise BadInput(f"{out} holds {here}, not {wanted}: choose another --out.")
 
 
-def report(study: Study, size: str, points: Sequence[Point], out: Path) -> Findings:
-    """The rows of all runs and what they say together: results.json, pictures, report.html."""
+def _report(study: Study, size: str, points: Sequence[Point], out: Path) -> Findings:
+    """Write the rows of all runs and the findings: results.json, pictures, report.html."""
     measured = [
         Measured(point.at, row) for point in points for row in read_rows(out / point.name / RESULTS)
     ]
     findings = study.findings(measured)
+    # All rows in one file, with their coordinates: a plot needs no other file.
     rows = [
         {"point": point.name, **point.at, **asdict(row)}
         for point in points
@@ -117,7 +122,7 @@ def report(study: Study, size: str, points: Sequence[Point], out: Path) -> Findi
     return findings
 
 
-def print_findings(console: Console, findings: Findings) -> None:
+def _print_findings(console: Console, findings: Findings) -> None:
     table = Table(title="Shares of freely generated answers that are right, on new questions")
     for number, heading in enumerate(findings.headings):
         table.add_column(heading, justify="right" if number else "left")

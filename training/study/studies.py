@@ -43,8 +43,8 @@ class Study:
         published: the published result.
         source: the paper.
         grid: makes the points from the arguments of a size.
-        sizes: the arguments of `grid`. `small` takes minutes on two cores, `published` is for a GPU,
-            and `tiny` takes seconds in which nothing is learnt, for tests.
+        sizes: the arguments of `grid`. `small` takes minutes on two cores, `published` is for a
+            GPU, and `tiny` takes seconds in which nothing is learnt, for tests.
         findings: reads the rows of all points.
     """
 
@@ -57,7 +57,7 @@ class Study:
     findings: Callable[[list[Measured]], Findings]
 
     def points(self, size: str, seeds: int = 1) -> list[Point]:
-        """Return the grid of a size with `seeds` models per point. Raises BadInput for an unknown size."""
+        """Return the points of a size, with `seeds` models each. Raises BadInput for another size."""
         if size not in self.sizes:
             raise BadInput(f"There is no size {size!r}; choose one of {', '.join(self.sizes)}.")
         return self.grid(seeds=seeds, **self.sizes[size])
@@ -68,6 +68,7 @@ def _config(**given: Any) -> CompareConfig:
 
     `given` are the fields that differ, by the names of their flags.
     """
+    # No pretraining and no replay: the questions of these tasks are all the text there is.
     common = {
         "arms": ("plain",), "steps": 0, "replay_share": 0.0, "weight_decay": 0.0, "beta2": 0.98,
         "validation_rows": 1,
@@ -78,10 +79,14 @@ def _config(**given: Any) -> CompareConfig:
 def _counting_grid(
     task: str, widths: tuple[int, ...], symbols: tuple[int, ...], per_symbol: int, **given: Any
 ) -> list[Point]:
-    """Make a model of every width d for every number of symbols m, with `per_symbol` m symbols a sequence."""
+    """Make a model of every width d for every number of symbols m.
+
+    Its sequences have `per_symbol` m symbols.
+    """
     points = []
     for width in widths:
         for m in symbols:
+            # More symbols need longer sequences, or each would occur too seldom to be counted.
             length = per_symbol * m
             config = _config(
                 tasks=(f"{task}:{m}x{length}",),
@@ -96,7 +101,7 @@ def _counting_grid(
 
 
 def _path_star_grid(graphs: Mapping[int, str], **given: Any) -> list[Point]:
-    """Make a model of every objective for every graph; the graphs are tasks by their number of arms d."""
+    """Make a model of every objective for every graph, a task by its number of arms d."""
     return [
         Point(
             f"{objective}-d{arms}",
@@ -146,8 +151,9 @@ _ALL = (
     Study(
         name="counting",
         asks="How many different symbols can a model count among, by its width?",
-        published="Up to some number of symbols, m_thr, a model of width d correctly counts a symbol "
-        "that the question names; beyond it, the model fails; m_thr grows about linearly in d.",
+        published="Up to some number of symbols, m_thr, a model of width d correctly counts a "
+        "symbol that the question names; beyond it, the model fails; m_thr grows about linearly "
+        "in d.",
         source=_COUNTING_PAPER,
         grid=_counting_grid,
         sizes=_counting_sizes(
@@ -159,7 +165,8 @@ _ALL = (
     ),
     Study(
         name="counting_mfc",
-        asks="Among how many different symbols can a model count the most frequent one, by its width?",
+        asks="Among how many different symbols can a model count the most frequent one, by its "
+        "width?",
         published="As for a named symbol: m_thr grows about linearly in the width d.",
         source=_COUNTING_PAPER,
         grid=_counting_grid,
@@ -173,8 +180,9 @@ _ALL = (
     Study(
         name="path_star",
         asks="Can a model plan the first step of a path when it is trained to write it forward?",
-        published="Trained on the next token, a model follows edges and guesses the first step, right "
-        "in 1 of d arms; trained on the reversed path, or on all of it at once, it can solve the graph.",
+        published="Trained on the next token, a model follows edges and guesses the first step, "
+        "right in 1 of d arms; trained on the reversed path, or on all of it at once, it can solve "
+        "the graph.",
         source="Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, arXiv 2403.06963",
         grid=_path_star_grid,
         sizes={
@@ -185,11 +193,12 @@ _ALL = (
                 "finetune_batch_size": 64, "finetune_steps": 2500, "finetune_context": 96,
                 "questions": 500,
             },
-            # The values of the authors' public script, except for the graphs: new ones in every step
-            # here; 200,000 graphs, each seen a hundred times, there.
+            # The values of the authors' public script, except for the graphs: new ones in every
+            # step here; 200,000 graphs, each seen a hundred times, there.
             "published": {
                 "graphs": {
-                    2: "path_star:2x5", 5: "path_star:5x5", 10: "path_star:10x5", 20: "path_star:20x5",
+                    2: "path_star:2x5", 5: "path_star:5x5", 10: "path_star:10x5",
+                    20: "path_star:20x5",
                 },
                 "layers": 6, "heads": 6, "width": 240, "optimizer": "adamw", "beta2": 0.999,
                 "finetune_lr": 5e-4, "finetune_warmup": 100, "finetune_batch_size": 64,

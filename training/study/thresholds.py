@@ -16,8 +16,8 @@ LEVEL = 0.8  # the accuracy that defines m_thr in arXiv 2407.15160
 class Threshold:
     """The m at which a curve falls to the level, or None if it does not in the measured range.
 
-    In that case `bound` says which end the threshold lies beyond: "above 16" if the curve never falls
-    below the level, "below 2" if it never reaches it.
+    In that case `bound` says which end the threshold lies beyond: "above 16" if the curve never
+    falls below the level, "below 2" if it never reaches it.
     """
 
     value: float | None
@@ -40,6 +40,7 @@ def threshold(accuracy: Mapping[int, float], level: float = LEVEL) -> Threshold:
     fitted = optimize.isotonic_regression(
         [accuracy[m] for m in places], increasing=False
     ).x.tolist()
+    # The fit only falls, so everything after this place is below the level, too.
     fell = next((number for number, share in enumerate(fitted) if share < level), None)
     if fell is None:
         return Threshold(None, f"above {places[-1]}")
@@ -51,7 +52,7 @@ def threshold(accuracy: Mapping[int, float], level: float = LEVEL) -> Threshold:
 
 @dataclass(frozen=True)
 class Line:
-    """y = intercept + slope x, with the 95 % interval of the slope if there are three points or more."""
+    """y = intercept + slope x, and for three points or more the 95 % interval of the slope."""
 
     slope: float
     intercept: float

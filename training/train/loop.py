@@ -25,7 +25,7 @@ from training.interrupts import Stop, deferred
 from training.models.language_model import LanguageModel
 from training.progress import Bars, no_bars
 
-from .loss import Learner, SpellingLearner
+from .kinds import KINDS
 from .optimizers import build_optimizers, lr_scale, set_lr
 from .state import METRICS, STATE, Position, cut_metrics, load_state, save_state
 
@@ -42,7 +42,7 @@ class Training:
         seed: of the arm, for dropout.
         position: the present position; at first, the end of the phase before.
         heads: of the spelling loss, if any phase of the run has it; saved in every phase, trained
-            in those.
+            in the phases with a spelling loss.
         base: the model before training, if replayed text is distilled from it.
     """
 
@@ -82,13 +82,16 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
     changes the weights.
     """
     t, phase, main = training, training.phase, training.accelerator.is_main_process
+    # made before the state is loaded, which fills them
     t.optimizers = build_optimizers(t.model, phase, t.used_heads)
     t.position = load_state(t.folder / STATE, t.position, t.parts, t.optimizers)
     t.saved = t.position.step
-    wrapped, *prepared = t.accelerator.prepare(_learner(t), *t.optimizers)
+    learner = KINDS[phase.kind].learner(t.model, t.used_heads, t.base)
+    wrapped, *prepared = t.accelerator.prepare(learner, *t.optimizers)
     t.model.train()
     t.folder.mkdir(parents=True, exist_ok=True)
     digest = cut_metrics(t.folder / METRICS, t.position) if main else hashlib.sha256()
+    # other processes compute the same rows and write them nowhere
     with open(t.folder / METRICS if main else os.devnull, "ab") as metrics, deferred() as stop:
         bar = (bars if main else no_bars)(phase.name, phase.steps, t.position.step)
         while t.position.step < phase.steps:
@@ -101,7 +104,9 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
             metrics.write(line)
             digest.update(line)
             bar.update()
+            # refresh=False: the bar draws at its own rate, not in each of thousands of steps
             bar.set_postfix_str(f"{row['kind']} loss {row['loss_nats']:.3f}", refresh=False)
+            # after the row: an interrupted step is complete in metrics.jsonl
             asked = stopping(t.accelerator, stop)
             done = t.position.step == phase.steps
             saving = asked or t.position.step % t.save_every == 0
@@ -123,6 +128,7 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
                     "saved."
                 )
         bar.close()
+    # the next phase wraps the model anew, with other optimizers
     t.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     t.accelerator.free_memory()
     return t.position
@@ -130,6 +136,7 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
 
 def stopping(accelerator: Accelerator, stop: Stop) -> bool:
     """Whether any process of the run was signalled to stop; all processes must call it together."""
+    # a process alone at the reduction of a later step would wait forever
     asked = torch.tensor(float(stop.asked), device=accelerator.device)
     return bool(accelerator.reduce(asked, "sum") > 0)
 
@@ -142,6 +149,7 @@ def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str,
     phase, accelerator = t.phase, t.accelerator
     step = t.position.step
     batch = t.batch_at(step)
+    # of the whole batch, so that it is equal for any number of processes
     digest = batch.digest(t.position.batches)
     set_lr(t.optimizers, lr_scale(step, phase.steps, phase.warmup, phase.schedule))
     # seeded in each step, so that a resumed run drops out the same units
@@ -151,6 +159,7 @@ def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str,
     # 1.0 in a phase of text, where replay_weight has its default
     weight = phase.replay_weight if batch.kind == "text" else 1.0
     loss = weight * sum(losses[1:], losses[0])
+    # summed over processes: each has a part of the batch's rows
     nats = accelerator.reduce(torch.stack([part.detach() for part in losses]), "sum").tolist()
     if not all(map(math.isfinite, nats)):
         state = f"the state of step {t.saved} is kept in {t.folder / STATE}"
@@ -186,10 +195,3 @@ def _losses(t: Training, wrapped: nn.Module, batch: Batch) -> list[Tensor]:
     if batch.kind == "spelling":
         return [spelling]
     return [nats / batch.num_targets, t.phase.spelling_loss * spelling]
-
-
-def _learner(t: Training) -> nn.Module:
-    if t.phase.kind != "spelling":
-        return Learner(t.model, t.used_heads, t.base)
-    assert t.heads is not None
-    return SpellingLearner(t.model, t.heads)

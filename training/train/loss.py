@@ -48,6 +48,7 @@ class Learner(nn.Module):
             nats = divergence(self.model, self.base[0], ids_BT)
         else:
             nats = summed_loss(self.model, ids_BT, targets_BT, keep_BT)
+        # every learner returns two losses; without heads the second one is zero
         if self.heads is None or spelled_N is None:
             return nats, torch.zeros_like(nats)
         return nats, self.heads(reader(self.model, self.model.embedding)(spelled_N), spelled_N)
@@ -70,6 +71,7 @@ def summed_loss(
     model: nn.Module, ids_BT: Tensor, targets_BT: Tensor, keep_BT: Tensor | None
 ) -> Tensor:
     """Cross-entropy in nats, summed over the kept positions; other logits are not computed."""
+    # in fp32 below: bf16 would lose digits in a sum over thousands of tokens
     logits = model(ids_BT, keep_BT)
     targets = targets_BT.flatten() if keep_BT is None else targets_BT[keep_BT]
     return F.cross_entropy(logits.float().view(-1, logits.shape[-1]), targets, reduction="sum")
@@ -83,6 +85,7 @@ def divergence(model: nn.Module, base: nn.Module, ids_BT: Tensor) -> Tensor:
     """
     with torch.no_grad():
         base_BTV = base(ids_BT).float().log_softmax(-1)
+    # kl_div(input, target) is KL(target, input): the base comes second
     return F.kl_div(
         model(ids_BT).float().log_softmax(-1), base_BTV, log_target=True, reduction="sum"
     )

@@ -7,14 +7,14 @@ embeddings, the output layer, vectors, and the character encoder in a group of i
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
-import charembed
 from training.config.phase import Phase
 from training.models.language_model import LanguageModel
+
+from .kinds import KINDS
 
 _BETA1 = 0.9
 
@@ -23,13 +23,14 @@ def build_optimizers(
     model: LanguageModel, phase: Phase, heads: nn.Module | None = None
 ) -> list[Optimizer]:
     """Make the optimizers of a phase. Each group has its peak rate as "peak_lr", for `set_lr`."""
-    groups, matrices = _groups(model, phase)
+    groups, matrices = KINDS[phase.kind].groups(model, phase)
     if heads is not None:
         groups.append(
             {
                 "name": "heads",
                 "params": list(heads.parameters()),
                 "lr": phase.lr,
+                # heads are thrown away after training
                 "weight_decay": 0.0,
             }
         )
@@ -45,30 +46,13 @@ def build_optimizers(
         optimizers.append(Muon([inner], lr=phase.lr, adjust_lr_fn="match_rms_adamw"))
     elif matrices:
         groups.insert(0, inner)
+    # fused: one kernel for all parameters of a group
     optimizers.append(AdamW(groups, lr=phase.lr, betas=(_BETA1, phase.beta2), fused=True))
+    # the schedule scales this value; "lr" itself changes in each step
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
     return optimizers
-
-
-def _groups(model: LanguageModel, phase: Phase) -> tuple[list[dict[str, Any]], list[nn.Parameter]]:
-    """The groups that AdamW always trains, and the inner matrices."""
-    if phase.kind == "spelling":
-        # an arm without an encoder learns to spell from its token embeddings
-        table = model.get_submodule(model.embedding).get_parameter("weight")
-        params = charembed.parameters(model) or [table]
-        return [{"name": "char", "params": params, "lr": phase.lr, "weight_decay": 0.0}], []
-    matrices = [parameter for parameter in model.inner_matrices() if parameter.requires_grad]
-    inner = {id(parameter) for parameter in matrices}
-    groups = charembed.param_groups(
-        model, phase.lr, phase.lr * phase.char_lr_factor, weight_decay=0.0
-    )
-    for group in groups:
-        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in inner]
-        if phase.decay == "all":
-            group["weight_decay"] = phase.weight_decay
-    return [group for group in groups if group["params"]], matrices
 
 
 def lr_scale(step: int, steps: int, warmup: int, schedule: str = "cosine") -> float:
@@ -81,6 +65,7 @@ def lr_scale(step: int, steps: int, warmup: int, schedule: str = "cosine") -> fl
         return (step + 1) / warmup
     if schedule == "constant":
         return 1.0
+    # max(1, ...): no division by zero if the warm-up takes all steps
     progress = (step - warmup) / max(1, steps - warmup)
     return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
 

@@ -24,6 +24,7 @@ def reader(model: nn.Module, path: str) -> nn.Module:
 
 def heads_for(model: nn.Module, path: str, spellings: SpellingTable, seed: int) -> SpellingHeads:
     """Make heads for the spellings of the arm's own encoder (false ones in the arm `shuffled`)."""
+    # the encoder's own table: shuffled in one arm
     own = getattr(reader(model, path), "spellings", None) or spellings
     width = model.get_submodule(path).get_parameter("weight").shape[1]
     return SpellingHeads(own, width, seed, _PLACES, 0)
@@ -33,6 +34,7 @@ def heads_for(model: nn.Module, path: str, spellings: SpellingTable, seed: int) 
 def letters_read(encoder: nn.Module, heads: SpellingHeads, ids_L: Tensor) -> tuple[float, float]:
     """Accuracy of the heads on some tokens: by letter (including end marks), and by token."""
     letters, right, whole = 0, 0, 0
+    # in pieces, to bound the memory
     for ids_N in torch.split(ids_L, TOKENS_AT_ONCE):
         targets_NP = heads.targets_VP[ids_N]
         wrong_NP = (heads.read(encoder(ids_N)) != targets_NP) & (targets_NP != IGNORED)

@@ -40,6 +40,7 @@ def load_parameters(model: nn.Module, tensors: Mapping[str, Tensor], source: Pat
     Raises BadInput, before anything changes, if names or shapes differ.
     """
     own = trained_parameters(model)
+    # names that only one of both has, then shapes
     wrong = sorted(own.keys() ^ tensors.keys()) + [
         name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape
     ]
@@ -97,6 +98,7 @@ def save_state(
     """Write everything that is needed to continue a phase."""
     tensors = _named(parts)
     for number, optimizer in enumerate(optimizers):
+        # safetensors holds flat names, so the nested state is written as a path
         for index, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{index}/{key}": value for key, value in values.items()}
     write_tensors(path, tensors, asdict(position))
@@ -109,6 +111,7 @@ def load_state(
     if not path.exists():
         return start
     tensors, position = _read(path, start.run)
+    # the state is of an earlier phase: this one has not saved any yet
     if position.phase != start.phase:
         return start
     _load_parts(parts, tensors, path)
@@ -139,6 +142,7 @@ def cut_metrics(path: Path, position: Position) -> Any:
     """
     digest = check_metrics(path, position)
     if path.exists():
+        # rows of steps that were done after the last saved state
         os.truncate(path, position.metrics_bytes)
     return digest
 
@@ -146,6 +150,7 @@ def cut_metrics(path: Path, position: Position) -> Any:
 def _read(path: Path, run: str) -> tuple[dict[str, Tensor], Position]:
     tensors, facts = read_tensors(path)
     position = Position(**facts)
+    # the identity covers config, data, seed and arm
     if position.run != run:
         raise BadInput(
             f"{path} belongs to another run (with another config, data, seed or arm): move it "

@@ -26,12 +26,13 @@ import sys
 import threading
 import traceback
 import types
+import warnings
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 execute_child = subprocess.Popen._execute_child
@@ -98,7 +99,7 @@ class Warm(Forking):
 
 
 class Cold(subprocess.Popen):
-    """The same in a fresh interpreter."""
+    """The same process in a fresh interpreter."""
 
     def __init__(
         self,
@@ -118,11 +119,14 @@ class Cold(subprocess.Popen):
 Process = Cold if os.environ.get("COLD") else Warm
 
 
-def run(command: Sequence[Any], typed: str | None = None, **options: Any) -> Any:
-    """Like `subprocess.run` with `capture_output` and `text`."""
+def run(
+    command: Sequence[Any], typed: str | None = None, *, cold: bool = False, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Like `subprocess.run` with `capture_output` and `text`; `cold`: in a fresh interpreter."""
     pipe = subprocess.PIPE
     stdin = subprocess.DEVNULL if typed is None else pipe
-    with Process(command, stdin=stdin, stdout=pipe, stderr=pipe, text=True, **options) as process:
+    start = Cold if cold else Process
+    with start(command, stdin=stdin, stdout=pipe, stderr=pipe, text=True, **options) as process:
         out, errors = process.communicate(typed)
     return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
@@ -133,7 +137,7 @@ _server: socket.socket | None = None
 
 
 def the_server() -> socket.socket:
-    """The connection to this process's server, which starts at the first call."""
+    """Return the connection to this process's server; start it at the first call."""
     global _server
     if _server is None:
         _server, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -141,7 +145,7 @@ def the_server() -> socket.socket:
         # only a child can be waited for.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         server = subprocess.Popen(
-            [sys.executable, "-m", "tests.laboratory.warm", str(theirs.fileno())],
+            [sys.executable, "-m", "tests.warm", str(theirs.fileno())],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
@@ -176,7 +180,7 @@ def serve(channel: socket.socket) -> None:
 
 
 def import_everything() -> None:
-    """All modules of the project that are no commands, and what they import late."""
+    """Import all modules of the project that are no commands, and their late imports."""
     for name in ("charembed", "synthetic_tasks", "training"):
         for module in pkgutil.walk_packages(import_module(name).__path__, f"{name}."):
             path = Path(module.module_finder.path) / f"{module.name.rsplit('.')[-1]}.py"
@@ -198,7 +202,7 @@ LATE = (
 
 
 def become(request: dict[str, Any], fds: Sequence[int]) -> None:
-    """Be the process of a command, to its end."""
+    """Run as the process of a command until it ends."""
     status = 1
     try:
         prepare(request, fds)
@@ -210,7 +214,7 @@ def become(request: dict[str, Any], fds: Sequence[int]) -> None:
 
 
 def prepare(request: dict[str, Any], fds: Sequence[int]) -> None:
-    """What `execve` would leave: standard streams, signals, folder, environment."""
+    """Set the state after `execve`: standard streams, signals, folder, environment."""
     high = [os.dup(fd) if fd < 3 else fd for fd in fds]
     for number, fd in enumerate(high):
         os.dup2(fd, number)
@@ -232,7 +236,7 @@ def prepare(request: dict[str, Any], fds: Sequence[int]) -> None:
 
 
 def set_signals(ignored: Iterable[int] | None) -> None:
-    """Handlers as at the start of a program; None: those that are ignored stay so."""
+    """Set the handlers of a fresh program. None: ignored signals stay ignored."""
     for number in SIGNALS:
         if ignored is None and signal.getsignal(number) == signal.SIG_IGN:
             continue
@@ -248,6 +252,9 @@ def limit(file_size: int | None) -> None:
 def execute(command: Sequence[str]) -> int:
     """Run `-m MODULE`, `-c CODE` or a file as the main program. Returns the exit status."""
     try:
+        while command[0] == "-W":
+            warnings.simplefilter(command[1])  # type: ignore[arg-type]
+            command = command[2:]
         kind, rest = command[0], command[1:]
         sys.argv = [*command] if kind not in ("-m", "-c") else [kind, *rest[1:]]
         if kind == "-m":

@@ -1,0 +1,126 @@
+"""The kinds of phase: on running text, on questions mixed with replayed text, or on spelling alone.
+
+A kind is an entry of KINDS with its batches, its trained parameters and its loss. A phase names its
+kind, so a new kind is an entry here and a name in config/phase.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+import charembed
+from charembed.spelling_loss import SpellingHeads, ids_with_characters
+from training.config.phase import Phase
+from training.data.batches import (
+    SPELLING_TOKENS,
+    BatchAt,
+    spelling_batches,
+    text_batches,
+    with_spelling,
+)
+from training.data.prepare import Data
+from training.data.replay import mixed_batches, replay_texts
+from training.models.language_model import LanguageModel
+
+from .loss import Learner, SpellingLearner
+
+_Groups = tuple[list[dict[str, Any]], list[nn.Parameter]]  # AdamW's groups, and the inner matrices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """The behaviour of the phases of one kind.
+
+    Attributes:
+        batches: (data, phase, seed) -> the batches, each a function of the phase's name, the seed
+            and k.
+        groups: (model, phase) -> the trained parameters.
+        learner: (model, heads, base) -> the module with the losses; see loss.py.
+        least_tokens: phase -> the least numbers of tokens per row that are read, and that are
+            predicted.
+        trains_model: whether the model itself is trained, and not the character encoder alone.
+    """
+
+    batches: Callable[[Data, Phase, int], BatchAt]
+    groups: Callable[[LanguageModel, Phase], _Groups]
+    learner: Callable[[LanguageModel, SpellingHeads | None, LanguageModel | None], nn.Module]
+    least_tokens: Callable[[Phase], tuple[int, int]]
+    trains_model: bool = True
+
+
+def phase_batches(data: Data, phase: Phase, seed: int) -> BatchAt:
+    """The batches of a phase, with tokens for the spelling loss if the phase has one."""
+    batch_at = KINDS[phase.kind].batches(data, phase, seed)
+    if not phase.spelling_loss:
+        return batch_at
+    ids_L = ids_with_characters(data.spellings)
+    return with_spelling(batch_at, ids_L, SPELLING_TOKENS, phase.name, seed)
+
+
+def _text(data: Data, phase: Phase, seed: int) -> BatchAt:
+    return text_batches(data.train_ids, phase.batch_size, phase.context, phase.name, seed)
+
+
+def _questions(data: Data, phase: Phase, seed: int) -> BatchAt:
+    questions = data.questions(phase.context).batches(phase.batch_size, phase.name, seed)
+    spelled_L = ids_with_characters(data.spellings)
+    texts = replay_texts(phase, data.config.text, data.train_ids, data.base_ids, spelled_L, seed)
+    return mixed_batches(questions, texts, phase.replay_share)
+
+
+def _spelling(data: Data, phase: Phase, seed: int) -> BatchAt:
+    return spelling_batches(ids_with_characters(data.spellings), phase.batch_size, phase.name, seed)
+
+
+def _model_groups(model: LanguageModel, phase: Phase) -> _Groups:
+    matrices = [parameter for parameter in model.inner_matrices() if parameter.requires_grad]
+    inner = {id(parameter) for parameter in matrices}
+    char_lr = phase.lr * phase.char_lr_factor
+    groups = charembed.param_groups(model, phase.lr, char_lr, weight_decay=0.0)
+    for group in groups:
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in inner]
+        if phase.decay == "all":
+            group["weight_decay"] = phase.weight_decay
+    return [group for group in groups if group["params"]], matrices
+
+
+def _encoder_groups(model: LanguageModel, phase: Phase) -> _Groups:
+    # an arm without an encoder learns to spell from its token embeddings
+    table = model.get_submodule(model.embedding).get_parameter("weight")
+    params = charembed.parameters(model) or [table]
+    return [{"name": "char", "params": params, "lr": phase.lr, "weight_decay": 0.0}], []
+
+
+def _spelling_learner(
+    model: LanguageModel, heads: SpellingHeads | None, base: LanguageModel | None
+) -> nn.Module:
+    assert heads is not None, "a phase of spelling needs heads"
+    return SpellingLearner(model, heads)
+
+
+KINDS = {
+    "text": Kind(
+        batches=_text,
+        groups=_model_groups,
+        learner=Learner,
+        least_tokens=lambda phase: (phase.context, phase.context),
+    ),
+    "question": Kind(
+        batches=_questions,
+        groups=_model_groups,
+        learner=Learner,
+        # the shortest question with its answer, and the shortest answer with its end mark
+        least_tokens=lambda phase: (8, 2),
+    ),
+    "spelling": Kind(
+        batches=_spelling,
+        groups=_encoder_groups,
+        learner=_spelling_learner,
+        least_tokens=lambda phase: (0, 0),
+        trains_model=False,
+    ),
+}
