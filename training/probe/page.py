@@ -83,6 +83,7 @@ def _headline(model: str, summary: Sequence[Row]) -> str:
     }
     if BASE not in rows:
         return f"Spelling in the vectors of {model}"
+    # the sum is the input of the model; a plain model has the base alone
     best = rows.get(SUM, rows[BASE])
     sentence = (
         f"A linear probe predicts {percent(best.value)} of the letters of held-out tokens from the "

@@ -202,7 +202,7 @@ def _draw_bars(panel: Axes, groups: Sequence[Group], scale: Scale) -> None:
         for arm, (value, low, high) in group.bars.items():
             panel.barh(y + 0.5, value, 0.8, color=COLOURS[arm])
             if low is not None and high is not None:
-                # a wider line in the paper's colour first: the interval shows on a bar of any colour
+                # first a wider line in the paper's colour: the interval shows on any bar
                 for colour, width in ((PAPER, 2.4), (INK, 1.0)):
                     panel.plot(
                         [low, high], [y + 0.5] * 2, color=colour, lw=width, solid_capstyle="butt"

@@ -66,10 +66,11 @@ def difference(row: Row, form: str = "{:+.2f}") -> Cell:
 
 
 def render(template: str, **values: Any) -> str:
-    """Render a template of training/, such as "report/report.html.jinja", with the colours and font.
+    """Render a template of training/, such as "report/report.html.jinja".
 
-    A figure or table that a template does not get is an error, not an empty place.
+    A value that the template does not get is an error, not an empty place.
     """
+    # autoescape: names of models and texts of questions come from users
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TRAINING),
         undefined=jinja2.StrictUndefined,
@@ -104,5 +105,6 @@ def _plain(cell: Cell | str) -> str:
     if isinstance(cell, str):
         return cell
     first = f" ({cell.small[0]})" if cell.small and cell.small[0] else ""
+    # two spaces in place of a star keep the numbers of a column aligned
     star = " *" if cell.style == "held" else "  " if len(cell.small) > 1 else ""
     return cell.text + first + star

@@ -64,6 +64,7 @@ def write_report(
         if (groups := _answer_groups(arms, [(task, split) for split in task.splits], summary))
     ]
     costs, ratios = _costs(arms, phases, rows)
+    # runs without words, and runs of old versions, have no such counts
     counts = facts["data"] if "held_out_tokens_median_count_in_text" in facts["data"] else {}
     judged = [
         (arm, tally(summary, arm, control), verdict(summary, tasks, arm, control)) for arm in others
@@ -120,9 +121,10 @@ def _answer_groups(
 def _glance_plot(
     arms: Sequence[str], tasks: Sequence[Task], summary: list[Row], first: Headline
 ) -> str:
-    """Draw the headline's split for the tasks that have it, the most informative split for the rest."""
+    """Draw the headline's split of each task, or its most informative split if it has no such."""
     shown, leading = (first.cell[1].name, first.cell[0].name) if first.cell else ("", "")
     cells = []
+    # the headline's task comes first; the sort is stable
     for task in sorted(tasks, key=lambda task: task.name != leading):
         splits = {split.name: split for split in task.splits}
         cells.append((task, splits.get(shown) or splits[task.main_split]))
@@ -182,6 +184,7 @@ def sample_answers(
         by_prompt: dict[str, dict[str, Mapping[str, Any]]] = {}
         for answer in answers:
             if (answer["task"], answer["split"]) == (task.name, task.main_split):
+                # arms have the same questions, so a prompt joins their answers
                 by_prompt.setdefault(answer["prompt"], {})[answer["arm"]] = answer
         samples[task.name] = [
             Sample(

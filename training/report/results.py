@@ -21,7 +21,7 @@ from .verdict import comparisons, headline, how_judged, verdict
 
 
 def finish(run: Run, console: Console) -> None:
-    """Write the results, metrics and report of a finished run, and print a table and the verdict."""
+    """Write results, metrics and report of a finished run, and print a table and the verdict."""
     config, data, out = run.config, run.data, run.folder
     arms, (control, *others) = config.arms, config.arms
     rows, metrics, answers = run.rows(), run.metrics(), run.answers()

@@ -18,8 +18,11 @@ from .formats import bare, capital, listed, percent, span
 HELD = ("better", "worse")
 _UNCORRECTED = tuple(f"{word}, but not after correction" for word in HELD)
 _ALIKE = {
-    "exact_match_difference": f"no difference larger than {100 * MARGINS['exact_match']:.0f} points",
-    "loss_nats_difference": f"no difference larger than {MARGINS['loss_nats']} nats",
+    f"{metric}_difference": f"no difference larger than {size}"
+    for metric, size in (
+        ("exact_match", f"{100 * MARGINS['exact_match']:.0f} points"),
+        ("loss_nats", f"{MARGINS['loss_nats']} nats"),
+    )
 }
 _UNSHOWN = "no difference shown"
 _JUDGEMENTS = (*HELD, *_UNCORRECTED, *_ALIKE.values(), _UNSHOWN)  # the order in a sentence
@@ -30,7 +33,7 @@ Cell = tuple[Task, Split]
 def by_place(tasks: Sequence[Task], *, telling_first: bool = False) -> list[list[Cell]]:
     """Group the splits of all tasks by place.
 
-    reverse, path_star -> [[(reverse, seen)], [(reverse, unseen_words)], ..., [(path_star, seen)], ...]
+    reverse, path_star -> [[(reverse, seen)], [(reverse, unseen_words)], ..., [(path_star, seen)]]
 
     Arguments:
         telling_first: sort the most informative splits first and those of training last, instead of
@@ -76,7 +79,7 @@ class Headline:
     """A sentence, its basis, and its task and split (None if it is about no single one).
 
     Headline("On new words made of familiar tokens, the model with characters reverses 95 %, the
-    model without characters 77 %.", "The difference is +18 points [+16 to +20], ...", (reverse, unseen_words))
+    model without characters 77 %.", "The difference is +18 points ...", (reverse, unseen_words))
     """
 
     sentence: str
@@ -90,8 +93,8 @@ def headline(
     """Choose the first sentence of the report.
 
     The largest difference that holds after correction, on the most informative split of its task if
-    there is one, else on any split. If none holds: the largest that holds without correction, called
-    uncertain. If there is none either: no difference shown, or none larger than the margin.
+    there is one, else on any split. If none holds: the largest that holds without correction,
+    called uncertain. If there is none either: no difference shown, or none larger than the margin.
     """
     cells = {(task.name, split.name): (task, split) for task in tasks for split in task.splits}
     shares = _shares(summary)
@@ -99,6 +102,7 @@ def headline(
         return _alone(cells, shares, arms[0])
     found = [row for row in summary if row.metric == "exact_match_difference"]
     telling = [row for row in found if cells[row.task, row.split][0].main_split == row.split]
+    # a certain difference on any split comes before an uncertain one on the most informative split
     for words in (HELD, _UNCORRECTED):
         for rows in (telling, found):
             if judged := [row for row in rows if judge(row) in words]:
@@ -114,7 +118,7 @@ def headline(
 
 
 def _basis(row: Row, count: int, num_seeds: int, *, holds: bool) -> str:
-    """State the interval of the headline's difference and its correction for `count` comparisons."""
+    """State the interval of the headline's difference, and if it holds after correction."""
     over = (
         f"{num_seeds} pairs of models" if num_seeds > 1 else "the questions of one pair of models"
     )
@@ -161,7 +165,7 @@ def _nothing(rows: Sequence[Row], arms: Sequence[str], num_seeds: int) -> Headli
 
 
 def _sentence(cell: Cell, shares: Sequence[tuple[str, float]], arms: Sequence[str]) -> str:
-    """On new words, the model with characters reverses 95 %, the model without 77 %."""
+    """On new words, the model with characters reverses 95 %, the model without characters 77 %."""
     (task, split), ((arm, share), *others) = cell, shares
     rest = "".join(f", {_model(other, arms)} {percent(value)}" for other, value in others)
     return f"{split.place}, {_model(arm, arms)} {task.verb_phrase} {percent(share)}{rest}."
@@ -200,6 +204,7 @@ def verdict(summary: list[Row], tasks: Sequence[Task], arm: str, control: str) -
             by_judgement.setdefault(judgement, []).append(
                 f"{row.task} ({ours} against {theirs}, {span(row)})"
             )
+        # tasks with the same judgement share one part of the sentence
         order = sorted(by_judgement, key=lambda words: _JUDGEMENTS.index(words.split(" (")[0]))
         if order:
             split = group[0][1]
@@ -235,17 +240,19 @@ def tally(summary: list[Row], arm: str, control: str) -> str:
 def how_judged(summary: list[Row], num_seeds: int) -> list[str]:
     """Explain the intervals, the correction and the margins."""
     over = (
-        "The 95 % intervals are over the questions of one pair of models. Another pair differs for "
-        "more reasons than its questions: train several (--seeds 5) before you trust a small difference."
+        "The 95 % intervals are over the questions of one pair of models. Another pair differs "
+        "for more reasons than its questions: train several (--seeds 5) before you trust a small "
+        "difference."
     )
     if num_seeds > 1:
         over = (
-            f"Each 95 % interval is the wider of two: over {num_seeds} pairs of models, and over all "
-            "their questions."
+            f"Each 95 % interval is the wider of two: over {num_seeds} pairs of models, and over "
+            "all their questions."
         )
     if num_seeds == 2:
         over += " Two pairs can agree or differ by chance, so some intervals are wide: train five."
     points, nats = 100 * MARGINS["exact_match"], MARGINS["loss_nats"]
+    # depends on the margin alone, so that the sentence stays true if the margin changes
     enough = next(n for n in range(1, 10_000) if not few_questions(n))
     return [
         over,
@@ -253,6 +260,6 @@ def how_judged(summary: list[Row], num_seeds: int) -> list[str]:
         "chance. A difference is better or worse only if it holds after Holm's correction for all.",
         f"If a whole interval lies within {points:.0f} points of exact match, or {nats} nats per "
         "token, of zero, the judgement is that there is no difference larger than that.",
-        f"An arm with fewer than {enough} questions has few questions: even equal answers to all of "
-        "them could not show that there is no such difference.",
+        f"An arm with fewer than {enough} questions has few questions: even equal answers to all "
+        "of them could not show that there is no such difference.",
     ]
