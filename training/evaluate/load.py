@@ -184,7 +184,7 @@ def from_pretrained(
 def _count_tokens(tokenizer: HuggingFaceTokenizer, corpus: str | None) -> TokenCounts | None:
     if corpus is None:
         return None
-    ids = torch.tensor(tokenizer.encode_long(load_corpus(corpus).train))
+    ids = torch.tensor(tokenizer.encode(load_corpus(corpus).train))
     counts_V = torch.bincount(ids, minlength=len(tokenizer.spellings))
     return TokenCounts(counts_V, f"the training part of the corpus {corpus}, {len(ids):,} tokens")
 
