@@ -37,6 +37,11 @@ def is_right(generated: str, expected: str) -> bool:
     return read_answer(generated) == expected.strip()
 
 
+def same_in_any_case(found: str, answer: str) -> bool:
+    """Compare two texts without regard to case."""
+    return found.lower() == answer.lower()
+
+
 def majority_baseline(answers: Sequence[str]) -> float:
     """Return the share of the most frequent answer: ["1", "1", "2"] -> 0.667.
 
