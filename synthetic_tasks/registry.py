@@ -8,34 +8,9 @@ from collections.abc import Callable, Iterable
 from .errors import TaskError
 from .sequences import counting, functions, path_star
 from .task import Material, Task
-from .word_tasks import counts, edits, pairs, places, spelling
-from .word_tasks.recipe import Recipe
+from .word_tasks.recipes import RECIPES
 from .word_tasks.word_task import WordTask
 
-# Subtle: pools and suites of all tasks follow this order, and so do their draws. Append only.
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        spelling.REVERSE,
-        counts.COUNT,
-        places.INDEX,
-        edits.SWAP,
-        spelling.SPELL,
-        spelling.UNSPELL,
-        counts.CONTAINS,
-        places.FIRST_LETTER,
-        places.LAST_LETTER,
-        places.NTH_LETTER,
-        places.LAST_INDEX,
-        counts.DISTINCT,
-        edits.INSERT,
-        edits.DELETE,
-        edits.SUBSTITUTE,
-        edits.EXCHANGE,
-        pairs.LONGER,
-        pairs.NEARER,
-    )
-}
 WORD_TASKS = tuple(RECIPES)
 
 

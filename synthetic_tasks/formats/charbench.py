@@ -19,23 +19,25 @@ from random import Random
 
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.task import Item
-from synthetic_tasks.word_tasks.counts import COUNT, DISTINCT
-from synthetic_tasks.word_tasks.places import INDEX, LAST_INDEX
+from synthetic_tasks.word_tasks.recipes import RECIPES
 
 from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, tasks_of, words_for
 from .tables import Rows, Tables, fill, messages, need, not_own, parse_python, table
 
 # Task -> question of the imitation, and the answer from the word and the character, if there is one.
 _QUESTIONS: dict[str, tuple[str, Callable[..., str]]] = {
-    "count_character_frequency": ("How often does '{1}' stand in '{0}'?", COUNT.solve),
-    "count_unique_chars": ("How many different characters does '{0}' have?", DISTINCT.solve),
+    "count_character_frequency": ("How often does '{1}' stand in '{0}'?", RECIPES["count"].solve),
+    "count_unique_chars": (
+        "How many different characters does '{0}' have?",
+        RECIPES["distinct"].solve,
+    ),
     "find_first_occurrence": (
         "At which place does '{1}' first stand in '{0}'? Count from 0.",
-        INDEX.solve,
+        RECIPES["index"].solve,
     ),
     "find_last_occurrence": (
         "At which place does '{1}' last stand in '{0}'? Count from 0.",
-        LAST_INDEX.solve,
+        RECIPES["last_index"].solve,
     ),
 }
 TASKS = tuple(_QUESTIONS)

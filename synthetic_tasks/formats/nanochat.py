@@ -19,7 +19,7 @@ from random import Random
 
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.task import Item
-from synthetic_tasks.word_tasks.counts import COUNT
+from synthetic_tasks.word_tasks.recipes import RECIPES
 
 from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, words_for
 from .tables import Rows, Tables, assigned, by_stem, fill, messages, need, not_own, parse_python
@@ -77,7 +77,9 @@ def _draw_count(
     quoted = [f"{quote}{text}{quote}" for quote, text in zip(quotes, (letter, word), strict=True)]
     prompt = fill(file, template, letter=quoted[0], word=quoted[1])
     mark = "?" if rng.random() < 0.5 else ""
-    return Item(prompt + mark, f" {COUNT.solve(word, letter)}", key_of(name, word, letter))
+    return Item(
+        prompt + mark, f" {RECIPES['count'].solve(word, letter)}", key_of(name, word, letter)
+    )
 
 
 def _draw_spelling(file: str, template: str, words: Sequence[str], name: str, rng: Random) -> Item:

@@ -20,9 +20,7 @@ from random import Random
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.scoring import read_answer, same_in_any_case
 from synthetic_tasks.task import Item
-from synthetic_tasks.word_tasks.counts import COUNT
-from synthetic_tasks.word_tasks.places import NTH_LETTER
-from synthetic_tasks.word_tasks.spelling import REVERSE
+from synthetic_tasks.word_tasks.recipes import RECIPES
 
 from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, tasks_of, words_for
 from .tables import Rows, Tables, by_stem, need, not_own, parse_json, table
@@ -118,11 +116,11 @@ def _draw(task: str, words: Sequence[str], rng: Random) -> tuple[str, str, str]:
         # Four questions in five are about a letter of the word.
         present = rng.random() < 0.8
         letter = rng.choice(sorted(set(word.upper())) if present else _LETTERS)
-        return word, letter, COUNT.solve(word.upper(), letter)
+        return word, letter, RECIPES["count"].solve(word.upper(), letter)
     if task == "index":
         place = rng.randrange(len(word))
-        return word, _ORDINALS[place], NTH_LETTER.solve(word, str(place))
-    return word, "", REVERSE.solve(word)
+        return word, _ORDINALS[place], RECIPES["nth_letter"].solve(word, str(place))
+    return word, "", RECIPES["reverse"].solve(word)
 
 
 def _draw_item(words: Sequence[str], name: str, rng: Random) -> Item:
