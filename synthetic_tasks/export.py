@@ -25,6 +25,7 @@ from .words import (
     fingerprint,
     load_splits,
     one_list,
+    read_words,
     save_splits,
     usable_words,
 )
@@ -42,11 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TaskError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{written} tasks are in {options.folder}. To run them:")
-    print(
-        f"cd {options.folder} && "
+    command = (
         f"lm-eval run --model hf --model_args pretrained=MODEL --include_path . --tasks {_TAG}"
     )
+    print(f"{written} tasks are in {options.folder}. To run them:")
+    print(f"cd {options.folder} && {command}")
     return 0
 
 
@@ -78,7 +79,6 @@ def as_lm_eval(name: str, items: Sequence[Item], facts: dict[str, object]) -> tu
 
     [Item("count a banana:", " 3", ...)] -> one line, {"prompt": "count a banana:", "target": "3"}
     """
-    by_choice = bool(items[0].choices)
     config: dict[str, object] = {
         "task": name,
         "tag": _TAG,
@@ -87,29 +87,29 @@ def as_lm_eval(name: str, items: Sequence[Item], facts: dict[str, object]) -> tu
         "test_split": "test",
         "doc_to_text": "prompt",
         "num_fewshot": 0,  # the prompt is complete
-        **(_by_choice() if by_choice else _by_generation(items)),
+        **(_BY_CHOICE if items[0].choices else _by_generation(items)),
         "metadata": {"version": 1.0, **facts},
     }
     # JSON values are YAML values too, so no YAML writer is needed.
-    yaml = "".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in config.items()
-    )
-    rows = [_choice_row(item) if by_choice else _generation_row(item) for item in items]
-    return yaml, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    yaml = "".join(f"{key}: {_as_json(value)}\n" for key, value in config.items())
+    return yaml, "".join(f"{_as_json(_row(item))}\n" for item in items)
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _metric(name: str, **more: object) -> dict[str, object]:
     return {"metric": name, "aggregation": "mean", "higher_is_better": True, **more}
 
 
-def _by_choice() -> dict[str, object]:
-    return {
-        "output_type": "multiple_choice",
-        "doc_to_choice": "choices",
-        "doc_to_target": "target",
-        "target_delimiter": "",  # each choice begins with its space
-        "metric_list": [_metric("acc"), _metric("acc_norm")],
-    }
+_BY_CHOICE = {
+    "output_type": "multiple_choice",
+    "doc_to_choice": "choices",
+    "doc_to_target": "target",
+    "target_delimiter": "",  # each choice begins with its space
+    "metric_list": [_metric("acc"), _metric("acc_norm")],
+}
 
 
 def _by_generation(items: Sequence[Item]) -> dict[str, object]:
@@ -131,14 +131,11 @@ def _by_generation(items: Sequence[Item]) -> dict[str, object]:
     }
 
 
-def _generation_row(item: Item) -> dict[str, object]:
-    return {"prompt": item.prompt, "target": item.answer.strip(), "key": item.key}
-
-
-def _choice_row(item: Item) -> dict[str, object]:
+def _row(item: Item) -> dict[str, object]:
     choices = list(item.choices)
-    target = choices.index(item.answer)
-    return {"prompt": item.prompt, "choices": choices, "target": target, "key": item.key}
+    target = choices.index(item.answer) if choices else item.answer.strip()
+    offered = {"choices": choices} if choices else {}
+    return {"prompt": item.prompt, **offered, "target": target, "key": item.key}
 
 
 def _draw(
@@ -151,34 +148,25 @@ def _draw(
         words = [*splits.unseen_words, *splits.unseen_tokens] if splits else []
         made = FORMATS[spec].generate(words, n, seed)
         if not all(item.choices for task in made for item in task.items):
-            raise TaskError(
-                f"{spec} has a scoring rule that lm-eval lacks. Leave it out, and run it with "
-                "python -m training.evaluate."
-            )
+            way_out = "Leave it out, and run it with python -m training.evaluate."
+            raise TaskError(f"{spec} has a scoring rule that lm-eval lacks. {way_out}")
         return [(_name(task.name), list(task.items)) for task in made]
     task = build_task(spec, Material(splits, options.wording, options.answer_form))
     about_words = needs_words([spec])
-    split_names = [split.name for split in task.splits]
-    if about_words:
-        split_names = _chosen_splits(splits, options)
-    single_list = about_words and not options.splits_file
-    # Subtle: "exam" is part of the key of a run's evaluation set; another word gives other items.
-    return [
-        (
-            _name(spec if single_list else f"{spec}_{split}"),
-            distinct(task, split, n, "exam", split, seed),
-        )
-        for split in split_names
-    ]
+    names = [split.name for split in task.splits]
+    drawn = []
+    for split in _chosen_splits(splits, options) if about_words else names:
+        name = spec if about_words and not options.splits_file else f"{spec}_{split}"
+        # Subtle: "exam" is part of the key of a run's evaluation set; another word gives others.
+        drawn.append((_name(name), distinct(task, split, n, "exam", split, seed)))
+    return drawn
 
 
 def _chosen_splits(splits: WordSplits | None, options: argparse.Namespace) -> list[str]:
     """Return the splits to export: those named or all with words; the first one for a list."""
     if not options.splits_file:
         if options.splits:
-            raise TaskError(
-                "a list of words has no splits. Name a --splits-file, or omit --splits."
-            )
+            raise TaskError("a list of words has no splits. Name a --splits-file or no --splits.")
         return [SPLITS[0]]  # all four hold the list
     names = options.splits or [name for name in SPLITS if splits is not None and splits[name]]
     for name in names:
@@ -197,13 +185,8 @@ def _read_splits(options: argparse.Namespace) -> WordSplits | None:
         if needs_words(options.tasks) or set(options.tasks) & set(FORMATS):
             raise TaskError("tasks about words need some. Name --words FILE or --splits-file FILE.")
         return None
-    try:
-        lines = options.words.read_text("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise TaskError(
-            f"{options.words} is not UTF-8 (byte {error.start}). Save it as UTF-8."
-        ) from None
-    return one_list(usable_words((line.strip() for line in lines), _MIN_LETTERS, _MAX_LETTERS))
+    words = [line.strip() for line in read_words(options.words)]
+    return one_list(usable_words(words, _MIN_LETTERS, _MAX_LETTERS))
 
 
 def _name(spec: str) -> str:

@@ -16,9 +16,7 @@ WORD_TASKS = tuple(RECIPES)
 
 def _build_word_task(name: str, sizes: str, material: Material) -> WordTask:
     if sizes:
-        raise TaskError(
-            f"the task {f'{name}:{sizes}'!r} has sizes, but {name} has none. Write {name}."
-        )
+        raise TaskError(f"the task {f'{name}:{sizes}'!r} has sizes; {name} has none. Write {name}.")
     return WordTask(RECIPES[name], material)
 
 
@@ -44,9 +42,7 @@ def build_task(spec: str, material: Material) -> Task:
     if name not in TASKS:
         raise TaskError(f"there is no task {name!r}; choose from {', '.join(TASKS)}.")
     if colon and not sizes:
-        raise TaskError(
-            f"the task {spec!r} ends in a colon without sizes. Write {name}, or add the sizes."
-        )
+        raise TaskError(f"the task {spec!r} ends in a colon. Write {name}, or add the sizes.")
     return TASKS[name](name, sizes, material)
 
 

@@ -92,11 +92,8 @@ class Material:
     form: str = "spelled"
 
     def __post_init__(self) -> None:
-        for name, value, choices in (
-            ("wording", self.wording, WORDINGS),
-            ("form", self.form, ANSWER_FORMS),
-        ):
-            if value not in choices:
+        for name, choices in (("wording", WORDINGS), ("form", ANSWER_FORMS)):
+            if (value := getattr(self, name)) not in choices:
                 raise TaskError(f"the {name} is {value!r}; it must be one of {', '.join(choices)}.")
 
 

@@ -13,7 +13,7 @@ The table holds the questions; the repository's Python files hold the sentences 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
@@ -24,21 +24,13 @@ from synthetic_tasks.word_tasks.recipes import RECIPES
 from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, tasks_of, words_for
 from .tables import Rows, Tables, fill, messages, need, not_own, parse_python, table
 
-# Task -> question of the imitation, and the answer from the word and the character, if there is one.
-_QUESTIONS: dict[str, tuple[str, Callable[..., str]]] = {
-    "count_character_frequency": ("How often does '{1}' stand in '{0}'?", RECIPES["count"].solve),
-    "count_unique_chars": (
-        "How many different characters does '{0}' have?",
-        RECIPES["distinct"].solve,
-    ),
-    "find_first_occurrence": (
-        "At which place does '{1}' first stand in '{0}'? Count from 0.",
-        RECIPES["index"].solve,
-    ),
-    "find_last_occurrence": (
-        "At which place does '{1}' last stand in '{0}'? Count from 0.",
-        RECIPES["last_index"].solve,
-    ),
+_PLACE = "At which place does '{1}' %s stand in '{0}'? Count from 0."
+# Task -> question of the imitation about {0}, the word, and {1}, a character; word task that answers.
+_QUESTIONS = {
+    "count_character_frequency": ("How often does '{1}' stand in '{0}'?", "count"),
+    "count_unique_chars": ("How many different characters does '{0}' have?", "distinct"),
+    "find_first_occurrence": (_PLACE % "first", "index"),
+    "find_last_occurrence": (_PLACE % "last", "last_index"),
 }
 TASKS = tuple(_QUESTIONS)
 # The authors leave the number of new tokens to the service; 32 is this project's choice.
@@ -122,9 +114,9 @@ def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
         word = rng.choice(usable)
         character = rng.choice(word)  # a place is drawn, so frequent letters are more likely
         arguments = (word,) if task == "count_unique_chars" else (word, character)
-        question, solve = _QUESTIONS[task]
+        question, recipe = _QUESTIONS[task]
         prompt = _INSTRUCTION.format(question=question.format(*arguments))
-        return Item(prompt, f" {solve(*arguments)}", key_of(name, *arguments))
+        return Item(prompt, " " + RECIPES[recipe].solve(*arguments), key_of(name, *arguments))
 
     names = [f"charbench-like/{task}" for task in TASKS]
     return tasks_of(names, draw_items(names, n, seed, draw), _FORMAT, whole_number)

@@ -77,9 +77,8 @@ def _draw_count(
     quoted = [f"{quote}{text}{quote}" for quote, text in zip(quotes, (letter, word), strict=True)]
     prompt = fill(file, template, letter=quoted[0], word=quoted[1])
     mark = "?" if rng.random() < 0.5 else ""
-    return Item(
-        prompt + mark, f" {RECIPES['count'].solve(word, letter)}", key_of(name, word, letter)
-    )
+    answer = RECIPES["count"].solve(word, letter)
+    return Item(prompt + mark, f" {answer}", key_of(name, word, letter))
 
 
 def _draw_spelling(file: str, template: str, words: Sequence[str], name: str, rng: Random) -> Item:
