@@ -23,36 +23,16 @@ from pathlib import Path
 from .draws import stream
 from .errors import TaskError
 from .registry import TASKS, build_task
-from .samples import SAMPLE_WORDS
+from .samples import SAMPLE_WORDS, split_sample
 from .task import ANSWER_FORMS, WORDINGS, Item, Material, Task
 from .word_tasks.word_task import WordTask
-from .words import (
-    WORD_FORMS,
-    WordSplits,
-    describe_left_out,
-    one_list,
-    read_words,
-    sort_words,
-    split_words,
-)
+from .words import WORD_FORMS, WordSplits, describe_left_out, read_words, sort_words
 
 NUM_DRAWS = 1000  # items that shares and baselines are measured on
 _NUM_SHOWN = 10
 _MAX_LISTED = 12  # up to this many different answers are all listed
 _SMALL = "3x12"  # sizes of a counting task that fits a table
-_MIN_LETTERS, _MAX_TRAINED, _MAX_LETTERS = 3, 10, 13  # letters of a word
-
-
-def split_sample(words: Sequence[str]) -> WordSplits:
-    """Split words by word and by pair of letters; put all into each split if they are too few."""
-
-    def pairs(word: str) -> list[bytes]:
-        return [word[i : i + 2].encode() for i in range(0, len(word), 2)]
-
-    try:
-        return split_words(words, pairs, seed=0, max_letters=_MAX_TRAINED, token_share=0.05)
-    except TaskError:  # a preview of a few words is better than none
-        return one_list(words)
+_MIN_LETTERS, _MAX_LETTERS = 3, 13  # letters of a word
 
 
 def _draw_items(task: Task, split: str, seed: int) -> list[Item]:

@@ -14,21 +14,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import words
 from .draws import distinct
 from .errors import TaskError
 from .formats import FORMATS
 from .registry import WORD_TASKS, build_task, needs_words
 from .task import ANSWER_FORMS, END, WORDINGS, Item, Material
-from .words import (
-    SPLITS,
-    WordSplits,
-    fingerprint,
-    load_splits,
-    one_list,
-    read_words,
-    save_splits,
-    usable_words,
-)
 
 _TAG = "charembed"
 _MIN_LETTERS, _MAX_LETTERS = 3, 20  # letters of a word of --words
@@ -62,7 +53,7 @@ def _export(options: argparse.Namespace) -> int:
     splits = _read_splits(options)
     drawn = [part for spec in options.tasks for part in _draw(spec, splits, options)]
     facts = {"questions": options.questions, "seed": options.seed}
-    facts |= {"splits_sha256": fingerprint(splits)} if splits else {}
+    facts |= {"splits_sha256": words.fingerprint(splits)} if splits else {}
     # All texts before the first file: an error leaves no half export.
     texts = {name: as_lm_eval(name, items, facts) for name, items in drawn}
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +61,7 @@ def _export(options: argparse.Namespace) -> int:
         (folder / f"{name}.yaml").write_text(yaml, "utf-8")
         (folder / f"{name}.jsonl").write_text(lines, "utf-8")
     if splits and options.splits_file:
-        save_splits(folder / "splits.json", splits)
+        words.save_splits(folder / "splits.json", splits)
     return len(texts)
 
 
@@ -139,14 +130,14 @@ def _row(item: Item) -> dict[str, object]:
 
 
 def _draw(
-    spec: str, splits: WordSplits | None, options: argparse.Namespace
+    spec: str, splits: words.WordSplits | None, options: argparse.Namespace
 ) -> list[tuple[str, list[Item]]]:
     """Draw a task's items for each split: [(name of the exported task, items), ...]."""
     n, seed = options.questions, options.seed
     if spec in FORMATS:
         # Words that no training question had, as in training.evaluate.
-        words = [*splits.unseen_words, *splits.unseen_tokens] if splits else []
-        made = FORMATS[spec].generate(words, n, seed)
+        unseen = [*splits.unseen_words, *splits.unseen_tokens] if splits else []
+        made = FORMATS[spec].generate(unseen, n, seed)
         if not all(item.choices for task in made for item in task.items):
             way_out = "Leave it out, and run it with python -m training.evaluate."
             raise TaskError(f"{spec} has a scoring rule that lm-eval lacks. {way_out}")
@@ -162,31 +153,31 @@ def _draw(
     return drawn
 
 
-def _chosen_splits(splits: WordSplits | None, options: argparse.Namespace) -> list[str]:
+def _chosen_splits(splits: words.WordSplits | None, options: argparse.Namespace) -> list[str]:
     """Return the splits to export: those named or all with words; the first one for a list."""
     if not options.splits_file:
         if options.splits:
             raise TaskError("a list of words has no splits. Name a --splits-file or no --splits.")
-        return [SPLITS[0]]  # all four hold the list
-    names = options.splits or [name for name in SPLITS if splits is not None and splits[name]]
+        return [words.SPLITS[0]]  # all four hold the list
+    names = options.splits or [name for name in words.SPLITS if splits is not None and splits[name]]
     for name in names:
         if splits is not None and not splits[name]:
             raise TaskError(f"the split {name!r} of {options.splits_file} has no words. Omit it.")
     return list(names)
 
 
-def _read_splits(options: argparse.Namespace) -> WordSplits | None:
+def _read_splits(options: argparse.Namespace) -> words.WordSplits | None:
     """Read a file of splits, or a list of words as all four splits; None if no task needs words."""
     if options.splits_file and options.words:
         raise TaskError("--words and --splits-file both name words. Use one of them.")
     if options.splits_file:
-        return load_splits(options.splits_file)
+        return words.load_splits(options.splits_file)
     if not options.words:
         if needs_words(options.tasks) or set(options.tasks) & set(FORMATS):
             raise TaskError("tasks about words need some. Name --words FILE or --splits-file FILE.")
         return None
-    words = [line.strip() for line in read_words(options.words)]
-    return one_list(usable_words(words, _MIN_LETTERS, _MAX_LETTERS))
+    listed = [line.strip() for line in words.read_words(options.words)]
+    return words.one_list(words.usable_words(listed, _MIN_LETTERS, _MAX_LETTERS))
 
 
 def _name(spec: str) -> str:
@@ -202,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     names = ", ".join((*WORD_TASKS, "path_star:2x5, counting:10x100", "langgame"))
     tasks_help = f"separated by commas, from {names} (default: all tasks about words)"
-    splits_help = f"of a file, some of {', '.join(SPLITS)} (default: all with words)"
+    splits_help = f"of a file, some of {', '.join(words.SPLITS)} (default: all with words)"
     default = " (default: %(default)s)"
     add("folder", type=Path, metavar="DIR", help="a new folder")
     add("--format", choices=("lm-eval",), default="lm-eval", help="target program" + default)

@@ -122,11 +122,7 @@ def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
     return tasks_of(names, draw_items(names, n, seed, draw), _FORMAT, whole_number)
 
 
-FORMAT = Format(
-    "charbench",
-    "arXiv 2508.02591, github.com/omriuz/CharBench, the hub's omriuz/CharBench",
-    dict.fromkeys(("utils.py", "eval_openai.py"), _parse_sentences)
-    | dict.fromkeys(("*.csv", "*.jsonl"), table),
-    _read,
-    _generate,
-)
+_SOURCE = "arXiv 2508.02591, github.com/omriuz/CharBench, the hub's omriuz/CharBench"
+_PROGRAMS = dict.fromkeys(("utils.py", "eval_openai.py"), _parse_sentences)
+_FILES = _PROGRAMS | dict.fromkeys(("*.csv", "*.jsonl"), table)
+FORMAT = Format("charbench", _SOURCE, _FILES, _read, _generate)

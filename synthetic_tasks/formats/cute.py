@@ -21,7 +21,7 @@ from synthetic_tasks.task import Item
 from synthetic_tasks.word_tasks.letters import edit_distance, spaced
 
 from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, words_for
-from .tables import Rows, Tables, assigned, by_stem, fill, need, parse_python, table
+from .tables import Rows, Tables, assigned, by_stem, fill, need, not_own, parse_python, table
 
 _CHARACTER_TASKS = ("contains_char", "ins_char", "del_char", "sub_char", "swap_char")
 _WORD_TASKS = ("contains_word", "ins_word", "del_word", "sub_word", "swap_word")
@@ -56,9 +56,7 @@ def _parse_prompts(name: str, text: str) -> Rows:
     prompts = assigned(name, parse_python(name, text), "PROMPTS")
     texts = [x for pair in prompts.items() for x in pair] if isinstance(prompts, dict) else [None]
     if not all(isinstance(text, str) for text in texts):
-        raise TaskError(
-            f"PROMPTS in {name} is not a dict of texts. Put the benchmark's own file in its place."
-        )
+        raise not_own(name, "assigns no dict of texts to PROMPTS")
     return [{"task": task, "prompt": prompt} for task, prompt in prompts.items()]
 
 
@@ -75,13 +73,9 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
     # The repository calls one file add_char_rand; both names are read.
     known = {_OTHER_NAMES.get(stem, stem): named for stem, named in found.items()}
     if len(known) < len(found):
-        raise TaskError(
-            "ins_char_rand.tsv and add_char_rand.tsv are the same task. Keep one of them."
-        )
+        raise TaskError("ins_char_rand.tsv and add_char_rand.tsv are the same task. Keep one.")
     if unknown := set(known).difference(_ALL_TASKS):
-        raise TaskError(
-            f"cute has no task {', '.join(sorted(unknown))}; its tasks are {', '.join(TASKS)}."
-        )
+        raise TaskError(f"cute has no task {min(unknown)}; its tasks are {', '.join(TASKS)}.")
     if not known:
         raise TaskError("cute has prompts but no items. Put its data/*.tsv beside prompts.py.")
     return [_read_task(task, *known[task], prompts) for task in _ALL_TASKS if task in known]
@@ -95,9 +89,7 @@ def _read_task(task: str, name: str, rows: Rows, prompts: dict[str, str]) -> Ben
         for row in need(name, rows, "prompt", "answer"):
             items.append(Item(row["prompt"], " " + row["answer"], key_of(full, row["prompt"])))
     elif plain not in prompts:
-        raise TaskError(
-            f"{name} needs the prompt of {plain}. Put the benchmark's prompts.py beside it."
-        )
+        raise TaskError(f"{name} needs the prompt of {plain}. Put CUTE's prompts.py beside it.")
     else:
         for row in need(name, rows, "input1", "label"):
             # A task has as many inputs as its prompt has fields; fill checks this.
@@ -223,13 +215,6 @@ def _generate_task(task: str, words: Sequence[str], n: int, seed: int) -> Benchm
     return _task(task, full, draw_items([full], n, seed, draw))
 
 
-FORMAT = Format(
-    "cute",
-    "arXiv 2409.15452, github.com/Leukas/CUTE, the hub's leukas/cute",
-    {
-        "prompts.py": _parse_prompts,
-        **{f"{task}.*": table for task in (*_ALL_TASKS, *_OTHER_NAMES)},
-    },
-    _read,
-    _generate,
-)
+_SOURCE = "arXiv 2409.15452, github.com/Leukas/CUTE, the hub's leukas/cute"
+_TABLES = {f"{task}.*": table for task in (*_ALL_TASKS, *_OTHER_NAMES)}
+FORMAT = Format("cute", _SOURCE, {"prompts.py": _parse_prompts, **_TABLES}, _read, _generate)

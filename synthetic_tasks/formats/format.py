@@ -69,9 +69,7 @@ class BenchmarkTask:
 
     def __post_init__(self) -> None:
         if not self.items:
-            raise TaskError(
-                f"the benchmark task {self.name!r} has no items. Name a file with some."
-            )
+            raise TaskError(f"the task {self.name!r} has no items. Name a file with some.")
 
     def is_right(self, given: str, item: Item) -> bool:
         """Return whether a generated text, or the likeliest choice, answers the item."""
@@ -94,14 +92,11 @@ class BenchmarkTask:
         answers = [item.answer.strip() for item in items]
         # A key begins with the name of the task. Items may differ in their number of arguments.
         places = zip_longest(*(item.key.split("\t")[1:] for item in items))
-        right = [
-            sum(
-                copy is not None and self.equal(copy.strip(), answer)
-                for copy, answer in zip(place, answers, strict=True)
-            )
-            for place in places
-        ]
-        return max(right, default=0) / len(items)
+        right = [0]
+        for place in places:
+            copies = [(copy, a) for copy, a in zip(place, answers, strict=True) if copy is not None]
+            right.append(sum(self.equal(copy.strip(), answer) for copy, answer in copies))
+        return max(right) / len(items)
 
 
 @dataclass(frozen=True)
@@ -142,16 +137,12 @@ class Format:
             patterns = [pattern for pattern in self.files if fnmatchcase(file.name, pattern)]
             # Tables are found by name, so a second one would replace the first.
             if patterns and file.name in found:
-                raise TaskError(
-                    f"{path} has more than one {file.name}. Name the folder of one of them."
-                )
+                raise TaskError(f"{path} has more than one {file.name}. Name one folder.")
             if patterns:
                 found[file.name] = self.files[patterns[0]](str(file), read_text(file))
         if not found:
-            raise TaskError(
-                f"{path} has no file of {self.name}. "
-                f"Name a folder with {', '.join(self.files)}, from {self.source}."
-            )
+            files = f"{', '.join(self.files)}, from {self.source}"
+            raise TaskError(f"{path} has no file of {self.name}. Name a folder with {files}.")
         return found
 
 
@@ -171,11 +162,8 @@ def tasks_of(
     grouped: dict[str, list[Item]] = {name: [] for name in names}
     for item in items:
         grouped[item.key.split("\t")[0]].append(item)
-    return [
-        BenchmarkTask(name, tuple(members), prompt_format, read, equal)
-        for name, members in grouped.items()
-        if members
-    ]
+    found = [(name, tuple(members)) for name, members in grouped.items() if members]
+    return [BenchmarkTask(name, members, prompt_format, read, equal) for name, members in found]
 
 
 def draw_items(

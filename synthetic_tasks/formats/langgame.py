@@ -33,11 +33,6 @@ KINDS = {
     "shortest": ("shortest", "Which of these is shortest?"),
 }
 _LIST = re.compile(r"\[[^]]*\]")
-_HOLDS: dict[str, Callable[[str, str], bool]] = {
-    "contains": str.__contains__,
-    "starts_with": str.startswith,
-    "ends_with": str.endswith,
-}
 _NUM_OPTIONS = 4
 _MAX_DRAWS = 100
 
@@ -57,10 +52,8 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
         for number, row in enumerate(need(name, rows, "question", "options"), 1):
             kind, choices = kind_of(row["question"]), options(name, number, row["options"])
             if kind is None:
-                raise TaskError(
-                    f"row {number} of {name} has none of LangGame's six questions: "
-                    f"{row['question']!r}. Leave that row out."
-                )
+                problem = f"has none of LangGame's six questions: {row['question']!r}"
+                raise TaskError(f"row {number} of {name} {problem}. Leave that row out.")
             items.append(_item(f"langgame/{kind}", row["question"], choices))
     return tasks_of([f"langgame/{kind}" for kind in KINDS], items, PromptFormat())
 
@@ -92,9 +85,12 @@ def _draw_rule(
     size = rng.randint(1, min(3, len(word)))
     # Subtle: each kind makes this draw, or its items would change.
     anywhere = rng.randint(0, len(word) - size)
-    first = {"starts_with": 0, "ends_with": len(word) - size}.get(kind, anywhere)
-    part, holds = word[first : first + size], _HOLDS[kind]
-    return part, word, lambda other: not holds(other, part)
+    if kind == "starts_with":
+        return word[:size], word, lambda other: not other.startswith(word[:size])
+    if kind == "ends_with":
+        return word[-size:], word, lambda other: not other.endswith(word[-size:])
+    part = word[anywhere : anywhere + size]
+    return part, word, lambda other: part not in other
 
 
 def _draw_item(words: Sequence[str], name: str, rng: Random) -> Item:
@@ -119,10 +115,6 @@ def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
     return tasks_of(names, draw_items(names, n, seed, draw), PromptFormat())
 
 
-FORMAT = Format(
-    "langgame",
-    "arXiv 2506.01687, github.com/anyasims/stochastok (its program draws the items)",
-    dict.fromkeys(("*.jsonl", "*.csv", "*.tsv"), table),
-    _read,
-    _generate,
-)
+_SOURCE = "arXiv 2506.01687, github.com/anyasims/stochastok (its program draws the items)"
+_FILES = dict.fromkeys(("*.jsonl", "*.csv", "*.tsv"), table)
+FORMAT = Format("langgame", _SOURCE, _FILES, _read, _generate)

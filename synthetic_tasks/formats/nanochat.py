@@ -141,10 +141,6 @@ def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
     return _tasks("nanochat-like", count, spelling)
 
 
-FORMAT = Format(
-    "nanochat",
-    "github.com/karpathy/nanochat and github.com/dwyl/english-words",
-    {"spellingbee.py": _parse_templates, "words_alpha.txt": _parse_words},
-    _read,
-    _generate,
-)
+_SOURCE = "github.com/karpathy/nanochat and github.com/dwyl/english-words"
+_FILES = {"spellingbee.py": _parse_templates, "words_alpha.txt": _parse_words}
+FORMAT = Format("nanochat", _SOURCE, _FILES, _read, _generate)

@@ -38,11 +38,8 @@ def _parse_template(name: str, text: str) -> Rows:
     branches = dict(_BRANCH.findall((parse_json(line[1]) if line else None) or ""))
     fields = [len(_FIELD.findall(prompt)) for prompt in branches.values()]
     if set(branches) != set(_TASKS) or set(fields) != {1}:
-        raise not_own(
-            name,
-            "has no doc_to_text on one quoted line with a branch for each of "
-            f"{', '.join(_TASKS)} that contains {{{{input}}}} once",
-        )
+        wanted = f"a branch for each of {', '.join(_TASKS)} that contains {{{{input}}}} once"
+        raise not_own(name, f"has no doc_to_text on one quoted line with {wanted}")
     return [{"task": task, "prompt": prompt} for task, prompt in branches.items()]
 
 
@@ -64,10 +61,8 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
     for number, row in enumerate(need(name, rows, "input", "target", "task_type"), 1):
         task = row["task_type"]
         if task not in _TASKS:
-            raise TaskError(
-                f"row {number} of {name} has the task_type {task!r}; "
-                f"choose one of {', '.join(_TASKS)}."
-            )
+            known = ", ".join(_TASKS)
+            raise TaskError(f"row {number} of {name} has the task_type {task!r}, not in {known}.")
         # Split and join: re.sub would read backslashes in the question as escapes. The prompts of
         # count and reverse end in a space, which many tokenizers would put into the answer's first
         # token; it is kept.
@@ -88,19 +83,10 @@ def _arguments(row: dict[str, str]) -> list[str]:
 
 # The imitation
 
-# Words have at most ten letters.
-_ORDINALS = [
-    "first",
-    "second",
-    "third",
-    "fourth",
-    "fifth",
-    "sixth",
-    "seventh",
-    "eighth",
-    "ninth",
-    "tenth",
-]
+_ORDINALS = (  # words have at most ten letters
+    *("first", "second", "third", "fourth", "fifth"),
+    *("sixth", "seventh", "eighth", "ninth", "tenth"),
+)
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _QUESTIONS = {
     "count": "How often the letter {b} stands in {a}: ",
@@ -141,10 +127,6 @@ def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
     return tasks_of(names, items, _FORMAT, read_answer, same_in_any_case)
 
 
-FORMAT = Format(
-    "spelling_bee",
-    "arXiv 2601.18030, github.com/zherendong/littletrainingloop",
-    {"spelling_bee.yaml": _parse_template, "spelling_bee.jsonl": table},
-    _read,
-    _generate,
-)
+_SOURCE = "arXiv 2601.18030, github.com/zherendong/littletrainingloop"
+_FILES = {"spelling_bee.yaml": _parse_template, "spelling_bee.jsonl": table}
+FORMAT = Format("spelling_bee", _SOURCE, _FILES, _read, _generate)

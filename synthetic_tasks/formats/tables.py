@@ -92,10 +92,8 @@ def assigned(name: str, tree: ast.Module, variable: str) -> Any:
             try:
                 return ast.literal_eval(node.value)
             except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-                raise TaskError(
-                    f"{name} computes {variable}, and files are not run here. "
-                    "Write the value as a literal."
-                ) from None
+                problem = f"computes {variable}, and files are not run here"
+                raise TaskError(f"{name} {problem}. Write the value as a literal.") from None
     raise not_own(name, f"does not assign {variable}")
 
 
@@ -106,11 +104,8 @@ def messages(node: ast.AST, role: str) -> list[str]:
     """
     found = []
     for pairs in (inner for inner in ast.walk(node) if isinstance(inner, ast.Dict)):
-        values = {
-            key.value: value
-            for key, value in zip(pairs.keys, pairs.values, strict=True)
-            if isinstance(key, ast.Constant)
-        }
+        both = zip(pairs.keys, pairs.values, strict=True)
+        values = {key.value: value for key, value in both if isinstance(key, ast.Constant)}
         its_role, content = values.get("role"), values.get("content")
         if isinstance(its_role, ast.Constant) and its_role.value == role and content is not None:
             parts = content.values if isinstance(content, ast.JoinedStr) else [content]
@@ -161,14 +156,10 @@ def options(name: str, number: int, text: str) -> list[str]:
     found = parse_json(text)
     found = found if isinstance(found, list) else []
     if len(found) < 2 or not all(isinstance(option, str) for option in found):
-        raise TaskError(
-            f"the options in row {number} of {name} are {_short(text)}. Write a JSON list of texts."
-        )
+        raise TaskError(f"row {number} of {name} has no JSON list of texts, but {_short(text)}.")
     # The likelihoods of equal options cannot tell them apart.
     if len(set(found)) < len(found):
-        raise TaskError(
-            f"row {number} of {name} has the same option twice: {_short(text)}. Leave that row out."
-        )
+        raise TaskError(f"row {number} of {name} has an option twice, {_short(text)}. Omit it.")
     return found
 
 
@@ -184,9 +175,7 @@ def _delimited(name: str, text: str, delimiter: str) -> Rows:
         raise not_own(name, "is empty")
     header = lines[0]
     if len(set(header)) < len(header):
-        raise TaskError(
-            f"{name} names a column twice ({', '.join(header)}). Give each its own name."
-        )
+        raise not_own(name, f"names a column twice ({', '.join(header)})")
     for number, line in enumerate(lines[1:], 1):
         if len(line) != len(header):
             raise TaskError(
@@ -202,9 +191,8 @@ def _json_lines(name: str, text: str) -> Rows:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             if not isinstance(record := parse_json(line), dict):
-                raise TaskError(
-                    f"line {number} of {name} is {_short(line)}, not a JSON object. Correct it."
-                )
+                problem = f"is {_short(line)}, not a JSON object"
+                raise TaskError(f"line {number} of {name} {problem}. Correct it.")
             records.append(record)
     return as_rows(records)
 

@@ -113,11 +113,6 @@ def _default_names(num_arms: int, arm_length: int) -> int:
     return max(_POOL, _max_nodes(num_arms, arm_length))
 
 
-def _num_graphs(num_arms: int, arm_length: int, num_names: int) -> int:
-    # Graphs with equal arms in another order are the same.
-    return math.perm(num_names, _num_nodes(num_arms, arm_length)) // math.factorial(num_arms)
-
-
 def build(name: str, sizes: str, material: Material) -> PathStar:
     """Build the task; "path_star", "path_star:2x5" and "path_star:2x5x50" are the same."""
     d, length, *rest = read_sizes(name, sizes or "2x5", _FORMS, _RULE)
@@ -125,6 +120,7 @@ def build(name: str, sizes: str, material: Material) -> PathStar:
         raise bad_sizes(name, sizes, _FORMS, _RULE)
     num_names = rest[0] if rest else _default_names(d, length)
     fits = _max_nodes(d, length) <= num_names <= len(NAMES)
-    if not fits or _num_graphs(d, length, num_names) < _MIN_GRAPHS:
+    # Graphs with equal arms in another order are the same.
+    if not fits or math.perm(num_names, _num_nodes(d, length)) // math.factorial(d) < _MIN_GRAPHS:
         raise bad_sizes(name, sizes, _FORMS, _RULE)
     return PathStar(d, length, num_names)

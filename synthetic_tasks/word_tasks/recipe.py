@@ -145,9 +145,7 @@ class Recipe:
                 f"{self._offer(word)}."
             )
         if reason := self.refuse(word, *arguments):
-            raise TaskError(
-                f"{self.name} has no such question about {word!r}: {reason}. Name others."
-            )
+            raise TaskError(f"{self.name} has no such question about {word!r}: {reason}.")
         return WordQuestion(self.name, word, arguments, self.solve(word, *arguments))
 
     def scratchpad_of(self, question: WordQuestion, form: str) -> str:

@@ -122,9 +122,7 @@ class WordTask(Task):
     def _words(self, split: str) -> tuple[str, ...]:
         # Checked here, because names, splits and fixed texts need no words.
         if self.material.words is None:
-            raise TaskError(
-                f"the task {self.name!r} has no words; build it with Material(words=...)."
-            )
+            raise TaskError(f"the task {self.name!r} needs words: Material(words=...).")
         return self.material.words[split]
 
     def _strata_of(self, split: str) -> list[tuple[int, list[str]]]:
