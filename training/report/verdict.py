@@ -18,11 +18,8 @@ from .formats import bare, capital, listed, percent, span
 HELD = ("better", "worse")
 _UNCORRECTED = tuple(f"{word}, but not after correction" for word in HELD)
 _ALIKE = {
-    f"{metric}_difference": f"no difference larger than {size}"
-    for metric, size in (
-        ("exact_match", f"{100 * MARGINS['exact_match']:.0f} points"),
-        ("loss_nats", f"{MARGINS['loss_nats']} nats"),
-    )
+    "exact_match_difference": f"no difference larger than {100 * MARGINS['exact_match']:.0f} points",
+    "loss_nats_difference": f"no difference larger than {MARGINS['loss_nats']} nats",
 }
 _UNSHOWN = "no difference shown"
 _JUDGEMENTS = (*HELD, *_UNCORRECTED, *_ALIKE.values(), _UNSHOWN)  # the order in a sentence

@@ -6,13 +6,14 @@ counting.py, path_star.py and functions.py each make the findings of one study.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from training.intervals import Row, share_over_runs
 from training.report.figures import Spot
+from training.report.page import Table
 
 Cells = dict[tuple[Any, ...], list[Row]]  # one row per seed, by coordinates in the grid
 
@@ -24,9 +25,8 @@ class Measured(NamedTuple):
     row: Row
 
 
-@dataclass(frozen=True)
-class Picture:
-    """`name` is the name of the file without .svg."""
+class Picture(NamedTuple):
+    """A figure with its caption; `name` is the name of its file without .svg."""
 
     name: str
     caption: str
@@ -49,7 +49,11 @@ class Findings:
     headings: Sequence[str]
     lines: Sequence[Sequence[str]]
     pictures: Sequence[Picture]
-    rows: Sequence[Mapping[str, Any]] = field(default=())
+    rows: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def table(self) -> Table:
+        return Table(self.headings, self.lines)
 
 
 def cells_of(measured: Iterable[Measured], split: str, metric: str, axes: tuple[str, ...]) -> Cells:

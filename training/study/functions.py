@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from training.intervals import Row
 from training.report.figures import share_curves
-from training.report.formats import percent
+from training.report.formats import capital, percent
 
 from .findings import Findings, Measured, Picture, interval, mean, spot
 
@@ -14,7 +14,7 @@ _SPLITS = {
     "composed": "two composed",
     "longer": "longer strings",
 }
-_OUTSIDE = ("held_out_family", "composed", "longer")
+_OUTSIDE = ("held_out_family", "composed", "longer")  # of the training's mixture
 
 
 def functions(measured: list[Measured]) -> Findings:
@@ -35,8 +35,8 @@ def functions(measured: list[Measured]) -> Findings:
     chosen = {_SPLITS[split]: [spot(k, known[split][k]) for k in ks] for split in _OUTSIDE[:2]}
     most = ks[-1]
     best = {split: percent(mean(right[split][most])) for split in right}
+    of_mixture = "share of answers that a function of the mixture gives."
     wrong = "Share of wrong answers over the number of examples."
-    of_mixture = "Share of answers that a function of the mixture gives."
     pictures = [
         Picture(
             "error",
@@ -45,9 +45,8 @@ def functions(measured: list[Measured]) -> Findings:
         ),
         Picture(
             "chosen",
-            "Outside of the mixture: share of answers that a function of the mixture gives. None "
-            "of them is right.",
-            share_curves("chosen", of_mixture, chosen, "examples k"),
+            f"Outside of the mixture: {of_mixture} None of them is right.",
+            share_curves("chosen", capital(of_mixture), chosen, "examples k"),
         ),
     ]
     plural = "" if most == 1 else "s"
