@@ -35,7 +35,7 @@ from training.errors import exit_status
 from training.models.huggingface import HuggingFace
 from training.models.smollm2 import SMOLLM2, packaged_folder, unpack
 from training.ship.speller import vocabularies
-from training.train.spelling import letters_read
+from training.train.loss import letters_read
 
 
 class Known(nn.Module):

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from charembed import CharEmbedding, LSTMEncoder, SpellingTable
 from training.config.presets import PRESETS, preset
-from training.data.bpe import load_encoding
 from training.data.corpus import load_corpus
+from training.data.encodings import load_encoding
 
 
 def main(argv: Sequence[str] | None = None) -> None:

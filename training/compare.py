@@ -1,19 +1,23 @@
-"""Compare a model that sees the characters of its tokens with a model that does not.
+"""Compare a model that sees the characters of its tokens with one that does not.
 
-    python -m training.compare                    # preset quick: one pair, minutes on two CPU cores
-    python -m training.compare --seeds 5          # five pairs, intervals over seeds
-    python -m training.compare --preset parent    # the parent experiment
+    python -m training.compare                   # preset quick: one pair, minutes
+    python -m training.compare --seeds 5         # five pairs, intervals over seeds
+    python -m training.compare --preset parent   # the parent experiment
     python -m training.compare --vocab-size 8192 --arms matched,lstm,shuffled
-    python -m training.compare --model FOLDER --steps 0 --finetune-lr 1e-4    # a pretrained model
-    python -m training.compare --tasks path_star:2x5 --objective reversed     # other tasks
+    # a pretrained model
+    python -m training.compare --model FOLDER --steps 0 --finetune-lr 1e-4
+    # other tasks
+    python -m training.compare --tasks path_star:2x5 --objective reversed
 
-An arm is one condition of the experiment: the model with one kind of input embedding. All arms of a
-seed start from the same weights and are trained on the same batches.
+An arm is one condition of the experiment: the model with one kind of input
+embedding. All arms of a seed start from the same weights and are trained on the
+same batches.
 
-A run has its own folder: config.json, metrics.jsonl, results.json, report.html, and a folder per
-seed and arm with weights and all answers. Ctrl-C saves the state. The same command with --resume
-goes on to the same numbers, and --seeds 5 in the folder of a smaller run trains the missing pairs.
-`accelerate launch -m training.compare ...` spreads each arm over several processes.
+A run has its own folder: config.json, metrics.jsonl, results.json, report.html,
+and a folder per seed and arm with weights and all answers. Ctrl-C saves the
+state. The same command with --resume goes on to the same numbers, and --seeds 5
+in the folder of a smaller run trains the missing pairs. `accelerate launch -m
+training.compare ...` spreads each arm over several processes.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ from training.ask.evaluated_model import EvaluatedLanguageModel
 from training.ask.scores import eval_rows
 from training.config.flags import changed
 from training.config.presets import preset
-from training.data.bpe import SPLIT
 from training.data.corpus import load_words, read_text
+from training.data.encodings import SPLIT
 from training.data.tokenizers import Tiktoken
 from training.errors import BadInput, exit_status
 from training.models.language_model import LanguageModel

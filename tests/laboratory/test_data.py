@@ -25,8 +25,8 @@ from training.data.batches import (
     text_batches,
     with_spelling,
 )
-from training.data.bpe import load_encoding, train_ranks
 from training.data.corpus import load_corpus, load_words, read_documents
+from training.data.encodings import load_encoding, train_ranks
 from training.data.prepare import RARE, Data, prepare
 from training.data.replay import mixed_batches
 from training.errors import BadInput

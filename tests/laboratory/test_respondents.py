@@ -27,10 +27,9 @@ from training.evaluate.__main__ import main
 from training.evaluate.evaluation import Evaluation, evaluate
 from training.evaluate.load import FewShotPrompts, from_pretrained, from_run
 from training.models.decoder import Decoder, DecoderConfig
-from training.models.generate import SHARED, chunks, generate, num_shared
+from training.models.generate import SHARED, chunks, generate, log_likelihoods, num_shared
 from training.models.huggingface import HuggingFace
 from training.models.language_model import LanguageModel
-from training.models.likelihood import log_likelihoods
 
 TEMPLATE = "{% for m in messages %}<|end|>{{ m.content }}\n{% endfor %}>>"
 

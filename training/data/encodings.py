@@ -1,17 +1,39 @@
-"""tiktoken's published encodings without a download: installed packages hold their rank files."""
+"""Vocabularies as tiktoken encodings: byte-level BPEs trained here, and published ones.
+
+A vocabulary is trained with `tokenizers`. Installed packages hold the rank files of tiktoken's
+published encodings, so these need no download.
+"""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import os
+import string
 from pathlib import Path
+from typing import Any
 
 import tiktoken
+from accelerate.utils import patch_environment
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
+from charembed.tokenizers import byte_level_alphabet
 from training.errors import BadInput
-from training.files import packaged_files, write_atomically
+from training.files import (
+    CACHED,
+    packaged_files,
+    read_record,
+    sha256,
+    write_atomically,
+    write_record,
+)
 
+# The pattern of GPT-4's tokenizer: a word includes the space before it, and digits are in groups of
+# three.
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_DOCUMENT = 10_000  # characters per piece of text for the trainer; a piece may end inside a word
 _BLOBS = "https://openaipublic.blob.core.windows.net/"
 # encoding -> the end of the address from which tiktoken loads each file -> (package, file in it)
 FILES = {
@@ -24,12 +46,75 @@ FILES = {
 }
 
 
+def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[bytes]:
+    """Train a BPE; returns the bytes of each token, in the order of ids.
+
+    `alphabet`: "bytes" (256 single bytes) or "printable" (the 100 printable ASCII characters).
+
+    Raises BadInput if the vocabulary is smaller than its alphabet, or the text too short to fill
+    it.
+    """
+    characters = byte_level_alphabet()
+    start = sorted(characters.values())
+    if alphabet == "printable":
+        start = sorted(characters[ord(letter)] for letter in string.printable)
+    if vocab_size <= len(start):
+        raise BadInput(
+            f"vocab_size is {vocab_size}, but the alphabet alone has {len(start)} characters: "
+            "choose a larger vocabulary."
+        )
+    bpe = Tokenizer(models.BPE())
+    # ByteLevel writes each byte as one visible character; its own regex would split differently
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    options: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "initial_alphabet": start,
+        "show_progress": False,
+    }
+    documents = (text[i : i + _DOCUMENT] for i in range(0, len(text), _DOCUMENT))
+    bpe.train_from_iterator(documents, trainers.BpeTrainer(**options))
+    # the trainer stops silently if no pair is left to merge
+    if bpe.get_vocab_size() < vocab_size:
+        raise BadInput(
+            f"the corpus gives only {bpe.get_vocab_size()} tokens, fewer than vocab_size "
+            f"{vocab_size}: use more text or a smaller vocabulary."
+        )
+    byte_of = {character: byte for byte, character in characters.items()}
+    pieces = [bpe.id_to_token(i) or "" for i in range(vocab_size)]
+    return [bytes(byte_of[character] for character in piece) for piece in pieces]
+
+
+def load_encoding(text: str, vocab_size: int, alphabet: str, cache: Path) -> tiktoken.Encoding:
+    """Train a vocabulary on a text, or read it from the cache.
+
+    The file name is a hash of everything that determines the vocabulary.
+    """
+    made_of = f"{SPLIT} {alphabet} {vocab_size} {_DOCUMENT} {text}"
+    key = sha256(made_of)[:16]
+    path = cache / f"vocabulary-{key}.json"
+    if path.exists():
+        spellings = [bytes.fromhex(spelling) for spelling in read_record(path, CACHED)["spellings"]]
+    else:
+        spellings = train_ranks(text, vocab_size, alphabet)
+        # JSON has no bytes
+        write_record(path, {"spellings": [spelling.hex() for spelling in spellings]})
+    return tiktoken.Encoding(
+        name=f"bpe-{key}",
+        pat_str=SPLIT,
+        # tiktoken merges by rank, and the trainer numbers its tokens in the order of its merges
+        mergeable_ranks={spelling: rank for rank, spelling in enumerate(spellings)},
+        special_tokens={},
+        explicit_n_vocab=vocab_size,
+    )
+
+
 def published_encoding(name: str, cache: Path = Path(".cache")) -> tiktoken.Encoding:
     """One of tiktoken's encodings: "gpt2" (50,257 tokens), "cl100k_base" (100,277) or "o200k_base"
     (200,019).
 
-    The rank files are copied to the place of tiktoken's own cache in `cache`; tiktoken checks their
-    SHA-256.
+    The rank files are copied to tiktoken's own cache in `cache`; tiktoken checks their SHA-256.
 
     Raises BadInput for another name or a missing package.
     """
@@ -44,12 +129,5 @@ def published_encoding(name: str, cache: Path = Path(".cache")) -> tiktoken.Enco
             content = path.read_bytes()
             write_atomically(kept, gzip.decompress(content) if path.suffix == ".gz" else content)
     # tiktoken reads the folder of its cache from this variable, in each call
-    before = os.environ.get("TIKTOKEN_CACHE_DIR")
-    os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
-    try:
+    with patch_environment(tiktoken_cache_dir=str(folder)):
         return tiktoken.get_encoding(name)
-    finally:
-        if before is None:
-            del os.environ["TIKTOKEN_CACHE_DIR"]
-        else:
-            os.environ["TIKTOKEN_CACHE_DIR"] = before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +24,13 @@ from synthetic_tasks import (
 )
 from synthetic_tasks.words import describe_left_out, fingerprint
 from training.config.config import CompareConfig, DataConfig
-from training.files import cached
-from training.models.hub import vocabulary_rows
+from training.files import cached, sha256
+from training.models.hub import text_config
 from training.models.objectives import OBJECTIVES
 
 from .batches import text_batches
-from .bpe import load_encoding
 from .corpus import Corpus, load_corpus, load_words
+from .encodings import load_encoding
 from .questions import Questions
 from .replay import base_samples
 from .tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
@@ -46,10 +45,6 @@ class HeldOut:
 
     ids: Tensor
     bytes_per_token: float
-
-    @staticmethod
-    def of(ids: Tensor, text: str) -> HeldOut:
-        return HeldOut(ids, len(text.encode()) / len(ids))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,16 +101,19 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     # what costs little comes first: a missing corpus or word list is refused before a text is
     # encoded
     others = {} if name == "none" else {"other text": load_corpus(name)}
-    words, left_out = _words(data)
+    words: list[str] = []
+    if needs_words(data.tasks):
+        listed = load_words(data.words, data.num_words)
+        words, left = sort_words(listed, data.min_letters, data.longest_letters, data.word_forms)
     corpus, tokenizer, num_rows = _tokenized(config, cache)
     corpora = {"text": corpus, **others}
     ids = {key: _encoded(tokenizer, each, cache) for key, each in corpora.items()}
     train_ids = ids["text"]["train"]
-    texts = {
-        key: HeldOut.of(ids[key]["validation"], each.validation) for key, each in corpora.items()
-    }
-    for text in texts.values():
-        text_batches(text.ids, 1, config.text.context)  # raises if the text is too short for a row
+    texts = dict[str, HeldOut]()
+    for key, each in corpora.items():
+        held = ids[key]["validation"]
+        texts[key] = HeldOut(held, len(each.validation.encode()) / len(held))
+        text_batches(held, 1, config.text.context)  # raises if the text is too short for a row
     facts: Facts = {
         "corpus_sha256": corpus.sha256,
         "vocabulary": tokenizer.name,
@@ -133,11 +131,13 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     pieces = splits.held_out if splits else frozenset()
     held_out_ids = frozenset(i for i, piece in enumerate(tokenizer.spellings) if piece in pieces)
     if splits:
-        facts |= _word_facts(splits) | {"words_left_out": left_out}
+        facts |= {"splits_sha256": fingerprint(splits)}
+        facts |= {f"words_{name}": len(splits[name]) for name in SPLITS}
+        facts["words_left_out"] = describe_left_out(left)
         facts |= _held_out_facts(config, held_out_ids, counts_V)
     # empty, and never sampled, if no phase replays it
     base_ids = torch.zeros(0, dtype=torch.int32)
-    if any(phase.replays_base for phase in config.phases):
+    if any(phase.replays("base") for phase in config.phases):
         base_ids = base_samples(config.model.model, ids_with_characters(spellings), cache, run)
         facts["base_text_sha256"] = hash_tensors({"ids": base_ids})
     material = Material(splits, data.wording, data.answer_form)
@@ -156,20 +156,13 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     )
 
 
-def _words(data: DataConfig) -> tuple[list[str], str]:
-    """The usable words, and a sentence about the words that were left out."""
-    if not needs_words(data.tasks):
-        return [], ""
-    listed = load_words(data.words, data.num_words)
-    words, counts = sort_words(listed, data.min_letters, data.longest_letters, data.word_forms)
-    return words, describe_left_out(counts)
-
-
 def _tokenized(config: CompareConfig, cache: Path) -> tuple[Corpus, Tokenizer, int]:
     """The corpus, the model's tokenizer, and the number of rows of its embedding."""
     data, model = config.data, config.model.model
     if config.model.pretrained:
-        return load_corpus(data.corpus), HuggingFaceTokenizer.load(model), vocabulary_rows(model)
+        # the embedding may have more rows than there are tokens
+        rows: int = text_config(model).vocab_size
+        return load_corpus(data.corpus), HuggingFaceTokenizer.load(model), rows
     corpus = load_corpus(data.corpus, data.alphabet)
     encoding = load_encoding(corpus.train, data.vocab_size, data.alphabet, cache)
     return corpus, Tiktoken(encoding), data.vocab_size
@@ -177,16 +170,13 @@ def _tokenized(config: CompareConfig, cache: Path) -> tuple[Corpus, Tokenizer, i
 
 def _encoded(tokenizer: Tokenizer, corpus: Corpus, cache: Path) -> dict[str, Tensor]:
     """The token ids of a corpus, "train" and "validation"; from the cache if they are there."""
-    key = hashlib.sha256(f"{tokenizer.name} {corpus.sha256}".encode()).hexdigest()[:16]
-    path = cache / f"text-{key}.safetensors"
+    path = cache / f"text-{sha256(f'{tokenizer.name} {corpus.sha256}')[:16]}.safetensors"
     facts = {"corpus": corpus.sha256, "encoding": tokenizer.name}
     texts = {"train": corpus.train, "validation": corpus.validation}
 
     def encode() -> dict[str, Tensor]:
-        return {
-            name: torch.tensor(tokenizer.encode_long(text), dtype=torch.int32)
-            for name, text in texts.items()
-        }
+        ids = {name: tokenizer.encode_long(text) for name, text in texts.items()}
+        return {name: torch.tensor(each, dtype=torch.int32) for name, each in ids.items()}
 
     return cached(path, facts, encode)
 
@@ -200,11 +190,8 @@ def split_by_token(
     training text, is given, neither are rare tokens: no model could know them from text.
     """
     # the tokens of the task's own words, such as "reverse" and ":"
-    fixed = [
-        text
-        for spec in data.tasks
-        for text in build_task(spec, Material(None, data.wording, data.answer_form)).fixed_texts()
-    ]
+    material = Material(None, data.wording, data.answer_form)
+    fixed = [text for spec in data.tasks for text in build_task(spec, material).fixed_texts()]
     protected = {i for text in fixed for i in tokenizer.encode(text)}
     if counts_V is not None:
         protected |= set((counts_V < RARE).nonzero().squeeze(1).tolist())
@@ -218,19 +205,11 @@ def split_by_token(
     )
 
 
-def _word_facts(splits: WordSplits) -> Facts:
-    sizes = {f"words_{name}": len(splits[name]) for name in SPLITS}
-    return {"splits_sha256": fingerprint(splits), **sizes}
-
-
 def _held_out_facts(config: CompareConfig, held_out_ids: frozenset[int], counts_V: Tensor) -> Facts:
     """Counts in text of the rarest and of the median held-out token."""
     counts = counts_V[sorted(held_out_ids)].float() if held_out_ids else torch.zeros(1)
-    read = sum(
-        phase.steps * phase.batch_size * phase.context
-        for phase in config.phases
-        if phase.kind == "text"
-    )
+    phases = [phase for phase in config.phases if phase.kind == "text"]
+    read = sum(phase.steps * phase.batch_size * phase.context for phase in phases)
     # pretraining draws windows at random, so this count is an expectation
     expected = float(counts.min()) * read / int(counts_V.sum())
     return {

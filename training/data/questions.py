@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from operator import add
-from random import Random
 
 from synthetic_tasks import Item, Task, stream
 from training.errors import BadInput
@@ -51,14 +49,15 @@ class Questions:
         contain a held-out token.
         """
         for attempt in range(1000):
-            rng = stream("question", *key, attempt)
             # each attempt has its own stream, so an item depends on nothing but its key
-            task = self._task(rng)
+            rng = stream("question", *key, attempt)
+            # subtle: choice and choices draw different numbers; runs without weights used choice
+            equal = len(set(self.weights)) == 1
+            task = rng.choice(self.tasks) if equal else rng.choices(self.tasks, self.weights)[0]
             item = task.draw(task.splits[0].name, rng)
-            text = item.text
-            ids, start = self.tokenizer.encode_cut(text, len(item.prompt))
+            prompt, answer = encode_item(self.tokenizer, item)
             # a held-out token in any example would make the split unseen_tokens a lie
-            if self.held_out.isdisjoint(ids):
+            if self.held_out.isdisjoint(prompt + answer):
                 break
         else:
             raise BadInput(
@@ -66,22 +65,12 @@ class Questions:
                 "a larger vocab_size."
             )
         # one more than the context: the last token is only a target
-        if len(ids) > self.context + 1:
+        if (length := len(prompt + answer)) > self.context + 1:
             raise BadInput(
-                f"a question has {len(ids)} tokens, the context {self.context}: choose a larger "
-                f"finetune_context, or wording 'compact'. The question: {text!r}"
+                f"a question has {length} tokens, the context {self.context}: choose a larger "
+                f"finetune_context, or wording 'compact'. The question: {item.text!r}"
             )
-        return item, ids[:start], ids[start:]
-
-    def _task(self, rng: Random) -> Task:
-        # subtle: choice and choices draw different numbers, and runs without weights used choice
-        if self._has_equal_weights:
-            return rng.choice(self.tasks)
-        return rng.choices(self.tasks, self.weights)[0]
-
-    @cached_property
-    def _has_equal_weights(self) -> bool:
-        return len(set(self.weights)) == 1
+        return item, prompt, answer
 
     def example(self, *key: int | str) -> Example:
         return self.arrange(*self.item(*key))
@@ -104,8 +93,7 @@ class Questions:
         n = len(item.running)
         opening, *symbols = item.prompt.rsplit(" ", n)
         # each answer is written behind its symbol, as "a1 b1 b2", and encoded there
-        counted = map(add, symbols, item.running)
-        ids = self.tokenizer.encode(" ".join([opening, *counted]))
+        ids = self.tokenizer.encode(" ".join([opening, *map(add, symbols, item.running)]))
         if len(ids) != len(prompt) + n or ids[-2 * n :: 2] != prompt[-n:]:
             raise BadInput(
                 "objective is 'every_prefix', which needs symbols and counts of one token each, "

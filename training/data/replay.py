@@ -66,21 +66,12 @@ def _sample(language_model: HuggingFace, first_L: Tensor, tokens: int) -> Tensor
     device = PartialState().device
     fast = torch.bfloat16 if has_fast_bf16(device.type == "cpu") else torch.float32
     model = language_model.eval().to(device, fast).model
-    # every option that a model's generation_config.json may set, so that the plain distribution is
-    # sampled
+    # all options of a generation_config.json, so that the plain distribution is sampled
     options = {
-        "do_sample": True,
-        "temperature": 1.0,
-        "top_k": 0,
-        "top_p": 1.0,
-        "repetition_penalty": 1.0,
-        "num_beams": 1,
-        "no_repeat_ngram_size": 0,
-        "typical_p": 1.0,
-        "min_new_tokens": tokens - 1,
-        "max_new_tokens": tokens - 1,
-        "pad_token_id": 0,
-    }
+        "do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0,
+        "num_beams": 1, "no_repeat_ngram_size": 0, "typical_p": 1.0, "pad_token_id": 0,
+        "min_new_tokens": tokens - 1, "max_new_tokens": tokens - 1,
+    }  # fmt: skip
     rows = []
     with torch.random.fork_rng():  # generate() draws from the global generator
         torch.manual_seed(0)
@@ -102,19 +93,17 @@ def replay_texts(
     """
     # subtle: the key seeds the random stream, and finetune's has no phase name in it
     key = "replay" if phase.name == "finetune" else f"replay {phase.name}"
-    ids = [corpus_L] * phase.replays_corpus + [samples_L] * phase.replays_base
+    ids = [corpus_L] * phase.replays("corpus") + [samples_L] * phase.replays("base")
     texts = [text_batches(each, text.batch_size, text.context, key, seed) for each in ids]
-    if phase.replays_corpus and phase.replay_target == "base":
+    if phase.replays("corpus") and phase.replay_target == "base":
         texts[0] = with_other_tokens(texts[0], spelled_L, key, seed)
     return texts
 
 
 def with_other_tokens(batch_at: BatchAt, ids_L: Tensor, *key: int | str) -> BatchAt:
-    """The same batches, with half of the tokens of every second row replaced by tokens drawn from
-    `ids_L`.
+    """The same batches, with half of the tokens of every second row drawn from `ids_L` instead.
 
-    The targets are unchanged: these rows are only used for the divergence from the pretrained
-        model.
+    The targets are unchanged: these rows serve the divergence from the pretrained model alone.
     """
 
     def replacing(k: int) -> Batch:
@@ -130,8 +119,7 @@ def with_other_tokens(batch_at: BatchAt, ids_L: Tensor, *key: int | str) -> Batc
 
 
 def mixed_batches(questions: BatchAt, texts: Sequence[BatchAt], replay_share: float) -> BatchAt:
-    """Batches of questions, and of text in an evenly spread share of the steps; the texts take
-    turns.
+    """Batches of questions, and in an evenly spread share of the steps of the texts in turn.
 
     replay_share 0.25 -> question, question, question, text, question, ...
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ import tiktoken
 
 from charembed.tokenizers import token_bytes
 from training.errors import BadInput
+from training.files import sha256
 from training.models.hub import read
 
 _LINES = 2_000  # lines of a long text per call; more would need too much memory
@@ -32,8 +32,7 @@ class Tokenizer(Protocol):
         """The ids of a text, without special tokens."""
 
     def encode_cut(self, text: str, place: int) -> tuple[list[int], int]:
-        """The ids of a text, and the index of the first one that ends after the character offset
-        `place`.
+        """The ids of a text, and the index of the first one that ends after `place` characters.
 
         "reverse tea: a e t", 12 -> the ids of "reverse", " tea", ":", " a", " e", " t", and 3
         """
@@ -57,8 +56,7 @@ class Tiktoken:
         self._lengths = [len(spelling or b"") for spelling in self.spellings]
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self.source.encode_ordinary(text)
-        return ids
+        return list(self.source.encode_ordinary(text))
 
     def encode_cut(self, text: str, place: int) -> tuple[list[int], int]:
         ids, reached = self.encode(text), 0
@@ -77,8 +75,7 @@ class Tiktoken:
         return self.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        text: str = self.source.decode(ids)
-        return text
+        return str(self.source.decode(ids))
 
 
 class HuggingFaceTokenizer:
@@ -87,9 +84,7 @@ class HuggingFaceTokenizer:
     def __init__(self, tokenizer: Any) -> None:
         self.source = tokenizer
         # a hash of the whole tokenizer: a folder of the same name may get another one
-        self.name = (
-            "hf-" + hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
-        )
+        self.name = f"hf-{sha256(tokenizer.backend_tokenizer.to_str())[:16]}"
         self.spellings = token_bytes(tokenizer)
 
     @classmethod
@@ -104,14 +99,12 @@ class HuggingFaceTokenizer:
         return cls(tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self.source.backend_tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        return list(self.source.backend_tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode_cut(self, text: str, place: int) -> tuple[list[int], int]:
         encoded = self.source.backend_tokenizer.encode(text, add_special_tokens=False)
-        return encoded.ids, next(
-            number for number, (_, end) in enumerate(encoded.offsets) if end > place
-        )
+        start = next(number for number, (_, end) in enumerate(encoded.offsets) if end > place)
+        return encoded.ids, start
 
     def encode_word(self, word: str) -> list[int]:
         # after a letter: at the start of a text some tokenizers treat the space differently
@@ -127,7 +120,5 @@ class HuggingFaceTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         # the exact text: answers are scored letter by letter
-        text: str = self.source.decode(
-            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return text
+        exact = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+        return str(self.source.decode(list(ids), **exact))

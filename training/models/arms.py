@@ -25,6 +25,7 @@ from .controls import TableEncoder, every_token, its_first_letter, its_length, s
 from .language_model import LanguageModel
 
 _PALETTE = ("#b4532a", "#4f6d7a", "#7a5195", "#3f7d44", "#a23b72", "#6b705c")  # of added encoders
+_SIZES = ("char_dim", "hidden_size")  # the sizes of an encoder that the config sets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +68,7 @@ class Arm:
 def encoder(kind: Any, *sizes: str) -> Callable[[Parts], nn.Module]:
     """The `build` of an arm with an encoder class of charembed or of a user.
 
-    `sizes` are the sizes that the config sets, "char_dim" and "hidden_size"; others have the
-    class's defaults.
+    `sizes` are those of _SIZES that the config sets for it; the class has defaults for the rest.
     """
 
     def build(parts: Parts) -> nn.Module:
@@ -88,14 +88,14 @@ def encoder(kind: Any, *sizes: str) -> Callable[[Parts], nn.Module]:
     return build
 
 
-def _arm_of(name: str) -> Arm:
-    """The arm of an encoder that has no entry in ARMS. Raises KeyError for an unknown name."""
-    kind, added = ENCODERS[name], [each for each in ENCODERS if each not in ARMS]
+def _encoded_by(name: str, colour: str, by: str, *sizes: str, exactly: str | None = None) -> Arm:
+    """The arm of an encoder, in words such as "a GRU". Raises KeyError for an unknown name."""
+    kind = ENCODERS[name]
     return Arm(
-        build=encoder(kind, "char_dim", "hidden_size"),
-        colour=_PALETTE[added.index(name) % len(_PALETTE)],
-        called=f"with characters encoded by {name}",
-        sentence=f"the characters of each token, encoded by {name}",
+        build=encoder(kind, *sizes),
+        colour=colour,
+        called=f"with characters encoded by {by}",
+        sentence=f"the characters of each token, encoded by {exactly or by}",
         projects=hasattr(kind, "set_output_scale"),
     )
 
@@ -104,7 +104,10 @@ class _Arms(dict[str, Arm]):
     """The arms by name; an encoder without an entry is found too."""
 
     def __missing__(self, name: str) -> Arm:
-        return _arm_of(name)
+        # an added encoder; its colour depends on the order of the added ones
+        added = [each for each in ENCODERS if each not in self]
+        number = added.index(name) if name in added else 0
+        return _encoded_by(name, _PALETTE[number % len(_PALETTE)], name, *_SIZES)
 
 
 def arm_names() -> tuple[str, ...]:
@@ -119,7 +122,7 @@ def in_unit(spellings: SpellingTable, unit: str) -> SpellingTable:
     return SpellingTable.from_bytes(spellings.to_bytes(), unit)
 
 
-_lstm = encoder(ENCODERS["lstm"], "char_dim", "hidden_size")
+_lstm = encoder(ENCODERS["lstm"], *_SIZES)
 
 
 def _shuffled(parts: Parts) -> nn.Module:
@@ -176,17 +179,9 @@ ARMS: dict[str, Arm] = _Arms(
             called="with characters",
             sentence="the characters of each token, encoded by a small recurrent network (an LSTM)",
         ),
-        "gru": Arm(
-            build=encoder(ENCODERS["gru"], "char_dim", "hidden_size"),
-            colour="#2f9e8f",
-            called="with characters encoded by a GRU",
-            sentence="the characters of each token, encoded by a GRU",
-        ),
-        "cnn": Arm(
-            build=encoder(ENCODERS["cnn"]),
-            colour="#6a4c93",
-            called="with characters encoded by a convolution",
-            sentence="the characters of each token, encoded by a convolution and a maximum",
+        "gru": _encoded_by("gru", "#2f9e8f", "a GRU", *_SIZES),
+        "cnn": _encoded_by(
+            "cnn", "#6a4c93", "a convolution", exactly="a convolution and a maximum"
         ),
         "bag": Arm(
             build=encoder(ENCODERS["bag"], "char_dim"),
@@ -201,11 +196,8 @@ ARMS: dict[str, Arm] = _Arms(
             sentence="the mean of the token's byte vectors, each rotated by its position",
             projects=False,
         ),
-        "transformer": Arm(
-            build=encoder(ENCODERS["transformer"]),
-            colour="#3d5a80",
-            called="with characters encoded by a transformer",
-            sentence="the characters of each token, encoded by a small transformer",
+        "transformer": _encoded_by(
+            "transformer", "#3d5a80", "a transformer", exactly="a small transformer"
         ),
         "length": Arm(
             build=_control(its_length),
@@ -236,18 +228,10 @@ def num_parameters(model: nn.Module) -> int:
 
 def num_parameters_after_fold(model: LanguageModel) -> int:
     """`num_parameters` of the folded model: without the encoder, and with an untied head."""
-    embedding = model.get_submodule(model.embedding)
-    weight = embedding.get_parameter("weight")
+    weight = model.get_submodule(model.embedding).get_parameter("weight")
     of_encoder = charembed.parameters(model)
-    owners = sum(
-        parameter is weight
-        for module in model.modules()
-        for parameter in module._parameters.values()
-    )
+    owners = [m for m in model.modules() if any(p is weight for p in m._parameters.values())]
     # fold() gives a tied head a table of its own
-    untied = weight.numel() if of_encoder and owners > 1 else 0
-    return (
-        num_parameters(model)
-        - sum(parameter.numel() for parameter in of_encoder if parameter.requires_grad)
-        + untied
-    )
+    untied = weight.numel() if of_encoder and len(owners) > 1 else 0
+    folded = sum(parameter.numel() for parameter in of_encoder if parameter.requires_grad)
+    return num_parameters(model) - folded + untied

@@ -9,6 +9,7 @@ Axes: B batch, T tokens per row, S tokens so far (cached and new), V vocabulary,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,10 @@ from torch.nn import functional as F
 
 from training.errors import BadInput
 
-from .language_model import LanguageModel
+from .language_model import LanguageModel, Mask
 
-Cache = list[tuple[Tensor, Tensor]]  # keys and values of each block, (B, heads, S, D / heads)
+KeyValues = tuple[Tensor, Tensor]  # of one block, each (B, heads, S, D / heads)
+Cache = list[KeyValues]  # of all blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +57,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
         self.proj = nn.Linear(config.n_embd, config.n_embd)
 
-    def forward(
-        self, x_BTD: Tensor, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x_BTD: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
         B, T, D = x_BTD.shape
         q, k, v = (
             part.view(B, T, self.n_head, D // self.n_head).transpose(1, 2)
@@ -65,13 +65,10 @@ class Attention(nn.Module):
         )
         if past is not None:
             k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        # subtle: with cached keys, is_causal would align the first new token with the first cached
-        # one
-        mask_TS = None
+        mask_TS, S = None, k.shape[2]
+        # subtle: is_causal would align the first new token with the first cached one
         if past is not None and T > 1:
-            mask_TS = torch.ones(T, k.shape[2], dtype=torch.bool, device=k.device).tril(
-                k.shape[2] - T
-            )
+            mask_TS = torch.ones(T, S, dtype=torch.bool, device=k.device).tril(S - T)
         # the functional form does not know the module's mode
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(
@@ -83,30 +80,22 @@ class Attention(nn.Module):
 class Block(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.ln_1, self.ln_2 = nn.LayerNorm(config.n_embd), nn.LayerNorm(config.n_embd)
+        D = config.n_embd
+        self.ln_1, self.ln_2 = nn.LayerNorm(D), nn.LayerNorm(D)
         self.attn = Attention(config)
         self.mlp = nn.Sequential(
-            nn.Linear(config.n_embd, 4 * config.n_embd),
-            nn.ReLU(),
-            nn.Linear(4 * config.n_embd, config.n_embd),
-            nn.Dropout(config.dropout),
+            nn.Linear(D, 4 * D), nn.ReLU(), nn.Linear(4 * D, D), nn.Dropout(config.dropout)
         )
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(
-        self, x_BTD: Tensor, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x_BTD: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
         attended_BTD, present = self.attn(self.ln_1(x_BTD), past)
         x_BTD = x_BTD + self.drop(attended_BTD)
         return x_BTD + self.mlp(self.ln_2(x_BTD)), present
 
 
 class Decoder(LanguageModel):
-    """ids_BT (B, T) -> logits_BTV (B, T, V).
-
-    With the mask `keep_BT`, only the logits of these positions are computed, (kept, V): in a small
-    model the output layer takes most of the time. `cache`, an empty list at first, is extended in
-    place.
+    """ids_BT (B, T) -> logits (B, T, V), or (N, V) for the N positions where `keep_BT` is true.
 
     Raises BadInput if the row, with the cache, is longer than the context.
     """
@@ -132,11 +121,7 @@ class Decoder(LanguageModel):
             self.lm_head.weight = self.wte.weight
 
     def forward(
-        self,
-        ids_BT: Tensor,
-        keep_BT: Tensor | None = None,
-        cache: Cache | None = None,
-        real_BS: Tensor | None = None,
+        self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None
     ) -> Tensor:
         assert real_BS is None, "the decoder does not support padding on the left"
         # the length of the cached keys of the first block
@@ -155,6 +140,7 @@ class Decoder(LanguageModel):
         if cache is not None:
             cache[:] = presents
         x_BTD = self.ln_f(x_BTD)
+        # only kept positions: in a small model the output layer takes most of the time
         logits: Tensor = self.lm_head(x_BTD if keep_BT is None else x_BTD[keep_BT])
         return logits
 
@@ -170,9 +156,8 @@ class Decoder(LanguageModel):
         cache[:] = [(k[kept], v[kept]) for k, v in cache]
 
     def repeat_row(self, cache: Cache, num_rows: int) -> None:
-        cache[:] = [
-            (k.expand(num_rows, -1, -1, -1), v.expand(num_rows, -1, -1, -1)) for k, v in cache
-        ]
+        each = num_rows, -1, -1, -1
+        cache[:] = [(k.expand(each), v.expand(each)) for k, v in cache]
 
     def inner_matrices(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.blocks.parameters() if parameter.dim() == 2]

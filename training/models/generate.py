@@ -1,10 +1,11 @@
-"""Greedy decoding in batches, with a key-value cache.
+"""Greedy decoding in batches with a key-value cache, and log-likelihoods of continuations.
 
 Prompts of equal length are batched without padding. If there are few of a length and the model
 supports padding, prompts of similar length are batched with padding on the left. A long prefix that
 all prompts of a batch share, such as the examples of a few-shot prompt, is encoded once.
 
-Axes: B rows, T tokens per forward pass, S tokens so far.
+Axes: B rows, T tokens per forward pass, S tokens so far, N tokens of all continuations,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from .language_model import LanguageModel
 
 _ROWS, _TOKENS = 512, 32_768  # largest batch, in prompts and in tokens of prompts
 _FULL = 64  # rows above which padding for more rows does not pay: larger batches are hardly faster
+_SCORED_ROWS, _SCORED_TOKENS = 64, 8_192  # largest batch for likelihoods, padding included
 SHARED = 16  # tokens of a prefix above which encoding it once pays
+
+Pair = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and a continuation, not empty
 
 
 @torch.no_grad()
@@ -79,15 +83,25 @@ def chunks(prompts: Sequence[Sequence[int]], padded: bool = False) -> Iterator[l
 
     If `padded`, batches of fewer than _FULL rows are filled with prompts of up to twice the length.
     """
+
+    def joins(batch: list[int], number: int) -> bool:
+        length, shortest, longest = (len(prompts[n]) for n in (number, batch[0], batch[-1]))
+        if len(batch) == _ROWS or (len(batch) + 1) * length > _TOKENS:
+            return False
+        return length == longest or (padded and len(batch) < _FULL and length <= 2 * shortest)
+
+    return _grouped(sorted(range(len(prompts)), key=lambda n: len(prompts[n])), joins)
+
+
+def _grouped(
+    numbers: Sequence[int], joins: Callable[[list[int], int], bool]
+) -> Iterator[list[int]]:
+    """Split numbers, in their order, into batches; `joins` decides if a batch takes the next."""
     batch: list[int] = []
-    for number in sorted(range(len(prompts)), key=lambda number: len(prompts[number])):
-        if batch:
-            length, shortest, longest = (len(prompts[n]) for n in (number, batch[0], batch[-1]))
-            full = len(batch) == _ROWS or (len(batch) + 1) * length > _TOKENS
-            joins = length == longest or (padded and len(batch) < _FULL and length <= 2 * shortest)
-            if full or not joins:
-                yield batch
-                batch = []
+    for number in numbers:
+        if batch and not joins(batch, number):
+            yield batch
+            batch = []
         batch.append(number)
     if batch:
         yield batch
@@ -171,3 +185,46 @@ def _continue(
         # from here on, one new token per row
         ids_BT = next_B[:, None]
         real_BS = None if real_BS is None else F.pad(real_BS, (0, 1), value=True)
+
+
+@torch.no_grad()
+def log_likelihoods(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
+    """The log-likelihood of each continuation in nats: the sum over its tokens, each given all
+    before it.
+
+    [([5, 6], [7, 8]), ([5, 6], [9])] -> [-3.1, -2.4]
+
+    Rows of similar length are batched with padding on the right, which no earlier token of a causal
+    model attends to.
+    """
+    lengths = [sum(map(len, pair)) for pair in pairs]
+
+    def joins(batch: list[int], number: int) -> bool:
+        tokens = (len(batch) + 1) * lengths[batch[0]]
+        return len(batch) < _SCORED_ROWS and tokens <= _SCORED_TOKENS
+
+    found = [0.0] * len(pairs)
+    with evaluating(model):
+        # longest first: a lack of memory shows at once
+        for batch in _grouped(sorted(range(len(pairs)), key=lambda n: -lengths[n]), joins):
+            sums = _sums(model, [pairs[number] for number in batch])
+            for number, value in zip(batch, sums, strict=True):
+                found[number] = value
+    return found
+
+
+def _sums(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
+    device = next(model.parameters()).device
+    # the last token of a continuation is no input
+    width = max(len(prompt) + len(after) - 1 for prompt, after in pairs)
+    ids_BT = torch.zeros(len(pairs), width, dtype=torch.long)
+    keep_BT = torch.zeros(len(pairs), width, dtype=torch.bool)
+    for row, (prompt, after) in enumerate(pairs):
+        read = [*prompt, *after[:-1]]  # the last token needs no prediction after it
+        ids_BT[row, : len(read)] = torch.tensor(read)
+        keep_BT[row, len(prompt) - 1 : len(read)] = True
+    logits_NV = model(ids_BT.to(device), keep_BT.to(device)).float()
+    targets_N = torch.tensor([token for _, after in pairs for token in after], device=device)
+    # continuations have different lengths, so their tokens are one flat list
+    taken_N = logits_NV.log_softmax(-1).gather(1, targets_N[:, None]).squeeze(1)
+    return [float(part.sum()) for part in taken_N.split([len(after) for _, after in pairs])]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -20,7 +20,6 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     HTTPError,
     RepositoryNotFoundError,
 )
-from torch import nn
 
 from training.errors import BadInput
 
@@ -29,11 +28,7 @@ _TIMEOUT = 3.0  # seconds for the hub's first answer
 
 @cache
 def _is_reachable(name: str, kind: str) -> bool:
-    """Whether the hub answers and has this "model" or "dataset"; requested once in a process for
-    each name.
-
-    Raises BadInput for a name that is invalid, or that the hub does not have.
-    """
+    """Whether the hub answers and has this "model" or "dataset"; one request in a process."""
     try:
         HfApi().repo_info(name, repo_type=kind, timeout=_TIMEOUT)
     except HFValidationError:
@@ -51,16 +46,23 @@ def _is_reachable(name: str, kind: str) -> bool:
 
 
 @contextmanager
-def _one_request(name: str, kind: str) -> Iterator[None]:
-    """Within it, libraries read the hub if it answers, and only their cache if it does not.
+def _reading(name: str, kind: str, wanted: str) -> Iterator[None]:
+    """Within it, libraries read a folder, the hub if it answers, or else their cache alone.
 
-    Raises BadInput like `_is_reachable`.
+    Raises BadInput, with the first line of the library's message, if they raise an error.
     """
-    before, reached = constants.HF_HUB_OFFLINE, _is_reachable(name, kind)
-    # transformers and datasets look this constant up in each call, so setting it here is enough
-    constants.HF_HUB_OFFLINE = before or not reached
+    before = constants.HF_HUB_OFFLINE
     try:
+        if not os.path.exists(name):
+            reached = _is_reachable(name, kind)
+            # transformers and datasets look this constant up in each call
+            constants.HF_HUB_OFFLINE = before or not reached
         yield
+    except BadInput:
+        raise
+    except Exception as error:  # the libraries have no common class for their errors
+        other = {"model": "another model", "dataset": "another one, or a file"}[kind]
+        raise BadInput(f"{name!r} gives no {wanted} ({first_line(error)}): name {other}.") from None
     finally:
         constants.HF_HUB_OFFLINE = before
 
@@ -75,20 +77,12 @@ def load_dataset(name: str, wanted: str, **options: Any) -> Any:
     import datasets
 
     datasets.disable_progress_bars()  # the laboratory has its own
-    try:
-        with nullcontext() if os.path.exists(name) else _one_request(name, "dataset"):
-            return datasets.load_dataset(name, **options)
-    except BadInput:
-        raise
-    except Exception as error:  # the library has no common class for its errors
-        raise BadInput(
-            f"{name!r} gives no {wanted} ({first_line(error)}): name another one, or a file."
-        ) from None
+    with _reading(name, "dataset", wanted):
+        return datasets.load_dataset(name, **options)
 
 
 def read(kind: str, name: str, wanted: str, **options: Any) -> Any:
-    """Call `transformers.KIND.from_pretrained(name)` without its warnings; callers check the
-    result.
+    """Call `transformers.KIND.from_pretrained(name)` without its warnings.
 
     read("AutoConfig", "gpt2", "config") -> a GPT2Config
 
@@ -100,8 +94,7 @@ def read(kind: str, name: str, wanted: str, **options: Any) -> Any:
             f"the model {name!r} is a file: name a folder that save_pretrained wrote, or a hub "
             "name."
         )
-    is_folder = os.path.isdir(name)
-    if is_folder and not os.path.isfile(os.path.join(name, "config.json")):
+    if os.path.isdir(name) and not os.path.isfile(os.path.join(name, "config.json")):
         raise BadInput(
             f"the folder {name!r} holds no model: it has no config.json. Name a folder that "
             "save_pretrained wrote, or a hub name."
@@ -113,14 +106,8 @@ def read(kind: str, name: str, wanted: str, **options: Any) -> Any:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the laboratory has its own
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        with nullcontext() if is_folder else _one_request(name, "model"):
+        with _reading(name, "model", wanted):
             return getattr(transformers, kind).from_pretrained(name, **options)
-    except BadInput:
-        raise
-    except Exception as error:  # the library has no common class for its errors
-        raise BadInput(
-            f"{name!r} gives no {wanted} ({first_line(error)}): name another model."
-        ) from None
     finally:
         logging.set_verbosity(verbosity)
 
@@ -128,12 +115,6 @@ def read(kind: str, name: str, wanted: str, **options: Any) -> Any:
 def text_config(name: str) -> Any:
     """The config of a pretrained model's text part."""
     return read("AutoConfig", name, "config").get_text_config()
-
-
-def vocabulary_rows(name: str) -> int:
-    """Rows of a pretrained model's input embedding; there may be more than tokens."""
-    rows: int = text_config(name).vocab_size
-    return rows
 
 
 def num_parameters(name: str) -> int:
@@ -144,14 +125,9 @@ def num_parameters(name: str) -> int:
     import transformers
 
     config = read("AutoConfig", name, "config")
-    try:
-        make: Any = transformers.AutoModelForCausalLM.from_config
-        with torch.device("meta"):
-            model: nn.Module = make(config)
-    except Exception as error:  # the library has no common class for its errors
-        raise BadInput(
-            f"{name!r} gives no causal language model ({first_line(error)}): name another model."
-        ) from None
+    make: Any = transformers.AutoModelForCausalLM.from_config
+    with _reading(name, "model", "causal language model"), torch.device("meta"):
+        model = make(config)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

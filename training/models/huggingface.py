@@ -23,7 +23,7 @@ from training.errors import BadInput
 
 from .generate import evaluating, last_places
 from .hub import read
-from .language_model import LanguageModel
+from .language_model import LanguageModel, Mask
 
 # errors of model code that gets arguments or caches that it was not written for
 _UNSUPPORTED = (
@@ -82,11 +82,7 @@ class HuggingFace(LanguageModel):
         return path
 
     def forward(
-        self,
-        ids_BT: Tensor,
-        keep_BT: Tensor | None = None,
-        cache: Any = None,
-        real_BS: Tensor | None = None,
+        self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None
     ) -> Tensor:
         if self.packs and keep_BT is not None and cache is None:
             return self._packed(ids_BT, keep_BT)
@@ -96,10 +92,8 @@ class HuggingFace(LanguageModel):
         if real_BS is not None:
             # padding has no position of its own, so that the first real token has position 0
             positions_BS = (real_BS.cumsum(dim=1) - 1).clamp(min=0)
-            options |= {
-                "attention_mask": real_BS.long(),
-                "position_ids": positions_BS[:, -ids_BT.shape[1] :],
-            }
+            options["position_ids"] = positions_BS[:, -ids_BT.shape[1] :]
+            options["attention_mask"] = real_BS.long()
         # the head computes whole columns; only columns with a kept position are needed
         columns_P = None if keep_BT is None else keep_BT.any(dim=0).nonzero().squeeze(1)
         if columns_P is not None and self.keeps_logits:
@@ -110,11 +104,8 @@ class HuggingFace(LanguageModel):
         return logits[keep_BT[:, columns_P] if self.keeps_logits else keep_BT]
 
     def _packed(self, ids_BT: Tensor, keep_BT: Tensor) -> Tensor:
-        """The same logits from one long row: all rows without the tokens after their last kept
-        position.
-
-        About a third of a batch of questions is padding, and this computes none of it.
-        """
+        """The same logits from one long row: each row up to its last kept position."""
+        # about a third of a batch of questions is padding, and this computes none of it
         places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
         ends_B = torch.where(keep_BT, places_T + 1, 0).amax(dim=1)
         real_BT = places_T < ends_B[:, None]
@@ -175,8 +166,7 @@ class HuggingFace(LanguageModel):
     @cached_property
     def pads(self) -> bool:  # type: ignore[override]
         """Whether a row with padding on its left, and its continuation, gives the same logits."""
-        # subtle: a sliding window may count the padding, which rows as short as the trial's cannot
-        # show
+        # subtle: a sliding window may count the padding, which no row as short as these can show
         if getattr(self.model.config.get_text_config(), "sliding_window", None) is not None:
             return False
         ids_BT = self._ids([[0, 1, 2, 3, 4], [9, 9, 5, 6, 7]])
@@ -184,9 +174,8 @@ class HuggingFace(LanguageModel):
         def padded() -> Tensor:
             cache, real_BS = self.new_cache(), ids_BT != 9
             first = self(ids_BT[:, :4], last_places(ids_BT[:, :4]), cache, real_BS[:, :4])
-            return torch.cat(
-                [first, self(ids_BT[:, 4:], last_places(ids_BT[:, 4:]), cache, real_BS)]
-            )
+            second = self(ids_BT[:, 4:], last_places(ids_BT[:, 4:]), cache, real_BS)
+            return torch.cat([first, second])
 
         def alone() -> Tensor:
             rows = [ids_BT[:1, :4], ids_BT[1:, 2:4], ids_BT[:1], ids_BT[1:, 2:]]
@@ -212,12 +201,8 @@ class HuggingFace(LanguageModel):
 
     def inner_matrices(self) -> list[nn.Parameter]:
         # Muon is for hidden matrices; embeddings, head and encoder train with AdamW
-        outer = {id(parameter) for parameter in charembed.parameters(self)}
+        outer = set(charembed.parameters(self))
         for module in self.modules():
             if isinstance(module, nn.Embedding) or module is self.model.get_output_embeddings():
-                outer |= {id(parameter) for parameter in module.parameters()}
-        return [
-            parameter
-            for parameter in self.parameters()
-            if parameter.dim() == 2 and id(parameter) not in outer
-        ]
+                outer |= set(module.parameters())
+        return [each for each in self.parameters() if each.dim() == 2 and each not in outer]

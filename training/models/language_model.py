@@ -1,7 +1,7 @@
 """The interface of a language model in the laboratory; decoder.py and huggingface.py implement it.
 
-Axes: B rows, T tokens per row, S tokens per row including the cache, N kept positions, V
-    vocabulary.
+Axes: B rows, T tokens per row, S tokens per row including the cache, N kept positions,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+Mask = Tensor | None  # of booleans; None: all true
 
 
 class LanguageModel(nn.Module):
@@ -33,11 +35,7 @@ class LanguageModel(nn.Module):
     pads: bool = False
 
     def forward(
-        self,
-        ids_BT: Tensor,
-        keep_BT: Tensor | None = None,
-        cache: Any = None,
-        real_BS: Tensor | None = None,
+        self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None
     ) -> Tensor:
         raise NotImplementedError
 

@@ -1,5 +1,4 @@
-"""Training objectives: the training row of a question, and the decoding of an answer from a trained
-model.
+"""Training objectives: the training row of a question, and the decoding of an answer.
 
 Each objective is an entry of OBJECTIVES. The loss is on the tokens of the answer alone;
 every_prefix also has it on the running answers within the prompt.
@@ -18,8 +17,7 @@ from .language_model import LanguageModel
 
 
 class Example(NamedTuple):
-    """A training row: inputs, the target of each position, and the first position that counts in
-    the loss.
+    """A training row: inputs, a target for each position, and the first position of the loss.
 
     The inputs may include the end mark; no prediction that counts depends on it.
     """
@@ -46,6 +44,7 @@ class GenerationSettings(NamedTuple):
     keep_stop: bool = False
 
 
+Rows = list[list[int]]  # token ids
 Progress = Callable[[int], object]  # called with the number of new answers
 
 
@@ -82,22 +81,12 @@ class NextToken:
         return Example(ids, ids[1:], len(prompt) - 1)
 
     def answers(
-        self,
-        model: LanguageModel,
-        prompts: Sequence[list[int]],
-        settings: GenerationSettings,
-        progress: Progress,
-    ) -> list[list[int]]:
+        self, model: LanguageModel, prompts: Rows, settings: GenerationSettings, progress: Progress
+    ) -> Rows:
         """Decode the answer to each prompt, without its end mark."""
-        return generate(
-            model,
-            prompts,
-            max_new_tokens=settings.max_new_tokens,
-            stop=settings.stop,
-            context=settings.context,
-            progress=progress,
-            keep_stop=settings.keep_stop,
-        )
+        limits = settings._asdict()
+        del limits["dummy"]  # no token is unknown here
+        return generate(model, prompts, progress=progress, **limits)
 
 
 class Reversed(NextToken):
@@ -109,19 +98,14 @@ class Reversed(NextToken):
         return super().arrange(question._replace(answer=[*reversed(letters), end]))
 
     def answers(
-        self,
-        model: LanguageModel,
-        prompts: Sequence[list[int]],
-        settings: GenerationSettings,
-        progress: Progress,
-    ) -> list[list[int]]:
+        self, model: LanguageModel, prompts: Rows, settings: GenerationSettings, progress: Progress
+    ) -> Rows:
         answers = super().answers(model, prompts, settings._replace(keep_stop=False), progress)
         return [answer[::-1] for answer in answers]
 
 
 class EveryPrefix(NextToken):
-    """As next_token, with a loss at each of the prompt's last tokens too: the target is its running
-    answer.
+    """As next_token, with a loss at each of the prompt's last tokens too, on its running answer.
 
     For tasks with running answers of one token each, such as counting. A sequence of n symbols
     gives n questions in one row, and the running answers are never inputs.
@@ -140,8 +124,7 @@ class EveryPrefix(NextToken):
 
 
 class Teacherless:
-    """Predict all tokens of the answer at once: the inputs are the prompt, then a dummy for each of
-    them.
+    """Predict all tokens of the answer at once, from the prompt and a dummy for each of them.
 
     Bachmann & Nagarajan 2024 (arXiv 2403.06963), after Monea et al. 2023.
     """
@@ -155,15 +138,11 @@ class Teacherless:
 
     @torch.no_grad()
     def answers(
-        self,
-        model: LanguageModel,
-        prompts: Sequence[list[int]],
-        settings: GenerationSettings,
-        progress: Progress,
-    ) -> list[list[int]]:
+        self, model: LanguageModel, prompts: Rows, settings: GenerationSettings, progress: Progress
+    ) -> Rows:
         length = settings.max_new_tokens
         check_prompts(prompts, length, settings.context)
-        written: list[list[int]] = [[] for _ in prompts]
+        written: Rows = [[] for _ in prompts]
         device = next(model.parameters()).device
         dummies = [settings.dummy] * (length - 1)
         with evaluating(model):

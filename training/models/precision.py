@@ -12,12 +12,10 @@ def resolve_precision(precision: str, cpu: bool) -> str:
     "auto" is bf16 on a GPU that supports it and fp32 elsewhere; "fast" is bf16 also on a CPU with
     bf16 instructions; "bf16" and "fp32" stay as they are.
     """
-    on_gpu = torch.cuda.is_available() and not cpu
-    if precision == "auto":
-        return "bf16" if on_gpu and is_bf16_available(ignore_tpu=True) else "fp32"
-    if precision == "fast":
-        return "bf16" if has_fast_bf16(cpu) else "fp32"
-    return precision
+    if precision not in ("auto", "fast"):
+        return precision
+    wanted = precision == "fast" or (torch.cuda.is_available() and not cpu)
+    return "bf16" if wanted and has_fast_bf16(cpu) else "fp32"
 
 
 def has_fast_bf16(cpu: bool) -> bool:

@@ -25,7 +25,7 @@ from training.models.language_model import LanguageModel
 from training.progress import Bars, no_bars
 from training.train.kinds import phase_batches
 from training.train.loop import Training, stopping, train
-from training.train.spelling import heads_for
+from training.train.loss import heads_for
 from training.train.state import (
     METRICS,
     STATE,

@@ -34,7 +34,7 @@ from synthetic_tasks import stream
 from training.data.encodings import published_encoding
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import exit_status
-from training.train.spelling import letters_read
+from training.train.loss import letters_read
 
 _LONGEST = 64  # bytes; longer tokens are runs of spaces, which would only cost time
 _RANDOM_WORDS = 60_000

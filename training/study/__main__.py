@@ -5,11 +5,12 @@
     python -m training.study path_star --seeds 3          # intervals over seeds
     python -m training.study functions --size published   # for a GPU
 
-Every point of the grid is a run folder below --out, such as counting-small/d8-m4, which every other
-tool can open. The folder of the study also has results.json (the rows of all runs with their
-coordinates, and the findings), pictures as .svg files, and report.html. Ctrl-C saves the state. The
-same command with --resume goes on to the same numbers, and a larger --seeds trains the missing
-models.
+Every point of the grid is a run folder below --out, such as
+counting-small/d8-m4, which every other tool can open. The folder of the study
+also has results.json (the rows of all runs with their coordinates, and the
+findings), pictures as .svg files, and report.html. Ctrl-C saves the state. The
+same command with --resume goes on to the same numbers, and a larger --seeds
+trains the missing models.
 """
 
 from __future__ import annotations
@@ -43,13 +44,16 @@ def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags. Raises BadInput for unknown names and values that cannot work."""
-    from training.config.flags import Help, Parser, add_options, check_options
+    from training.config.flags import Parser, add_options, check_options
     from training.errors import BadInput
 
     from .studies import STUDIES, study_named
 
     parser = Parser(
-        "python -m training.study", description=__doc__, formatter_class=Help, allow_abbrev=False
+        prog="python -m training.study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("study", nargs="?", metavar="STUDY", help=f"one of {', '.join(STUDIES)}")

@@ -36,12 +36,10 @@ class Kind:
     """The behaviour of the phases of one kind.
 
     Attributes:
-        batches: (data, phase, seed) -> the batches, each a function of the phase's name, the seed
-            and k.
+        batches: (data, phase, seed) -> the batches, functions of the phase's name, seed and k.
         groups: (model, phase) -> the trained parameters.
         learner: (model, heads, base) -> the module with the losses; see loss.py.
-        least_tokens: phase -> the least numbers of tokens per row that are read, and that are
-            predicted.
+        least_tokens: phase -> the least numbers of tokens per row that are read and predicted.
         trains_model: whether the model itself is trained, and not the character encoder alone.
     """
 
@@ -95,13 +93,6 @@ def _encoder_groups(model: LanguageModel, phase: Phase) -> _Groups:
     return [{"name": "char", "params": params, "lr": phase.lr, "weight_decay": 0.0}], []
 
 
-def _spelling_learner(
-    model: LanguageModel, heads: SpellingHeads | None, base: LanguageModel | None
-) -> nn.Module:
-    assert heads is not None, "a phase of spelling needs heads"
-    return SpellingLearner(model, heads)
-
-
 KINDS = {
     "text": Kind(
         batches=_text,
@@ -113,13 +104,13 @@ KINDS = {
         batches=_questions,
         groups=_model_groups,
         learner=Learner,
-        # the shortest question with its answer, and the shortest answer with its end mark
+        # of the shortest question with its answer, and of an answer with its end mark
         least_tokens=lambda phase: (8, 2),
     ),
     "spelling": Kind(
         batches=_spelling,
         groups=_encoder_groups,
-        learner=_spelling_learner,
+        learner=SpellingLearner,
         least_tokens=lambda phase: (0, 0),
         trains_model=False,
     ),

@@ -27,7 +27,7 @@ from training.progress import Bars, no_bars
 
 from .kinds import KINDS
 from .optimizers import build_optimizers, lr_scale, set_lr
-from .state import METRICS, STATE, Position, cut_metrics, load_state, save_state
+from .state import METRICS, STATE, Position, check_metrics, load_state, save_state
 
 
 class NotFinite(Broke):
@@ -90,17 +90,15 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
     wrapped, *prepared = t.accelerator.prepare(learner, *t.optimizers)
     t.model.train()
     t.folder.mkdir(parents=True, exist_ok=True)
-    digest = cut_metrics(t.folder / METRICS, t.position) if main else hashlib.sha256()
+    digest = check_metrics(t.folder / METRICS, t.position, cut=True) if main else hashlib.sha256()
     # other processes compute the same rows and write them nowhere
     with open(t.folder / METRICS if main else os.devnull, "ab") as metrics, deferred() as stop:
         bar = (bars if main else no_bars)(phase.name, phase.steps, t.position.step)
         while t.position.step < phase.steps:
             began = time.perf_counter()
             row = take_step(t, wrapped, prepared)
-            line = (
-                json.dumps(row | {"seconds": round(time.perf_counter() - began, 4)}).encode()
-                + b"\n"
-            )
+            row["seconds"] = round(time.perf_counter() - began, 4)
+            line = json.dumps(row).encode() + b"\n"
             metrics.write(line)
             digest.update(line)
             bar.update()
@@ -114,19 +112,16 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
                 # on the disk before the state that refers to these bytes
                 metrics.flush()
                 os.fsync(metrics.fileno())
-                t.position = replace(
-                    t.position, metrics_bytes=metrics.tell(), metrics_sha256=digest.hexdigest()
-                )
+                size, sha256 = metrics.tell(), digest.hexdigest()
+                t.position = replace(t.position, metrics_bytes=size, metrics_sha256=sha256)
             if saving and not done:
                 t.saved = t.position.step
                 if main:
                     save_state(t.folder / STATE, t.position, t.parts, t.optimizers)
             if asked and not done:
                 bar.close()
-                raise Interrupted(
-                    f"{phase.name} stopped after step {t.saved} of {phase.steps}; its state is "
-                    "saved."
-                )
+                seen = f"{phase.name} stopped after step {t.saved} of {phase.steps}"
+                raise Interrupted(f"{seen}; its state is saved.")
         bar.close()
     # the next phase wraps the model anew, with other optimizers
     t.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
@@ -185,10 +180,9 @@ def _losses(t: Training, wrapped: nn.Module, batch: Batch) -> list[Tensor]:
     """This process's part of the batch's loss and of the weighted spelling loss, if any."""
     mine = batch.rows(t.accelerator.process_index, t.accelerator.num_processes)
     device = t.accelerator.device
-    tensors = [
-        None if tensor is None else tensor.to(device, non_blocking=True) for tensor in mine.tensors
-    ]
-    nats, spelling_nats = wrapped(*tensors)
+    nats, spelling_nats = wrapped(
+        *(None if each is None else each.to(device, non_blocking=True) for each in mine.tensors)
+    )
     if t.used_heads is None or batch.spelled_N is None:
         return [nats / batch.num_targets]
     spelling = spelling_nats / t.used_heads.num_targets(batch.spelled_N)

@@ -1,9 +1,11 @@
 """The losses of a training step: the model's loss on a batch, and the spelling loss.
 
+The spelling loss is that of heads that predict the letters of a token from its vector.
+
 A learner is the module that accelerate wraps. It contains every parameter with a gradient in the
 phase, and nothing else.
 
-Axes: B rows, T tokens per row, N tokens drawn from the vocabulary.
+Axes: B rows, T tokens per row, N tokens drawn from the vocabulary, P letters that heads predict.
 """
 
 from __future__ import annotations
@@ -14,18 +16,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charembed.spelling_loss import SpellingHeads
-from training.models.language_model import LanguageModel
+import charembed
+from charembed import SpellingTable
+from charembed.spelling_loss import IGNORED, SpellingHeads
+from charembed.vector_table import TOKENS_AT_ONCE
+from training.models.language_model import LanguageModel, Mask
 
-from .spelling import reader
+_PLACES = 10  # letters of a token that the heads predict
 
 
 class Learner(nn.Module):
-    """A batch's tensors -> (loss of the rows, spelling loss), in nats, each summed over its
-    targets.
+    """A batch's tensors -> (loss of the rows, spelling loss), each summed over its targets, in nats.
 
-    The loss of the rows is cross-entropy. If `base` is given, it is KL(base, model) on rows of
-    text.
+    The loss of the rows is cross-entropy, or KL(base, model) on rows of text if `base` is given.
     """
 
     def __init__(
@@ -37,11 +40,7 @@ class Learner(nn.Module):
         self.base = [base]
 
     def forward(
-        self,
-        ids_BT: Tensor,
-        targets_BT: Tensor,
-        keep_BT: Tensor | None,
-        spelled_N: Tensor | None,
+        self, ids_BT: Tensor, targets_BT: Tensor, keep_BT: Mask, spelled_N: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         # rows of questions have a mask, rows of text have none
         if keep_BT is None and self.base[0] is not None:
@@ -57,8 +56,9 @@ class Learner(nn.Module):
 class SpellingLearner(nn.Module):
     """The spelling loss alone; only the character encoder and the heads are trained."""
 
-    def __init__(self, model: LanguageModel, heads: SpellingHeads) -> None:
+    def __init__(self, model: LanguageModel, heads: SpellingHeads | None, base: object) -> None:
         super().__init__()
+        assert heads is not None, "a phase of spelling needs heads"
         self.reader, self.heads = reader(model, model.embedding), heads
 
     def forward(self, *tensors: Any) -> tuple[Tensor, Tensor]:
@@ -67,9 +67,7 @@ class SpellingLearner(nn.Module):
         return torch.zeros_like(nats), nats
 
 
-def summed_loss(
-    model: nn.Module, ids_BT: Tensor, targets_BT: Tensor, keep_BT: Tensor | None
-) -> Tensor:
+def summed_loss(model: nn.Module, ids_BT: Tensor, targets_BT: Tensor, keep_BT: Mask) -> Tensor:
     """Cross-entropy in nats, summed over the kept positions; other logits are not computed."""
     # in fp32 below: bf16 would lose digits in a sum over thousands of tokens
     logits = model(ids_BT, keep_BT)
@@ -85,7 +83,35 @@ def divergence(model: nn.Module, base: nn.Module, ids_BT: Tensor) -> Tensor:
     """
     with torch.no_grad():
         base_BTV = base(ids_BT).float().log_softmax(-1)
+    model_BTV = model(ids_BT).float().log_softmax(-1)
     # kl_div(input, target) is KL(target, input): the base comes second
-    return F.kl_div(
-        model(ids_BT).float().log_softmax(-1), base_BTV, log_target=True, reduction="sum"
-    )
+    return F.kl_div(model_BTV, base_BTV, log_target=True, reduction="sum")
+
+
+def reader(model: nn.Module, path: str) -> nn.Module:
+    """The module whose vectors the heads read: the encoder, or the embedding if there is none."""
+    embedding = model.get_submodule(path)
+    has_encoder = isinstance(embedding, charembed.CharEmbedding)
+    return embedding.get_submodule("encoder") if has_encoder else embedding
+
+
+def heads_for(model: nn.Module, path: str, spellings: SpellingTable, seed: int) -> SpellingHeads:
+    """Make heads for the spellings of the arm's own encoder (false ones in the arm `shuffled`)."""
+    # the encoder's own table: shuffled in one arm
+    own = getattr(reader(model, path), "spellings", None) or spellings
+    width = model.get_submodule(path).get_parameter("weight").shape[1]
+    return SpellingHeads(own, width, seed, _PLACES, 0)
+
+
+@torch.no_grad()
+def letters_read(encoder: nn.Module, heads: SpellingHeads, ids_L: Tensor) -> tuple[float, float]:
+    """Accuracy of the heads on some tokens: by letter (including end marks), and by token."""
+    letters, right, whole = 0, 0, 0
+    # in pieces, to bound the memory
+    for ids_N in torch.split(ids_L, TOKENS_AT_ONCE):
+        targets_NP = heads.targets_VP[ids_N]
+        wrong_NP = (heads.read(encoder(ids_N)) != targets_NP) & (targets_NP != IGNORED)
+        counted = int((targets_NP != IGNORED).sum())
+        letters, right = letters + counted, right + counted - int(wrong_NP.sum())
+        whole += int((~wrong_NP.any(1)).sum())
+    return right / letters, whole / len(ids_L)

@@ -25,21 +25,11 @@ def build_optimizers(
     """Make the optimizers of a phase. Each group has its peak rate as "peak_lr", for `set_lr`."""
     groups, matrices = KINDS[phase.kind].groups(model, phase)
     if heads is not None:
-        groups.append(
-            {
-                "name": "heads",
-                "params": list(heads.parameters()),
-                "lr": phase.lr,
-                # heads are thrown away after training
-                "weight_decay": 0.0,
-            }
-        )
-    inner = {
-        "name": "inner",
-        "params": matrices,
-        "lr": phase.lr,
-        "weight_decay": phase.weight_decay,
-    }
+        # no decay: heads are thrown away after training
+        params = list(heads.parameters())
+        groups.append({"name": "heads", "params": params, "lr": phase.lr, "weight_decay": 0.0})
+    decay = phase.weight_decay
+    inner = {"name": "inner", "params": matrices, "lr": phase.lr, "weight_decay": decay}
     optimizers: list[Optimizer] = []
     if matrices and phase.optimizer == "muon":
         # updates get the size of AdamW's, so that one learning rate serves both
@@ -56,8 +46,7 @@ def build_optimizers(
 
 
 def lr_scale(step: int, steps: int, warmup: int, schedule: str = "cosine") -> float:
-    """Learning rate as a share of its peak: linear over `warmup` steps, then a cosine to 0.1, or
-    constant.
+    """Learning rate as a share of its peak: a linear warm-up, then a cosine to 0.1, or constant.
 
     lr_scale(0, 100, 10) -> 0.1; lr_scale(10, 100, 10) -> 1.0; lr_scale(99, 100, 10) -> about 0.1
     """

@@ -26,10 +26,9 @@ def trained_parameters(model: nn.Module) -> dict[str, Tensor]:
 
     Spelling tables are rebuilt from the tokenizer, so they are not included.
     """
+    buffers = dict(model.named_buffers())
     # the scale of the character vectors is a buffer, and a warm-up on spelling sets it again
-    scale = {
-        name: buffer for name, buffer in model.named_buffers() if name.endswith("encoder.loudness")
-    }
+    scale = {name: buffers[name] for name in buffers if name.endswith("encoder.loudness")}
     return dict(model.named_parameters()) | scale
 
 
@@ -41,9 +40,8 @@ def load_parameters(model: nn.Module, tensors: Mapping[str, Tensor], source: Pat
     """
     own = trained_parameters(model)
     # names that only one of both has, then shapes
-    wrong = sorted(own.keys() ^ tensors.keys()) + [
-        name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape
-    ]
+    wrong = sorted(own.keys() ^ tensors.keys())
+    wrong += [name for name in own.keys() & tensors if own[name].shape != tensors[name].shape]
     if wrong:
         raise BadInput(
             f"{source} does not fit this model: {wrong[0]} differs (and {len(wrong) - 1} more); "
@@ -118,31 +116,24 @@ def load_state(
     for number, optimizer in enumerate(optimizers):
         # a new optimizer has no state yet; only its parameter groups are filled
         saved = optimizer.state_dict()
-        for name, value in tensors.items():
+        for name in tensors:
             if name.startswith(f"optimizer/{number}/"):
                 index, key = name.split("/")[2:]
-                saved["state"].setdefault(int(index), {})[key] = value
+                saved["state"].setdefault(int(index), {})[key] = tensors[name]
         optimizer.load_state_dict(saved)
     return position
 
 
-def check_metrics(path: Path, position: Position) -> Any:
-    """The running hash of metrics.jsonl up to a position. Raises Damaged if it has changed."""
+def check_metrics(path: Path, position: Position, cut: bool = False) -> Any:
+    """The running hash of metrics.jsonl up to a position. Raises Damaged if it has changed.
+
+    `cut`: cut the file to its length at the position, because later steps are done again.
+    """
     content = path.read_bytes()[: position.metrics_bytes] if path.exists() else b""
     digest = hashlib.sha256(content)
     if digest.hexdigest() != position.metrics_sha256:
         raise Damaged(f"{path} is damaged (its content is not what was saved): {AGAIN}.")
-    return digest
-
-
-def cut_metrics(path: Path, position: Position) -> Any:
-    """Cut metrics.jsonl to its length at a position, because later steps are done again.
-
-    Returns the running hash, like `check_metrics`.
-    """
-    digest = check_metrics(path, position)
-    if path.exists():
-        # rows of steps that were done after the last saved state
+    if cut and path.exists():
         os.truncate(path, position.metrics_bytes)
     return digest
 
@@ -171,9 +162,7 @@ def _load_parts(
     parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], source: Path
 ) -> None:
     for part, module in parts.items():
-        own = {
-            name.removeprefix(f"{part}/"): value
-            for name, value in tensors.items()
-            if name.startswith(f"{part}/")
-        }
+        start = f"{part}/"
+        names = [name for name in tensors if name.startswith(start)]
+        own = {name.removeprefix(start): tensors[name] for name in names}
         load_parameters(module, own, source)
