@@ -102,7 +102,9 @@ def _check_study(out: Path, record: dict[str, Any], resume: bool) -> None:
 def _report(study: Study, size: str, points: Sequence[Point], out: Path) -> Findings:
     """Write the rows of all runs and the findings: results.json, pictures, report.html."""
     rows = [(point, row) for point in points for row in read_rows(out / point.name / RESULTS)]
-    findings = study.findings([Measured(point.at, row) for point, row in rows])
+    # Rows of the seed "mean" are the summaries of single runs; the findings make their own.
+    of_seeds = [Measured(point.at, row) for point, row in rows if row.seed != "mean"]
+    findings = study.findings(of_seeds)
     # All rows in one file, with their coordinates: a plot needs no other file.
     placed = [{"point": point.name, **point.at, **vars(row)} for point, row in rows]
     write_json(out / RESULTS, [*placed, *findings.rows])
