@@ -22,7 +22,7 @@ from training.train.state import METRICS
 from .figures import NARROW, SMOOTHING, Group, Scale, answers_figure, bars, loss_curves
 from .formats import bare, replay_sentence
 from .page import Cell, Sample, Table, difference, print_table, render
-from .results import STEPS_TO_LOSS, Results
+from .results import STEPS_TO_LOSS, Results, losses_of
 from .verdict import Headline, by_place, comparisons, headline, how_judged, tally, verdict
 
 # By kind of phase: the sentence above its loss curve, and the unit.
@@ -223,10 +223,8 @@ def _curves(found: Results) -> Iterator[dict[str, Any]]:
     control = found.arms[0]
     for phase in found.phases:
         losses: dict[str, dict[int, dict[int, float]]] = {}
-        for row in found.metrics:
-            if (row["phase"], row["kind"]) == (phase.name, phase.kind):
-                by_seed = losses.setdefault(row["arm"], {})
-                by_seed.setdefault(row["seed"], {})[row["step"]] = row["loss_nats"]
+        for (arm, seed), run in losses_of(found.metrics, phase.name, phase.kind).items():
+            losses.setdefault(arm, {})[seed] = run
         if not losses:
             continue
         about, unit = _LOSSES.get(phase.kind, ("Training loss.", "nats"))
@@ -249,9 +247,9 @@ def _minus(
     runs: Mapping[int, Mapping[int, float]], control: Mapping[int, Mapping[int, float]]
 ) -> dict[int, dict[int, float]]:
     """Subtract the control's losses by seed and step; drop seeds and steps without both."""
-    shared = {seed: runs[seed].keys() & control.get(seed, {}).keys() for seed in runs}
+    shared = {seed: sorted(run.keys() & control.get(seed, {})) for seed, run in runs.items()}
     return {
-        seed: {step: runs[seed][step] - control[seed][step] for step in sorted(steps)}
+        seed: {step: runs[seed][step] - control[seed][step] for step in steps}
         for seed, steps in shared.items()
         if steps
     }

@@ -51,6 +51,17 @@ class Results(NamedTuple):
         return list(dict.fromkeys(row.seed for row in self.rows))
 
 
+def losses_of(
+    metrics: Iterable[Mapping[str, Any]], phase: str, kind: str
+) -> dict[tuple[str, int], dict[int, float]]:
+    """Return the loss in nats by (arm, seed) and step, of the steps of one kind in a phase."""
+    losses: dict[tuple[str, int], dict[int, float]] = {}
+    for row in metrics:
+        if (row["phase"], row["kind"]) == (phase, kind):
+            losses.setdefault((row["arm"], row["seed"]), {})[row["step"]] = row["loss_nats"]
+    return losses
+
+
 def steps_to_loss_rows(
     metrics: Sequence[Mapping[str, Any]], arms: Sequence[str], phases: Iterable[tuple[str, str]]
 ) -> list[Row]:
@@ -64,12 +75,8 @@ def steps_to_loss_rows(
     """
     rows = []
     for phase, kind in phases:
-        losses: dict[tuple[str, int], list[tuple[int, float]]] = {}
-        for row in metrics:
-            if (row["phase"], row["kind"]) == (phase, kind):
-                run = losses.setdefault((row["arm"], row["seed"]), [])
-                run.append((row["step"], row["loss_nats"]))
-        means = {run: _means(found) for run, found in losses.items() if len(found) >= _WINDOW}
+        losses = losses_of(metrics, phase, kind)
+        means = {run: _means(list(of.items())) for run, of in losses.items() if len(of) >= _WINDOW}
         for (arm, seed), of_run in means.items():
             goal = means[arms[0], seed][-1][1]
             reached = next((step for step, mean in of_run if mean <= goal), None)

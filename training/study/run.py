@@ -90,13 +90,12 @@ def _check_study(out: Path, record: dict[str, Any], resume: bool) -> None:
     # The number of seeds is no part of the record: a study may grow.
     held = read_record(out / _STUDY, WAY_OUT)
     # In this order: another study has another grid, too, and the first difference is named.
-    for name in ("study", "size", "points"):
+    for name in ("study", "size"):
         if held[name] != record[name]:
-            here, wanted = (
-                f"the {name} {one[name]}" if name != "points" else "another grid"
-                for one in (held, record)
-            )
-            raise BadInput(f"{out} holds {here}, not {wanted}: choose another --out.")
+            here = f"the {name} {held[name]}, not {record[name]}"
+            raise BadInput(f"{out} holds {here}: choose another --out.")
+    if held["points"] != record["points"]:
+        raise BadInput(f"{out} holds another grid of this study: choose another --out.")
 
 
 def _report(study: Study, size: str, points: Sequence[Point], out: Path) -> Findings:
