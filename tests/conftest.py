@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -13,6 +16,7 @@ import tiktoken
 import torch
 
 from charembed import SpellingTable
+from tests import warm
 from tests.laboratory.runs import ROOT as ROOT
 from tests.laboratory.runs import finished as finished
 from tests.pages.browser import browser as browser
@@ -23,6 +27,7 @@ from tests.pages.panels import telling_run as telling_run
 from training.config.config import CompareConfig
 from training.config.presets import PRESETS
 from training.data.prepare import Data, prepare
+from training.run import workers
 
 torch.set_num_threads(1)
 
@@ -36,6 +41,15 @@ def _no_search_for_optimizers(
         monkeypatch.setattr(
             sys.modules["charembed.attach"], "_warn_of_optimizers", lambda model: None
         )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _warm_workers() -> Iterator[None]:
+    """Fork the processes of arms that a run in this process starts; see warm.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        popen = SimpleNamespace(Popen=warm.Process, PIPE=subprocess.PIPE)
+        patch.setattr(workers, "subprocess", popen)
+        yield
 
 
 @pytest.fixture(scope="session")

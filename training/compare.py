@@ -57,7 +57,7 @@ def compare(config: CompareConfig, options: argparse.Namespace) -> None:
     """Train and evaluate all arms of all seeds, then write and print the results."""
     from rich.console import Console
 
-    from .report.results import finish
+    from .report.report import finish
     from .run.identity import short_name
     from .run.machine import Machine
     from .run.run import Run

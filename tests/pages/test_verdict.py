@@ -11,7 +11,7 @@ from rich.console import Console
 
 from synthetic_tasks import Task
 from tests.messages import says
-from tests.pages.made_up import MIXED, built, summary_of
+from tests.pages.made_up import MIXED, built, results_of, summary_of
 from training.intervals import Row, summarise, wilson
 from training.models.arms import ARMS
 from training.report.formats import percent, replay_sentence
@@ -46,9 +46,8 @@ def said(arms: Sequence[str], specs: Sequence[str], seeds: int = 1, **how: objec
 
 def table_of(arms: Sequence[str], tasks: Sequence[Task]) -> str:
     console = Console(width=160, record=True, file=io.StringIO())
-    summary = summary_of(arms, tasks)
-    table = answer_table(arms, tasks, summary)
-    print_table(console, table, "Exact match", comparisons(summary))
+    found = results_of(arms, tasks)
+    print_table(console, answer_table(found), "Exact match", comparisons(found.summary))
     return console.export_text()
 
 

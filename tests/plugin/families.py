@@ -138,7 +138,7 @@ def build(name: str) -> Any:
 
     Raises the errors of the class itself, and MemoryError if the model stays large.
     """
-    made = classes()[name]
+    made = getattr(transformers, name)
     config = small(made.config_class)
     with torch.device("meta"):
         if sum(parameter.numel() for parameter in made(config).parameters()) > 3_000_000:

@@ -119,6 +119,7 @@ def _breakdowns(name: str, rows: Sequence[Row]) -> dict[str, dict[str, list[tupl
     """Rows by axis and task: "word letters" -> "reverse" -> [("5", row), ...]."""
     axes: dict[str, dict[str, list[tuple[str, Row]]]] = {}
     for row in rows:
+        # such as "exact_match[word letters=5]"
         if row.arm == name and "[" in row.metric:
             axis, value = row.metric.split("[", 1)[1].removesuffix("]").split("=", 1)
             axes.setdefault(axis, {}).setdefault(row.task, []).append((value, row))

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import torch
 from rich.console import Console
-from rich.table import Table as Printed
 from torch import Tensor
 
 from charembed.files import hash_tensors
@@ -27,9 +26,9 @@ from training.models.smollm2 import packaged_folder, unpack
 from training.progress import in_terminal, no_bars
 from training.run.machine import check_place
 
-from .page import Page, write_page
+from .page import Page, print_scores, write_page
 from .plots import Map, map_points
-from .scores import CELLS, PROBES, cell_of, difference, means, probe
+from .scores import PROBES, difference, means, probe
 from .tables import AFTER, BASE, BEFORE, RANDOM, SHUFFLED, SUM, Label, Source, Table, open_source
 from .tokens import ProbedTokens, ProbeSplit
 
@@ -143,7 +142,7 @@ def write_probes(probed: Probed, options: argparse.Namespace) -> None:
     page = Page(source, facts, tokens, found.labels, summary, differences, found.texts, found.maps)
     write_page(out / _PAGE, page)
     console = Console()  # last: a closed terminal loses no file
-    _print_scores(console, source.about, found.labels, summary, differences)
+    print_scores(console, page)
     console.print(f"Page: {out / _PAGE}", highlight=False, soft_wrap=True)
 
 
@@ -212,44 +211,3 @@ def _pairs(labels: Sequence[Label]) -> list[tuple[Label, Label]]:
     against_base = [(label, label._replace(part=BASE)) for label in labels if label.part == SUM]
     trained = [(label, label._replace(when=BEFORE)) for label in labels if label.when == AFTER]
     return [(ours, theirs) for ours, theirs in against_base + trained if theirs in labels]
-
-
-def _print_scores(
-    console: Console,
-    about: str,
-    labels: Sequence[Label],
-    summary: list[Row],
-    differences: list[Row],
-) -> None:
-    """Print the scores of each table, the majority baselines, and the sum minus the base."""
-    cells = {(row.arm, *cell_of(row)): row for row in summary}
-    usual = {cell_of(row): row.majority or 0.0 for row in summary}
-    columns = [cell for cell in CELLS if cell in usual]
-    table = Printed(title=f"{about}: scores on held-out tokens (95 % over splits)")
-    table.add_column("table")
-    for cell in columns:
-        table.add_column(CELLS[cell], justify="right")
-    table.add_row("majority baseline", *(f"{usual[cell]:.2f}" for cell in columns))
-    table.add_section()
-    for label in labels:
-        table.add_row(label.name, *(_shown(cells.get((label.name, *cell))) for cell in columns))
-    console.print(table)
-    added = [
-        f"{ours.name} - {theirs.name}"
-        for ours, theirs in _pairs(labels)
-        if theirs.part == BASE != ours.part
-    ]
-    for row in differences:
-        if row.arm in added and row.low is not None and row.high is not None:
-            heading = CELLS[row.task, row.split, row.metric.removesuffix("_difference")]
-            console.print(
-                f"{row.arm}, {heading}: {row.value:+.3f} ({row.low:+.3f} to {row.high:+.3f})",
-                highlight=False,
-            )
-
-
-def _shown(row: Row | None) -> str:
-    """Format a score over its interval: "0.34\\n0.33 to 0.35"."""
-    if row is None:
-        return ""
-    return f"{row.value:.2f}" + ("" if row.low is None else f"\n{row.low:.2f} to {row.high:.2f}")

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich.console import Console
+
 from synthetic_tasks import stream
 from training.files import write_atomically
 from training.intervals import Row
 from training.report.formats import bounds, percent
-from training.report.page import Cell, Table, render, share
+from training.report.page import Cell, Table, print_table, render, share
 
 from .plots import PARTS, Map, first_letters, pictures
 from .scores import CELLS, cell_of
@@ -48,19 +50,17 @@ class Page(NamedTuple):
 
 
 def write_page(path: Path, page: Page) -> None:
-    probed = {cell_of(row) for row in page.summary}
-    cells = {cell: heading for cell, heading in CELLS.items() if cell in probed}
     by_model: dict[str, list[Label]] = {}
     for label in page.labels:
         by_model.setdefault(label.model, []).append(label)
     parts = {label.part for label in page.labels}
     texts = {label.name: texts for label, texts in page.texts.items() if label.when != BEFORE}
+    scores, differences = _tables(page)
     html = render(
         "probe/page.html.jinja", record="probe.json", facts=page.facts, source=page.source,
         legend=[(part, PARTS[part], _SENTENCES[part]) for part in PARTS if part in parts],
         headline=_headline(list(by_model)[-1], page.summary),
-        scores=Table(["table", *cells.values()], _lines(page.labels, page.summary, cells)),
-        differences=Table(["difference", *cells.values()], _differences(page.differences, cells)),
+        scores=scores, differences=differences,
         trained=any(label.when == BEFORE for label in page.labels),
         pictures={
             model: pictures(f"probe-{number}", labels, page.summary, page.maps)
@@ -70,6 +70,24 @@ def write_page(path: Path, page: Page) -> None:
         first=first_letters(next(iter(page.maps.values())).texts),
     )  # fmt: skip
     write_atomically(path, html)
+
+
+def print_scores(console: Console, page: Page) -> None:
+    """Print the same tables as on the page: scores, and differences in points."""
+    scores, differences = _tables(page)
+    # six columns of scores fit into a terminal only with their intervals below them
+    title = f"{page.source.about}: scores on held-out tokens (95 % over splits)"
+    print_table(console, scores, title, between="\n")
+    if differences.lines:
+        print_table(console, differences, "Differences in points", between="\n")
+
+
+def _tables(page: Page) -> tuple[Table, Table]:
+    """Scores and differences, with the columns of CELLS that were probed."""
+    probed = {cell_of(row) for row in page.summary}
+    cells = {cell: heading for cell, heading in CELLS.items() if cell in probed}
+    scores = Table(["table", *cells.values()], _lines(page.labels, page.summary, cells))
+    return scores, Table(["difference", *cells.values()], _differences(page.differences, cells))
 
 
 def _headline(model: str, summary: Sequence[Row]) -> str:
@@ -83,6 +101,7 @@ def _headline(model: str, summary: Sequence[Row]) -> str:
     }
     if BASE not in rows:
         return f"Spelling in the vectors of {model}"
+    # the sum is the input of the model; a plain model has the base alone
     best = rows.get(SUM, rows[BASE])
     sentence = (
         f"A linear probe predicts {percent(best.value)} of the letters of held-out tokens from the "

@@ -34,7 +34,7 @@ _CURVES = (  # task, splits, metric, caption, axis
 
 
 class Map(NamedTuple):
-    """Tokens of a table on its first two principal components, with their shares of the variance."""
+    """Tokens of a table on two principal components, with the components' shares of variance."""
 
     points: list[tuple[float, float]]
     texts: list[str]
@@ -42,7 +42,7 @@ class Map(NamedTuple):
 
 
 def map_points(vectors_ND: Tensor, texts: Sequence[str]) -> Map:
-    """Project tokens onto the two principal components (Pearson 1901); every table has the same tokens."""
+    """Project the same tokens of each table onto two principal components (Pearson 1901)."""
     vectors_ND = vectors_ND.double() - vectors_ND.double().mean(0)
     covariance_DD = (vectors_ND.T @ vectors_ND / len(vectors_ND)).numpy()
     total = max(float(np.trace(covariance_DD)), 1e-30)

@@ -1,4 +1,4 @@
-"""The figures of all pages as SVG: bars with intervals, curves of shares and losses, thresholds.
+"""The figures of all pages as SVG: bars with intervals, curves of shares and losses.
 
 A figure is about as wide as a phone, so a page never scales its text below a readable size. Colours
 are CSS variables that the page sets in light and dark; the font is the page's.
@@ -202,7 +202,7 @@ def _draw_bars(panel: Axes, groups: Sequence[Group], scale: Scale) -> None:
         for arm, (value, low, high) in group.bars.items():
             panel.barh(y + 0.5, value, 0.8, color=COLOURS[arm])
             if low is not None and high is not None:
-                # a wider line in the paper's colour first: the interval shows on a bar of any colour
+                # first a wider line in the paper's colour: the interval shows on any bar
                 for colour, width in ((PAPER, 2.4), (INK, 1.0)):
                     panel.plot(
                         [low, high], [y + 0.5] * 2, color=colour, lw=width, solid_capstyle="butt"
@@ -254,7 +254,7 @@ def share_curves(
                     ends = [spot.low, spot.high]
                     panel.plot([spot.x] * 2, ends, color=style["color"], linewidth=1, alpha=0.6)
         if reference is not None:
-            _dashed(panel, reference[1], reference[0])
+            dashed(panel, reference[1], reference[0])
         if log:
             panel.set_xscale("log", base=2)
         places = sorted({spot.x for spots in curves.values() for spot in spots})
@@ -264,51 +264,13 @@ def share_curves(
         panel.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
         panel.set_xlabel(x_label)
         if styles is None:
-            _legend(panel)
+            legend(panel)
 
     values = " ".join(
         f"{curve}: {', '.join(f'{spot.x:g} {100 * spot.share:.0f} %' for spot in spots)}."
         for curve, spots in curves.items()
     )
     return picture(name, f"{label} {values}", 2.7 if styles is None else 2.4, draw)
-
-
-def threshold_plot(
-    name: str,
-    label: str,
-    thresholds: Sequence[tuple[float, float]],
-    line: tuple[float, float] | None,
-    open_ends: Sequence[tuple[float, float, bool]],
-    x_label: str,
-    y_label: str,
-) -> str:
-    """Draw thresholds over the model width with their fitted line.
-
-    Arguments:
-        line: (slope, intercept).
-        open_ends: (x, y, above) of thresholds outside of the measured range, drawn as triangles.
-    """
-
-    def draw(panel: Axes) -> None:
-        if thresholds:
-            xs, ys = zip(*thresholds, strict=True)
-            panel.plot(xs, ys, "o", color=SERIES[0], markersize=5, label="m_thr")
-        for x, y, above in open_ends:
-            panel.plot([x], [y], "^" if above else "v", color=SOFT, markersize=7)
-        if line is not None:
-            slope, intercept = line
-            sign = "+" if slope >= 0 else "-"
-            law = f"m_thr = {intercept:.1f} {sign} {abs(slope):.2f} d"
-            _dashed(panel, [(x, intercept + slope * x) for x in (min(xs), max(xs))], law)
-        widths = sorted({x for x, *_ in (*thresholds, *open_ends)})
-        panel.set_xticks(widths, [f"{width:g}" for width in widths])
-        panel.set_ylim(bottom=0)
-        panel.set_xlabel(x_label)
-        panel.set_ylabel(y_label)
-        if thresholds:
-            _legend(panel)
-
-    return picture(name, label, 2.7, draw)
 
 
 def loss_curves(name: str, label: str, by_arm: Mapping[str, Runs], *, zero: bool = False) -> str:
@@ -346,12 +308,12 @@ def smoothed(steps: Any, values: Any) -> tuple[Any, Any]:
     return means[0][kept], means[1][kept]
 
 
-def _dashed(panel: Axes, points: Sequence[tuple[float, float]], name: str) -> None:
+def dashed(panel: Axes, points: Sequence[tuple[float, float]], name: str) -> None:
     xs, ys = zip(*points, strict=True)
     panel.plot(xs, ys, color=INK, linestyle=DASHED, linewidth=1, label=name)
 
 
-def _legend(panel: Axes) -> None:
+def legend(panel: Axes) -> None:
     """Put a legend of up to two columns above the panel."""
     entries = len(panel.get_legend_handles_labels()[1])
     panel.get_figure().legend(  # type: ignore[union-attr]

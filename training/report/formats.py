@@ -24,6 +24,7 @@ def bounds(row: Row, form: str = "{:.0f}", scale: float = 100) -> str:
 
 def span(row: Row) -> str:
     """Format a difference with interval and unit: "+85 points [+80 to +90]", "-0.038 nats"."""
+    # nats and points differ by a factor of 100: the unit is written beside every number
     scale, form, unit = (
         (1, "{:+.3f}", "nats") if "nats" in row.metric else (100, "{:+.0f}", "points")
     )
@@ -35,6 +36,7 @@ def p_values(row: Row) -> str:
     """Format both p-values of a difference: "p 0.004, Holm 0.021"; "" if it has none."""
     if row.p is None or row.p_holm is None:
         return ""
+    # below 0.001 the digits of a p-value carry no information for a reader
     alone, corrected = ("< 0.001" if p < 0.001 else f"{p:.3f}" for p in (row.p, row.p_holm))
     return f"p {alone}, Holm {corrected}"
 
@@ -71,5 +73,6 @@ def replay_sentence(share: float, target: str, text: str) -> str:
         "base": "text sampled from the pretrained model",
         "both": "running text and text sampled from the pretrained model in turn",
     }[text]
+    # with a base as the target, a step fits its distribution, not the next token
     verb = "distil the pretrained model on" if target == "base" else "train on"
     return f"{100 * share:.0f} % of the steps {verb} {source} (replay)."

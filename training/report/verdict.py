@@ -1,12 +1,12 @@
-"""The judgement of a run in words: its headline and the verdict on each arm.
+"""The headline of a run and the verdict on each arm, in sentences.
 
-Everything follows from the rows of `training.intervals.summarise`; the first arm is the control.
+They are made from the rows of `training.intervals.summarise`. The first arm is the control.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synthetic_tasks import Split, Task
@@ -25,16 +25,16 @@ _UNSHOWN = "no difference shown"
 _JUDGEMENTS = (*HELD, *_UNCORRECTED, *_ALIKE.values(), _UNSHOWN)  # the order in a sentence
 _SEEDS = 5  # recommended: with fewer, Student's interval over seeds is wide
 Cell = tuple[Task, Split]
+_Shares = dict[tuple[str, str, str], float]  # exact match by arm, task and split
 
 
 def by_place(tasks: Sequence[Task], *, telling_first: bool = False) -> list[list[Cell]]:
     """Group the splits of all tasks by place.
 
-    reverse, path_star -> [[(reverse, seen)], [(reverse, unseen_words)], ..., [(path_star, seen)], ...]
+    reverse, path_star -> [[(reverse, seen)], [(reverse, unseen_words)], ..., [(path_star, seen)]]
 
-    Arguments:
-        telling_first: sort the most informative splits first and those of training last, instead of
-            keeping the order of the tasks and their splits.
+    `telling_first` puts the most informative splits first and those of training last; without it,
+    tasks and splits keep their order.
     """
     groups: dict[tuple[str, str], list[Cell]] = {}
     for task in tasks:
@@ -76,7 +76,7 @@ class Headline:
     """A sentence, its basis, and its task and split (None if it is about no single one).
 
     Headline("On new words made of familiar tokens, the model with characters reverses 95 %, the
-    model without characters 77 %.", "The difference is +18 points [+16 to +20], ...", (reverse, unseen_words))
+    model without characters 77 %.", "The difference is +18 points ...", (reverse, unseen_words))
     """
 
     sentence: str
@@ -90,34 +90,32 @@ def headline(
     """Choose the first sentence of the report.
 
     The largest difference that holds after correction, on the most informative split of its task if
-    there is one, else on any split. If none holds: the largest that holds without correction, called
-    uncertain. If there is none either: no difference shown, or none larger than the margin.
+    there is one, else on any split. If none holds: the largest that holds without correction,
+    called uncertain. If there is none either: no difference shown, or none larger than the margin.
     """
     cells = {(task.name, split.name): (task, split) for task in tasks for split in task.splits}
     shares = _shares(summary)
     if len(arms) == 1:
-        return _alone(cells, shares, arms[0])
+        return _alone(list(cells.values()), shares, arms[0])
     found = [row for row in summary if row.metric == "exact_match_difference"]
+    found.sort(key=lambda row: -abs(row.value))
     telling = [row for row in found if cells[row.task, row.split][0].main_split == row.split]
-    for words in (HELD, _UNCORRECTED):
-        for rows in (telling, found):
-            if judged := [row for row in rows if judge(row) in words]:
-                row = max(judged, key=lambda row: abs(row.value))
-                cell, holds = cells[row.task, row.split], words == HELD
-                pair = [(arm, shares[arm, row.task, row.split]) for arm in row.arm.split(" - ")]
-                sentence = _sentence(cell, pair, arms)
-                if not holds:
-                    sentence = f"Not certain yet: {sentence[0].lower()}{sentence[1:]}"
-                basis = _basis(row, comparisons(summary), num_seeds, holds=holds)
-                return Headline(sentence, basis, cell)
-    return _nothing(telling or found, arms, num_seeds)
+    # a certain difference on any split comes before an uncertain one on the most informative split
+    order = [(words, rows) for words in (HELD, _UNCORRECTED) for rows in (telling, found)]
+    row = next((row for words, rows in order for row in rows if judge(row) in words), None)
+    if row is None:
+        return _nothing(telling or found, arms, num_seeds)
+    cell, holds = cells[row.task, row.split], judge(row) in HELD
+    sentence = _sentence(cell, row.arm.split(" - "), shares, arms)
+    if not holds:
+        sentence = f"Not certain yet: {sentence[0].lower()}{sentence[1:]}"
+    return Headline(sentence, _basis(row, comparisons(summary), num_seeds, holds=holds), cell)
 
 
 def _basis(row: Row, count: int, num_seeds: int, *, holds: bool) -> str:
-    """State the interval of the headline's difference and its correction for `count` comparisons."""
-    over = (
-        f"{num_seeds} pairs of models" if num_seeds > 1 else "the questions of one pair of models"
-    )
+    """State the interval of the headline's difference, and whether it holds after correction."""
+    one = "the questions of one pair of models"
+    over = f"{num_seeds} pairs of models" if num_seeds > 1 else one
     basis = f"The difference is {span(row)}, with the 95 % interval over {over}."
     if holds:
         more = f" It holds after Holm's correction for all {count} comparisons."
@@ -128,17 +126,18 @@ def _basis(row: Row, count: int, num_seeds: int, *, holds: bool) -> str:
     return basis
 
 
-def _alone(
-    cells: Mapping[tuple[str, str], Cell], shares: Mapping[tuple[str, str, str], float], arm: str
-) -> Headline:
+def _alone(cells: Sequence[Cell], shares: _Shares, arm: str) -> Headline:
     """Describe one arm without a comparison by its best informative split."""
-    main = [cell for cell, (task, split) in cells.items() if task.main_split == split.name]
-    scored = {cell: shares[arm, *cell] for cell in main if (arm, *cell) in shares}
+    scored = [
+        (shares[arm, task.name, split.name], (task, split))
+        for task, split in cells
+        if task.main_split == split.name and (arm, task.name, split.name) in shares
+    ]
     basis = "One arm alone was trained: there is no comparison."
     if not scored:
         return Headline("One model was trained, and no question was evaluated.", basis, None)
-    best = max(scored, key=scored.__getitem__)
-    return Headline(_sentence(cells[best], [(arm, scored[best])], [arm]), basis, cells[best])
+    _, best = max(scored, key=lambda one: one[0])
+    return Headline(_sentence(best, [arm], shares, [arm]), basis, best)
 
 
 def _nothing(rows: Sequence[Row], arms: Sequence[str], num_seeds: int) -> Headline:
@@ -147,9 +146,7 @@ def _nothing(rows: Sequence[Row], arms: Sequence[str], num_seeds: int) -> Headli
     among = pair if len(others) == 1 else "the models"
     alike = _ALIKE["exact_match_difference"]
     if rows and all(judge(row) == alike for row in rows):
-        basis = (
-            "All 95 % intervals on the most informative split of each task are within this margin."
-        )
+        basis = "All 95 % intervals on the most informative splits are within this margin."
         return Headline(f"Between {among} there is {alike}.", basis, None)
     least = min((row.n for row in rows), default=0)
     basis = "This does not prove that there is none."
@@ -160,11 +157,14 @@ def _nothing(rows: Sequence[Row], arms: Sequence[str], num_seeds: int) -> Headli
     return Headline(f"No difference was shown between {among}.", basis, None)
 
 
-def _sentence(cell: Cell, shares: Sequence[tuple[str, float]], arms: Sequence[str]) -> str:
-    """On new words, the model with characters reverses 95 %, the model without 77 %."""
-    (task, split), ((arm, share), *others) = cell, shares
-    rest = "".join(f", {_model(other, arms)} {percent(value)}" for other, value in others)
-    return f"{split.place}, {_model(arm, arms)} {task.verb_phrase} {percent(share)}{rest}."
+def _sentence(cell: Cell, pair: Sequence[str], shares: _Shares, arms: Sequence[str]) -> str:
+    """On new words, the model with characters reverses 95 %, the model without characters 77 %."""
+    task, split = cell
+    first, *rest = (
+        (_model(arm, arms), percent(shares[arm, task.name, split.name])) for arm in pair
+    )
+    more = "".join(f", {model} {share}" for model, share in rest)
+    return f"{split.place}, {first[0]} {task.verb_phrase} {first[1]}{more}."
 
 
 def _model(arm: str, arms: Sequence[str]) -> str:
@@ -172,8 +172,7 @@ def _model(arm: str, arms: Sequence[str]) -> str:
     return f"the model {ARMS[arm].called}" + (f" ({arm})" if len(arms) > 2 else "")
 
 
-def _shares(summary: Sequence[Row]) -> dict[tuple[str, str, str], float]:
-    """Exact match by arm, task and split."""
+def _shares(summary: Sequence[Row]) -> _Shares:
     return {
         (row.arm, row.task, row.split): row.value for row in summary if row.metric == "exact_match"
     }
@@ -200,6 +199,7 @@ def verdict(summary: list[Row], tasks: Sequence[Task], arm: str, control: str) -
             by_judgement.setdefault(judgement, []).append(
                 f"{row.task} ({ours} against {theirs}, {span(row)})"
             )
+        # tasks with the same judgement share one part of the sentence
         order = sorted(by_judgement, key=lambda words: _JUDGEMENTS.index(words.split(" (")[0]))
         if order:
             split = group[0][1]
@@ -235,17 +235,19 @@ def tally(summary: list[Row], arm: str, control: str) -> str:
 def how_judged(summary: list[Row], num_seeds: int) -> list[str]:
     """Explain the intervals, the correction and the margins."""
     over = (
-        "The 95 % intervals are over the questions of one pair of models. Another pair differs for "
-        "more reasons than its questions: train several (--seeds 5) before you trust a small difference."
+        "The 95 % intervals are over the questions of one pair of models. Another pair differs "
+        "for more reasons than its questions: train several (--seeds 5) before you trust a small "
+        "difference."
     )
     if num_seeds > 1:
         over = (
-            f"Each 95 % interval is the wider of two: over {num_seeds} pairs of models, and over all "
-            "their questions."
+            f"Each 95 % interval is the wider of two: over {num_seeds} pairs of models, and over "
+            "all their questions."
         )
     if num_seeds == 2:
         over += " Two pairs can agree or differ by chance, so some intervals are wide: train five."
     points, nats = 100 * MARGINS["exact_match"], MARGINS["loss_nats"]
+    # depends on the margin alone, so that the sentence stays true if the margin changes
     enough = next(n for n in range(1, 10_000) if not few_questions(n))
     return [
         over,
@@ -253,6 +255,6 @@ def how_judged(summary: list[Row], num_seeds: int) -> list[str]:
         "chance. A difference is better or worse only if it holds after Holm's correction for all.",
         f"If a whole interval lies within {points:.0f} points of exact match, or {nats} nats per "
         "token, of zero, the judgement is that there is no difference larger than that.",
-        f"An arm with fewer than {enough} questions has few questions: even equal answers to all of "
-        "them could not show that there is no such difference.",
+        f"An arm with fewer than {enough} questions has few questions: even equal answers to all "
+        "of them could not show that there is no such difference.",
     ]

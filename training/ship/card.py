@@ -18,7 +18,7 @@ from training.intervals import Row, read_rows
 from training.models.arms import ARMS, num_parameters
 from training.models.smollm2 import HUB_NAMES, LICENCES, SMOLLM2
 from training.report.formats import percent, replay_sentence
-from training.report.results import setting
+from training.report.report import setting
 from training.run.run import RESULTS, ArmRun
 
 PLAIN = "plain"  # the name of the arm without added vectors

@@ -1,4 +1,4 @@
-"""Train a neighbouring experiment: a grid of runs, with one table and one page of results.
+"""Train a published experiment again: a grid of runs, with one table and one page of results.
 
     python -m training.study --list                       # the studies and their sizes
     python -m training.study counting                     # minutes on two CPU cores
@@ -55,16 +55,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("study", nargs="?", metavar="STUDY", help=f"one of {', '.join(STUDIES)}")
-    parser.add_argument(
-        "--list", action="store_true", help="name the studies and their sizes, and end"
-    )
-    parser.add_argument(
-        "--size", default="small", metavar="SIZE", help="small, published, or tiny [small]"
-    )
-    parser.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="models of each point [1 or more; 1]"
-    )
+    add = parser.add_argument
+    add("study", nargs="?", metavar="STUDY", help=f"one of {', '.join(STUDIES)}")
+    add("--list", action="store_true", help="print the studies and their sizes, and stop")
+    add("--size", default="small", help="small, published, or tiny [small]")
+    add("--seeds", type=int, default=1, metavar="N", help="models per point [1 or more; 1]")
     add_options(parser, out="folder of the study [runs/STUDY-SIZE]")
     options = parser.parse_args(argv)
     check_options(options)

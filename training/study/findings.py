@@ -1,32 +1,29 @@
-"""The findings of a study: headline, sentences, table and pictures, made from its rows.
-
-counting.py, path_star.py and functions.py each make the findings of one study.
-"""
+"""The findings of a study, and the helpers of counting.py, path_star.py and functions.py."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from training.intervals import Row, share_over_runs
 from training.report.figures import Spot
+from training.report.page import Table
 
 Cells = dict[tuple[Any, ...], list[Row]]  # one row per seed, by coordinates in the grid
 
 
 class Measured(NamedTuple):
-    """A row of a run of the study, and the coordinates of the run in the grid: {"d": 8, "m": 4}."""
+    """A row of one seed of a run, and the coordinates of the run in the grid: {"d": 8, "m": 4}."""
 
     at: Mapping[str, Any]
     row: Row
 
 
-@dataclass(frozen=True)
-class Picture:
-    """`name` is the name of the file without .svg."""
+class Picture(NamedTuple):
+    """A figure with its caption; `name` is the name of its file without .svg."""
 
     name: str
     caption: str
@@ -49,15 +46,18 @@ class Findings:
     headings: Sequence[str]
     lines: Sequence[Sequence[str]]
     pictures: Sequence[Picture]
-    rows: Sequence[Mapping[str, Any]] = field(default=())
+    rows: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def table(self) -> Table:
+        return Table(self.headings, self.lines)
 
 
 def cells_of(measured: Iterable[Measured], split: str, metric: str, axes: tuple[str, ...]) -> Cells:
     """Collect the rows of all seeds by their coordinates on some axes."""
     cells: Cells = {}
     for at, row in measured:
-        # "mean" rows are the runs' own summaries over seeds.
-        if (row.split, row.metric) == (split, metric) and row.seed != "mean":
+        if (row.split, row.metric) == (split, metric):
             cells.setdefault(tuple(at[axis] for axis in axes), []).append(row)
     return cells
 
@@ -79,5 +79,5 @@ def interval(rows: Sequence[Row]) -> str:
 
 
 def _bounds(rows: Sequence[Row]) -> tuple[float, float]:
-    # A row holds a share; the interval needs counts.
+    # a row holds a share; the interval needs counts
     return share_over_runs([round(row.value * row.n) for row in rows], [row.n for row in rows])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from training.intervals import Row
 from training.report.figures import share_curves
-from training.report.formats import percent
+from training.report.formats import capital, percent
 
-from .findings import Findings, Measured, Picture, interval, mean, spot
+from .findings import Cells, Findings, Measured, Picture, interval, mean, spot
 
 _SPLITS = {
     "fresh": "inside the mixture",
@@ -14,29 +13,30 @@ _SPLITS = {
     "composed": "two composed",
     "longer": "longer strings",
 }
-_OUTSIDE = ("held_out_family", "composed", "longer")
+_OUTSIDE = ("held_out_family", "composed", "longer")  # of the training's mixture
 
 
 def functions(measured: list[Measured]) -> Findings:
     """Compare the error inside of the training's mixture of functions with that outside of it."""
-    cells: dict[str, dict[str, dict[int, list[Row]]]] = {"exact_match": {}, "of_the_mixture": {}}
+    right: Cells = {}
+    known: Cells = {}  # answers that a function of the mixture gives
     for _, row in measured:
-        if row.metric in cells and row.split in _SPLITS and row.seed != "mean":
+        if row.metric in ("exact_match", "of_the_mixture"):
             # The number of examples is in the name of the task: "functions:4x8".
             k = int(row.task.removeprefix("functions:").split("x")[0])
-            cells[row.metric].setdefault(row.split, {}).setdefault(k, []).append(row)
-    right, known = cells["exact_match"], cells["of_the_mixture"]
-    names = {split: name for split, name in _SPLITS.items() if split in right}
-    ks = sorted(right["fresh"])
+            cells = right if row.metric == "exact_match" else known
+            cells.setdefault((row.split, k), []).append(row)
+    ks = sorted(k for split, k in right if split == "fresh")
+    names = {split: name for split, name in _SPLITS.items() if (split, ks[0]) in right}
     errors = {
-        name: [spot(k, right[split][k], flipped=True) for k in ks] for split, name in names.items()
+        name: [spot(k, right[split, k], flipped=True) for k in ks] for split, name in names.items()
     }
     # Longer strings are left out: their functions are those of the mixture.
-    chosen = {_SPLITS[split]: [spot(k, known[split][k]) for k in ks] for split in _OUTSIDE[:2]}
+    chosen = {_SPLITS[split]: [spot(k, known[split, k]) for k in ks] for split in _OUTSIDE[:2]}
     most = ks[-1]
-    best = {split: percent(mean(right[split][most])) for split in right}
+    best = {split: percent(mean(right[split, most])) for split in names}
+    of_mixture = "share of answers that a function of the mixture gives."
     wrong = "Share of wrong answers over the number of examples."
-    of_mixture = "Share of answers that a function of the mixture gives."
     pictures = [
         Picture(
             "error",
@@ -45,9 +45,8 @@ def functions(measured: list[Measured]) -> Findings:
         ),
         Picture(
             "chosen",
-            "Outside of the mixture: share of answers that a function of the mixture gives. None "
-            "of them is right.",
-            share_curves("chosen", of_mixture, chosen, "examples k"),
+            f"Outside of the mixture: {of_mixture} None of them is right.",
+            share_curves("chosen", capital(of_mixture), chosen, "examples k"),
         ),
     ]
     plural = "" if most == 1 else "s"
@@ -64,7 +63,7 @@ def functions(measured: list[Measured]) -> Findings:
         ],
         ["split", *(f"k = {k}" for k in ks), f"of the mixture, k = {most}"],
         [
-            [name, *(interval(right[split][k]) for k in ks), interval(known[split][most])]
+            [name, *(interval(right[split, k]) for k in ks), interval(known[split, most])]
             for split, name in names.items()
         ],
         pictures,

@@ -7,42 +7,34 @@ from training.report.formats import percent
 
 from .findings import Findings, Measured, Picture, cells_of, interval, mean, spot
 
+_METRICS = {"first_step": "first step", "exact_match": "whole path"}
+
 
 def path_star(measured: list[Measured]) -> Findings:
     """Compare the shares of right first steps and whole paths on new graphs with guessing, 1/d."""
-    metrics = {"first_step": "first step", "exact_match": "whole path"}
-    cells = {metric: cells_of(measured, "fresh", metric, ("objective", "d")) for metric in metrics}
-    objectives = list(dict.fromkeys(objective for objective, _ in cells["exact_match"]))
-    arms = sorted({d for _, d in cells["exact_match"]})
-    places = [(objective, d) for d in arms for objective in objectives]
-    places = [place for place in places if place in cells["exact_match"]]
+    cells = {metric: cells_of(measured, "fresh", metric, ("objective", "d")) for metric in _METRICS}
+    # A stable sort: objectives keep the order of the grid.
+    places = sorted(cells["exact_match"], key=lambda place: int(place[1]))
+    arms: dict[str, list[int]] = {}
+    for objective, d in places:
+        arms.setdefault(objective, []).append(d)
     # d arms look alike at the start, so one in d guesses is right.
-    guess = ("guessing, 1/d", [(float(d), 1 / d) for d in arms])
-    pictures, firsts = [], list[str]()
-    for metric, name in metrics.items():
-        curves = {
-            one: [
-                spot(d, cells[metric][objective, d]) for objective, d in places if objective == one
-            ]
-            for one in objectives
-        }
+    guess = ("guessing, 1/d", [(float(d), 1 / d) for d in sorted({d for _, d in places})])
+    pictures = []
+    for metric, name in _METRICS.items():
+        curves = {one: [spot(d, cells[metric][one, d]) for d in ds] for one, ds in arms.items()}
         label = f"Share of new graphs on which the {name} is right, over the number of arms d."
         caption = f"The {name} in generated answers, on new graphs; thin lines are 95 % intervals."
         svg = share_curves(metric, label, curves, "arms d", reference=guess)
         pictures.append(Picture(metric, caption, svg))
-    for one in objectives:
-        shares = {d: mean(cells["first_step"][one, d]) for o, d in places if o == one}
-        each = (f"{percent(share)} with {d} arms" for d, share in shares.items())
+    firsts = []
+    for one, ds in arms.items():
+        each = (f"{percent(mean(cells['first_step'][one, d]))} with {d} arms" for d in ds)
         firsts.append(f"{one} {', '.join(each)}")
-    lines = [
-        [
-            f"{d} arms",
-            objective,
-            f"{1 / d:.2f}",
-            *(interval(cells[metric][objective, d]) for metric in metrics),
-        ]
-        for objective, d in places
-    ]
+    lines = []
+    for one, d in places:
+        shares = (interval(cells[metric][one, d]) for metric in _METRICS)
+        lines.append([f"{d} arms", one, f"{1 / d:.2f}", *shares])
     return Findings(
         f"The first step of the path is right: {'; '.join(firsts)}.",
         [
@@ -55,7 +47,7 @@ def path_star(measured: list[Measured]) -> Findings:
             "A whole path is right if every node is: following edges but guessing the arm gets 1/d "
             "of this, too.",
         ],
-        ["graph", "objective", "1/d", *metrics.values()],
+        ["graph", "objective", "1/d", *_METRICS.values()],
         lines,
         pictures,
     )

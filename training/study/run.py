@@ -6,25 +6,23 @@ import argparse
 import io
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from training.errors import BadInput, Interrupted
 from training.files import read_record, write_atomically, write_json, write_record
 from training.intervals import read_rows
 from training.report.figures import alone
-from training.report.results import finish
+from training.report.page import print_table, render
+from training.report.report import finish
 from training.run.folder import WAY_OUT, locked
 from training.run.machine import Machine, check_place
 from training.run.run import RESULTS, Run, check_begin
 from training.run.workers import train_all
 
 from .findings import Findings, Measured
-from .page import page
 from .studies import Point, Study, study_named
 
 _STUDY = "study.json"
@@ -57,19 +55,12 @@ def _run_study(options: argparse.Namespace, console: Console) -> None:
         check_begin(out / point.name, point.config, machine, resume)
     with ExitStack() as held:
         held.enter_context(locked(out))
-        runs = [
-            held.enter_context(
-                Run.begin(
-                    out / point.name,
-                    point.config,
-                    machine,
-                    preset=options.preset,
-                    resume=resume,
-                    title=point.name,
-                )
-            )
+        how = {"preset": options.preset, "resume": resume}
+        begun = (
+            Run.begin(out / point.name, point.config, machine, title=point.name, **how)
             for point in points
-        ]
+        )
+        runs = [held.enter_context(run) for run in begun]
         # After all runs have begun: a refused study leaves no record behind.
         write_record(out / _STUDY, record)
         train_all([arm for run in runs for arm in run.arms()], machine)
@@ -78,56 +69,57 @@ def _run_study(options: argparse.Namespace, console: Console) -> None:
             for run in runs:
                 finish(run, Console(file=io.StringIO()))
         findings = _report(study, options.size, points, out)
-    _print_findings(console, findings)
+    title = "Shares of freely generated answers that are right, on new questions"
+    print_table(console, findings.table, title)
+    for sentence in (findings.headline, *findings.sentences):
+        console.print(sentence, highlight=False, markup=False)
     console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _check_study(out: Path, record: dict[str, Any], resume: bool) -> None:
     """Raise BadInput if the study must not be written into the folder, and change nothing."""
-    if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
+    # Hidden files, such as the lock, are no content.
+    there = {path.name for path in out.glob("[!.]*")}
+    if not there:
         return
-    if not (out / _STUDY).is_file():
-        known = {path.name for path in out.iterdir() if not path.name.startswith(".")}
-        if not resume or not known <= record["points"].keys():
+    if _STUDY not in there:
+        # A study that was killed before its record was written has nothing but points.
+        if not resume or not there <= record["points"].keys():
             raise BadInput(f"{out} exists and is no folder of a study: choose another --out.")
         return
     # The number of seeds is no part of the record: a study may grow.
     held = read_record(out / _STUDY, WAY_OUT)
     # In this order: another study has another grid, too, and the first difference is named.
-    for name in ("study", "size", "points"):
+    for name in ("study", "size"):
         if held[name] != record[name]:
-            here, wanted = (
-                f"the {name} {one[name]}" if name != "points" else "another grid"
-                for one in (held, record)
-            )
-            raise BadInput(f"{out} holds {here}, not {wanted}: choose another --out.")
+            here = f"the {name} {held[name]}, not {record[name]}"
+            raise BadInput(f"{out} holds {here}: choose another --out.")
+    if held["points"] != record["points"]:
+        raise BadInput(f"{out} holds another grid of this study: choose another --out.")
 
 
 def _report(study: Study, size: str, points: Sequence[Point], out: Path) -> Findings:
     """Write the rows of all runs and the findings: results.json, pictures, report.html."""
-    measured = [
-        Measured(point.at, row) for point in points for row in read_rows(out / point.name / RESULTS)
-    ]
-    findings = study.findings(measured)
+    rows = [(point, row) for point in points for row in read_rows(out / point.name / RESULTS)]
+    # Rows of the seed "mean" are the summaries of single runs; the findings make their own.
+    of_seeds = [Measured(point.at, row) for point, row in rows if row.seed != "mean"]
+    findings = study.findings(of_seeds)
     # All rows in one file, with their coordinates: a plot needs no other file.
-    rows = [
-        {"point": point.name, **point.at, **asdict(row)}
-        for point in points
-        for row in read_rows(out / point.name / RESULTS)
-    ]
-    write_json(out / RESULTS, [*rows, *findings.rows])
+    placed = [{"point": point.name, **point.at, **vars(row)} for point, row in rows]
+    write_json(out / RESULTS, [*placed, *findings.rows])
     for picture in findings.pictures:
         write_atomically(out / f"{picture.name}.svg", alone(picture.svg))
     write_atomically(out / "report.html", page(study, size, points, findings))
     return findings
 
 
-def _print_findings(console: Console, findings: Findings) -> None:
-    table = Table(title="Shares of freely generated answers that are right, on new questions")
-    for number, heading in enumerate(findings.headings):
-        table.add_column(heading, justify="right" if number else "left")
-    for line in findings.lines:
-        table.add_row(*line)
-    console.print(table)
-    for sentence in (findings.headline, *findings.sentences):
-        console.print(sentence, highlight=False, markup=False)
+def page(study: Study, size: str, points: Sequence[Point], findings: Findings) -> str:
+    """Render the page of a study; its links are relative to the study's folder."""
+    first, seeds = points[0], points[0].config.seeds
+    count = f"{len(points)} point{'s' if len(points) > 1 else ''} of a grid"
+    return render(
+        "study/page.html.jinja", study=study, size=size, points=points, findings=findings,
+        count=f"{count}, {f'{seeds} seeds' if seeds > 1 else 'one seed'} each",
+        pictures=[(one.caption, one.svg) for one in findings.pictures],
+        record=f"The config of {first.name}", facts=first.config.as_dict(),
+    )  # fmt: skip

@@ -7,9 +7,10 @@ docs/neighbours.md says what was published.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 from training.config.config import CompareConfig
 from training.config.flags import changed
@@ -22,8 +23,7 @@ from .functions import functions
 from .path_star import path_star
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """One run of a study, and its coordinates in the grid.
 
     Point("d8-m4", {"d": 8, "m": 4}, config)
@@ -63,60 +63,44 @@ class Study:
         return self.grid(seeds=seeds, **self.sizes[size])
 
 
-def _config(**given: Any) -> CompareConfig:
-    """Return a decoder without characters that is trained on questions alone.
-
-    `given` are the fields that differ, by the names of their flags.
-    """
+def _point(name: str, at: Mapping[str, int | str], **given: Any) -> Point:
+    """A decoder without characters, trained on questions alone; `given` are fields by flag name."""
     # No pretraining and no replay: the questions of these tasks are all the text there is.
     common = {
         "arms": ("plain",), "steps": 0, "replay_share": 0.0, "weight_decay": 0.0, "beta2": 0.98,
         "validation_rows": 1,
     }  # fmt: skip
-    return changed(QUICK, **common | given)
+    return Point(name, at, changed(QUICK, **common | given))
 
 
 def _counting_grid(
-    task: str, widths: tuple[int, ...], symbols: tuple[int, ...], per_symbol: int, **given: Any
+    task: str, widths: Sequence[int], symbols: Sequence[int], per_symbol: int, **given: Any
 ) -> list[Point]:
-    """Make a model of every width d for every number of symbols m.
-
-    Its sequences have `per_symbol` m symbols.
-    """
+    """A model of every width d for every number of symbols m, with sequences of per_symbol m."""
     points = []
-    for width in widths:
-        for m in symbols:
-            # More symbols need longer sequences, or each would occur too seldom to be counted.
-            length = per_symbol * m
-            config = _config(
-                tasks=(f"{task}:{m}x{length}",),
-                width=width,
-                layers=2,
-                # The longest sequences of the evaluation are half as long again.
-                finetune_context=max(64, length + (length + 1) // 2 + 12),
-                **given,
-            )
-            points.append(Point(f"d{width}-m{m}", {"d": width, "m": m}, config))
+    for width, m in product(widths, symbols):
+        # More symbols need longer sequences, or each would occur too seldom to be counted.
+        length = per_symbol * m
+        # The longest sequences of the evaluation are half as long again.
+        context = max(64, length + (length + 1) // 2 + 12)
+        fields = {"tasks": (f"{task}:{m}x{length}",), "width": width, "finetune_context": context}
+        points.append(_point(f"d{width}-m{m}", {"d": width, "m": m}, layers=2, **fields, **given))
     return points
 
 
 def _path_star_grid(graphs: Mapping[int, str], **given: Any) -> list[Point]:
-    """Make a model of every objective for every graph, a task by its number of arms d."""
+    """A model of every objective for every graph; `graphs` are tasks by number of arms d."""
     return [
-        Point(
-            f"{objective}-d{arms}",
-            {"objective": objective, "d": arms},
-            _config(tasks=(task,), objective=objective, **given),
-        )
-        for objective in ("next_token", "reversed", "teacherless")
-        for arms, task in graphs.items()
+        _point(f"{one}-d{d}", {"objective": one, "d": d}, objective=one, tasks=(task,), **given)
+        for one in ("next_token", "reversed", "teacherless")
+        for d, task in graphs.items()
     ]
 
 
-def _functions_grid(examples: tuple[int, ...], longest: int, **given: Any) -> list[Point]:
-    """Make one model for all numbers of examples: it is trained on items of each."""
+def _functions_grid(examples: Sequence[int], longest: int, **given: Any) -> list[Point]:
+    """One model for all numbers of examples: it is trained on items of each."""
     tasks = tuple(f"functions:{k}x{longest}" for k in examples)
-    return [Point("mixture", {"longest": longest}, _config(tasks=tasks, **given))]
+    return [_point("mixture", {"longest": longest}, tasks=tasks, **given)]
 
 
 _TINY = {
@@ -124,25 +108,30 @@ _TINY = {
 }  # fmt: skip
 _TINY_MODEL = _TINY | {"layers": 1, "width": 16, "finetune_context": 160}
 
-# With a loss at every symbol, and initial weights larger than GPT-2's, models this narrow learn to
-# count in hundreds of steps. Sequences have 4 m symbols, so counts go to 8.
-_SMALL_COUNTING = {
-    "per_symbol": 4, "heads": 1, "init_std": 0.2, "vocab_size": 1024, "objective": "every_prefix",
-    "optimizer": "adamw", "finetune_batch_size": 32, "questions": 400,
-}  # fmt: skip
-
-# The paper's sizes, except for the initial weights: with GPT-2's standard deviation of 0.02 models
-# this narrow hardly begin to learn.
-_PUBLISHED_COUNTING = {
-    "widths": (8, 16, 32, 64, 128), "symbols": (5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 125, 150),
-    "per_symbol": 10, "heads": 4, "init_std": 0.1, "optimizer": "adamw", "finetune_lr": 1e-4,
-    "schedule": "constant", "finetune_batch_size": 16, "finetune_steps": 100_000, "questions": 1600,
+_COUNTING: dict[str, dict[str, Any]] = {
+    "tiny": _TINY | {"widths": (4, 8), "symbols": (2, 4), "per_symbol": 5},
+    # With a loss at every symbol, and initial weights larger than GPT-2's, models this narrow learn
+    # to count in hundreds of steps. Sequences have 4 m symbols, so counts go to 8.
+    "small": {
+        "per_symbol": 4, "heads": 1, "init_std": 0.2, "vocab_size": 1024,
+        "objective": "every_prefix", "optimizer": "adamw", "finetune_batch_size": 32,
+        "questions": 400,
+    },
+    # The paper's sizes, except for the initial weights: with GPT-2's standard deviation of 0.02
+    # models this narrow hardly begin to learn.
+    "published": {
+        "widths": (8, 16, 32, 64, 128),
+        "symbols": (5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 125, 150), "per_symbol": 10,
+        "heads": 4, "init_std": 0.1, "optimizer": "adamw", "finetune_lr": 1e-4,
+        "schedule": "constant", "finetune_batch_size": 16, "finetune_steps": 100_000,
+        "questions": 1600,
+    },
 }  # fmt: skip
 
 
 def _counting_sizes(task: str, **small: Any) -> dict[str, dict[str, Any]]:
-    tiny = _TINY | {"widths": (4, 8), "symbols": (2, 4), "per_symbol": 5}
-    sizes = {"tiny": tiny, "small": _SMALL_COUNTING | small, "published": _PUBLISHED_COUNTING}
+    """The sizes of _COUNTING for a task; `small` are more fields of its small size."""
+    sizes = _COUNTING | {"small": _COUNTING["small"] | small}
     return {size: {"task": task, **given} for size, given in sizes.items()}
 
 

@@ -14,17 +14,20 @@ LEVEL = 0.8  # the accuracy that defines m_thr in arXiv 2407.15160
 
 @dataclass(frozen=True)
 class Threshold:
-    """The m at which a curve falls to the level, or None if it does not in the measured range.
+    """The m at which a curve falls to the level; str() gives "5.2", or "above 16".
 
-    In that case `bound` says which end the threshold lies beyond: "above 16" if the curve never
-    falls below the level, "below 2" if it never reaches it.
+    Attributes:
+        value: None if the curve does not fall to the level in the measured range.
+        side: "above" if the curve never falls below the level, "below" if it never reaches it.
+        end: the measured m beyond which the threshold lies in this case.
     """
 
     value: float | None
-    bound: str = ""
+    side: str = ""
+    end: int = 0
 
     def __str__(self) -> str:
-        return self.bound if self.value is None else f"{self.value:.1f}"
+        return f"{self.side} {self.end}" if self.value is None else f"{self.value:.1f}"
 
 
 def threshold(accuracy: Mapping[int, float], level: float = LEVEL) -> Threshold:
@@ -32,32 +35,35 @@ def threshold(accuracy: Mapping[int, float], level: float = LEVEL) -> Threshold:
 
     threshold({2: 1.0, 4: 0.9, 8: 0.5}) -> 5.0
 
-    Accuracies are noisy, so the best falling curve is fitted first (isotonic regression, least
-    squares). The result is a linear interpolation between the last m at or above the level and the
-    first m below it.
+    The result is a linear interpolation between the last m at or above the level and the first m
+    below it.
     """
     places = sorted(accuracy)
-    fitted = optimize.isotonic_regression(
-        [accuracy[m] for m in places], increasing=False
-    ).x.tolist()
-    # The fit only falls, so everything after this place is below the level, too.
+    # Accuracies are noisy, so the best falling curve is fitted first (least squares).
+    values = [accuracy[m] for m in places]
+    fitted = optimize.isotonic_regression(values, increasing=False).x.tolist()
+    # The fit never rises, so everything after this place is below the level, too.
     fell = next((number for number, share in enumerate(fitted) if share < level), None)
     if fell is None:
-        return Threshold(None, f"above {places[-1]}")
+        return Threshold(None, "above", places[-1])
     if fell == 0:
-        return Threshold(None, f"below {places[0]}")
+        return Threshold(None, "below", places[0])
     (left, right), (high, low) = places[fell - 1 : fell + 1], fitted[fell - 1 : fell + 1]
     return Threshold(left + (right - left) * (high - level) / (high - low))
 
 
 @dataclass(frozen=True)
 class Line:
-    """y = intercept + slope x, and for three points or more the 95 % interval of the slope."""
+    """m_thr = intercept + slope d, and for three points or more the 95 % interval of the slope."""
 
     slope: float
     intercept: float
     low: float | None = None
     high: float | None = None
+
+    def __str__(self) -> str:
+        sign = "+" if self.slope >= 0 else "-"
+        return f"m_thr = {self.intercept:.1f} {sign} {abs(self.slope):.2f} d"
 
 
 def fitted_line(points: Sequence[tuple[float, float]]) -> Line | None:
@@ -69,9 +75,8 @@ def fitted_line(points: Sequence[tuple[float, float]]) -> Line | None:
     if len(set(xs)) < 2:
         return None
     found = stats.linregress(xs, ys)
+    slope, intercept = float(found.slope), float(found.intercept)
     if len(points) == 2:  # no degree of freedom is left for an interval
-        return Line(float(found.slope), float(found.intercept))
+        return Line(slope, intercept)
     reach = float(stats.t.ppf(1 - ALPHA / 2, len(points) - 2)) * float(found.stderr)
-    return Line(
-        float(found.slope), float(found.intercept), found.slope - reach, found.slope + reach
-    )
+    return Line(slope, intercept, slope - reach, slope + reach)
