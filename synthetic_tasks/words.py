@@ -252,7 +252,7 @@ def load_splits(path: Path) -> WordSplits:
         held_out = frozenset(piece.encode("latin-1") for piece in record["held_out"])
         splits, expected = WordSplits(**lists, held_out=held_out), record["sha256"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise TaskError(f"{path} is not a file of splits by words.save_splits.") from None
+        raise TaskError(f"{path} is not a file of splits. Write one by save_splits.") from None
     if fingerprint(splits) != expected:
         raise TaskError(f"{path} has lists that do not match its hash. Write the file again.")
     return splits

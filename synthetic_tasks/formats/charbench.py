@@ -35,10 +35,8 @@ _QUESTIONS = {
 TASKS = tuple(_QUESTIONS)
 # The authors leave the number of new tokens to the service; 32 is this project's choice.
 _FORMAT = PromptFormat(chat=True, max_new_tokens=32, stop="")
-_INSTRUCTION = (
-    "Reply with one whole number and nothing else. Capitals and small letters differ.\n\n"
-    "{question}\n"
-)
+_RULE = "Reply with one whole number and nothing else. Capitals and small letters differ."
+_INSTRUCTION = _RULE + "\n\n{question}\n"
 
 
 def whole_number(generated: str) -> str | None:

@@ -156,7 +156,7 @@ def options(name: str, number: int, text: str) -> list[str]:
     found = parse_json(text)
     found = found if isinstance(found, list) else []
     if len(found) < 2 or not all(isinstance(option, str) for option in found):
-        raise TaskError(f"row {number} of {name} has no JSON list of texts, but {_short(text)}.")
+        raise TaskError(f"row {number} of {name} has {_short(text)}. Write a JSON list of texts.")
     # The likelihoods of equal options cannot tell them apart.
     if len(set(found)) < len(found):
         raise TaskError(f"row {number} of {name} has an option twice, {_short(text)}. Omit it.")

@@ -36,7 +36,6 @@ class Counting(Task):
         self.symbols = NAMES[:m]
         self._opening = "most frequent" if most else "counting"
         longer = n + (n + 1) // 2
-        self._numbers = tuple(map(str, range(longer + 1)))
         # Split -> length of a sequence, whether sequences are held out (None: all sequences).
         self._draws: dict[str, tuple[int, bool | None]] = {
             "seen": (n, False),
@@ -92,7 +91,7 @@ class Counting(Task):
         for symbol in sequence:
             counts[symbol] += 1
             answer = max(answer, counts[symbol]) if self.most else counts[symbol]
-            answers.append(self._numbers[answer])
+            answers.append(str(answer))
         return tuple(answers)
 
     def fixed_texts(self) -> list[str]:

@@ -135,17 +135,16 @@ class Recipe:
 
         Raises TaskError if their number or their kind is wrong, or if the question has no answer.
         """
-        fitting = len(arguments) == len(self.arguments) and all(
-            _fits(kind, argument, word)
-            for kind, argument in zip(self.arguments, arguments, strict=True)
-        )
-        if not fitting:
+        pairs = list(zip(self.arguments, arguments, strict=False))
+        all_fit = all(_fits(kind, argument, word) for kind, argument in pairs)
+        if len(arguments) != len(self.arguments) or not all_fit:
             raise TaskError(
                 f"{self.name} takes {self._expected()} for {word!r}, not {' '.join(arguments)!r}: "
                 f"{self._offer(word)}."
             )
         if reason := self.refuse(word, *arguments):
-            raise TaskError(f"{self.name} has no such question about {word!r}: {reason}.")
+            about = f"no such question about {word!r}"
+            raise TaskError(f"{self.name} has {about}: {reason}. Name others.")
         return WordQuestion(self.name, word, arguments, self.solve(word, *arguments))
 
     def scratchpad_of(self, question: WordQuestion, form: str) -> str:
