@@ -51,10 +51,9 @@ class WordSplits:
     def __post_init__(self) -> None:
         for one, other in combinations(SPLITS, 2):
             if self[one] != self[other] and (shared := set(self[one]).intersection(self[other])):
-                raise TaskError(
-                    f"the splits {one!r} and {other!r} share {len(shared)} words, such as "
-                    f"{min(shared)!r}. Put each word into one split."
-                )
+                words = f"{len(shared)} words, such as {min(shared)!r}"
+                both = f"the splits {one!r} and {other!r} share {words}"
+                raise TaskError(f"{both}. Put each word into one split.")
 
     def __getitem__(self, split: str) -> tuple[str, ...]:
         if split not in SPLITS:

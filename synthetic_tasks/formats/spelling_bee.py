@@ -49,10 +49,8 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
     others = [name for name in tables if name not in templates]
     if len(templates) != 1 or len(others) != 1:
         present = ", ".join(sorted(tables)) or "nothing"
-        raise TaskError(
-            f"spelling_bee needs spelling_bee.jsonl and spelling_bee.yaml, and there is {present}. "
-            "Put both into one folder."
-        )
+        wanted = "spelling_bee.jsonl and spelling_bee.yaml in one folder"
+        raise TaskError(f"spelling_bee needs {wanted}, and there is {present}.")
     (yaml,), (name,) = templates, others
     prompts = {row["task"]: row["prompt"] for row in need(yaml, tables[yaml], "task", "prompt")}
     items = []

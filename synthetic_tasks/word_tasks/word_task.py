@@ -26,7 +26,7 @@ _MAX_DRAWS = 1000  # draws of a question before a split is given up
 class WordTask(Task):
     """A recipe, the words it asks about, and the wording of questions and answers.
 
-    WordTask(COUNT, Material(words)).draw("seen", rng)
+    WordTask(RECIPES["count"], Material(words)).draw("seen", rng)
     -> Item("count a banana:", " 3", "count a banana")
     """
 
@@ -54,10 +54,8 @@ class WordTask(Task):
             question = self.recipe.ask(rng.choice(words), stratum, rng, self._words(split))
             if question is not None:
                 return render(question, self.recipe, self.material, rng)
-        raise NoQuestion(
-            f"{self.name} has no question about any word of the split {split!r}. "
-            "Pass more words, or leave this task out."
-        )
+        about = f"any word of the split {split!r}"
+        raise NoQuestion(f"{self.name} has no question about {about}. Pass more words or omit it.")
 
     def ask(self, word: str, rng: Random) -> Item:
         """Draw a question about this word; other words come from the training words.
