@@ -72,10 +72,8 @@ def _preview(task: Task, split: str, seed: int) -> str:
 
 def table(words: WordSplits) -> str:
     """Return the table of docs/tasks.md: all tasks in Markdown, with an item each."""
-    lines = [
-        "| task | asks | answers | majority | copy | harder with | an item, worked |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    header = "| task | asks | answers | majority | copy | harder with | an item, worked |"
+    lines = [header, "|---" * 7 + "|"]
     for name in TASKS:
         # Default sizes of a counting task give 100 symbols, too many for a table.
         spec = f"{name}:{_SMALL}" if name.startswith("counting") else name
@@ -88,20 +86,12 @@ def table(words: WordSplits) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m synthetic_tasks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser("python -m synthetic_tasks", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("task", nargs="?", help="a task, with sizes if it has any; default: list all tasks")
     add("--split", help="one of the task's splits (default: the split that training draws from)")
-    add(
-        "--words",
-        type=Path,
-        metavar="FILE",
-        help="one word a line (default: the words that come with it)",
-    )
+    add("--words", type=Path, metavar="FILE", help="one word a line (default: sample words)")
     add("--word-forms", default="lower", help=f"one of {', '.join(WORD_FORMS)} (default: lower)")
     add("--form", default="spelled", help=f"one of {', '.join(ANSWER_FORMS)} (default: spelled)")
     add("--wording", default="compact", help=f"one of {', '.join(WORDINGS)} (default: compact)")

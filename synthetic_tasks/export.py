@@ -23,6 +23,7 @@ from .task import ANSWER_FORMS, END, WORDINGS, Item, Material
 
 _TAG = "charembed"
 _MIN_LETTERS, _MAX_LETTERS = 3, 20  # letters of a word of --words
+_Drawn = list[tuple[str, list[Item]]]  # names of exported tasks with their items
 _STRIP = ["\\A\\s+", "\\s+\\Z"]
 RESULT_PATTERN = "^(?:.* )?= (.*)$"  # the result of a scratchpad answer follows the last " = "
 
@@ -34,19 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TaskError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    command = (
-        f"lm-eval run --model hf --model_args pretrained=MODEL --include_path . --tasks {_TAG}"
-    )
+    command = "lm-eval run --model hf --model_args pretrained=MODEL --include_path ."
     print(f"{written} tasks are in {options.folder}. To run them:")
-    print(f"cd {options.folder} && {command}")
+    print(f"cd {options.folder} && {command} --tasks {_TAG}")
     return 0
 
 
 def _export(options: argparse.Namespace) -> int:
-    """Write the tasks of the command line and return their number.
-
-    Raises TaskError if something cannot be exported, before any file is written.
-    """
+    """Write the tasks of the command line and return their number; on an error, write nothing."""
     folder: Path = options.folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TaskError(f"{folder} exists and is not empty. Name a new folder.")
@@ -129,10 +125,8 @@ def _row(item: Item) -> dict[str, object]:
     return {"prompt": item.prompt, **offered, "target": target, "key": item.key}
 
 
-def _draw(
-    spec: str, splits: words.WordSplits | None, options: argparse.Namespace
-) -> list[tuple[str, list[Item]]]:
-    """Draw a task's items for each split: [(name of the exported task, items), ...]."""
+def _draw(spec: str, splits: words.WordSplits | None, options: argparse.Namespace) -> _Drawn:
+    """Draw a task's items for each split."""
     n, seed = options.questions, options.seed
     if spec in FORMATS:
         # Words that no training question had, as in training.evaluate.
@@ -186,10 +180,8 @@ def _name(spec: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m synthetic_tasks.export",
-        description="Export questions to lm-evaluation-harness.",
-    )
+    about = "Export questions to lm-evaluation-harness."
+    parser = argparse.ArgumentParser("python -m synthetic_tasks.export", description=about)
     add = parser.add_argument
     names = ", ".join((*WORD_TASKS, "path_star:2x5, counting:10x100", "langgame"))
     tasks_help = f"separated by commas, from {names} (default: all tasks about words)"

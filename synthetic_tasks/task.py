@@ -119,14 +119,12 @@ class Task(Protocol):
 
     def draw(self, split: str, rng: Random) -> Item:
         """Draw one item; it depends on the split and the state of `rng` alone."""
-        ...
 
     def fixed_texts(self) -> list[str]:
         """List all texts that can surround a word, with stand-ins for the word and the arguments.
 
         Their tokens are never held out: every question needs them.
         """
-        ...
 
     def is_right(self, given: str, item: Item) -> bool:
         """Return whether a generated text answers the item.

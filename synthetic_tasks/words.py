@@ -51,10 +51,9 @@ class WordSplits:
     def __post_init__(self) -> None:
         for one, other in combinations(SPLITS, 2):
             if self[one] != self[other] and (shared := set(self[one]).intersection(self[other])):
-                raise TaskError(
-                    f"the splits {one!r} and {other!r} share {len(shared)} words, such as "
-                    f"{min(shared)!r}. Put each word into one split."
-                )
+                words = f"{len(shared)} words, such as {min(shared)!r}"
+                both = f"the splits {one!r} and {other!r} share {words}"
+                raise TaskError(f"{both}. Put each word into one split.")
 
     def __getitem__(self, split: str) -> tuple[str, ...]:
         if split not in SPLITS:
@@ -252,7 +251,7 @@ def load_splits(path: Path) -> WordSplits:
         held_out = frozenset(piece.encode("latin-1") for piece in record["held_out"])
         splits, expected = WordSplits(**lists, held_out=held_out), record["sha256"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise TaskError(f"{path} is not a file of splits by words.save_splits.") from None
+        raise TaskError(f"{path} is not a file of splits. Write one by save_splits.") from None
     if fingerprint(splits) != expected:
         raise TaskError(f"{path} has lists that do not match its hash. Write the file again.")
     return splits

@@ -35,10 +35,8 @@ _QUESTIONS = {
 TASKS = tuple(_QUESTIONS)
 # The authors leave the number of new tokens to the service; 32 is this project's choice.
 _FORMAT = PromptFormat(chat=True, max_new_tokens=32, stop="")
-_INSTRUCTION = (
-    "Reply with one whole number and nothing else. Capitals and small letters differ.\n\n"
-    "{question}\n"
-)
+_RULE = "Reply with one whole number and nothing else. Capitals and small letters differ."
+_INSTRUCTION = _RULE + "\n\n{question}\n"
 
 
 def whole_number(generated: str) -> str | None:
@@ -75,10 +73,8 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
     files = [rows for name, rows in tables.items() if name.endswith(".py")]
     sentences = {row["role"]: row["text"] for rows in files for row in rows}
     if len(found) != 1:
-        raise TaskError(
-            f"charbench is one table, but there are {len(found)} "
-            f"({', '.join(sorted(found)) or 'none'}). Name its own file, benchmark_english.csv."
-        )
+        present = f"{len(found)} ({', '.join(sorted(found)) or 'none'})"
+        raise TaskError(f"charbench is one table, not {present}. Name benchmark_english.csv.")
     if sentences and set(sentences) != {"prompt", "system"}:
         raise TaskError(
             "only half of charbench's sentences are there. Put utils.py and eval_openai.py of its "

@@ -61,11 +61,7 @@ def _parse_prompts(name: str, text: str) -> Rows:
 
 
 def _read(tables: Tables) -> list[BenchmarkTask]:
-    """Read the repository's data/*.tsv with its prompts.py, or the splits of the hub's data set.
-
-    The .tsv files have the columns input1, input2 and input3 as needed, and label; the hub's splits
-    have prompt and answer.
-    """
+    """Read the repository's data/*.tsv with its prompts.py, or the splits of the hub's data set."""
     found = by_stem(tables)
     file, rows = found.pop("prompts", ("prompts.py", []))
     prompt_rows = need(file, rows, "task", "prompt") if rows else []
@@ -128,10 +124,7 @@ _Drawn = tuple[tuple[str, ...], str]  # the arguments of the question, and the a
 def _change(
     operation: str, parts: Sequence[str], new: Sequence[str], rng: Random
 ) -> tuple[list[str], list[str]]:
-    """Draw the other arguments and apply the operation to letters or words.
-
-    "del", ["t", "e", "a"] -> ["e"], ["t", "a"]
-    """
+    """Draw the other arguments and apply the operation: del, t e a -> ["e"], ["t", "a"]."""
     old = rng.choice(sorted(set(parts)))
     if operation == "del":
         return [old], [part for part in parts if part != old]

@@ -174,9 +174,9 @@ def draw_items(
     for name in names:
         items = distinct_draws(partial(draw, name), n, name, seed)
         if len(items) < n or not n:  # a task without items could not be scored
+            found = f"{len(items)} different questions in these words, and needs {n}"
             raise TaskError(
-                f"{name} finds {len(items)} different questions in these words, and needs {n}. "
-                "Pass more words, or draw fewer questions (at least one)."
+                f"{name} finds {found}. Pass more words, or ask for fewer (at least 1)."
             )
         drawn += items
     return drawn
@@ -189,8 +189,8 @@ def words_for(format_name: str, words: Sequence[str], least: int, most: int = 10
     """
     usable = usable_words(words, least, most)
     if len(usable) < 5:
+        wanted = f"five or more lower-case ASCII words of {least} to {most} letters"
         raise TaskError(
-            f"{format_name} finds {len(usable)} usable words among {len(words)}. "
-            f"Pass five or more lower-case ASCII words of {least} to {most} letters."
+            f"{format_name} can use {len(usable)} of {len(words)} words. Pass {wanted}."
         )
     return usable

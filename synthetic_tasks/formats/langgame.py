@@ -34,6 +34,7 @@ KINDS = {
 }
 _LIST = re.compile(r"\[[^]]*\]")
 _NUM_OPTIONS = 4
+_Rule = tuple[str, str, Callable[[str], bool]]
 _MAX_DRAWS = 100
 
 
@@ -67,9 +68,7 @@ def _item(task: str, question: str, choices: Sequence[str]) -> Item:
     return Item(question, " " + choices[0].strip(), key_of(task, question), ordered)
 
 
-def _draw_rule(
-    kind: str, words: Sequence[str], rng: Random
-) -> tuple[str, str, Callable[[str], bool]] | None:
+def _draw_rule(kind: str, words: Sequence[str], rng: Random) -> _Rule | None:
     """Draw the argument, the right word and a test for wrong words; None if this draw has none."""
     # The margins are LangGame's: two of a letter or more against one or none; three letters of
     # length.

@@ -98,10 +98,8 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
     found = by_stem(tables)
     if not {"spellingbee", "words_alpha"} <= set(found):
         present = ", ".join(sorted(found)) or "nothing"
-        raise TaskError(
-            f"nanochat needs spellingbee.py and words_alpha.txt, and there is {present}. "
-            "Put both into one folder."
-        )
+        wanted = "spellingbee.py and words_alpha.txt in one folder"
+        raise TaskError(f"nanochat needs {wanted}, and there is {present}.")
     (file, rows), (list_file, word_rows) = found["spellingbee"], found["words_alpha"]
     templates = need(file, rows, "count", "offset", "spell")
     words = [row["word"] for row in need(list_file, word_rows, "word")]

@@ -23,7 +23,7 @@ from synthetic_tasks.task import Item
 from synthetic_tasks.word_tasks.recipes import RECIPES
 
 from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, tasks_of, words_for
-from .tables import Rows, Tables, by_stem, need, not_own, parse_json, table
+from .tables import Rows, Tables, need, not_own, parse_json, table
 
 _TASKS = ("count", "index", "reverse")
 _FORMAT = PromptFormat(max_new_tokens=32)
@@ -45,20 +45,16 @@ def _parse_template(name: str, text: str) -> Rows:
 
 def _read(tables: Tables) -> list[BenchmarkTask]:
     """Read spelling_bee.jsonl (input, target, task_type, metadata) with spelling_bee.yaml."""
-    yaml = {name: rows for name, rows in tables.items() if name.endswith((".yaml", ".yml"))}
-    found = by_stem({name: rows for name, rows in tables.items() if name not in yaml})
-    if len(yaml) != 1 or len(found) != 1:
+    templates = [name for name in tables if name.endswith((".yaml", ".yml"))]
+    others = [name for name in tables if name not in templates]
+    if len(templates) != 1 or len(others) != 1:
         present = ", ".join(sorted(tables)) or "nothing"
-        raise TaskError(
-            f"spelling_bee needs spelling_bee.jsonl and spelling_bee.yaml, and there is {present}. "
-            "Put both into one folder."
-        )
-    ((template_name, template_rows),) = yaml.items()
-    templates = need(template_name, template_rows, "task", "prompt")
-    prompts = {row["task"]: row["prompt"] for row in templates}
-    ((name, rows),) = found.values()
+        wanted = "spelling_bee.jsonl and spelling_bee.yaml in one folder"
+        raise TaskError(f"spelling_bee needs {wanted}, and there is {present}.")
+    (yaml,), (name,) = templates, others
+    prompts = {row["task"]: row["prompt"] for row in need(yaml, tables[yaml], "task", "prompt")}
     items = []
-    for number, row in enumerate(need(name, rows, "input", "target", "task_type"), 1):
+    for number, row in enumerate(need(name, tables[name], "input", "target", "task_type"), 1):
         task = row["task_type"]
         if task not in _TASKS:
             known = ", ".join(_TASKS)

@@ -156,7 +156,7 @@ def options(name: str, number: int, text: str) -> list[str]:
     found = parse_json(text)
     found = found if isinstance(found, list) else []
     if len(found) < 2 or not all(isinstance(option, str) for option in found):
-        raise TaskError(f"row {number} of {name} has no JSON list of texts, but {_short(text)}.")
+        raise TaskError(f"row {number} of {name} has {_short(text)}. Write a JSON list of texts.")
     # The likelihoods of equal options cannot tell them apart.
     if len(set(found)) < len(found):
         raise TaskError(f"row {number} of {name} has an option twice, {_short(text)}. Omit it.")
@@ -178,10 +178,9 @@ def _delimited(name: str, text: str, delimiter: str) -> Rows:
         raise not_own(name, f"names a column twice ({', '.join(header)})")
     for number, line in enumerate(lines[1:], 1):
         if len(line) != len(header):
-            raise TaskError(
-                f"row {number} of {name} has {len(line)} columns, but its header has {len(header)} "
-                f"({', '.join(header)}). Correct that row."
-            )
+            wanted = f"its header has {len(header)} ({', '.join(header)})"
+            problem = f"has {len(line)} columns, but {wanted}"
+            raise TaskError(f"row {number} of {name} {problem}. Correct that row.")
     return [dict(zip(header, line, strict=True)) for line in lines[1:]]
 
 

@@ -11,6 +11,7 @@ from .names import NAMES, bad_sizes, read_sizes
 
 _FORMS = ("M", "MxN")
 _MIN_SEQUENCES = 1000  # an eighth of fewer sequences would be too few questions
+_Draw = tuple[int, bool | None]  # length; whether sequences are held out (None: all sequences)
 _RULE = (
     f"M symbols (2 to {len(NAMES)}) in sequences of N (at least M, 10 M by default; M^N at least "
     f"{_MIN_SEQUENCES}), such as counting:10x100"
@@ -36,13 +37,8 @@ class Counting(Task):
         self.symbols = NAMES[:m]
         self._opening = "most frequent" if most else "counting"
         longer = n + (n + 1) // 2
-        self._numbers = tuple(map(str, range(longer + 1)))
-        # Split -> length of a sequence, whether sequences are held out (None: all sequences).
-        self._draws: dict[str, tuple[int, bool | None]] = {
-            "seen": (n, False),
-            "fresh": (n, True),
-            "longer": (longer, None),
-        }
+        self._draws: dict[str, _Draw] = {"seen": (n, False), "fresh": (n, True)}
+        self._draws["longer"] = (longer, None)
         same = f"{n} of {m} symbols, as in training"
         more = f"{longer} of {m} symbols, after training on {n}"
         self.splits = (
@@ -92,7 +88,7 @@ class Counting(Task):
         for symbol in sequence:
             counts[symbol] += 1
             answer = max(answer, counts[symbol]) if self.most else counts[symbol]
-            answers.append(self._numbers[answer])
+            answers.append(str(answer))
         return tuple(answers)
 
     def fixed_texts(self) -> list[str]:

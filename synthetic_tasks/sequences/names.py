@@ -27,10 +27,9 @@ def read_sizes(name: str, sizes: str, forms: Sequence[str], rule: str) -> tuple[
 
     Raises TaskError for anything else.
     """
-    numbers: tuple[int, ...] = ()
     # At most four digits: checks such as M ** N stay cheap.
-    if re.fullmatch("[0-9]{1,4}(x[0-9]{1,4})*", sizes):
-        numbers = tuple(map(int, sizes.split("x")))
+    is_plain = re.fullmatch("[0-9]{1,4}(x[0-9]{1,4})*", sizes)
+    numbers = tuple(map(int, sizes.split("x"))) if is_plain else ()
     if len(numbers) not in {form.count("x") + 1 for form in forms}:
         raise bad_sizes(name, sizes, forms, rule)
     return numbers

@@ -135,25 +135,21 @@ class Recipe:
 
         Raises TaskError if their number or their kind is wrong, or if the question has no answer.
         """
-        fitting = len(arguments) == len(self.arguments) and all(
-            _fits(kind, argument, word)
-            for kind, argument in zip(self.arguments, arguments, strict=True)
-        )
-        if not fitting:
-            raise TaskError(
-                f"{self.name} takes {self._expected()} for {word!r}, not {' '.join(arguments)!r}: "
-                f"{self._offer(word)}."
-            )
+        pairs = list(zip(self.arguments, arguments, strict=False))
+        all_fit = all(_fits(kind, argument, word) for kind, argument in pairs)
+        if len(arguments) != len(self.arguments) or not all_fit:
+            given, offer = " ".join(arguments), self._offer(word)
+            expected = f"{self._expected()} for {word!r}, not {given!r}"
+            raise TaskError(f"{self.name} takes {expected}: {offer}.")
         if reason := self.refuse(word, *arguments):
-            raise TaskError(f"{self.name} has no such question about {word!r}: {reason}.")
+            about = f"no such question about {word!r}"
+            raise TaskError(f"{self.name} has {about}: {reason}. Name others.")
         return WordQuestion(self.name, word, arguments, self.solve(word, *arguments))
 
     def scratchpad_of(self, question: WordQuestion, form: str) -> str:
         """Return the text before the result in an answer form: " b a n ="; "" if there is none."""
-        if form not in ("worked", "counted"):
-            return ""
-        numbered = self.numbered_scratchpad if form == "counted" else None
-        write = numbered or self.scratchpad
+        numbered = self.numbered_scratchpad or self.scratchpad
+        write = {"worked": self.scratchpad, "counted": numbered}.get(form)
         return f" {write(question.word, *question.arguments)} =" if write else ""
 
     def _expected(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from random import Random
 from string import ascii_lowercase, ascii_uppercase, digits
 
@@ -142,6 +143,10 @@ def _spaced_with_distance(word: str, one: str, other: str) -> str:
     return ", ".join([*pairs, spaced(word)])
 
 
+# The scratchpad of a task that changes the word spells the word first: this separates reading the
+# letters from changing them.
+_edit = partial(Recipe, spaced_answer=True, scratchpad=_spell_word)
+
 # Subtle: pools and suites of all tasks follow this order, and so do their draws. Append only.
 _ALL = (
     # tea -> aet
@@ -174,15 +179,12 @@ _ALL = (
         # From 0, so that the last number is the answer.
         numbered_scratchpad=lambda word, letter: numbered(_up_to_letter(word, letter)),
     ),
-    # n, b, banana -> babana. The scratchpads of this task and of all other edits spell the word
-    # first: this separates reading the letters from changing them.
-    Recipe(
+    # n, b, banana -> babana
+    _edit(
         "swap",
         arguments=("letter", "letter"),
         draw=_draw_swap,
         solve=lambda word, old, new: word.replace(old, new, 1),
-        spaced_answer=True,
-        scratchpad=_spell_word,
     ),
     # tea -> t e a. In the form "plain" the answer is the word itself: copying is always right.
     Recipe("spell", solve=lambda word: word, spaced_answer=True),
@@ -242,17 +244,15 @@ _ALL = (
         numbered_scratchpad=lambda word: numbered(_without_repeats(word), 1),
     ),
     # x, 3, banana -> banxana
-    Recipe(
+    _edit(
         "insert",
         arguments=("any letter", "gap"),
         draw=_draw_insert,
         solve=lambda word, letter, place: word[: int(place)] + letter + word[int(place) :],
-        spaced_answer=True,
-        scratchpad=_spell_word,
         numbered_scratchpad=_number_word,
     ),
     # a, banana -> bnn
-    Recipe(
+    _edit(
         "delete",
         arguments=("letter",),
         draw=lambda word, stratum, rng, words: (rng.choice(sorted(set(word))),),
@@ -260,28 +260,22 @@ _ALL = (
         # An empty answer would be right for a model that writes nothing.
         refuse=lambda word, letter: "" if set(word) != {letter} else "nothing would be left",
         strata=_if_letters_differ,
-        spaced_answer=True,
-        scratchpad=_spell_word,
     ),
     # a, o, banana -> bonono
-    Recipe(
+    _edit(
         "substitute",
         arguments=("letter", "any letter"),
         draw=_draw_substitute,
         solve=lambda word, old, new: word.replace(old, new),
-        spaced_answer=True,
-        scratchpad=_spell_word,
     ),
     # 0, 3, banana -> aanbna
-    Recipe(
+    _edit(
         "exchange",
         arguments=("place", "place"),
         draw=_draw_exchange,
         solve=_exchange,
         refuse=_refuse_exchange,
         strata=_if_letters_differ,
-        spaced_answer=True,
-        scratchpad=_spell_word,
         numbered_scratchpad=_number_word,
     ),
     # tea, banana -> banana

@@ -26,7 +26,7 @@ _MAX_DRAWS = 1000  # draws of a question before a split is given up
 class WordTask(Task):
     """A recipe, the words it asks about, and the wording of questions and answers.
 
-    WordTask(COUNT, Material(words)).draw("seen", rng)
+    WordTask(RECIPES["count"], Material(words)).draw("seen", rng)
     -> Item("count a banana:", " 3", "count a banana")
     """
 
@@ -54,10 +54,8 @@ class WordTask(Task):
             question = self.recipe.ask(rng.choice(words), stratum, rng, self._words(split))
             if question is not None:
                 return render(question, self.recipe, self.material, rng)
-        raise NoQuestion(
-            f"{self.name} has no question about any word of the split {split!r}. "
-            "Pass more words, or leave this task out."
-        )
+        about = f"any word of the split {split!r}"
+        raise NoQuestion(f"{self.name} has no question about {about}. Pass more words or omit it.")
 
     def ask(self, word: str, rng: Random) -> Item:
         """Draw a question about this word; other words come from the training words.
@@ -132,11 +130,8 @@ class WordTask(Task):
                 for stratum in self.recipe.strata(word):
                     by_stratum[stratum].append(word)
             # Sorted: the strata of a word may come from a set, whose order must not matter.
-            self._strata[split] = sorted(
-                (stratum, words)
-                for stratum, words in by_stratum.items()
-                if not self.recipe.paired or stratum ^ 1 in by_stratum
-            )
+            strata = sorted(s for s in by_stratum if not self.recipe.paired or s ^ 1 in by_stratum)
+            self._strata[split] = [(stratum, by_stratum[stratum]) for stratum in strata]
         return self._strata[split]
 
 
@@ -168,11 +163,6 @@ def _lengths(words: Sequence[str]) -> str:
     return f"{shortest} to {longest}" if shortest < longest else str(longest)
 
 
-def write_answer(letters: str, form: str) -> str:
-    """Write letters as an answer: "aet", "spelled" -> " a e t"; "aet", "plain" -> " aet"."""
-    return " " + (letters if form == "plain" else spaced(letters))
-
-
 def fill_wording(wording: str, recipe: Recipe, word: str, arguments: Sequence[str]) -> str:
     """Fill in a wording: "count {a} {word}:", "tea", ("e",) -> "count e tea:"."""
     shown = spaced(word) if recipe.spaced_word else word
@@ -185,9 +175,9 @@ def render(question: WordQuestion, recipe: Recipe, material: Material, rng: Rand
     The wording "compact" is fixed. The wording "sentences" joins a prefix, a question, a joint, a
     prefix and the beginning of an answer, each drawn from `rng`.
     """
-    word, arguments, answer = question.word, question.arguments, f" {question.answer}"
-    if recipe.spaced_answer:
-        answer = write_answer(question.answer, material.form)
+    word, arguments = question.word, question.arguments
+    has_spaces = recipe.spaced_answer and material.form != "plain"
+    answer = f" {spaced(question.answer) if has_spaces else question.answer}"
     scratchpad = recipe.scratchpad_of(question, material.form)
     key = " ".join((question.task, *arguments, word))
     if material.wording == "compact":
