@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -25,6 +25,7 @@ from training.files import write_json, write_record
 from training.intervals import Row
 from training.models.smollm2 import packaged_folder, unpack
 from training.progress import in_terminal, no_bars
+from training.report.formats import bounds
 from training.run.machine import check_place
 
 from .page import Page, write_page
@@ -41,11 +42,9 @@ _VERSIONS = ("torch", "scipy", "numpy", "safetensors", "transformers")
 def parse(argv: Sequence[str] | None, manual: str | None) -> argparse.Namespace:
     """Parse the flags. Raises BadInput for a value that is not allowed."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.probe",
-        description=manual,
+        "python -m training.probe", description=manual, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    )  # fmt: skip
     add = parser.add_argument
     add("model", metavar="MODEL", help="run folder, model folder or hub name, or safetensors file")
     add("--arm", help="arm of a run [all]")
@@ -74,7 +73,7 @@ def parse(argv: Sequence[str] | None, manual: str | None) -> argparse.Namespace:
 
 @dataclass
 class Results:
-    """The results of the probes.
+    """The results of the probes, not written yet; `out` is their folder.
 
     Attributes:
         rows: of every table and split.
@@ -84,6 +83,9 @@ class Results:
         maps: each table in two dimensions.
     """
 
+    source: Source
+    tokens: ProbedTokens
+    out: Path
     rows: list[Row] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
@@ -91,16 +93,7 @@ class Results:
     maps: dict[Label, Map] = field(default_factory=dict)
 
 
-class Probed(NamedTuple):
-    """A finished computation that is not written yet; `out` is its folder."""
-
-    source: Source
-    tokens: ProbedTokens
-    found: Results
-    out: Path
-
-
-def run_probes(options: argparse.Namespace) -> Probed:
+def run_probes(options: argparse.Namespace) -> Results:
     """Open the model and probe it. Writes nothing; raises BadInput before the first probe."""
     torch.set_num_threads(options.threads)
     name = packaged_folder(options.model, options.cache)
@@ -113,14 +106,15 @@ def run_probes(options: argparse.Namespace) -> Probed:
     # A folder of earlier probes is written anew; any other one is left alone.
     if out.is_dir() and any(out.iterdir()) and not (out / _FACTS).is_file():
         raise BadInput(f"{out} holds something else than probes. Use another --out.")
-    found = _probe_source(source, tokens, options.splits, options.probes, quiet=options.quiet)
-    return Probed(source, tokens, found, out)
+    found = Results(source, tokens, out)
+    with (no_bars if options.quiet else in_terminal("probe"))("tables", 0) as bar:
+        _probe_tables(found, options.splits, options.probes, bar)
+    return found
 
 
-def write_probes(probed: Probed, options: argparse.Namespace) -> None:
+def write_probes(found: Results, options: argparse.Namespace) -> None:
     """Write the folder and print the scores."""
-    source, tokens, found, out = probed
-    summary = means(found.rows)
+    source, tokens, out, summary = found.source, found.tokens, found.out, means(found.rows)
     differences = [
         row
         for ours, theirs in _pairs(found.labels)
@@ -147,29 +141,18 @@ def write_probes(probed: Probed, options: argparse.Namespace) -> None:
     console.print(f"Page: {out / _PAGE}", highlight=False, soft_wrap=True)
 
 
-def _probe_source(
-    source: Source,
-    tokens: ProbedTokens,
-    num_splits: int,
-    probes: Sequence[str],
-    *,
-    quiet: bool = True,
-) -> Results:
+def _probe_tables(found: Results, num_splits: int, probes: Sequence[str], bar: Any) -> None:
     """Probe every table on the splits of its seed, and the controls of each model's last table."""
-    found = Results()
-    seeds = source.seeds[:num_splits]
-    bar = (no_bars if quiet else in_terminal("probe"))("tables", 0)
+    tokens, seeds = found.tokens, found.source.seeds[:num_splits]
     for place, seed in enumerate(seeds):
         # Split k belongs to seed k modulo their number: no split costs more than one model.
         splits = [tokens.split(number) for number in range(place, num_splits, len(seeds))]
-        for table in _with_controls(source.tables(seed)):
-            label = table.label
+        for table in _with_controls(found.source.tables(seed)):
+            label, whole = table.label, {"table": table.vectors_VD}
             if place == 0:
                 found.labels.append(label)
-            if not label.is_control:
-                found.hashes[f"{label.name}, seed {seed}"] = hash_tensors(
-                    {"table": table.vectors_VD}
-                )
+            if not label.is_control:  # a control has no table of its own
+                found.hashes[f"{label.name}, seed {seed}"] = hash_tensors(whole)
             for split in splits:
                 bar.set_postfix_str(f"{label.name}, split {split.number + 1} of {num_splits}")
                 # The decoder takes most of the time; one split shows how much it guesses.
@@ -183,8 +166,6 @@ def _probe_source(
                 if split.number == 0 and not label.is_control and label.when != BEFORE:
                     found.maps[label] = map_points(table.vectors_VD[tokens.ids_N], tokens.texts)
                 bar.update()
-    bar.close()
-    return found
 
 
 def _with_controls(tables: Iterator[Table]) -> Iterator[Table]:
@@ -215,41 +196,26 @@ def _pairs(labels: Sequence[Label]) -> list[tuple[Label, Label]]:
 
 
 def _print_scores(
-    console: Console,
-    about: str,
-    labels: Sequence[Label],
-    summary: list[Row],
-    differences: list[Row],
+    console: Console, about: str, labels: list[Label], summary: list[Row], differences: list[Row]
 ) -> None:
     """Print the scores of each table, the majority baselines, and the sum minus the base."""
-    cells = {(row.arm, *cell_of(row)): row for row in summary}
-    usual = {cell_of(row): row.majority or 0.0 for row in summary}
+    # A score over its interval, as wide columns do not fit in a terminal: "0.34\n0.33 to 0.35".
+    scores = {
+        (row.arm, *cell_of(row)): f"{row.value:.2f}\n{bounds(row, '{:.2f}', 1)}".strip()
+        for row in summary
+    }
+    usual = {cell_of(row): f"{row.majority or 0.0:.2f}" for row in summary}
     columns = [cell for cell in CELLS if cell in usual]
-    table = Printed(title=f"{about}: scores on held-out tokens (95 % over splits)")
-    table.add_column("table")
+    table = Printed("table", title=f"{about}: scores on held-out tokens (95 % over splits)")
     for cell in columns:
         table.add_column(CELLS[cell], justify="right")
-    table.add_row("majority baseline", *(f"{usual[cell]:.2f}" for cell in columns))
-    table.add_section()
+    table.add_row("majority baseline", *(usual[cell] for cell in columns), end_section=True)
     for label in labels:
-        table.add_row(label.name, *(_shown(cells.get((label.name, *cell))) for cell in columns))
+        table.add_row(label.name, *(scores.get((label.name, *cell), "") for cell in columns))
     console.print(table)
-    added = [
-        f"{ours.name} - {theirs.name}"
-        for ours, theirs in _pairs(labels)
-        if theirs.part == BASE != ours.part
-    ]
+    pairs = [(ours, theirs) for ours, theirs in _pairs(labels) if theirs.part == BASE != ours.part]
+    added = {f"{ours.name} - {theirs.name}" for ours, theirs in pairs}
     for row in differences:
-        if row.arm in added and row.low is not None and row.high is not None:
+        if row.arm in added and (interval := bounds(row, "{:+.3f}", 1)):
             heading = CELLS[row.task, row.split, row.metric.removesuffix("_difference")]
-            console.print(
-                f"{row.arm}, {heading}: {row.value:+.3f} ({row.low:+.3f} to {row.high:+.3f})",
-                highlight=False,
-            )
-
-
-def _shown(row: Row | None) -> str:
-    """Format a score over its interval: "0.34\\n0.33 to 0.35"."""
-    if row is None:
-        return ""
-    return f"{row.value:.2f}" + ("" if row.low is None else f"\n{row.low:.2f} to {row.high:.2f}")
+            console.print(f"{row.arm}, {heading}: {row.value:+.3f} ({interval})", highlight=False)
