@@ -71,7 +71,6 @@ class Source:
     Attributes:
         name: short name, for folders and pages.
         about: a description in one phrase.
-        models: the arms of a run, or the one model.
         spellings: the bytes of each row of the tables; None for a row without spelling.
         seeds: the seeds of a run; the splits are distributed over them in turn.
         tables: returns the tables of a seed.
@@ -79,7 +78,6 @@ class Source:
 
     name: str
     about: str
-    models: tuple[str, ...]
     spellings: Sequence[bytes | None]
     seeds: tuple[int, ...]
     tables: Callable[[int], Iterator[Table]]
@@ -129,7 +127,7 @@ def _of_run(folder: Path, cache: Path, arm: str | None, seed: int | None) -> Sou
 
     about = f"the run in {folder}: {', '.join(arms)}, of the seeds {', '.join(map(str, seeds))}"
     spellings = _padded(run.data.tokenizer.spellings, run.data.spellings.num_tokens)
-    return Source(folder.resolve().name, about, arms, spellings, seeds, tables)
+    return Source(folder.resolve().name, about, spellings, seeds, tables)
 
 
 def _of_model(name: str, tokenizer: str, letters: str | None) -> Source:
@@ -149,9 +147,9 @@ def _of_model(name: str, tokenizer: str, letters: str | None) -> Source:
     if letters:
         charembed.load(model, found.source, letters)
     label = Path(name).name
-    tables = tuple(_tables_of(model, path, label, ""))
+    tables = tuple(_tables_of(model, path, label, ""))  # raises before the first probe
     about = f"the model {name}" + (f" with the character encoder of {letters}" if letters else "")
-    return Source(label, about, (label,), spellings, (0,), lambda seed: iter(tables))
+    return Source(label, about, spellings, (0,), lambda seed: iter(tables))
 
 
 def _of_file(path: Path, tokenizer: str | None, tensor: str | None) -> Source:
@@ -181,7 +179,7 @@ def _of_file(path: Path, tokenizer: str | None, tensor: str | None) -> Source:
         f"the table {chosen} of {path}",
     )
     tables = (_finite(table),)
-    return Source(path.stem, about, (path.stem,), spellings, (0,), lambda seed: iter(tables))
+    return Source(path.stem, about, spellings, (0,), lambda seed: iter(tables))
 
 
 def _check_rows(spellings: Sequence[bytes | None], rows: int, name: str) -> Sequence[bytes | None]:
