@@ -115,11 +115,9 @@ def run_probes(options: argparse.Namespace) -> Results:
 def write_probes(found: Results, options: argparse.Namespace) -> None:
     """Write the folder and print the scores."""
     source, tokens, out, summary = found.source, found.tokens, found.out, means(found.rows)
-    differences = [
-        row
-        for ours, theirs in _pairs(found.labels)
-        for row in difference(found.rows, ours.name, theirs.name)
-    ]
+    differences = list[Row]()
+    for ours, theirs in _pairs(found.labels):
+        differences += difference(found.rows, ours.name, theirs.name)
     facts = {
         "model": options.model,
         "about": source.about,

@@ -113,8 +113,8 @@ def _of_run(folder: Path, cache: Path, arm: str | None, seed: int | None) -> Sou
     arms = (run.arm(arm, seed).name,) if arm else run.config.arms
     seeds = tuple(run.config.seed_range) if seed is None else (run.arm(arm, seed).seed,)
     for one in seeds:
-        for name in arms:  # raises now, not after minutes, if an arm is missing or damaged
-            run.arm(name, one).model()
+        for name in arms:
+            run.arm(name, one).model()  # raises now, not after minutes of probing
 
     def tables(seed: int) -> Iterator[Table]:
         for name in arms:
@@ -198,7 +198,7 @@ def _padded(spellings: Sequence[bytes | None], rows: int) -> Sequence[bytes | No
 
 
 def _tables_of(model: nn.Module, path: str, name: str, when: str) -> Iterator[Table]:
-    """Yield base, letters and sum of the embedding at a path; the base alone without an encoder."""
+    """Yield base, letters and sum of an embedding; of one without an encoder, the base alone."""
     embedding = model.get_submodule(path)
     weight_VD = embedding.get_parameter("weight").detach()
     parts = {BASE: weight_VD.clone()}
