@@ -45,9 +45,8 @@ def ask(word: str, panel: Panel, console: Console) -> None:
     split = panel.split(word)
     unseen = [token.text for token in panel.tokens(word) if token.unseen]
     about = split.label if split else "not in the word list" if panel.splits else ""
-    console.print(
-        f"[bold]{word}[/]  {about}{f', unseen: {unseen}' if unseen else ''}", highlight=False
-    )
+    about += f", unseen: {unseen}" if unseen else ""
+    console.print(f"[bold]{word}[/]  {about}", highlight=False)
     for task, item in questions.items():
         console.print(f"  {item.prompt}  [dim]{item.written.strip()}[/]", highlight=False)
         for name, answer in panel.answers(task, item):

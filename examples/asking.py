@@ -105,7 +105,7 @@ class Panel:
         the task draws them. Raises BadInput or TaskError if there is no such question.
         """
         check_word(word)
-        # The question seeds its own choices, so that its URL gives the same one every time.
+        # Seeded by task and word: the URL of a question gives the same question every time.
         chosen, rng = self.tasks[task], Random(f"{task} {word}")
         several = len(chosen.recipe.arguments) > 1 and " " not in letters
         arguments = list(letters) if several else letters.split()
@@ -121,7 +121,7 @@ class Panel:
         """Yield the name of each model and its answer."""
         questions = self._questions(task, item)
         for name, model in self.models.items():
-            model.check([questions])  # max_new_tokens fits this item
+            model.check([questions])  # sets max_new_tokens for this item
             answers = Answers([questions])
             ask(model, answers)
             (answer,) = answers.of(questions)
@@ -134,20 +134,17 @@ class Panel:
         tokenizer = self._first.tokenizer
         found = []
         for token in tokenizer.encode_word(word):
-            spelling = tokenizer.spellings[token]
-            text = (
-                tokenizer.decode([token]) if spelling is None else spelling.decode(errors="replace")
-            )
+            spelling = tokenizer.spellings[token]  # None for a token of special meaning
+            text = spelling.decode(errors="replace") if spelling else tokenizer.decode([token])
             unseen = None if self.seen_tokens is None else token not in self.seen_tokens
             found.append(Token(token, text, unseen))
         return found
 
     def split(self, word: str) -> Split | None:
         """Return the split of the run that holds a word; None for a word outside its list."""
-        if (words := self.splits) is None:
-            return None
-        splits = next(iter(self.tasks.values())).splits  # all word tasks have the same
-        return next((split for split in splits if word in words[split.name]), None)
+        words, splits = self.splits, next(iter(self.tasks.values())).splits
+        # Any task will do: all word tasks have the same splits.
+        return next((split for split in splits if words and word in words[split.name]), None)
 
 
 def check_word(word: str) -> None:

@@ -70,11 +70,10 @@ def _aligned(given: str, expected: str) -> list[tuple[str, str]]:
         return [(given[0], expected[0]), *_aligned(given[1:], expected[1:])]
     if given and expected and given[-1] == expected[-1]:
         return [*_aligned(given[:-1], expected[:-1]), (given[-1], expected[-1])]
+    steps = SequenceMatcher(None, given, expected, autojunk=False).get_opcodes()
     return [
         pair
-        for _, start, end, first, last in SequenceMatcher(
-            None, given, expected, False
-        ).get_opcodes()
+        for _, start, end, first, last in steps
         for pair in zip_longest(given[start:end], expected[first:last], fillvalue="")
     ]
 

@@ -42,7 +42,7 @@ def main() -> None:
     charembed.fold(model)
     print("folded, logits unchanged:", torch.equal(model(ids), trained))
     left = [name for name in model.state_dict() if "encoder" in name]
-    print("what is left of charembed:", left or "nothing")
+    print("modules of charembed in the model:", left or "none")
 
 
 if __name__ == "__main__":

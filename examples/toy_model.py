@@ -1,6 +1,8 @@
-"""Save a toy GPT-2 with random weights and a BPE of 600 tokens, to try the guides in docs/ without a download.
+"""Save a toy GPT-2 with random weights and a BPE of 600 tokens.
 
-python -m examples.toy_model base
+    python -m examples.toy_model base
+
+With it, the guides in docs/ run without a download.
 """
 
 from __future__ import annotations
@@ -30,13 +32,9 @@ def save_toy_model(folder: str | Path) -> None:
     tokenizer.save_pretrained(folder)
     end = tokenizer.eos_token_id
     config = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_layer=2,
-        n_head=2,
-        n_embd=64,
-        bos_token_id=end,
-        eos_token_id=end,
-    )
+        vocab_size=len(tokenizer), n_layer=2, n_head=2, n_embd=64,
+        bos_token_id=end, eos_token_id=end,
+    )  # fmt: skip
     GPT2LMHeadModel(config).save_pretrained(folder)
 
 

@@ -125,7 +125,7 @@ def print_scores(model: LanguageModel, arm: str, tokens: list[str], n: int) -> N
         eval_set = make_eval_set(name, tokenizer, tokens, context, n)
         answers = Answers([eval_set])
         ask(evaluated, answers)
-        (row,) = eval_rows([eval_set], answers.by_set(), arm, 0, ("exact_match",))
+        (row,) = eval_rows([eval_set], answers.by_set(), arm, 0, details=False)
         score = f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f}), n = {row.n}"
         print(f"{name}: {score}, majority baseline {row.majority:.2f}")
         print(f"  {eval_set.items[0].prompt!r} -> {answers.of(eval_set)[0].given!r}")

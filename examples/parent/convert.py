@@ -123,19 +123,11 @@ def _outer(modules: list[Module]) -> tuple[dict[str, Tensor], int]:
     (dim,) = norm.shape
     wpe = _one(modules, "the position table", "table", word="pos")
     with_letters = any(module.kind == "lstm" for module in modules)
-    if with_letters:
-        recurrent = _one(modules, "the LSTM", "lstm").tensors
-        hidden = recurrent["weight_hh_l0"].shape[1]
-    else:
-        recurrent = {}
-        hidden = next(
-            (
-                module.shape[1]
-                for module in modules
-                if module.kind == "table" and module.shape[1] != dim
-            ),
-            0,
-        )
+    recurrent = _one(modules, "the LSTM", "lstm").tensors if with_letters else {}
+    # Without an LSTM, the second table has the width of the extra path; both others have `dim`.
+    widths = [module.shape[1] for module in modules if module.kind == "table"]
+    other = next((width for width in widths if width != dim), 0)
+    hidden = recurrent["weight_hh_l0"].shape[1] if with_letters else other
     projection = _one(modules, "the projection of the extra path", "linear", shape=(dim, hidden))
     head = _one(modules, "the output layer", "linear")
     wte = _one(modules, "the token table", "table", shape=(head.shape[0], dim))
@@ -152,19 +144,13 @@ def _outer(modules: list[Module]) -> tuple[dict[str, Tensor], int]:
 
 def _block(modules: list[Module], dim: int, block: int) -> dict[str, Tensor]:
     """Name the tensors of one block; qkv is one matrix: all queries, then all keys, all values."""
-    heads = {
-        part: [
-            module for module in modules if module.kind == "table" and part in module.name.lower()
-        ]
-        for part in ("query", "key", "value")
-    }
-    for part, found in heads.items():
-        found.sort(
-            key=lambda module: module.numbers
-        )  # by head: their order is the order of columns
-        if sum(module.shape[0] for module in found) != dim or {
-            module.shape[1] for module in found
-        } != {dim}:
+    heads: dict[str, list[Module]] = {}
+    for part in ("query", "key", "value"):
+        of_part = [m for m in modules if m.kind == "table" and part in m.name.lower()]
+        # By the number of the head: the rows of qkv have this order.
+        found = heads[part] = sorted(of_part, key=lambda module: module.numbers)
+        widths = {module.shape[1] for module in found}
+        if sum(module.shape[0] for module in found) != dim or widths != {dim}:
             raise BadInput(
                 f"Block {block} has no {dim} rows of {dim} of {part}. The names of its modules "
                 f"must contain {part!r}."
@@ -207,9 +193,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than tensors, or is damaged ({first_line(error)}). "
             "Name another file."
         ) from None
-    if not isinstance(state, dict) or not all(
-        isinstance(tensor, Tensor) for tensor in state.values()
-    ):
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
         raise BadInput(f"{path} holds no state dict. Save model.state_dict(), not the model.")
     return state
 

@@ -17,7 +17,7 @@ from tests.tasks.test_synthetic_tasks import built
 from training.ask.eval_sets import EvalSet, check_cut
 from training.ask.evaluated_model import Answer
 from training.ask.run_evaluation import answer_lines
-from training.ask.scores import RUN_METRICS, eval_rows
+from training.ask.scores import eval_rows
 from training.config.config import CompareConfig
 from training.config.flags import changed
 from training.config.presets import preset
@@ -150,7 +150,7 @@ def test_marks_of_right_and_half_right_answers_that_show_their_work() -> None:
         items[3].answer,
     ]
     eval_sets, texts = [EvalSet(task, "seen", items)], [[Answer(text) for text in given]]
-    rows = eval_rows(eval_sets, texts, "lstm", 0, RUN_METRICS)
+    rows = eval_rows(eval_sets, texts, "lstm", 0, details=False)
     answers = answer_lines(eval_sets, texts)
     assert [(row.metric, row.value, row.n) for row in rows] == [
         ("exact_match", 0.5, 4),

@@ -6,12 +6,13 @@ neither on earlier questions nor on the other questions of its batch.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -74,40 +75,43 @@ Questions = Sequence[EvalQuestion]
 Answered = Iterator[tuple[Questions, list[Answer]]]  # batches of questions with their answers
 
 
-class EvaluatedModel(Protocol):
+@dataclass(kw_only=True, eq=False)
+class EvaluatedModel(ABC):
     """The interface of a model under evaluation.
 
     Attributes:
         name, seed: the arm and the seed of its rows.
         about: a description in one phrase, for pages.
-        identity: facts that no other model has; a resumed evaluation compares them.
-        tokenizer: None if it is unknown, as for a function.
         material: words by split, wording and answer form of word questions.
         shots: solved questions before each word question.
         counts: token frequencies for the breakdown; None if there is no text to count in.
+        tokenizer: None if it is unknown, as for a function.
     """
 
     name: str
-    seed: int
     about: str
     material: Material
-    shots: int
-    counts: TokenCounts | None
+    seed: int = 0
+    shots: int = 0
+    counts: TokenCounts | None = None
+    tokenizer: Tokenizer | None = None
 
     @property
-    def tokenizer(self) -> Tokenizer | None: ...
-    @property
-    def identity(self) -> dict[str, Any]: ...
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Facts that no other model has; a resumed evaluation compares them."""
 
+    @abstractmethod
     def check(self, eval_sets: Sequence[EvalSet]) -> None:
         """Raise BadInput if a question cannot be answered. Called before the first question."""
 
+    @abstractmethod
     def answer(self, questions: Questions, batch_size: int, progress: Progress) -> Answered:
         """Yield the questions in batches with their answers, in any order."""
 
 
 @dataclass(kw_only=True, eq=False)
-class EvaluatedLanguageModel:
+class EvaluatedLanguageModel(EvaluatedModel):
     """A language model with its tokenizer; see EvaluatedModel for the other attributes.
 
     Attributes:
@@ -121,15 +125,9 @@ class EvaluatedLanguageModel:
             answers of runs depend on these three to the last letter.
     """
 
-    name: str
-    about: str
     model: LanguageModel
     tokenizer: Tokenizer
-    material: Material
     context: int
-    seed: int = 0
-    shots: int = 0
-    counts: TokenCounts | None = None
     objective: Objective = OBJECTIVES["next_token"]
     dummy: int = 0
     start: Sequence[int] = ()
@@ -316,22 +314,16 @@ class EvaluatedLanguageModel:
 
 
 @dataclass(kw_only=True, eq=False)
-class EvaluatedFunction:
-    """A function from a prompt to the text that follows it; see EvaluatedModel.
+class EvaluatedFunction(EvaluatedModel):
+    """A function from a prompt to the text that follows it.
 
     Attributes:
         batched: the function takes a list of prompts and returns a list of texts.
     """
 
-    name: str
-    write: Callable[[Any], Any]
-    material: Material
-    shots: int = 0
-    tokenizer: Tokenizer | None = None
-    batched: bool = False
-    seed: int = 0
-    counts: TokenCounts | None = None
     about: str = "a function from a prompt to a text"
+    write: Callable[[Any], Any]
+    batched: bool = False
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from training.train.loss import summed_loss
 from .answers import Answers, ask
 from .eval_sets import EvalSet
 from .evaluated_model import Answer, EvaluatedLanguageModel
-from .scores import RUN_METRICS, eval_rows, rights
+from .scores import eval_rows, rights
 
 _ROWS = 32  # windows of text in one batch, at most: memory for logits, B x T x V floats
 
@@ -45,7 +45,7 @@ def evaluate_arm(
     stopped = "Training is finished and saved; the questions come when it goes on."
     ask(evaluated, answers, bars=bars, title="answers", if_stopped=stopped)
     given = answers.by_set()
-    return eval_rows(eval_sets, given, arm, seed, RUN_METRICS), answer_lines(eval_sets, given)
+    return eval_rows(eval_sets, given, arm, seed, details=False), answer_lines(eval_sets, given)
 
 
 def answer_lines(

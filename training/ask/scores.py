@@ -12,7 +12,7 @@ Metrics of an evaluation set, each with its 95 % interval:
     exact_match_per_token   if there are choices: the choice with the largest log-likelihood per
                             token; `exact_match` takes the largest sum
     exact_match_per_character   the same per character: acc_norm of lm-evaluation-harness
-    parts                   what else a task scores, such as first_step or work_exact_match
+    parts                   further scores of a task, such as first_step or work_exact_match
 
 `exact_match[word letters=7]` is exact match on the questions about words of 7 letters, all splits
 together.
@@ -33,12 +33,7 @@ from .eval_sets import EvalSet
 from .evaluated_model import Answer, EvaluatedModel
 
 ALL = "all"
-RUN_METRICS = ("exact_match", "parts")
 _CHOICE_METRICS = ("exact_match_per_token", "exact_match_per_character")
-METRICS = (
-    "exact_match", "exact_match_corrected", "unreadable", *_CHOICE_METRICS, "letters_right",
-    "first_letter",
-)  # fmt: skip
 _AXES = ("word letters", "word tokens", "token letters", "token count")
 CELL = 10  # questions that a line of the breakdown needs; fewer have intervals of half the scale
 
@@ -52,12 +47,10 @@ def rights(eval_set: EvalSet, answers: Sequence[Answer]) -> list[bool]:
 
 
 def parsed(eval_set: EvalSet, answers: Sequence[Answer]) -> list[str | None]:
-    """Parse the answer from each text.
+    """Parse the answer from each text: parsed(numbers, [Answer(" 7"), Answer(" ?")]) -> ["7", None]
 
     None if it cannot be parsed: no text, nothing at the place that a benchmark reads, or no number
     although every right answer is one.
-
-    parsed(numbers, [Answer(" 7\\n"), Answer(" ?")]) -> ["7", None]
     """
     numbers = all(_is_number(item.answer) for item in eval_set.items)
     found = []
@@ -81,68 +74,58 @@ def eval_rows(
     answers: Sequence[Sequence[Answer]],
     arm: str,
     seed: int,
-    metrics: Sequence[str] = METRICS,
+    details: bool = True,
 ) -> list[Row]:
-    """Return the rows of some metrics, set by set; see the head of this file.
+    """Return the rows of all sets; see the head of this file.
 
     Metrics that an evaluation set does not have, such as letters_right of numbers, are left out.
+    `details`: all metrics but `parts`; without them, exact_match and `parts`.
     """
     return [
         row
         for eval_set, given in zip(eval_sets, answers, strict=True)
-        for row in _set_rows(eval_set, given, arm, seed, metrics)
+        for row in _set_rows(eval_set, given, arm, seed, details)
     ]
 
 
 def _set_rows(
-    eval_set: EvalSet, answers: Sequence[Answer], arm: str, seed: int, metrics: Sequence[str]
-) -> list[Row]:
-    marks, of_set = rights(eval_set, answers), (arm, seed, eval_set.task.name, eval_set.split)
-    exact = share_row(*of_set, "exact_match", sum(marks), len(marks), eval_set.majority)
-    rows = [exact]
-    if set(metrics) - set(RUN_METRICS):  # a run asks thousands of questions and needs no details
-        rows += _detail_rows(eval_set, answers, exact)
-    rows = [row for row in rows if row.metric in metrics]
-    if "parts" in metrics:
-        parts = [
-            eval_set.task.parts(read_answer(answer.given), item)
-            for item, answer in zip(eval_set.items, answers, strict=True)
-        ]
-        rows += [_like(exact, name, [part[name] for part in parts]) for name in parts[0]]
-    return rows
+    eval_set: EvalSet, answers: Sequence[Answer], arm: str, seed: int, details: bool
+) -> Iterator[Row]:
+    items, majority = eval_set.items, eval_set.majority
 
+    def share(metric: str, marks: Sequence[bool], majority: float | None = None) -> Row:
+        # The majority baseline is of exact match, so other shares have none by default.
+        named = (arm, seed, eval_set.task.name, eval_set.split, metric)
+        return share_row(*named, sum(marks), len(marks), majority)
 
-def _like(exact: Row, metric: str, marks: Sequence[bool], majority: float | None = None) -> Row:
-    """Return the row of another share of the same answers."""
-    hits, n = sum(marks), len(marks)
-    # The majority baseline is of exact match, so other shares have none by default.
-    return share_row(exact.arm, int(exact.seed), exact.task, exact.split, metric, hits, n, majority)
-
-
-def _detail_rows(eval_set: EvalSet, answers: Sequence[Answer], exact: Row) -> list[Row]:
-    items, texts = eval_set.items, parsed(eval_set, answers)
-    rows = [*_corrected_row(exact), _like(exact, "unreadable", [text is None for text in texts])]
+    exact = share("exact_match", rights(eval_set, answers), majority)
+    yield exact
+    if not details:  # a run asks thousands of questions
+        pairs = zip(items, answers, strict=True)
+        parts = [eval_set.task.parts(read_answer(answer.given), item) for item, answer in pairs]
+        yield from (share(name, [part[name] for part in parts]) for name in parts[0])
+        return
+    if majority < 1:  # else no model can be better than the baseline
+        yield _corrected(exact, majority)
+    texts = parsed(eval_set, answers)
+    yield share("unreadable", [text is None for text in texts])
     if all(item.choices for item in items):
         for metric in _CHOICE_METRICS:
             pairs = zip(items, answers, strict=True)
             taken = [_taken(item, answer, metric) for item, answer in pairs]
-            rows.append(_like(exact, metric, rights(eval_set, taken), exact.majority))
+            yield share(metric, rights(eval_set, taken), majority)
     elif _are_words(eval_set):
         wanted = [item.answer.strip() for item in items]
-        rows.append(_letters_row(exact, list(map(letters_right, texts, wanted))))
+        yield _letters_row(exact, list(map(letters_right, texts, wanted)))
         firsts = [(text or " ")[0] == a[0] for text, a in zip(texts, wanted, strict=True)]
-        rows.append(_like(exact, "first_letter", firsts))
-    return rows
+        yield share("first_letter", firsts)
 
 
-def _corrected_row(row: Row) -> list[Row]:
-    """Return the row corrected for its majority baseline; nothing if that is always right."""
-    m = row.majority or 0.0
-    if m >= 1 or row.low is None or row.high is None:
-        return []
+def _corrected(row: Row, majority: float) -> Row:
     # The same formula for the interval: the baseline is a fact of the questions, no estimate.
-    value, low, high = (corrected(share, m) for share in (row.value, row.low, row.high))
-    return [replace(row, metric=f"{row.metric}_corrected", value=value, low=low, high=high)]
+    found = (row.value, row.low or 0.0, row.high or 0.0)
+    value, low, high = (corrected(share, majority) for share in found)
+    return replace(row, metric=f"{row.metric}_corrected", value=value, low=low, high=high)
 
 
 def _letters_row(exact: Row, values: Sequence[float]) -> Row:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -40,11 +40,9 @@ _VERSIONS = ("torch", "scipy", "numpy", "safetensors", "transformers")
 def parse(argv: Sequence[str] | None, manual: str | None) -> argparse.Namespace:
     """Parse the flags. Raises BadInput for a value that is not allowed."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.probe",
-        description=manual,
+        "python -m training.probe", description=manual, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    )  # fmt: skip
     add = parser.add_argument
     add("model", metavar="MODEL", help="run folder, model folder or hub name, or safetensors file")
     add("--arm", help="arm of a run [all]")
@@ -73,7 +71,7 @@ def parse(argv: Sequence[str] | None, manual: str | None) -> argparse.Namespace:
 
 @dataclass
 class Results:
-    """The results of the probes.
+    """The results of the probes, not written yet; `out` is their folder.
 
     Attributes:
         rows: of every table and split.
@@ -83,6 +81,9 @@ class Results:
         maps: each table in two dimensions.
     """
 
+    source: Source
+    tokens: ProbedTokens
+    out: Path
     rows: list[Row] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
@@ -90,16 +91,7 @@ class Results:
     maps: dict[Label, Map] = field(default_factory=dict)
 
 
-class Probed(NamedTuple):
-    """A finished computation that is not written yet; `out` is its folder."""
-
-    source: Source
-    tokens: ProbedTokens
-    found: Results
-    out: Path
-
-
-def run_probes(options: argparse.Namespace) -> Probed:
+def run_probes(options: argparse.Namespace) -> Results:
     """Open the model and probe it. Writes nothing; raises BadInput before the first probe."""
     torch.set_num_threads(options.threads)
     name = packaged_folder(options.model, options.cache)
@@ -112,19 +104,18 @@ def run_probes(options: argparse.Namespace) -> Probed:
     # A folder of earlier probes is written anew; any other one is left alone.
     if out.is_dir() and any(out.iterdir()) and not (out / _FACTS).is_file():
         raise BadInput(f"{out} holds something else than probes. Use another --out.")
-    found = _probe_source(source, tokens, options.splits, options.probes, quiet=options.quiet)
-    return Probed(source, tokens, found, out)
+    found = Results(source, tokens, out)
+    with (no_bars if options.quiet else in_terminal("probe"))("tables", 0) as bar:
+        _probe_tables(found, options.splits, options.probes, bar)
+    return found
 
 
-def write_probes(probed: Probed, options: argparse.Namespace) -> None:
+def write_probes(found: Results, options: argparse.Namespace) -> None:
     """Write the folder and print the scores."""
-    source, tokens, found, out = probed
-    summary = means(found.rows)
-    differences = [
-        row
-        for ours, theirs in _pairs(found.labels)
-        for row in difference(found.rows, ours.name, theirs.name)
-    ]
+    source, tokens, out, summary = found.source, found.tokens, found.out, means(found.rows)
+    differences = list[Row]()
+    for ours, theirs in _pairs(found.labels):
+        differences += difference(found.rows, ours.name, theirs.name)
     facts = {
         "model": options.model,
         "about": source.about,
@@ -146,29 +137,18 @@ def write_probes(probed: Probed, options: argparse.Namespace) -> None:
     console.print(f"Page: {out / _PAGE}", highlight=False, soft_wrap=True)
 
 
-def _probe_source(
-    source: Source,
-    tokens: ProbedTokens,
-    num_splits: int,
-    probes: Sequence[str],
-    *,
-    quiet: bool = True,
-) -> Results:
+def _probe_tables(found: Results, num_splits: int, probes: Sequence[str], bar: Any) -> None:
     """Probe every table on the splits of its seed, and the controls of each model's last table."""
-    found = Results()
-    seeds = source.seeds[:num_splits]
-    bar = (no_bars if quiet else in_terminal("probe"))("tables", 0)
+    tokens, seeds = found.tokens, found.source.seeds[:num_splits]
     for place, seed in enumerate(seeds):
         # Split k belongs to seed k modulo their number: no split costs more than one model.
         splits = [tokens.split(number) for number in range(place, num_splits, len(seeds))]
-        for table in _with_controls(source.tables(seed)):
-            label = table.label
+        for table in _with_controls(found.source.tables(seed)):
+            label, whole = table.label, {"table": table.vectors_VD}
             if place == 0:
                 found.labels.append(label)
-            if not label.is_control:
-                found.hashes[f"{label.name}, seed {seed}"] = hash_tensors(
-                    {"table": table.vectors_VD}
-                )
+            if not label.is_control:  # a control has no table of its own
+                found.hashes[f"{label.name}, seed {seed}"] = hash_tensors(whole)
             for split in splits:
                 bar.set_postfix_str(f"{label.name}, split {split.number + 1} of {num_splits}")
                 # The decoder takes most of the time; one split shows how much it guesses.
@@ -182,8 +162,6 @@ def _probe_source(
                 if split.number == 0 and not label.is_control and label.when != BEFORE:
                     found.maps[label] = map_points(table.vectors_VD[tokens.ids_N], tokens.texts)
                 bar.update()
-    bar.close()
-    return found
 
 
 def _with_controls(tables: Iterator[Table]) -> Iterator[Table]:

@@ -16,6 +16,7 @@ Axes: H held-out tokens, P places, K letters.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -32,6 +33,7 @@ from .tokens import ProbedTokens, ProbeSplit
 _CHANCE = 0.5  # area under the curve of random scores
 _COMMON = 0.005  # least share of tokens with a letter, and without it, for its area to be computed
 _LENGTHS = PLACES + 1  # classes of length: 1 to 12, and longer
+_Part = tuple[str, str, Tensor, Tensor]  # split and metric of a row, right answers, baseline's
 # The columns of a table's line in the terminal and on the page: (task, split, metric) -> heading.
 CELLS = {
     ("letter", "start", "accuracy"): "letters from the start",
@@ -50,35 +52,33 @@ def _letter_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: Probe
     there_HP, right_HP, usual_HP = true_HP != IGNORED, read_HP == true_HP, true_HP == usual_P
     columns_P = torch.arange(2 * PLACES)  # the first half from the start, the second from the end
     from_start_P = columns_P < PLACES
-    parts: list[tuple[str, Tensor]] = []
+    masks: dict[str, Tensor] = {}
     for end, first, half_P in (("start", 0, from_start_P), ("end", PLACES, ~from_start_P)):
-        parts.append((end, half_P))
-        parts += [(f"{end} {i + 1}", columns_P == first + i) for i in range(PLACES)]
-    parts += [
-        (f"length {n}", of_H[:, None] & from_start_P) for n, of_H in _by_length(tokens, split)
-    ]
-    rows = [
-        _share(name, split, "letter", part, "accuracy", right_HP[of_HP], usual_HP[of_HP])
-        for part, mask in parts
-        for of_HP in (mask & there_HP,)
-    ]
-    return _present(rows)
+        masks[end] = half_P
+        masks |= {f"{end} {i + 1}": columns_P == first + i for i in range(PLACES)}
+    lengths = _by_length(tokens, split).items()
+    masks |= {part: of_H[:, None] & from_start_P for part, of_H in lengths}
+    there = {part: mask & there_HP for part, mask in masks.items()}
+    parts = [(part, "accuracy", right_HP[of], usual_HP[of]) for part, of in there.items()]
+    return _shares(name, split, "letter", parts)
 
 
 def _contains_rows(
     name: str, vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit
 ) -> list[Row]:
     """Score whether a token contains a letter, by area under the curve: mean and each letter."""
-    letters = _common_letters(tokens)
+    n, least = len(tokens.texts), _COMMON * len(tokens.texts)
+    counts = Counter(letter for text in tokens.texts for letter in set(text))
+    letters = sorted(letter for letter, count in counts.items() if least <= count <= n - least)
     contained_NK = torch.tensor([[letter in text for letter in letters] for text in tokens.texts])
     scores_HK = contained_scores(vectors, split, contained_NK)
     area_K = areas(scores_HK, contained_NK[split.held]).tolist()
     # NaN, which differs from itself: all held-out tokens contain the letter, or none
     known = [(letter, area) for letter, area in zip(letters, area_K, strict=True) if area == area]
     mean = [("all", float(np.mean([area for _, area in known])))] if known else []
-    n = len(split.held)
+    held = len(split.held)
     return [
-        Row(name, split.number, "contains", letter, "auc", area, None, None, n, _CHANCE)
+        Row(name, split.number, "contains", letter, "auc", area, None, None, held, _CHANCE)
         for letter, area in mean + known
     ]
 
@@ -88,9 +88,7 @@ def _length_rows(name: str, vectors: Vectors, tokens: ProbedTokens, split: Probe
     classes_N1 = (tokens.lengths_N.clamp(max=_LENGTHS) - 1)[:, None]
     read_H1, true_H1 = read_classes(vectors, split, classes_N1), classes_N1[split.held]
     usual_H1 = true_H1 == _most_frequent(classes_N1[split.fit])
-    return _present(
-        [_share(name, split, "length", "all", "accuracy", read_H1 == true_H1, usual_H1)]
-    )
+    return _shares(name, split, "length", [("all", "accuracy", read_H1 == true_H1, usual_H1)])
 
 
 def spell_rows(
@@ -102,19 +100,16 @@ def spell_rows(
     fit = [tokens.texts[number] for number in split.fit.tolist()]
     # A plain letter by place, whatever came before it: the decoder must beat that.
     usual = [_commonest(text[i : i + 1] for text in fit) for i in range(LONGEST)]
-    parts = [("all", torch.ones_like(exact_H))]
-    parts += [(f"length {n}", of_H) for n, of_H in _by_length(tokens, split)]
-    rows = []
-    for part, of_H in parts:
+    parts: list[_Part] = []
+    for part, of_H in {"all": torch.ones_like(exact_H), **_by_length(tokens, split)}.items():
         numbers = of_H.nonzero().squeeze(1).tolist()
         letters = [(h, i) for h in numbers for i in range(min(len(true[h]), LONGEST))]
         right = torch.tensor([texts[h][i : i + 1] == true[h][i] for h, i in letters])
         usual_right = torch.tensor([usual[i] == true[h][i] for h, i in letters])
-        rows.append(_share(name, split, "spell", part, "letter_accuracy", right, usual_right))
+        parts.append((part, "letter_accuracy", right, usual_right))
         # No constant answer is right: held-out texts are never training texts.
-        never = torch.zeros(len(numbers))
-        rows.append(_share(name, split, "spell", part, "exact_match", exact_H[of_H], never))
-    return _present(rows)
+        parts.append((part, "exact_match", exact_H[of_H], torch.zeros(len(numbers))))
+    return _shares(name, split, "spell", parts)
 
 
 _LINEAR: dict[str, Callable[[str, Vectors, ProbedTokens, ProbeSplit], list[Row]]] = {
@@ -144,23 +139,20 @@ def cell_of(row: Row) -> tuple[str, str, str]:
     return row.task, row.split, row.metric
 
 
-def _share(
-    name: str, split: ProbeSplit, task: str, part: str, metric: str, right: Tensor, usual: Tensor
-) -> Row | None:
-    """Return the row of a share with its majority baseline; None if there are no tokens."""
-    if not (n := right.numel()):
-        return None
-    baseline = float(usual.double().mean())
-    return share_row(name, split.number, task, part, metric, int(right.sum()), n, baseline)
+def _shares(name: str, split: ProbeSplit, task: str, parts: Iterable[_Part]) -> list[Row]:
+    """Return the row of each part that has tokens, with its majority baseline."""
+    rows = []
+    for part, metric, right, usual in parts:
+        if n := right.numel():
+            hits, baseline = int(right.sum()), float(usual.double().mean())
+            rows.append(share_row(name, split.number, task, part, metric, hits, n, baseline))
+    return rows
 
 
-def _present(rows: Iterable[Row | None]) -> list[Row]:
-    return [row for row in rows if row is not None]
-
-
-def _by_length(tokens: ProbedTokens, split: ProbeSplit) -> list[tuple[int, Tensor]]:
-    """Return each length up to PLACES with the mask of the held-out tokens that have it."""
-    return [(n, tokens.lengths_N[split.held] == n) for n in range(1, PLACES + 1)]
+def _by_length(tokens: ProbedTokens, split: ProbeSplit) -> dict[str, Tensor]:
+    """Return the mask of the held-out tokens of each length: "length 1" to "length 12"."""
+    lengths_H = tokens.lengths_N[split.held]
+    return {f"length {n}": lengths_H == n for n in range(1, PLACES + 1)}
 
 
 def _most_frequent(classes_FP: Tensor) -> Tensor:
@@ -171,18 +163,9 @@ def _most_frequent(classes_FP: Tensor) -> Tensor:
 
 def _commonest(letters: Iterable[str]) -> str:
     """Return the most frequent letter, the first of several; "" does not count."""
-    found = sorted(filter(None, letters))
     # sorted: the first of equally frequent letters must not depend on the order of tokens
-    values, counts = np.unique(found, return_counts=True)
-    return str(values[counts.argmax()]) if found else ""
-
-
-def _common_letters(tokens: ProbedTokens) -> list[str]:
-    """Return the letters that enough tokens contain, and enough do not."""
-    n, least = len(tokens.texts), _COMMON * len(tokens.texts)
-    letters = sorted(set("".join(tokens.texts)))
-    counts = {letter: sum(letter in text for text in tokens.texts) for letter in letters}
-    return [letter for letter, count in counts.items() if least <= count <= n - least]
+    counts = Counter(sorted(filter(None, letters)))
+    return max(counts, key=lambda letter: counts[letter], default="")
 
 
 def means(rows: Sequence[Row]) -> list[Row]:
@@ -198,17 +181,13 @@ def difference(rows: Sequence[Row], ours: str, theirs: str) -> list[Row]:
     """Return one table minus another for each of CELLS, paired by split; Student's interval."""
     by_cell = {(row.arm, row.seed, *cell_of(row)): row for row in rows}
     differences = []
-    for task, part, metric in CELLS:
-        found = [row for row in rows if row.arm == ours and cell_of(row) == (task, part, metric)]
-        pairs = [
-            (row, other)
-            for row in found
-            if (other := by_cell.get((theirs, row.seed, task, part, metric)))
-        ]
-        if pairs:
-            values = [row.value - other.value for row, other in pairs]
+    for cell in CELLS:
+        found = [row for row in rows if row.arm == ours and cell_of(row) == cell]
+        pairs = [(row, by_cell.get((theirs, row.seed, *cell))) for row in found]
+        values = [row.value - other.value for row, other in pairs if other]
+        if values:
             low, high, p = over_seeds(values)
-            n, mean = sum(row.n for row, _ in pairs), float(np.mean(values))
-            named = (f"{ours} - {theirs}", "mean", task, part, f"{metric}_difference")
+            n, mean = sum(row.n for row, other in pairs if other), float(np.mean(values))
+            named = (f"{ours} - {theirs}", "mean", *cell[:2], f"{cell[2]}_difference")
             differences.append(Row(*named, mean, low, high, n, None, p))
     return differences

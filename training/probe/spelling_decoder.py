@@ -49,10 +49,8 @@ class SpellingDecoder(nn.Module):
     def forward(self, vectors_BD: Tensor, symbols_BL: Tensor) -> Tensor:
         # The symbol before each one; before the first it is END. clamp: IGNORED is negative.
         before_BL = F.pad(symbols_BL[:, :-1].clamp(min=0), (1, 0), value=END)
-        states_BLH, _ = self.gru(
-            self.letters(before_BL) + self.again(vectors_BD)[:, None],
-            self.start(vectors_BD).tanh()[None],
-        )
+        inputs_BLH = self.letters(before_BL) + self.again(vectors_BD)[:, None]
+        states_BLH, _ = self.gru(inputs_BLH, self.start(vectors_BD).tanh()[None])
         logits: Tensor = self.out(states_BLH)
         return logits
 
@@ -74,12 +72,14 @@ def spell_out(vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list
 
     The same arguments give the same texts. A rare letter is a question mark, which is never right.
     """
-    alphabet = _frequent_letters(tokens.texts)
+    counts = Counter(letter for text in tokens.texts for letter in set(text))
+    frequent = (letter for letter, n in counts.items() if n * _RARE >= len(tokens.texts))
+    alphabet = sorted(frequent)  # sorted: the symbols must not depend on the order of tokens
     symbols_NL = _symbols(tokens.texts, alphabet)
     with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it was
         torch.manual_seed(stream("spelling decoder", split.number).getrandbits(63))
         decoder = SpellingDecoder(vectors.fit.shape[1], len(alphabet) + 2)
-        _train(decoder, vectors, symbols_NL, split)
+        _train(decoder, vectors, symbols_NL[split.fit], symbols_NL[split.check])
     spelled = ("", "?", *alphabet)
     texts = []
     for row in decoder.generate(vectors.held).tolist():
@@ -88,16 +88,8 @@ def spell_out(vectors: Vectors, tokens: ProbedTokens, split: ProbeSplit) -> list
     return texts
 
 
-def _frequent_letters(texts: list[str]) -> list[str]:
-    counts = Counter(letter for text in texts for letter in set(text))
-    return sorted(letter for letter, count in counts.items() if count * _RARE >= len(texts))
-
-
 def _symbols(texts: list[str], alphabet: list[str]) -> Tensor:
-    """Return the symbols of each text, its end and then IGNORED: (N, L).
-
-    With the alphabet "ab", "ab" -> [2, 3, END, IGNORED, ...]
-    """
+    """Return (N, L) symbols: with the alphabet "ab", "ab" -> [2, 3, END, IGNORED, ...]."""
     index = {letter: number for number, letter in enumerate(alphabet, 2)}
     symbols_NL = torch.full((len(texts), LONGEST + 1), IGNORED)
     for row_L, text in zip(symbols_NL, texts, strict=True):
@@ -106,11 +98,8 @@ def _symbols(texts: list[str], alphabet: list[str]) -> Tensor:
     return symbols_NL
 
 
-def _train(
-    decoder: SpellingDecoder, vectors: Vectors, symbols_NL: Tensor, split: ProbeSplit
-) -> None:
+def _train(decoder: SpellingDecoder, vectors: Vectors, fit_FL: Tensor, check_CL: Tensor) -> None:
     """Train on `fit`, and load the state with the lowest loss on `check`."""
-    fit_FL, check_CL = symbols_NL[split.fit], symbols_NL[split.check]
     size = min(max(len(fit_FL) // _BATCHES, _BATCH.start), _BATCH.stop - 1)
     steps = max(STEPS, EPOCHS * len(fit_FL) // size)
     optimizer = torch.optim.AdamW(

@@ -22,6 +22,7 @@ from charembed import SpellingTable
 from charembed.vector_table import encode_vocabulary
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
+from training.evaluate.load import refuse
 from training.models.hub import read
 from training.run.folder import is_run
 from training.run.run import Run
@@ -70,7 +71,6 @@ class Source:
     Attributes:
         name: short name, for folders and pages.
         about: a description in one phrase.
-        models: the arms of a run, or the one model.
         spellings: the bytes of each row of the tables; None for a row without spelling.
         seeds: the seeds of a run; the splits are distributed over them in turn.
         tables: returns the tables of a seed.
@@ -78,7 +78,6 @@ class Source:
 
     name: str
     about: str
-    models: tuple[str, ...]
     spellings: Sequence[bytes | None]
     seeds: tuple[int, ...]
     tables: Callable[[int], Iterator[Table]]
@@ -99,30 +98,23 @@ def open_source(
     Raises BadInput for a name that is none of these, and for options that do not fit it.
     """
     if is_run(name):
-        _refuse(name, "a run's folder", letters=letters, tokenizer=tokenizer, tensor=tensor)
+        refuse(name, "a run's folder", letters=letters, tokenizer=tokenizer, tensor=tensor)
         return _of_run(Path(name), cache, arm, seed)
     if Path(name).is_file():
-        _refuse(name, "a file", arm=arm, seed=seed, letters=letters)
+        refuse(name, "a file", arm=arm, seed=seed, letters=letters)
         return _of_file(Path(name), tokenizer, tensor)
-    _refuse(name, "a pretrained model", arm=arm, seed=seed, tensor=tensor)
+    refuse(name, "a pretrained model", arm=arm, seed=seed, tensor=tensor)
     return _of_model(name, tokenizer or name, letters)
 
 
-def _refuse(name: str, kind: str, **flags: str | int | None) -> None:
-    if given := [flag for flag, value in flags.items() if value is not None]:
-        raise BadInput(
-            f"--{given[0]} is {flags[given[0]]!r}, but {name!r} is {kind}. Leave it out."
-        )
-
-
-def _of_run(folder: Path, cache: Path, arm: str | None = None, seed: int | None = None) -> Source:
+def _of_run(folder: Path, cache: Path, arm: str | None, seed: int | None) -> Source:
     """Open the arms of a run, before and after their training."""
     run = Run.open(folder, cache)
     arms = (run.arm(arm, seed).name,) if arm else run.config.arms
     seeds = tuple(run.config.seed_range) if seed is None else (run.arm(arm, seed).seed,)
     for one in seeds:
-        for name in arms:  # raises now, not after minutes, if an arm is missing or damaged
-            run.arm(name, one).model()
+        for name in arms:
+            run.arm(name, one).model()  # raises now, not after minutes of probing
 
     def tables(seed: int) -> Iterator[Table]:
         for name in arms:
@@ -135,7 +127,7 @@ def _of_run(folder: Path, cache: Path, arm: str | None = None, seed: int | None 
 
     about = f"the run in {folder}: {', '.join(arms)}, of the seeds {', '.join(map(str, seeds))}"
     spellings = _padded(run.data.tokenizer.spellings, run.data.spellings.num_tokens)
-    return Source(folder.resolve().name, about, arms, spellings, seeds, tables)
+    return Source(folder.resolve().name, about, spellings, seeds, tables)
 
 
 def _of_model(name: str, tokenizer: str, letters: str | None) -> Source:
@@ -147,64 +139,47 @@ def _of_model(name: str, tokenizer: str, letters: str | None) -> Source:
     host = model.get_input_embeddings()
     path = next((path for path, module in model.named_modules() if module is host), "")
     if not isinstance(host, nn.Embedding):
-        raise BadInput(
-            f"The input embedding of {name!r} is a {type(host).__name__}, not a table. "
-            "Name another model."
-        )
+        kind, way_out = type(host).__name__, "Name another model."
+        raise BadInput(f"The input embedding of {name!r} is a {kind}, not a table. {way_out}")
     if f"{path}.weight" in loading["missing_keys"]:
         raise BadInput(f"{name!r} has no weights of its embedding ({path}.weight). Save it again.")
     spellings = _check_rows(found.spellings, host.num_embeddings, name)
     if letters:
         charembed.load(model, found.source, letters)
     label = Path(name).name
-    tables = tuple(_tables_of(model, path, label, ""))
+    tables = tuple(_tables_of(model, path, label, ""))  # raises before the first probe
     about = f"the model {name}" + (f" with the character encoder of {letters}" if letters else "")
-    return Source(label, about, (label,), spellings, (0,), lambda seed: iter(tables))
+    return Source(label, about, spellings, (0,), lambda seed: iter(tables))
 
 
 def _of_file(path: Path, tokenizer: str | None, tensor: str | None) -> Source:
     """Open one table of a safetensors file."""
     if tokenizer is None:
-        raise BadInput(
-            f"{path} is a file, which does not name its tokenizer. Add --tokenizer NAME."
-        )
+        raise BadInput(f"{path} is a file, which names no tokenizer. Add --tokenizer NAME.")
     try:
         # Shapes first: a checkpoint may hold gigabytes besides its table.
         with safe_open(path, framework="pt") as file:
-            keys = list(file.keys())
-            shapes = {name: file.get_slice(name).get_shape() for name in keys}
-            names = [name for name, shape in shapes.items() if len(shape) == 2]
+            names = [key for key in list(file.keys()) if len(file.get_slice(key).get_shape()) == 2]
+            shown = ", ".join([*names[:8], *["..."] * (len(names) > 8)]) or "none"
             if tensor is None and len(names) != 1:
-                few = ", ".join([*names[:4], *["..."] * (len(names) > 4)])
-                raise BadInput(
-                    f"{path} holds {len(names)} tables ({few}). Add --tensor NAME to choose one."
-                )
+                raise BadInput(f"{path} holds {len(names)} tables ({shown}). Add --tensor NAME.")
             chosen = names[0] if tensor is None else tensor
             if chosen not in names:
-                raise BadInput(
-                    f"{path} has no table {chosen!r}. It has {', '.join(names[:8]) or 'none'}."
-                )
+                raise BadInput(f"{path} has no table {chosen!r}. Its tables: {shown}.")
             vectors_VD: Tensor = file.get_tensor(chosen)
     except (SafetensorError, OSError) as error:
-        raise BadInput(
-            f"{path} is no safetensors file that can be read ({error}). Name another file."
-        ) from None
+        raise BadInput(f"{path} is no safetensors file ({error}). Name another file.") from None
     if not vectors_VD.is_floating_point():
-        raise BadInput(
-            f"{chosen} in {path} holds {vectors_VD.dtype}. Name a table of floating-point numbers."
-        )
-    spellings = _check_rows(
-        HuggingFaceTokenizer.load(tokenizer).spellings, len(vectors_VD), f"{path} ({chosen})"
-    )
-    table = _finite(Table(Label(path.stem, BASE), vectors_VD.float()))
-    return Source(
-        path.stem,
+        kind = vectors_VD.dtype
+        raise BadInput(f"{chosen} in {path} holds {kind}. Name a table of floating-point numbers.")
+    known = HuggingFaceTokenizer.load(tokenizer).spellings
+    spellings = _check_rows(known, len(vectors_VD), f"{path} ({chosen})")
+    table, about = (
+        Table(Label(path.stem, BASE), vectors_VD.float()),
         f"the table {chosen} of {path}",
-        (path.stem,),
-        spellings,
-        (0,),
-        lambda seed: iter((table,)),
     )
+    tables = (_finite(table),)
+    return Source(path.stem, about, spellings, (0,), lambda seed: iter(tables))
 
 
 def _check_rows(spellings: Sequence[bytes | None], rows: int, name: str) -> Sequence[bytes | None]:
@@ -223,10 +198,7 @@ def _padded(spellings: Sequence[bytes | None], rows: int) -> Sequence[bytes | No
 
 
 def _tables_of(model: nn.Module, path: str, name: str, when: str) -> Iterator[Table]:
-    """Yield base, letters and sum of the embedding at a path; the base alone if it has no encoder.
-
-    Raises BadInput for numbers that are not finite.
-    """
+    """Yield base, letters and sum of an embedding; of one without an encoder, the base alone."""
     embedding = model.get_submodule(path)
     weight_VD = embedding.get_parameter("weight").detach()
     parts = {BASE: weight_VD.clone()}
@@ -242,7 +214,6 @@ def _tables_of(model: nn.Module, path: str, name: str, when: str) -> Iterator[Ta
 def _finite(table: Table) -> Table:
     """Return the table. Raises BadInput for a number that is not finite."""
     if not bool(torch.isfinite(table.vectors_VD).all()):
-        raise BadInput(
-            f"The table {table.label.name} has numbers that are not finite. Name another one."
-        )
+        name = table.label.name
+        raise BadInput(f"The table {name} has numbers that are not finite. Name another one.")
     return table

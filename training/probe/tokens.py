@@ -92,8 +92,7 @@ class ProbedTokens:
 
 @dataclass(frozen=True, eq=False)
 class ProbeSplit:
-    """Token numbers: `fit` trains a probe, `check` (a tenth) chooses its strength, `held` (a fifth)
-    is held out and gives the scores."""
+    """Token numbers: `fit` trains, `check` chooses the strength, `held` gives the scores."""
 
     number: int
     fit: Tensor
