@@ -1,7 +1,7 @@
 """The figures of all pages as SVG: bars with intervals, curves of shares and losses.
 
 A figure is about as wide as a phone, so a page never scales its text below a readable size. Colours
-are CSS variables that the page sets in light and dark; the font is the page's.
+are CSS variables that the page sets for light and dark; the font is the page's.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Runs = Mapping[int, Mapping[int, float]]  # losses in nats by seed and step
 
 @dataclass(frozen=True)
 class Group:
-    """Bars below one label: (value, low, high) by arm. Intervals and the baseline are optional."""
+    """Bars below one label: (value, low, high) by arm; an interval or the baseline can be None."""
 
     label: str
     bars: Mapping[str, tuple[float, float | None, float | None]]
@@ -60,7 +60,7 @@ class Group:
 
 
 class Scale(NamedTuple):
-    """The x axis of bars: number format of the values, right end, and tick labels by place."""
+    """The x axis of bars: number format of the values, right end, and tick labels by position."""
 
     form: Callable[[float], str] = percent
     end: float = 1.0
@@ -71,7 +71,7 @@ _SHARES = Scale()
 
 
 class Spot(NamedTuple):
-    """A share at a place x of a curve, with its interval."""
+    """A point (x, share) of a curve, with its interval."""
 
     x: float
     share: float
@@ -104,10 +104,11 @@ def svg_of(figure: Figure, name: str, label: str) -> str:
     Ids begin with `name`, so a page can hold several figures. The bytes depend on the data alone.
     """
     buffer = io.StringIO()
-    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # None: write no metadata
+    # no metadata: a date would change the bytes of equal figures
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(buffer, format="svg", metadata=metadata, transparent=True)
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
+    svg = svg[svg.index("<svg") :]  # an XML declaration is not allowed inside of HTML
     for start in (' id="', "url(#", 'href="#'):
         svg = svg.replace(start, f"{start}{name}-")
     # matplotlib knows no CSS variables: it draws in the light colours, replaced here once
@@ -163,7 +164,7 @@ def bars(
 
 def answers_figure(arms: Sequence[str], panels: Sequence[tuple[str, Sequence[Group]]]) -> str:
     """Draw all tasks in one figure with a legend, as a file of its own for a README."""
-    across = min(2, len(panels)) or 1
+    across = min(2, len(panels)) or 1  # a run without questions has no panel
     rows = [panels[i : i + across] for i in range(0, len(panels), across)]
     heights = [0.35 + max(_height(groups) for _, groups in row) for row in rows]
     legend = 0.25 + 0.2 * -(-(len(arms) + 1) // 4)  # inches: four names a line
@@ -214,10 +215,11 @@ def _draw_bars(panel: Axes, groups: Sequence[Group], scale: Scale) -> None:
             ends = [top - 0.05, y + 0.05]
             panel.plot([group.baseline] * 2, ends, color=INK, linestyle=DASHED, linewidth=1)
         y += 0.35
-    panel.set_ylim(y, 0)
+    panel.set_ylim(y, 0)  # downwards, as the text is read
     panel.set_xlim(0, scale.end * 1.16)
     panel.set_yticks([])
     panel.set_xticks(list(scale.ticks), list(scale.ticks.values()))
+    # centred, half of "0 %" would lie outside of the figure
     panel.get_xticklabels()[0].set_horizontalalignment("left")
     panel.spines[:].set_visible(False)
     panel.grid(visible=False, axis="y")
@@ -259,7 +261,7 @@ def share_curves(
             panel.set_xscale("log", base=2)
         places = sorted({spot.x for spots in curves.values() for spot in spots})
         panel.set_xticks(places, [f"{x:g}" for x in places])
-        panel.set_xticks([], minor=True)
+        panel.set_xticks([], minor=True)  # a log axis adds minor ticks of its own
         panel.set_ylim(-0.03, 1.03)
         panel.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
         panel.set_xlabel(x_label)

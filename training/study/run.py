@@ -15,7 +15,7 @@ from training.errors import BadInput, Interrupted
 from training.files import read_record, write_atomically, write_json, write_record
 from training.intervals import read_rows
 from training.report.figures import alone
-from training.report.page import print_table, render
+from training.report.page import print_sentences, print_table, render
 from training.report.report import finish
 from training.run.folder import WAY_OUT, locked
 from training.run.machine import Machine, check_place
@@ -71,9 +71,7 @@ def _run_study(options: argparse.Namespace, console: Console) -> None:
         findings = _report(study, options.size, points, out)
     title = "Shares of freely generated answers that are right, on new questions"
     print_table(console, findings.table, title)
-    for sentence in (findings.headline, *findings.sentences):
-        console.print(sentence, highlight=False, markup=False)
-    console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
+    print_sentences(console, [findings.headline, *findings.sentences], out / "report.html")
 
 
 def _check_study(out: Path, record: dict[str, Any], resume: bool) -> None:
