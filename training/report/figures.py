@@ -87,10 +87,8 @@ def colours() -> dict[str, dict[str, str]]:
 
     In the dark scheme, arms and series are mixed with one third of white.
     """
-    return {
-        "light": LIGHT | COLOURS,
-        "dark": DARK | {name: _pale(COLOURS[name]) for name in COLOURS},
-    }
+    pale = {name: _pale(colour) for name, colour in COLOURS.items()}
+    return {"light": LIGHT | COLOURS, "dark": DARK | pale}
 
 
 def _pale(colour: str) -> str:
@@ -153,13 +151,10 @@ def bars(
         figure = Figure(figsize=(width, tall))
         panel = figure.add_axes((0.005, _AXIS / tall, 0.99, 1 - _AXIS / tall))
         _draw_bars(panel, groups, scale)
-        values = " ".join(
-            f"{group.label}: "
-            + ", ".join(f"{arm} {scale.form(bar[0])}" for arm, bar in group.bars.items())
-            + "."
-            for group in groups
-        )
-        return svg_of(figure, name, f"{label} {values}")
+        for group in groups:
+            values = (f"{arm} {scale.form(bar[0])}" for arm, bar in group.bars.items())
+            label += f" {group.label}: {', '.join(values)}."
+        return svg_of(figure, name, label)
 
 
 def answers_figure(arms: Sequence[str], panels: Sequence[tuple[str, Sequence[Group]]]) -> str:
@@ -167,12 +162,12 @@ def answers_figure(arms: Sequence[str], panels: Sequence[tuple[str, Sequence[Gro
     across = min(2, len(panels)) or 1  # a run without questions has no panel
     rows = [panels[i : i + across] for i in range(0, len(panels), across)]
     heights = [0.35 + max(_height(groups) for _, groups in row) for row in rows]
-    legend = 0.25 + 0.2 * -(-(len(arms) + 1) // 4)  # inches: four names a line
-    wide, tall = across * WIDE, legend + sum(heights)
+    head = 0.25 + 0.2 * -(-(len(arms) + 1) // 4)  # inches: a legend with four names a line
+    wide, tall = across * WIDE, head + sum(heights)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(wide, tall))
         for number, row in enumerate(rows):
-            top = legend + 0.35 + sum(heights[:number])
+            top = head + 0.35 + sum(heights[:number])
             for place, (name, groups) in enumerate(row):
                 height = _height(groups) - _AXIS
                 left, bottom = place / across + 0.02, 1 - (top + height) / tall
@@ -205,9 +200,8 @@ def _draw_bars(panel: Axes, groups: Sequence[Group], scale: Scale) -> None:
             if low is not None and high is not None:
                 # first a wider line in the paper's colour: the interval shows on any bar
                 for colour, width in ((PAPER, 2.4), (INK, 1.0)):
-                    panel.plot(
-                        [low, high], [y + 0.5] * 2, color=colour, lw=width, solid_capstyle="butt"
-                    )
+                    line: dict[str, Any] = {"color": colour, "lw": width, "solid_capstyle": "butt"}
+                    panel.plot([low, high], [y + 0.5] * 2, **line)
             end = max(value, high or 0.0, group.baseline or 0.0) + 0.015 * scale.end
             panel.text(end, y + 0.53, scale.form(value), va="center", ha="left", fontsize=8.5)
             y += 1
@@ -268,11 +262,10 @@ def share_curves(
         if styles is None:
             legend(panel)
 
-    values = " ".join(
-        f"{curve}: {', '.join(f'{spot.x:g} {100 * spot.share:.0f} %' for spot in spots)}."
-        for curve, spots in curves.items()
-    )
-    return picture(name, f"{label} {values}", 2.7 if styles is None else 2.4, draw)
+    for curve, spots in curves.items():
+        values = (f"{spot.x:g} {100 * spot.share:.0f} %" for spot in spots)
+        label += f" {curve}: {', '.join(values)}."
+    return picture(name, label, 2.7 if styles is None else 2.4, draw)
 
 
 def loss_curves(name: str, label: str, by_arm: Mapping[str, Runs], *, zero: bool = False) -> str:
@@ -283,11 +276,10 @@ def loss_curves(name: str, label: str, by_arm: Mapping[str, Runs], *, zero: bool
             panel.axhline(0, color=INK, linewidth=0.8)
         for arm, by_seed in by_arm.items():
             several, colour = len(by_seed) > 1, COLOURS[arm]
-            thin: dict[str, Any] = (
-                {"linewidth": 0.6, "alpha": 0.45} if several else {"linewidth": 1.2}
-            )
+            width, alpha = (0.6, 0.45) if several else (1.2, None)
             for run in by_seed.values():
-                panel.plot(*smoothed(list(run), list(run.values())), color=colour, **thin)
+                line = smoothed(list(run), list(run.values()))
+                panel.plot(*line, color=colour, linewidth=width, alpha=alpha)
             if several:
                 shared = sorted(set.intersection(*map(set, by_seed.values())))
                 means = [float(np.mean([run[step] for run in by_seed.values()])) for step in shared]
