@@ -45,9 +45,8 @@ from training.models.huggingface import HuggingFace
 from training.models.precision import resolve_precision
 from training.models.smollm2 import unpack
 from training.run.build import settle
-from training.train.kinds import phase_batches
+from training.train.kinds import lr_scale, phase_batches, set_lr
 from training.train.loss import Learner
-from training.train.optimizers import lr_scale, set_lr
 
 Build = Callable[
     [Any, SpellingTable, float], Any

@@ -25,9 +25,8 @@ from training.data.batches import BatchAt
 from training.data.prepare import Data, prepare
 from training.models.language_model import LanguageModel
 from training.run.build import build_arm
-from training.train.kinds import phase_batches
+from training.train.kinds import build_optimizers, phase_batches
 from training.train.loss import summed_loss
-from training.train.optimizers import build_optimizers
 
 
 class PerPosition(nn.Module):

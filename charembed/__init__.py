@@ -42,6 +42,8 @@ from .spelling_loss import SpellingHeads as SpellingHeads
 from .version import __version__ as __version__
 from .warm_up import warm_up as warm_up
 
+# Names of version 0.1. They are not aliases: an error with the new name is found at once, and an
+# alias would have to be removed later.
 _RENAMED = {
     "set_gain": "set_scale",
     "quieten": "project_to_low_fisher",

@@ -18,51 +18,21 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from .draws import stream
 from .errors import TaskError
 from .registry import TASKS, build_task
-from .samples import SAMPLE_WORDS
+from .samples import SAMPLE_WORDS, split_sample
 from .task import ANSWER_FORMS, WORDINGS, Item, Material, Task
 from .word_tasks.word_task import WordTask
-from .words import WORD_FORMS, WordSplits, describe_left_out, one_list, sort_words, split_words
+from .words import WORD_FORMS, WordSplits, describe_left_out, read_words, sort_words
 
 NUM_DRAWS = 1000  # items that shares and baselines are measured on
 _NUM_SHOWN = 10
 _MAX_LISTED = 12  # up to this many different answers are all listed
 _SMALL = "3x12"  # sizes of a counting task that fits a table
-_MIN_LETTERS, _MAX_TRAINED, _MAX_LETTERS = 3, 10, 13  # letters of a word
-
-
-def _read_words(path: str | None) -> list[str]:
-    """Read the lines of a file, or the sample words. Raises TaskError if the file is unreadable."""
-    if path is None:
-        return list(SAMPLE_WORDS)
-    try:
-        with open(path, encoding="utf-8") as file:
-            return [line.removesuffix("\n") for line in file]
-    except UnicodeDecodeError as error:
-        raise TaskError(
-            f"the word list {path!r} is not UTF-8: byte {error.start} is "
-            f"{error.object[error.start]:#x}. Convert it: iconv -f latin1 -t utf-8 FILE > NEW"
-        ) from None
-    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        reason = getattr(error, "strerror", None) or error
-        raise TaskError(
-            f"the word list {path!r} cannot be read ({reason}). Name a text file."
-        ) from None
-
-
-def split_sample(words: Sequence[str]) -> WordSplits:
-    """Split words by word and by pair of letters; put all into each split if they are too few."""
-
-    def pairs(word: str) -> list[bytes]:
-        return [word[i : i + 2].encode() for i in range(0, len(word), 2)]
-
-    try:
-        return split_words(words, pairs, seed=0, max_letters=_MAX_TRAINED, token_share=0.05)
-    except TaskError:  # a preview of a few words is better than none
-        return one_list(words)
+_MIN_LETTERS, _MAX_LETTERS = 3, 13  # letters of a word
 
 
 def _draw_items(task: Task, split: str, seed: int) -> list[Item]:
@@ -78,31 +48,26 @@ def _answer_shares(items: Sequence[Item]) -> str:
     return listed if is_short else f"{len(counts)} different, most often {listed}"
 
 
-def _baselines(task: Task, items: Sequence[Item]) -> dict[str, str]:
-    """Return the accuracy of "majority", and of "copy" if the task is about words."""
-    found = {"majority": f"{task.baseline(items):.2f}"}
-    if isinstance(task, WordTask):
-        found["copy"] = f"{task.copy_baseline(items):.2f}"
-    return found
+def _baselines(task: Task, items: Sequence[Item]) -> tuple[str, str]:
+    """Return the accuracies of the majority and of copying the word; "" if no word is there."""
+    copying = f"{task.copy_baseline(items):.2f}" if isinstance(task, WordTask) else ""
+    return f"{task.baseline(items):.2f}", copying
 
 
 def _preview(task: Task, split: str, seed: int) -> str:
     items = _draw_items(task, split, seed)
-    labels = {"majority": "majority", "copy": "copying the word"}
-    baselines = [f"{labels[name]} {share}" for name, share in _baselines(task, items).items()]
+    majority, copying = _baselines(task, items)
     # A dict as an ordered set: draws repeat questions.
     shown = dict.fromkeys((item.prompt + item.written).replace("\n", "\\n") for item in items)
-    return "\n".join(
-        [
-            f"{task.name}: {task.description}",
-            f"harder with: {task.difficulty}",
-            f"answers: {_answer_shares(items)}",
-            f"baselines: {', '.join(baselines)}",
-            f"splits: {', '.join(each.name for each in task.splits)}; here: {split}",
-            "",
-            *list(shown)[:_NUM_SHOWN],
-        ]
-    )
+    lines = [
+        f"{task.name}: {task.description}",
+        f"harder with: {task.difficulty}",
+        f"answers: {_answer_shares(items)}",
+        f"baselines: majority {majority}" + (copying and f", copying the word {copying}"),
+        f"splits: {', '.join(each.name for each in task.splits)}; here: {split}",
+        "",
+    ]
+    return "\n".join([*lines, *list(shown)[:_NUM_SHOWN]])
 
 
 def table(words: WordSplits) -> str:
@@ -116,17 +81,9 @@ def table(words: WordSplits) -> str:
         spec = f"{name}:{_SMALL}" if name.startswith("counting") else name
         task = build_task(spec, Material(words, form="worked"))
         items = _draw_items(task, task.splits[0].name, 0)
-        baselines = _baselines(task, items)
-        cells = (
-            f"`{spec}`",
-            task.description,
-            f"{len({item.answer for item in items})} different",
-            baselines["majority"],
-            baselines.get("copy", ""),
-            task.difficulty,
-            f"`{items[0].text.strip()}`",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
+        answers = f"{len({item.answer for item in items})} different"
+        cells = (f"`{spec}`", task.description, answers, *_baselines(task, items), task.difficulty)
+        lines.append(f"| {' | '.join(cells)} | `{items[0].text.strip()}` |")
     return "\n".join(lines)
 
 
@@ -139,7 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("task", nargs="?", help="a task, with sizes if it has any; default: list all tasks")
     add("--split", help="one of the task's splits (default: the split that training draws from)")
-    add("--words", metavar="FILE", help="one word a line (default: the words that come with it)")
+    add(
+        "--words",
+        type=Path,
+        metavar="FILE",
+        help="one word a line (default: the words that come with it)",
+    )
     add("--word-forms", default="lower", help=f"one of {', '.join(WORD_FORMS)} (default: lower)")
     add("--form", default="spelled", help=f"one of {', '.join(ANSWER_FORMS)} (default: spelled)")
     add("--wording", default="compact", help=f"one of {', '.join(WORDINGS)} (default: compact)")
@@ -154,7 +116,7 @@ def _run(argv: Sequence[str] | None) -> None:
         for name in TASKS:
             print(f"{name:13} {build_task(name, Material()).description}")
         return
-    given = _read_words(options.words)
+    given = list(SAMPLE_WORDS) if options.words is None else read_words(options.words)
     words, left_out = sort_words(given, _MIN_LETTERS, _MAX_LETTERS, options.word_forms)
     splits = split_sample(words)
     if options.table:

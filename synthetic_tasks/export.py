@@ -14,20 +14,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import words
 from .draws import distinct
 from .errors import TaskError
 from .formats import FORMATS
 from .registry import WORD_TASKS, build_task, needs_words
 from .task import ANSWER_FORMS, END, WORDINGS, Item, Material
-from .words import (
-    SPLITS,
-    WordSplits,
-    fingerprint,
-    load_splits,
-    one_list,
-    save_splits,
-    usable_words,
-)
 
 _TAG = "charembed"
 _MIN_LETTERS, _MAX_LETTERS = 3, 20  # letters of a word of --words
@@ -42,11 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TaskError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{written} tasks are in {options.folder}. To run them:")
-    print(
-        f"cd {options.folder} && "
+    command = (
         f"lm-eval run --model hf --model_args pretrained=MODEL --include_path . --tasks {_TAG}"
     )
+    print(f"{written} tasks are in {options.folder}. To run them:")
+    print(f"cd {options.folder} && {command}")
     return 0
 
 
@@ -61,7 +53,7 @@ def _export(options: argparse.Namespace) -> int:
     splits = _read_splits(options)
     drawn = [part for spec in options.tasks for part in _draw(spec, splits, options)]
     facts = {"questions": options.questions, "seed": options.seed}
-    facts |= {"splits_sha256": fingerprint(splits)} if splits else {}
+    facts |= {"splits_sha256": words.fingerprint(splits)} if splits else {}
     # All texts before the first file: an error leaves no half export.
     texts = {name: as_lm_eval(name, items, facts) for name, items in drawn}
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +61,7 @@ def _export(options: argparse.Namespace) -> int:
         (folder / f"{name}.yaml").write_text(yaml, "utf-8")
         (folder / f"{name}.jsonl").write_text(lines, "utf-8")
     if splits and options.splits_file:
-        save_splits(folder / "splits.json", splits)
+        words.save_splits(folder / "splits.json", splits)
     return len(texts)
 
 
@@ -78,7 +70,6 @@ def as_lm_eval(name: str, items: Sequence[Item], facts: dict[str, object]) -> tu
 
     [Item("count a banana:", " 3", ...)] -> one line, {"prompt": "count a banana:", "target": "3"}
     """
-    by_choice = bool(items[0].choices)
     config: dict[str, object] = {
         "task": name,
         "tag": _TAG,
@@ -87,29 +78,29 @@ def as_lm_eval(name: str, items: Sequence[Item], facts: dict[str, object]) -> tu
         "test_split": "test",
         "doc_to_text": "prompt",
         "num_fewshot": 0,  # the prompt is complete
-        **(_by_choice() if by_choice else _by_generation(items)),
+        **(_BY_CHOICE if items[0].choices else _by_generation(items)),
         "metadata": {"version": 1.0, **facts},
     }
     # JSON values are YAML values too, so no YAML writer is needed.
-    yaml = "".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in config.items()
-    )
-    rows = [_choice_row(item) if by_choice else _generation_row(item) for item in items]
-    return yaml, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    yaml = "".join(f"{key}: {_as_json(value)}\n" for key, value in config.items())
+    return yaml, "".join(f"{_as_json(_row(item))}\n" for item in items)
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _metric(name: str, **more: object) -> dict[str, object]:
     return {"metric": name, "aggregation": "mean", "higher_is_better": True, **more}
 
 
-def _by_choice() -> dict[str, object]:
-    return {
-        "output_type": "multiple_choice",
-        "doc_to_choice": "choices",
-        "doc_to_target": "target",
-        "target_delimiter": "",  # each choice begins with its space
-        "metric_list": [_metric("acc"), _metric("acc_norm")],
-    }
+_BY_CHOICE = {
+    "output_type": "multiple_choice",
+    "doc_to_choice": "choices",
+    "doc_to_target": "target",
+    "target_delimiter": "",  # each choice begins with its space
+    "metric_list": [_metric("acc"), _metric("acc_norm")],
+}
 
 
 def _by_generation(items: Sequence[Item]) -> dict[str, object]:
@@ -131,79 +122,62 @@ def _by_generation(items: Sequence[Item]) -> dict[str, object]:
     }
 
 
-def _generation_row(item: Item) -> dict[str, object]:
-    return {"prompt": item.prompt, "target": item.answer.strip(), "key": item.key}
-
-
-def _choice_row(item: Item) -> dict[str, object]:
+def _row(item: Item) -> dict[str, object]:
     choices = list(item.choices)
-    target = choices.index(item.answer)
-    return {"prompt": item.prompt, "choices": choices, "target": target, "key": item.key}
+    target = choices.index(item.answer) if choices else item.answer.strip()
+    offered = {"choices": choices} if choices else {}
+    return {"prompt": item.prompt, **offered, "target": target, "key": item.key}
 
 
 def _draw(
-    spec: str, splits: WordSplits | None, options: argparse.Namespace
+    spec: str, splits: words.WordSplits | None, options: argparse.Namespace
 ) -> list[tuple[str, list[Item]]]:
     """Draw a task's items for each split: [(name of the exported task, items), ...]."""
     n, seed = options.questions, options.seed
     if spec in FORMATS:
         # Words that no training question had, as in training.evaluate.
-        words = [*splits.unseen_words, *splits.unseen_tokens] if splits else []
-        made = FORMATS[spec].generate(words, n, seed)
+        unseen = [*splits.unseen_words, *splits.unseen_tokens] if splits else []
+        made = FORMATS[spec].generate(unseen, n, seed)
         if not all(item.choices for task in made for item in task.items):
-            raise TaskError(
-                f"{spec} has a scoring rule that lm-eval lacks. Leave it out, and run it with "
-                "python -m training.evaluate."
-            )
+            way_out = "Leave it out, and run it with python -m training.evaluate."
+            raise TaskError(f"{spec} has a scoring rule that lm-eval lacks. {way_out}")
         return [(_name(task.name), list(task.items)) for task in made]
     task = build_task(spec, Material(splits, options.wording, options.answer_form))
     about_words = needs_words([spec])
-    split_names = [split.name for split in task.splits]
-    if about_words:
-        split_names = _chosen_splits(splits, options)
-    single_list = about_words and not options.splits_file
-    # Subtle: "exam" is part of the key of a run's evaluation set; another word gives other items.
-    return [
-        (
-            _name(spec if single_list else f"{spec}_{split}"),
-            distinct(task, split, n, "exam", split, seed),
-        )
-        for split in split_names
-    ]
+    names = [split.name for split in task.splits]
+    drawn = []
+    for split in _chosen_splits(splits, options) if about_words else names:
+        name = spec if about_words and not options.splits_file else f"{spec}_{split}"
+        # Subtle: "exam" is part of the key of a run's evaluation set; another word gives others.
+        drawn.append((_name(name), distinct(task, split, n, "exam", split, seed)))
+    return drawn
 
 
-def _chosen_splits(splits: WordSplits | None, options: argparse.Namespace) -> list[str]:
+def _chosen_splits(splits: words.WordSplits | None, options: argparse.Namespace) -> list[str]:
     """Return the splits to export: those named or all with words; the first one for a list."""
     if not options.splits_file:
         if options.splits:
-            raise TaskError(
-                "a list of words has no splits. Name a --splits-file, or omit --splits."
-            )
-        return [SPLITS[0]]  # all four hold the list
-    names = options.splits or [name for name in SPLITS if splits is not None and splits[name]]
+            raise TaskError("a list of words has no splits. Name a --splits-file or no --splits.")
+        return [words.SPLITS[0]]  # all four hold the list
+    names = options.splits or [name for name in words.SPLITS if splits is not None and splits[name]]
     for name in names:
         if splits is not None and not splits[name]:
             raise TaskError(f"the split {name!r} of {options.splits_file} has no words. Omit it.")
     return list(names)
 
 
-def _read_splits(options: argparse.Namespace) -> WordSplits | None:
+def _read_splits(options: argparse.Namespace) -> words.WordSplits | None:
     """Read a file of splits, or a list of words as all four splits; None if no task needs words."""
     if options.splits_file and options.words:
         raise TaskError("--words and --splits-file both name words. Use one of them.")
     if options.splits_file:
-        return load_splits(options.splits_file)
+        return words.load_splits(options.splits_file)
     if not options.words:
         if needs_words(options.tasks) or set(options.tasks) & set(FORMATS):
             raise TaskError("tasks about words need some. Name --words FILE or --splits-file FILE.")
         return None
-    try:
-        lines = options.words.read_text("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise TaskError(
-            f"{options.words} is not UTF-8 (byte {error.start}). Save it as UTF-8."
-        ) from None
-    return one_list(usable_words((line.strip() for line in lines), _MIN_LETTERS, _MAX_LETTERS))
+    listed = [line.strip() for line in words.read_words(options.words)]
+    return words.one_list(words.usable_words(listed, _MIN_LETTERS, _MAX_LETTERS))
 
 
 def _name(spec: str) -> str:
@@ -219,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     names = ", ".join((*WORD_TASKS, "path_star:2x5, counting:10x100", "langgame"))
     tasks_help = f"separated by commas, from {names} (default: all tasks about words)"
-    splits_help = f"of a file, some of {', '.join(SPLITS)} (default: all with words)"
+    splits_help = f"of a file, some of {', '.join(words.SPLITS)} (default: all with words)"
     default = " (default: %(default)s)"
     add("folder", type=Path, metavar="DIR", help="a new folder")
     add("--format", choices=("lm-eval",), default="lm-eval", help="target program" + default)

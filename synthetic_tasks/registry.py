@@ -8,42 +8,15 @@ from collections.abc import Callable, Iterable
 from .errors import TaskError
 from .sequences import counting, functions, path_star
 from .task import Material, Task
-from .word_tasks import counts, edits, pairs, places, spelling
-from .word_tasks.recipe import Recipe
+from .word_tasks.recipes import RECIPES
 from .word_tasks.word_task import WordTask
 
-# Subtle: pools and suites of all tasks follow this order, and so do their draws. Append only.
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        spelling.REVERSE,
-        counts.COUNT,
-        places.INDEX,
-        edits.SWAP,
-        spelling.SPELL,
-        spelling.UNSPELL,
-        counts.CONTAINS,
-        places.FIRST_LETTER,
-        places.LAST_LETTER,
-        places.NTH_LETTER,
-        places.LAST_INDEX,
-        counts.DISTINCT,
-        edits.INSERT,
-        edits.DELETE,
-        edits.SUBSTITUTE,
-        edits.EXCHANGE,
-        pairs.LONGER,
-        pairs.NEARER,
-    )
-}
 WORD_TASKS = tuple(RECIPES)
 
 
 def _build_word_task(name: str, sizes: str, material: Material) -> WordTask:
     if sizes:
-        raise TaskError(
-            f"the task {f'{name}:{sizes}'!r} has sizes, but {name} has none. Write {name}."
-        )
+        raise TaskError(f"the task {f'{name}:{sizes}'!r} has sizes; {name} has none. Write {name}.")
     return WordTask(RECIPES[name], material)
 
 
@@ -69,9 +42,7 @@ def build_task(spec: str, material: Material) -> Task:
     if name not in TASKS:
         raise TaskError(f"there is no task {name!r}; choose from {', '.join(TASKS)}.")
     if colon and not sizes:
-        raise TaskError(
-            f"the task {spec!r} ends in a colon without sizes. Write {name}, or add the sizes."
-        )
+        raise TaskError(f"the task {spec!r} ends in a colon. Write {name}, or add the sizes.")
     return TASKS[name](name, sizes, material)
 
 

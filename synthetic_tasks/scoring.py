@@ -32,9 +32,9 @@ def read_work(generated: str) -> tuple[str, str]:
     return (work.strip(), result.strip()) if sign else ("", "")
 
 
-def is_right(generated: str, expected: str) -> bool:
-    """Return whether the whole answer matches exactly."""
-    return read_answer(generated) == expected.strip()
+def same_in_any_case(found: str, answer: str) -> bool:
+    """Compare two texts without regard to case."""
+    return found.lower() == answer.lower()
 
 
 def majority_baseline(answers: Sequence[str]) -> float:

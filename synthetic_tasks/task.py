@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from .errors import TaskError
 from .scoring import END as END
-from .scoring import is_right, majority_baseline, read_work
+from .scoring import majority_baseline, read_answer, read_work
 from .words import WordSplits
 
 WORDINGS = ("compact", "sentences")
@@ -92,11 +92,8 @@ class Material:
     form: str = "spelled"
 
     def __post_init__(self) -> None:
-        for name, value, choices in (
-            ("wording", self.wording, WORDINGS),
-            ("form", self.form, ANSWER_FORMS),
-        ):
-            if value not in choices:
+        for name, choices in (("wording", WORDINGS), ("form", ANSWER_FORMS)):
+            if (value := getattr(self, name)) not in choices:
                 raise TaskError(f"the {name} is {value!r}; it must be one of {', '.join(choices)}.")
 
 
@@ -138,7 +135,7 @@ class Task(Protocol):
         """
         if item.work:  # a wrong scratchpad before a right result is scored by parts()
             return read_work(given)[1] == item.answer.strip()
-        return is_right(given, item.answer)
+        return read_answer(given) == item.answer.strip()
 
     def parts(self, given: str, item: Item) -> dict[str, bool]:
         """Return further scores of an answer by metric: {"first_step": True}.

@@ -12,13 +12,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from io import StringIO
 from itertools import combinations
 from pathlib import Path
 from random import Random
 from string import digits
 from zlib import crc32
 
-from .errors import TaskError
+from .errors import TaskError, read_text
 
 SPLITS = ("seen", "unseen_words", "unseen_tokens", "longer_words")
 WORD_FORMS = ("lower", "mixed")
@@ -68,6 +69,12 @@ def one_list(words: Iterable[str]) -> WordSplits:
     return WordSplits(members, members, members, members, frozenset())
 
 
+def read_words(path: Path) -> list[str]:
+    """Read one word a line. Raises TaskError if the file is missing or not UTF-8."""
+    # Not splitlines(): it also breaks at characters that the check of words reports.
+    return [line.removesuffix("\n") for line in StringIO(read_text(path), newline=None)]
+
+
 def usable_words(
     words: Iterable[str], min_letters: int, max_letters: int, forms: str = "lower"
 ) -> list[str]:
@@ -91,9 +98,7 @@ def sort_words(
     Raises TaskError if no word is usable, or for unknown forms.
     """
     if forms not in WORD_FORMS:
-        raise TaskError(
-            f"there are no word forms {forms!r}; choose one of {', '.join(WORD_FORMS)}."
-        )
+        raise TaskError(f"there are no word forms {forms!r}; choose {' or '.join(WORD_FORMS)}.")
     usable: dict[str, None] = {}  # a dict as an ordered set: splits depend on the order
     left_out: Counter[str] = Counter()
     for given in words:
@@ -157,13 +162,8 @@ def vary_form(word: str) -> str:
     """
     if not (word.isascii() and word.islower() and word.isalpha()):
         return word
-    forms = (
-        word,
-        word.capitalize(),
-        word.upper(),
-        word.translate(_DIGITS),
-        word.translate(ACCENTS),
-    )
+    translated = [word.translate(changes) for changes in (_DIGITS, ACCENTS)]
+    forms = (word, word.capitalize(), word.upper(), *translated)
     # By checksum, so that a word has the same form in every run and every list.
     return forms[crc32(word.encode()) % len(forms)]
 
@@ -220,9 +220,8 @@ def split_words(
             f"word_share={word_share}, token_share={token_share} and max_letters={max_letters}. "
             "Pass more words or other shares."
         )
-    splits = WordSplits(
-        **{split: tuple(members) for split, members in lists.items()}, held_out=held_out
-    )
+    parts = {split: tuple(members) for split, members in lists.items()}
+    splits = WordSplits(**parts, held_out=held_out)
     for split in SPLITS:  # the property that all results on unseen tokens rely on
         contains = [not held_out.isdisjoint(pieces[word]) for word in splits[split]]
         assert all(contains) if split == "unseen_tokens" else not any(contains), split
@@ -246,19 +245,14 @@ def save_splits(path: Path, splits: WordSplits) -> None:
 
 def load_splits(path: Path) -> WordSplits:
     """Read a file of `save_splits`. Raises TaskError if it is missing, damaged or edited."""
+    text = read_text(path)
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = json.loads(text)
         lists = {name: tuple(map(str, record[name])) for name in SPLITS}
         held_out = frozenset(piece.encode("latin-1") for piece in record["held_out"])
         splits, expected = WordSplits(**lists, held_out=held_out), record["sha256"]
-    except OSError as error:
-        raise TaskError(
-            f"{path} cannot be read ({error.strerror}). Name a file of splits."
-        ) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise TaskError(
-            f"{path} is not a file of splits. Write one with synthetic_tasks.words.save_splits."
-        ) from None
+        raise TaskError(f"{path} is not a file of splits by words.save_splits.") from None
     if fingerprint(splits) != expected:
         raise TaskError(f"{path} has lists that do not match its hash. Write the file again.")
     return splits

@@ -159,6 +159,7 @@ def the_server() -> socket.socket:
 
 def serve(channel: socket.socket) -> None:
     """Fork for every request; answer with the pid."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the test process, which ends this
     import_everything()
     while True:
         text, fds, *_ = socket.recv_fds(channel, 1 << 20, 3)

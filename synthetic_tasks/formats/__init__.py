@@ -4,15 +4,12 @@ A new format is a file in this folder and a line here.
 """
 
 from . import charbench, cute, langgame, nanochat, spelling_bee
-from .benchmark import BenchmarkTask as BenchmarkTask
-from .benchmark import PromptFormat as PromptFormat
-from .format import File as File
+from .format import BenchmarkTask as BenchmarkTask
 from .format import Format as Format
-from .format import Tables as Tables
+from .format import PromptFormat as PromptFormat
 from .tables import Rows as Rows
+from .tables import Tables as Tables
 from .tables import as_rows as as_rows
 
-FORMATS: dict[str, Format] = {
-    module.FORMAT.name: module.FORMAT
-    for module in (cute, charbench, nanochat, spelling_bee, langgame)
-}
+_MODULES = (cute, charbench, nanochat, spelling_bee, langgame)
+FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in _MODULES}

@@ -13,26 +13,26 @@ The table holds the questions; the repository's Python files hold the sentences 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.task import Item
-from synthetic_tasks.word_tasks.counts import COUNT, DISTINCT
-from synthetic_tasks.word_tasks.places import INDEX, LAST_INDEX
+from synthetic_tasks.word_tasks.recipes import RECIPES
 
-from .benchmark import BenchmarkTask, PromptFormat
-from .format import File, Format, Tables, draw_items, key_of, lower_case_words, tasks_of
-from .tables import Rows, fill, messages, need, not_own, parse_python, table
+from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, tasks_of, words_for
+from .tables import Rows, Tables, fill, messages, need, not_own, parse_python, table
 
-_COLUMNS = ("question", "answer", "word", "character", "task")
-TASKS = (
-    "count_character_frequency",
-    "count_unique_chars",
-    "find_first_occurrence",
-    "find_last_occurrence",
-)
+_PLACE = "At which place does '{1}' %s stand in '{0}'? Count from 0."
+# Task -> question of the imitation about {0}, the word, and {1}, a character; word task that answers.
+_QUESTIONS = {
+    "count_character_frequency": ("How often does '{1}' stand in '{0}'?", "count"),
+    "count_unique_chars": ("How many different characters does '{0}' have?", "distinct"),
+    "find_first_occurrence": (_PLACE % "first", "index"),
+    "find_last_occurrence": (_PLACE % "last", "last_index"),
+}
+TASKS = tuple(_QUESTIONS)
 # The authors leave the number of new tokens to the service; 32 is this project's choice.
 _FORMAT = PromptFormat(chat=True, max_new_tokens=32, stop="")
 _INSTRUCTION = (
@@ -51,11 +51,7 @@ def whole_number(generated: str) -> str | None:
 
 
 def _parse_sentences(name: str, text: str) -> Rows:
-    """Find the user prompt and the system message in one of the repository's Python files.
-
-    The user prompt is the text that get_evaluation_prompt returns. A file may hold either of the
-    two.
-    """
+    """Find the text that get_evaluation_prompt returns, and the system message; one is enough."""
     tree = parse_python(name, text)
     # Only a plain text is taken: an f-string would have to be computed.
     prompts = [
@@ -67,7 +63,7 @@ def _parse_sentences(name: str, text: str) -> Rows:
     ]
     # Filled without values: the system message must have no fields.
     systems = [fill(name, text) for text in messages(tree, "system")]
-    found = [("prompt", text) for text in prompts] + [("system", text) for text in systems]
+    found = [*(("prompt", text) for text in prompts), *(("system", text) for text in systems)]
     if not found or not all(isinstance(text, str) for _, text in found):
         raise not_own(name, "has neither get_evaluation_prompt with its text nor a system message")
     return [{"role": role, "text": str(text)} for role, text in found]
@@ -75,29 +71,29 @@ def _parse_sentences(name: str, text: str) -> Rows:
 
 def _read(tables: Tables) -> list[BenchmarkTask]:
     """Read the table; utils.py and eval_openai.py of evaluation/ give CharBench's prompts."""
-    rows = {name: rows for name, rows in tables.items() if not name.endswith(".py")}
-    sentences = {
-        row["role"]: row["text"] for name in tables if name.endswith(".py") for row in tables[name]
-    }
-    if len(rows) != 1:
+    found = {name: rows for name, rows in tables.items() if not name.endswith(".py")}
+    files = [rows for name, rows in tables.items() if name.endswith(".py")]
+    sentences = {row["role"]: row["text"] for rows in files for row in rows}
+    if len(found) != 1:
         raise TaskError(
-            f"charbench is one table, but there are {len(rows)} "
-            f"({', '.join(sorted(rows)) or 'none'}). Name its own file, benchmark_english.csv."
+            f"charbench is one table, but there are {len(found)} "
+            f"({', '.join(sorted(found)) or 'none'}). Name its own file, benchmark_english.csv."
         )
     if sentences and set(sentences) != {"prompt", "system"}:
         raise TaskError(
             "only half of charbench's sentences are there. Put utils.py and eval_openai.py of its "
             "evaluation/ beside the table, or neither, for this project's own sentences."
         )
-    ((name, table_rows),) = rows.items()
+    ((name, table_rows),) = found.items()
     # The hub has the table alone. Then the sentences are this project's, and the names say so. That
     # its columns are the repository's is known from programs that use it, not from the table.
     prompt = sentences.get("prompt", _INSTRUCTION)
     prefix = "charbench" if sentences else "charbench-like"
-    items: dict[str, list[Item]] = {task: [] for task in TASKS}
-    for number, row in enumerate(need(name, table_rows, *_COLUMNS), 1):
+    items = []
+    rows = need(name, table_rows, "question", "answer", "word", "character", "task")
+    for number, row in enumerate(rows, 1):
         task, answer = row["task"], whole_number(row["answer"])
-        if task not in items or answer is None:
+        if task not in TASKS or answer is None:
             raise TaskError(
                 f"row {number} of {name} has the task {task!r} and the answer {row['answer']!r}. "
                 f"CharBench's tasks are {', '.join(TASKS)}; its answers are integers."
@@ -105,66 +101,28 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
         # The column is empty for count_unique_chars.
         arguments = [row["word"], *filter(None, [row["character"]])]
         text = fill("evaluation/utils.py", prompt, question=row["question"])
-        items[task].append(Item(text, f" {answer}", key_of(f"{prefix}/{task}", *arguments)))
-    prompt_format = PromptFormat(
-        chat=True,
-        system=sentences.get("system", ""),
-        max_new_tokens=_FORMAT.max_new_tokens,
-        stop="",
-    )
-    named = {f"{prefix}/{task}": members for task, members in items.items()}
-    return tasks_of(named, prompt_format, whole_number)
-
-
-# The imitation. Task -> question, and the answer from (word, character).
-_QUESTIONS: dict[str, tuple[str, Callable[..., str]]] = {
-    "count_character_frequency": ("How often does '{character}' stand in '{word}'?", COUNT.solve),
-    "count_unique_chars": (
-        "How many different characters does '{word}' have?",
-        lambda word, character: DISTINCT.solve(word),
-    ),
-    "find_first_occurrence": (
-        "At which place does '{character}' first stand in '{word}'? Count from 0.",
-        INDEX.solve,
-    ),
-    "find_last_occurrence": (
-        "At which place does '{character}' last stand in '{word}'? Count from 0.",
-        LAST_INDEX.solve,
-    ),
-}
-
-
-def _draw(task: str, words: Sequence[str], rng: Random) -> Item:
-    word = rng.choice(words)
-    character = rng.choice(word)  # a place is drawn, so frequent letters are more likely
-    question, solve = _QUESTIONS[task]
-    arguments = (word,) if task == "count_unique_chars" else (word, character)
-    return Item(
-        _INSTRUCTION.format(question=question.format(word=word, character=character)),
-        f" {solve(word, character)}",
-        key_of(f"charbench-like/{task}", *arguments),
-    )
+        items.append(Item(text, f" {answer}", key_of(f"{prefix}/{task}", *arguments)))
+    prompt_format = replace(_FORMAT, system=sentences.get("system", ""))
+    return tasks_of([f"{prefix}/{task}" for task in TASKS], items, prompt_format, whole_number)
 
 
 def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
-    usable = lower_case_words("charbench", words, 4, 10)
-    names = {task: f"charbench-like/{task}" for task in TASKS}
-    items = {
-        name: draw_items(name, n, seed, partial(_draw, task, usable))
-        for task, name in names.items()
-    }
-    return tasks_of(items, _FORMAT, whole_number)
+    usable = words_for("charbench", words, 4, 10)
+
+    def draw(name: str, rng: Random) -> Item:
+        task = name.partition("/")[2]
+        word = rng.choice(usable)
+        character = rng.choice(word)  # a place is drawn, so frequent letters are more likely
+        arguments = (word,) if task == "count_unique_chars" else (word, character)
+        question, recipe = _QUESTIONS[task]
+        prompt = _INSTRUCTION.format(question=question.format(*arguments))
+        return Item(prompt, " " + RECIPES[recipe].solve(*arguments), key_of(name, *arguments))
+
+    names = [f"charbench-like/{task}" for task in TASKS]
+    return tasks_of(names, draw_items(names, n, seed, draw), _FORMAT, whole_number)
 
 
-FORMAT = Format(
-    "charbench",
-    "arXiv 2508.02591, github.com/omriuz/CharBench, the hub's omriuz/CharBench",
-    (
-        File("utils.py", _parse_sentences),
-        File("eval_openai.py", _parse_sentences),
-        File("*.csv", table),
-        File("*.jsonl", table),
-    ),
-    _read,
-    _generate,
-)
+_SOURCE = "arXiv 2508.02591, github.com/omriuz/CharBench, the hub's omriuz/CharBench"
+_PROGRAMS = dict.fromkeys(("utils.py", "eval_openai.py"), _parse_sentences)
+_FILES = _PROGRAMS | dict.fromkeys(("*.csv", "*.jsonl"), table)
+FORMAT = Format("charbench", _SOURCE, _FILES, _read, _generate)

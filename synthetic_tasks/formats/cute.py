@@ -11,22 +11,23 @@ is between the first quote and the next one or the end. The five tasks about wor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 
 from synthetic_tasks.draws import distinct_draws
 from synthetic_tasks.errors import TaskError
+from synthetic_tasks.scoring import same_in_any_case
 from synthetic_tasks.task import Item
 from synthetic_tasks.word_tasks.letters import edit_distance, spaced
 
-from .benchmark import BenchmarkTask, PromptFormat
-from .format import File, Format, Tables, by_stem, draw_items, key_of, lower_case_words
-from .tables import Rows, assigned, fill, need, parse_python, table
+from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, words_for
+from .tables import Rows, Tables, assigned, by_stem, fill, need, not_own, parse_python, table
 
 _CHARACTER_TASKS = ("contains_char", "ins_char", "del_char", "sub_char", "swap_char")
 _WORD_TASKS = ("contains_word", "ins_word", "del_word", "sub_word", "swap_word")
 TASKS = ("spell", "spell_inverse", "orth", "sem", *_CHARACTER_TASKS, *_WORD_TASKS)
 RANDOM_TASKS = tuple(f"{task}_rand" for task in ("spell", "spell_inverse", *_CHARACTER_TASKS))
+_ALL_TASKS = (*TASKS, *RANDOM_TASKS)
 _OTHER_NAMES = {"add_char_rand": "ins_char_rand"}  # the name of the repository's file
 _OPENING = ' Answer: "'
 PROMPT_FORMAT = PromptFormat(chat=True, opening=_OPENING, max_new_tokens=100, stop="")
@@ -45,21 +46,17 @@ def between_quotes(generated: str) -> str | None:
     return after.partition('"')[0].strip() if quote else None
 
 
-def _equal(plain: str) -> Callable[[str, str], bool]:
-    if plain in _WORD_TASKS:
-        return lambda found, answer: found.lower() == answer.lower()
-    return str.__eq__
+def _task(task: str, name: str, items: Sequence[Item]) -> BenchmarkTask:
+    equal = same_in_any_case if task in _WORD_TASKS else str.__eq__
+    return BenchmarkTask(name, tuple(items), PROMPT_FORMAT, between_quotes, equal)
 
 
 def _parse_prompts(name: str, text: str) -> Rows:
     """Read the dict PROMPTS of prompts.py: -> [{"task": "spell", "prompt": ...}, ...]."""
     prompts = assigned(name, parse_python(name, text), "PROMPTS")
-    if not isinstance(prompts, dict) or not all(
-        isinstance(x, str) for pair in prompts.items() for x in pair
-    ):
-        raise TaskError(
-            f"PROMPTS in {name} is not a dict of texts. Put the benchmark's own file in its place."
-        )
+    texts = [x for pair in prompts.items() for x in pair] if isinstance(prompts, dict) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise not_own(name, "assigns no dict of texts to PROMPTS")
     return [{"task": task, "prompt": prompt} for task, prompt in prompts.items()]
 
 
@@ -71,24 +68,17 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
     """
     found = by_stem(tables)
     file, rows = found.pop("prompts", ("prompts.py", []))
-    prompts = {}
-    if rows:
-        prompts = {row["task"]: row["prompt"] for row in need(file, rows, "task", "prompt")}
+    prompt_rows = need(file, rows, "task", "prompt") if rows else []
+    prompts = {row["task"]: row["prompt"] for row in prompt_rows}
     # The repository calls one file add_char_rand; both names are read.
     known = {_OTHER_NAMES.get(stem, stem): named for stem, named in found.items()}
     if len(known) < len(found):
-        raise TaskError(
-            "ins_char_rand.tsv and add_char_rand.tsv are the same task. Keep one of them."
-        )
-    if unknown := set(known) - {*TASKS, *RANDOM_TASKS}:
-        raise TaskError(
-            f"cute has no task {', '.join(sorted(unknown))}; its tasks are {', '.join(TASKS)}."
-        )
+        raise TaskError("ins_char_rand.tsv and add_char_rand.tsv are the same task. Keep one.")
+    if unknown := set(known).difference(_ALL_TASKS):
+        raise TaskError(f"cute has no task {min(unknown)}; its tasks are {', '.join(TASKS)}.")
     if not known:
         raise TaskError("cute has prompts but no items. Put its data/*.tsv beside prompts.py.")
-    return [
-        _read_task(task, *known[task], prompts) for task in (*TASKS, *RANDOM_TASKS) if task in known
-    ]
+    return [_read_task(task, *known[task], prompts) for task in _ALL_TASKS if task in known]
 
 
 def _read_task(task: str, name: str, rows: Rows, prompts: dict[str, str]) -> BenchmarkTask:
@@ -99,26 +89,21 @@ def _read_task(task: str, name: str, rows: Rows, prompts: dict[str, str]) -> Ben
         for row in need(name, rows, "prompt", "answer"):
             items.append(Item(row["prompt"], " " + row["answer"], key_of(full, row["prompt"])))
     elif plain not in prompts:
-        raise TaskError(
-            f"{name} needs the prompt of {plain}. Put the benchmark's prompts.py beside it."
-        )
+        raise TaskError(f"{name} needs the prompt of {plain}. Put CUTE's prompts.py beside it.")
     else:
         for row in need(name, rows, "input1", "label"):
             # A task has as many inputs as its prompt has fields; fill checks this.
             inputs = [row[column] for column in ("input1", "input2", "input3") if column in row]
             prompt = fill("prompts.py", prompts[plain], *inputs)
             items.append(Item(prompt, " " + row["label"], key_of(full, *inputs)))
-    return BenchmarkTask(full, tuple(items), PROMPT_FORMAT, between_quotes, _equal(plain))
+    return _task(task, full, items)
 
 
 # The imitation. Task of letters or words -> instruction, question.
 _EDIT = {
     "ins": ("Write a new {0} behind each one of another.", 'Write "{}" behind each "{}" of "{}".'),
     "del": ("Leave a {0} out wherever a {1} has it.", 'Without "{}": "{}".'),
-    "sub": (
-        "Write another {0} in place of one of a {1}.",
-        'Instead of "{}" write "{}" in "{}".',
-    ),
+    "sub": ("Write another {0} in place of one of a {1}.", 'Instead of "{}" write "{}" in "{}".'),
     "swap": ("Let two {0}s of a {1} change places.", '"{}" and "{}" change places in "{}".'),
 }
 _WORDING = {
@@ -201,11 +186,9 @@ def _draw_nearer(word: str, words: Sequence[str], rng: Random) -> _Drawn:
 
 
 def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
-    usable = lower_case_words("cute", words, 3)
+    usable = words_for("cute", words, 3)
     # Without sem: words alone do not tell which one is semantically nearer.
-    return [
-        _generate_task(task, usable, n, seed) for task in (*TASKS, *RANDOM_TASKS) if task != "sem"
-    ]
+    return [_generate_task(task, usable, n, seed) for task in _ALL_TASKS if task != "sem"]
 
 
 def _generate_task(task: str, words: Sequence[str], n: int, seed: int) -> BenchmarkTask:
@@ -219,29 +202,19 @@ def _generate_task(task: str, words: Sequence[str], n: int, seed: int) -> Benchm
 
     # All items of a task share their examples.
     examples = distinct_draws(ask, _NUM_EXAMPLES, full, "examples", seed)
-    shown = "\n".join(
-        f'{i}. {e.prompt} Answer: "{e.answer.strip()}"' for i, e in enumerate(examples, 1)
-    )
+    lines = [f'{i}. {e.prompt} Answer: "{e.answer.strip()}"' for i, e in enumerate(examples, 1)]
+    before = "\n".join([f"{instruction} Some examples:\n", *lines, "\nQuestion: "])
     keys = {example.key for example in examples}
 
-    def draw_item(rng: Random) -> Item:
+    def draw(name: str, rng: Random) -> Item:
         item = ask(rng)
         while item.key in keys:  # an example would give the answer away
             item = ask(rng)
-        prompt = f"{instruction} Some examples:\n\n{shown}\n\nQuestion: {item.prompt}"
-        return Item(prompt, item.answer, item.key)
+        return item._replace(prompt=before + item.prompt)
 
-    items = draw_items(full, n, seed, draw_item)
-    return BenchmarkTask(full, tuple(items), PROMPT_FORMAT, between_quotes, _equal(plain))
+    return _task(task, full, draw_items([full], n, seed, draw))
 
 
-FORMAT = Format(
-    "cute",
-    "arXiv 2409.15452, github.com/Leukas/CUTE, the hub's leukas/cute",
-    (
-        File("prompts.py", _parse_prompts),
-        *(File(f"{task}.*", table) for task in (*TASKS, *RANDOM_TASKS, *_OTHER_NAMES)),
-    ),
-    _read,
-    _generate,
-)
+_SOURCE = "arXiv 2409.15452, github.com/Leukas/CUTE, the hub's leukas/cute"
+_TABLES = {f"{task}.*": table for task in (*_ALL_TASKS, *_OTHER_NAMES)}
+FORMAT = Format("cute", _SOURCE, {"prompts.py": _parse_prompts, **_TABLES}, _read, _generate)

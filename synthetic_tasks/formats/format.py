@@ -1,36 +1,102 @@
-"""The interface of a benchmark format: load its files, read its tasks, or imitate them offline."""
+"""The interface of a benchmark: load its files, read its tasks or imitate them, and score answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
 from random import Random
 
 from synthetic_tasks.draws import distinct_draws
-from synthetic_tasks.errors import TaskError
-from synthetic_tasks.scoring import read_answer
+from synthetic_tasks.errors import TaskError, read_text
+from synthetic_tasks.scoring import END, majority_baseline, read_answer
 from synthetic_tasks.task import Item
+from synthetic_tasks.words import usable_words
 
-from .benchmark import BenchmarkTask, PromptFormat
-from .tables import Rows
-
-# Rows by the name of their file or of their split: "data/spell.tsv", "spell".
-Tables = Mapping[str, Rows]
+from .tables import Rows, Tables
 
 
 @dataclass(frozen=True)
-class File:
-    """Files that a format reads: File("*.tsv", table).
+class PromptFormat:
+    """The way a prompt is put to a model, and the end of its answer.
 
     Attributes:
-        pattern: shell pattern of the file name, without folders.
-        parse: (name, text) -> rows. Raises TaskError, with the name, if the text has none.
+        chat: send the prompt as one user message in the model's chat template. A model without a
+            template reads the prompt as it is.
+        system: system message before the prompt, if there is a chat template; "" for none.
+        opening: beginning of the answer, put after the template: ' Answer: "'.
+        max_new_tokens: None for the length of the longest right answer.
+        stop: text that ends an answer, besides the model's end of text; "" for none.
     """
 
-    pattern: str
-    parse: Callable[[str, str], Rows]
+    chat: bool = False
+    system: str = ""
+    opening: str = ""
+    max_new_tokens: int | None = None
+    stop: str = END
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the fields under the names that evaluations hash."""
+        # Subtle: "room" is the old name of max_new_tokens; a new key would refuse old evaluations.
+        old = {"max_new_tokens": "room"}
+        return {old.get(name, name): value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, eq=False)  # by identity: a hash of thousands of items would be slow
+class BenchmarkTask:
+    """One task of a benchmark.
+
+    BenchmarkTask("cute/spell", items, PromptFormat(chat=True), read=between_quotes)
+
+    Items with `choices` are answered by likelihood: the likeliest choice is the answer. All others
+    are answered by a generated text.
+
+    Attributes:
+        items: their keys are the task's name and the arguments of the question, separated by tabs:
+            "cute/sub_char\\ta\\tb\\tbanana".
+        read: parses the answer from a generated text; returns None if it cannot be parsed.
+        equal: compares a parsed answer with the right one, both without surrounding space.
+    """
+
+    name: str
+    items: tuple[Item, ...]
+    prompt_format: PromptFormat = PromptFormat()
+    read: Callable[[str], str | None] = read_answer
+    equal: Callable[[str, str], bool] = str.__eq__
+
+    def __post_init__(self) -> None:
+        if not self.items:
+            raise TaskError(f"the task {self.name!r} has no items. Name a file with some.")
+
+    def is_right(self, given: str, item: Item) -> bool:
+        """Return whether a generated text, or the likeliest choice, answers the item."""
+        # A choice is an option of the item: there is nothing to parse.
+        found = given if item.choices else self.read(given)
+        return found is not None and self.equal(found.strip(), item.answer.strip())
+
+    def parts(self, given: str, item: Item) -> dict[str, bool]:
+        """Return no further scores: benchmarks are scored as their authors do."""
+        return {}
+
+    def baseline(self, items: Sequence[Item]) -> float:
+        """Return the accuracy of the majority baseline, or of a random choice if that is higher."""
+        majority = majority_baseline([item.answer for item in items])
+        chance = sum(1 / len(item.choices) for item in items if item.choices) / len(items)
+        return max(majority, chance)
+
+    def copy_baseline(self, items: Sequence[Item]) -> float:
+        """Return the accuracy of the best rule that always copies the n-th argument."""
+        answers = [item.answer.strip() for item in items]
+        # A key begins with the name of the task. Items may differ in their number of arguments.
+        places = zip_longest(*(item.key.split("\t")[1:] for item in items))
+        right = [0]
+        for place in places:
+            copies = [(copy, a) for copy, a in zip(place, answers, strict=True) if copy is not None]
+            right.append(sum(self.equal(copy.strip(), answer) for copy, answer in copies))
+        return max(right) / len(items)
 
 
 @dataclass(frozen=True)
@@ -41,7 +107,8 @@ class Format:
 
     Attributes:
         source: paper and repository.
-        files: the files that `load` looks for.
+        files: shell pattern of a file name, without folders -> parser of (name, text), which raises
+            TaskError, with the name, if the text has no rows: {"*.tsv": table}.
         read: turns the benchmark's rows into tasks with the authors' prompts and scoring. Raises
             TaskError, with the name of the file, if the rows do not belong to the benchmark.
         generate: (words, n, seed) -> an imitation: the same tasks with n items each, about these
@@ -52,7 +119,7 @@ class Format:
 
     name: str
     source: str
-    files: tuple[File, ...]
+    files: Mapping[str, Callable[[str, str], Rows]]
     read: Callable[[Tables], list[BenchmarkTask]]
     generate: Callable[[Sequence[str], int, int], list[BenchmarkTask]]
 
@@ -65,48 +132,18 @@ class Format:
         if not path.exists():
             raise TaskError(f"{path} does not exist. Name a folder with the files of {self.name}.")
         found: dict[str, Rows] = {}
-        paths = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-        for file in paths:
+        for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
             # The first pattern that fits; fnmatchcase ignores the system's rules for case.
-            parse = next((f.parse for f in self.files if fnmatchcase(file.name, f.pattern)), None)
-            if parse is not None:
-                # Tables are found by name, so a second one would replace the first.
-                if file.name in found:
-                    raise TaskError(
-                        f"{path} has more than one {file.name}. Name the folder of one of them."
-                    )
-                found[file.name] = parse(str(file), _read_text(file))
+            patterns = [pattern for pattern in self.files if fnmatchcase(file.name, pattern)]
+            # Tables are found by name, so a second one would replace the first.
+            if patterns and file.name in found:
+                raise TaskError(f"{path} has more than one {file.name}. Name one folder.")
+            if patterns:
+                found[file.name] = self.files[patterns[0]](str(file), read_text(file))
         if not found:
-            wanted = ", ".join(file.pattern for file in self.files)
-            raise TaskError(
-                f"{path} has no file of {self.name}. "
-                f"Name a folder with {wanted}, from {self.source}."
-            )
+            files = f"{', '.join(self.files)}, from {self.source}"
+            raise TaskError(f"{path} has no file of {self.name}. Name a folder with {files}.")
         return found
-
-
-def _read_text(path: Path) -> str:
-    try:
-        # Bytes, not text mode, which would change line ends; "sig" drops a byte order mark.
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{path} is not UTF-8 (byte {error.start}). Save it as UTF-8.") from None
-    except OSError as error:
-        raise TaskError(f"{path} cannot be read ({error.strerror}). Name another file.") from None
-
-
-def by_stem(tables: Tables) -> dict[str, tuple[str, Rows]]:
-    """Index tables by stem: {"data/spell.tsv": rows} -> {"spell": ("data/spell.tsv", rows)}.
-
-    Raises TaskError if two names have the same stem.
-    """
-    found: dict[str, tuple[str, Rows]] = {}
-    for name, rows in tables.items():
-        stem = PurePosixPath(name).stem
-        if stem in found:
-            raise TaskError(f"{found[stem][0]} and {name} are the same task. Keep one of them.")
-        found[stem] = (name, rows)
-    return found
 
 
 def key_of(task: str, *arguments: str) -> str:
@@ -115,49 +152,45 @@ def key_of(task: str, *arguments: str) -> str:
 
 
 def tasks_of(
-    items: Mapping[str, Sequence[Item]],
+    names: Iterable[str],
+    items: Iterable[Item],
     prompt_format: PromptFormat,
     read: Callable[[str], str | None] = read_answer,
     equal: Callable[[str, str], bool] = str.__eq__,
 ) -> list[BenchmarkTask]:
-    """Build a task for each name with at least one item."""
-    return [
-        BenchmarkTask(name, tuple(members), prompt_format, read, equal)
-        for name, members in items.items()
-        if members
-    ]
+    """Group items by the task in their keys, in the order of `names`; omit tasks without items."""
+    grouped: dict[str, list[Item]] = {name: [] for name in names}
+    for item in items:
+        grouped[item.key.split("\t")[0]].append(item)
+    found = [(name, tuple(members)) for name, members in grouped.items() if members]
+    return [BenchmarkTask(name, members, prompt_format, read, equal) for name, members in found]
 
 
-def draw_items(name: str, n: int, seed: int, draw: Callable[[Random], Item]) -> list[Item]:
-    """Draw n different items. Raises TaskError if there are fewer."""
-    items = distinct_draws(draw, n, name, seed)
-    if len(items) < n or not n:  # a task without items could not be scored
-        raise TaskError(
-            f"{name} finds {len(items)} different questions in these words, and needs {n}. "
-            "Pass more words, or draw fewer questions (at least one)."
-        )
-    return items
+def draw_items(
+    names: Iterable[str], n: int, seed: int, draw: Callable[[str, Random], Item]
+) -> list[Item]:
+    """Draw n different items of each task by draw(name, rng). Raises TaskError if one has fewer."""
+    drawn: list[Item] = []
+    for name in names:
+        items = distinct_draws(partial(draw, name), n, name, seed)
+        if len(items) < n or not n:  # a task without items could not be scored
+            raise TaskError(
+                f"{name} finds {len(items)} different questions in these words, and needs {n}. "
+                "Pass more words, or draw fewer questions (at least one)."
+            )
+        drawn += items
+    return drawn
 
 
-def lower_case_words(
-    format_name: str, words: Sequence[str], least: int, most: int | None = None
-) -> list[str]:
+def words_for(format_name: str, words: Sequence[str], least: int, most: int = 100) -> list[str]:
     """Return the lower-case ASCII words of `least` to `most` letters, each once.
 
     Raises TaskError if fewer than five are left.
     """
-    usable = [
-        word
-        for word in dict.fromkeys(words)
-        if least <= len(word) <= (most or len(word))
-        and word.isascii()
-        and word.isalpha()
-        and word.islower()
-    ]
+    usable = usable_words(words, least, most)
     if len(usable) < 5:
-        lengths = f"{least} to {most}" if most else f"at least {least}"
         raise TaskError(
             f"{format_name} finds {len(usable)} usable words among {len(words)}. "
-            f"Pass five or more lower-case ASCII words of {lengths} letters."
+            f"Pass five or more lower-case ASCII words of {least} to {most} letters."
         )
     return usable

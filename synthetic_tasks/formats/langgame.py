@@ -20,25 +20,19 @@ from random import Random
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.task import Item
 
-from .benchmark import BenchmarkTask, PromptFormat
-from .format import File, Format, Tables, draw_items, key_of, lower_case_words, tasks_of
-from .tables import need, options, table
+from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, tasks_of, words_for
+from .tables import Tables, need, options, table
 
-# Kind -> phrase of its question, outside the list of options.
+# Kind -> phrase of its question, outside the list of options; question of the imitation.
 KINDS = {
-    "most_of_letter": "has the most",
-    "contains": "contains",
-    "starts_with": "starts with",
-    "ends_with": "ends with",
-    "longest": "longest",
-    "shortest": "shortest",
+    "most_of_letter": ("has the most", "Which of these has the most letters '{}'?"),
+    "contains": ("contains", "Which of these contains '{}' somewhere?"),
+    "starts_with": ("starts with", "Which of these starts with '{}'?"),
+    "ends_with": ("ends with", "Which of these ends with '{}'?"),
+    "longest": ("longest", "Which of these is longest?"),
+    "shortest": ("shortest", "Which of these is shortest?"),
 }
 _LIST = re.compile(r"\[[^]]*\]")
-_HOLDS: dict[str, Callable[[str, str], bool]] = {
-    "contains": str.__contains__,
-    "starts_with": lambda word, part: word.startswith(part),
-    "ends_with": lambda word, part: word.endswith(part),
-}
 _NUM_OPTIONS = 4
 _MAX_DRAWS = 100
 
@@ -47,23 +41,21 @@ def kind_of(question: str) -> str | None:
     """Return the kind of a question; None if it has no phrase of a kind, or two."""
     # The options are removed first: one of them may be the word "contains".
     outside = _LIST.sub("", question)
-    found = [kind for kind, phrase in KINDS.items() if phrase in outside]
+    found = [kind for kind, (phrase, _) in KINDS.items() if phrase in outside]
     return found[0] if len(found) == 1 else None
 
 
 def _read(tables: Tables) -> list[BenchmarkTask]:
     """Read rows with the columns question and options (a JSON list, the right one first)."""
-    items: dict[str, list[Item]] = {f"langgame/{kind}": [] for kind in KINDS}
+    items = []
     for name, rows in tables.items():
         for number, row in enumerate(need(name, rows, "question", "options"), 1):
             kind, choices = kind_of(row["question"]), options(name, number, row["options"])
             if kind is None:
-                raise TaskError(
-                    f"row {number} of {name} has none of LangGame's six questions: "
-                    f"{row['question']!r}. Leave that row out."
-                )
-            items[f"langgame/{kind}"].append(_item(f"langgame/{kind}", row["question"], choices))
-    return tasks_of(items, PromptFormat())
+                problem = f"has none of LangGame's six questions: {row['question']!r}"
+                raise TaskError(f"row {number} of {name} {problem}. Leave that row out.")
+            items.append(_item(f"langgame/{kind}", row["question"], choices))
+    return tasks_of([f"langgame/{kind}" for kind in KINDS], items, PromptFormat())
 
 
 def _item(task: str, question: str, choices: Sequence[str]) -> Item:
@@ -75,26 +67,12 @@ def _item(task: str, question: str, choices: Sequence[str]) -> Item:
     return Item(question, " " + choices[0].strip(), key_of(task, question), ordered)
 
 
-# The imitation
-
-_QUESTIONS = {
-    "most_of_letter": "Which of these has the most letters '{}'?",
-    "contains": "Which of these contains '{}' somewhere?",
-    "starts_with": "Which of these starts with '{}'?",
-    "ends_with": "Which of these ends with '{}'?",
-    "longest": "Which of these is longest?",
-    "shortest": "Which of these is shortest?",
-}
-
-
 def _draw_rule(
     kind: str, words: Sequence[str], rng: Random
 ) -> tuple[str, str, Callable[[str], bool]] | None:
-    """Draw the argument, the right word and a test for wrong words; None if this draw has none.
-
-    The margins are LangGame's: two of a letter or more against one or none; three letters of
-    length.
-    """
+    """Draw the argument, the right word and a test for wrong words; None if this draw has none."""
+    # The margins are LangGame's: two of a letter or more against one or none; three letters of
+    # length.
     word = rng.choice(words)
     if kind == "longest":
         return "", word, lambda other: len(other) <= len(word) - 3
@@ -105,15 +83,19 @@ def _draw_rule(
         letter = rng.choice(twice or [""])
         return (letter, word, lambda other: other.count(letter) < 2) if twice else None
     size = rng.randint(1, min(3, len(word)))
-    # Subtle: the default is evaluated for all kinds, so each kind makes this draw.
-    first = {"starts_with": 0, "ends_with": len(word) - size}.get(
-        kind, rng.randint(0, len(word) - size)
-    )
-    part, holds = word[first : first + size], _HOLDS[kind]
-    return part, word, lambda other: not holds(other, part)
+    # Subtle: each kind makes this draw, or its items would change.
+    anywhere = rng.randint(0, len(word) - size)
+    if kind == "starts_with":
+        return word[:size], word, lambda other: not other.startswith(word[:size])
+    if kind == "ends_with":
+        return word[-size:], word, lambda other: not other.endswith(word[-size:])
+    part = word[anywhere : anywhere + size]
+    return part, word, lambda other: part not in other
 
 
-def _draw_item(kind: str, words: Sequence[str], rng: Random) -> Item:
+def _draw_item(words: Sequence[str], name: str, rng: Random) -> Item:
+    kind = name.partition("/")[2]
+    question = KINDS[kind][1]
     for _ in range(_MAX_DRAWS):
         if (rule := _draw_rule(kind, words, rng)) is None:
             continue
@@ -122,27 +104,17 @@ def _draw_item(kind: str, words: Sequence[str], rng: Random) -> Item:
         if len(wrong) >= _NUM_OPTIONS - 1:
             choices = [right, *rng.sample(wrong, _NUM_OPTIONS - 1)]
             shown = ", ".join(rng.sample(choices, _NUM_OPTIONS))
-            question = f"{_QUESTIONS[kind].format(argument)} The words: [{shown}]. Answer:"
-            return _item(f"langgame-like/{kind}", question, choices)
-    raise TaskError(
-        f"langgame finds no four words for {_QUESTIONS[kind].format('…')!r}. Pass more words."
-    )
+            text = f"{question.format(argument)} The words: [{shown}]. Answer:"
+            return _item(name, text, choices)
+    raise TaskError(f"langgame finds no four words for {question.format('…')!r}. Pass more words.")
 
 
 def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
-    usable = lower_case_words("langgame", words, 1)
-    names = {kind: f"langgame-like/{kind}" for kind in KINDS}
-    items = {
-        name: draw_items(name, n, seed, partial(_draw_item, kind, usable))
-        for kind, name in names.items()
-    }
-    return tasks_of(items, PromptFormat())
+    draw = partial(_draw_item, words_for("langgame", words, 1))
+    names = [f"langgame-like/{kind}" for kind in KINDS]
+    return tasks_of(names, draw_items(names, n, seed, draw), PromptFormat())
 
 
-FORMAT = Format(
-    "langgame",
-    "arXiv 2506.01687, github.com/anyasims/stochastok (its program draws the items)",
-    (File("*.jsonl", table), File("*.csv", table), File("*.tsv", table)),
-    _read,
-    _generate,
-)
+_SOURCE = "arXiv 2506.01687, github.com/anyasims/stochastok (its program draws the items)"
+_FILES = dict.fromkeys(("*.jsonl", "*.csv", "*.tsv"), table)
+FORMAT = Format("langgame", _SOURCE, _FILES, _read, _generate)

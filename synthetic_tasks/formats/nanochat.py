@@ -14,15 +14,15 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
+from functools import partial
 from random import Random
 
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.task import Item
-from synthetic_tasks.word_tasks.counts import COUNT
+from synthetic_tasks.word_tasks.recipes import RECIPES
 
-from .benchmark import BenchmarkTask, PromptFormat
-from .format import File, Format, Tables, by_stem, draw_items, key_of, lower_case_words, tasks_of
-from .tables import Rows, assigned, fill, messages, need, not_own, parse_python
+from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, words_for
+from .tables import Rows, Tables, assigned, by_stem, fill, messages, need, not_own, parse_python
 
 _NUM_ITEMS = 256  # as nanochat evaluates of SpellingBee; of SimpleSpelling it is our choice
 _ORDER_SEED = 42  # nanochat shuffles the word list for SimpleSpelling
@@ -44,10 +44,7 @@ def after_hashes(generated: str) -> str | None:
 
 
 def _parse_templates(name: str, text: str) -> Rows:
-    """Find the templates and the seed offset in spellingbee.py.
-
-    -> [{"what": "USER_MSG_TEMPLATES", "text": "..."}, ...]
-    """
+    """Return a row per template of spellingbee.py; each has the seed offset and SimpleSpelling's."""
     tree = parse_python(name, text)
     templates, offset = assigned(name, tree, _TEMPLATES), assigned(name, tree, _OFFSET)
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == _SPELL]
@@ -57,8 +54,7 @@ def _parse_templates(name: str, text: str) -> Rows:
         raise not_own(name, f"assigns no list of texts to {_TEMPLATES}")
     if not isinstance(offset, int) or len(spell) != 1:
         raise not_own(name, f"lacks an integer {_OFFSET}, or {_SPELL} with one user message")
-    found = [*((_TEMPLATES, template) for template in templates), (_OFFSET, str(offset))]
-    return [{"what": what, "text": text} for what, text in [*found, (_SPELL, spell[0])]]
+    return [{"count": each, "offset": str(offset), "spell": spell[0]} for each in templates]
 
 
 def _parse_words(name: str, text: str) -> Rows:
@@ -70,33 +66,30 @@ def _parse_words(name: str, text: str) -> Rows:
 
 
 def _draw_count(
-    task: str, file: str, words: Sequence[str], templates: Sequence[str], rng: Random
+    file: str, templates: Sequence[str], words: Sequence[str], name: str, rng: Random
 ) -> Item:
     # Subtle: the draws and their order are nanochat's; another order gives other items.
     word = rng.choice(words)
     letter = rng.choice(word) if rng.random() < 0.9 else rng.choice(_LETTERS)
     template = rng.choice(templates)
     template = template.lower() if rng.random() < 0.3 else template
-    letter_quote, word_quote = (rng.choice(("", "'", '"')) for _ in range(2))
-    prompt = fill(
-        file,
-        template,
-        letter=f"{letter_quote}{letter}{letter_quote}",
-        word=f"{word_quote}{word}{word_quote}",
-    )
+    quotes = [rng.choice(("", "'", '"')) for _ in range(2)]
+    quoted = [f"{quote}{text}{quote}" for quote, text in zip(quotes, (letter, word), strict=True)]
+    prompt = fill(file, template, letter=quoted[0], word=quoted[1])
     mark = "?" if rng.random() < 0.5 else ""
-    return Item(prompt + mark, f" {COUNT.solve(word, letter)}", key_of(task, word, letter))
+    answer = RECIPES["count"].solve(word, letter)
+    return Item(prompt + mark, f" {answer}", key_of(name, word, letter))
 
 
-def _spell_item(task: str, file: str, template: str, word: str) -> Item:
-    prompt = fill(file, template, word=word)
-    return Item(prompt, f" {word}:{','.join(word)}", key_of(task, word))
+def _draw_spelling(file: str, template: str, words: Sequence[str], name: str, rng: Random) -> Item:
+    word = rng.choice(words)
+    return Item(fill(file, template, word=word), f" {word}:{','.join(word)}", key_of(name, word))
 
 
-def _tasks(prefix: str, count: Sequence[Item], spell: Sequence[Item]) -> list[BenchmarkTask]:
+def _tasks(prefix: str, count: Sequence[Item], spelling: Sequence[Item]) -> list[BenchmarkTask]:
     return [
-        *tasks_of({f"{prefix}/{_COUNT}": count}, _COUNT_FORMAT, after_hashes),
-        *tasks_of({f"{prefix}/{_SPELL}": spell}, _SPELL_FORMAT),
+        BenchmarkTask(f"{prefix}/{_COUNT}", tuple(count), _COUNT_FORMAT, after_hashes),
+        BenchmarkTask(f"{prefix}/{_SPELL}", tuple(spelling), _SPELL_FORMAT),
     ]
 
 
@@ -110,23 +103,18 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
             "Put both into one folder."
         )
     (file, rows), (list_file, word_rows) = found["spellingbee"], found["words_alpha"]
-    texts: dict[str, list[str]] = {_TEMPLATES: [], _OFFSET: [], _SPELL: []}
-    for row in need(file, rows, "what", "text"):
-        texts.setdefault(row["what"], []).append(row["text"])
+    templates = need(file, rows, "count", "offset", "spell")
     words = [row["word"] for row in need(list_file, word_rows, "word")]
     # SimpleSpelling draws from the shuffled list, each task from generators of its own.
     shuffled = list(words)
     Random(_ORDER_SEED).shuffle(shuffled)
-    seeds = range(int(texts[_OFFSET][0]), int(texts[_OFFSET][0]) + _NUM_ITEMS)
-    count = [
-        _draw_count(f"nanochat/{_COUNT}", file, words, texts[_TEMPLATES], Random(seed))
-        for seed in seeds
-    ]
-    spell = [
-        _spell_item(f"nanochat/{_SPELL}", file, texts[_SPELL][0], Random(seed).choice(shuffled))
-        for seed in seeds
-    ]
-    return _tasks("nanochat", count, spell)
+    draw_count = partial(_draw_count, file, [row["count"] for row in templates], words)
+    draw_spelling = partial(_draw_spelling, file, templates[0]["spell"], shuffled)
+    first = int(templates[0]["offset"])
+    seeds = range(first, first + _NUM_ITEMS)
+    count = [draw_count(f"nanochat/{_COUNT}", Random(seed)) for seed in seeds]
+    spelling = [draw_spelling(f"nanochat/{_SPELL}", Random(seed)) for seed in seeds]
+    return _tasks("nanochat", count, spelling)
 
 
 # The imitation
@@ -145,26 +133,14 @@ _OWN_SPELL = "The letters of this word, please: {word}"
 
 def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
     # As in nanochat the prompt does not mention the four hashes: its models learn them in training.
-    usable = lower_case_words("nanochat", words, 1)
-    count, spell = f"nanochat-like/{_COUNT}", f"nanochat-like/{_SPELL}"
-
-    def draw_count(rng: Random) -> Item:
-        return _draw_count(count, "nanochat", usable, _OWN_TEMPLATES, rng)
-
-    def draw_spell(rng: Random) -> Item:
-        return _spell_item(spell, "nanochat", _OWN_SPELL, rng.choice(usable))
-
-    return _tasks(
-        "nanochat-like",
-        draw_items(count, n, seed, draw_count),
-        draw_items(spell, n, seed, draw_spell),
-    )
+    usable = words_for("nanochat", words, 1)
+    draw_count = partial(_draw_count, "nanochat", _OWN_TEMPLATES, usable)
+    draw_spelling = partial(_draw_spelling, "nanochat", _OWN_SPELL, usable)
+    count = draw_items([f"nanochat-like/{_COUNT}"], n, seed, draw_count)
+    spelling = draw_items([f"nanochat-like/{_SPELL}"], n, seed, draw_spelling)
+    return _tasks("nanochat-like", count, spelling)
 
 
-FORMAT = Format(
-    "nanochat",
-    "github.com/karpathy/nanochat and github.com/dwyl/english-words",
-    (File("spellingbee.py", _parse_templates), File("words_alpha.txt", _parse_words)),
-    _read,
-    _generate,
-)
+_SOURCE = "github.com/karpathy/nanochat and github.com/dwyl/english-words"
+_FILES = {"spellingbee.py": _parse_templates, "words_alpha.txt": _parse_words}
+FORMAT = Format("nanochat", _SOURCE, _FILES, _read, _generate)

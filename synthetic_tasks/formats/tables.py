@@ -11,12 +11,15 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
 from string import Formatter
 from typing import Any
 
 from synthetic_tasks.errors import TaskError
 
 Rows = list[dict[str, str]]
+# Rows by the name of their file or of their split: "data/spell.tsv", "spell".
+Tables = Mapping[str, Rows]
 
 
 def table(name: str, text: str) -> Rows:
@@ -40,9 +43,21 @@ def as_rows(records: Iterable[Mapping[str, Any]]) -> Rows:
 
     [{"word": "tea", "options": ["a", "b"]}] -> [{"word": "tea", "options": '["a", "b"]'}]
     """
-    return [
-        {str(column): _as_text(value) for column, value in record.items()} for record in records
-    ]
+    return [{str(column): _as_text(value) for column, value in r.items()} for r in records]
+
+
+def by_stem(tables: Tables) -> dict[str, tuple[str, Rows]]:
+    """Index tables by stem: {"data/spell.tsv": rows} -> {"spell": ("data/spell.tsv", rows)}.
+
+    Raises TaskError if two names have the same stem.
+    """
+    found: dict[str, tuple[str, Rows]] = {}
+    for name, rows in tables.items():
+        stem = PurePosixPath(name).stem
+        if stem in found:
+            raise TaskError(f"{found[stem][0]} and {name} are the same task. Keep one of them.")
+        found[stem] = (name, rows)
+    return found
 
 
 def need(name: str, rows: Rows, *columns: str) -> Rows:
@@ -77,10 +92,8 @@ def assigned(name: str, tree: ast.Module, variable: str) -> Any:
             try:
                 return ast.literal_eval(node.value)
             except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-                raise TaskError(
-                    f"{name} computes {variable}, and files are not run here. "
-                    "Write the value as a literal."
-                ) from None
+                problem = f"computes {variable}, and files are not run here"
+                raise TaskError(f"{name} {problem}. Write the value as a literal.") from None
     raise not_own(name, f"does not assign {variable}")
 
 
@@ -91,11 +104,8 @@ def messages(node: ast.AST, role: str) -> list[str]:
     """
     found = []
     for pairs in (inner for inner in ast.walk(node) if isinstance(inner, ast.Dict)):
-        values = {
-            key.value: value
-            for key, value in zip(pairs.keys, pairs.values, strict=True)
-            if isinstance(key, ast.Constant)
-        }
+        both = zip(pairs.keys, pairs.values, strict=True)
+        values = {key.value: value for key, value in both if isinstance(key, ast.Constant)}
         its_role, content = values.get("role"), values.get("content")
         if isinstance(its_role, ast.Constant) and its_role.value == role and content is not None:
             parts = content.values if isinstance(content, ast.JoinedStr) else [content]
@@ -133,25 +143,23 @@ def fill(name: str, template: str, *values: str, **named: str) -> str:
         raise not_own(name, f"has a prompt without {wanted}, {_short(template)}") from None
 
 
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text; None if it is not JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def options(name: str, number: int, text: str) -> list[str]:
     """Parse a cell with a JSON list of different texts. Raises TaskError."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if (
-        not isinstance(found, list)
-        or len(found) < 2
-        or not all(isinstance(option, str) for option in found)
-    ):
-        raise TaskError(
-            f"the options in row {number} of {name} are {_short(text)}. Write a JSON list of texts."
-        )
+    found = parse_json(text)
+    found = found if isinstance(found, list) else []
+    if len(found) < 2 or not all(isinstance(option, str) for option in found):
+        raise TaskError(f"row {number} of {name} has no JSON list of texts, but {_short(text)}.")
     # The likelihoods of equal options cannot tell them apart.
     if len(set(found)) < len(found):
-        raise TaskError(
-            f"row {number} of {name} has the same option twice: {_short(text)}. Leave that row out."
-        )
+        raise TaskError(f"row {number} of {name} has an option twice, {_short(text)}. Omit it.")
     return found
 
 
@@ -167,9 +175,7 @@ def _delimited(name: str, text: str, delimiter: str) -> Rows:
         raise not_own(name, "is empty")
     header = lines[0]
     if len(set(header)) < len(header):
-        raise TaskError(
-            f"{name} names a column twice ({', '.join(header)}). Give each its own name."
-        )
+        raise not_own(name, f"names a column twice ({', '.join(header)})")
     for number, line in enumerate(lines[1:], 1):
         if len(line) != len(header):
             raise TaskError(
@@ -184,14 +190,9 @@ def _json_lines(name: str, text: str) -> Rows:
     # Not splitlines(), which also breaks at U+2028 within a JSON text.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                record = None
-            if not isinstance(record, dict):
-                raise TaskError(
-                    f"line {number} of {name} is {_short(line)}, not a JSON object. Correct it."
-                )
+            if not isinstance(record := parse_json(line), dict):
+                problem = f"is {_short(line)}, not a JSON object"
+                raise TaskError(f"line {number} of {name} {problem}. Correct it.")
             records.append(record)
     return as_rows(records)
 

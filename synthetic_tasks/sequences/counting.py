@@ -71,9 +71,8 @@ class Counting(Task):
         symbol = rng.choice(self.symbols)
         others = [other for other in self.symbols if other != symbol]
         if self.most:
-            least = -(
-                -length // len(self.symbols)
-            )  # ceil: the most frequent symbol has at least this
+            # ceil: the most frequent symbol occurs at least this often.
+            least = -(-length // len(self.symbols))
             largest = count = rng.randint(least, min(2 * least, length))
             last = []
         else:

@@ -17,9 +17,9 @@ _String = list[str]
 _Function = Callable[[_String], _String]
 
 # Letters whose capital is a name too, so that "upper" writes single tokens.
-_LOWER = tuple(
-    name for name in LETTERS.split() if name.islower() and name.upper() in LETTERS.split()
-)[:16]  # the longest strings have 14 different symbols
+_NAMES = LETTERS.split()
+# Sixteen, as the longest strings have 14 different symbols.
+_LOWER = [name for name in _NAMES if name.islower() and name.upper() in _NAMES][:16]
 _SHIFTED = {
     (case(symbol), step): case(_LOWER[(place + step) % len(_LOWER)])
     for case in (str.lower, str.upper)
@@ -51,6 +51,14 @@ _FAMILIES: dict[str, tuple[_Function, ...]] = {
     "upper": (lambda string: [symbol.upper() for symbol in string],),
     "first": (lambda string: string[:1] * len(string),),
 }
+# Name, label and place of each split.
+_SPLITS = (
+    ("seen", "training strings", "On strings that training drew from"),
+    ("fresh", "inside the mixture", "On new strings under functions of the mixture"),
+    ("held_out_family", "held-out family", "On a family that training never had"),
+    ("composed", "two families composed", "On two functions of the mixture, one after the other"),
+    ("longer", "longer strings", "On strings longer than any trained on"),
+)
 _TRAINED = tuple(function for family in _FAMILIES.values() for function in family)
 
 
@@ -81,33 +89,19 @@ class Functions(Task):
         self.num_examples, self.longest = num_examples, longest
         self.name = f"functions:{num_examples}x{longest}"
         shown = f"{num_examples} example{'' if num_examples == 1 else 's'}"
-        families = ", ".join(_FAMILIES)
-        one = f"{shown} of one of {families}; copying is never right"
-        family = f"{shown} of neighbours that change places"
-        lengths = f"{longest + 1} or {longest + 2} symbols"
-        longer = f"{lengths}, after training on {_MIN_LENGTH} to {longest}; {shown}"
-        self.splits = (
-            Split("seen", "training strings", "On strings that training drew from", shown),
-            Split(
-                "fresh", "inside the mixture", "On new strings under functions of the mixture", one
-            ),
-            Split(
-                "held_out_family", "held-out family", "On a family that training never had", family
-            ),
-            Split(
-                "composed",
-                "two families composed",
-                "On two functions of the mixture, one after the other",
-                f"{shown} of two of {families}",
-            ),
-            Split("longer", "longer strings", "On strings longer than any trained on", longer),
+        families, lengths = ", ".join(_FAMILIES), f"{longest + 1} or {longest + 2} symbols"
+        about = (
+            shown,
+            f"{shown} of one of {families}; copying is never right",
+            f"{shown} of neighbours that change places",
+            f"{shown} of two of {families}",
+            f"{lengths}, after training on {_MIN_LENGTH} to {longest}; {shown}",
         )
+        self.splits = tuple(Split(*row, text) for row, text in zip(_SPLITS, about, strict=True))
         self.main_split, self.verb_phrase = "fresh", "applies a hidden function in"
         self.description = f"what a hidden function makes of a string, after {shown}"
-        self.difficulty = (
-            "how few examples; functions outside of the mixture, or two in a row; "
-            "the strings' length"
-        )
+        functions = "functions outside of the mixture, or two in a row"
+        self.difficulty = f"how few examples; {functions}; the strings' length"
 
     def draw(self, split: str, rng: Random) -> Item:
         lengths = (_MIN_LENGTH, self.longest)
@@ -133,8 +127,9 @@ class Functions(Task):
         if split == "seen":
             return not any(held_out)
         outside = split in ("held_out_family", "composed")
-        explained = outside and any(_agree(known, function, strings) for known in _TRAINED)
-        return held_out[-1] and not explained
+        results = [function(string) for string in strings]
+        known = [[trained(string) for string in strings] for trained in _TRAINED] if outside else []
+        return held_out[-1] and results not in known
 
     def fixed_texts(self) -> list[str]:
         symbols = " ".join((*_LOWER, *map(str.upper, _LOWER)))
@@ -153,10 +148,6 @@ def _draw_function(split: str, rng: Random) -> _Function:
         one, other = (rng.choice(_FAMILIES[name]) for name in rng.sample(list(_FAMILIES), 2))
         return lambda string: other(one(string))
     return rng.choice(_FAMILIES[rng.choice(list(_FAMILIES))])
-
-
-def _agree(known: _Function, function: _Function, strings: list[_String]) -> bool:
-    return all(known(string) == function(string) for string in strings)
 
 
 def build(name: str, sizes: str, material: Material) -> Functions:

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 
 from synthetic_tasks.errors import TaskError
 
-LETTERS = (
-    "a b c d e f g h j k l m n o p r s t u v w y z A B C D E F G H I J K L M N O P R S T U V W Y"
-)
+LETTERS = "a b c d e f g h j k l m n o p r s t u v w y z"
+LETTERS += " A B C D E F G H I J K L M N O P R S T U V W Y"
 _PAIRS = (
     "ab ac ad ag al am an ar as at av aw be bl bo br bu by ca ce ch cl co cr de do ed el em en er "
     "ev ex fa fe fl fo fu gl go gr gu ha he if im in ir is it ke la le li lo ma me mo my ne no ob "
@@ -40,6 +39,5 @@ def read_sizes(name: str, sizes: str, forms: Sequence[str], rule: str) -> tuple[
 def bad_sizes(name: str, sizes: str, forms: Sequence[str], rule: str) -> TaskError:
     """Return the error for impossible sizes, with the forms and the rule."""
     written = " or ".join(f"{name}:{form}" for form in forms)
-    return TaskError(
-        f"the task {f'{name}:{sizes}'!r} has impossible sizes. Write {written}: {rule}."
-    )
+    spec = f"{name}:{sizes}"
+    return TaskError(f"the task {spec!r} has impossible sizes. Write {written}: {rule}.")

@@ -58,24 +58,18 @@ class PathStar(Task):
         trained = f"after training on {d} arms of {length}"
         chance = f"guessing the arm and following it gets {1 / d:.2f}"
         same = f"{d} arms of {length} nodes, as in training; {chance}"
+        place = "On graphs with longer arms than any trained on"
         longer = f"{d} arms of {length + 1} nodes, {trained}"
         more = f"{d + 1} arms of {length} nodes, {trained}"
         self.splits = (
             Split("seen", "training graphs", "On graphs that training drew from"),
             Split("fresh", "new graphs", "On graphs kept out of training", same),
-            Split(
-                "longer_arms",
-                "longer arms",
-                "On graphs with longer arms than any trained on",
-                longer,
-            ),
+            Split("longer_arms", "longer arms", place, longer),
             Split("more_arms", "more arms", "On graphs with more arms than any trained on", more),
         )
         self.main_split, self.verb_phrase = "fresh", "finds the path through"
-        self.description = (
-            f"the way from the middle of a star of {d} arms to the end of one of them, "
-            f"{length} nodes"
-        )
+        way = f"the way from the middle of a star of {d} arms to the end of one of them"
+        self.description = f"{way}, {length} nodes"
         self.difficulty = (
             "the number of arms; their length; how many names the nodes are drawn from"
         )
@@ -93,11 +87,8 @@ class PathStar(Task):
         edges = [f"{tail} {head}" for arm in arms for tail, head in pairwise(arm)]
         rng.shuffle(edges)
         path = arms[0]  # any arm will do: its names are random
-        return Item(
-            f"path {', '.join(edges)}; {start} {path[-1]}:",
-            f" {' '.join(path)}",
-            f"path {graph}: {path[-1]}",
-        )
+        prompt = f"path {', '.join(edges)}; {start} {path[-1]}:"
+        return Item(prompt, f" {' '.join(path)}", f"path {graph}: {path[-1]}")
 
     def parts(self, given: str, item: Item) -> dict[str, bool]:
         """Score `first_step`: the node after the start, the only step that needs planning."""
@@ -122,11 +113,6 @@ def _default_names(num_arms: int, arm_length: int) -> int:
     return max(_POOL, _max_nodes(num_arms, arm_length))
 
 
-def _num_graphs(num_arms: int, arm_length: int, num_names: int) -> int:
-    # Graphs with equal arms in another order are the same.
-    return math.perm(num_names, _num_nodes(num_arms, arm_length)) // math.factorial(num_arms)
-
-
 def build(name: str, sizes: str, material: Material) -> PathStar:
     """Build the task; "path_star", "path_star:2x5" and "path_star:2x5x50" are the same."""
     d, length, *rest = read_sizes(name, sizes or "2x5", _FORMS, _RULE)
@@ -134,6 +120,7 @@ def build(name: str, sizes: str, material: Material) -> PathStar:
         raise bad_sizes(name, sizes, _FORMS, _RULE)
     num_names = rest[0] if rest else _default_names(d, length)
     fits = _max_nodes(d, length) <= num_names <= len(NAMES)
-    if not fits or _num_graphs(d, length, num_names) < _MIN_GRAPHS:
+    # Graphs with equal arms in another order are the same.
+    if not fits or math.perm(num_names, _num_nodes(d, length)) // math.factorial(d) < _MIN_GRAPHS:
         raise bad_sizes(name, sizes, _FORMS, _RULE)
     return PathStar(d, length, num_names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -77,7 +77,7 @@ def _fits(kind: str, argument: str, word: str) -> bool:
     return argument.isalnum() and (kind == "word" or len(argument) == 1)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Recipe:
     """The definition of one word task; `WordTask` adds the words and the wording.
 
@@ -102,6 +102,7 @@ class Recipe:
     """
 
     name: str
+    _: KW_ONLY
     arguments: tuple[str, ...] = ()
     draw: Draw = lambda word, stratum, rng, words: ()
     solve: Callable[..., str]
@@ -144,9 +145,7 @@ class Recipe:
                 f"{self._offer(word)}."
             )
         if reason := self.refuse(word, *arguments):
-            raise TaskError(
-                f"{self.name} has no such question about {word!r}: {reason}. Name others."
-            )
+            raise TaskError(f"{self.name} has no such question about {word!r}: {reason}.")
         return WordQuestion(self.name, word, arguments, self.solve(word, *arguments))
 
     def scratchpad_of(self, question: WordQuestion, form: str) -> str:

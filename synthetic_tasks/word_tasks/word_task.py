@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import product
 from random import Random
 
 from synthetic_tasks.errors import NoQuestion, TaskError
@@ -88,13 +89,11 @@ class WordTask(Task):
 
         If questions name words to choose from, "always the first one" is a candidate too.
         """
-        right_places: Counter[int] = Counter()
+        places: Counter[int] = Counter()
         for item in items:
             options = self.recipe.options(*word_and_arguments(item))
-            right_places.update(
-                i for i, option in enumerate(options) if option == item.answer.strip()
-            )
-        by_place = max(right_places.values(), default=0) / max(1, len(items))
+            places.update(i for i, option in enumerate(options) if option == item.answer.strip())
+        by_place = max(places.values(), default=0) / max(1, len(items))
         return max(super().baseline(items), by_place)
 
     def copy_baseline(self, items: Sequence[Item]) -> float:
@@ -102,13 +101,10 @@ class WordTask(Task):
 
         The copy has spaces between its letters if the question or the answer form writes them.
         """
-        with_spaces = self.recipe.spaced_word or (
-            self.recipe.spaced_answer and self.material.form != "plain"
-        )
-        words = (word_and_arguments(item)[0] for item in items)
-        copies = (f" {spaced(word) if with_spaces else word}" for word in words)
-        right = sum(copy == item.answer for copy, item in zip(copies, items, strict=True))
-        return right / len(items)
+        by_form = self.recipe.spaced_answer and self.material.form != "plain"
+        write = spaced if self.recipe.spaced_word or by_form else str
+        right = [item.answer == f" {write(word_and_arguments(item)[0])}" for item in items]
+        return sum(right) / len(items)
 
     def fixed_texts(self) -> list[str]:
         stand_ins = (ARGUMENTS[kind][2] for kind in self.recipe.arguments)
@@ -118,26 +114,15 @@ class WordTask(Task):
         answers = [_NUMBERS, *(f" {answer}" for answer in self.recipe.fixed_answers)]
         if self.material.wording == "compact":
             return [wordings.compact.format(**stand_in), *answers]
-        questions = [
-            prefix + question.format(**stand_in)
-            for prefix in _QUESTION_PREFIXES
-            for question in wordings.questions
-        ]
-        beginnings = [
-            joint + prefix + answer
-            for joint in _JOINTS
-            for prefix in _ANSWER_PREFIXES
-            for answer in wordings.answers
-        ]
+        filled = [question.format(**stand_in) for question in wordings.questions]
+        questions = map("".join, product(_QUESTION_PREFIXES, filled))
+        beginnings = map("".join, product(_JOINTS, _ANSWER_PREFIXES, wordings.answers))
         return [*questions, *beginnings, *answers]
 
     def _words(self, split: str) -> tuple[str, ...]:
         # Checked here, because names, splits and fixed texts need no words.
         if self.material.words is None:
-            raise TaskError(
-                f"the task {self.name!r} needs words to draw from and has none. "
-                "Build it with Material(words=...)."
-            )
+            raise TaskError(f"the task {self.name!r} needs words: Material(words=...).")
         return self.material.words[split]
 
     def _strata_of(self, split: str) -> list[tuple[int, list[str]]]:
@@ -166,14 +151,13 @@ def _word_splits(words: WordSplits | None) -> tuple[Split, ...]:
     tokens = longer = ""
     if words is not None:
         longer = f"{_lengths(words.longer_words)} letters, after training on {_lengths(words.seen)}"
-        tokens = (
-            f"each word holds one of {len(words.held_out)} tokens that no training question had"
-        )
-    unseen_tokens = "On words with a token that no question had contained"
+        held_out = f"one of {len(words.held_out)} tokens"
+        tokens = f"each word holds {held_out} that no training question had"
+    new = "On words with a token that no question had contained"
     return (
         Split("seen", "training words", "On the training words themselves"),
         Split("unseen_words", "unseen words", "On new words made of familiar tokens"),
-        Split("unseen_tokens", "unseen tokens", unseen_tokens, tokens),
+        Split("unseen_tokens", "unseen tokens", new, tokens),
         Split("longer_words", "longer words", "On words longer than any trained on", longer),
     )
 

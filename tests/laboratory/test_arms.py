@@ -29,7 +29,7 @@ from training.models.arms import (
     num_parameters_after_fold,
 )
 from training.run.build import assert_paired, build_arm
-from training.train.optimizers import build_optimizers
+from training.train.kinds import build_optimizers
 
 
 def test_the_parents_models_have_895104_parameters_each(cache: Path) -> None:

@@ -24,7 +24,7 @@ from training.errors import BadInput
 from training.files import read_record, write_record
 from training.run.identity import short_name
 from training.run.workers import train_all
-from training.train.state import Position, load_trained, save_state, write_trained
+from training.train.state import Position, load_trained, save_state
 
 ARM = Path("seed1") / "lstm"
 READ_OF_A_FINISHED_ARM = [
@@ -386,6 +386,6 @@ def test_a_folder_where_a_file_should_be_is_named(
 
 def test_weights_of_another_phase_are_refused(tmp_path: Path) -> None:
     part = {"model": torch.nn.Linear(2, 2)}
-    write_trained(tmp_path / "x.safetensors", part, Position("run", "pretrain"))
+    save_state(tmp_path / "x.safetensors", Position("run", "pretrain"), part)
     with raises(BadInput, "pretrain finetune"):
         load_trained(tmp_path / "x.safetensors", part, "run", "finetune")

@@ -38,9 +38,9 @@ from training.models.generate import generate
 from training.models.language_model import LanguageModel
 from training.models.objectives import OBJECTIVES, GenerationSettings
 from training.run.build import build_arm
+from training.train.kinds import lr_scale
 from training.train.loop import NotFinite, Training, train
 from training.train.loss import heads_for, reader
-from training.train.optimizers import lr_scale
 from training.train.state import load_parameters, trained_parameters
 
 SMALL = DecoderConfig(vocab_size=50, context=24, n_layer=2, n_head=2, n_embd=16)

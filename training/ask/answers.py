@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,13 @@ class Answers:
         self.eval_sets, self.folder = eval_sets, folder
         self._found: dict[EvalSet, dict[int, Answer]] = {one: {} for one in eval_sets}
         self._paths: dict[EvalSet, Path] = {}
-        if folder is not None:
-            for place, one in enumerate(eval_sets):
-                # The number tells apart names that are equal without special characters.
-                name = re.sub(r"[^\w.-]+", "_", f"{place:03}-{one.task.name}-{one.split}")
-                self._paths[one] = folder / "answers" / f"{name}.jsonl"
-                self._found[one] = _read(self._paths[one], len(one.items))
+        if folder is None:
+            return
+        for place, one in enumerate(eval_sets):
+            # The number tells apart names that are equal without special characters.
+            name = re.sub(r"[^\w.-]+", "_", f"{place:03}-{one.task.name}-{one.split}")
+            self._paths[one] = folder / "answers" / f"{name}.jsonl"
+            self._found[one] = _read(self._paths[one], len(one.items))
 
     def missing(self) -> list[EvalQuestion]:
         """Return the questions without an answer, in the order of the sets and their items."""
@@ -58,13 +59,11 @@ class Answers:
             if answer.sums:
                 line |= {"sums": answer.sums, "tokens": answer.tokens}
             lines.setdefault(eval_set, []).append(json.dumps(line) + "\n")
-        if self.folder is None:
-            return
-        for eval_set, own in lines.items():
+        for eval_set, own in lines.items() if self.folder else ():
             with self._paths[eval_set].open("a") as file:
                 file.write("".join(own))
                 file.flush()
-                os.fsync(file.fileno())  # a machine that dies now loses nothing that was counted
+                os.fsync(file.fileno())  # a power failure after this loses no counted answer
 
     def of(self, eval_set: EvalSet) -> list[Answer]:
         """Return the answers to a set, in the order of its items."""
@@ -94,15 +93,14 @@ def ask(
     Raises Interrupted if the user asked to stop and the answers are kept in a folder.
     """
     questions, saved = answers.missing(), answers.folder is not None
-    # A caller that keeps nothing has its own handlers of signals, and they stay as they are.
-    heard: AbstractContextManager[Stop | None] = (
-        listening() if saved or if_stopped else nullcontext()
-    )
-    with bars(title or model.name, len(questions)) as bar, heard as stop:
+    with ExitStack() as contexts:
+        bar = contexts.enter_context(bars(title or model.name, len(questions)))
+        # A caller that keeps nothing has its own handlers of signals, and they stay as they are.
+        stop = contexts.enter_context(listening()) if saved or if_stopped else Stop()
 
         def progress(number: int) -> None:
             bar.update(number)
-            if stop is not None and if_stopped:
+            if if_stopped:
                 stop.check(if_stopped)
 
         try:
@@ -113,10 +111,10 @@ def ask(
         except (KeyboardInterrupt, Interrupted):
             if not saved:
                 raise
-            missing = len(answers.missing())
             total = sum(len(eval_set.items) for eval_set in answers.eval_sets)
+            kept = total - len(answers.missing())
             raise Interrupted(
-                f"{total - missing} of {total} questions to {model.name} are answered and kept."
+                f"{kept} of {total} questions to {model.name} are answered and kept."
             ) from None
 
 
@@ -126,24 +124,30 @@ def claim(folder: Path, record: dict[str, Any], resume: bool) -> None:
     Raises BadInput for a folder that holds something else, and changes nothing.
     """
     # Not hidden files: the lock of this process is one.
-    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        if not (folder / RECORD).is_file():
-            raise BadInput(
-                f"{folder} exists and is not the folder of an evaluation. Use another --out."
-            )
-        if not resume:
-            raise BadInput(
-                f"{folder} already holds an evaluation. Continue it or write its page again with "
-                "--resume, or use another --out."
-            )
-        check_same(folder, record)
+    if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
+        (folder / "answers").mkdir(parents=True, exist_ok=True)
+        write_record(folder / RECORD, record)
         return
-    (folder / "answers").mkdir(parents=True, exist_ok=True)
-    write_record(folder / RECORD, record)
+    if not (folder / RECORD).is_file():
+        raise BadInput(
+            f"{folder} exists and is not the folder of an evaluation. Use another --out."
+        )
+    if not resume:
+        raise BadInput(
+            f"{folder} already holds an evaluation. Continue it or write its page again with "
+            "--resume, or use another --out."
+        )
+    held, new = _same_questions(folder, record), record["identity"]
+    if held["identity"] != new:
+        parts = ", ".join(key for key in new if held["identity"].get(key) != new[key])
+        raise BadInput(
+            f"The evaluation in {folder} has another model, {held['name']} ({parts} differ). "
+            "Name that model, or use another --out."
+        )
 
 
-def check_same(folder: Path, record: dict[str, Any], *, questions_alone: bool = False) -> None:
-    """Raise BadInput if a folder's evaluation has another model or other questions."""
+def _same_questions(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a folder. Raises BadInput if its evaluation has other questions."""
     held = read_record(folder / RECORD)
     if held["exams"] != record["exams"]:  # the hash of all questions, under its first name
         here, there = (
@@ -155,36 +159,34 @@ def check_same(folder: Path, record: dict[str, Any], *, questions_alone: bool = 
             f"The evaluation in {folder} has other questions ({there}; here {here}). "
             "Use the same flags, or another folder."
         )
-    if not questions_alone and held["identity"] != record["identity"]:
-        new, old = record["identity"], held["identity"]
-        parts = ", ".join(key for key in new if old.get(key) != new[key])
-        raise BadInput(
-            f"The evaluation in {folder} has another model, {held['name']} ({parts} differ). "
-            "Name that model, or use another --out."
-        )
+    return held
 
 
-def finished_answers(folder: Path, eval_sets: Sequence[EvalSet]) -> Answers:
-    """Read the answers of a finished evaluation. Raises BadInput for an unfinished one."""
-    answers = Answers(eval_sets, folder)
+def open_finished(
+    folder: Path, eval_sets: Sequence[EvalSet], record: dict[str, Any]
+) -> tuple[str, Answers]:
+    """Return the model's name and the answers of a finished evaluation of the same questions.
+
+    Raises BadInput if it is unfinished or has other questions.
+    """
+    name, answers = str(_same_questions(folder, record)["name"]), Answers(eval_sets, folder)
     if missing := len(answers.missing()):
         raise BadInput(
             f"The evaluation in {folder} is not finished ({missing} answers are missing). "
             "Continue it with --resume first."
         )
-    return answers
+    return name, answers
 
 
 def _read(path: Path, num_items: int) -> dict[int, Answer]:
     """Read a file of answers. Raises Damaged for a line that is not an answer."""
     if not path.exists():
         return {}
-    content = read_bytes(path).decode("utf-8", "replace")
-    whole, _, rest = content.rpartition("\n")
+    whole, _, rest = read_bytes(path).decode("utf-8", "replace").rpartition("\n")
     if rest:  # the process died while it wrote the last line: drop that line
         write_atomically(path, f"{whole}\n" if whole else "")
     found = {}
-    for number, line in enumerate(whole.splitlines()):
+    for number, line in enumerate(whole.splitlines(), 1):
         try:
             saved = json.loads(line)
             place, given = saved["number"], saved["given"]
@@ -193,7 +195,7 @@ def _read(path: Path, num_items: int) -> dict[int, Answer]:
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError):
             raise Damaged(
-                f"{path} is damaged in line {number + 1}. Delete it and run again with --resume, "
+                f"{path} is damaged in line {number}. Delete it and run again with --resume, "
                 "which asks its questions again."
             ) from None
         found[place] = answer

@@ -18,7 +18,7 @@ _CHECKED = 500  # training questions of each phase and seed whose length and tok
 
 
 class ScoredTask(Protocol):
-    """The part of a task that scoring needs; word tasks, sequences and benchmarks all have it."""
+    """The methods of a task that scoring calls: of word tasks, sequences and benchmarks."""
 
     @property
     def name(self) -> str: ...
@@ -52,15 +52,14 @@ class EvalSet:
 
 def make_eval_sets(data: Data, seed: int) -> list[EvalSet]:
     """Draw the evaluation sets of a run: a function of the config and the seed alone."""
-    names = dict.fromkeys(split.name for task in data.tasks for split in task.splits)
+    drawn = [(split.name, task) for task in data.tasks for split in task.splits]
+    names = list(dict.fromkeys(name for name, _ in drawn))
+    # Split by split, not task by task: answers.jsonl and the table of results have this order.
+    drawn.sort(key=lambda pair: names.index(pair[0]))
+    n = data.config.evaluation.questions
+    # "exam" feeds the random stream: another key would draw other questions.
     return [
-        # "exam" feeds the random stream: another key would draw other questions.
-        EvalSet(
-            task, name, distinct(task, name, data.config.evaluation.questions, "exam", name, seed)
-        )
-        for name in names
-        for task in data.tasks
-        if name in {split.name for split in task.splits}
+        EvalSet(task, name, distinct(task, name, n, "exam", name, seed)) for name, task in drawn
     ]
 
 
@@ -71,14 +70,13 @@ def check_lengths(data: Data) -> None:
     first _CHECKED training questions of each phase.
     """
     config = data.config
-    phases = [phase for phase in config.phases if phase.kind == "question"]
     for seed in config.seed_range:
-        for phase in phases:
+        for phase in (phase for phase in config.phases if phase.kind == "question"):
             questions = data.questions(phase.context)
             for i in range(_CHECKED):
                 item, prompt, answer = questions.item(phase.name, seed, i)
                 check_cut(data.tokenizer, item, prompt)
-                questions.arrange(item, prompt, answer)
+                questions.arrange(item, prompt, answer)  # raises if it is longer than the context
         eval_sets = make_eval_sets(data, seed)
         longest = max_answer_tokens(data.tokenizer, eval_sets)  # the limit of every answer
         for eval_set in eval_sets:
@@ -113,9 +111,8 @@ def check_cut(tokenizer: Tokenizer, item: Item, prompt: list[int]) -> None:
 
 def max_answer_tokens(tokenizer: Tokenizer, eval_sets: Sequence[EvalSet]) -> int:
     """Return the number of tokens of the longest right answer, its end mark included."""
-    return max(
-        len(encode_item(tokenizer, item)[1]) for eval_set in eval_sets for item in eval_set.items
-    )
+    items = (item for eval_set in eval_sets for item in eval_set.items)
+    return max(len(encode_item(tokenizer, item)[1]) for item in items)
 
 
 def stop_ids(tokenizer: Tokenizer, stop: str = END) -> frozenset[int]:
@@ -124,6 +121,5 @@ def stop_ids(tokenizer: Tokenizer, stop: str = END) -> frozenset[int]:
     stop_ids(tokenizer, "\\n") -> the ids of "\\n", "\\n\\n", ".\\n", ...
     """
     end = stop.encode()
-    return frozenset(
-        i for i, spelling in enumerate(tokenizer.spellings) if end and end in (spelling or b"")
-    )
+    spellings = enumerate(tokenizer.spellings if end else ())  # b"" would be in every spelling
+    return frozenset(i for i, spelling in spellings if end in (spelling or b""))

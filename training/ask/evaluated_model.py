@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
@@ -68,17 +69,18 @@ class TokenCounts(NamedTuple):
     text: str
 
 
+Ids = Sequence[int]  # of tokens
 Questions = Sequence[EvalQuestion]
 Answered = Iterator[tuple[Questions, list[Answer]]]  # batches of questions with their answers
 
 
 class EvaluatedModel(Protocol):
-    """What an evaluation needs of a model.
+    """The interface of a model under evaluation.
 
     Attributes:
-        name, seed: go into the rows.
+        name, seed: the arm and the seed of its rows.
         about: a description in one phrase, for pages.
-        identity: tells the model apart from every other one; a resumed evaluation compares it.
+        identity: facts that no other model has; a resumed evaluation compares them.
         tokenizer: None if it is unknown, as for a function.
         material: words by split, wording and answer form of word questions.
         shots: solved questions before each word question.
@@ -146,25 +148,18 @@ class EvaluatedLanguageModel:
     ) -> EvaluatedLanguageModel:
         """Make the model under evaluation of an arm, with prompts as in its training."""
         config = data.config
+        settings.setdefault("about", f"the arm {arm}, seed {seed}")
         return cls(
-            name=arm,
-            seed=seed,
-            about=settings.pop("about", f"the arm {arm}, seed {seed}"),
-            model=model,
-            tokenizer=data.tokenizer,
+            name=arm, seed=seed, model=model, tokenizer=data.tokenizer, dummy=data.dummy,
             material=Material(data.splits, config.data.wording, config.data.answer_form),
-            context=config.context,
-            objective=OBJECTIVES[config.objective],
-            dummy=data.dummy,
-            **settings,
-        )
+            context=config.context, objective=OBJECTIVES[config.objective], **settings,
+        )  # fmt: skip
 
     @cached_property  # a run's own evaluation never needs it, and hashing the weights takes time
     def identity(self) -> dict[str, Any]:
         """Hashes of weights, tokenizer and chat template, and the ids of start and end."""
-        weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
         return {
-            "weights": hash_tensors(weights),
+            "weights": hash_tensors({k: t.cpu() for k, t in self.model.state_dict().items()}),
             "tokenizer": self.tokenizer.name,
             "chat template": sha256(str(getattr(self.source, "chat_template", None))),
             "start and end": [list(self.start), sorted(self.end)],
@@ -220,8 +215,7 @@ class EvaluatedLanguageModel:
         if self.as_in_run:
             yield questions  # the objective makes batches of them itself
             return
-        eval_sets = {question.eval_set for question in questions}
-        shares = {eval_set: self._shares_prefix(eval_set) for eval_set in eval_sets}
+        shares = {one: self._shares_prefix(one) for one in {q.eval_set for q in questions}}
         groups: defaultdict[tuple[object, ...], list[EvalQuestion]] = defaultdict(list)
         for question in questions:
             eval_set, item = question.eval_set, question.item
@@ -230,8 +224,8 @@ class EvaluatedLanguageModel:
                 key: tuple[object, ...] = (True, len(ids) // _CHOICE_STEP)
             else:
                 prefix = tuple(ids[: SHARED + 1]) if shares[eval_set] else ()
-                stop = eval_set.prompt_format.stop
-                key = (False, len(ids), self.max_new_tokens(eval_set), stop, prefix)
+                limit, stop = self.max_new_tokens(eval_set), eval_set.prompt_format.stop
+                key = (False, len(ids), limit, stop, prefix)
             groups[key].append(question)
         for group in groups.values():  # in the order of their first questions
             for first in range(0, len(group), size):
@@ -240,25 +234,17 @@ class EvaluatedLanguageModel:
     def _generate(self, questions: Questions, progress: Progress) -> list[Answer]:
         """Generate greedy answers to questions of one max_new_tokens and one stop text."""
         eval_set = questions[0].eval_set
-        stop = eval_set.prompt_format.stop
-        if stop not in self._stops:
+        stop, limit = eval_set.prompt_format.stop, self.max_new_tokens(eval_set)
+        if stop not in self._stops:  # kept, because `stop_ids` reads the whole vocabulary
             self._stops[stop] = stop_ids(self.tokenizer, stop) | self.end
-        settings = GenerationSettings(
-            max_new_tokens=self.max_new_tokens(eval_set),
-            stop=self._stops[stop],
-            dummy=self.dummy,
-            context=self.context,
-            # subtle: the stop text may share its token with the last letters of the answer
-            keep_stop=not self.as_in_run,
-        )
+        ends = self._stops[stop]
+        # subtle: the stop text may share its token with the last letters of the answer
+        keep_stop = not self.as_in_run
+        settings = GenerationSettings(limit, ends, self.dummy, self.context, keep_stop)
         prompts = [self.encode(question.eval_set, question.item) for question in questions]
-        written = self.objective.answers(self.model, prompts, settings, progress)
         return [
-            Answer(
-                self._text(ids, stop),
-                cut=len(ids) == settings.max_new_tokens and ids[-1] not in settings.stop,
-            )
-            for ids in written
+            Answer(self._text(ids, stop), cut=len(ids) == limit and ids[-1] not in ends)
+            for ids in self.objective.answers(self.model, prompts, settings, progress)
         ]
 
     def _text(self, ids: list[int], stop: str) -> str:
@@ -268,73 +254,59 @@ class EvaluatedLanguageModel:
 
     def max_new_tokens(self, eval_set: EvalSet) -> int:
         """Return the limit of a benchmark, else the longest right answer of the checked sets."""
-        return (
-            eval_set.prompt_format.max_new_tokens
-            or self._limits.get(eval_set.task.name)
-            or self._longest_answer(eval_set)
-        )
+        return eval_set.prompt_format.max_new_tokens or self._limits[eval_set.task.name]
 
     def _longest_answer(self, eval_set: EvalSet) -> int:
         """Return the most tokens of a right answer, in its usual tokens or letter by letter."""
-        # A model may spell an answer in other tokens than the tokenizer would, up to one a letter.
         texts = [item.text.removeprefix(item.prompt) for item in eval_set.items]
-        return max(
-            max(len(self.tokenizer.encode(text)), len("".join(text.split())) + _MARGIN)
-            for text in texts
-        )
+        usual = max(len(self.tokenizer.encode(text)) for text in texts)
+        # A model may spell an answer in other tokens than the tokenizer would, up to one a letter.
+        return max(usual, *(len("".join(text.split())) + _MARGIN for text in texts))
 
     def encode(self, eval_set: EvalSet, item: Item) -> list[int]:
         """Return the ids of a prompt in the format of its evaluation set."""
-        text, templated = self._prompt_text(eval_set, item)
+        text, start = self._prompt(eval_set, item)
         if text not in self._ids:
-            start = [] if templated else self.start  # a template begins a text itself
             self._ids[text] = [*start, *self.tokenizer.encode(text)]
         return self._ids[text]
 
-    def _prompt_text(self, eval_set: EvalSet, item: Item) -> tuple[str, bool]:
-        """Return the text of a prompt, and whether a chat template made it, start ids included."""
+    def _prompt(self, eval_set: EvalSet, item: Item) -> tuple[str, Ids]:
+        """Return the text of a prompt, and the ids before it: none if a chat template adds them."""
         wanted = eval_set.prompt_format
         if not (wanted.chat and getattr(self.source, "chat_template", None)):
-            return item.prompt + wanted.opening, False
+            return item.prompt + wanted.opening, self.start
         contents = {"system": wanted.system, "user": item.prompt}
         messages = [{"role": role, "content": text} for role, text in contents.items() if text]
         # As text and not as ids: the opening may share its first token with the template's end.
-        text: str = self.source.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-        return text + wanted.opening, True
+        how = {"tokenize": False, "add_generation_prompt": True}
+        return self.source.apply_chat_template(messages, **how) + wanted.opening, ()
 
-    def _encode_pair(
-        self, eval_set: EvalSet, item: Item, choice: str
-    ) -> tuple[list[int], list[int]]:
-        """Return the ids of a prompt and of a choice, encoded as one text.
-
-        The choice begins with the first token that reaches past the prompt. A space at the end of
-        the prompt belongs to the first word of the choice.
-        """
-        text, templated = self._prompt_text(eval_set, item)
+    def _encode_pair(self, eval_set: EvalSet, item: Item, choice: str) -> tuple[Ids, Ids]:
+        """Return the ids of a prompt and of a choice, encoded as one text."""
+        text, start = self._prompt(eval_set, item)
+        # The choice begins with the first token that reaches past the prompt. A space at the end
+        # of the prompt belongs to the first word of the choice.
         ids, first = self.tokenizer.encode_cut(text + choice, len(text.rstrip(" ")))
-        before = [*([] if templated else self.start), *ids[:first]]
-        if not before:  # one token holds the whole prompt and more, so each is encoded alone
-            return self.tokenizer.encode(text), self.tokenizer.encode(choice)
-        return before, ids[first:]
+        if before := [*start, *ids[:first]]:
+            return before, ids[first:]
+        # One token holds the whole prompt and more, so each of the two is encoded alone.
+        return self.tokenizer.encode(text), self.tokenizer.encode(choice)
 
     def _choose(self, questions: Questions) -> list[Answer]:
         """Take the choice with the largest log-likelihood of each question."""
         pairs = [
-            self._encode_pair(q.eval_set, q.item, choice)
-            for q in questions
-            for choice in q.item.choices
+            self._encode_pair(question.eval_set, question.item, choice)
+            for question in questions
+            for choice in question.item.choices
         ]
         # All choices of all questions at once: `log_likelihoods` batches them by length.
-        found = iter(zip(log_likelihoods(self.model, pairs), pairs, strict=True))
+        sums = iter(log_likelihoods(self.model, pairs))
+        lengths = iter(len(after) for _, after in pairs)
         answers = []
-        for question in questions:
-            choices = question.item.choices
-            own = [next(found) for _ in choices]
-            sums = tuple(value for value, _ in own)
-            lengths = tuple(len(after) for _, (_, after) in own)
-            answers.append(Answer(choices[sums.index(max(sums))], sums, lengths))
+        for choices in (question.item.choices for question in questions):
+            own = tuple(islice(sums, len(choices)))
+            best = choices[own.index(max(own))]
+            answers.append(Answer(best, own, tuple(islice(lengths, len(choices)))))
         return answers
 
     def _shares_prefix(self, eval_set: EvalSet) -> bool:
@@ -382,10 +354,8 @@ class EvaluatedFunction:
             batch = questions[first : first + size]
             prompts = [q.item.prompt + q.eval_set.prompt_format.opening for q in batch]
             texts = list(self.write(prompts)) if self.batched else [self.write(prompts[0])]
-            if len(texts) != len(prompts):
-                raise BadInput(
-                    f"{self.name} got {len(prompts)} prompts and returned {len(texts)} texts."
-                )
+            if (wanted := len(prompts)) != len(texts):
+                raise BadInput(f"{self.name} got {wanted} prompts and returned {len(texts)} texts.")
             for text in texts:
                 if not isinstance(text, str):
                     raise BadInput(f"{self.name} returned {text!r:.60}. It must return a str.")

@@ -41,8 +41,7 @@ def evaluate_arm(
     """
     evaluated = EvaluatedLanguageModel.of_arm(model, data, arm, seed, as_in_run=True)
     evaluated.check(eval_sets)
-    # In memory: after a stop, a run asks all its questions again.
-    answers = Answers(eval_sets)
+    answers = Answers(eval_sets)  # in memory: after a stop, a run asks all its questions again
     stopped = "Training is finished and saved; the questions come when it goes on."
     ask(evaluated, answers, bars=bars, title="answers", if_stopped=stopped)
     given = answers.by_set()
@@ -73,9 +72,8 @@ def text_loss(model: nn.Module, ids: Tensor, rows: int, context: int) -> tuple[f
 
     The windows are fixed: every arm and every call reads the same ones.
     """
-    device = next(model.parameters()).device
-    per_batch = min(rows, _ROWS)
-    batch_at = text_batches(ids, per_batch, context, "validation")
+    device, per_batch = next(model.parameters()).device, min(rows, _ROWS)
+    batch_at = text_batches(ids, per_batch, context, "validation")  # the key feeds their stream
     total, count = 0.0, 0
     with evaluating(model):
         for k in range(math.ceil(rows / per_batch)):

@@ -62,12 +62,12 @@ def parsed(eval_set: EvalSet, answers: Sequence[Answer]) -> list[str | None]:
     numbers = all(_is_number(item.answer) for item in eval_set.items)
     found = []
     for item, answer in zip(eval_set.items, answers, strict=True):
-        if item.choices:
-            text = answer.given.strip()
-        elif item.work:  # a scratchpad answer: the result after its last " = "
-            text = read_work(answer.given)[1].strip()
-        else:
-            text = (eval_set.read(answer.given) or "").strip()
+        text: str | None = answer.given
+        if item.work:  # a scratchpad answer: the result after its last " = "
+            text = read_work(answer.given)[1]
+        elif not item.choices:
+            text = eval_set.read(answer.given)
+        text = (text or "").strip()
         found.append(text if text and (_is_number(text) or not numbers) else None)
     return found
 
@@ -97,11 +97,8 @@ def eval_rows(
 def _set_rows(
     eval_set: EvalSet, answers: Sequence[Answer], arm: str, seed: int, metrics: Sequence[str]
 ) -> list[Row]:
-    marks = rights(eval_set, answers)
-    exact = share_row(
-        arm, seed, eval_set.task.name, eval_set.split, "exact_match", sum(marks), len(marks),
-        eval_set.majority,
-    )  # fmt: skip
+    marks, of_set = rights(eval_set, answers), (arm, seed, eval_set.task.name, eval_set.split)
+    exact = share_row(*of_set, "exact_match", sum(marks), len(marks), eval_set.majority)
     rows = [exact]
     if set(metrics) - set(RUN_METRICS):  # a run asks thousands of questions and needs no details
         rows += _detail_rows(eval_set, answers, exact)
@@ -127,36 +124,33 @@ def _detail_rows(eval_set: EvalSet, answers: Sequence[Answer], exact: Row) -> li
     rows = [*_corrected_row(exact), _like(exact, "unreadable", [text is None for text in texts])]
     if all(item.choices for item in items):
         for metric in _CHOICE_METRICS:
-            taken = [
-                _taken(item, answer, metric) for item, answer in zip(items, answers, strict=True)
-            ]
+            pairs = zip(items, answers, strict=True)
+            taken = [_taken(item, answer, metric) for item, answer in pairs]
             rows.append(_like(exact, metric, rights(eval_set, taken), exact.majority))
     elif _are_words(eval_set):
-        pairs = [(text, item.answer.strip()) for text, item in zip(texts, items, strict=True)]
-        rows.append(_letters_row(exact, pairs))
-        rows.append(_like(exact, "first_letter", [(text or " ")[0] == a[:1] for text, a in pairs]))
+        wanted = [item.answer.strip() for item in items]
+        rows.append(_letters_row(exact, list(map(letters_right, texts, wanted))))
+        firsts = [(text or " ")[0] == a[0] for text, a in zip(texts, wanted, strict=True)]
+        rows.append(_like(exact, "first_letter", firsts))
     return rows
 
 
 def _corrected_row(row: Row) -> list[Row]:
-    """Return the row corrected for its majority baseline; nothing if that is always right.
-
-    The same formula maps the interval: the baseline is a fact of the questions, not an estimate.
-    """
+    """Return the row corrected for its majority baseline; nothing if that is always right."""
     m = row.majority or 0.0
     if m >= 1 or row.low is None or row.high is None:
         return []
+    # The same formula for the interval: the baseline is a fact of the questions, no estimate.
     value, low, high = (corrected(share, m) for share in (row.value, row.low, row.high))
     return [replace(row, metric=f"{row.metric}_corrected", value=value, low=low, high=high)]
 
 
-def _letters_row(exact: Row, pairs: Sequence[tuple[str | None, str]]) -> Row:
-    """Return the row of letters_right for pairs of a text and its right answer."""
-    places = [letters_right(text, answer) for text, answer in pairs]
-    low, high, _ = over_seeds(places)
+def _letters_row(exact: Row, values: Sequence[float]) -> Row:
+    """Return the row of letters_right, from its value for each question."""
+    low, high, _ = over_seeds(values)  # the mean over questions has the formula of one over seeds
     if low is not None and high is not None:
         low, high = max(0.0, low), min(1.0, high)  # Student's interval may leave the scale
-    row = replace(exact, metric="letters_right", value=float(np.mean(places)), majority=None)
+    row = replace(exact, metric="letters_right", value=float(np.mean(values)), majority=None)
     return replace(row, low=low, high=high)
 
 
@@ -180,7 +174,7 @@ def _taken(item: Item, answer: Answer, metric: str) -> Answer:
 def _are_words(eval_set: EvalSet) -> bool:
     """Whether answers are words: 3 letters or more, and no answer fits half of the questions."""
     answers = ["".join(item.answer.split()) for item in eval_set.items]
-    # yes and no are letters too, but first letters and places say nothing about them
+    # yes and no are letters too, but their first letters and places show no spelling
     return all(len(one) > 2 and one.isalpha() for one in answers) and eval_set.majority < 0.5
 
 
@@ -197,13 +191,12 @@ def breakdown(
             for axis, value in word_facts(item, model):
                 cells[eval_set.task.name, axis, value].append((eval_set, item, right))
     rows = []
-    for (task, axis, value), found in sorted(cells.items(), key=lambda cell: _order(cell[0])):
-        if len(found) >= CELL:
-            # the baseline of these questions alone: words of one length share more answers
+    for (task, axis, value), found in sorted(cells.items(), key=lambda cell: _order(*cell[0])):
+        if (n := len(found)) >= CELL:
             metric, hits = f"exact_match[{axis}={value}]", sum(right for *_, right in found)
+            # the baseline of these questions alone: words of one length share more answers
             baseline = replace(found[0][0], items=[item for _, item, _ in found]).majority
-            row = share_row(model.name, model.seed, task, ALL, metric, hits, len(found), baseline)
-            rows.append(row)
+            rows.append(share_row(model.name, model.seed, task, ALL, metric, hits, n, baseline))
     return rows
 
 
@@ -218,8 +211,7 @@ def word_facts(item: Item, model: EvaluatedModel) -> Iterator[tuple[str, str]]:
     if not word or " " in word or word not in item.prompt:
         return
     yield "word letters", str(len(word))
-    tokenizer = model.tokenizer
-    if tokenizer is None:
+    if (tokenizer := model.tokenizer) is None:
         return
     ids = tokenizer.encode_word(word)  # after a space, as in a prompt
     yield "word tokens", str(len(ids))
@@ -242,6 +234,6 @@ def count_bin(count: int) -> str:
     return f"{low:,} to {10 * low - 1:,}"
 
 
-def _order(cell: tuple[str, str, str]) -> tuple[int, str, int]:
-    task, axis, value = cell
+def _order(task: str, axis: str, value: str) -> tuple[int, str, int]:
+    # By number and not by text: "10" comes after "9", and "1,000 to 9,999" after both.
     return _AXES.index(axis), task, int(value.split(" ")[0].replace(",", ""))

@@ -70,9 +70,7 @@ class DataConfig:
     )
     min_letters: int = _question(5, "letters of the shortest word", low=1)
     max_letters: int = _question(10, "letters of the longest training word", low=1)
-    longest_letters: int = _question(
-        13, "letters of the longest word in the split longer_words", low=1
-    )
+    longest_letters: int = _question(13, "letters of the longest word in split longer_words", low=1)
 
     def __post_init__(self) -> None:
         check(self)
@@ -174,13 +172,9 @@ class EvaluationConfig:
     """The evaluation of a trained arm."""
 
     questions: int = value(250, "questions per task and split", low=1)
-    validation_rows: int = value(
-        128, "rows of held-out text for the language-modelling loss", low=1
-    )
+    validation_rows: int = value(128, "held-out rows for the language-modelling loss", low=1)
     other_corpus: str = value(
-        "none",
-        "a second corpus, named like corpus, whose held-out text is measured and never trained "
-        "on; or 'none'",
+        "none", "a second corpus, whose held-out text is measured, never trained on; or 'none'"
     )
 
     def __post_init__(self) -> None:
@@ -201,14 +195,9 @@ class CompareConfig:
         "arms, the conditions to compare, with commas between; the first one is the control",
         some_of=arm_names,
     )
-    seeds: int = value(
-        1, "number of seeds: 0, 1, ...; each arm is trained with each of them", low=1
-    )
-    objective: str = value(
-        "next_token",
-        "training objective and decoding order of answers",
-        choices=tuple(OBJECTIVES),
-        group="Questions",
+    seeds: int = value(1, "number of seeds: 0, 1, ...; each arm is trained with each", low=1)
+    objective: str = _question(
+        "next_token", "training objective and decoding order of answers", choices=tuple(OBJECTIVES)
     )
     precision: str = value(
         "auto",
@@ -272,19 +261,16 @@ class CompareConfig:
     def seed_range(self) -> range:
         return range(self.seeds)
 
-    def as_dict(self, defaults: bool = True) -> dict[str, Any]:
-        """The config as config.json holds it, without the fields that do not apply to its model.
-
-        `defaults`: include the fields that have their default value.
-        """
-        return to_saved(self, self.model.model, defaults)
+    def as_dict(self) -> dict[str, Any]:
+        """The config as config.json holds it, without the fields that do not apply to its model."""
+        return to_saved(self, self.model.model)
 
     def departures(self) -> dict[str, Any]:
         """The part of `as_dict()` that differs from the defaults.
 
         Identities and short names are hashes of it: a field that a later version adds moves none.
         """
-        return self.as_dict(defaults=False)
+        return to_saved(self, self.model.model, defaults=False)
 
     @staticmethod
     def from_dict(plain: dict[str, Any]) -> CompareConfig:
@@ -294,9 +280,7 @@ class CompareConfig:
         another value than its default.
         """
         try:
-            config: CompareConfig = from_saved(CompareConfig, plain)
+            return from_saved(CompareConfig, plain)
         except (KeyError, TypeError) as error:
-            raise BadInput(
-                f"the saved config is of another version ({error}): run it again."
-            ) from None
-        return config
+            message = f"the saved config is of another version ({error}): run it again."
+            raise BadInput(message) from None

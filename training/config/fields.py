@@ -12,22 +12,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import Field, field, fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from training.errors import BadInput
 
+T = TypeVar("T")
 _LARGEST = 2**63 - 1  # torch stores whole numbers in 64 bits; larger ones would fail much later
 
 # Fields of earlier versions, each with the only value that it ever had in a published result. The
 # code behind them is gone, so a config that holds another value cannot be run again.
 RETIRED: dict[str, Any] = {
-    "first_seed": 0,
-    "word_share": 0.2,
-    "token_share": 0.1,
-    "token_count": 50,
-    "tie": False,
+    "first_seed": 0, "word_share": 0.2, "token_share": 0.1, "token_count": 50, "tie": False,
     "token_dropout": 0.0,
-}
+}  # fmt: skip
 
 
 def value(default: Any, help: str, **facts: Any) -> Any:
@@ -60,8 +57,7 @@ def applies(item: Field[Any], model: str) -> bool:
 
 
 def to_saved(section: Any, model: str, defaults: bool = True) -> dict[str, Any]:
-    """A section as plain JSON values, under the names of saved files, with the fields that apply to
-    the model.
+    """The fields of a section that apply to the model, as JSON values under their saved names.
 
     to_saved(DataConfig(tasks=("reverse",)), "decoder") -> {..., "tasks": ["reverse"], ...}
 
@@ -86,13 +82,13 @@ def to_saved(section: Any, model: str, defaults: bool = True) -> dict[str, Any]:
     }
 
 
-def from_saved(kind: type[Any], plain: dict[str, Any]) -> Any:
+def from_saved(kind: type[T], plain: dict[str, Any]) -> T:
     """Make a section from what `to_saved` wrote.
 
     Raises BadInput for a retired field with a value other than its default, and KeyError or
     TypeError for a field that is unknown, or missing and always written.
     """
-    known = {_saved_name(item): item for item in fields(kind)}
+    known = {_saved_name(item): item for item in fields(kind)}  # type: ignore[arg-type]
     found = {
         item.name: _from_plain(item, plain[name])
         for name, item in known.items()

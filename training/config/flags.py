@@ -1,10 +1,8 @@
 """The flags of a comparison, and a config with some of its values changed.
 
-A field of data, model or evaluation has a flag of its own name (`--vocab-size`). The steps, batch
-size, context and learning rate of a phase have a flag for each phase (`--finetune-lr`;
-pretraining's is bare, `--lr`). Other fields of phases are the same in all of them for most
-experiments: one flag (`--warmup`) sets all phases. `--set NAME=VALUE` reaches every field of every
-phase (`--set finetune_warmup=30`).
+A field of data, model or evaluation has a flag of its own name (`--vocab-size`). A field of a phase
+has a flag for each phase (`--finetune-lr`; pretraining's is bare, `--lr`) or one for all phases
+(`--warmup`). `--set NAME=VALUE` reaches every field of every phase (`--set finetune_warmup=30`).
 """
 
 from __future__ import annotations
@@ -41,22 +39,22 @@ class Setting:
     Attributes:
         places: the parts of the config that hold it; several if it is set in all phases at once.
         group: its group in --help; empty if it has no flag and is only settable with --set.
-        value: its present value; the last phase's if the phases differ.
+        values: its present value in each place.
     """
 
     name: str
     item: Field[Any]
     places: tuple[_Place, ...]
     group: str
-    value: Any
+    values: tuple[Any, ...]
 
     @property
     def flag(self) -> str:
         return _flag(self.name)
 
-    def values(self, config: CompareConfig) -> list[Any]:
-        """The values in all places, in a config with the same phases."""
-        return [getattr(_part(config, place), self.item.name) for place in self.places]
+    @property
+    def value(self) -> Any:
+        return self.values[-1]
 
 
 def settings(config: CompareConfig) -> dict[str, Setting]:
@@ -66,31 +64,26 @@ def settings(config: CompareConfig) -> dict[str, Setting]:
     """
     found = dict[str, Setting]()
     for place, group in [(None, "Comparison"), *_SECTIONS.items()]:
-        part = _part(config, place)
+        part = getattr(config, place) if place else config
         for item in described(part):
             # a decoder's size does not apply to a pretrained model
             if applies(item, config.model.model):
-                group_of, given = item.metadata.get("group", group), getattr(part, item.name)
+                group_of, given = item.metadata.get("group", group), (getattr(part, item.name),)
                 found[item.name] = Setting(item.name, item, (place,), group_of, given)
     alone = dict[str, Setting]()
     for number, phase in enumerate(config.phases):
         title = phase.title.removeprefix("the ").capitalize()
         for item in filter(phase.uses, described(phase)):
-            name, given = phase.setting(item), getattr(phase, item.name)
-            flag = item.metadata["flag"]
+            name, flag = phase.setting(item), item.metadata["flag"]
             group = title if flag in ("each", phase.name) else ""
-            alone[name] = Setting(name, item, (number,), group, given)
+            one = Setting(name, item, (number,), group, (getattr(phase, item.name),))
+            alone[name] = one
             if flag in ("all", None):
-                places = found[item.name].places if item.name in found else ()
                 group = "All phases" if flag else ""
-                found[item.name] = Setting(item.name, item, (*places, number), group, given)
+                so_far = found.get(item.name, Setting(item.name, item, (), group, ()))
+                places, values = so_far.places + one.places, so_far.values + one.values
+                found[item.name] = replace(so_far, places=places, values=values)
     return found | alone
-
-
-def _part(config: CompareConfig, place: _Place) -> Any:
-    if isinstance(place, int):
-        return config.phases[place]
-    return config if place is None else getattr(config, place)
 
 
 def changed(config: CompareConfig, **given: Any) -> CompareConfig:
@@ -119,8 +112,7 @@ def changed(config: CompareConfig, **given: Any) -> CompareConfig:
 
 
 def command_for(name: str, config: CompareConfig) -> str:
-    """The command that makes this config: the preset `name`, and a flag for each value that differs
-    from it.
+    """The command that makes this config: the preset `name`, with a flag for each other value.
 
     "python -m training.compare --preset smollm2 --seeds 3 --finetune-lr 0.0001"
     """
@@ -128,15 +120,20 @@ def command_for(name: str, config: CompareConfig) -> str:
     if config.model.pretrained and not base.model.pretrained:
         base = replace(base, model=RETROFIT)
     words, done = [*_PROGRAM.split(), "--preset", name], set[tuple[_Place, str]]()
+    usual = {key: setting.values for key, setting in settings(base).items()}
     for key, setting in settings(config).items():
-        values, places = setting.values(config), {(p, setting.item.name) for p in setting.places}
+        places = {(place, setting.item.name) for place in setting.places}
         # phases that differ get their own words further on
-        if places <= done or len(set(values)) > 1 or values == setting.values(base):
+        if places <= done or len(set(setting.values)) > 1 or setting.values == usual.get(key):
             continue
         done |= places
-        given = ",".join(values[0]) if isinstance(values[0], tuple) else str(values[0])
+        given = _shown(setting.value)
         words += [setting.flag, given] if setting.group else ["--set", f"{key}={given}"]
     return shlex.join(words)
+
+
+def _shown(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 class Parser(argparse.ArgumentParser):
@@ -166,7 +163,7 @@ def parse(
     name = usual if early.preset is None else early.preset  # "" is no preset: an error
     base = preset(name)
     known = settings(base)
-    options, unknown = _parser(name, base, known, manual).parse_known_args(argv)
+    options, unknown = _parser(name, known, manual).parse_known_args(argv)
     if unknown:
         first.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(unknown[0], known)}")
     check_options(options)
@@ -182,9 +179,7 @@ def parse(
     return replace(config, model=model), options
 
 
-def _parser(
-    name: str, base: CompareConfig, known: dict[str, Setting], manual: str | None
-) -> Parser:
+def _parser(name: str, known: dict[str, Setting], manual: str | None) -> Parser:
     parser = Parser(
         prog=_PROGRAM,
         usage=f"{_PROGRAM} [--preset NAME] [--FLAG VALUE ...]",
@@ -193,20 +188,16 @@ def _parser(
         allow_abbrev=False,
     )
     run = add_options(parser)
-    run.add_argument(
-        "--preset",
-        metavar="NAME",
-        default=name,
-        help=f"values of all fields that no flag sets [one of {', '.join(PRESETS)}; quick, or "
-        "smollm2 if --model names a pretrained model]",
-    )
+    usual = "quick, or smollm2 if --model names a pretrained model"
+    values = f"values of all fields that no flag sets [one of {', '.join(PRESETS)}; {usual}]"
+    run.add_argument("--preset", metavar="NAME", default=name, help=values)
     group = cache(parser.add_argument_group)
     for setting in known.values():
         if setting.group:
             group(setting.group).add_argument(
                 setting.flag,
                 dest=setting.name,
-                help=_help(setting, base),
+                help=_help(setting),
                 # only flags that were given become attributes, so the preset's values stay
                 default=argparse.SUPPRESS,
                 type=_names if isinstance(setting.value, tuple) else type(setting.value),
@@ -214,7 +205,7 @@ def _parser(
             )
     # of the fields without a flag, each is listed once and not for each phase
     rest = [each for each in known.values() if not each.group and len(each.places) > 1]
-    listed = "; ".join(f"{each.name}: {_help(each, base)}" for each in rest)
+    listed = "; ".join(f"{each.name}: {_help(each)}" for each in rest)
     parser.add_argument_group("Other fields").add_argument(
         "--set",
         metavar="NAME=VALUE",
@@ -226,11 +217,10 @@ def _parser(
     return parser
 
 
-def _help(setting: Setting, config: CompareConfig) -> str:
+def _help(setting: Setting) -> str:
     """The help of a field, with its bounds and its value in the preset in brackets."""
-    values = setting.values(config)
-    shown = ",".join(values[-1]) if isinstance(values[-1], tuple) else str(values[-1])
-    if len(set(values)) > 1:
+    shown = _shown(setting.value)
+    if len(set(setting.values)) > 1:
         shown += ", other phases differ"
     brackets = "; ".join(filter(None, (allowed(setting.item), shown)))
     return f"{setting.item.metadata['help']} [{brackets}]".replace("%", "%%")
@@ -289,16 +279,13 @@ def add_options(
     switch = partial(run.add_argument, action="store_true")
     folder("--out", help=out)
     switch("--resume", help="continue an interrupted run, or render a finished one again")
-    number(
-        "--jobs",
-        help="arms trained at the same time, each in its own process [1 or more; 2 on a CPU, 1 on "
-        "a GPU]",
-    )
+    at_once = "[1 or more; 2 on a CPU, 1 on a GPU]"
+    number("--jobs", help=f"arms trained at the same time, each in its own process {at_once}")
     number("--threads", default=1, help="CPU threads per arm [1 or more; 1]")
     switch("--cpu", help="do not use the GPU")
     number("--save-every", default=200, help="steps between saved states [1 or more; 200]")
-    cache_help = "folder for vocabularies and token ids [.cache]"
-    folder("--cache", default=Path(".cache"), help=cache_help)
+    ids = "folder for vocabularies and token ids [.cache]"
+    folder("--cache", default=Path(".cache"), help=ids)
     switch("--quiet", help="no progress bars")
     return run
 

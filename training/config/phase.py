@@ -53,18 +53,12 @@ class Phase:
     replay_weight: float = _replay(1.0, "factor on the clipped gradient of these steps", low=0)
     # The optimizer and its schedule.
     optimizer: str = _all_rows(
-        "muon",
-        "muon (for the model's inner matrices; AdamW for the rest) or adamw for all",
-        choices=("muon", "adamw"),
+        "muon", "muon (for inner matrices; AdamW for the rest) or adamw", choices=("muon", "adamw")
     )
     beta2: float = value(0.95, "AdamW's second beta", low=0, below=1, flag=None)
     weight_decay: float = value(0.01, "weight decay", low=0, kinds=ROWS, flag=None)
     decay: str = value(
-        "inner",
-        "parameters with weight decay: the model's inner matrices, or all",
-        choices=("inner", "all"),
-        kinds=ROWS,
-        flag=None,
+        "inner", "decayed: inner matrices, or all", choices=("inner", "all"), kinds=ROWS, flag=None
     )
     char_lr_factor: float = _all_rows(
         1.0, "learning rate of the character encoder as a multiple of the model's", low=0
@@ -79,10 +73,7 @@ class Phase:
     warmup: int = value(50, "steps in which the learning rate rises", low=0, flag="all")
     # No preset uses this auxiliary loss.
     spelling_loss: float = _all_rows(
-        0.0,
-        "weight of the spelling loss: auxiliary heads predict the letters of tokens from their "
-        "vectors",
-        low=0,
+        0.0, "weight of the loss of heads that predict a token's letters from its vector", low=0
     )
 
     def __post_init__(self) -> None:

@@ -70,19 +70,12 @@ _CHAR_LR_FACTOR = 10.0  # the model's rate is for pretrained weights, the encode
 _ATTACHING = replace(
     PRETRAIN, title="attaching", steps=0, batch_size=4, char_lr_factor=_CHAR_LR_FACTOR
 )
+_RETROFIT_LR = 2e-4  # a half to 1.5 times it learns alike; more forgets more: docs/LOG.md
 _RETROFIT_QUESTIONS = replace(
-    FINETUNE,
-    steps=900,
-    batch_size=32,
-    lr=2e-4,  # a half to 1.5 times it learns alike; more forgets more: docs/LOG.md
-    char_lr_factor=_CHAR_LR_FACTOR,
-    optimizer="adamw",
-    beta2=0.98,
-    weight_decay=0.0,
-    warmup=30,
-    replay_share=0.2,
+    FINETUNE, steps=900, batch_size=32, lr=_RETROFIT_LR, char_lr_factor=_CHAR_LR_FACTOR,
+    optimizer="adamw", beta2=0.98, weight_decay=0.0, warmup=30, replay_share=0.2,
     replay_target="base",
-)
+)  # fmt: skip
 SMOLLM = CompareConfig(
     arms=("plain", "shuffled", "lstm"),
     precision="fast",
@@ -110,13 +103,9 @@ SMOLLM_FULL = replace(
     evaluation=replace(SMOLLM.evaluation, questions=250, validation_rows=128),
 )
 
-PRESETS: dict[str, CompareConfig] = {
-    "quick": QUICK,
-    "parent": PARENT,
-    "smollm2": SMOLLM,
-    "smollm2-full": SMOLLM_FULL,
-    "tiny": TINY,
-}
+PRESETS = {
+    "quick": QUICK, "parent": PARENT, "smollm2": SMOLLM, "smollm2-full": SMOLLM_FULL, "tiny": TINY
+}  # fmt: skip
 
 
 def preset(name: str) -> CompareConfig:

@@ -20,8 +20,6 @@ from synthetic_tasks import stream
 from training.errors import BadInput
 from training.models.objectives import Example
 
-SPELLING_TOKENS = 256  # tokens drawn from the vocabulary in each step with a spelling loss
-
 
 @dataclass(frozen=True, eq=False)
 class Batch:

@@ -91,7 +91,7 @@ def _corpus_files(name: str) -> list[Path]:
 
 
 def _existing(what: str, name: str, wanted: str, *, folder: bool) -> Path:
-    """The path of a text file, or of a folder if these are allowed. Raises BadInput if it is not."""
+    """The path of a text file, or of a `folder` if allowed. Raises BadInput for another one."""
     path = Path(name)
     if not os.path.exists(path):
         raise BadInput(f"{what} {name!r} does not exist: name {wanted}.")
@@ -148,8 +148,7 @@ def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
 
 
 def load_words(name: str, num_words: int) -> list[str]:
-    """The most frequent words of the packaged 'wordsegment' list, or of a file with one word per
-    line.
+    """The most frequent words of the packaged list 'wordsegment', or of a file of words.
 
     The packaged list is used without profanities (the English list of `badwords-py`, also inside
     longer words), so that every question can be shown. A file is used as it is.

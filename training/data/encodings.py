@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import string
 from pathlib import Path
-from typing import Any
 
 import tiktoken
 from accelerate.utils import patch_environment
@@ -18,14 +17,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 from charembed.tokenizers import byte_level_alphabet
 from training.errors import BadInput
-from training.files import (
-    CACHED,
-    packaged_files,
-    read_record,
-    sha256,
-    write_atomically,
-    write_record,
-)
+from training.files import CACHED, packaged_files, read_record, write_atomically, write_record
 
 # The pattern of GPT-4's tokenizer: a word includes the space before it, and digits are in groups of
 # three.
@@ -68,13 +60,11 @@ def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[byt
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
     bpe.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
-    options: dict[str, Any] = {
-        "vocab_size": vocab_size,
-        "initial_alphabet": start,
-        "show_progress": False,
-    }
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, initial_alphabet=start, show_progress=False
+    )
     documents = (text[i : i + _DOCUMENT] for i in range(0, len(text), _DOCUMENT))
-    bpe.train_from_iterator(documents, trainers.BpeTrainer(**options))
+    bpe.train_from_iterator(documents, trainer)
     # the trainer stops silently if no pair is left to merge
     if bpe.get_vocab_size() < vocab_size:
         raise BadInput(
@@ -92,7 +82,7 @@ def load_encoding(text: str, vocab_size: int, alphabet: str, cache: Path) -> tik
     The file name is a hash of everything that determines the vocabulary.
     """
     made_of = f"{SPLIT} {alphabet} {vocab_size} {_DOCUMENT} {text}"
-    key = sha256(made_of)[:16]
+    key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     path = cache / f"vocabulary-{key}.json"
     if path.exists():
         spellings = [bytes.fromhex(spelling) for spelling in read_record(path, CACHED)["spellings"]]
@@ -111,8 +101,7 @@ def load_encoding(text: str, vocab_size: int, alphabet: str, cache: Path) -> tik
 
 
 def published_encoding(name: str, cache: Path = Path(".cache")) -> tiktoken.Encoding:
-    """One of tiktoken's encodings: "gpt2" (50,257 tokens), "cl100k_base" (100,277) or "o200k_base"
-    (200,019).
+    """tiktoken's "gpt2" (50,257 tokens), "cl100k_base" (100,277) or "o200k_base" (200,019).
 
     The rank files are copied to tiktoken's own cache in `cache`; tiktoken checks their SHA-256.
 

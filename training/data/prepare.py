@@ -55,12 +55,10 @@ class Data:
         spellings: one for each row of the model's input embedding.
         train_ids: running text to train on, int32.
         base_ids: text sampled from the pretrained model, int32; empty if no phase replays it.
-        held_out_texts: "text" (from the same corpus) and, if the config names another corpus,
-            "other text".
+        held_out_texts: "text" (of the same corpus), and "other text" if there is another corpus.
         splits: words by split; None if no task is about words.
         held_out_ids: the tokens that only words of the split `unseen_tokens` contain.
-        dummy: one of the rarest tokens of the text, a placeholder for answer tokens that are not
-            known yet.
+        dummy: one of the rarest tokens of the text, a placeholder for unknown answer tokens.
         facts: counts and hashes of all this, as config.json holds them.
     """
 
@@ -98,8 +96,7 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     Raises BadInput for a corpus or a word list that is missing, empty or too small.
     """
     data, name = config.data, config.evaluation.other_corpus
-    # what costs little comes first: a missing corpus or word list is refused before a text is
-    # encoded
+    # cheap steps first: a missing corpus or word list is refused before a text is encoded
     others = {} if name == "none" else {"other text": load_corpus(name)}
     words: list[str] = []
     if needs_words(data.tasks):
@@ -175,7 +172,7 @@ def _encoded(tokenizer: Tokenizer, corpus: Corpus, cache: Path) -> dict[str, Ten
     texts = {"train": corpus.train, "validation": corpus.validation}
 
     def encode() -> dict[str, Tensor]:
-        ids = {name: tokenizer.encode_long(text) for name, text in texts.items()}
+        ids = {name: tokenizer.encode(text) for name, text in texts.items()}
         return {name: torch.tensor(each, dtype=torch.int32) for name, each in ids.items()}
 
     return cached(path, facts, encode)

@@ -72,9 +72,6 @@ class Questions:
             )
         return item, prompt, answer
 
-    def example(self, *key: int | str) -> Example:
-        return self.arrange(*self.item(*key))
-
     def arrange(self, item: Item, prompt: list[int], answer: list[int]) -> Example:
         """Make the objective's training example of an item. Raises BadInput if it cannot."""
         running = self._running(item, prompt) if self.objective.needs_running else ()
@@ -105,5 +102,5 @@ class Questions:
     def batches(self, batch_size: int, *key: int | str) -> BatchAt:
         # rows are numbered through all batches, so each has its own random stream
         return lambda k: pad_examples(
-            [self.example(*key, k * batch_size + row) for row in range(batch_size)]
+            [self.arrange(*self.item(*key, k * batch_size + row)) for row in range(batch_size)]
         )

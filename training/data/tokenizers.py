@@ -40,9 +40,6 @@ class Tokenizer(Protocol):
     def encode_word(self, word: str) -> list[int]:
         """The ids of a word after a space, as inside a sentence."""
 
-    def encode_long(self, text: str) -> list[int]:
-        """The ids of a text of megabytes."""
-
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids."""
 
@@ -71,9 +68,6 @@ class Tiktoken:
     def encode_word(self, word: str) -> list[int]:
         return self.encode(" " + word)
 
-    def encode_long(self, text: str) -> list[int]:
-        return self.encode(text)
-
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.source.decode(ids))
 
@@ -99,7 +93,11 @@ class HuggingFaceTokenizer:
         return cls(tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        return list(self.source.backend_tokenizer.encode(text, add_special_tokens=False).ids)
+        lines = text.splitlines(keepends=True)
+        pieces = ["".join(lines[first : first + _LINES]) for first in range(0, len(lines), _LINES)]
+        # the Rust backend encodes the pieces of a batch in parallel
+        encoded = self.source.backend_tokenizer.encode_batch(pieces, add_special_tokens=False)
+        return [token for piece in encoded for token in piece.ids]
 
     def encode_cut(self, text: str, place: int) -> tuple[list[int], int]:
         encoded = self.source.backend_tokenizer.encode(text, add_special_tokens=False)
@@ -110,13 +108,6 @@ class HuggingFaceTokenizer:
         # after a letter: at the start of a text some tokenizers treat the space differently
         ids, start = self.encode_cut("x " + word, 1)
         return ids[start:]
-
-    def encode_long(self, text: str) -> list[int]:
-        lines = text.splitlines(keepends=True)
-        pieces = ["".join(lines[first : first + _LINES]) for first in range(0, len(lines), _LINES)]
-        # the Rust backend encodes the pieces of a batch in parallel
-        encoded = self.source.backend_tokenizer.encode_batch(pieces, add_special_tokens=False)
-        return [token for piece in encoded for token in piece.ids]
 
     def decode(self, ids: Sequence[int]) -> str:
         # the exact text: answers are scored letter by letter

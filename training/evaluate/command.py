@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 
 from training.ask.answers import RECORD
-from training.ask.evaluated_model import BATCH, EvaluatedModel
+from training.ask.evaluated_model import BATCH
 from training.errors import BadInput
 from training.files import sha256
 from training.progress import in_terminal, no_bars
@@ -24,59 +25,37 @@ from .page import print_scores
 from .suites import open_suites
 
 
-def _default_out(name: str, model: EvaluatedModel, settings: Sequence[Any]) -> Path:
-    """Return a folder for one model and one way to ask it: beside the run, or in evaluations/."""
-    # Another model or other questions get another folder, the same ones find theirs for --resume.
-    digest = sha256(json.dumps([model.identity, *settings]))[:8]
-    if is_run(name):
-        return Path(name) / "evaluations" / f"{model.name}-seed{model.seed}-{digest}"
-    return Path("evaluations") / f"{model.name}-{digest}"
-
-
 def run_evaluation(options: argparse.Namespace) -> None:
     """Load the models, evaluate them, print the scores and name the page."""
     if options.threads:
         torch.set_num_threads(options.threads)
     open_suites(options.suite)  # raises before a model is loaded, which takes longer
-    prompts = FewShotPrompts(
-        wording=options.wording,
-        form=options.form,
-        shots=options.shots,
-        words=options.words,
-        corpus=options.corpus,
-    )
-    common: dict[str, Any] = {
-        "cache_folder": options.cache,
-        "prompts": prompts,
-        "device": "cpu" if options.cpu else None,
-    }
+    # The flags have the names of the fields.
+    chosen = {field.name: getattr(options, field.name) for field in fields(FewShotPrompts)}
+    prompts = FewShotPrompts(**chosen)
+    device = "cpu" if options.cpu else None
+    load = partial(load_model, cache_folder=options.cache, prompts=prompts, device=device)
     with Console(stderr=True).status("Reading the model ..."):
-        one = load_model(
-            options.model, arm=options.arm, seed=options.seed, letters=options.letters, **common
-        )
+        one = load(options.model, arm=options.arm, seed=options.seed, letters=options.letters)
         against: Model | None = options.against
         is_folder = against is not None and (Path(options.against) / RECORD).is_file()
         if options.against_arm is not None or (against and not is_folder):
-            against = load_model(
-                options.against or options.model,
-                arm=options.against_arm,
-                # --seed is of runs; OTHER without --against-arm may be a pretrained model
-                seed=options.seed if options.against_arm else None,
-                **common,
-            )
-    settings = [options.questions, options.questions_seed, vars(prompts)]
-    out = options.out or _default_out(options.model, one, [options.suite.split(","), settings])
+            # --seed is of runs; OTHER without --against-arm may be a pretrained model
+            seed = options.seed if options.against_arm else None
+            against = load(options.against or options.model, arm=options.against_arm, seed=seed)
+    # Another model or other questions get another folder, the same ones find theirs for --resume.
+    questions = [options.questions, options.questions_seed, vars(prompts)]
+    digest = sha256(json.dumps([one.identity, options.suite.split(","), questions]))[:8]
+    out = Path("evaluations") / f"{one.name}-{digest}"
+    if is_run(options.model):
+        out = Path(options.model) / "evaluations" / f"{one.name}-seed{one.seed}-{digest}"
+    out = options.out or out
     done = evaluate(
-        one,
-        options.suite,
-        against=against,
-        questions=options.questions,
-        seed=options.questions_seed,
-        out=out,
-        resume=options.resume,
+        one, options.suite, against=against, questions=options.questions,
+        seed=options.questions_seed, out=out, resume=options.resume,
         batch_size=options.batch_size,
         bars=no_bars if options.quiet else in_terminal("answers of"),
-    )
+    )  # fmt: skip
     console = Console()
     print_scores(console, done.name, done.other, done.rows)
     console.print(f"Page: {out / 'report.html'}", highlight=False, soft_wrap=True)
@@ -85,16 +64,11 @@ def run_evaluation(options: argparse.Namespace) -> None:
 def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Namespace:
     """Parse the flags. Raises BadInput for a number that is too small."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.evaluate",
-        description=description,
+        "python -m training.evaluate", description=description, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="run folder, or folder or hub name of a causal model; smollm2",
-    )
+    )  # fmt: skip
+    named = "run folder, or folder or hub name of a causal model; smollm2"
+    parser.add_argument("model", metavar="MODEL", help=named)
     add = parser.add_argument_group("questions").add_argument
     add("--suite", default="letters", help="suites, separated by commas [letters]")
     add("--questions", type=int, default=QUESTIONS, help="per task and split [%(default)s]")
@@ -107,11 +81,7 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
     add("--against-arm", metavar="ARM", help="arm of OTHER, or of the same run")
     add = parser.add_argument_group("prompts for a model that was not trained here").add_argument
     add("--wording", default="compact", help="compact or sentences [%(default)s]")
-    add(
-        "--form",
-        default="spelled",
-        help="answers as letters apart (spelled) or plain [%(default)s]",
-    )
+    add("--form", default="spelled", help="spelled (letters apart) or plain [%(default)s]")
     add("--shots", type=int, default=4, help="solved questions before each one [%(default)s]")
     add("--words", default="wordsegment", help="word list, as for training.compare [%(default)s]")
     add("--corpus", help="text to count tokens in, as for training.compare [none]")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from charembed import __version__
-from training.ask.answers import RECORD, Answers, ask, check_same, claim, finished_answers
+from training.ask.answers import RECORD, Answers, ask, claim, open_finished
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import BATCH, EvaluatedModel
 from training.ask.scores import breakdown, eval_rows, parsed, rights
@@ -28,7 +29,7 @@ from .suites import hash_of, open_suites
 QUESTIONS = 250
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """The questions to one model, its answers and its scores.
 
@@ -49,10 +50,8 @@ class Evaluation:
 
     def value(self, task: str, split: str = "all", metric: str = "exact_match") -> float:
         """Return one score: evaluation.value("reverse", "unseen_tokens") -> 0.88"""
-        cell = (self.name, task, split, metric)
-        return next(
-            row.value for row in self.rows if (row.arm, row.task, row.split, row.metric) == cell
-        )
+        cells = {(row.arm, row.task, row.split, row.metric): row.value for row in self.rows}
+        return cells[self.name, task, split, metric]
 
 
 def evaluate(
@@ -101,94 +100,62 @@ def evaluate(
     one = model_of(model, name, batched, prompts, tokenizer)
     seed = one.seed if seed is None else seed
     eval_sets = [one_set for make in suites.values() for one_set in make(one, questions, seed)]
-    _check_distinct(eval_sets)  # rows and marks are found by task and split
+    # Rows and scores are found by task and split, so a pair may be there once only.
+    cells = Counter((eval_set.task.name, eval_set.split) for eval_set in eval_sets)
+    if twice := [task for (task, _), number in cells.items() if number > 1]:
+        raise BadInput(f"{twice[0]} is in two of the suites. Name it once.")
     one.check(eval_sets)
     record = {"suites": list(suites), "questions": questions, "exams": hash_of(eval_sets)}
     folder = None if out is None else Path(out)
-    models, second, others = [(one, folder)], "", None
+    other, second, others = None, "", None
     if isinstance(against, str | Path) and (Path(against) / RECORD).is_file():
-        check_same(Path(against), record, questions_alone=True)
-        second = str(read_record(Path(against) / RECORD)["name"])
-        others = finished_answers(Path(against), eval_sets)
+        second, others = open_finished(Path(against), eval_sets, record)
     elif against is not None:
         other = model_of(against, None, batched, prompts, tokenizer)
         other.check(eval_sets)
-        models.append((other, folder and folder / "against"))
         second = other.name
     with ExitStack() as locks:
         # Both folders are claimed before the first question, which may be hours before the last.
-        opened = [
-            locks.enter_context(_opened(each, eval_sets, record, place, resume))
-            for each, place in models
-        ]
-        for (each, _), own in zip(models, opened, strict=True):
-            ask(each, own, batch_size=batch_size, bars=bars)
-    answers, *rest = opened
-    others = rest[0] if rest else others
+        answers = _open(one, eval_sets, record, folder, resume, locks)
+        if other is not None:
+            others = _open(other, eval_sets, record, folder and folder / "against", resume, locks)
+        ask(one, answers, batch_size=batch_size, bars=bars)
+        if other is not None and others is not None:
+            ask(other, others, batch_size=batch_size, bars=bars)
     if second == one.name:  # a run against another run, both with an arm lstm
         second = f"{second} (the other)"
     rows = eval_rows(eval_sets, answers.by_set(), one.name, one.seed)
     rows += breakdown(eval_sets, answers.by_set(), one)
     if others is not None:
         rows += _paired(eval_sets, (one.name, answers), (second, others), one.seed)
-    done = Evaluation(
-        name=one.name,
-        about=one.about,
-        rows=rows,
-        eval_sets=eval_sets,
-        answers=answers,
-        other=second,
-        other_answers=others,
-    )
+    done = Evaluation(one.name, one.about, rows, eval_sets, answers, second, others)
     if folder is not None:
         _write(folder, done, one.counts.text if one.counts else "")
     return done
 
 
-def _check_distinct(eval_sets: Sequence[EvalSet]) -> None:
-    """Raise BadInput if two suites hold the same task and split."""
-    seen: set[tuple[str, str]] = set()
-    for eval_set in eval_sets:
-        if (cell := (eval_set.task.name, eval_set.split)) in seen:
-            raise BadInput(f"{eval_set.task.name} is in two of the suites. Name it once.")
-        seen.add(cell)
-
-
-@contextmanager
-def _opened(
-    model: EvaluatedModel,
-    eval_sets: Sequence[EvalSet],
-    record: dict[str, Any],
-    folder: Path | None,
-    resume: bool,
-) -> Iterator[Answers]:
-    """Open the earlier answers of a model; the folder is locked until the end."""
+def _open(
+    model: EvaluatedModel, eval_sets: Sequence[EvalSet], record: dict[str, Any],
+    folder: Path | None, resume: bool, locks: ExitStack,
+) -> Answers:  # fmt: skip
+    """Open the earlier answers of a model; its folder is locked until `locks` are closed."""
     if folder is None:
-        yield Answers(eval_sets)
-        return
+        return Answers(eval_sets)
+    versions = {name: version(name) for name in ("torch", "transformers")}
+    identity = json.loads(json.dumps(model.identity))  # tuples become lists, as in the file
     whole = {
-        "name": model.name,
-        "seed": model.seed,
-        "about": model.about,
-        "identity": json.loads(json.dumps(model.identity)),  # tuples become lists, as in the file
-        **record,
-        "versions": {
-            "charembed": __version__,
-            **{name: version(name) for name in ("torch", "transformers")},
-        },
-    }
-    with locked(folder):
-        claim(folder, whole, resume)
-        yield Answers(eval_sets, folder)
+        "name": model.name, "seed": model.seed, "about": model.about, "identity": identity,
+        **record, "versions": {"charembed": __version__, **versions},
+    }  # fmt: skip
+    locks.enter_context(locked(folder))
+    claim(folder, whole, resume)
+    return Answers(eval_sets, folder)
 
 
 def _paired(
     eval_sets: Sequence[EvalSet], ours: tuple[str, Answers], theirs: tuple[str, Answers], seed: int
 ) -> list[Row]:
-    """Return the other model's rows and the differences.
-
-    Exact McNemar tests, with Holm's correction over all evaluation sets.
-    """
+    """Return the other model's rows and the differences: McNemar's exact test, Holm's correction."""
     marks: Marks = {}
     rows: list[Row] = []
     for name, answers in (theirs, ours):
@@ -198,32 +165,21 @@ def _paired(
         rows += eval_rows(eval_sets, answers.by_set(), name, seed)
     # The other model takes the place of the control.
     summary = summarise(rows, theirs[0], [theirs[0], ours[0]], marks)
-    others = [row for row in rows if row.arm == theirs[0]]
     # Rows with a p-value are differences; one seed has no means that differ from its values.
-    return others + [row for row in summary if row.p is not None]
+    differences = [row for row in summary if row.p is not None]
+    return [row for row in rows if row.arm == theirs[0]] + differences
 
 
 def _scored_answers(eval_sets: Sequence[EvalSet], answers: Answers) -> list[dict[str, Any]]:
     """Return every question with its answer and score, as in marks.jsonl."""
     lines = []
     for eval_set in eval_sets:
-        given = answers.of(eval_set)
-        scored = zip(
-            eval_set.items, given, parsed(eval_set, given), rights(eval_set, given), strict=True
-        )
-        lines += [
-            {
-                "task": eval_set.task.name,
-                "split": eval_set.split,
-                "key": item.key,
-                "prompt": item.prompt,
-                "expected": item.answer.strip(),
-                "given": answer.given,
-                "read": text,
-                "right": right,
-            }
-            for item, answer, text, right in scored
-        ]
+        task, split, given = eval_set.task.name, eval_set.split, answers.of(eval_set)
+        texts, marks = parsed(eval_set, given), rights(eval_set, given)
+        for item, answer, text, right in zip(eval_set.items, given, texts, marks, strict=True):
+            line: dict[str, Any] = {"task": task, "split": split, "key": item.key}
+            line |= {"prompt": item.prompt, "expected": item.answer.strip()}
+            lines.append(line | {"given": answer.given, "read": text, "right": right})
     return lines
 
 
@@ -232,15 +188,9 @@ def _write(folder: Path, done: Evaluation, counted: str) -> None:
     lines = _scored_answers(done.eval_sets, done.answers)
     write_atomically(folder / "marks.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     write_json(folder / "results.json", [vars(row) for row in done.rows])
-    other = done.other_answers
+    others = done.other_answers
+    other_lines = None if others is None else _scored_answers(done.eval_sets, others)
     write_page(
-        folder / "report.html",
-        done.name,
-        done.about,
-        done.other,
-        done.rows,
-        lines,
-        None if other is None else _scored_answers(done.eval_sets, other),
-        counted=counted,
-        facts=read_record(folder / RECORD),
-    )
+        folder / "report.html", done.name, done.about, done.other, done.rows, lines, other_lines,
+        counted=counted, facts=read_record(folder / RECORD),
+    )  # fmt: skip

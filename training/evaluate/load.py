@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 import charembed
-from synthetic_tasks import WORD_TASKS, Material, WordSplits, split_words, usable_words
+from synthetic_tasks import WORD_TASKS, Material, split_words, usable_words
 from training.ask.evaluated_model import (
     EvaluatedFunction,
     EvaluatedLanguageModel,
@@ -21,7 +22,7 @@ from training.ask.evaluated_model import (
 )
 from training.config.config import DataConfig
 from training.data.corpus import load_corpus, load_words
-from training.data.prepare import RARE, split_by_token
+from training.data.prepare import split_by_token
 from training.data.tokenizers import HuggingFaceTokenizer, Tokenizer
 from training.errors import BadInput
 from training.models.huggingface import HuggingFace
@@ -62,19 +63,14 @@ class FewShotPrompts:
         data = DataConfig(
             words=self.words, tasks=WORD_TASKS, wording=self.wording, answer_form=self.form
         )
-        return Material(_split(data, tokenizer, counts), self.wording, self.form)
-
-
-def _split(data: DataConfig, tokenizer: Tokenizer | None, counts: TokenCounts | None) -> WordSplits:
-    words = _usable_words(data)
-    if tokenizer is None:
-        return split_words(
-            words, lambda word: [word.encode()], seed=0, max_letters=data.max_letters
-        )
-    if counts is None:
-        # Without a text to count in, no token is too rare to be held out.
-        counts = TokenCounts(torch.full((len(tokenizer.spellings),), RARE), "")
-    return split_by_token(data, words, tokenizer, counts.counts_V)
+        words, letters = _usable_words(data), data.max_letters
+        if tokenizer is None:
+            # Every word is its own token, so the splits differ in words alone.
+            splits = split_words(words, lambda w: [w.encode()], seed=0, max_letters=letters)
+        else:
+            # Without a text to count in, no token is too rare to be held out.
+            splits = split_by_token(data, words, tokenizer, counts and counts.counts_V)
+        return Material(splits, self.wording, self.form)
 
 
 @cache  # one list serves both models of a comparison
@@ -107,17 +103,10 @@ def load_model(
     Raises BadInput for a name that is none of these, and for options that do not fit it.
     """
     if is_run(name):
-        if letters is not None:
-            raise BadInput(
-                f"{name} is a run, and its arms have their character encoders. Leave --letters out."
-            )
+        refuse(name, "a run, and its arms have their character encoders", letters=letters)
         made = from_run(Path(name), arm, seed, cache_folder)
     else:
-        for flag, value in (("arm", arm), ("seed", seed)):
-            if value is not None:
-                raise BadInput(
-                    f"{flag} is {value}, but {name!r} is no run folder. Leave --{flag} out."
-                )
+        refuse(name, "no run folder", arm=arm, seed=seed)
         folder = packaged_folder(name, cache_folder)
         unpack(folder)
         try:
@@ -132,21 +121,31 @@ def load_model(
     return made
 
 
+def refuse(name: str, kind: str, **flags: str | int | None) -> None:
+    """Raise BadInput if a flag has a value that does not fit the kind of a model."""
+    for flag, value in flags.items():
+        if value is not None:
+            raise BadInput(f"{flag} is {value!r}, but {name!r} is {kind}. Leave --{flag} out.")
+
+
 def from_run(
     folder: Path, arm: str | None, seed: int | None, cache_folder: Path
 ) -> EvaluatedLanguageModel:
     """Load an arm of a finished run; by default its last arm and its first seed."""
     one = Run.open(folder, cache_folder).arm(arm, seed)
-    data, corpus = one.run.data, one.run.config.data.corpus
+    data = one.run.data
     if data.splits is None:
         raise BadInput(f"The run in {folder} has no task about words. Name another run.")
-    counts_V = torch.bincount(data.train_ids.long(), minlength=len(data.spellings.lengths_V))
-    text = f"the training part of the corpus {corpus}, {len(data.train_ids):,} tokens"
-    about = f"the arm {one.name}, seed {one.seed}, of the run {folder.resolve().name}"
-    counts = TokenCounts(counts_V, text)
-    return EvaluatedLanguageModel.of_arm(
-        one.model(), data, one.name, one.seed, about=about, counts=counts
-    )
+    model, name = one.model(), folder.resolve().name
+    about = f"the arm {one.name}, seed {one.seed}, of the run {name}"
+    counts = _count(data.train_ids.long(), data.spellings.num_tokens, one.run.config.data.corpus)
+    settings = {"about": about, "counts": counts}
+    return EvaluatedLanguageModel.of_arm(model, data, one.name, one.seed, **settings)
+
+
+def _count(ids: Tensor, vocab_size: int, corpus: str | None) -> TokenCounts:
+    text = f"the training part of the corpus {corpus}, {len(ids):,} tokens"
+    return TokenCounts(torch.bincount(ids, minlength=vocab_size), text)
 
 
 def from_pretrained(
@@ -160,33 +159,20 @@ def from_pretrained(
 
     `material` replaces the words of `prompts`, for a caller that asks its own questions.
     """
-    prompts, source = prompts or FewShotPrompts(), tokenizer.source
-    counts = _count_tokens(tokenizer, prompts.corpus)
+    prompts, source, counts = prompts or FewShotPrompts(), tokenizer.source, None
+    if (corpus := prompts.corpus) is not None:
+        ids = torch.tensor(tokenizer.encode(load_corpus(corpus).train))
+        counts = _count(ids, len(tokenizer.spellings), corpus)
     # A chat model ends its turns with another token than its texts; both end an answer.
     configs = (source, getattr(model.model, "generation_config", None))
-    ends = [getattr(config, "eos_token_id", None) for config in configs]
-    ids = [id for found in ends for id in (found if isinstance(found, list) else [found])]
+    found = [getattr(config, "eos_token_id", None) for config in configs]
+    ends = [end for one in found for end in (one if isinstance(one, list) else [one])]
     return EvaluatedLanguageModel(
-        name=name,
-        about=f"the causal model {name}",
-        model=model,
-        tokenizer=tokenizer,
-        material=material or prompts.material(tokenizer, counts),
-        shots=prompts.shots,
-        counts=counts,
-        context=model.context or _ENDLESS,
-        start=_start_ids(tokenizer),
-        end=frozenset(id for id in ids if id is not None),
-        source=source,
-    )
-
-
-def _count_tokens(tokenizer: HuggingFaceTokenizer, corpus: str | None) -> TokenCounts | None:
-    if corpus is None:
-        return None
-    ids = torch.tensor(tokenizer.encode_long(load_corpus(corpus).train))
-    counts_V = torch.bincount(ids, minlength=len(tokenizer.spellings))
-    return TokenCounts(counts_V, f"the training part of the corpus {corpus}, {len(ids):,} tokens")
+        name=name, about=f"the causal model {name}", model=model, tokenizer=tokenizer,
+        material=material or prompts.material(tokenizer, counts), shots=prompts.shots,
+        counts=counts, context=model.context or _ENDLESS, start=_start_ids(tokenizer),
+        end=frozenset(end for end in ends if end is not None), source=source,
+    )  # fmt: skip
 
 
 def _start_ids(tokenizer: HuggingFaceTokenizer) -> list[int]:
@@ -211,13 +197,10 @@ def from_function(
     """
     prompts = prompts or FewShotPrompts()
     return EvaluatedFunction(
-        name=name or str(getattr(write, "__name__", type(write).__name__)),
-        write=write,
-        batched=batched,
-        material=prompts.material(tokenizer, None),
-        shots=prompts.shots,
+        name=name or str(getattr(write, "__name__", type(write).__name__)), write=write,
+        batched=batched, material=prompts.material(tokenizer, None), shots=prompts.shots,
         tokenizer=tokenizer,
-    )
+    )  # fmt: skip
 
 
 def model_of(
@@ -226,7 +209,12 @@ def model_of(
     """Make the model under evaluation of any argument that `evaluate` accepts."""
     if isinstance(model, str | Path):
         return load_model(str(model), prompts=prompts)
-    own = None if tokenizer is None else _fast(tokenizer)
+    if tokenizer is not None and not getattr(tokenizer, "is_fast", False):
+        raise BadInput(
+            f"The tokenizer is a {type(tokenizer).__name__}. Pass a fast tokenizer of "
+            "transformers, which gives the place of each token in a text."
+        )
+    own = None if tokenizer is None else HuggingFaceTokenizer(tokenizer)
     if isinstance(model, PreTrainedModel):  # before functions, as a model is callable too
         kind = type(model).__name__
         if own is None:
@@ -235,12 +223,3 @@ def model_of(
     if callable(model):
         return from_function(model, name=name, batched=batched, prompts=prompts, tokenizer=own)
     return model
-
-
-def _fast(tokenizer: Any) -> HuggingFaceTokenizer:
-    if not getattr(tokenizer, "is_fast", False):
-        raise BadInput(
-            f"The tokenizer is a {type(tokenizer).__name__}. Pass a fast tokenizer of "
-            "transformers, which gives the place of each token in a text."
-        )
-    return HuggingFaceTokenizer(tokenizer)

@@ -52,15 +52,14 @@ def hash_of(eval_sets: Sequence[EvalSet]) -> str:
         [one.task.name, one.split, one.prompt_format.as_dict(), [i._asdict() for i in one.items]]
         for one in eval_sets
     ]
-    return sha256(json.dumps(content))
+    return sha256(json.dumps(content))  # in saved evaluations: the form may not change
 
 
 def _letters(names: str) -> Suite:
     tasks = tuple(names.split("+")) if names else WORD_TASKS
     if unknown := [name for name in tasks if name not in WORD_TASKS]:
-        raise BadInput(
-            f"There is no word task {unknown[0]!r}. Choose from {', '.join(WORD_TASKS)}."
-        )
+        known = ", ".join(WORD_TASKS)
+        raise BadInput(f"There is no word task {unknown[0]!r}. Choose from {known}.")
     return lambda model, n, seed: [
         eval_set for name in tasks for eval_set in word_eval_sets(name, model, n, seed)
     ]
@@ -98,8 +97,16 @@ def _benchmark(name: str, source: str) -> Suite:
     if name not in FORMATS:
         raise BadInput(f"There is no suite {name!r}. Choose from {', '.join((LETTERS, *FORMATS))}.")
     form = FORMATS[name]
+
+    def generated(model: EvaluatedModel, n: int, seed: int) -> list[EvalSet]:
+        splits = model.material.words
+        assert isinstance(splits, WordSplits)
+        # Words that no training question contains, so that a run cannot know their answers.
+        held_out = (*splits.unseen_words, *splits.unseen_tokens)
+        return _eval_sets(form.generate(held_out, n, seed))
+
     if not source:
-        return lambda model, n, seed: _eval_sets(form.generate(_held_out(model), n, seed))
+        return generated
     from_hub = source.startswith("hf:")
     tables = _data_set(source.removeprefix("hf:")) if from_hub else form.load(Path(source))
     found = _eval_sets(form.read(tables))  # a benchmark's own files are used whole
@@ -110,16 +117,8 @@ def _eval_sets(tasks: Sequence[BenchmarkTask]) -> list[EvalSet]:
     return [EvalSet(task, ALL, task.items, task.prompt_format, task.read) for task in tasks]
 
 
-def _held_out(model: EvaluatedModel) -> tuple[str, ...]:
-    """Return the words that no training question contains."""
-    splits = model.material.words
-    assert isinstance(splits, WordSplits)
-    return (*splits.unseen_words, *splits.unseen_tokens)
-
-
 def _data_set(name: str) -> Tables:
     """Return the rows of each split of a data set of the hub, as text."""
     if not name.strip():
         raise BadInput("There is no name after 'hf:'. Name a data set, as in 'cute=hf:NAME'.")
-    found = load_dataset(name, "data set")
-    return {split: as_rows(rows) for split, rows in found.items()}
+    return {split: as_rows(rows) for split, rows in load_dataset(name, "data set").items()}

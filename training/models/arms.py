@@ -2,9 +2,10 @@
 
 An arm is an experimental condition: an entry of ARMS, with an encoder whose vectors are added to
 the token embeddings. An entry of `charembed.ENCODERS` is an arm of the same name without any entry
-here.
+here. Controls see less than the characters of a token: they separate the effects of size, of form
+and of a single letter from the effect of the characters.
 
-Axes: U distinct tokens, V vocabulary, D model width.
+Axes: U distinct tokens, V vocabulary, R rows of a table, K its width, D model width.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 import charembed
 from charembed import ENCODERS, SpellingTable
 from charembed.encoder import PRETRAINED
 
-from .controls import TableEncoder, every_token, its_first_letter, its_length, same_size
 from .language_model import LanguageModel
 
 _PALETTE = ("#b4532a", "#4f6d7a", "#7a5195", "#3f7d44", "#a23b72", "#6b705c")  # of added encoders
+_LONGEST = 32  # tokens of this length or more share a row
 _SIZES = ("char_dim", "hidden_size")  # the sizes of an encoder that the config sets
 
 
@@ -80,9 +82,8 @@ def encoder(kind: Any, *sizes: str) -> Callable[[Parts], nn.Module]:
         # a user's class may draw its first values from the global generator
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(parts.seed)
-            made: nn.Module = kind(
-                spellings, parts.dim, **{name: given[name] for name in given if name in takes}
-            )
+            taken = {name: given[name] for name in given if name in takes}
+            made: nn.Module = kind(spellings, parts.dim, **taken)
         return made
 
     return build
@@ -122,6 +123,69 @@ def in_unit(spellings: SpellingTable, unit: str) -> SpellingTable:
     return SpellingTable.from_bytes(spellings.to_bytes(), unit)
 
 
+class TableEncoder(nn.Module):
+    """A projected row of a small table for each token: ids_U (U,) -> (U, D).
+
+    Arguments:
+        rows_V: row of each token; tokens may share one. Row -1 gives exactly zero.
+        parts: with `init` "zero" (projection zero), "normal" (rows N(0, 1), projection N(0, 1/K))
+            or "parent" (both N(0, 0.02)).
+        trained: whether the table is trained; the projection always is.
+    """
+
+    rows_V: Tensor
+
+    def __init__(self, rows_V: Tensor, width: int, parts: Parts, trained: bool = True) -> None:
+        super().__init__()
+        init, generator = parts.other_init, torch.Generator().manual_seed(parts.seed)
+        num_rows = int(rows_V.max()) + 1
+        # made on meta, so that the global generator is not moved
+        self.table = nn.Embedding(num_rows, width, device="meta").to_empty(device="cpu")
+        self.projection = nn.Linear(width, parts.dim, device="meta").to_empty(device="cpu")
+        self.register_buffer("rows_V", rows_V, persistent=False)
+        std = {"zero": 0.0, "normal": width**-0.5, "parent": 0.02}[init]
+        with torch.no_grad():
+            self.table.weight.normal_(0, 0.02 if init == "parent" else 1, generator=generator)
+            self.projection.weight.normal_(0, std, generator=generator)
+            self.projection.bias.zero_()
+        if not trained:
+            # not persistent: the seed makes the same numbers again, so they need not be stored
+            values = self.table.weight.detach().clone()
+            del self.table.weight
+            self.table.register_buffer("weight", values, persistent=False)
+
+    def forward(self, ids_U: Tensor) -> Tensor:
+        rows_U = self.rows_V[ids_U]
+        char_UD: Tensor = self.projection(F.embedding(rows_U.clamp(min=0), self.table.weight))
+        return torch.where((rows_U >= 0)[:, None], char_UD, 0)
+
+
+def every_token(spellings: SpellingTable) -> Tensor:
+    """A row of its own for each token."""
+    return torch.arange(spellings.num_tokens)
+
+
+def its_length(spellings: SpellingTable) -> Tensor:
+    """One row for all tokens with the same number of characters."""
+    # length 0 becomes row -1, which gives a vector of zeros
+    return spellings.lengths_V.long().clamp(max=_LONGEST) - 1
+
+
+def its_first_letter(spellings: SpellingTable) -> Tensor:
+    """One row for all tokens with the same first letter, after a leading space if there is one."""
+    letters = spellings.chars_VC.long()
+    # -1 matches no character of a vocabulary without spaces
+    space = spellings.alphabet.index(ord(" ")) if ord(" ") in spellings.alphabet else -1
+    place_V = ((letters[:, 0] == space) & (spellings.lengths_V > 1)).long()
+    first_V = letters.gather(1, place_V[:, None]).squeeze(1)
+    return torch.where(spellings.lengths_V > 0, first_V, -1)
+
+
+def same_size(spellings: SpellingTable, dim: int, num_parameters: int) -> int:
+    """The width at which a table over all tokens and its projection have about `num_parameters`."""
+    return max(1, round((num_parameters - dim) / (spellings.num_tokens + dim)))
+
+
 _lstm = encoder(ENCODERS["lstm"], *_SIZES)
 
 
@@ -134,91 +198,63 @@ def _shuffled(parts: Parts) -> nn.Module:
 def _matched(parts: Parts) -> TableEncoder:
     # computed from the LSTM of this vocabulary, whose number of characters varies
     width = same_size(parts.spellings, parts.dim, num_parameters(_lstm(parts)))
-    return TableEncoder(
-        every_token(parts.spellings), width, parts.dim, init=parts.other_init, seed=parts.seed
-    )
+    return TableEncoder(every_token(parts.spellings), width, parts)
 
 
 def _control(
-    rows: Callable[[SpellingTable], torch.Tensor], *, trained: bool = True
-) -> Callable[[Parts], TableEncoder]:
+    rows: Callable[[SpellingTable], Tensor], trained: bool = True
+) -> Callable[[Parts], nn.Module]:
     """The `build` of a control: a table with rows as wide as a character's vector."""
-    return lambda parts: TableEncoder(
-        rows(parts.spellings),
-        parts.char_dim,
-        parts.dim,
-        init=parts.other_init,
-        seed=parts.seed,
-        trained=trained,
-    )
+    return lambda parts: TableEncoder(rows(parts.spellings), parts.char_dim, parts, trained)
 
 
-ARMS: dict[str, Arm] = _Arms(
-    {
-        "plain": Arm(
-            build=lambda parts: None,
-            colour="#8a8f98",
-            called="without characters",
-            sentence="the model as it is: a token is an id, without its characters",
-        ),
-        "matched": Arm(
-            build=_matched,
-            colour="#d1603d",
-            called="without characters",
-            sentence="a second token table with as many parameters as an encoder: size alone",
-        ),
-        "shuffled": Arm(
-            build=_shuffled,
-            colour="#a08624",
-            called="with the characters of other tokens",
-            sentence="each token has the characters of another one: false spellings",
-        ),
-        "lstm": Arm(
-            build=_lstm,
-            colour="#1f6f8b",
-            called="with characters",
-            sentence="the characters of each token, encoded by a small recurrent network (an LSTM)",
-        ),
-        "gru": _encoded_by("gru", "#2f9e8f", "a GRU", *_SIZES),
-        "cnn": _encoded_by(
-            "cnn", "#6a4c93", "a convolution", exactly="a convolution and a maximum"
-        ),
-        "bag": Arm(
-            build=encoder(ENCODERS["bag"], "char_dim"),
-            colour="#c2577a",
-            called="with characters in no order",
-            sentence="the characters of each token without their order",
-        ),
-        "bee": Arm(
-            build=encoder(ENCODERS["bee"]),
-            colour="#b07f10",
-            called="with the mean of its tokens' bytes",
-            sentence="the mean of the token's byte vectors, each rotated by its position",
-            projects=False,
-        ),
-        "transformer": _encoded_by(
-            "transformer", "#3d5a80", "a transformer", exactly="a small transformer"
-        ),
-        "length": Arm(
-            build=_control(its_length),
-            colour="#7d8f4e",
-            called="with the lengths of its tokens alone",
-            sentence="only the number of characters of each token",
-        ),
-        "first": Arm(
-            build=_control(its_first_letter),
-            colour="#5c7a99",
-            called="with the first letters of its tokens alone",
-            sentence="only the first letter of each token",
-        ),
-        "random": Arm(
-            build=_control(every_token, trained=False),
-            colour="#b07aa1",
-            called="with random vectors",
-            sentence="a fixed random vector for each token",
-        ),
-    }
-)
+ARMS: dict[str, Arm] = _Arms({
+    "plain": Arm(
+        build=lambda parts: None, colour="#8a8f98", called="without characters",
+        sentence="the model as it is: a token is an id, without its characters",
+    ),
+    "matched": Arm(
+        build=_matched, colour="#d1603d", called="without characters",
+        sentence="a second token table with as many parameters as an encoder: size alone",
+    ),
+    "shuffled": Arm(
+        build=_shuffled, colour="#a08624", called="with the characters of other tokens",
+        sentence="each token has the characters of another one: false spellings",
+    ),
+    "lstm": Arm(
+        build=_lstm, colour="#1f6f8b", called="with characters",
+        sentence="the characters of each token, encoded by a small recurrent network (an LSTM)",
+    ),
+    "gru": _encoded_by("gru", "#2f9e8f", "a GRU", *_SIZES),
+    "cnn": _encoded_by("cnn", "#6a4c93", "a convolution", exactly="a convolution and a maximum"),
+    "bag": Arm(
+        build=encoder(ENCODERS["bag"], "char_dim"), colour="#c2577a",
+        called="with characters in no order",
+        sentence="the characters of each token without their order",
+    ),
+    "bee": Arm(
+        build=encoder(ENCODERS["bee"]), colour="#b07f10", projects=False,
+        called="with the mean of its tokens' bytes",
+        sentence="the mean of the token's byte vectors, each rotated by its position",
+    ),
+    "transformer": _encoded_by(
+        "transformer", "#3d5a80", "a transformer", exactly="a small transformer"
+    ),
+    "length": Arm(
+        build=_control(its_length), colour="#7d8f4e",
+        called="with the lengths of its tokens alone",
+        sentence="only the number of characters of each token",
+    ),
+    "first": Arm(
+        build=_control(its_first_letter), colour="#5c7a99",
+        called="with the first letters of its tokens alone",
+        sentence="only the first letter of each token",
+    ),
+    "random": Arm(
+        build=_control(every_token, trained=False), colour="#b07aa1", called="with random vectors",
+        sentence="a fixed random vector for each token",
+    ),
+})  # fmt: skip
 
 
 def num_parameters(model: nn.Module) -> int:

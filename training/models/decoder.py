@@ -59,10 +59,8 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
         B, T, D = x_BTD.shape
-        q, k, v = (
-            part.view(B, T, self.n_head, D // self.n_head).transpose(1, 2)
-            for part in self.qkv(x_BTD).split(D, dim=2)
-        )
+        heads = B, T, self.n_head, D // self.n_head
+        q, k, v = (part.view(heads).transpose(1, 2) for part in self.qkv(x_BTD).split(D, dim=2))
         if past is not None:
             k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
         mask_TS, S = None, k.shape[2]

@@ -171,9 +171,8 @@ def _continue(
         tokens = next_B.tolist()
         # stopped rows would cost as much as running ones
         going = [place for place, token in enumerate(tokens) if token not in stop]
-        yield from (
-            (rows[place], tokens[place]) for place in (range(len(rows)) if keep_stop else going)
-        )
+        shown = range(len(rows)) if keep_stop else going
+        yield from ((rows[place], tokens[place]) for place in shown)
         if not going:
             return
         if len(going) < len(rows):
@@ -189,8 +188,7 @@ def _continue(
 
 @torch.no_grad()
 def log_likelihoods(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
-    """The log-likelihood of each continuation in nats: the sum over its tokens, each given all
-    before it.
+    """The log-likelihood of each continuation in nats, summed over its tokens.
 
     [([5, 6], [7, 8]), ([5, 6], [9])] -> [-3.1, -2.4]
 

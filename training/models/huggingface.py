@@ -156,12 +156,11 @@ class HuggingFace(LanguageModel):
 
         def in_pieces() -> Tensor:
             cache = self.new_cache()
-            self(ids_BT[:1, :2], last_places(ids_BT[:1, :2]), cache)
+            self._last(ids_BT[:1, :2], cache)
             self.repeat_row(cache, 2)
-            found: Tensor = self(ids_BT[:, 2:], last_places(ids_BT[:, 2:]), cache)
-            return found
+            return self._last(ids_BT[:, 2:], cache)
 
-        return self._agrees(in_pieces, lambda: self(ids_BT, last_places(ids_BT)))
+        return self._agrees(in_pieces, lambda: self._last(ids_BT))
 
     @cached_property
     def pads(self) -> bool:  # type: ignore[override]
@@ -173,15 +172,15 @@ class HuggingFace(LanguageModel):
 
         def padded() -> Tensor:
             cache, real_BS = self.new_cache(), ids_BT != 9
-            first = self(ids_BT[:, :4], last_places(ids_BT[:, :4]), cache, real_BS[:, :4])
-            second = self(ids_BT[:, 4:], last_places(ids_BT[:, 4:]), cache, real_BS)
-            return torch.cat([first, second])
+            first = self._last(ids_BT[:, :4], cache, real_BS[:, :4])
+            return torch.cat([first, self._last(ids_BT[:, 4:], cache, real_BS)])
 
-        def alone() -> Tensor:
-            rows = [ids_BT[:1, :4], ids_BT[1:, 2:4], ids_BT[:1], ids_BT[1:, 2:]]
-            return torch.cat([self(row, last_places(row)) for row in rows])
+        rows = [ids_BT[:1, :4], ids_BT[1:, 2:4], ids_BT[:1], ids_BT[1:, 2:]]
+        return self._agrees(padded, lambda: torch.cat([self._last(row) for row in rows]))
 
-        return self._agrees(padded, alone)
+    def _last(self, ids_BT: Tensor, cache: Any = None, real_BS: Mask = None) -> Tensor:
+        logits: Tensor = self(ids_BT, last_places(ids_BT), cache, real_BS)
+        return logits
 
     def _ids(self, rows: list[list[int]]) -> Tensor:
         return torch.tensor(rows, device=next(self.parameters()).device)

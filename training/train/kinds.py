@@ -2,32 +2,33 @@
 
 A kind is an entry of KINDS with its batches, its trained parameters and its loss. A phase names its
 kind, so a new kind is an entry here and a name in config/phase.py.
+
+Muon (Jordan et al. 2024, `torch.optim.Muon`) trains the matrices inside the model. AdamW trains
+embeddings, the output layer, vectors, and the character encoder in a group of its own.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.optim import AdamW, Muon, Optimizer
 
 import charembed
 from charembed.spelling_loss import SpellingHeads, ids_with_characters
 from training.config.phase import Phase
-from training.data.batches import (
-    SPELLING_TOKENS,
-    BatchAt,
-    spelling_batches,
-    text_batches,
-    with_spelling,
-)
+from training.data.batches import BatchAt, spelling_batches, text_batches, with_spelling
 from training.data.prepare import Data
 from training.data.replay import mixed_batches, replay_texts
 from training.models.language_model import LanguageModel
 
 from .loss import Learner, SpellingLearner
 
+SPELLING_TOKENS = 256  # tokens drawn from the vocabulary in each step with a spelling loss
+_BETA1 = 0.9
 _Groups = tuple[list[dict[str, Any]], list[nn.Parameter]]  # AdamW's groups, and the inner matrices
 
 
@@ -95,23 +96,63 @@ def _encoder_groups(model: LanguageModel, phase: Phase) -> _Groups:
 
 KINDS = {
     "text": Kind(
-        batches=_text,
-        groups=_model_groups,
-        learner=Learner,
+        batches=_text, groups=_model_groups, learner=Learner,
         least_tokens=lambda phase: (phase.context, phase.context),
     ),
     "question": Kind(
-        batches=_questions,
-        groups=_model_groups,
-        learner=Learner,
+        batches=_questions, groups=_model_groups, learner=Learner,
         # of the shortest question with its answer, and of an answer with its end mark
         least_tokens=lambda phase: (8, 2),
     ),
     "spelling": Kind(
-        batches=_spelling,
-        groups=_encoder_groups,
-        learner=SpellingLearner,
-        least_tokens=lambda phase: (0, 0),
-        trains_model=False,
+        batches=_spelling, groups=_encoder_groups, learner=SpellingLearner,
+        least_tokens=lambda phase: (0, 0), trains_model=False,
     ),
-}
+}  # fmt: skip
+
+
+def build_optimizers(
+    model: LanguageModel, phase: Phase, heads: nn.Module | None = None
+) -> list[Optimizer]:
+    """Make the optimizers of a phase. Each group has its peak rate as "peak_lr", for `set_lr`."""
+    groups, matrices = KINDS[phase.kind].groups(model, phase)
+    if heads is not None:
+        # no decay: heads are thrown away after training
+        params = list(heads.parameters())
+        groups.append({"name": "heads", "params": params, "lr": phase.lr, "weight_decay": 0.0})
+    decay = phase.weight_decay
+    inner = {"name": "inner", "params": matrices, "lr": phase.lr, "weight_decay": decay}
+    optimizers: list[Optimizer] = []
+    if matrices and phase.optimizer == "muon":
+        # updates get the size of AdamW's, so that one learning rate serves both
+        optimizers.append(Muon([inner], lr=phase.lr, adjust_lr_fn="match_rms_adamw"))
+    elif matrices:
+        groups.insert(0, inner)
+    # fused: one kernel for all parameters of a group
+    optimizers.append(AdamW(groups, lr=phase.lr, betas=(_BETA1, phase.beta2), fused=True))
+    # the schedule scales this value; "lr" itself changes in each step
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimizers
+
+
+def lr_scale(step: int, steps: int, warmup: int, schedule: str = "cosine") -> float:
+    """Learning rate as a share of its peak: a linear warm-up, then a cosine to 0.1, or constant.
+
+    lr_scale(0, 100, 10) -> 0.1; lr_scale(10, 100, 10) -> 1.0; lr_scale(99, 100, 10) -> about 0.1
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule == "constant":
+        return 1.0
+    # max(1, ...): no division by zero if the warm-up takes all steps
+    progress = (step - warmup) / max(1, steps - warmup)
+    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_lr(optimizers: list[Optimizer], scale: float) -> None:
+    """Set every group's learning rate to `scale` times its peak."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * scale

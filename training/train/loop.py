@@ -25,8 +25,7 @@ from training.interrupts import Stop, deferred
 from training.models.language_model import LanguageModel
 from training.progress import Bars, no_bars
 
-from .kinds import KINDS
-from .optimizers import build_optimizers, lr_scale, set_lr
+from .kinds import KINDS, build_optimizers, lr_scale, set_lr
 from .state import METRICS, STATE, Position, check_metrics, load_state, save_state
 
 

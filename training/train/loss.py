@@ -26,7 +26,7 @@ _PLACES = 10  # letters of a token that the heads predict
 
 
 class Learner(nn.Module):
-    """A batch's tensors -> (loss of the rows, spelling loss), each summed over its targets, in nats.
+    """A batch's tensors -> (loss of the rows, spelling loss), in nats, summed over targets.
 
     The loss of the rows is cross-entropy, or KL(base, model) on rows of text if `base` is given.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from torch.optim import Optimizer
 from training.errors import BadInput, Damaged
 from training.files import AGAIN, read_tensors, sha256, write_tensors
 
+Parts = Mapping[str, nn.Module]  # the model and, if there are any, its heads, by name
 STATE = "state.safetensors"
 METRICS = "metrics.jsonl"
 
 
 def trained_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Every tensor that a run changes, by name: the parameters, a tied weight once, and the
-    encoder's scale.
+    """Every tensor that a run changes: the parameters (a tied weight once), the encoder's scale.
 
     Spelling tables are rebuilt from the tokenizer, so they are not included.
     """
@@ -70,30 +70,23 @@ class Position:
     metrics_sha256: str = sha256("")
 
 
-def write_trained(path: Path, parts: Mapping[str, nn.Module], position: Position) -> None:
-    """Write the parameters of a model and of its heads, each under the name of its part."""
-    write_tensors(path, _named(parts), asdict(position))
-
-
-def load_trained(path: Path, parts: Mapping[str, nn.Module], run: str, phase: str) -> Position:
-    """Load the given parts of a file that `write_trained` wrote.
+def load_trained(path: Path, parts: Parts, run: str, phase: str) -> Position:
+    """Load the given parts of a file that `save_state` wrote at the end of a phase.
 
     Raises Damaged for a file that has changed since, and BadInput for a file of another run or
     phase.
     """
     tensors, position = _read(path, run)
-    if position.phase != phase:
-        raise BadInput(
-            f"{path} holds the weights of the phase {position.phase}, not {phase}: {AGAIN}."
-        )
+    if (held := position.phase) != phase:
+        raise BadInput(f"{path} holds the weights of the phase {held}, not {phase}: {AGAIN}.")
     _load_parts(parts, tensors, path)
     return position
 
 
 def save_state(
-    path: Path, position: Position, parts: Mapping[str, nn.Module], optimizers: list[Optimizer]
+    path: Path, position: Position, parts: Parts, optimizers: Sequence[Optimizer] = ()
 ) -> None:
-    """Write everything that is needed to continue a phase."""
+    """Write the parameters of a model and of its heads, and the states of optimizers."""
     tensors = _named(parts)
     for number, optimizer in enumerate(optimizers):
         # safetensors holds flat names, so the nested state is written as a path
@@ -103,7 +96,7 @@ def save_state(
 
 
 def load_state(
-    path: Path, start: Position, parts: Mapping[str, nn.Module], optimizers: list[Optimizer]
+    path: Path, start: Position, parts: Parts, optimizers: Sequence[Optimizer]
 ) -> Position:
     """Load a saved phase and return its position, or `start` if the phase has not begun."""
     if not path.exists():
@@ -143,26 +136,18 @@ def _read(path: Path, run: str) -> tuple[dict[str, Tensor], Position]:
     position = Position(**facts)
     # the identity covers config, data, seed and arm
     if position.run != run:
-        raise BadInput(
-            f"{path} belongs to another run (with another config, data, seed or arm): move it "
-            "back, or delete it."
-        )
+        what = "another run (with another config, data, seed or arm)"
+        raise BadInput(f"{path} belongs to {what}: move it back, or delete it.")
     return tensors, position
 
 
-def _named(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    return {
-        f"{part}/{name}": value
-        for part, module in parts.items()
-        for name, value in trained_parameters(module).items()
-    }
+def _named(parts: Parts) -> dict[str, Tensor]:
+    trained = {part: trained_parameters(module) for part, module in parts.items()}
+    return {f"{part}/{name}": own[name] for part, own in trained.items() for name in own}
 
 
-def _load_parts(
-    parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], source: Path
-) -> None:
+def _load_parts(parts: Parts, tensors: Mapping[str, Tensor], source: Path) -> None:
     for part, module in parts.items():
-        start = f"{part}/"
-        names = [name for name in tensors if name.startswith(start)]
-        own = {name.removeprefix(start): tensors[name] for name in names}
-        load_parameters(module, own, source)
+        own = [name for name in tensors if name.startswith(f"{part}/")]
+        named = {name.removeprefix(f"{part}/"): tensors[name] for name in own}
+        load_parameters(module, named, source)
