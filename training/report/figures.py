@@ -1,7 +1,7 @@
 """The figures of all pages as SVG: bars with intervals, curves of shares and losses.
 
 A figure is about as wide as a phone, so a page never scales its text below a readable size. Colours
-are CSS variables that the page sets in light and dark; the font is the page's.
+are CSS variables that the page sets for light and dark; the font is the page's.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Runs = Mapping[int, Mapping[int, float]]  # losses in nats by seed and step
 
 @dataclass(frozen=True)
 class Group:
-    """Bars below one label: (value, low, high) by arm. Intervals and the baseline are optional."""
+    """Bars below one label: (value, low, high) by arm; an interval or the baseline can be None."""
 
     label: str
     bars: Mapping[str, tuple[float, float | None, float | None]]
@@ -60,7 +60,7 @@ class Group:
 
 
 class Scale(NamedTuple):
-    """The x axis of bars: number format of the values, right end, and tick labels by place."""
+    """The x axis of bars: number format of the values, right end, and tick labels by position."""
 
     form: Callable[[float], str] = percent
     end: float = 1.0
@@ -71,7 +71,7 @@ _SHARES = Scale()
 
 
 class Spot(NamedTuple):
-    """A share at a place x of a curve, with its interval."""
+    """A point (x, share) of a curve, with its interval."""
 
     x: float
     share: float
@@ -87,10 +87,8 @@ def colours() -> dict[str, dict[str, str]]:
 
     In the dark scheme, arms and series are mixed with one third of white.
     """
-    return {
-        "light": LIGHT | COLOURS,
-        "dark": DARK | {name: _pale(COLOURS[name]) for name in COLOURS},
-    }
+    pale = {name: _pale(colour) for name, colour in COLOURS.items()}
+    return {"light": LIGHT | COLOURS, "dark": DARK | pale}
 
 
 def _pale(colour: str) -> str:
@@ -104,10 +102,11 @@ def svg_of(figure: Figure, name: str, label: str) -> str:
     Ids begin with `name`, so a page can hold several figures. The bytes depend on the data alone.
     """
     buffer = io.StringIO()
-    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # None: write no metadata
+    # no metadata: a date would change the bytes of equal figures
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(buffer, format="svg", metadata=metadata, transparent=True)
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
+    svg = svg[svg.index("<svg") :]  # an XML declaration is not allowed inside of HTML
     for start in (' id="', "url(#", 'href="#'):
         svg = svg.replace(start, f"{start}{name}-")
     # matplotlib knows no CSS variables: it draws in the light colours, replaced here once
@@ -152,26 +151,23 @@ def bars(
         figure = Figure(figsize=(width, tall))
         panel = figure.add_axes((0.005, _AXIS / tall, 0.99, 1 - _AXIS / tall))
         _draw_bars(panel, groups, scale)
-        values = " ".join(
-            f"{group.label}: "
-            + ", ".join(f"{arm} {scale.form(bar[0])}" for arm, bar in group.bars.items())
-            + "."
-            for group in groups
-        )
-        return svg_of(figure, name, f"{label} {values}")
+        for group in groups:
+            values = (f"{arm} {scale.form(bar[0])}" for arm, bar in group.bars.items())
+            label += f" {group.label}: {', '.join(values)}."
+        return svg_of(figure, name, label)
 
 
 def answers_figure(arms: Sequence[str], panels: Sequence[tuple[str, Sequence[Group]]]) -> str:
     """Draw all tasks in one figure with a legend, as a file of its own for a README."""
-    across = min(2, len(panels)) or 1
+    across = min(2, len(panels)) or 1  # a run without questions has no panel
     rows = [panels[i : i + across] for i in range(0, len(panels), across)]
     heights = [0.35 + max(_height(groups) for _, groups in row) for row in rows]
-    legend = 0.25 + 0.2 * -(-(len(arms) + 1) // 4)  # inches: four names a line
-    wide, tall = across * WIDE, legend + sum(heights)
+    head = 0.25 + 0.2 * -(-(len(arms) + 1) // 4)  # inches: a legend with four names a line
+    wide, tall = across * WIDE, head + sum(heights)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(wide, tall))
         for number, row in enumerate(rows):
-            top = legend + 0.35 + sum(heights[:number])
+            top = head + 0.35 + sum(heights[:number])
             for place, (name, groups) in enumerate(row):
                 height = _height(groups) - _AXIS
                 left, bottom = place / across + 0.02, 1 - (top + height) / tall
@@ -204,9 +200,8 @@ def _draw_bars(panel: Axes, groups: Sequence[Group], scale: Scale) -> None:
             if low is not None and high is not None:
                 # first a wider line in the paper's colour: the interval shows on any bar
                 for colour, width in ((PAPER, 2.4), (INK, 1.0)):
-                    panel.plot(
-                        [low, high], [y + 0.5] * 2, color=colour, lw=width, solid_capstyle="butt"
-                    )
+                    line: dict[str, Any] = {"color": colour, "lw": width, "solid_capstyle": "butt"}
+                    panel.plot([low, high], [y + 0.5] * 2, **line)
             end = max(value, high or 0.0, group.baseline or 0.0) + 0.015 * scale.end
             panel.text(end, y + 0.53, scale.form(value), va="center", ha="left", fontsize=8.5)
             y += 1
@@ -214,10 +209,11 @@ def _draw_bars(panel: Axes, groups: Sequence[Group], scale: Scale) -> None:
             ends = [top - 0.05, y + 0.05]
             panel.plot([group.baseline] * 2, ends, color=INK, linestyle=DASHED, linewidth=1)
         y += 0.35
-    panel.set_ylim(y, 0)
+    panel.set_ylim(y, 0)  # downwards, as the text is read
     panel.set_xlim(0, scale.end * 1.16)
     panel.set_yticks([])
     panel.set_xticks(list(scale.ticks), list(scale.ticks.values()))
+    # centred, half of "0 %" would lie outside of the figure
     panel.get_xticklabels()[0].set_horizontalalignment("left")
     panel.spines[:].set_visible(False)
     panel.grid(visible=False, axis="y")
@@ -259,18 +255,17 @@ def share_curves(
             panel.set_xscale("log", base=2)
         places = sorted({spot.x for spots in curves.values() for spot in spots})
         panel.set_xticks(places, [f"{x:g}" for x in places])
-        panel.set_xticks([], minor=True)
+        panel.set_xticks([], minor=True)  # a log axis adds minor ticks of its own
         panel.set_ylim(-0.03, 1.03)
         panel.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
         panel.set_xlabel(x_label)
         if styles is None:
             legend(panel)
 
-    values = " ".join(
-        f"{curve}: {', '.join(f'{spot.x:g} {100 * spot.share:.0f} %' for spot in spots)}."
-        for curve, spots in curves.items()
-    )
-    return picture(name, f"{label} {values}", 2.7 if styles is None else 2.4, draw)
+    for curve, spots in curves.items():
+        values = (f"{spot.x:g} {100 * spot.share:.0f} %" for spot in spots)
+        label += f" {curve}: {', '.join(values)}."
+    return picture(name, label, 2.7 if styles is None else 2.4, draw)
 
 
 def loss_curves(name: str, label: str, by_arm: Mapping[str, Runs], *, zero: bool = False) -> str:
@@ -281,11 +276,10 @@ def loss_curves(name: str, label: str, by_arm: Mapping[str, Runs], *, zero: bool
             panel.axhline(0, color=INK, linewidth=0.8)
         for arm, by_seed in by_arm.items():
             several, colour = len(by_seed) > 1, COLOURS[arm]
-            thin: dict[str, Any] = (
-                {"linewidth": 0.6, "alpha": 0.45} if several else {"linewidth": 1.2}
-            )
+            width, alpha = (0.6, 0.45) if several else (1.2, None)
             for run in by_seed.values():
-                panel.plot(*smoothed(list(run), list(run.values())), color=colour, **thin)
+                line = smoothed(list(run), list(run.values()))
+                panel.plot(*line, color=colour, linewidth=width, alpha=alpha)
             if several:
                 shared = sorted(set.intersection(*map(set, by_seed.values())))
                 means = [float(np.mean([run[step] for run in by_seed.values()])) for step in shared]

@@ -1,4 +1,4 @@
-"""Numbers and short phrases as every page and table writes them."""
+"""The format of numbers and short phrases, the same on every page and in every table."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from training.intervals import Row
 
 
 def percent(share: float) -> str:
-    """0.876 -> "88 %". Only 0 and 1 round to "0 %" and "100 %": 0.998 -> "99.8 %"."""
+    """0.876 -> "88 %", but 0.998 -> "99.8 %": only 0 and 1 give "0 %" and "100 %"."""
     rounded = f"{100 * share:.0f} %"
-    return (
-        f"{100 * share:.1f} %" if rounded in ("0 %", "100 %") and share not in (0, 1) else rounded
-    )
+    # one wrong answer in 500 is not "100 %"
+    exact = share in (0, 1) or rounded not in ("0 %", "100 %")
+    return rounded if exact else f"{100 * share:.1f} %"
 
 
 def bounds(row: Row, form: str = "{:.0f}", scale: float = 100) -> str:

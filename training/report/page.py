@@ -1,4 +1,4 @@
-"""Pages and their tables: HTML by one base template, and the same tables in the terminal."""
+"""Pages and their tables, as HTML from one base template and as text in the terminal."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ class Cell(NamedTuple):
     """A cell of a table.
 
     Attributes:
-        text: the value.
-        small: lines below it: its interval, its p-values.
-        colour: the CSS variable of a swatch before the text; "" for an empty swatch, None for none.
-        strips: (row, colour) of shares drawn as bars in the cell.
-        style: a CSS class of the text.
+        small: lines below the text: its interval, its p-values.
+        colour: CSS variable of a coloured square before the text; "" for a grey one, None for none.
+        strips: (row, colour) of shares that are drawn as bars in the cell.
+        style: CSS class of the text.
     """
 
     text: str
@@ -46,7 +45,7 @@ class Table(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A question with its right answer and (name, swatch colour, text, right) of each model."""
+    """A question with its right answer; `given`: (model, colour, answer, is right) of each model."""
 
     title: str
     prompt: str
@@ -60,7 +59,8 @@ def share(row: Row) -> Cell:
 
 
 def difference(row: Row, form: str = "{:+.2f}") -> Cell:
-    """A difference above its interval and p-values; "held" if it holds after correction."""
+    """A difference above its interval and p-values."""
+    # "held" is a CSS class on the page, and a star in the terminal
     style = "held" if judge(row) in HELD else ""
     return Cell(form.format(row.value), [bounds(row, form, 1), p_values(row)], style=style)
 
@@ -68,12 +68,12 @@ def difference(row: Row, form: str = "{:+.2f}") -> Cell:
 def render(template: str, **values: Any) -> str:
     """Render a template of training/, such as "report/report.html.jinja".
 
-    A value that the template does not get is an error, not an empty place.
+    The values are those that the template reads; a missing one raises UndefinedError.
     """
     # autoescape: names of models and texts of questions come from users
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TRAINING),
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined,  # jinja's default prints nothing for a missing value
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -103,6 +103,15 @@ def print_table(
         section = table.left > 1 and line[0] != after[0]
         printed.add_row(*(_plain(cell, between) for cell in line), end_section=section)
     console.print(printed)
+
+
+def print_sentences(console: Console, sentences: Sequence[str], page: Path) -> None:
+    """Print the findings below their table, and the path of the page."""
+    # markup=False: a name with brackets, such as "task[1]", would be read as a style of rich
+    for sentence in sentences:
+        console.print(sentence, highlight=False, markup=False)
+    # soft_wrap: a path that is broken into two lines cannot be copied
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
 
 
 def _plain(cell: Cell | str, between: str) -> str:

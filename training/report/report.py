@@ -21,7 +21,7 @@ from training.train.state import METRICS
 
 from .figures import NARROW, SMOOTHING, Group, Scale, answers_figure, bars, loss_curves
 from .formats import bare, replay_sentence
-from .page import Cell, Sample, Table, difference, print_table, render
+from .page import Cell, Sample, Table, difference, print_sentences, print_table, render
 from .results import STEPS_TO_LOSS, Results, losses_of
 from .verdict import Headline, by_place, comparisons, headline, how_judged, tally, verdict
 
@@ -37,6 +37,7 @@ _SAMPLES = 3  # questions shown of each task
 def finish(run: Run, console: Console) -> None:
     """Write results, metrics and report of a finished run, and print a table and the verdict."""
     found, out = Results.of(run), run.folder
+    # before any file: paired differences are wrong if the arms saw different batches
     run.assert_same_batches()
     write_atomically(out / METRICS, "".join(json.dumps(row) + "\n" for row in found.metrics))
     write_json(out / RESULTS, [vars(row) for row in found.rows + found.summary])
@@ -48,9 +49,8 @@ def finish(run: Run, console: Console) -> None:
     sentences = [first.sentence, first.basis]
     for arm in others:
         sentences += verdict(summary, found.tasks, arm, control)
-    for sentence in sentences + (how_judged(summary, len(found.seeds)) if others else []):
-        console.print(sentence, highlight=False, markup=False)
-    console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
+    sentences += how_judged(summary, len(found.seeds)) if others else []
+    print_sentences(console, sentences, out / "report.html")
 
 
 def setting(config: CompareConfig, data: Data) -> str:
@@ -67,7 +67,7 @@ def setting(config: CompareConfig, data: Data) -> str:
 
 
 def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results) -> None:
-    """Render `report.html` and `answers.svg` into the run folder.
+    """Write `report.html` and `answers.svg` into the run folder.
 
     Arguments:
         facts: the content of config.json, printed as it is. The page reads `machine` and, from
@@ -108,7 +108,8 @@ def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results)
 
 
 def models_in_words(num_arms: int, num_seeds: int) -> str:
-    """Count the trained models: models_in_words(2, 5) -> "5 pairs of models"."""
+    """State the number of trained models: models_in_words(2, 5) -> "5 pairs of models"."""
+    # arms of one seed share the base model and the batches, so they form a pair or a set
     plural = "s" if num_seeds > 1 else ""
     if num_arms == 1:
         return f"{num_seeds} model{plural}"
@@ -122,7 +123,7 @@ def models_in_words(num_arms: int, num_seeds: int) -> str:
 def _answer_groups(
     found: Results, cells: Sequence[tuple[Task, Any]], *, with_task: bool = False
 ) -> list[Group]:
-    """Exact match by task and split, for the cells that were evaluated."""
+    """The bars of each evaluated task and split: exact match of the arms, and the baseline."""
     rows = {(r.arm, r.task, r.split): r for r in found.summary if r.metric == "exact_match"}
     groups = []
     for task, split in cells:
@@ -135,7 +136,7 @@ def _answer_groups(
 
 
 def _glance_plot(found: Results, first: Headline) -> str:
-    """Draw the headline's split of each task, or its most informative split if it has no such."""
+    """Draw each task on the headline's split, or on its most informative one if it has no such."""
     shown, leading = (first.cell[1].name, first.cell[0].name) if first.cell else ("", "")
     cells = []
     # the headline's task comes first; the sort is stable
@@ -159,7 +160,7 @@ def _answer_plots(
 
 
 def split_notes(tasks: Sequence[Task]) -> list[tuple[str, str]]:
-    """Describe each split, with task names if the tasks describe it differently."""
+    """Return (label, description) of each split, by task if the descriptions differ."""
     notes: list[tuple[str, str]] = []
     for group in by_place(tasks):
         tasks_by_note: dict[str, list[str]] = {}
@@ -180,7 +181,7 @@ def answer_table(found: Results) -> Table:
     for task, split in (cell for group in by_place(found.tasks) for cell in group):
         cell = task.name, split.name
         rows = {row.arm: row for row in found.summary if (row.task, row.split) == cell}
-        if first := rows.get(control):
+        if first := rows.get(control):  # a split without questions has no rows
             shares = [first.majority or 0, *(rows[arm].value for arm in arms)]
             line = [split.label, task.name, str(first.n), *(f"{share:.2f}" for share in shares)]
             lines.append([*line, *(difference(rows[f"{arm} - {control}"]) for arm in others)])
@@ -227,6 +228,7 @@ def _curves(found: Results) -> Iterator[dict[str, Any]]:
             losses.setdefault(arm, {})[seed] = run
         if not losses:
             continue
+        # a kind of phase that has no sentence here still gets its curve
         about, unit = _LOSSES.get(phase.kind, ("Training loss.", "nats"))
         label = f"Loss in {unit} over the steps of {phase.name}."
         plots = [(f"Loss, {unit}", loss_curves(f"{phase.name}-loss", label, losses))]
@@ -257,7 +259,7 @@ def _minus(
 
 def _text_table(summary: list[Row]) -> Table:
     """One line per phase and arm or difference: the loss on held-out text."""
-    metrics = ("loss_nats", "bits_per_byte")
+    metrics = ("loss_nats", "bits_per_byte")  # bits are comparable between vocabularies
     found: dict[tuple[str, str], dict[str, Cell]] = {}
     for row in summary:
         if (metric := row.metric.removesuffix("_difference")) in metrics:
@@ -269,7 +271,7 @@ def _text_table(summary: list[Row]) -> Table:
 
 
 def _costs(found: Results) -> tuple[Table, list[Group]]:
-    """Per arm the median cost over seeds, and its ratio to the control: as a table, as bars."""
+    """Compare the median costs over seeds with the control's: as a table and as bars."""
     arms, (control, *others) = found.arms, found.arms
     names = {
         ("all", "parameters"): "parameters in training",

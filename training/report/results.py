@@ -20,7 +20,8 @@ class Results(NamedTuple):
 
     Attributes:
         arms: names in ARMS, the control first.
-        rows: of each arm and seed; `summary`: the result of `summarise`.
+        phases: in the order of training.
+        rows: of each arm and seed; `summary`: their means over seeds, and differences.
         metrics: {arm, seed, phase, step, kind, loss_nats, seconds} of every step.
         answers: {arm, seed, task, split, prompt, expected, given, right} of every question.
     """
@@ -78,7 +79,7 @@ def steps_to_loss_rows(
         losses = losses_of(metrics, phase, kind)
         means = {run: _means(list(of.items())) for run, of in losses.items() if len(of) >= _WINDOW}
         for (arm, seed), of_run in means.items():
-            goal = means[arms[0], seed][-1][1]
+            goal = means[arms[0], seed][-1][1]  # of the same seed: seeds end at different losses
             reached = next((step for step, mean in of_run if mean <= goal), None)
             if reached is not None:
                 place = (arm, seed, phase, "all", STEPS_TO_LOSS)
@@ -88,6 +89,7 @@ def steps_to_loss_rows(
 
 def _means(losses: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     """(step, mean of the last 25 losses), from the 25th step on."""
+    # running sums: a mean over each window would take 25 times as long
     sums = [0.0, *accumulate(loss for _, loss in losses)]
     return [
         (losses[last - 1][0], (sums[last] - sums[last - _WINDOW]) / _WINDOW)

@@ -73,7 +73,7 @@ def comparisons(summary: Sequence[Row]) -> int:
 
 @dataclass(frozen=True)
 class Headline:
-    """A sentence, its basis, and its task and split (None if it is about no single one).
+    """A sentence and its basis; `cell` is its task and split, None if it is about several.
 
     Headline("On new words made of familiar tokens, the model with characters reverses 95 %, the
     model without characters 77 %.", "The difference is +18 points ...", (reverse, unseen_words))
@@ -89,9 +89,9 @@ def headline(
 ) -> Headline:
     """Choose the first sentence of the report.
 
-    The largest difference that holds after correction, on the most informative split of its task if
-    there is one, else on any split. If none holds: the largest that holds without correction,
-    called uncertain. If there is none either: no difference shown, or none larger than the margin.
+    It states the largest difference that holds after correction: on the most informative splits if
+    there is one, else on any split. If none holds, it states the largest that holds without
+    correction, as uncertain. Otherwise no difference is shown, or none larger than the margin.
     """
     cells = {(task.name, split.name): (task, split) for task in tasks for split in task.splits}
     shares = _shares(summary)
@@ -148,6 +148,7 @@ def _nothing(rows: Sequence[Row], arms: Sequence[str], num_seeds: int) -> Headli
     if rows and all(judge(row) == alike for row in rows):
         basis = "All 95 % intervals on the most informative splits are within this margin."
         return Headline(f"Between {among} there is {alike}.", basis, None)
+    # the split with the fewest questions has the widest interval
     least = min((row.n for row in rows), default=0)
     basis = "This does not prove that there is none."
     if few_questions(least):
@@ -168,7 +169,7 @@ def _sentence(cell: Cell, pair: Sequence[str], shares: _Shares, arms: Sequence[s
 
 
 def _model(arm: str, arms: Sequence[str]) -> str:
-    """Describe an arm to a newcomer; add its name if there are more than two arms."""
+    """Describe an arm by its input; add its name if there are more than two arms."""
     return f"the model {ARMS[arm].called}" + (f" ({arm})" if len(arms) > 2 else "")
 
 
@@ -208,7 +209,7 @@ def verdict(summary: list[Row], tasks: Sequence[Task], arm: str, control: str) -
                 f"{capital(split.label)} ({bare(split.place)}), {arm} against {control}: {parts}."
             )
     of_text = [row for row in differences if row.metric == "loss_nats_difference"]
-    for row in of_text:
+    for row in of_text:  # every model reads the same text, so one seed has no interval
         judgement = "one pair of models, so no interval" if row.low is None else judge(row)
         sentences.append(
             f"{capital(row.task)}, {arm} against {control}: {span(row)} per token ({judgement})."
@@ -247,7 +248,7 @@ def how_judged(summary: list[Row], num_seeds: int) -> list[str]:
     if num_seeds == 2:
         over += " Two pairs can agree or differ by chance, so some intervals are wide: train five."
     points, nats = 100 * MARGINS["exact_match"], MARGINS["loss_nats"]
-    # depends on the margin alone, so that the sentence stays true if the margin changes
+    # computed, so that the sentence stays true if the margin changes
     enough = next(n for n in range(1, 10_000) if not few_questions(n))
     return [
         over,

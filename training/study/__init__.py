@@ -1,1 +1,1 @@
-"""The neighbouring experiments, each a grid of runs: python -m training.study NAME."""
+"""Published experiments, each a grid of runs: python -m training.study NAME."""

@@ -1,4 +1,4 @@
-"""Train a published experiment again: a grid of runs, with one table and one page of results.
+"""Repeat a published experiment: a grid of runs, with one table and one page of results.
 
     python -m training.study --list                       # the studies and their sizes
     python -m training.study counting                     # minutes on two CPU cores

@@ -23,7 +23,7 @@ def counting(measured: list[Measured]) -> Findings:
     widths, symbols = (sorted({key[axis] for key in cells}) for axis in (0, 1))
     found = _thresholds(cells)
     line = fitted_line(_points(found))
-    # The lines of single seeds show how much the slope varies between models.
+    # the lines of single seeds show how much the slope varies between models
     of_seeds = [fitted_line(_points(found, seed)) for seed in sorted({seed for _, seed in found})]
     slopes = [one.slope for one in of_seeds if one is not None]
     rows: list[dict[str, Any]] = [
@@ -117,7 +117,7 @@ def _threshold_picture(found: _Thresholds, line: Line | None) -> Picture:
 def _over_seeds(thresholds: list[Threshold]) -> str:
     """Return "5.2", "above 24", over seeds "5.2 (4.1 to 6.3)", or "5.2, above 24"."""
     values = [one.value for one in thresholds if one.value is not None]
-    # A mean without the seeds outside of the range would be biased towards its middle.
+    # a mean without the seeds outside of the range would be biased towards its middle
     if len(thresholds) == 1 or len(values) < len(thresholds):
         return ", ".join(dict.fromkeys(map(str, thresholds)))
     return f"{np.mean(values):.1f}{_between(values, ' ({:.1f} to {:.1f})')}"

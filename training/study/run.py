@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
-from training.errors import BadInput, Interrupted
+from training.errors import BadInput
 from training.files import read_record, write_atomically, write_json, write_record
 from training.intervals import read_rows
 from training.report.figures import alone
-from training.report.page import print_table, render
+from training.report.page import print_sentences, print_table, render
 from training.report.report import finish
 from training.run.folder import WAY_OUT, locked
 from training.run.machine import Machine, check_place
@@ -31,22 +30,15 @@ _STUDY = "study.json"
 def run_study(options: argparse.Namespace) -> None:
     """Train the missing arms of every point, then write and print the findings.
 
-    Raises BadInput before any training, and Interrupted after all state has been saved.
+    Raises BadInput before any training, and Interrupted for a Ctrl-C during it, after all state has
+    been saved.
     """
-    try:
-        _run_study(options, Console())
-    except KeyboardInterrupt:
-        raise Interrupted from None
-
-
-def _run_study(options: argparse.Namespace, console: Console) -> None:
+    console = Console()
     study, out, resume = study_named(options.study), options.out, options.resume
     machine, points = Machine.of(options), study.points(options.size, options.seeds)
     if (processes := machine.state.num_processes) > 1:
-        raise BadInput(
-            f"A study trains each run in one process, not in {processes}: start it without "
-            "accelerate."
-        )
+        one = f"A study trains each run in one process, not in {processes}"
+        raise BadInput(f"{one}: start it without accelerate.")
     places = {point.name: dict(point.at) for point in points}
     record = {"study": study.name, "size": options.size, "points": places}
     check_place("--out", out)
@@ -65,15 +57,12 @@ def _run_study(options: argparse.Namespace, console: Console) -> None:
         write_record(out / _STUDY, record)
         train_all([arm for run in runs for arm in run.arms()], machine)
         with console.status("Reports of the runs ..."):
-            # Into a file that is thrown away: the study prints one table of all runs instead.
             for run in runs:
-                finish(run, Console(file=io.StringIO()))
+                finish(run, Console(quiet=True))  # one table of all runs is printed instead
         findings = _report(study, options.size, points, out)
     title = "Shares of freely generated answers that are right, on new questions"
     print_table(console, findings.table, title)
-    for sentence in (findings.headline, *findings.sentences):
-        console.print(sentence, highlight=False, markup=False)
-    console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
+    print_sentences(console, [findings.headline, *findings.sentences], out / "report.html")
 
 
 def _check_study(out: Path, record: dict[str, Any], resume: bool) -> None:

@@ -1,8 +1,8 @@
-"""The neighbouring experiments: each is a grid of configs in several sizes.
+"""The published experiments: each is a grid of configs in several sizes.
 
 A study is an entry of STUDIES; a new size is an entry of its `sizes`, the arguments of its grid.
 run.py trains the points; counting.py, path_star.py and functions.py make the findings.
-docs/neighbours.md says what was published.
+docs/neighbours.md describes the published results.
 """
 
 from __future__ import annotations
@@ -39,13 +39,12 @@ class Study:
     """A published experiment.
 
     Attributes:
-        asks: the question, one sentence; the headline of the page until there are findings.
-        published: the published result.
-        source: the paper.
+        asks: its question, the title of the page.
+        published: the published result; `source`: the paper.
         grid: makes the points from the arguments of a size.
         sizes: the arguments of `grid`. `small` takes minutes on two cores, `published` is for a
-            GPU, and `tiny` takes seconds in which nothing is learnt, for tests.
-        findings: reads the rows of all points.
+            GPU, and `tiny` is for tests: seconds, in which no model learns anything.
+        findings: makes the findings from the rows of all points.
     """
 
     name: str
@@ -65,7 +64,7 @@ class Study:
 
 def _point(name: str, at: Mapping[str, int | str], **given: Any) -> Point:
     """A decoder without characters, trained on questions alone; `given` are fields by flag name."""
-    # No pretraining and no replay: the questions of these tasks are all the text there is.
+    # no pretraining and no replay: these tasks have no text but their questions
     common = {
         "arms": ("plain",), "steps": 0, "replay_share": 0.0, "weight_decay": 0.0, "beta2": 0.98,
         "validation_rows": 1,
@@ -79,9 +78,9 @@ def _counting_grid(
     """A model of every width d for every number of symbols m, with sequences of per_symbol m."""
     points = []
     for width, m in product(widths, symbols):
-        # More symbols need longer sequences, or each would occur too seldom to be counted.
+        # more symbols need longer sequences, or each would occur too seldom to be counted
         length = per_symbol * m
-        # The longest sequences of the evaluation are half as long again.
+        # the longest sequences of the evaluation are half as long again
         context = max(64, length + (length + 1) // 2 + 12)
         fields = {"tasks": (f"{task}:{m}x{length}",), "width": width, "finetune_context": context}
         points.append(_point(f"d{width}-m{m}", {"d": width, "m": m}, layers=2, **fields, **given))
