@@ -141,7 +141,9 @@ def check_field(item: Field[Any], given: Any, name: str) -> None:
     elif isinstance(given, str) and not given.strip():
         raise BadInput(f"{name} is empty: give it a value, or leave it out for {item.default!r}.")
     elif not _is_allowed(item, given):
-        raise BadInput(f"{name} is {given!r}; it must be {allowed(item)}.")
+        former = {old: new for new, old in item.metadata.get("saved_values", {}).items()}
+        now = f" ({given} is now {former[given]})" if given in former else ""
+        raise BadInput(f"{name} is {given!r}; it must be {allowed(item)}{now}.")
     elif isinstance(given, int) and given > _LARGEST:
         raise BadInput(f"{name} is {given}; it must be at most {_LARGEST}.")
 

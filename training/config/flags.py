@@ -11,7 +11,7 @@ import argparse
 import difflib
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -28,6 +28,8 @@ _PROGRAM = "python -m training.compare"
 _SECTIONS = {"data": "Data", "model": "Model", "evaluation": "Evaluation"}  # titles in --help
 # How flags began in earlier versions.
 _RENAMED = {"gain": "scale", "quiet_share": "low_fisher_share", "warmup_spelling": "spelling"}
+
+_KINDS: dict[type, str] = {int: "a whole number", float: "a number"}
 
 _Place = int | str | None  # the number of a phase, the name of a section, or the config itself
 
@@ -164,7 +166,11 @@ def parse(
     known = settings(base)
     options, unknown = _parser(name, known, manual).parse_known_args(argv)
     if unknown:
-        first.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(unknown[0], known)}")
+        # "--lr=1" is one argument
+        key = unknown[0].partition("=")[0].removeprefix("--").replace("-", "_")
+        flags = [*vars(options), *(each for each in known if known[each].group)]
+        hint = f" (use --set {key}=VALUE)" if key in known else _hint(key, flags, _flag)
+        first.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     check_options(options)
     given = {key: getattr(options, key) for key in known if hasattr(options, key)}
     given |= dict(_assignment(text, known) for text in options.set)
@@ -223,19 +229,15 @@ def _help(setting: Setting) -> str:
     return f"{setting.item.metadata['help']} [{brackets}]".replace("%", "%%")
 
 
-def _hint(unknown: str, known: dict[str, Setting]) -> str:
-    """The way out for an unknown flag: its new name, --set, or the most similar flag."""
-    # "--lr=1" is one argument
-    name = unknown.partition("=")[0].removeprefix("--").replace("-", "_")
+def _hint(name: str, known: Sequence[str], show: Callable[[str], str]) -> str:
+    """The way out for an unknown name: its new name, or the most similar one of `known`."""
     for old, new in _RENAMED.items():
         if name.startswith(old):
-            return f" ({_flag(name)} is now {_flag(name.replace(old, new))})"
+            return f" ({show(name)} is now {show(name.replace(old, new))})"
     if name in RETIRED:
-        return f" ({_flag(name)} was removed; its value is always {RETIRED[name]})"
-    if name in known:
-        return f" (use --set {name}=VALUE)"
-    near = difflib.get_close_matches(name, [key for key in known if known[key].group], 1)
-    return f" (did you mean {_flag(near[0])}?)" if near else ""
+        return f" ({show(name)} was removed; its value is always {RETIRED[name]})"
+    near = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {show(near[0])}?)" if near else ""
 
 
 def _flag(name: str) -> str:
@@ -246,12 +248,11 @@ def _assignment(text: str, known: dict[str, Setting]) -> tuple[str, Any]:
     """An argument of --set: "finetune_warmup=30" -> ("finetune_warmup", 30)."""
     name, equals, given = text.partition("=")
     name = name.strip().replace("-", "_")
-    if not equals or name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+    if not equals:
+        raise BadInput(f"--set is {text!r}; it must be NAME=VALUE, such as finetune_warmup=30.")
+    if name not in known:
         raise BadInput(
-            f"--set is {text!r}; it must be NAME=VALUE with the name of a field, such as "
-            f"finetune_warmup=30.{hint}"
+            f"--set is {text!r}, but there is no field {name!r}{_hint(name, list(known), str)}."
         )
     # the type of the present value; no field has None
     kind = type(known[name].value)
@@ -259,7 +260,7 @@ def _assignment(text: str, known: dict[str, Setting]) -> tuple[str, Any]:
         return name, _names(given) if kind is tuple else kind(given)
     except ValueError:
         raise BadInput(
-            f"--set is {text!r}; the value of {name} must be of type {kind.__name__}."
+            f"--set is {text!r}; {name} must be {_KINDS.get(kind, kind.__name__)}."
         ) from None
 
 

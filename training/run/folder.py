@@ -49,7 +49,15 @@ def read_facts(out: Path) -> dict[str, Any]:
 
 def read_config(out: Path) -> CompareConfig:
     """Return the config of the run in a folder. Raises BadInput if there is none."""
-    return CompareConfig.from_dict(read_facts(out)["config"])
+    saved = read_facts(out)["config"]
+    try:
+        return CompareConfig.from_dict(saved)
+    except BadInput as error:
+        # The values are the folder's, not those of the command: an arm may have been removed since.
+        raise BadInput(
+            f"the run in {out} cannot be read by this version: {error} Restore what is missing, or "
+            "choose another --out."
+        ) from None
 
 
 def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
