@@ -1,8 +1,8 @@
 """Compare a model that sees the characters of its tokens with one that does not.
 
-    python -m training.compare                   # preset quick: one pair, minutes
-    python -m training.compare --seeds 5         # five pairs, intervals over seeds
-    python -m training.compare --preset parent   # the parent experiment
+    python -m training.compare                  # preset quick: one pair
+    python -m training.compare --seeds 5        # five pairs, intervals
+    python -m training.compare --preset parent  # the parent experiment
     python -m training.compare --vocab-size 8192 --arms matched,lstm,shuffled
     # a pretrained model
     python -m training.compare --model FOLDER --steps 0 --finetune-lr 1e-4

@@ -1,8 +1,8 @@
-"""Repeat a published experiment: a grid of runs, with one table and one page of results.
+"""Train a published experiment again: a grid of runs with one table and one page.
 
-    python -m training.study --list                       # the studies and their sizes
-    python -m training.study counting                     # minutes on two CPU cores
-    python -m training.study path_star --seeds 3          # intervals over seeds
+    python -m training.study --list                     # studies and sizes
+    python -m training.study counting                   # minutes on two cores
+    python -m training.study path_star --seeds 3        # intervals over seeds
     python -m training.study functions --size published   # for a GPU
 
 Every point of the grid is a run folder below --out, such as
