@@ -73,6 +73,7 @@ class TokenCounts(NamedTuple):
 Ids = Sequence[int]  # of tokens
 Questions = Sequence[EvalQuestion]
 Answered = Iterator[tuple[Questions, list[Answer]]]  # batches of questions with their answers
+AnswersBySet = Sequence[Sequence[Answer]]  # in the order of the evaluation sets and their items
 
 
 @dataclass(kw_only=True, eq=False)

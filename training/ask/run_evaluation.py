@@ -20,7 +20,7 @@ from training.train.loss import summed_loss
 
 from .answers import Answers, ask
 from .eval_sets import EvalSet
-from .evaluated_model import Answer, EvaluatedLanguageModel
+from .evaluated_model import AnswersBySet, EvaluatedLanguageModel
 from .scores import eval_rows, rights
 
 _ROWS = 32  # windows of text in one batch, at most: memory for logits, B x T x V floats
@@ -48,9 +48,7 @@ def evaluate_arm(
     return eval_rows(eval_sets, given, arm, seed, details=False), answer_lines(eval_sets, given)
 
 
-def answer_lines(
-    eval_sets: Sequence[EvalSet], answers: Sequence[Sequence[Answer]]
-) -> list[dict[str, Any]]:
+def answer_lines(eval_sets: Sequence[EvalSet], answers: AnswersBySet) -> list[dict[str, Any]]:
     """Return every question with its answer and score, as in answers.jsonl of an arm."""
     return [
         {

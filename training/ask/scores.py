@@ -30,7 +30,7 @@ from synthetic_tasks import Item, corrected, read_answer, read_work
 from training.intervals import Row, over_seeds, share_row
 
 from .eval_sets import EvalSet
-from .evaluated_model import Answer, EvaluatedModel
+from .evaluated_model import Answer, AnswersBySet, EvaluatedModel
 
 ALL = "all"
 _CHOICE_METRICS = ("exact_match_per_token", "exact_match_per_character")
@@ -70,11 +70,7 @@ def _is_number(text: str) -> bool:
 
 
 def eval_rows(
-    eval_sets: Sequence[EvalSet],
-    answers: Sequence[Sequence[Answer]],
-    arm: str,
-    seed: int,
-    details: bool = True,
+    eval_sets: Sequence[EvalSet], answers: AnswersBySet, arm: str, seed: int, details: bool = True
 ) -> list[Row]:
     """Return the rows of all sets; see the head of this file.
 
@@ -162,7 +158,7 @@ def _are_words(eval_set: EvalSet) -> bool:
 
 
 def breakdown(
-    eval_sets: Sequence[EvalSet], answers: Sequence[Sequence[Answer]], model: EvaluatedModel
+    eval_sets: Sequence[EvalSet], answers: AnswersBySet, model: EvaluatedModel
 ) -> list[Row]:
     """Return exact match of each task by the properties of the word; see `word_facts`.
 

@@ -54,15 +54,15 @@ def read_classes(vectors: Vectors, split: ProbeSplit, classes_NP: Tensor) -> Ten
     """
     fit_FP = classes_NP[split.fit]
     read_HP = torch.zeros(len(split.held), classes_NP.shape[1], dtype=torch.long)
-    gram_DD, there_F = torch.zeros(2 * vectors.fit.shape[1:], dtype=torch.float64), None
+    gram_DD = torch.zeros(2 * vectors.fit.shape[1:], dtype=torch.float64)
+    there_F = torch.zeros(len(fit_FP), dtype=torch.bool)  # the tokens in the sums so far
     for place in (fit_FP != IGNORED).sum(0).argsort(stable=True).tolist():
         now_F = fit_FP[:, place] != IGNORED
         # Places are nested: a token with a tenth letter has a ninth one. So the sums of the rarer
         # place are continued; if the places are not nested, they start again.
-        more_F = now_F if there_F is None else now_F & ~there_F
-        if there_F is not None and bool((there_F & ~now_F).any()):
-            gram_DD, more_F = torch.zeros_like(gram_DD), now_F
-        gram_DD, there_F = gram_DD + _products(vectors.fit[more_F]), now_F
+        if bool((there_F & ~now_F).any()):
+            gram_DD, there_F = torch.zeros_like(gram_DD), torch.zeros_like(there_F)
+        gram_DD, there_F = gram_DD + _products(vectors.fit[now_F & ~there_F]), now_F
         known = classes_NP[split.check, place] != IGNORED
         if not bool(now_F.any()):
             continue

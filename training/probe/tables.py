@@ -174,11 +174,8 @@ def _of_file(path: Path, tokenizer: str | None, tensor: str | None) -> Source:
         raise BadInput(f"{chosen} in {path} holds {kind}. Name a table of floating-point numbers.")
     known = HuggingFaceTokenizer.load(tokenizer).spellings
     spellings = _check_rows(known, len(vectors_VD), f"{path} ({chosen})")
-    table, about = (
-        Table(Label(path.stem, BASE), vectors_VD.float()),
-        f"the table {chosen} of {path}",
-    )
-    tables = (_finite(table),)
+    tables = (_finite(Table(Label(path.stem, BASE), vectors_VD.float())),)
+    about = f"the table {chosen} of {path}"
     return Source(path.stem, about, spellings, (0,), lambda seed: iter(tables))
 
 
