@@ -55,7 +55,7 @@ def check_scale(scale: float) -> None:
     """Raise AttachError if the scale is no finite number of 0 or more."""
     number = isinstance(scale, int | float) and not isinstance(scale, bool)
     if not (number and math.isfinite(scale) and scale >= 0):
-        raise AttachError(f"scale is {scale!r}; it must be 0 or more, such as {SCALE}.")
+        raise AttachError(f'scale is {scale!r}; it must be 0 or more, such as {SCALE}, or "auto".')
 
 
 @torch.inference_mode(False)

@@ -396,7 +396,7 @@ def test_bad_input_is_told_before_anything_is_made(
         ([run, "--arm", "gru"], "gru"),
         ([run, "--seed", "7"], "7"),
         ([run, "--seed", "1"], "exist"),  # not finished
-        ([run, "--letters", "letters"], "--letters"),
+        ([run, "--encoder", "letters"], "--encoder"),
         ([model, "--arm", "lstm"], "--arm"),
         ([str(narrow)], "--tokenizer"),
         ([str(narrow), *tokenizer], "500 600"),

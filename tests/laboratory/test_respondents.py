@@ -316,7 +316,7 @@ def test_a_folder_with_letters_beside_it_is_asked(
         "--quiet",
     ]
     assert (
-        main([*flags, "--letters", "letters", "--against", str(base), "--cpu", "--shots", "1"]) == 0
+        main([*flags, "--encoder", "letters", "--against", str(base), "--cpu", "--shots", "1"]) == 0
     )
     (out,) = (tmp_path / "evaluations").iterdir()
     direct = evaluate(model, "letters=reverse", questions=2, tokenizer=tokenizer,

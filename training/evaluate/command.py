@@ -36,7 +36,7 @@ def run_evaluation(options: argparse.Namespace) -> None:
     device = "cpu" if options.cpu else None
     load = partial(load_model, cache_folder=options.cache, prompts=prompts, device=device)
     with Console(stderr=True).status("Reading the model ..."):
-        one = load(options.model, arm=options.arm, seed=options.seed, letters=options.letters)
+        one = load(options.model, arm=options.arm, seed=options.seed, encoder=options.encoder)
         against: Model | None = options.against
         is_folder = against is not None and (Path(options.against) / RECORD).is_file()
         if options.against_arm is not None or (against and not is_folder):
@@ -76,7 +76,8 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
     add = parser.add_argument_group("models").add_argument
     add("--arm", help="arm of a run [its last]")
     add("--seed", type=int, help="seed of a run [its first]")
-    add("--letters", metavar="FOLDER", help="character encoder that charembed.save wrote for MODEL")
+    add("--encoder", metavar="FOLDER", help="character encoder that charembed.save wrote for MODEL")
+    add("--letters", dest="encoder", help=argparse.SUPPRESS)  # its name in 0.1
     add("--against", metavar="OTHER", help="second model, or the folder of its evaluation")
     add("--against-arm", metavar="ARM", help="arm of OTHER, or of the same run")
     add = parser.add_argument_group("prompts for a model that was not trained here").add_argument

@@ -84,7 +84,7 @@ def load_model(
     *,
     arm: str | None = None,
     seed: int | None = None,
-    letters: str | None = None,
+    encoder: str | None = None,
     cache_folder: Path = Path(".cache"),
     prompts: FewShotPrompts | None = None,
     device: str | None = None,
@@ -96,14 +96,14 @@ def load_model(
     Arguments:
         name: a run folder, or the folder or hub name of a causal model of transformers.
         arm, seed: of a run; by default its last arm and its first seed.
-        letters: folder of a character encoder that `charembed.save` wrote for that model.
+        encoder: folder of a character encoder that `charembed.save` wrote for that model.
         prompts: word questions for a model that is no run; by default FewShotPrompts().
         device: by default a GPU if there is one.
 
     Raises BadInput for a name that is none of these, and for options that do not fit it.
     """
     if is_run(name):
-        refuse(name, "a run, and its arms have their character encoders", letters=letters)
+        refuse(name, "a run, and its arms have their character encoders", encoder=encoder)
         made = from_run(Path(name), arm, seed, cache_folder)
     else:
         refuse(name, "no run folder", arm=arm, seed=seed)
@@ -113,9 +113,9 @@ def load_model(
             # A context of 1 always fits; `check` compares the prompts with the real one.
             model, tokenizer = HuggingFace.load(folder, 1), HuggingFaceTokenizer.load(folder)
         except BadInput as error:
-            raise BadInput(f"{name!r} is no run folder, and {error}") from None
-        if letters is not None:
-            charembed.load(model.model, tokenizer.source, letters)
+            raise BadInput(f"There is no run folder {name!r}, and {error}") from None
+        if encoder is not None:
+            charembed.load(model.model, tokenizer.source, encoder)
         made = from_pretrained(model, tokenizer, Path(name).name, prompts)
     made.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return made
@@ -132,7 +132,7 @@ def from_run(
     folder: Path, arm: str | None, seed: int | None, cache_folder: Path
 ) -> EvaluatedLanguageModel:
     """Load an arm of a finished run; by default its last arm and its first seed."""
-    one = Run.open(folder, cache_folder).arm(arm, seed)
+    one = Run.open(folder, cache_folder, arm, seed).arm(arm, seed)
     data = one.run.data
     if data.splits is None:
         raise BadInput(f"The run in {folder} has no task about words. Name another run.")

@@ -33,7 +33,7 @@ from .tables import AFTER, BASE, BEFORE, RANDOM, SHUFFLED, SUM, Label, Source, T
 from .tokens import ProbedTokens, ProbeSplit
 
 _PAGE, _RESULTS, _FACTS = "probe.html", "results.json", "probe.json"
-_SOURCE_FLAGS = ("arm", "seed", "letters", "tokenizer", "tensor")  # arguments of open_source too
+_SOURCE_FLAGS = ("arm", "seed", "encoder", "tokenizer", "tensor")  # arguments of open_source too
 _VERSIONS = ("torch", "scipy", "numpy", "safetensors", "transformers")
 
 
@@ -47,7 +47,8 @@ def parse(argv: Sequence[str] | None, manual: str | None) -> argparse.Namespace:
     add("model", metavar="MODEL", help="run folder, model folder or hub name, or safetensors file")
     add("--arm", help="arm of a run [all]")
     add("--seed", type=int, help="seed of a run [all, one for each split in turn]")
-    add("--letters", metavar="FOLDER", help="character encoder that charembed.save wrote for MODEL")
+    add("--encoder", metavar="FOLDER", help="character encoder that charembed.save wrote for MODEL")
+    add("--letters", dest="encoder", help=argparse.SUPPRESS)  # its name in 0.1
     add("--tokenizer", metavar="NAME", help="folder or hub name [the model's own]")
     add("--tensor", metavar="NAME", help="table of a file [its only one]")
     add("--probes", default=",".join(PROBES), help="separated by commas [%(default)s]")

@@ -89,7 +89,7 @@ def open_source(
     *,
     arm: str | None = None,
     seed: int | None = None,
-    letters: str | None = None,
+    encoder: str | None = None,
     tokenizer: str | None = None,
     tensor: str | None = None,
 ) -> Source:
@@ -98,13 +98,13 @@ def open_source(
     Raises BadInput for a name that is none of these, and for options that do not fit it.
     """
     if is_run(name):
-        refuse(name, "a run's folder", letters=letters, tokenizer=tokenizer, tensor=tensor)
+        refuse(name, "a run's folder", encoder=encoder, tokenizer=tokenizer, tensor=tensor)
         return _of_run(Path(name), cache, arm, seed)
     if Path(name).is_file():
-        refuse(name, "a file", arm=arm, seed=seed, letters=letters)
+        refuse(name, "a file", arm=arm, seed=seed, encoder=encoder)
         return _of_file(Path(name), tokenizer, tensor)
     refuse(name, "a pretrained model", arm=arm, seed=seed, tensor=tensor)
-    return _of_model(name, tokenizer or name, letters)
+    return _of_model(name, tokenizer or name, encoder)
 
 
 def _of_run(folder: Path, cache: Path, arm: str | None, seed: int | None) -> Source:
@@ -130,11 +130,11 @@ def _of_run(folder: Path, cache: Path, arm: str | None, seed: int | None) -> Sou
     return Source(folder.resolve().name, about, spellings, seeds, tables)
 
 
-def _of_model(name: str, tokenizer: str, letters: str | None) -> Source:
+def _of_model(name: str, tokenizer: str, encoder: str | None) -> Source:
     """Open a model of transformers, causal or not, and its saved character encoder, if any."""
     found = HuggingFaceTokenizer.load(tokenizer)
     # A saved encoder records the path of the embedding in the causal model.
-    kind = "AutoModelForCausalLM" if letters else "AutoModel"
+    kind = "AutoModelForCausalLM" if encoder else "AutoModel"
     model, loading = read(kind, name, "model", dtype=torch.float32, output_loading_info=True)
     host = model.get_input_embeddings()
     path = next((path for path, module in model.named_modules() if module is host), "")
@@ -144,11 +144,11 @@ def _of_model(name: str, tokenizer: str, letters: str | None) -> Source:
     if f"{path}.weight" in loading["missing_keys"]:
         raise BadInput(f"{name!r} has no weights of its embedding ({path}.weight). Save it again.")
     spellings = _check_rows(found.spellings, host.num_embeddings, name)
-    if letters:
-        charembed.load(model, found.source, letters)
+    if encoder:
+        charembed.load(model, found.source, encoder)
     label = Path(name).name
     tables = tuple(_tables_of(model, path, label, ""))  # raises before the first probe
-    about = f"the model {name}" + (f" with the character encoder of {letters}" if letters else "")
+    about = f"the model {name}" + (f" with the character encoder of {encoder}" if encoder else "")
     return Source(label, about, spellings, (0,), lambda seed: iter(tables))
 
 

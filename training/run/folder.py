@@ -92,8 +92,8 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
             repr(held[name].value) if name in held else "another" for held in (saved, wanted)
         )
         raise BadInput(
-            f"{out} holds another run: its {name} is {here}, not {asked} ({len(different)} fields "
-            "differ). Choose another --out."
+            f"{out} holds another run: {name} is {here} there and {asked} here (fields that differ: "
+            f"{len(different)}). Use the same value, or choose another --out."
         )
     if not resume and held.seeds == config.seeds:
         raise BadInput(

@@ -111,13 +111,17 @@ class Run:
             raise Interrupted from None
 
     @classmethod
-    def open(cls, folder: Path, cache: Path) -> Run:
+    def open(
+        cls, folder: Path, cache: Path, arm: str | None = None, seed: int | None = None
+    ) -> Run:
         """Open the run in a folder.
 
-        Raises BadInput if there is no run, or if corpus, words or tokenizer have changed since.
+        Raises BadInput if there is no run, if it has no such arm or seed, or if corpus, words or
+        tokenizer have changed since.
         """
-        facts = read_facts(folder)
-        run = cls(folder, prepare(CompareConfig.from_dict(facts["config"]), cache, folder))
+        facts, config = read_facts(folder), read_config(folder)
+        _check_arm(folder, config, arm, seed)  # before the data are prepared, which takes seconds
+        run = cls(folder, prepare(config, cache, folder))
         # A corpus file may have been edited since: then other tokens would be held out.
         check_data(folder, facts["data"], run.data.facts)
         return run
@@ -169,12 +173,7 @@ class Run:
         config = self.config
         name = config.arms[-1] if name is None else name
         seed = seed or 0
-        if name not in config.arms or seed not in config.seed_range:
-            raise BadInput(
-                f"the run in {self.folder} has no arm {name!r} of seed {seed}: it has "
-                f"{', '.join(config.arms)}, with the seeds "
-                f"{', '.join(map(str, config.seed_range))}."
-            )
+        _check_arm(self.folder, config, name, seed)
         return ArmRun(self, seed, name)
 
     def rows(self) -> list[Row]:
@@ -330,6 +329,16 @@ class ArmRun:
 def read_lines(content: bytes) -> list[dict[str, Any]]:
     """Read JSON lines: metrics.jsonl or answers.jsonl."""
     return [json.loads(line) for line in content.splitlines()]
+
+
+def _check_arm(folder: Path, config: CompareConfig, name: str | None, seed: int | None) -> None:
+    """Raise BadInput if a run has no arm of this name, or no such seed."""
+    if name not in (None, *config.arms) or seed not in (None, *config.seed_range):
+        seeds = ", ".join(map(str, config.seed_range))
+        raise BadInput(
+            f"the run in {folder} has no arm {name!r} of seed {seed or 0}: its arms are "
+            f"{', '.join(config.arms)}; its seeds: {seeds}."
+        )
 
 
 def check_begin(folder: Path, config: CompareConfig, machine: Machine, resume: bool) -> None:

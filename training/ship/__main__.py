@@ -25,6 +25,7 @@ from rich.console import Console
 import charembed
 from training.errors import BadInput, exit_status
 from training.models.arms import num_parameters, num_parameters_after_fold
+from training.run.folder import read_config
 from training.run.machine import check_place, readable
 from training.run.run import RESULTS, Run
 
@@ -47,12 +48,13 @@ def ship(
         raise BadInput(
             f"The licence is {licence!r}; it must be a name as the hub writes it, such as mit."
         )
-    run = Run.open(folder, cache)
-    if not run.config.model.pretrained:
+    # The config alone tells; opening the run prepares its data, which takes seconds.
+    if not read_config(folder).model.pretrained:
         raise BadInput(
             f"The run in {folder} trained the decoder of this laboratory, which transformers does "
             "not know. Ship a run of a pretrained model (--model NAME)."
         )
+    run = Run.open(folder, cache, name, seed)
     arm = run.arm(name, seed)
     if not (folder / RESULTS).is_file():
         raise BadInput(
@@ -107,7 +109,9 @@ def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
 
 def _program(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m training.ship",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, help="folder of a finished run of a pretrained model")
     parser.add_argument("out", type=Path, help="folder to write, new or empty")

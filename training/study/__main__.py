@@ -85,7 +85,9 @@ def listed() -> str:
         for size in study.sizes:
             configs = [point.config for point in study.points(size)]
             steps = max(config.phase("finetune").steps for config in configs)
-            lines.append(f"  --size {size}: {len(configs)} runs of up to {steps:,} steps")
+            lines.append(
+                f"  --size {size}: {len(configs)} run{'s' * (len(configs) > 1)} of up to {steps:,} steps"
+            )
     return "\n".join(lines)
 
 
