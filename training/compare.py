@@ -15,7 +15,7 @@ same batches.
 
 A run has its own folder: config.json, metrics.jsonl, results.json, report.html,
 and a folder per seed and arm with weights and all answers. Ctrl-C saves the
-state. The same command with --resume goes on to the same numbers, and --seeds 5
+state. The same command with --resume goes on to the same result, and --seeds 5
 in the folder of a smaller run trains the missing pairs. `accelerate launch -m
 training.compare ...` spreads each arm over several processes.
 """

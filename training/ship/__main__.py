@@ -1,6 +1,6 @@
 """Write an arm of a finished run as a model that plain transformers loads, with its model card.
 
-    python -m training.ship runs/smollm2-1234abcd smollm2-with-letters
+    python -m training.ship runs/smollm2-1234abcd smollm2-with-characters
     python -m training.ship RUN OUT --arm lstm --seed 0 --licence mit
 
 The run must be one of a pretrained model. The character encoder is saved in OUT/letters, from which
