@@ -185,7 +185,9 @@ def parse(
 
 
 def _parser(name: str, known: dict[str, Setting], manual: str | None) -> Parser:
-    usage = f"{_PROGRAM} [--preset NAME] [--FLAG VALUE ...]\n\nIn brackets: allowed values; default."
+    usage = (
+        f"{_PROGRAM} [--preset NAME] [--FLAG VALUE ...]\n\nIn brackets: allowed values; default."
+    )
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(
         prog=_PROGRAM, usage=usage, description=manual, formatter_class=raw, allow_abbrev=False

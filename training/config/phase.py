@@ -29,7 +29,9 @@ class Phase:
     kind: str
     title: str
     steps: int = _each(400, "steps", low=0)
-    batch_size: int = _each(32, "per step: rows of text, questions, or tokens of the spelling warm-up", low=1)
+    batch_size: int = _each(
+        32, "per step: rows of text, questions, or tokens of the spelling warm-up", low=1
+    )
     context: int = _each(
         64, "tokens per row, or in the longest row of a question and its answer", low=1, kinds=ROWS
     )
