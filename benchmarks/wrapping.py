@@ -59,7 +59,10 @@ gc.collect()
 print(tracemalloc.get_traced_memory()[0] / 2**20)
 """
 
-IMPORT = "import time, torch; began = time.perf_counter(); import charembed; print(time.perf_counter() - began)"
+IMPORT = (
+    "import time, torch; began = time.perf_counter(); import charembed; "
+    "print(time.perf_counter() - began)"
+)
 
 
 def gpt2() -> Any:

@@ -316,7 +316,8 @@ class Capitals:
             Item(f"First letter of {w}?", f" {label}", f"first {w}") for w, label in pairs
         )
         return BenchmarkTask(
-            name, items, PromptFormat(opening=' Answer: "', max_new_tokens=8, stop='"'), read=lambda text: text or None,
+            name, items, PromptFormat(opening=' Answer: "', max_new_tokens=8, stop='"'),
+            read=lambda text: text or None,
             equal=lambda ours, theirs: ours.lower() == theirs.lower(),
         )  # fmt: skip
 

@@ -34,7 +34,8 @@ letters spinach parsley strawberry watermelon undeniable"""
 WORDS = TEXT.split()
 every_format = pytest.mark.parametrize("name", FORMATS)
 # Pieces that the parsers look for, and pieces that resemble them.
-MARKS = """Answer:| Answer: "|"|""|</s>|\n| |\t|#### |####|-|+|,|.|_|0|12|3|٣|²|Ⅷ|\x00|\u2028|\u00a0|cat|İ|ß|🍓"""
+MARKS = """Answer:| Answer: "|"|""|</s>|\n| |\t|#### |####|-|+|,|.|_|0|12|\
+3|٣|²|Ⅷ|\x00|\u2028|\u00a0|cat|İ|ß|🍓"""
 junk = st.lists(st.sampled_from(MARKS.split("|")) | st.text(max_size=4), max_size=12).map("".join)
 
 
