@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
     char_UD = embedding.encoder(ids_U)
     table = Table(title=repr(options.text))
-    for heading in ("id", "bytes", "characters", "length", "‖token‖", "‖spelled‖"):
+    for heading in ("id", "bytes", "characters", "length", "‖token‖", "‖encoder‖"):
         table.add_column(heading, justify="left" if heading in ("bytes", "characters") else "right")
     for place, token_id in enumerate(ids):
         table.add_row(
@@ -68,7 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         ("chars_UC", "their characters, padded", spellings.chars_VC[ids_U]),
         ("char_UD", "the LSTM's last states, projected", char_UD),
         ("char_BTD", "gathered back to every position", char_UD[which_BT]),
-        ("embedded_BTD", "token + spelled: the input of the decoder", embedding.train()(ids_BT)),
+        (
+            "embedded_BTD",
+            "token vector + character vector: the input of the decoder",
+            embedding.train()(ids_BT),
+        ),
     ):
         console.print(f"{name:12} {tuple(tensor.shape)!s:16} {what}", highlight=False)
 

@@ -214,9 +214,10 @@ def test_a_pretrained_model_goes_through_compare_with_its_own_tokenizer(
         "model": str(pretrained),
         "char_dim": 128,
         "char_hidden": 256,
-        "init": "pretrained",
-        "scale": SCALE,
-        "low_fisher_share": SHARE,
+        # The names of 0.1: saved runs keep them.
+        "init": "spelled",
+        "gain": SCALE,
+        "quiet_share": SHARE,
     }
     assert "vocab_size" not in saved["config"]["data"]
     assert len(losses(finished)) == 2 * 10

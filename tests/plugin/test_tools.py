@@ -323,7 +323,8 @@ def test_a_compiled_model_follows_updates_modes_and_autocast() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("fresh_compiler")
 # Otherwise floats such as dropout's p are symbols whose names are hashes of attribute paths (mod
-# 100). If two of them collide, dynamo compiles once more, in the plain model or in ours.
+# 100), and the list of names that became constants outlives a compile: if two of them collide, dynamo
+# compiles once more, in the plain model or in ours (findings/dynamo_attribute_names.sh).
 @torch._dynamo.config.patch(specialize_float=True)
 def test_other_batch_shapes_compile_no_more_graphs_than_the_plain_models(training: bool) -> None:
     graphs = []

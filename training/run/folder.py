@@ -87,13 +87,14 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
         if name != "seeds" and (name not in saved or saved[name].value != wanted[name].value)
     ]
     if different or replace(held, seeds=1).as_dict() != replace(config, seeds=1).as_dict():
-        name = different[0] if different else "list of phases"
-        here, asked = (
-            repr(held[name].value) if name in held else "another" for held in (saved, wanted)
-        )
+        values = [
+            f"{name} is {saved[name].value!r} there and {wanted[name].value!r} here"
+            for name in different
+            if name in saved
+        ]
+        listed = "; ".join(values[:5]) or "its phases or their fields are others"
         raise BadInput(
-            f"{out} holds another run: {name} is {here} there and {asked} here (fields that differ: "
-            f"{len(different)}). Use the same value, or choose another --out."
+            f"{out} holds another run: {listed}. Use the same values, or choose another --out."
         )
     if not resume and held.seeds == config.seeds:
         raise BadInput(
