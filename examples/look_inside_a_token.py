@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ("char_BTD", "gathered back to every position", char_UD[which_BT]),
         (
             "embedded_BTD",
-            "token vector + character vector: the input of the decoder",
+            "token + character vector: the decoder's input",
             embedding.train()(ids_BT),
         ),
     ):

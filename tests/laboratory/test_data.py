@@ -168,7 +168,7 @@ def test_every_prefix_asks_for_each_count_so_far(tiny: CompareConfig, cache: Pat
     questions = prepare(config, cache).questions()
     for k in range(50):
         item, prompt, answer = questions.item(k)
-        example = questions.example(k)
+        example = questions.arrange(item, prompt, answer)
         assert example.inputs == prompt + answer
         asked = example.targets[example.first :]
         written = [questions.tokenizer.decode([token]) for token in asked]
