@@ -17,7 +17,7 @@ import charembed
 from charembed import ENCODERS, SpellingTable
 from tests.conftest import ROOT
 from tests.laboratory.test_training import PHASE, small_model
-from tests.messages import raises
+from tests.messages import raises, says
 from training.config.flags import changed
 from training.config.presets import preset
 from training.models.arms import (
@@ -158,7 +158,7 @@ def test_an_added_encoder_is_an_arm_without_a_second_edit(cache: Path, tmp_path:
         "--questions",
         "2",
         "--jobs",
-        "1",
+        "2",
         "--cpu",
     ]
     command = [sys.executable, str(tmp_path / "vowels.py"), *flags, "--quiet"]
@@ -171,6 +171,7 @@ def test_an_added_encoder_is_an_arm_without_a_second_edit(cache: Path, tmp_path:
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    says(done.stderr, "vowels --jobs")  # a process of its own would not have the arm
     page = (out / "report.html").read_text()
     assert "the characters of each token, encoded by vowels" in page
     assert ARMS.get("vowels") is None, "it was added in that process alone"

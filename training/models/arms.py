@@ -116,6 +116,12 @@ def arm_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*ARMS, *ENCODERS)))
 
 
+def is_added(name: str) -> bool:
+    """Whether a script added the arm. A process that imports the laboratory alone lacks it."""
+    makers = filter(None, (ARMS[name].build, ENCODERS.get(name)))
+    return not all(each.__module__.startswith(("charembed.", "training.")) for each in makers)
+
+
 def in_unit(spellings: SpellingTable, unit: str) -> SpellingTable:
     """The same spellings in the unit of an encoder, "codepoint" or "byte"."""
     if unit == spellings.unit:

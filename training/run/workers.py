@@ -15,6 +15,7 @@ from typing import IO
 
 from training.errors import BAD_INPUT, STOPPED, BadInput, Broke, Interrupted, tell
 from training.interrupts import deferred, held_back
+from training.models.arms import is_added
 from training.progress import Bars, Mirror, in_terminal, no_bars
 
 from .arm import train_arm
@@ -33,6 +34,13 @@ def train_all(arms: Sequence[ArmRun], machine: Machine) -> None:
     # Finished arms do not need a process, whose imports take seconds.
     arms = [arm for arm in arms if not arm.is_finished]
     places = machine.side_by_side
+    if added := [arm.name for arm in arms if is_added(arm.name)]:
+        if places > 1:
+            tell(
+                f"The arm {added[0]} was added by this script, which a process of its own does not "
+                "run: the arms are trained one after the other, as with --jobs 1."
+            )
+        places = 1
     if places == 1 or len(arms) < 2:
         for arm in arms:
             train_arm(arm, machine, _bars(arm, machine))
