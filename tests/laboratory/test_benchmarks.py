@@ -21,6 +21,7 @@ def test_every_benchmark_can_be_imported(path: Path) -> None:
     importlib.import_module(f"benchmarks.{path.stem}")
 
 
+@pytest.mark.slow  # nothing but this benchmark uses the code
 def test_the_gpus_benchmark_runs_dry_and_says_when_there_is_no_gpu() -> None:
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu"]
     done = warm.run([*command, "--dry-run"], cwd=ROOT)

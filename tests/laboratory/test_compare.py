@@ -18,7 +18,7 @@ from synthetic_tasks import SPLITS
 from tests import warm
 from tests.conftest import ROOT
 from tests.laboratory.runs import COMMAND, TINY, losses, numbers
-from tests.messages import says
+from tests.messages import raises, says
 from training import compare
 from training.config.flags import changed, command_for, parse, settings
 from training.config.presets import preset
@@ -256,17 +256,17 @@ def test_help_names_every_field(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("flags", "hint"),
     [
-        ("--vocabsize 5", "did you mean --vocab-size?"),
-        ("--warmup-spelling-steps 5", "--warmup-spelling-steps is now --spelling-steps"),
-        ("--finetune-warmup=5", "use --set finetune_warmup=VALUE"),
-        ("--token-dropout 0", "--token-dropout was removed"),
-        ("--set finetune_warmupp=5", "Did you mean finetune_warmup?"),
-        ("--set clip=high", "the value of clip must be of type float"),
-        ("--set clip", "it must be NAME=VALUE"),
+        ("--vocabsize 5", "--vocab-size"),
+        ("--warmup-spelling-steps 5", "--spelling-steps"),
+        ("--finetune-warmup=5", "--set finetune_warmup=VALUE"),
+        ("--token-dropout 0", "--token-dropout"),
+        ("--set finetune_warmupp=5", "finetune_warmup"),
+        ("--set clip=high", "clip number"),
+        ("--set clip", "NAME=VALUE"),
     ],
 )
 def test_a_flag_of_an_earlier_version_gets_a_hint(flags: str, hint: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(hint)):
+    with raises(ValueError, hint):
         parse(flags.split(), None)
 
 

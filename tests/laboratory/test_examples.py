@@ -25,7 +25,7 @@ def test_quickstart_shows_the_three_promises() -> None:
     done = run("quickstart")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("unchanged: True") == 2
-    says(done.stdout, "nothing")
+    says(done.stdout, "charembed none")
 
 
 def test_look_inside_a_token_shows_the_way_of_the_data(cache: Path) -> None:

@@ -351,7 +351,7 @@ def test_letters_that_were_saved_are_probed_with_their_base(
 ) -> None:
     model, tokenizer = pretrained.llama(), AutoTokenizer.from_pretrained(pretrained_folder)
     charembed.save(charembed.attach(model, tokenizer, init="normal"), tmp_path / "letters")
-    source = open_source(str(pretrained_folder), tmp_path, letters=str(tmp_path / "letters"))
+    source = open_source(str(pretrained_folder), tmp_path, encoder=str(tmp_path / "letters"))
     tables = {table.label.part: table.vectors_VD for table in source.tables(0)}
     embedding = model.get_input_embeddings()
     assert list(tables) == ["base", "letters", "sum"]

@@ -98,6 +98,7 @@ def test_a_model_that_does_not_move_says_what_the_base_says(
     assert "distil the pretrained model" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.slow  # test_faults.py interrupts runs without a base by default
 def test_interrupted_it_goes_on_with_the_same_base(
     pretrained: Path, cache: Path, tmp_path: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_a_gain_that_is_zero_leaves_the_letters_as_they_were(
     assert spread(embedding.table() - embedding.weight.detach()) > 0.1
 
 
+@pytest.mark.slow  # test_faults.py interrupts the other phases by default
 def test_interrupted_in_the_warm_up_or_after_it_the_numbers_are_the_same(
     cache: Path, tmp_path: Path
 ) -> None:

@@ -319,6 +319,7 @@ def test_a_compiled_model_follows_updates_modes_and_autocast() -> None:
                 )
 
 
+@pytest.mark.slow  # test_graphs.py compiles every encoder by default
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("fresh_compiler")
