@@ -28,8 +28,8 @@ from torch import Tensor, nn
 import charembed
 from benchmarks.measure import machine
 from charembed import SpellingHeads, SpellingTable
+from charembed.partition import encode_vocabulary
 from charembed.spelling_loss import ids_with_characters
-from charembed.vector_table import encode_vocabulary
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import exit_status
 from training.models.huggingface import HuggingFace

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from .errors import AttachError, CharEmbedError
+from .partition import encode_vocabulary
 from .spelling import SpellingTable
 from .takeover import check, encoder_for
-from .vector_table import VectorTable, encode_vocabulary
+from .vector_table import VectorTable
 
 Model = TypeVar("Model", bound=nn.Module)
 

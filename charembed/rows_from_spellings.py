@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from .encoders import LSTMEncoder, pretrained
+from .partition import TOKENS_AT_ONCE, encode_vocabulary
 from .scale import moments
 from .spelling import SpellingTable
-from .vector_table import TOKENS_AT_ONCE, encode_vocabulary
 
 # Weight of the ridge penalty, about four tokens for each of the H inputs. It matters little for a
 # whole vocabulary and much for 300 tokens.

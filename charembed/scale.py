@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from .embedding import Model, char_embedding_of
 from .encoder import Affine, CharEncoder
 from .errors import AttachError
+from .partition import TOKENS_AT_ONCE
 from .spelling_loss import ids_with_characters
-from .vector_table import TOKENS_AT_ONCE
 
 _SAMPLE = 8_192  # tokens that the standard deviations are measured on
 # Default. The spelling can be decoded from the first step at a small cost in text quality;

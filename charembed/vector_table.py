@@ -13,10 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from .encoder import ON_META
-from .errors import CharEmbedError
-
-TOKENS_AT_ONCE = 4_096  # tokens per call of the encoder: bounds the memory of its states
+from .partition import encode_vocabulary
 
 
 class _Kept(NamedTuple):
@@ -104,33 +101,6 @@ class VectorTable:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return VectorTable, ()
-
-
-def encode_vocabulary(encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
-    """Return the vectors of ids 0 to rows - 1, in evaluation mode and without autocast: (rows, D).
-
-    The result has the dtype of `like`. Raises CharEmbedError if the encoder is on the meta device.
-    """
-    if any(tensor.is_meta for tensor in _tensors(encoder)):
-        raise CharEmbedError(ON_META)
-    training = [part for part in encoder.modules() if part.training]
-    # subtle: no_grad inside, because inference_mode(False) enables gradients
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-        torch.autocast(like.device.type, enabled=False),
-    ):
-        try:
-            if training:
-                encoder.eval()
-            ids_V = torch.arange(rows, device=like.device)
-            return torch.cat(
-                [encoder(ids_U).to(like.dtype) for ids_U in torch.split(ids_V, TOKENS_AT_ONCE)]
-            )
-        finally:
-            # train() would also switch parts that were in evaluation mode before
-            for part in training:
-                part.training = True
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import charembed
 from charembed import SpellingTable
-from charembed.vector_table import encode_vocabulary
+from charembed.partition import encode_vocabulary
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
 from training.evaluate.load import refuse

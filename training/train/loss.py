@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 import charembed
 from charembed import SpellingTable
+from charembed.partition import TOKENS_AT_ONCE
 from charembed.spelling_loss import IGNORED, SpellingHeads
-from charembed.vector_table import TOKENS_AT_ONCE
 from training.models.language_model import LanguageModel, Mask
 
 _PLACES = 10  # letters of a token that the heads predict
