@@ -230,9 +230,8 @@ class CharEmbedding(nn.Embedding):
         The result is new on each call; it is not the table that `look_up` keeps.
         """
         with torch.no_grad():
-            return self.weight.detach() + encode_vocabulary(
-                self.encoder, self.weight, self.num_embeddings
-            )
+            char_VD = encode_vocabulary(self.encoder, self.weight, self.num_embeddings)
+            return char_VD.add_(self.weight)  # in place: a third tensor of this size is saved
 
     @property
     def spellings(self) -> SpellingTable:
