@@ -24,6 +24,7 @@ from .partition import encode_vocabulary
 from .spelling import SpellingTable
 from .takeover import check, check_rows, encoder_for
 from .vector_table import VectorTable
+from .wrappers import check_caller
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -188,6 +189,8 @@ class CharEmbedding(nn.Embedding):
         """
         if self.disabled:
             return super().forward(input)
+        if not torch.compiler.is_compiling():
+            check_caller(self)
         return self._checked(input)
 
     def _checked(self, ids: Tensor, look_up: Callable[[], Tensor] | None = None) -> Tensor:
@@ -396,6 +399,8 @@ def _own_forward(host_class: Any) -> Any:
     def forward(self: CharEmbedding, *args: Any, **kwargs: Any) -> Any:
         if self.disabled:
             return host_class.forward(self, *args, **kwargs)
+        if not torch.compiler.is_compiling():
+            check_caller(self)
         with ExchangedLookups(self.weight, self._checked):
             return host_class.forward(self, *args, **kwargs)
 
