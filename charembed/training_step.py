@@ -81,8 +81,9 @@ def _check_reference(embedding: Any, ids_U: Tensor, char_UD: Tensor) -> None:
     raise CharEmbedError(
         "The trainer's ref_model has no character encoder, so the reference would not be the "
         "policy before training: TRL loads it from config._name_or_path, without the letters. Pass "
-        "ref_model=copy.deepcopy(model). If the base is meant, call charembed.attach on it too "
-        '(init "zero" changes nothing).'
+        "ref_model=copy.deepcopy(model), or set trainer.ref_model if the trainer has no such "
+        'argument. If the base is meant, call charembed.attach on it too (init "zero" changes '
+        "nothing)."
     )
 
 
