@@ -9,7 +9,7 @@ import functools
 import sys
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -19,9 +19,10 @@ from torch.utils.checkpoint import checkpoint
 
 from .adapters import caller, check_reader, in_use, is_wrapper, versions
 from .errors import AttachError, CharEmbedError
+from .host_forward import ExchangedLookups
 from .partition import chunks_of, encode_vocabulary
 from .spelling import SpellingTable
-from .takeover import check, encoder_for
+from .takeover import check, check_rows, encoder_for
 from .training_step import check_training_step
 from .vector_table import VectorTable
 
@@ -158,19 +159,33 @@ class CharEmbedding(nn.Embedding):
         self.__class__ = self.host_class  # type: ignore[assignment]
         return self
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return token + character vectors: ids (...) -> (..., D).
+
+        If the host's class has a forward of its own, that one runs, with its own arguments.
 
         Raises CharEmbedError if an id is outside the vocabulary. (On a GPU, torch asserts instead.)
         """
+        if self.disabled:
+            return super().forward(input)
+        return self._checked(input)
+
+    def _checked(self, ids: Tensor, look_up: Callable[[], Tensor] | None = None) -> Tensor:
+        """Return token + character vectors, with a message for ids outside the vocabulary.
+
+        Arguments:
+            ids: (...) token ids.
+            look_up: function that returns the token vectors (..., D). Default: nn.Embedding's.
+        """
+        look_up = look_up or functools.partial(nn.Embedding.forward, self, ids)
         if torch.compiler.is_compiling():
             # The error below reads the values of the ids, which would break the graph.
-            return self._vectors(ids)
+            return self._vectors(ids, look_up)
         try:
-            return self._vectors(ids)
+            return self._vectors(ids, look_up)
         except IndexError:
             wrong = ids[(ids < 0) | (ids >= self.num_embeddings)]
-            if len(wrong) == 0:  # the error comes from elsewhere, such as the host's own forward
+            if len(wrong) == 0:  # the error comes from elsewhere
                 raise
             raise CharEmbedError(
                 f"Token id {int(wrong[0])} is outside the embedding of {self.num_embeddings} "
@@ -178,9 +193,7 @@ class CharEmbedding(nn.Embedding):
                 "first."
             ) from None
 
-    def _vectors(self, ids: Tensor) -> Tensor:
-        if self.disabled:
-            return super().forward(ids)
+    def _vectors(self, ids: Tensor, look_up: Callable[[], Tensor]) -> Tensor:
         parameters = (parameter for part in (self, self.encoder) for parameter in part.parameters())
         with_gradient = torch.is_grad_enabled() and any(
             parameter.requires_grad for parameter in parameters
@@ -196,7 +209,7 @@ class CharEmbedding(nn.Embedding):
             or "_is_replica" in self.__dict__
             or torch.compiler.is_exporting()
         ):
-            return self.encode(ids)
+            return self.encode(ids, look_up())
         if torch.compiler.is_compiling():
             looked_up: Tensor = _look_up(ids, self.weight.detach(), self._key)
             return looked_up
@@ -209,17 +222,13 @@ class CharEmbedding(nn.Embedding):
         """
         char_VD = self._table.get(self.encoder_in_use, self.weight, self.num_embeddings)
         embedding = nn.functional.embedding
-        vectors = embedding(ids, self.weight.detach()) + embedding(ids, char_VD)
-        if self._plain:
-            return vectors
-        return self._through_host(vectors.view(-1, vectors.shape[-1])).view_as(vectors)
+        return embedding(ids, self.weight.detach()) + embedding(ids, char_VD)
 
-    def encode(self, ids_BT: Tensor) -> Tensor:
+    def encode(self, ids_BT: Tensor, token_BTD: Tensor) -> Tensor:
         """Return token + character vectors with gradients: ids_BT (B, T) -> (B, T, D).
 
-        Each distinct token of the batch is encoded once.
+        Each distinct token of the batch is encoded once. Argument token_BTD: the token vectors.
         """
-        token_BTD = super().forward(ids_BT)
         if torch.compiler.is_compiling():
             # The number of distinct ids is data-dependent and would break the graph. The recurrent
             # encoders find the distinct ids inside their custom op.
@@ -235,27 +244,7 @@ class CharEmbedding(nn.Embedding):
         if self.padding_idx is not None:
             # as nn.Embedding does for its own row: the padding token gives no gradient
             char_UD = torch.where((ids_U == self.padding_idx)[:, None], char_UD.detach(), char_UD)
-        return token_BTD + nn.functional.embedding(which_BT, self._through_host(char_UD))
-
-    @property
-    def _plain(self) -> bool:
-        """True if the host uses the forward of nn.Embedding itself."""
-        return self.host_class.forward is nn.Embedding.forward
-
-    def _through_host(self, rows_UD: Tensor) -> Tensor:
-        """Apply the host's own forward to rows (U, D). Gemma-like hosts scale the vectors there."""
-        if self._plain:
-            return rows_UD
-        # subtle: a new object for each call. If the rows were written into self, two threads would
-        # overwrite each other's.
-        host = self.host_class.__new__(self.host_class)
-        host.__dict__ = {
-            **vars(self),
-            "weight": rows_UD,
-            "padding_idx": None,
-            "num_embeddings": len(rows_UD),
-        }
-        return self.host_class.forward(host, torch.arange(len(rows_UD), device=rows_UD.device))
+        return token_BTD + nn.functional.embedding(which_BT, char_UD)
 
     def table(self, grad: bool = False) -> Tensor:
         """Compute token + character vectors of all ids: (V, D), without the host's own scaling.
@@ -273,9 +262,8 @@ class CharEmbedding(nn.Embedding):
         if grad and torch.is_grad_enabled():
             return self.weight + self._encode_all()
         with torch.no_grad():
-            return self.weight.detach() + encode_vocabulary(
-                self.encoder_in_use, self.weight, self.num_embeddings
-            )
+            char_VD = encode_vocabulary(self.encoder_in_use, self.weight, self.num_embeddings)
+            return char_VD.add_(self.weight)  # in place: a third tensor of this size is saved
 
     def _encode_all(self) -> Tensor:
         """Return the character vectors of all ids with gradients: (V, D)."""
@@ -325,12 +313,7 @@ class CharEmbedding(nn.Embedding):
                 "of the model (torch.distributed.checkpoint.state_dict.get_model_state_dict with "
                 "full_state_dict=True)."
             )
-        if len(self.weight) != self.num_embeddings:
-            rows = len(self.weight)
-            raise AttachError(
-                f"The weight has {rows} rows, but num_embeddings is {self.num_embeddings}. Set "
-                f"num_embeddings to {rows}."
-            )
+        check_rows(self)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # No encoder keys (a plain checkpoint): keep the current encoder. Only some of them: error.
@@ -424,11 +407,24 @@ def char_embedding_of(model: nn.Module) -> CharEmbedding:
 
 @functools.cache
 def _class_for(host_class: Any) -> Any:
-    """Create the class of an attached embedding, once for each class of hosts.
+    """Create the class of an attached embedding, once for each class of hosts."""
+    members = {"host_class": host_class}
+    if host_class.forward is not nn.Embedding.forward:
+        members["forward"] = _own_forward(host_class)
+    return type("CharEmbedding", (CharEmbedding, host_class), members)
 
-    CharEmbedding comes before the host's class, so `super().forward` is the host's own forward.
-    """
-    return type("CharEmbedding", (CharEmbedding, host_class), {"host_class": host_class})
+
+def _own_forward(host_class: Any) -> Any:
+    """Return the host class's own forward, whose look-ups also add the character vectors."""
+
+    @functools.wraps(host_class.forward)  # with the host's signature
+    def forward(self: CharEmbedding, *args: Any, **kwargs: Any) -> Any:
+        if self.disabled:
+            return host_class.forward(self, *args, **kwargs)
+        with ExchangedLookups(self.weight, self._checked):
+            return host_class.forward(self, *args, **kwargs)
+
+    return forward
 
 
 def _rebuild(host_class: Any) -> CharEmbedding:
