@@ -176,6 +176,21 @@ def test_the_reference_of_dpo_is_the_policy_before_training(
         assert torch.equal(logits(model), start)
 
 
+def test_a_reference_that_would_move_with_the_encoder_is_refused(bench: Any) -> None:
+    def thawed() -> Any:
+        model = get_peft_model(bench.attached(), lora())
+        for parameter in charembed.parameters(model):
+            parameter.requires_grad_()
+        return model
+
+    with raises(CharEmbedError, "reference charembed.peft_config"):
+        bench.trainer("DPO", thawed(), PAIRS).train()
+    # computed before training: the reference cannot move
+    trainer = bench.trainer("DPO", thawed(), PAIRS, precompute_ref_log_probs=True)
+    trainer.train()
+    assert logged(trainer)[0] == pytest.approx(math.log(2), abs=1e-5)
+
+
 def test_dpo_without_peft_takes_a_copy_as_reference(bench: Any) -> None:
     model = bench.attached()
     start = logits(model)
