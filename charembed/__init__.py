@@ -26,6 +26,7 @@ from .errors import CharEmbedError as CharEmbedError
 from .errors import CheckpointError as CheckpointError
 from .errors import MismatchError as MismatchError
 from .errors import SpellingError as SpellingError
+from .export import complete_config as complete_config
 from .fold import fold as fold
 from .low_fisher import project_to_low_fisher as project_to_low_fisher
 from .new_tokens import add_tokens as add_tokens
