@@ -206,7 +206,15 @@ class CharEmbedding(nn.Embedding):
     def release(self) -> nn.Embedding:
         """Turn it back into the host: its former class, without an encoder."""
         self._modules.pop("encoder", None)
-        own = ("disabled", "_table", "_key", "_first", "_unfilled", "_frozen_checked", "_references")
+        own = (
+            "disabled",
+            "_table",
+            "_key",
+            "_first",
+            "_unfilled",
+            "_frozen_checked",
+            "_references",
+        )
         for name in own:
             vars(self).pop(name, None)
         self.__class__ = self.host_class  # type: ignore[assignment]

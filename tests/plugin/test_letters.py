@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tokenizers import AddedToken, decoders
 
 import charembed
 from charembed.tokenizers import token_bytes
-from tests.plugin.kinds import KINDS, KINDS_WITH_FILES, another_sign, gemma, id_of, made, wrapped
+from tests.plugin.kinds import KINDS, KINDS_WITH_FILES, id_of, made, wrapped
 
 NAMES = [*KINDS, *KINDS_WITH_FILES]
 
