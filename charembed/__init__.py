@@ -39,6 +39,8 @@ from .scale import set_scale as set_scale
 from .spelling import SpellingTable as SpellingTable
 from .spelling import spell as spell
 from .spelling_loss import SpellingHeads as SpellingHeads
+from .spelling_report import SpellingReport as SpellingReport
+from .spelling_report import check_spellings as check_spellings
 from .version import __version__ as __version__
 from .warm_up import warm_up as warm_up
 
