@@ -11,14 +11,16 @@ import types
 import uuid
 import warnings
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from .errors import AttachError, CharEmbedError
 from .partition import encode_vocabulary
+from .snapshot import tensors_of
 from .spelling import SpellingTable
 from .takeover import check, encoder_for
 from .vector_table import VectorTable
@@ -92,7 +94,7 @@ class CharEmbedding(nn.Embedding):
     @property
     def _holder(self) -> CharEmbedding:
         """The CharEmbedding that holds the encoder; another one if several share their weight."""
-        holder: CharEmbedding = vars(self).get("_first", self)
+        holder: CharEmbedding = self.__dict__.get("_first", self)
         return holder
 
     @classmethod
@@ -150,10 +152,7 @@ class CharEmbedding(nn.Embedding):
     def _vectors(self, ids: Tensor) -> Tensor:
         if self.disabled:
             return super().forward(ids)
-        parameters = (parameter for part in (self, self.encoder) for parameter in part.parameters())
-        with_gradient = torch.is_grad_enabled() and any(
-            parameter.requires_grad for parameter in parameters
-        )
+        with_gradient = torch.is_grad_enabled() and self._needs_gradient()
         if with_gradient:
             self._table.drop()  # an optimizer step may follow
         # In training mode dropout of a user's encoder must apply. A replica of nn.DataParallel
@@ -169,16 +168,34 @@ class CharEmbedding(nn.Embedding):
         if torch.compiler.is_compiling():
             looked_up: Tensor = _look_up(ids, self.weight.detach(), self._key)
             return looked_up
+        if _transformed(self):
+            return self.encode(ids)
         return self.look_up(ids)
+
+    def _needs_gradient(self) -> bool:
+        """True if a tensor of the embedding or of the encoder requires a gradient."""
+        if torch.compiler.is_compiling():  # the search for plain attributes would break the graph
+            return any(p.requires_grad for part in (self, self.encoder) for p in part.parameters())
+        # Under FSDP1 the weights are views of a parameter elsewhere, and plain attributes here.
+        parts = (self,) if self._holder is self else (self, self.encoder)
+        return any(
+            tensor.requires_grad for part in parts for found in tensors_of(part) for tensor in found
+        )
 
     def look_up(self, ids: Tensor) -> Tensor:
         """Return token + character vectors from the table of all ids, without gradients.
 
         ids (...) -> (..., D), bit-equal to the rows that `charembed.fold` writes.
         """
-        char_VD = self._table.get(self.encoder, self.weight, self.num_embeddings)
-        embedding = nn.functional.embedding
-        vectors = embedding(ids, self.weight.detach()) + embedding(ids, char_VD)
+        # Dicts are faster than attributes of a module. Under FSDP1 the weight is no parameter here.
+        found = self._parameters.get("weight")
+        weight_VD: Tensor = self.weight if found is None else found
+        if weight_VD.requires_grad and torch.is_grad_enabled():
+            weight_VD = weight_VD.detach()
+        # torch.embedding: nn.functional.embedding would call it with the same arguments
+        vectors = torch.embedding(weight_VD, ids)
+        char_VD = self._table.get(self.encoder, weight_VD, self.num_embeddings, ids)
+        vectors += torch.embedding(char_VD, ids)
         if self._plain:
             return vectors
         return self._through_host(vectors.view(-1, vectors.shape[-1])).view_as(vectors)
@@ -186,7 +203,8 @@ class CharEmbedding(nn.Embedding):
     def encode(self, ids_BT: Tensor) -> Tensor:
         """Return token + character vectors with gradients: ids_BT (B, T) -> (B, T, D).
 
-        Each distinct token of the batch is encoded once.
+        Each distinct token of the batch is encoded once. Until the encoder changes, equal ids get
+        equal vectors, bit for bit, in whatever batch (if `encoder.deterministic` is True).
         """
         token_BTD = super().forward(ids_BT)
         if torch.compiler.is_compiling():
@@ -199,6 +217,12 @@ class CharEmbedding(nn.Embedding):
         # nn.DataParallel: the holder of the encoder may be on another device than this replica
         char_UD: Tensor = self.encoder(ids_U.to(self._holder.weight.device))
         char_UD = char_UD.to(self.weight.device, self.weight.dtype)
+        if not (
+            torch.compiler.is_compiling()
+            or "_is_replica" in self.__dict__
+            or torch._C._functorch.peek_interpreter_stack() is not None
+        ):
+            char_UD = self._table.same_in_a_step(self.encoder, ids_U, char_UD, self.num_embeddings)
         if self.padding_idx is not None:
             # as nn.Embedding does for its own row: the padding token gives no gradient
             char_UD = torch.where((ids_U == self.padding_idx)[:, None], char_UD.detach(), char_UD)
@@ -223,6 +247,12 @@ class CharEmbedding(nn.Embedding):
             "num_embeddings": len(rows_UD),
         }
         return self.host_class.forward(host, torch.arange(len(rows_UD), device=rows_UD.device))
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, as every module does. At the next look-up all values are compared."""
+        if (table := vars(self).get("_table")) is not None:
+            table.doubt()
+        return super().train(mode)
 
     def table(self) -> Tensor:
         """Compute token + character vectors of all ids: (V, D), without the host's own scaling.
@@ -333,6 +363,22 @@ def char_embedding_of(model: nn.Module) -> CharEmbedding:
         )
     embedding.check_whole()
     return embedding
+
+
+def _transformed(embedding: CharEmbedding) -> bool:
+    """True if a transform of torch.func or a forward-mode derivative holds one of the weights.
+
+    Such a tensor has no memory of its own whose address and values could be compared.
+    """
+    if torch._C._functorch.peek_interpreter_stack() is None and forward_ad._current_level < 0:
+        return False
+    return any(
+        torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        or forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
+        for part in (embedding, embedding.encoder)
+        for found in tensors_of(part)
+        for tensor in found
+    )
 
 
 def _saves_for_from_pretrained(frame: types.FrameType) -> bool:

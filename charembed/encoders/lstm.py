@@ -42,6 +42,7 @@ class RecurrentEncoder(CharEncoder):
 
     cell: ClassVar[str]
     num_gates: ClassVar[int]
+    deterministic = True
 
     def __init__(
         self,
