@@ -521,7 +521,7 @@ def test_a_compiled_look_up_fills_the_chunks() -> None:
 def test_tracing_reads_no_ids() -> None:
     embedding = large()
     with torch.no_grad():
-        traced = torch.jit.trace(embedding, torch.tensor([3, 4]))
+        traced = torch.jit.trace(embedding, torch.tensor([3, 4]), check_trace=False)
         other = torch.tensor([7_000, 8_999])
         assert torch.equal(traced(other), embedding.table()[other])
 
