@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import types
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,17 +15,26 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from .adapters import caller, check_reader, in_use, is_wrapper, versions
 from .encoder import CharEncoder
 from .errors import AttachError, CharEmbedError
 from .host_forward import ExchangedLookups
-from .partition import encode_vocabulary
+from .partition import chunks_of, encode_vocabulary
 from .spelling import SpellingTable
 from .takeover import check, check_rows, encoder_for
+from .training_step import check_training_step
 from .vector_table import VectorTable
 from .wrappers import check_caller
 
 Model = TypeVar("Model", bound=nn.Module)
+
+_NOT_IN_ADAPTER = "PEFT's checkpoint does not hold the character encoder, which is being trained"
+_USE_CONFIG = (
+    "Pass charembed.peft_config(model, config) to get_peft_model instead of config: the adapter "
+    "then holds the encoder and its letters."
+)
 
 
 class CharEmbedding(nn.Embedding):
@@ -138,9 +146,32 @@ class CharEmbedding(nn.Embedding):
 
     @property
     def encoder(self) -> nn.Module:
-        """The character encoder; embeddings that share their weight share it."""
+        """The character encoder; embeddings that share their weight share it.
+
+        If PEFT has wrapped it (`charembed.peft_config`), this is the wrapper; `encoder_in_use` is
+        the module that computes.
+        """
         found: nn.Module = self._holder._modules["encoder"]  # type: ignore[assignment]
         return found
+
+    @property
+    def encoder_in_use(self) -> nn.Module:
+        """The encoder itself, or the copy of it that PEFT's active adapter has."""
+        return in_use(self.encoder)
+
+    @property
+    def holds_encoder(self) -> bool:
+        """True if the encoder is this module's own; False if another embedding holds it."""
+        return self._holder is self
+
+    @property
+    def norm_type(self) -> float:  # type: ignore[override]
+        # subtle: PEFT's trainable tokens never call this module, but read this attribute for their
+        # own look-up. Nothing else shows that the character vectors are left out.
+        if not torch.compiler.is_compiling():
+            check_reader(sys._getframe(1))
+        value: float = self.__dict__["norm_type"]
+        return value
 
     @property
     def _holder(self) -> CharEmbedding:
@@ -175,7 +206,16 @@ class CharEmbedding(nn.Embedding):
     def release(self) -> nn.Embedding:
         """Turn it back into the host: its former class, without an encoder."""
         self._modules.pop("encoder", None)
-        for name in ("disabled", "_table", "_key", "_first", "_unfilled"):
+        own = (
+            "disabled",
+            "_table",
+            "_key",
+            "_first",
+            "_unfilled",
+            "_frozen_checked",
+            "_references",
+        )
+        for name in own:
             vars(self).pop(name, None)
         self.__class__ = self.host_class  # type: ignore[assignment]
         return self
@@ -243,7 +283,7 @@ class CharEmbedding(nn.Embedding):
 
         ids (...) -> (..., D), bit-equal to the rows that `charembed.fold` writes.
         """
-        char_VD = self._table.get(self.encoder, self.weight, self.num_embeddings)
+        char_VD = self._table.get(self.encoder_in_use, self.weight, self.num_embeddings)
         embedding = nn.functional.embedding
         return embedding(ids, self.weight.detach()) + embedding(ids, char_VD)
 
@@ -262,20 +302,40 @@ class CharEmbedding(nn.Embedding):
         # nn.DataParallel: the holder of the encoder may be on another device than this replica
         char_UD: Tensor = self.encoder(ids_U.to(self._holder.weight.device))
         char_UD = char_UD.to(self.weight.device, self.weight.dtype)
+        if not torch.compiler.is_compiling() and "_is_replica" not in self.__dict__:
+            check_training_step(self, ids_U, char_UD)
         if self.padding_idx is not None:
             # as nn.Embedding does for its own row: the padding token gives no gradient
             char_UD = torch.where((ids_U == self.padding_idx)[:, None], char_UD.detach(), char_UD)
         return token_BTD + nn.functional.embedding(which_BT, char_UD)
 
-    def table(self) -> Tensor:
+    def table(self, grad: bool = False) -> Tensor:
         """Compute token + character vectors of all ids: (V, D), without the host's own scaling.
 
-        The result is new on each call; it is not the table that `look_up` keeps.
+        probabilities_BTV @ embedding.table(grad=True)     # soft tokens, (B, T, D)
+
+        The result is new on each call; it is not the table that `look_up` keeps. It does not
+        follow `charembed.disabled`.
+
+        Arguments:
+            grad: if True, gradients flow into the token table and the encoder, as far as they
+                require them. The encoder computes each chunk of the vocabulary again in the
+                backward pass, so memory grows by the table and one chunk. Default: False.
         """
+        if grad and torch.is_grad_enabled():
+            return self.weight + self._encode_all()
         with torch.no_grad():
-            return self.weight.detach() + encode_vocabulary(
-                self.encoder, self.weight, self.num_embeddings
-            )
+            char_VD = encode_vocabulary(self.encoder_in_use, self.weight, self.num_embeddings)
+            return char_VD.add_(self.weight)  # in place: a third tensor of this size is saved
+
+    def _encode_all(self) -> Tensor:
+        """Return the character vectors of all ids with gradients: (V, D)."""
+        encoder, device = self.encoder_in_use, self._holder.weight.device
+        chunks = [ids_U.to(device) for ids_U in chunks_of(encoder, self.num_embeddings)]
+        read = [checkpoint(encoder, ids_U, use_reentrant=False) for ids_U in chunks]
+        # the chunks may be in another order than the ids
+        order_V = torch.cat(chunks).argsort()
+        return torch.cat(read)[order_V].to(self.weight.device, self.weight.dtype)
 
     @property
     def spellings(self) -> SpellingTable:
@@ -283,9 +343,9 @@ class CharEmbedding(nn.Embedding):
 
         Raises AttachError if the encoder has no SpellingTable.
         """
-        found = getattr(self.encoder, "spellings", None)
+        found = getattr(self.encoder_in_use, "spellings", None)
         if not isinstance(found, SpellingTable):
-            kind = type(self.encoder).__name__
+            kind = type(self.encoder_in_use).__name__
             raise AttachError(
                 f"The encoder is a {kind}, which has no SpellingTable in its attribute spellings."
             )
@@ -301,7 +361,8 @@ class CharEmbedding(nn.Embedding):
                 f"The encoder is a {type(self.encoder).__name__} without the method "
                 "update_spellings. Define it (version 0.1 called it respell)."
             )
-        self.encoder.update_spellings(spellings)  # type: ignore[operator]
+        for encoder in versions(self.encoder):  # PEFT has a copy for each adapter
+            encoder.update_spellings(spellings)  # type: ignore[operator]
         self._table.drop()
 
     def check_whole(self) -> None:
@@ -327,6 +388,7 @@ class CharEmbedding(nn.Embedding):
         if self._holder is self and not any(
             name.startswith(f"{prefix}encoder.") for name in state_dict
         ):
+            self._check_resumed()
             weight, metadata = state_dict.get(f"{prefix}weight"), args[0]
             if metadata.get("assign_to_params_buffers") and weight is not None:
                 self._materialize(weight.device)
@@ -339,20 +401,52 @@ class CharEmbedding(nn.Embedding):
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._table.drop()
 
-    def _save_to_state_dict(self, *args: Any) -> None:
-        # subtle: only the call stack shows that transformers' save_pretrained is the caller. That
-        # file would hold encoder keys which from_pretrained drops without an error.
-        frame: types.FrameType | None = sys._getframe()
-        while frame is not None and not _saves_for_from_pretrained(frame):
-            frame = frame.f_back
-        if frame is not None:
+    @property
+    def _encoder_is_trained(self) -> bool:
+        return any(parameter.requires_grad for parameter in self.encoder.parameters())
+
+    def _check_resumed(self) -> None:
+        """Raise CharEmbedError if Trainer resumes from an adapter that lacks the trained encoder."""
+        # `charembed.load` has already given the encoder its values
+        loaded = getattr(self.encoder, "_from_part", False)
+        if self._encoder_is_trained and not loaded and caller("set_peft_model_state_dict", "peft"):
+            if caller("_load_from_checkpoint", "transformers"):
+                raise CharEmbedError(f"{_NOT_IN_ADAPTER}, so training cannot resume. {_USE_CONFIG}")
+            if caller("_load_best_model", "transformers"):
+                warnings.warn(
+                    f"{_NOT_IN_ADAPTER}: the adapter is the best step's, the letters are the last "
+                    f"step's. {_USE_CONFIG}",
+                    stacklevel=2,
+                )
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        # subtle: only the call stack shows who saves, and so which keys the file will have.
+        if caller("get_peft_model_state_dict", "peft"):
+            self._warn_of_adapter(prefix)
+        elif caller("save_pretrained", "transformers"):
+            # from_pretrained drops encoder keys without an error
             warnings.warn(
                 "from_pretrained will not load the character encoder that save_pretrained writes. "
                 "Save it with charembed.save(model, folder), or first write the character vectors "
                 "into a plain model with charembed.fold(model).",
                 stacklevel=2,
             )
-        super()._save_to_state_dict(*args)
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _warn_of_adapter(self, prefix: str) -> None:
+        """Warn if PEFT's checkpoint lacks the trained encoder, or holds it and nobody will know."""
+        parts = prefix.split(".")
+        if is_wrapper(self.encoder) or not self.holds_encoder or "original_module" in parts:
+            return
+        if {"base_layer", "modules_to_save"} & {*parts}:
+            warnings.warn(
+                "This adapter holds the character encoder. A base without an encoder ignores those "
+                "keys without a word, and the letters are lost: call charembed.attach on the base "
+                "before PeftModel.from_pretrained.",
+                stacklevel=2,
+            )
+        elif self._encoder_is_trained and caller("_save", "transformers"):
+            warnings.warn(f"{_NOT_IN_ADAPTER}. {_USE_CONFIG}", stacklevel=2)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The class is created at run time, so pickle and copy cannot find it by name.
@@ -380,12 +474,6 @@ def char_embedding_of(model: nn.Module) -> CharEmbedding:
         )
     embedding.check_whole()
     return embedding
-
-
-def _saves_for_from_pretrained(frame: types.FrameType) -> bool:
-    """True if the frame is transformers' save_pretrained. (PEFT's saves its adapter alone.)"""
-    module = str(frame.f_globals.get("__name__"))
-    return frame.f_code.co_name == "save_pretrained" and module.startswith("transformers.")
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .attach import check_releasable
 from .embedding import CharEmbedding, Model, char_embeddings
 from .errors import CharEmbedError
+from .export import set_config_fields, warn_of_skipped_head
 
 _Exchanged = tuple[nn.Module, dict[str, nn.Parameter]]  # a module and its new parameters
 
@@ -52,6 +53,8 @@ def fold(model: Model) -> Model:
     tied = len(embeddings) > 1 or any(
         id(p) in weights for part in others for p in part._parameters.values()
     )
+    if tied:
+        warn_of_skipped_head(model)
     pairs = zip(embeddings, tables, strict=True)
     exchanged = [_exchange(embedding, embedding.weight, table_VD) for embedding, table_VD in pairs]
     configs = _untied_configs(model) if tied else None
@@ -68,6 +71,8 @@ def fold(model: Model) -> Model:
         part.config = config
     for embedding in embeddings:
         embedding.release()
+    if embeddings:
+        set_config_fields(model)
     return model
 
 
