@@ -399,6 +399,11 @@ class CharEmbedding(nn.Embedding):
     def check_whole(self) -> None:
         """Raise AttachError if this process does not hold the whole token table."""
         if any(parameter.is_meta for parameter in self.parameters()):
+            if any(hasattr(part, "_hf_hook") for part in self.modules()):
+                raise AttachError(
+                    "accelerate has offloaded the embedding's weights. First call "
+                    "accelerate.hooks.remove_hook_from_submodules(model), which brings them back."
+                )
             raise AttachError("The weights are on the meta device. Load them first.")
         sharded = any(hasattr(parameter, "device_mesh") for parameter in self.parameters())
         if sharded or self.weight.dim() != 2 or self.weight.numel() == 0:

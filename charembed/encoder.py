@@ -83,7 +83,7 @@ class CharEncoder(nn.Module):
         seed: of a private generator. The global random state is neither used nor changed.
         sizes: sizes of the subclass, each an int >= 1 or a tuple of them.
 
-    Raises AttachError if init is unknown or a size is not an int >= 1.
+    Raises AttachError if init is unknown, if the seed is no int, or if a size is not an int >= 1.
     """
 
     # The factor of `set_output_scale`. Saved parts and checkpoints hold this key since 0.1.
@@ -108,6 +108,8 @@ class CharEncoder(nn.Module):
             for value in size if isinstance(size, tuple) else (size,):
                 if type(value) is not int or value < 1:
                     raise AttachError(f"{name} is {value!r}; it must be an int of at least 1.")
+        if type(seed) is not int or abs(seed) >= 2**62:  # torch takes 64 bits
+            raise AttachError(f"seed is {seed!r}; it must be an int between -2**62 and 2**62.")
         self.token_chars: Any
         self.projection: Any
         self.spellings, self.dim, self.init = spellings, dim, init

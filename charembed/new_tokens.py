@@ -202,8 +202,19 @@ def _check_spellings(embedding: CharEmbedding, known: list[bytes | None]) -> Non
 
 def _check_added(id_of: dict[str, int], tokenizer: Any, grown: Any) -> None:
     """Raise SpellingError if the tokenizer cannot hold a text as one token, or not decode it."""
-    taken = set(tokenizer.get_vocab().values())
+    vocabulary = tokenizer.get_vocab()
+    taken = set(vocabulary.values())
+    # The library numbers a new token by the number of tokens. If lower ids are unused, this number
+    # may be another token's id.
+    unused = sorted(set(range(max(taken, default=0))) - taken)
     for text, token in id_of.items():
+        if token in taken and text not in vocabulary and unused:
+            raise SpellingError(
+                f"The tokenizer gives the new token {text!r} id {token}, which another token has "
+                f"already, because {len(unused)} ids below {max(taken)} are unused (the first is "
+                f"{unused[0]}). Give these ids to placeholder tokens in the tokenizer's vocabulary "
+                "first."
+            )
         if token in taken:
             raise SpellingError(
                 f"The word {text!r} is the tokenizer's name of token {token}, which has another "
