@@ -208,7 +208,8 @@ class _Recurrence(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
         cell, plan, dtype, count = ctx.plain
-        weights, parts = ctx.saved_tensors[:count], iter(ctx.saved_tensors[count:])
+        saved = ctx.saved_tensors  # subtle: once, or gradient checkpointing refuses the second read
+        weights, parts = saved[:count], iter(saved[count:])
         levels = []
         for number in range(len(plan.sizes)):
             before = tuple(itertools.islice(parts, CELLS[cell].parts)) if number else None
