@@ -201,6 +201,16 @@ def test_each_adapter_has_its_own_encoder(tmp_path: Path) -> None:
         model(input_ids=IDS, adapter_names=["default", "second"])
 
 
+def test_unload_keeps_the_trained_encoder() -> None:
+    model = with_lora(attached())
+    train(model)
+    rows = torch.arange(V)
+    trained = char_embedding(copy.deepcopy(model).merge_and_unload()).encoder(rows)
+    left = char_embedding(model.unload()).encoder(rows)
+    assert torch.equal(left, trained)
+    assert not torch.equal(left, char_embedding(attached()).encoder(rows))
+
+
 def test_new_spellings_reach_every_copy() -> None:
     model = with_lora(attached())
     train(model)
@@ -479,6 +489,7 @@ def test_the_differentiable_table_keeps_one_chunk_in_memory(monkeypatch: Any) ->
     import charembed.partition
 
     monkeypatch.setattr(charembed.partition, "TOKENS_AT_ONCE", 16)
+    monkeypatch.setattr(charembed.partition, "CHUNK", 16)
     embedding = char_embedding(attached(LLAMA))
     seen: list[int] = []
     embedding.encoder.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
