@@ -156,7 +156,9 @@ def test_only_lora_and_the_encoder_are_trained() -> None:
     )
 
 
-@pytest.mark.parametrize("host", [GPT2, LLAMA], ids=lambda host: host.name)
+@pytest.mark.parametrize(
+    "host", [GPT2, pytest.param(LLAMA, marks=pytest.mark.slow)], ids=lambda host: host.name
+)
 def test_trainer_resumes_as_if_unbroken(host: Host, tmp_path: Path) -> None:
     unbroken = trainer(with_lora(attached(host), host), tmp_path)
     unbroken.train()
@@ -326,6 +328,7 @@ def test_models_that_have_no_encoder_to_hold() -> None:
 # The whole embedding as one of modules_to_save
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("host", "tie"), [(GPT2, True), (LLAMA, True), (LLAMA, False)])
 def test_the_whole_embedding_in_modules_to_save(host: Host, tie: bool, tmp_path: Path) -> None:
     name = host.path.rpartition(".")[2]
@@ -390,6 +393,7 @@ def test_trainer_says_that_the_best_step_lacks_a_thawed_encoder(tmp_path: Path) 
         trainer(thawed(), tmp_path, **best).train()
 
 
+@pytest.mark.slow
 def test_a_thawed_encoder_that_was_loaded_may_resume(tmp_path: Path) -> None:
     with warns(UserWarning, "checkpoint"):
         trainer(thawed(), tmp_path).train()
