@@ -351,22 +351,22 @@ class CharEmbedding(nn.Embedding):
         Arguments:
             grad: if True, gradients flow into the token table and the encoder, as far as they
                 require them. The encoder computes each chunk of the vocabulary again in the
-                backward pass, so memory grows by the table and one chunk. Default: False.
+                backward pass, so memory grows by a few copies of the table. Default: False.
         """
         if grad and torch.is_grad_enabled():
-            return self.weight + self._encode_all()
+            return self._table_with_gradients()
         with torch.no_grad():
             char_VD = encode_vocabulary(self.encoder_in_use, self.weight, self.num_embeddings)
             return char_VD.add_(self.weight)  # in place: a third tensor of this size is saved
 
-    def _encode_all(self) -> Tensor:
-        """Return the character vectors of all ids with gradients: (V, D)."""
+    def _table_with_gradients(self) -> Tensor:
         encoder, device = self.encoder_in_use, self._holder.weight.device
         chunks = [ids_U.to(device) for ids_U in chunks_of(encoder, self.num_embeddings)]
+        # each chunk is computed again in the backward pass, so its states need not be kept
         read = [checkpoint(encoder, ids_U, use_reentrant=False) for ids_U in chunks]
+        ids_V = torch.cat(chunks).to(self.weight.device)
         # the chunks may be in another order than the ids
-        order_V = torch.cat(chunks).argsort()
-        return torch.cat(read)[order_V].to(self.weight.device, self.weight.dtype)
+        return self.weight.index_add(0, ids_V, torch.cat(read).to(self.weight))
 
     @property
     def spellings(self) -> SpellingTable:
