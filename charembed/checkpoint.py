@@ -27,6 +27,8 @@ from .encoder import FORMER_INITS, CharEncoder, init_name
 from .encoders import ENCODERS
 from .errors import AttachError, CharEmbedError, CheckpointError, MismatchError
 from .files import hash_tensors, write_atomically
+from .mark import check_marks
+from .sharding import check_unsharded
 from .spelling import SpellingTable
 from .version import __version__
 
@@ -58,13 +60,15 @@ def save(model: nn.Module, path: str | Path) -> None:
 
     If the save is interrupted, the file has its former content or the new one, never a part of it.
 
-    Raises AttachError if the model has no CharEmbedding, if its vocabulary was resized without
-    `update_spellings`, or if another tool changed the encoder's modules. Raises CharEmbedError if a
-    value is not finite.
+    Raises AttachError if the model has no CharEmbedding, if it was replaced after `attach`, if FSDP
+    manages its weights, if its vocabulary was resized without `update_spellings`, or if another
+    tool changed the encoder's modules. Raises CharEmbedError if a value is not finite.
     """
     if repository := hub.named(path):
         return hub.push(repository, lambda folder: save(model, folder))
+    check_marks(model)
     module, embedding = _the_one(model)
+    check_unsharded(model, embedding, gathered=True)
     embedding.check_whole()
     encoder, wrapped = embedding.encoder, getattr(embedding.encoder, "modules_to_save", None)
     # PEFT's modules_to_save holds the original encoder beside the trained copy.
@@ -175,7 +179,7 @@ def load(
         # The saved part may have half precision. Under a half-precision base it keeps its dtype.
         if host.weight.dtype in (torch.float32, torch.float64):
             made.to(host.weight.dtype)
-        put(hosts, made)  # last: until here an error leaves the model unchanged
+        put(model, hosts, made)  # last: until here an error leaves the model unchanged
     return model
 
 

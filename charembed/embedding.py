@@ -10,6 +10,7 @@ import sys
 import types
 import uuid
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from .errors import AttachError, CharEmbedError
+from .mark import ON_EMBEDDING, check_marks
 from .partition import encode_vocabulary
+from .sharding import check_unsharded
 from .spelling import SpellingTable
 from .takeover import check, encoder_for
 from .vector_table import VectorTable
@@ -122,10 +125,27 @@ class CharEmbedding(nn.Embedding):
     def release(self) -> nn.Embedding:
         """Turn it back into the host: its former class, without an encoder."""
         self._modules.pop("encoder", None)
+        if (mark := vars(self).pop(ON_EMBEDDING, None)) is not None:
+            mark.released = True
         for name in ("disabled", "_table", "_key", "_first"):
             vars(self).pop(name, None)
         self.__class__ = self.host_class  # type: ignore[assignment]
         return self
+
+    def as_host(self) -> nn.Embedding:
+        """Return a new object of the host's class with the same parameters, without hooks."""
+        host = self.host_class.__new__(self.host_class)
+        host.__dict__ = {
+            **vars(self),
+            "_modules": {name: m for name, m in self._modules.items() if name != "encoder"},
+            "_parameters": dict(self._parameters),
+            "_forward_hooks": OrderedDict(),
+            "_forward_pre_hooks": OrderedDict(),
+        }
+        own = host.__dict__.get("forward")
+        if own == types.MethodType(type(self).forward, self):
+            del host.__dict__["forward"]  # left there by accelerate
+        return host
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return token + character vectors: ids (...) -> (..., D).
@@ -322,16 +342,26 @@ def char_embeddings(model: nn.Module) -> Iterator[CharEmbedding]:
     return (module for module in model.modules() if isinstance(module, CharEmbedding))
 
 
+def attached(model: nn.Module) -> list[CharEmbedding]:
+    """Return all CharEmbeddings of a model, an empty list if nothing is attached.
+
+    Raises AttachError if another module was put in the place of one after `attach`.
+    """
+    check_marks(model)
+    return list(char_embeddings(model))
+
+
 def char_embedding_of(model: nn.Module) -> CharEmbedding:
     """Return the model's CharEmbedding; if several share weight and encoder, the first.
 
     Raises AttachError if the model has none, or if this process does not hold all its weights.
     """
-    embedding = next(char_embeddings(model), None)
+    embedding = next(iter(attached(model)), None)
     if embedding is None:
         raise AttachError(
             "The model has no CharEmbedding. First call charembed.attach(model, tokenizer)."
         )
+    check_unsharded(model, embedding, gathered=True)
     embedding.check_whole()
     return embedding
 
@@ -349,6 +379,12 @@ def _class_for(host_class: Any) -> Any:
     CharEmbedding comes before the host's class, so `super().forward` is the host's own forward.
     """
     return type("CharEmbedding", (CharEmbedding, host_class), {"host_class": host_class})
+
+
+def is_untouched(embedding: CharEmbedding) -> bool:
+    """True if no other tool has changed the embedding's class, as parametrize does."""
+    host_class: Any = embedding.host_class
+    return type(embedding) is _class_for(host_class)
 
 
 def _rebuild(host_class: Any) -> CharEmbedding:

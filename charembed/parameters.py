@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from .embedding import Model, char_embeddings
+from .embedding import Model, attached
 
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -15,9 +15,7 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
     torch.nn.utils.clip_grad_norm_(charembed.parameters(model), 1.0)
     """
     found = (
-        parameter
-        for embedding in char_embeddings(model)
-        for parameter in embedding.encoder.parameters()
+        parameter for embedding in attached(model) for parameter in embedding.encoder.parameters()
     )
     # embeddings that share their weight share the encoder; a dict drops the duplicates in order
     return list(dict.fromkeys(found))
