@@ -292,7 +292,9 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
             "The model already has a CharEmbedding. First call charembed.detach(model)."
         )
     for part in model.modules():
-        if (wrapper := type(part).__name__) in _WRAPPERS or is_sharding(part):
+        wrapper = type(part).__name__
+        if (sharding := is_sharding(part)) or wrapper in _WRAPPERS:
+            wrapper = f"FSDP ({wrapper})" if sharding else wrapper
             raise AttachError(
                 f"The model is wrapped in {wrapper}, which would not see new parameters. Call "
                 "attach first, then wrap the model."

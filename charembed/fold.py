@@ -41,9 +41,9 @@ def fold(model: Model, check: Inputs | None = None) -> Model:
     character vectors too. Therefore fold runs the model before and after with four ids, in
     evaluation mode, without the user's hooks, and compares all floating-point tensors of the
     output. Buffers, attributes, training flags and random states are the same afterwards. The run
-    is skipped if the model needs more than ids or has weights on the meta device, if several
-    processes run, or if it holds buffers of more than 256 MiB. Then only the code of the forwards
-    is searched for such a head.
+    is skipped if the model needs more than ids, has weights on the meta device, waits for other
+    processes, or holds buffers of more than 256 MiB. Then only the code of the forwards is searched
+    for such a head.
 
     Arguments:
         model: a model with an attached encoder.

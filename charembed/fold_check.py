@@ -14,6 +14,7 @@ import functools
 import inspect
 import random
 import sys
+import types
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -239,27 +240,49 @@ class FoldCheck:
                             _look_up, embedding, table_VD
                         )
             watch: AbstractContextManager[Any] = readers or nullcontext()
+            if readers is None and not self._given and _several_processes():
+                watch = _Readers([], self._names)
             with nullcontext() if self._given else _ids_in_range(), watch:
-                return _tensors_in(_call(self._model, self._inputs))
+                # DDP would wait for the other processes to synchronise its buffers
+                model = self._model if self._given else _inner(self._model)
+                return _tensors_in(_call(model, self._inputs))
 
     def _reader_in_source(self) -> str | None:
         """Return a module whose forward multiplies with the weight of the embedding, by its code."""
         leaves = {self._names.get(id(part), "").rpartition(".")[2] for part in self._embeddings}
         for part in self._model.modules():
-            if not set(self._embeddings) & set(part.modules()) or part in self._embeddings:
+            if part in self._embeddings or not {*self._embeddings} & {*part.modules()}:
                 continue
-            code = getattr(inspect.unwrap(type(part).forward), "__code__", None)
-            if code is None or not _PRODUCTS & {*code.co_names}:
+            codes = _codes_of(part)
+            if not any(_PRODUCTS & {*code.co_names} for code in codes):
                 continue
-            names = [step.argval for step in dis.get_instructions(code)]
-            for leaf, weight, then in zip(names, names[1:], names[2:], strict=False):
-                if leaf in leaves and weight == "weight" and then not in _META:
-                    return _describe(part, self._names)
+            for code in codes:
+                names = [step.argval for step in dis.get_instructions(code)]
+                for leaf, weight, then in zip(names, names[1:], names[2:], strict=False):
+                    if leaf in leaves and weight == "weight" and str(then) not in _META:
+                        return _describe(part, self._names)
         return None
 
 
+def _codes_of(part: nn.Module) -> list[types.CodeType]:
+    """Return the code of a module's forward and of its own methods that are named in it."""
+    found: dict[types.CodeType, None] = {}
+    names = ["forward"]
+    while names:
+        held: Any = inspect.getattr_static(part, names.pop(), None)
+        held = held.fget if isinstance(held, property) else held
+        code = getattr(inspect.unwrap(held), "__code__", None) if callable(held) else None
+        for one in (code, *getattr(code, "co_consts", ())):  # inner functions are constants
+            if isinstance(one, types.CodeType) and one not in found:
+                found[one] = None
+                names += one.co_names
+    return list(found)
+
+
 class _Readers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Find the modules whose operators get one of the weights.
+    """Find the modules whose operators get one of the weights, and refuse collectives.
+
+    A collective waits for the other processes, which may not fold.
 
     Attributes:
         found: a description of each such module.
@@ -274,6 +297,8 @@ class _Readers(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if "c10d" in func.namespace:
+            raise RuntimeError(f"{func} waits for other processes")
         for value in (*args, *(kwargs or {}).values()):
             if type(value) in (Tensor, nn.Parameter) and (
                 value.untyped_storage().data_ptr() in self._storages
@@ -318,11 +343,7 @@ def _ids_with_vectors(embedding: CharEmbedding, table_VD: Tensor) -> Tensor | No
 
 
 def _can_run(model: nn.Module) -> bool:
-    """False if a run could hang, copy gigabytes or fail on missing weights."""
-    group = torch.distributed.is_available() and torch.distributed.is_initialized()
-    # the forward may wait for other processes, which do not fold
-    if group and torch.distributed.get_world_size() > 1:
-        return False
+    """False if a run would fail on missing weights or copy large buffers."""
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         return False
     return sum(tensor.numel() * tensor.element_size() for tensor in _state(model)) <= _MAX_STATE
@@ -335,13 +356,22 @@ def _look_up(embedding: CharEmbedding, table_VD: Tensor, *args: Any, **kwargs: A
     return embedding._through_host(rows.view(-1, rows.shape[-1])).view_as(rows)
 
 
+def _several_processes() -> bool:
+    group = torch.distributed
+    return group.is_available() and group.is_initialized() and group.get_world_size() > 1
+
+
+def _inner(model: Any) -> Any:
+    """Return the model inside wrappers whose forward takes any arguments."""
+    while type(model).__name__ in _WRAPPERS:
+        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+    return model
+
+
 def _call(model: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
         return model(**inputs)
-    inner: Any = model
-    while type(inner).__name__ in _WRAPPERS:  # their forward takes any arguments
-        inner = inner._orig_mod if hasattr(inner, "_orig_mod") else inner.module
-    known = inspect.signature(inner.forward).parameters
+    known = inspect.signature(_inner(model).forward).parameters
     kwargs: dict[str, Any] = {}
     for name in ("input_ids", "decoder_input_ids"):
         if name in known:
