@@ -195,12 +195,14 @@ def check_releasable(embeddings: list[CharEmbedding]) -> None:
 
 def check_as_host(embedding: CharEmbedding) -> None:
     """Raise AttachError if the embedding was changed so that `attach` would refuse it now."""
+    # first, because reading a parametrized weight may change buffers (spectral_norm)
     if "weight" not in embedding._parameters:
         raise AttachError(
             "The embedding's weight was pruned, parametrized or replaced by a plain tensor after "
             "attach. First make it a parameter again, with torch.nn.utils.prune.remove(embedding, "
             "'weight') or torch.nn.utils.parametrize.remove_parametrizations(embedding, 'weight')."
         )
+    embedding.check_whole()
     if "_hf_hook" not in vars(embedding):  # check_releasable has the message for that
         check(embedding.as_host())
 

@@ -66,7 +66,6 @@ def fold(model: Model, check: Inputs | None = None) -> Model:
     for embedding in embeddings:
         check_unsharded(model, embedding)
         check_as_host(embedding)
-        embedding.check_whole()
     check_releasable(embeddings)
     tables = [_finite_table(embedding) for embedding in embeddings]
     weights = {id(embedding.weight) for embedding in embeddings}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import logging
 import random
 import sys
 import types
@@ -87,6 +88,8 @@ class Snapshot:
                 del now[name]
             now.update(held)
         for container, content in self._containers:
+            if not content and not container:  # most of them, such as the dicts of hooks
+                continue
             if len(container) != len(content) or any(
                 one is not other
                 for one, other in zip(_items(container), _items(content), strict=True)
@@ -182,7 +185,9 @@ class FoldCheck:
             return
         held = {id(parameter) for parameter in self._model.parameters()}
         hidden = [weight for weight in self._weights if id(weight) not in held]
-        readers = _Readers(hidden, self._names) if hidden and not self._given else None
+        readers = None
+        if hidden and not self._given:
+            readers = _Readers(hidden, self._names, known=held)
         try:
             after = self._run(folded=True, readers=readers)
         except Exception as error:
@@ -201,9 +206,9 @@ class FoldCheck:
             commit()
         elif readers is not None and readers.found:
             raise CharEmbedError(
-                f"{readers.found[0]} reads the embedding's weight, but no module holds it as a "
-                "parameter, so a checkpoint of the folded model would lose it. Assign the weight "
-                "to an attribute of a module, or keep the encoder attached (charembed.save)."
+                f"{readers.found[0]} reads an embedding's weight that no module of the model holds "
+                "as a parameter, so a checkpoint of the folded model would lose it. Assign the "
+                "weight to an attribute of a module, or keep the encoder attached (charembed.save)."
             )
 
     def _reason(self) -> str:
@@ -229,6 +234,8 @@ class FoldCheck:
         """Compute the outputs. The model and the random state are the same afterwards."""
         with _unchanged(self._model):
             if not self._given:
+                # nobody asked for this run, so its warnings would only confuse; _unchanged undoes it
+                logging.disable(logging.WARNING)
                 # Hooks of the user, which may count or record, see nothing of the automatic check.
                 for part in self._model.modules():
                     part._forward_hooks.clear()
@@ -284,12 +291,22 @@ class _Readers(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     A collective waits for the other processes, which may not fold.
 
+    Arguments:
+        weights: the weights.
+        names: path of each module of the model, by id.
+        known: ids of the model's parameters. If given, a parameter of the same shape as a weight
+            that is not among them counts too: a deep copy may read the weight of its original
+            (x-transformers).
+
     Attributes:
         found: a description of each such module.
     """
 
-    def __init__(self, weights: list[Tensor], names: dict[int, str]) -> None:
+    def __init__(
+        self, weights: list[Tensor], names: dict[int, str], known: set[int] | None = None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._known, self._shapes = known, {weight.shape for weight in weights}
         self._storages = {weight.untyped_storage().data_ptr() for weight in weights}
         self._names = names
         self.found: list[str] = []
@@ -300,12 +317,16 @@ class _Readers(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if "c10d" in func.namespace:
             raise RuntimeError(f"{func} waits for other processes")
         for value in (*args, *(kwargs or {}).values()):
-            if type(value) in (Tensor, nn.Parameter) and (
-                value.untyped_storage().data_ptr() in self._storages
-            ):
+            if type(value) in (Tensor, nn.Parameter) and self._counts(value):
                 self.found.append(self._innermost_module())
                 break
         return func(*args, **(kwargs or {}))
+
+    def _counts(self, tensor: Tensor) -> bool:
+        if tensor.untyped_storage().data_ptr() in self._storages:
+            return True
+        foreign = self._known is not None and id(tensor) not in self._known
+        return foreign and isinstance(tensor, nn.Parameter) and tensor.shape in self._shapes
 
     def _innermost_module(self) -> str:
         """Return the module of the model whose method runs; only the call stack knows it."""
@@ -395,6 +416,7 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
     cuda = sorted({device.index for device in devices if device.type == "cuda"})
     numpy: Any = sys.modules.get("numpy")  # some models draw from its generator
     states = random.getstate(), numpy and numpy.random.get_state()
+    silenced = logging.root.manager.disable
     try:
         with (
             warnings.catch_warnings(),
@@ -409,6 +431,7 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         snapshot.restore()
+        logging.disable(silenced)
         random.setstate(states[0])
         if numpy:
             numpy.random.set_state(states[1])

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
-from transformers import DebertaConfig, DebertaForMaskedLM
+from transformers import BigBirdConfig, BigBirdForMaskedLM, DebertaConfig, DebertaForMaskedLM
 
 import charembed
 from charembed import AttachError, CharEmbedding, CharEmbedError
@@ -30,6 +30,7 @@ from tests.plugin.hosts import (
     IDS,
     NANOGPT,
     SIZES,
+    TABLE,
     VOCABULARY,
     V,
     char_embedding,
@@ -274,6 +275,9 @@ def test_x_transformers(tie: bool) -> None:
     charembed.attach(model, VOCABULARY, module="token_emb.emb", init="normal").eval()
     if tie:
         refuses(model, "TransformerWrapper weight")
+        # the head of a deep copy reads the weight of the original
+        copied = copy.deepcopy(model)
+        refuses(copied, "weight parameter")
         refuses(x_transformers.AutoregressiveWrapper(model), "weight")
     else:
         with torch.no_grad():
@@ -402,10 +406,40 @@ def test_a_run_changes_nothing_but_the_embedding(check: Tensor | None) -> None:
         assert torch.equal(ours, theirs) if isinstance(ours, Tensor) else ours == theirs
 
 
+def test_a_model_that_changes_its_layers_in_a_run_is_put_back() -> None:
+    """BigBird exchanges its attention for another kind, with a warning, if the input is short."""
+    sizes = {**SIZES, "max_position_embeddings": 1024, "block_size": 8, "num_random_blocks": 1}
+    config = BigBirdConfig(**{**sizes, "pad_token_id": 0, "attention_type": "block_sparse"})
+    torch.manual_seed(0)
+    model: Any = charembed.attach(BigBirdForMaskedLM(config), VOCABULARY, init="normal").eval()
+    long = IDS.flatten()[:16].repeat(1, 10).clamp(min=1)
+    with torch.no_grad():
+        numpy.random.seed(0)
+        expected = model(long).logits
+        parts = [type(part) for part in charembed.detach(copy.deepcopy(model)).modules()]
+        charembed.fold(model)
+        assert [type(part) for part in model.modules()] == parts
+        numpy.random.seed(0)
+        assert torch.equal(model(long).logits, expected)
+
+
 class NeedsPixels(Product):
     def forward(self, ids: Tensor, pixels: Tensor) -> Tensor:
         h = self.norm(self.wte(ids) + pixels)
         return h @ self.wte.weight.T
+
+
+class NeedsPixelsToo(Shared):
+    def forward(self, ids: Tensor, pixels: Tensor) -> Tensor:
+        return self.last(self.norm(self.wte(ids) + pixels))
+
+    def last(self, h: Tensor) -> Tensor:
+        return self.head(h)
+
+
+class NeedsPixelsLambda(Lambda):
+    def forward(self, ids: Tensor, pixels: Tensor) -> Tensor:
+        return self.head(self.norm(self.wte(ids) + pixels))
 
 
 class NeedsPixelsUntied(NeedsPixels):
@@ -421,6 +455,8 @@ def test_a_model_that_needs_more_than_ids_is_judged_by_its_code() -> None:
     inputs = {"ids": IDS, "pixels": torch.ones(1)}
     refuses(attached(NeedsPixels), "NeedsPixels weight check=")
     refuses(attached(NeedsPixels), "outputs", check=inputs)
+    refuses(attached(NeedsPixelsToo), "NeedsPixelsToo weight check=")
+    refuses(attached(NeedsPixelsLambda), "NeedsPixelsLambda weight check=")
     with torch.no_grad():
         model = attached(NeedsPixelsUntied).eval()
         expected = model(**inputs)
@@ -443,6 +479,18 @@ def test_ids_that_another_table_lacks_are_not_looked_up() -> None:
     charembed.fold(attached(Two))
 
 
+def test_an_embedding_alone_and_models_in_a_sequence_fold() -> None:
+    embedding = charembed.CharEmbedding.from_embedding(nn.Embedding(V, 8), TABLE, init="normal")
+    models = (embedding, attached(Attribute), nn.Sequential(attached(Attribute), nn.Identity()))
+    for model in models:
+        with torch.no_grad():
+            expected = model.eval()(IDS)
+            assert torch.equal(charembed.fold(model)(IDS), expected)
+    with torch.inference_mode():
+        expected = (model := attached(Attribute).eval())(IDS)
+        assert torch.equal(charembed.fold(model, check=IDS)(IDS), expected)
+
+
 def test_half_precision_and_compiled_models_fold() -> None:
     for dtype in (torch.bfloat16, torch.float16):
         model = GPT2.attach(GPT2(False).to(dtype), init="normal").eval()
@@ -451,6 +499,7 @@ def test_half_precision_and_compiled_models_fold() -> None:
             assert torch.equal(logits_of(charembed.fold(model)), expected)
     compiled: Any = torch.compile(attached(Product), backend="eager")
     refuses(compiled, "Product weight")
+    refuses(compiled, "outputs", check=IDS)
 
 
 def test_an_interrupted_check_changes_nothing() -> None:
