@@ -26,6 +26,7 @@ from .errors import CharEmbedError as CharEmbedError
 from .errors import CheckpointError as CheckpointError
 from .errors import MismatchError as MismatchError
 from .errors import SpellingError as SpellingError
+from .export import complete_config as complete_config
 from .fold import fold as fold
 from .low_fisher import project_to_low_fisher as project_to_low_fisher
 from .new_tokens import add_tokens as add_tokens
@@ -35,10 +36,13 @@ from .parameters import freeze_base as freeze_base
 from .parameters import param_groups as param_groups
 from .parameters import parameters as parameters
 from .parameters import print_trainable_parameters as print_trainable_parameters
+from .peft_config import peft_config as peft_config
 from .scale import set_scale as set_scale
 from .spelling import SpellingTable as SpellingTable
 from .spelling import spell as spell
 from .spelling_loss import SpellingHeads as SpellingHeads
+from .spelling_report import SpellingReport as SpellingReport
+from .spelling_report import check_spellings as check_spellings
 from .version import __version__ as __version__
 from .warm_up import warm_up as warm_up
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .attach import check_as_host, check_releasable
 from .embedding import CharEmbedding, Model, attached
 from .errors import CharEmbedError
+from .export import set_config_fields, warn_of_skipped_head
 from .fold_check import FoldCheck, Inputs, Snapshot
 from .mark import remove_marks
 from .partition import TOKENS_AT_ONCE
@@ -75,13 +76,16 @@ def fold(model: Model, check: Inputs | None = None) -> Model:
         id(p) in weights for part in others for p in part._parameters.values()
     )
     outputs = FoldCheck(model, embeddings, tables, check)
+    if tied:
+        warn_of_skipped_head(model)
     pairs = zip(embeddings, tables, strict=True)
     exchanged = [_exchange(embedding, embedding.weight, table_VD) for embedding, table_VD in pairs]
     configs = _untied_configs(model) if tied else None
     if configs is not None:
         # the encoders go away, so their parameters need no copies
         encoders = {part for embedding in embeddings for part in embedding.encoder.modules()}
-        exchanged += _own_parameters([part for part in others if part not in encoders])
+        rest = [part for part in others if part not in encoders]
+        exchanged += _own_parameters([*rest, *embeddings], weights)
 
     def commit() -> None:
         """Assign objects that exist already, so that an error above leaves the model as it was."""
@@ -100,6 +104,7 @@ def fold(model: Model, check: Inputs | None = None) -> Model:
     except BaseException:  # also Ctrl+C
         before.restore()
         raise
+    set_config_fields(model)
     return model
 
 
@@ -127,14 +132,19 @@ def _exchange(module: nn.Module, parameter: Tensor, values: Tensor) -> _Exchange
     return module, {name: own for name, held in module._parameters.items() if held is parameter}
 
 
-def _own_parameters(parts: list[nn.Module]) -> Iterator[_Exchanged]:
-    """Give each module its own copy of a shared parameter; the first keeps the original."""
+def _own_parameters(parts: list[nn.Module], tables: set[int]) -> Iterator[_Exchanged]:
+    """Give each module its own copy of a shared parameter; the first keeps the original.
+
+    `tables` are the ids of the embeddings' weights, which fold exchanges itself. Other parameters
+    of an embedding (T5Gemma2 has one for the end of an image) are treated like all others.
+    """
     holders: defaultdict[int, list[tuple[nn.Module, nn.Parameter]]] = defaultdict(list)
     for part in parts:
         for parameter in {
             parameter for parameter in part._parameters.values() if parameter is not None
         }:
-            holders[id(parameter)].append((part, parameter))
+            if not (isinstance(part, CharEmbedding) and id(parameter) in tables):
+                holders[id(parameter)].append((part, parameter))
     for _, *shared in holders.values():
         for part, parameter in shared:
             yield _exchange(part, parameter, parameter.detach().clone())

@@ -164,6 +164,8 @@ class FoldCheck:
             try:
                 if before := self._run():
                     return before
+            except CharEmbedError:
+                raise  # the attached model cannot work in this way
             except Exception:
                 pass
         if (reader := self._reader_in_source()) is not None:
@@ -243,9 +245,8 @@ class FoldCheck:
                 if not folded:
                     # The tables exist already, so the encoder need not compute them again.
                     for embedding, table_VD in zip(self._embeddings, self._tables, strict=True):
-                        vars(embedding)["forward"] = functools.partial(
-                            _look_up, embedding, table_VD
-                        )
+                        vars(embedding)["_checked"] = functools.partial(_look_up, table_VD)
+                        vars(embedding)["disabled"] = False
             watch: AbstractContextManager[Any] = readers or nullcontext()
             if readers is None and not self._given and _several_processes():
                 watch = _Readers([], self._names)
@@ -370,11 +371,9 @@ def _can_run(model: nn.Module) -> bool:
     return sum(tensor.numel() * tensor.element_size() for tensor in _state(model)) <= _MAX_STATE
 
 
-def _look_up(embedding: CharEmbedding, table_VD: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Return token + character vectors as an attached embedding does."""
-    ids = args[0] if args else kwargs["input"]
-    rows = nn.functional.embedding(ids, table_VD)
-    return embedding._through_host(rows.view(-1, rows.shape[-1])).view_as(rows)
+def _look_up(table_VD: Tensor, ids: Tensor, look_up: Any = None) -> Tensor:
+    """Return token + character vectors; it takes the place of CharEmbedding._checked."""
+    return nn.functional.embedding(ids, table_VD)
 
 
 def _several_processes() -> bool:

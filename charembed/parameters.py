@@ -6,16 +6,24 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from .embedding import Model, attached
+from .adapters import modules_in_use
+from .embedding import CharEmbedding, Model
+from .mark import check_marks
 
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:
     """Return the parameters of the character encoders, without those of the base model.
 
     torch.nn.utils.clip_grad_norm_(charembed.parameters(model), 1.0)
+
+    If PEFT keeps a copy of the encoder for each adapter, they are those of the copy in use.
     """
+    check_marks(model)
     found = (
-        parameter for embedding in attached(model) for parameter in embedding.encoder.parameters()
+        parameter
+        for _, part in modules_in_use(model)
+        if isinstance(part, CharEmbedding)
+        for parameter in part.encoder_in_use.parameters()
     )
     # embeddings that share their weight share the encoder; a dict drops the duplicates in order
     return list(dict.fromkeys(found))
