@@ -20,7 +20,7 @@ _ON_MODEL, ON_EMBEDDING = "_charembed_marks", "_mark"
 
 @dataclass(eq=False)
 class Mark:
-    """A place where `attach` has put a CharEmbedding; model and embedding hold the same object.
+    """The place of one CharEmbedding; the model and the embedding hold the same object.
 
     Attributes:
         path: path of the embedding in the module that was passed to `attach`.
