@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import types
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +23,9 @@ from .adapters import caller, check_reader, in_use, is_wrapper, versions
 from .encoder import CharEncoder
 from .errors import AttachError, CharEmbedError
 from .host_forward import ExchangedLookups
+from .mark import ON_EMBEDDING, check_marks
 from .partition import chunks_of, encode_vocabulary
+from .sharding import check_unsharded
 from .snapshot import tensors_of
 from .spelling import SpellingTable
 from .takeover import check, check_rows, encoder_for
@@ -208,6 +211,8 @@ class CharEmbedding(nn.Embedding):
     def release(self) -> nn.Embedding:
         """Turn it back into the host: its former class, without an encoder."""
         self._modules.pop("encoder", None)
+        if (mark := vars(self).pop(ON_EMBEDDING, None)) is not None:
+            mark.released = True
         own = (
             "disabled",
             "_table",
@@ -221,6 +226,16 @@ class CharEmbedding(nn.Embedding):
             vars(self).pop(name, None)
         self.__class__ = self.host_class  # type: ignore[assignment]
         return self
+
+    def as_host(self) -> nn.Embedding:
+        """Return a new object of the host's class with the same parameters and attributes."""
+        host = self.host_class.__new__(self.host_class)
+        modules = {name: part for name, part in self._modules.items() if name != "encoder"}
+        host.__dict__ = {**vars(self), "_modules": modules}
+        own = host.__dict__.get("forward")
+        if own == types.MethodType(type(self).forward, self):
+            del host.__dict__["forward"]  # left there by accelerate
+        return host
 
     def forward(self, input: Tensor) -> Tensor:
         """Return token + character vectors: ids (...) -> (..., D).
@@ -493,16 +508,26 @@ def char_embeddings(model: nn.Module) -> Iterator[CharEmbedding]:
     return (module for module in model.modules() if isinstance(module, CharEmbedding))
 
 
+def attached(model: nn.Module) -> list[CharEmbedding]:
+    """Return all CharEmbeddings of a model, an empty list if nothing is attached.
+
+    Raises AttachError if another module was put in the place of one after `attach`.
+    """
+    check_marks(model)
+    return list(char_embeddings(model))
+
+
 def char_embedding_of(model: nn.Module) -> CharEmbedding:
     """Return the model's CharEmbedding; if several share weight and encoder, the first.
 
     Raises AttachError if the model has none, or if this process does not hold all its weights.
     """
-    embedding = next(char_embeddings(model), None)
+    embedding = next(iter(attached(model)), None)
     if embedding is None:
         raise AttachError(
             "The model has no CharEmbedding. First call charembed.attach(model, tokenizer)."
         )
+    check_unsharded(model, embedding, gathered=True)
     embedding.check_whole()
     return embedding
 
@@ -545,6 +570,12 @@ def _own_forward(host_class: Any) -> Any:
             return host_class.forward(self, *args, **kwargs)
 
     return forward
+
+
+def is_untouched(embedding: CharEmbedding) -> bool:
+    """True if no other tool has changed the embedding's class, as parametrize does."""
+    host_class: Any = embedding.host_class
+    return type(embedding) is _class_for(host_class)
 
 
 def _rebuild(host_class: Any) -> CharEmbedding:
