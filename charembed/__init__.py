@@ -36,10 +36,13 @@ from .parameters import freeze_base as freeze_base
 from .parameters import param_groups as param_groups
 from .parameters import parameters as parameters
 from .parameters import print_trainable_parameters as print_trainable_parameters
+from .peft_config import peft_config as peft_config
 from .scale import set_scale as set_scale
 from .spelling import SpellingTable as SpellingTable
 from .spelling import spell as spell
 from .spelling_loss import SpellingHeads as SpellingHeads
+from .spelling_report import SpellingReport as SpellingReport
+from .spelling_report import check_spellings as check_spellings
 from .version import __version__ as __version__
 from .warm_up import warm_up as warm_up
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from .adapters import check_reachable
 from .embedding import CharEmbedding, Model, char_embeddings
 from .encoder import PRETRAINED, init_name
 from .encoders import ENCODERS
@@ -21,6 +22,7 @@ from .errors import AttachError, SpellingError
 from .scale import SCALE, check_scale, scale_vectors
 from .spelling import SpellingTable
 from .takeover import check, check_size, encoder_for
+from .wrappers import check_wrappers
 
 _WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "DataParallel"}
 # If a larger share of the rows has no characters, the tokenizer is probably another model's.
@@ -277,6 +279,7 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
         raise AttachError(
             "The model is itself the embedding. Use charembed.CharEmbedding.from_embedding instead."
         )
+    check_reachable(model, found)
     if not isinstance(found, nn.Embedding):
         raise AttachError(
             f"The input embedding is a {type(found).__name__}, not an nn.Embedding. "
@@ -285,6 +288,7 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
     hosts = [found, *_tied_to(found, model)]
     for host in hosts:
         check(host)
+    check_wrappers(model, hosts)
     return hosts
 
 
@@ -313,7 +317,10 @@ def _tied_to(found: nn.Embedding, model: Any) -> Iterator[nn.Embedding]:
 
 def _embeddings_to_choose(model: nn.Module) -> str:
     paths = [
-        repr(path) for path, module in model.named_modules() if isinstance(module, nn.Embedding)
+        repr(path)
+        for path, module in model.named_modules()
+        # PEFT's spare copy of a module in modules_to_save is not called
+        if isinstance(module, nn.Embedding) and "original_module" not in path.split(".")
     ]
     if not paths:
         return "It has no nn.Embedding at all."

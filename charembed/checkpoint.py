@@ -21,6 +21,7 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from . import hub
+from .adapters import modules_in_use
 from .attach import find_embeddings, put
 from .embedding import CharEmbedding, Model
 from .encoder import FORMER_INITS, CharEncoder, init_name
@@ -66,10 +67,7 @@ def save(model: nn.Module, path: str | Path) -> None:
         return hub.push(repository, lambda folder: save(model, folder))
     module, embedding = _the_one(model)
     embedding.check_whole()
-    encoder, wrapped = embedding.encoder, getattr(embedding.encoder, "modules_to_save", None)
-    # PEFT's modules_to_save holds the original encoder beside the trained copy.
-    if wrapped is not None:
-        encoder = wrapped[embedding.encoder.active_adapters[0]]  # type: ignore[index]
+    encoder = embedding.encoder_in_use
     name = next(
         (name for name, kind in ENCODERS.items() if type(encoder) is kind), type(encoder).__name__
     )
@@ -175,18 +173,15 @@ def load(
         # The saved part may have half precision. Under a half-precision base it keeps its dtype.
         if host.weight.dtype in (torch.float32, torch.float64):
             made.to(host.weight.dtype)
+        made._from_part = True  # type: ignore[assignment]
         put(hosts, made)  # last: until here an error leaves the model unchanged
     return model
 
 
 def _the_one(model: nn.Module) -> tuple[str, CharEmbedding]:
     """Return path and CharEmbedding; if several share an encoder, the first of them."""
-    # PEFT's modules_to_save holds the original module beside the trained copy.
-    named = (
-        (path, part)
-        for path, part in model.named_modules()
-        if "original_module" not in path.split(".")
-    )
+    # PEFT's modules_to_save holds the original module beside a copy for each adapter.
+    named = modules_in_use(model)
     found = {path: part for path, part in named if isinstance(part, CharEmbedding)}
     if len({id(part.encoder) for part in found.values()}) != 1:
         raise AttachError(

@@ -7,23 +7,34 @@ from __future__ import annotations
 
 import functools
 import sys
-import types
 import uuid
 import warnings
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from .adapters import caller, check_reader, in_use, is_wrapper, versions
+from .encoder import CharEncoder
 from .errors import AttachError, CharEmbedError
-from .partition import encode_vocabulary
+from .host_forward import ExchangedLookups
+from .partition import chunks_of, encode_vocabulary
 from .spelling import SpellingTable
-from .takeover import check, encoder_for
+from .takeover import check, check_rows, encoder_for
+from .training_step import check_training_step
 from .vector_table import VectorTable
+from .wrappers import check_caller
 
 Model = TypeVar("Model", bound=nn.Module)
+
+_NOT_IN_ADAPTER = "PEFT's checkpoint does not hold the character encoder, which is being trained"
+_USE_CONFIG = (
+    "Pass charembed.peft_config(model, config) to get_peft_model instead of config: the adapter "
+    "then holds the encoder and its letters."
+)
 
 
 class CharEmbedding(nn.Embedding):
@@ -54,6 +65,7 @@ class CharEmbedding(nn.Embedding):
     host_class: type[nn.Embedding]
     disabled: bool
     _table: VectorTable
+    _unfilled = False  # True while an encoder that was attached on meta has no values
 
     def __new__(cls, host: Any = None, *_: Any) -> CharEmbedding:
         if host is None:  # copy and unpickling build an empty object first
@@ -77,17 +89,89 @@ class CharEmbedding(nn.Embedding):
             return
         self._table = VectorTable()
         self._modules["encoder"] = encoder.train(host.training)
-        # On meta the parameters have no values yet: from_pretrained or the first use sets them.
-        if not any(parameter.is_meta for parameter in encoder.parameters()):
+        # On meta the parameters have no values yet; see `_is_hf_initialized`.
+        self._unfilled = any(parameter.is_meta for parameter in encoder.parameters())
+        if isinstance(encoder, CharEncoder) or not self._unfilled:
             # from_pretrained of transformers initializes every module without this mark again
             for part in encoder.modules():
                 part._is_hf_initialized = True  # type: ignore[assignment]
 
     @property
+    def _is_hf_initialized(self) -> bool:
+        """transformers' mark of the embedding itself.
+
+        subtle: from_pretrained reads it of every module, after it has loaded or allocated all
+        parameters and before the model is used. This is the one moment when the encoder can set
+        the initial values of parameters that the file does not have.
+        """
+        if self._holder is self:
+            self._fill_encoder()
+        return bool(vars(self).get("_is_hf_initialized", False))
+
+    @_is_hf_initialized.setter
+    def _is_hf_initialized(self, value: bool) -> None:
+        vars(self)["_is_hf_initialized"] = value
+        # transformers 4 marks modules instead of parameters, and before it reads the marks
+        if value and self._holder is self and isinstance(self.encoder, CharEncoder):
+            self.encoder.mark_filled()
+
+    def _fill_encoder(self) -> None:
+        """Set initial values of an encoder that was attached on the meta device."""
+        encoder: Any = self.encoder
+        if isinstance(encoder, CharEncoder):
+            encoder.fill_missing()
+        elif self._unfilled and not any(p.is_meta for p in encoder.parameters()):
+            # An encoder of the user's own; transformers has initialized its linear layers so far.
+            self._unfilled = False
+            loaded = (getattr(p, "_is_hf_initialized", False) for p in encoder.parameters())
+            if hasattr(encoder, "reset_parameters") and not any(loaded):
+                encoder.reset_parameters()
+
+    def _materialize(self, device: torch.device) -> None:
+        """Set initial values of an encoder that never had any, if the host now gets its own."""
+        encoder = self.encoder
+        never = not encoder.has_values if isinstance(encoder, CharEncoder) else self._unfilled
+        if never and device.type != "meta" and all(p.is_meta for p in encoder.parameters()):
+            encoder.to_empty(device=device)
+            if not isinstance(encoder, CharEncoder):
+                self._fill_encoder()
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        if self._holder is self:  # accelerate loads the base alone, then moves the model
+            self._materialize(self.weight.device)
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if self._holder is self and not isinstance(self.encoder, CharEncoder):
+            self._fill_encoder()  # a CharEncoder does it in its own _apply
+        return self
+
+    @property
     def encoder(self) -> nn.Module:
-        """The character encoder; embeddings that share their weight share it."""
+        """The character encoder; embeddings that share their weight share it.
+
+        If PEFT has wrapped it (`charembed.peft_config`), this is the wrapper; `encoder_in_use` is
+        the module that computes.
+        """
         found: nn.Module = self._holder._modules["encoder"]  # type: ignore[assignment]
         return found
+
+    @property
+    def encoder_in_use(self) -> nn.Module:
+        """The encoder itself, or the copy of it that PEFT's active adapter has."""
+        return in_use(self.encoder)
+
+    @property
+    def holds_encoder(self) -> bool:
+        """True if the encoder is this module's own; False if another embedding holds it."""
+        return self._holder is self
+
+    @property
+    def norm_type(self) -> float:  # type: ignore[override]
+        # subtle: PEFT's trainable tokens never call this module, but read this attribute for their
+        # own look-up. Nothing else shows that the character vectors are left out.
+        if not torch.compiler.is_compiling():
+            check_reader(sys._getframe(1))
+        value: float = self.__dict__["norm_type"]
+        return value
 
     @property
     def _holder(self) -> CharEmbedding:
@@ -122,24 +206,49 @@ class CharEmbedding(nn.Embedding):
     def release(self) -> nn.Embedding:
         """Turn it back into the host: its former class, without an encoder."""
         self._modules.pop("encoder", None)
-        for name in ("disabled", "_table", "_key", "_first"):
+        own = (
+            "disabled",
+            "_table",
+            "_key",
+            "_first",
+            "_unfilled",
+            "_frozen_checked",
+            "_references",
+        )
+        for name in own:
             vars(self).pop(name, None)
         self.__class__ = self.host_class  # type: ignore[assignment]
         return self
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return token + character vectors: ids (...) -> (..., D).
+
+        If the host's class has a forward of its own, that one runs, with its own arguments.
 
         Raises CharEmbedError if an id is outside the vocabulary. (On a GPU, torch asserts instead.)
         """
+        if self.disabled:
+            return super().forward(input)
+        if not torch.compiler.is_compiling():
+            check_caller(self)
+        return self._checked(input)
+
+    def _checked(self, ids: Tensor, look_up: Callable[[], Tensor] | None = None) -> Tensor:
+        """Return token + character vectors, with a message for ids outside the vocabulary.
+
+        Arguments:
+            ids: (...) token ids.
+            look_up: function that returns the token vectors (..., D). Default: nn.Embedding's.
+        """
+        look_up = look_up or functools.partial(nn.Embedding.forward, self, ids)
         if torch.compiler.is_compiling():
             # The error below reads the values of the ids, which would break the graph.
-            return self._vectors(ids)
+            return self._vectors(ids, look_up)
         try:
-            return self._vectors(ids)
+            return self._vectors(ids, look_up)
         except IndexError:
             wrong = ids[(ids < 0) | (ids >= self.num_embeddings)]
-            if len(wrong) == 0:  # the error comes from elsewhere, such as the host's own forward
+            if len(wrong) == 0:  # the error comes from elsewhere
                 raise
             raise CharEmbedError(
                 f"Token id {int(wrong[0])} is outside the embedding of {self.num_embeddings} "
@@ -147,9 +256,7 @@ class CharEmbedding(nn.Embedding):
                 "first."
             ) from None
 
-    def _vectors(self, ids: Tensor) -> Tensor:
-        if self.disabled:
-            return super().forward(ids)
+    def _vectors(self, ids: Tensor, look_up: Callable[[], Tensor]) -> Tensor:
         parameters = (parameter for part in (self, self.encoder) for parameter in part.parameters())
         with_gradient = torch.is_grad_enabled() and any(
             parameter.requires_grad for parameter in parameters
@@ -165,7 +272,7 @@ class CharEmbedding(nn.Embedding):
             or "_is_replica" in self.__dict__
             or torch.compiler.is_exporting()
         ):
-            return self.encode(ids)
+            return self.encode(ids, look_up())
         if torch.compiler.is_compiling():
             looked_up: Tensor = _look_up(ids, self.weight.detach(), self._key)
             return looked_up
@@ -176,63 +283,61 @@ class CharEmbedding(nn.Embedding):
 
         ids (...) -> (..., D), bit-equal to the rows that `charembed.fold` writes.
         """
-        char_VD = self._table.get(self.encoder, self.weight, self.num_embeddings)
+        char_VD = self._table.get(self.encoder_in_use, self.weight, self.num_embeddings)
         embedding = nn.functional.embedding
-        vectors = embedding(ids, self.weight.detach()) + embedding(ids, char_VD)
-        if self._plain:
-            return vectors
-        return self._through_host(vectors.view(-1, vectors.shape[-1])).view_as(vectors)
+        return embedding(ids, self.weight.detach()) + embedding(ids, char_VD)
 
-    def encode(self, ids_BT: Tensor) -> Tensor:
+    def encode(self, ids_BT: Tensor, token_BTD: Tensor) -> Tensor:
         """Return token + character vectors with gradients: ids_BT (B, T) -> (B, T, D).
 
-        Each distinct token of the batch is encoded once.
+        Each distinct token of the batch is encoded once. Argument token_BTD: the token vectors.
         """
-        token_BTD = super().forward(ids_BT)
+        which_BT: Tensor | None = None
         if torch.compiler.is_compiling():
             # The number of distinct ids is data-dependent and would break the graph. The recurrent
             # encoders find the distinct ids inside their custom op.
             ids_U = ids_BT.flatten()
-            which_BT = torch.arange(len(ids_U), device=ids_BT.device).view(ids_BT.shape)
         else:
             ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
         # nn.DataParallel: the holder of the encoder may be on another device than this replica
         char_UD: Tensor = self.encoder(ids_U.to(self._holder.weight.device))
         char_UD = char_UD.to(self.weight.device, self.weight.dtype)
+        if not torch.compiler.is_compiling() and "_is_replica" not in self.__dict__:
+            check_training_step(self, ids_U, char_UD)
         if self.padding_idx is not None:
             # as nn.Embedding does for its own row: the padding token gives no gradient
             char_UD = torch.where((ids_U == self.padding_idx)[:, None], char_UD.detach(), char_UD)
-        return token_BTD + nn.functional.embedding(which_BT, self._through_host(char_UD))
+        if which_BT is None:
+            return token_BTD + char_UD.view(token_BTD.shape)
+        return token_BTD + nn.functional.embedding(which_BT, char_UD)
 
-    @property
-    def _plain(self) -> bool:
-        """True if the host uses the forward of nn.Embedding itself."""
-        return self.host_class.forward is nn.Embedding.forward
-
-    def _through_host(self, rows_UD: Tensor) -> Tensor:
-        """Apply the host's own forward to rows (U, D). Gemma-like hosts scale the vectors there."""
-        if self._plain:
-            return rows_UD
-        # subtle: a new object for each call. If the rows were written into self, two threads would
-        # overwrite each other's.
-        host = self.host_class.__new__(self.host_class)
-        host.__dict__ = {
-            **vars(self),
-            "weight": rows_UD,
-            "padding_idx": None,
-            "num_embeddings": len(rows_UD),
-        }
-        return self.host_class.forward(host, torch.arange(len(rows_UD), device=rows_UD.device))
-
-    def table(self) -> Tensor:
+    def table(self, grad: bool = False) -> Tensor:
         """Compute token + character vectors of all ids: (V, D), without the host's own scaling.
 
-        The result is new on each call; it is not the table that `look_up` keeps.
+        probabilities_BTV @ embedding.table(grad=True)     # soft tokens, (B, T, D)
+
+        The result is new on each call; it is not the table that `look_up` keeps. It does not
+        follow `charembed.disabled`.
+
+        Arguments:
+            grad: if True, gradients flow into the token table and the encoder, as far as they
+                require them. The encoder computes each chunk of the vocabulary again in the
+                backward pass, so memory grows by the table and one chunk. Default: False.
         """
+        if grad and torch.is_grad_enabled():
+            return self.weight + self._encode_all()
         with torch.no_grad():
-            return self.weight.detach() + encode_vocabulary(
-                self.encoder, self.weight, self.num_embeddings
-            )
+            char_VD = encode_vocabulary(self.encoder_in_use, self.weight, self.num_embeddings)
+            return char_VD.add_(self.weight)  # in place: a third tensor of this size is saved
+
+    def _encode_all(self) -> Tensor:
+        """Return the character vectors of all ids with gradients: (V, D)."""
+        encoder, device = self.encoder_in_use, self._holder.weight.device
+        chunks = [ids_U.to(device) for ids_U in chunks_of(encoder, self.num_embeddings)]
+        read = [checkpoint(encoder, ids_U, use_reentrant=False) for ids_U in chunks]
+        # the chunks may be in another order than the ids
+        order_V = torch.cat(chunks).argsort()
+        return torch.cat(read)[order_V].to(self.weight.device, self.weight.dtype)
 
     @property
     def spellings(self) -> SpellingTable:
@@ -240,9 +345,9 @@ class CharEmbedding(nn.Embedding):
 
         Raises AttachError if the encoder has no SpellingTable.
         """
-        found = getattr(self.encoder, "spellings", None)
+        found = getattr(self.encoder_in_use, "spellings", None)
         if not isinstance(found, SpellingTable):
-            kind = type(self.encoder).__name__
+            kind = type(self.encoder_in_use).__name__
             raise AttachError(
                 f"The encoder is a {kind}, which has no SpellingTable in its attribute spellings."
             )
@@ -258,7 +363,8 @@ class CharEmbedding(nn.Embedding):
                 f"The encoder is a {type(self.encoder).__name__} without the method "
                 "update_spellings. Define it (version 0.1 called it respell)."
             )
-        self.encoder.update_spellings(spellings)  # type: ignore[operator]
+        for encoder in versions(self.encoder):  # PEFT has a copy for each adapter
+            encoder.update_spellings(spellings)  # type: ignore[operator]
         self._table.drop()
 
     def check_whole(self) -> None:
@@ -272,18 +378,17 @@ class CharEmbedding(nn.Embedding):
                 "of the model (torch.distributed.checkpoint.state_dict.get_model_state_dict with "
                 "full_state_dict=True)."
             )
-        if len(self.weight) != self.num_embeddings:
-            rows = len(self.weight)
-            raise AttachError(
-                f"The weight has {rows} rows, but num_embeddings is {self.num_embeddings}. Set "
-                f"num_embeddings to {rows}."
-            )
+        check_rows(self)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # No encoder keys (a plain checkpoint): keep the current encoder. Only some of them: error.
         if self._holder is self and not any(
             name.startswith(f"{prefix}encoder.") for name in state_dict
         ):
+            self._check_resumed()
+            weight, metadata = state_dict.get(f"{prefix}weight"), args[0]
+            if metadata.get("assign_to_params_buffers") and weight is not None:
+                self._materialize(weight.device)
             state_dict.update(
                 {
                     f"{prefix}encoder.{name}": value
@@ -293,20 +398,52 @@ class CharEmbedding(nn.Embedding):
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._table.drop()
 
-    def _save_to_state_dict(self, *args: Any) -> None:
-        # subtle: only the call stack shows that transformers' save_pretrained is the caller. That
-        # file would hold encoder keys which from_pretrained drops without an error.
-        frame: types.FrameType | None = sys._getframe()
-        while frame is not None and not _saves_for_from_pretrained(frame):
-            frame = frame.f_back
-        if frame is not None:
+    @property
+    def _encoder_is_trained(self) -> bool:
+        return any(parameter.requires_grad for parameter in self.encoder.parameters())
+
+    def _check_resumed(self) -> None:
+        """Raise CharEmbedError if Trainer resumes from an adapter that lacks the trained encoder."""
+        # `charembed.load` has already given the encoder its values
+        loaded = getattr(self.encoder, "_from_part", False)
+        if self._encoder_is_trained and not loaded and caller("set_peft_model_state_dict", "peft"):
+            if caller("_load_from_checkpoint", "transformers"):
+                raise CharEmbedError(f"{_NOT_IN_ADAPTER}, so training cannot resume. {_USE_CONFIG}")
+            if caller("_load_best_model", "transformers"):
+                warnings.warn(
+                    f"{_NOT_IN_ADAPTER}: the adapter is the best step's, the letters are the last "
+                    f"step's. {_USE_CONFIG}",
+                    stacklevel=2,
+                )
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        # subtle: only the call stack shows who saves, and so which keys the file will have.
+        if caller("get_peft_model_state_dict", "peft"):
+            self._warn_of_adapter(prefix)
+        elif caller("save_pretrained", "transformers"):
+            # from_pretrained drops encoder keys without an error
             warnings.warn(
                 "from_pretrained will not load the character encoder that save_pretrained writes. "
                 "Save it with charembed.save(model, folder), or first write the character vectors "
                 "into a plain model with charembed.fold(model).",
                 stacklevel=2,
             )
-        super()._save_to_state_dict(*args)
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _warn_of_adapter(self, prefix: str) -> None:
+        """Warn if PEFT's checkpoint lacks the trained encoder, or holds it and nobody will know."""
+        parts = prefix.split(".")
+        if is_wrapper(self.encoder) or not self.holds_encoder or "original_module" in parts:
+            return
+        if {"base_layer", "modules_to_save"} & {*parts}:
+            warnings.warn(
+                "This adapter holds the character encoder. A base without an encoder ignores those "
+                "keys without a word, and the letters are lost: call charembed.attach on the base "
+                "before PeftModel.from_pretrained.",
+                stacklevel=2,
+            )
+        elif self._encoder_is_trained and caller("_save", "transformers"):
+            warnings.warn(f"{_NOT_IN_ADAPTER}. {_USE_CONFIG}", stacklevel=2)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The class is created at run time, so pickle and copy cannot find it by name.
@@ -336,19 +473,28 @@ def char_embedding_of(model: nn.Module) -> CharEmbedding:
     return embedding
 
 
-def _saves_for_from_pretrained(frame: types.FrameType) -> bool:
-    """True if the frame is transformers' save_pretrained. (PEFT's saves its adapter alone.)"""
-    module = str(frame.f_globals.get("__name__"))
-    return frame.f_code.co_name == "save_pretrained" and module.startswith("transformers.")
-
-
 @functools.cache
 def _class_for(host_class: Any) -> Any:
-    """Create the class of an attached embedding, once for each class of hosts.
+    """Create the class of an attached embedding, once for each class of hosts."""
+    members = {"host_class": host_class}
+    if host_class.forward is not nn.Embedding.forward:
+        members["forward"] = _own_forward(host_class)
+    return type("CharEmbedding", (CharEmbedding, host_class), members)
 
-    CharEmbedding comes before the host's class, so `super().forward` is the host's own forward.
-    """
-    return type("CharEmbedding", (CharEmbedding, host_class), {"host_class": host_class})
+
+def _own_forward(host_class: Any) -> Any:
+    """Return the host class's own forward, whose look-ups also add the character vectors."""
+
+    @functools.wraps(host_class.forward)  # with the host's signature
+    def forward(self: CharEmbedding, *args: Any, **kwargs: Any) -> Any:
+        if self.disabled:
+            return host_class.forward(self, *args, **kwargs)
+        if not torch.compiler.is_compiling():
+            check_caller(self)
+        with ExchangedLookups(self.weight, self._checked):
+            return host_class.forward(self, *args, **kwargs)
+
+    return forward
 
 
 def _rebuild(host_class: Any) -> CharEmbedding:

@@ -46,7 +46,7 @@ def project_to_low_fisher(
     its loss is not finite. After an error the model is unchanged.
     """
     embedding = char_embedding_of(model)
-    projection = projection_of(embedding.encoder)
+    projection = projection_of(embedding.encoder_in_use)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise AttachError(f"share is {share!r}; it must be above 0 and at most 1.")
     if scale is not None:
@@ -70,7 +70,7 @@ def project_to_low_fisher(
         projection.bias.copy_(low_DK @ (low_DK.T @ projection.bias))
         try:
             if scale is not None:
-                scale_vectors(embedding.encoder, embedding.weight, scale)
+                scale_vectors(embedding.encoder_in_use, embedding.weight, scale)
         except BaseException:
             projection.load_state_dict(before)  # also after Ctrl+C
             raise

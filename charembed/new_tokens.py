@@ -103,7 +103,7 @@ def _add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], space: b
                 table[len(tokenizer) :] = values
             for embedding, table_before in zip(embeddings, spellings_before, strict=True):
                 # A CharEncoder drops new characters again; an encoder of the user's own may not.
-                own = isinstance(embedding.encoder, CharEncoder)
+                own = isinstance(embedding.encoder_in_use, CharEncoder)
                 embedding.update_spellings(
                     table_before if own else table_before.over(embedding.spellings.alphabet)
                 )

@@ -6,18 +6,22 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from .embedding import Model, char_embeddings
+from .adapters import modules_in_use
+from .embedding import CharEmbedding, Model
 
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:
     """Return the parameters of the character encoders, without those of the base model.
 
     torch.nn.utils.clip_grad_norm_(charembed.parameters(model), 1.0)
+
+    If PEFT keeps a copy of the encoder for each adapter, they are those of the copy in use.
     """
     found = (
         parameter
-        for embedding in char_embeddings(model)
-        for parameter in embedding.encoder.parameters()
+        for _, part in modules_in_use(model)
+        if isinstance(part, CharEmbedding)
+        for parameter in part.encoder_in_use.parameters()
     )
     # embeddings that share their weight share the encoder; a dict drops the duplicates in order
     return list(dict.fromkeys(found))

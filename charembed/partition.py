@@ -10,22 +10,66 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from .encoder import ON_META
-from .errors import CharEmbedError
+from .encoder import on_meta
+from .spelling import SpellingTable
 
 TOKENS_AT_ONCE = 4_096  # tokens per call of the encoder: bounds the memory of its states
+# Tokens of a chunk of a larger vocabulary: few, so that some tokens can be read without the others.
+CHUNK = 1_024
+_FIRST_CHARS = 12  # the order of the spellings uses these alone
+
+# The order does not depend on weights, so an update of the weights does not sort again.
+_orders: WeakKeyDictionary[SpellingTable, Tensor] = WeakKeyDictionary()
 
 
 def chunks_of(encoder: nn.Module, rows: int) -> list[Tensor]:
     """Return the ids of each chunk, on the CPU; together they are 0 to rows - 1, each once.
 
-    The result depends on the encoder's spellings and on rows alone.
+    chunks_of(encoder, 50257)[1]     # (1024,) ids of tokens with similar beginnings
+
+    Up to 4,096 rows are one chunk. More rows are divided into chunks of 1,024 ids, in the order of
+    their spellings if the encoder has a SpellingTable. The tokens of a chunk then share most of
+    their prefixes, and a recurrent encoder takes one step per prefix. The result depends on the
+    encoder's spellings and on rows alone.
     """
-    return list(torch.split(torch.arange(rows, device="cpu"), TOKENS_AT_ONCE))
+    ids_V = torch.arange(rows, device="cpu")
+    if rows <= TOKENS_AT_ONCE:
+        return [ids_V]
+    spellings = getattr(encoder, "spellings", None)
+    if isinstance(spellings, SpellingTable):
+        order_V = _orders.get(spellings)
+        if order_V is None or len(order_V) != rows:
+            order_V = _orders[spellings] = _by_spelling(spellings, rows)
+        ids_V = order_V
+    return list(torch.split(ids_V, CHUNK))
+
+
+def _by_spelling(spellings: SpellingTable, rows: int) -> Tensor:
+    """Return the ids 0 to rows - 1 in the order of their first characters; equal ones by id."""
+    with torch.device("cpu"):
+        lengths_V, starts_V = (
+            nn.functional.pad(part, (0, max(0, rows - len(part))))[:rows]
+            for part in (spellings.lengths_V, spellings.starts_V)
+        )
+        # Several characters are the digits of one number. Sorting by the last number first, with a
+        # stable sort, gives the order of all of them.
+        bits = spellings.num_chars.bit_length()
+        at_once = 62 // bits
+        order_V = torch.arange(rows)
+        for first in reversed(range(0, _FIRST_CHARS, at_once)):
+            key_V = torch.zeros(rows, dtype=torch.int64)
+            for place in range(first, first + at_once):
+                place_V = torch.where(place < lengths_V, starts_V + place, 0)
+                # 0 after the end, so a token is before its continuations
+                digit_V = torch.where(place < lengths_V, spellings.chars_S[place_V].long() + 1, 0)
+                key_V = (key_V << bits) | digit_V
+            order_V = order_V[key_V[order_V].argsort(stable=True)]
+        return order_V
 
 
 @contextmanager
@@ -40,7 +84,7 @@ def chunk_reader(encoder: nn.Module, like: Tensor) -> Iterator[Callable[[Tensor]
     device.
     """
     if any(tensor.is_meta for tensor in (*encoder.parameters(), *encoder.buffers())):
-        raise CharEmbedError(ON_META)
+        raise on_meta(encoder)
     training = [part for part in encoder.modules() if part.training]
     # subtle: no_grad inside, because inference_mode(False) enables gradients
     with (
@@ -60,5 +104,13 @@ def chunk_reader(encoder: nn.Module, like: Tensor) -> Iterator[Callable[[Tensor]
 
 def encode_vocabulary(encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
     """Return the character vectors of ids 0 to rows - 1: (rows, D), in the dtype of `like`."""
+    vectors_VD: Tensor | None = None
     with chunk_reader(encoder, like) as read:
-        return torch.cat([read(ids_U) for ids_U in chunks_of(encoder, rows)])
+        for ids_U in chunks_of(encoder, rows):
+            vectors_UD = read(ids_U)
+            if vectors_VD is None:
+                vectors_VD = vectors_UD.new_empty(rows, vectors_UD.shape[1])
+            # into one tensor: a list of chunks and their concatenation would need twice the memory
+            vectors_VD[ids_U.to(like.device)] = vectors_UD
+    assert vectors_VD is not None, rows
+    return vectors_VD

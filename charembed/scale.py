@@ -47,7 +47,7 @@ def set_scale(model: Model, scale: float = SCALE) -> Model:
     """
     check_scale(scale)
     embedding = char_embedding_of(model)
-    scale_vectors(embedding.encoder, embedding.weight, scale)
+    scale_vectors(embedding.encoder_in_use, embedding.weight, scale)
     return model
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import types
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .encoders import ENCODERS
 from .errors import AttachError
+from .host_forward import check_forward
 from .spelling import SpellingTable
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -22,10 +24,17 @@ def check(host: nn.Embedding) -> None:
     if not isinstance(host, nn.Embedding):
         raise AttachError(f"The embedding is a {type(host).__name__}, not an nn.Embedding.")
     kind = type(host).__name__
-    if "weight" not in host._parameters or any(host.children()):
+    if "weight" not in host._parameters or hasattr(host, "parametrizations"):
         raise AttachError(
-            f"The embedding is a {kind} with submodules or parametrizations, which charembed does "
-            "not support. Remove them first."
+            f"The embedding is a {kind} with pruned or parametrized tensors, which charembed does "
+            "not support. Remove the parametrizations first."
+        )
+    if hasattr(host, "host_class"):
+        raise AttachError("The embedding already has an encoder. First call charembed.detach.")
+    if hasattr(host, "encoder"):
+        raise AttachError(
+            f"The embedding is a {kind} with an attribute encoder, where charembed keeps the "
+            "character encoder. Give it another name."
         )
     if host.max_norm is not None:
         raise AttachError(
@@ -54,16 +63,19 @@ def check(host: nn.Embedding) -> None:
             "The embedding's weight is already sharded over processes. Attach before FSDP or "
             "tensor parallelism wraps the model."
         )
+    check_rows(host)
     # On meta the forward cannot be tried, and a wrong one is not found here.
-    if (
-        type(host).forward is not nn.Embedding.forward
-        and not host.weight.is_meta
-        and not _is_linear(host)
-    ):
+    if type(host).forward is not nn.Embedding.forward and not host.weight.is_meta:
+        check_forward(host)
+
+
+def check_rows(embedding: nn.Embedding) -> None:
+    """Raise AttachError if the weight is not (num_embeddings, embedding_dim)."""
+    if tuple(embedding.weight.shape) != (embedding.num_embeddings, embedding.embedding_dim):
         raise AttachError(
-            f"{kind}.forward is not linear in the weight (a bias, a norm or dropout?), so it "
-            "cannot be applied to token and character vectors separately. Move that out of the "
-            "embedding."
+            f"The weight has the shape {tuple(embedding.weight.shape)}, but num_embeddings is "
+            f"{embedding.num_embeddings} and embedding_dim is {embedding.embedding_dim}. Set both "
+            "to the weight's shape."
         )
 
 
@@ -99,30 +111,10 @@ def encoder_for(
             f"The encoder {name!r} has no argument {unknown[0]!r}. It takes {', '.join(known)}."
         )
     check_size(spellings, host)
-    # fork_rng: an encoder of the user's own may draw initial values from the global generator
-    with torch.random.fork_rng(devices=[]):
+    # An encoder for a host on meta has no values either: they are loaded, or set when the model is
+    # materialized. fork_rng: an encoder of the user's own may draw from the global generator.
+    device = torch.device("meta") if host.weight.is_meta else nullcontext()
+    with torch.random.fork_rng(devices=[]), device:
         made: nn.Module = ENCODERS[name](spellings, host.embedding_dim, **arguments)
     # float32 also if the host has half precision, in which small updates of an LSTM would be lost
     return made.to(host.weight.device, torch.promote_types(host.weight.dtype, torch.float32))
-
-
-def _is_linear(host: nn.Embedding) -> bool:
-    """Check forward(a) + forward(b) = forward(a + b) for two rows. The random state does not
-    change."""
-    a_1D = torch.linspace(-1, 1, host.embedding_dim, device=host.weight.device).to(
-        host.weight.dtype
-    )[None]
-    b_1D = 0.5 * a_1D.flip(1)
-    ids = torch.zeros(8, dtype=torch.long, device=host.weight.device)
-
-    def through(row_1D: Tensor) -> Tensor:
-        out: Tensor = torch.func.functional_call(
-            host, {"weight": row_1D.expand(host.num_embeddings, -1)}, (ids,)
-        )
-        return out
-
-    # fork_rng: the forward may contain dropout
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        a, b, both = through(a_1D), through(b_1D), through(a_1D + b_1D)
-    # 2 %, because half precision rounds all three results
-    return bool(torch.isclose(a + b, both, rtol=2e-2, atol=2e-2 * float(both.abs().max())).all())

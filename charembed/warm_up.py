@@ -61,7 +61,7 @@ def warm_up(
             raise AttachError(f"{name} is {value!r}; it must be an int of at least 1.")
     if not (isinstance(lr, int | float) and math.isfinite(lr) and lr > 0):
         raise AttachError(f"lr is {lr!r}; it must be above 0, such as 3e-3.")
-    encoder, dim = embedding.encoder, embedding.embedding_dim
+    encoder, dim = embedding.encoder_in_use, embedding.embedding_dim
     if scale is not None:  # checked now, because an error after minutes of training is late
         check_scale(scale)
         projection_of(encoder)

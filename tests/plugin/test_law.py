@@ -322,7 +322,10 @@ def test_folded_models_load_where_charembed_cannot_be_imported(tmp_path: Path) -
 
 def _scaled_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lookup that skips the host's own forward."""
-    monkeypatch.setattr(CharEmbedding, "_through_host", lambda self, rows: rows)
+    monkeypatch.setattr(
+        "charembed.embedding._class_for",
+        lambda kind: type("CharEmbedding", (CharEmbedding, kind), {"host_class": kind}),
+    )
 
 
 def _random(host: Host, model: nn.Module) -> nn.Module:
