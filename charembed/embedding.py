@@ -292,11 +292,11 @@ class CharEmbedding(nn.Embedding):
 
         Each distinct token of the batch is encoded once. Argument token_BTD: the token vectors.
         """
+        which_BT: Tensor | None = None
         if torch.compiler.is_compiling():
             # The number of distinct ids is data-dependent and would break the graph. The recurrent
             # encoders find the distinct ids inside their custom op.
             ids_U = ids_BT.flatten()
-            which_BT = torch.arange(len(ids_U), device=ids_BT.device).view(ids_BT.shape)
         else:
             ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
         # nn.DataParallel: the holder of the encoder may be on another device than this replica
@@ -307,6 +307,8 @@ class CharEmbedding(nn.Embedding):
         if self.padding_idx is not None:
             # as nn.Embedding does for its own row: the padding token gives no gradient
             char_UD = torch.where((ids_U == self.padding_idx)[:, None], char_UD.detach(), char_UD)
+        if which_BT is None:
+            return token_BTD + char_UD.view(token_BTD.shape)
         return token_BTD + nn.functional.embedding(which_BT, char_UD)
 
     def table(self, grad: bool = False) -> Tensor:
