@@ -62,7 +62,7 @@ def test_every_row_about_frameworks_names_its_test() -> None:
     )
     tests = "".join(
         (ROOT / "tests" / "plugin" / name).read_text("utf-8")
-        for name in ("test_frameworks.py", "test_frameworks_trl.py")
+        for name in ("test_frameworks.py", "test_frameworks_trl.py", "test_peft.py")
     )
     assert len(rows) >= 20
     assert [name for name in rows if f"def {name}(" not in tests] == []
