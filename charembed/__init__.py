@@ -26,6 +26,7 @@ from .errors import CharEmbedError as CharEmbedError
 from .errors import CheckpointError as CheckpointError
 from .errors import MismatchError as MismatchError
 from .errors import SpellingError as SpellingError
+from .export import complete_config as complete_config
 from .fold import fold as fold
 from .low_fisher import project_to_low_fisher as project_to_low_fisher
 from .new_tokens import add_tokens as add_tokens
@@ -40,6 +41,8 @@ from .scale import set_scale as set_scale
 from .spelling import SpellingTable as SpellingTable
 from .spelling import spell as spell
 from .spelling_loss import SpellingHeads as SpellingHeads
+from .spelling_report import SpellingReport as SpellingReport
+from .spelling_report import check_spellings as check_spellings
 from .version import __version__ as __version__
 from .warm_up import warm_up as warm_up
 

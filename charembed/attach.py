@@ -22,6 +22,7 @@ from .errors import AttachError, SpellingError
 from .scale import SCALE, check_scale, scale_vectors
 from .spelling import SpellingTable
 from .takeover import check, check_size, encoder_for
+from .wrappers import check_wrappers
 
 _WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "DataParallel"}
 # If a larger share of the rows has no characters, the tokenizer is probably another model's.
@@ -287,6 +288,7 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
     hosts = [found, *_tied_to(found, model)]
     for host in hosts:
         check(host)
+    check_wrappers(model, hosts)
     return hosts
 
 

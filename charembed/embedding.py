@@ -10,7 +10,7 @@ import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .adapters import caller, check_reader, in_use, is_wrapper, versions
+from .encoder import CharEncoder
 from .errors import AttachError, CharEmbedError
 from .host_forward import ExchangedLookups
 from .partition import chunks_of, encode_vocabulary
@@ -25,6 +26,7 @@ from .spelling import SpellingTable
 from .takeover import check, check_rows, encoder_for
 from .training_step import check_training_step
 from .vector_table import VectorTable
+from .wrappers import check_caller
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -63,6 +65,7 @@ class CharEmbedding(nn.Embedding):
     host_class: type[nn.Embedding]
     disabled: bool
     _table: VectorTable
+    _unfilled = False  # True while an encoder that was attached on meta has no values
 
     def __new__(cls, host: Any = None, *_: Any) -> CharEmbedding:
         if host is None:  # copy and unpickling build an empty object first
@@ -86,11 +89,60 @@ class CharEmbedding(nn.Embedding):
             return
         self._table = VectorTable()
         self._modules["encoder"] = encoder.train(host.training)
-        # On meta the parameters have no values yet: from_pretrained or the first use sets them.
-        if not any(parameter.is_meta for parameter in encoder.parameters()):
+        # On meta the parameters have no values yet; see `_is_hf_initialized`.
+        self._unfilled = any(parameter.is_meta for parameter in encoder.parameters())
+        if isinstance(encoder, CharEncoder) or not self._unfilled:
             # from_pretrained of transformers initializes every module without this mark again
             for part in encoder.modules():
                 part._is_hf_initialized = True  # type: ignore[assignment]
+
+    @property
+    def _is_hf_initialized(self) -> bool:
+        """transformers' mark of the embedding itself.
+
+        subtle: from_pretrained reads it of every module, after it has loaded or allocated all
+        parameters and before the model is used. This is the one moment when the encoder can set
+        the initial values of parameters that the file does not have.
+        """
+        if self._holder is self:
+            self._fill_encoder()
+        return bool(vars(self).get("_is_hf_initialized", False))
+
+    @_is_hf_initialized.setter
+    def _is_hf_initialized(self, value: bool) -> None:
+        vars(self)["_is_hf_initialized"] = value
+        # transformers 4 marks modules instead of parameters, and before it reads the marks
+        if value and self._holder is self and isinstance(self.encoder, CharEncoder):
+            self.encoder.mark_filled()
+
+    def _fill_encoder(self) -> None:
+        """Set initial values of an encoder that was attached on the meta device."""
+        encoder: Any = self.encoder
+        if isinstance(encoder, CharEncoder):
+            encoder.fill_missing()
+        elif self._unfilled and not any(p.is_meta for p in encoder.parameters()):
+            # An encoder of the user's own; transformers has initialized its linear layers so far.
+            self._unfilled = False
+            loaded = (getattr(p, "_is_hf_initialized", False) for p in encoder.parameters())
+            if hasattr(encoder, "reset_parameters") and not any(loaded):
+                encoder.reset_parameters()
+
+    def _materialize(self, device: torch.device) -> None:
+        """Set initial values of an encoder that never had any, if the host now gets its own."""
+        encoder = self.encoder
+        never = not encoder.has_values if isinstance(encoder, CharEncoder) else self._unfilled
+        if never and device.type != "meta" and all(p.is_meta for p in encoder.parameters()):
+            encoder.to_empty(device=device)
+            if not isinstance(encoder, CharEncoder):
+                self._fill_encoder()
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        if self._holder is self:  # accelerate loads the base alone, then moves the model
+            self._materialize(self.weight.device)
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if self._holder is self and not isinstance(self.encoder, CharEncoder):
+            self._fill_encoder()  # a CharEncoder does it in its own _apply
+        return self
 
     @property
     def encoder(self) -> nn.Module:
@@ -154,7 +206,16 @@ class CharEmbedding(nn.Embedding):
     def release(self) -> nn.Embedding:
         """Turn it back into the host: its former class, without an encoder."""
         self._modules.pop("encoder", None)
-        for name in ("disabled", "_table", "_key", "_first", "_frozen_checked", "_references"):
+        own = (
+            "disabled",
+            "_table",
+            "_key",
+            "_first",
+            "_unfilled",
+            "_frozen_checked",
+            "_references",
+        )
+        for name in own:
             vars(self).pop(name, None)
         self.__class__ = self.host_class  # type: ignore[assignment]
         return self
@@ -168,6 +229,8 @@ class CharEmbedding(nn.Embedding):
         """
         if self.disabled:
             return super().forward(input)
+        if not torch.compiler.is_compiling():
+            check_caller(self)
         return self._checked(input)
 
     def _checked(self, ids: Tensor, look_up: Callable[[], Tensor] | None = None) -> Tensor:
@@ -323,6 +386,9 @@ class CharEmbedding(nn.Embedding):
             name.startswith(f"{prefix}encoder.") for name in state_dict
         ):
             self._check_resumed()
+            weight, metadata = state_dict.get(f"{prefix}weight"), args[0]
+            if metadata.get("assign_to_params_buffers") and weight is not None:
+                self._materialize(weight.device)
             state_dict.update(
                 {
                     f"{prefix}encoder.{name}": value
@@ -423,6 +489,8 @@ def _own_forward(host_class: Any) -> Any:
     def forward(self: CharEmbedding, *args: Any, **kwargs: Any) -> Any:
         if self.disabled:
             return host_class.forward(self, *args, **kwargs)
+        if not torch.compiler.is_compiling():
+            check_caller(self)
         with ExchangedLookups(self.weight, self._checked):
             return host_class.forward(self, *args, **kwargs)
 

@@ -26,10 +26,24 @@ INIT_STD: dict[str, tuple[float, float | None]] = {
 PRETRAINED = "pretrained"
 # Names of version 0.1. Saved parts still hold them, so 0.1 can load a part that 0.2 wrote.
 FORMER_INITS = {"loud": "normal", "spelled": PRETRAINED}
-ON_META = (
-    "The encoder's parameters are on the meta device. Before use, fill them with load_state_dict "
-    "or encoder.reset_parameters()."
-)
+
+
+def on_meta(encoder: nn.Module) -> CharEmbedError:
+    """Return the error for an encoder whose parameters are on the meta device."""
+    # accelerate leaves parameters on meta and puts their values there before each forward of the
+    # module that holds them. But the encoder reads parameters of several modules in one forward.
+    if any(hasattr(part, "_hf_hook") for part in encoder.modules()):
+        return CharEmbedError(
+            "accelerate has offloaded the parts of the character encoder one by one, but they are "
+            "used together. Offload the embedding in one piece: pass "
+            "preload_module_classes=['CharEmbedding'] to cpu_offload or dispatch_model. The values "
+            "are not lost."
+        )
+    return CharEmbedError(
+        "The encoder's parameters are on the meta device, so they have no values. Load them with "
+        "load_state_dict(state, assign=True), or set the initial values with "
+        "encoder.to_empty(device=...)."
+    )
 
 
 def init_name(name: Any) -> Any:
@@ -192,23 +206,42 @@ class CharEncoder(nn.Module):
         return torch.where(has_chars_U[:, None], vectors_UD, 0)
 
     def _fill_if_new(self) -> None:
-        """Set the initial values on first use if nothing else has set them.
-
-        If a class calls attach() in `__init__`, from_pretrained() creates it on the meta device and
-        leaves the encoder's parameters uninitialized.
-        """
+        """Set the initial values on first use if nothing else has set them."""
         parameters = list(self.parameters())
         if any(parameter.is_meta for parameter in parameters):
-            raise CharEmbedError(ON_META)
-        # a version above 0 or transformers' mark shows that values were loaded
-        written = (
-            p._version or getattr(p, "_is_hf_initialized", 0)
-            for p in parameters
-            if not p.is_inference()  # inference tensors have no version
-        )
-        if not any(written):
-            self.reset_parameters()
+            raise on_meta(self)
+        # a version above 0 shows that something wrote values; inference tensors have no version
+        if not any(p._version for p in parameters if not p.is_inference()):
+            self.fill_missing()
         self._filled = True
+
+    @torch.no_grad()
+    def fill_missing(self) -> None:
+        """Set the initial values of the parameters that transformers' loader left without.
+
+        from_pretrained creates a class that calls `attach` in its `__init__` on the meta device.
+        It loads the parameters that the file has, and marks them. The others it allocates without
+        values. Does nothing after the encoder got its values, or on the meta device.
+        """
+        parameters = list(self.parameters())
+        if self._filled or any(parameter.is_meta for parameter in parameters):
+            return
+        loaded = [p for p in parameters if getattr(p, "_is_hf_initialized", False)]
+        values = [parameter.clone() for parameter in loaded]
+        if len(loaded) < len(parameters):
+            self.reset_parameters()
+        for parameter, value in zip(loaded, values, strict=True):
+            parameter.copy_(value)
+        self._filled = True
+
+    @property
+    def has_values(self) -> bool:
+        """True if the encoder ever got initial or loaded values."""
+        return self._filled
+
+    def mark_filled(self) -> None:
+        """Keep the present values: no initial values are set on first use."""
+        self._filled = not any(parameter.is_meta for parameter in self.parameters())
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         """Initialize an encoder that leaves the meta device; values loaded later stay."""
@@ -219,7 +252,11 @@ class CharEncoder(nn.Module):
         return self
 
     def _load_from_state_dict(self, *args: Any) -> None:
-        self._filled = True  # loaded values must not be overwritten on first use
+        # Loaded values must not be overwritten on first use. On meta nothing is loaded, except if
+        # the tensors of the state dict become the parameters.
+        on_meta = any(parameter.is_meta for parameter in self.parameters())
+        if not on_meta or args[2].get("assign_to_params_buffers"):
+            self._filled = True
         super()._load_from_state_dict(*args)
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from .attach import check_releasable
-from .embedding import Model, char_embeddings
+from .embedding import CharEmbedding, Model, char_embeddings
 from .errors import CharEmbedError
+from .export import set_config_fields, warn_of_skipped_head
 
 _Exchanged = tuple[nn.Module, dict[str, nn.Parameter]]  # a module and its new parameters
 
@@ -52,13 +53,16 @@ def fold(model: Model) -> Model:
     tied = len(embeddings) > 1 or any(
         id(p) in weights for part in others for p in part._parameters.values()
     )
+    if tied:
+        warn_of_skipped_head(model)
     pairs = zip(embeddings, tables, strict=True)
     exchanged = [_exchange(embedding, embedding.weight, table_VD) for embedding, table_VD in pairs]
     configs = _untied_configs(model) if tied else None
     if configs is not None:
         # the encoders go away, so their parameters need no copies
         encoders = {part for embedding in embeddings for part in embedding.encoder.modules()}
-        exchanged += _own_parameters([part for part in others if part not in encoders])
+        rest = [part for part in others if part not in encoders]
+        exchanged += _own_parameters([*rest, *embeddings], weights)
     # Nothing has changed so far, so an error above leaves the model as it was. The lines below only
     # assign objects that exist already.
     for module, held in exchanged:
@@ -67,6 +71,8 @@ def fold(model: Model) -> Model:
         part.config = config
     for embedding in embeddings:
         embedding.release()
+    if embeddings:
+        set_config_fields(model)
     return model
 
 
@@ -81,14 +87,19 @@ def _exchange(module: nn.Module, parameter: Tensor, values: Tensor) -> _Exchange
     return module, {name: own for name, held in module._parameters.items() if held is parameter}
 
 
-def _own_parameters(parts: list[nn.Module]) -> Iterator[_Exchanged]:
-    """Give each module its own copy of a shared parameter; the first keeps the original."""
+def _own_parameters(parts: list[nn.Module], tables: set[int]) -> Iterator[_Exchanged]:
+    """Give each module its own copy of a shared parameter; the first keeps the original.
+
+    `tables` are the ids of the embeddings' weights, which fold exchanges itself. Other parameters
+    of an embedding (T5Gemma2 has one for the end of an image) are treated like all others.
+    """
     holders: defaultdict[int, list[tuple[nn.Module, nn.Parameter]]] = defaultdict(list)
     for part in parts:
         for parameter in {
             parameter for parameter in part._parameters.values() if parameter is not None
         }:
-            holders[id(parameter)].append((part, parameter))
+            if not (isinstance(part, CharEmbedding) and id(parameter) in tables):
+                holders[id(parameter)].append((part, parameter))
     for _, *shared in holders.values():
         for part, parameter in shared:
             yield _exchange(part, parameter, parameter.detach().clone())

@@ -15,8 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from .encoder import ON_META
-from .errors import CharEmbedError
+from .encoder import on_meta
 from .spelling import SpellingTable
 
 TOKENS_AT_ONCE = 4_096  # tokens per call of the encoder: bounds the memory of its states
@@ -85,7 +84,7 @@ def chunk_reader(encoder: nn.Module, like: Tensor) -> Iterator[Callable[[Tensor]
     device.
     """
     if any(tensor.is_meta for tensor in (*encoder.parameters(), *encoder.buffers())):
-        raise CharEmbedError(ON_META)
+        raise on_meta(encoder)
     training = [part for part in encoder.modules() if part.training]
     # subtle: no_grad inside, because inference_mode(False) enables gradients
     with (

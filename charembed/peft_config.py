@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
@@ -27,8 +28,9 @@ def peft_config(model: nn.Module, config: Config) -> Config:
     The encoder becomes one of `modules_to_save`: PEFT trains a copy of it, saves the copy with the
     adapter, and uses the original while the adapter is disabled. So checkpoints, resuming, the best
     step, the reference of DPO and GRPO, several adapters and merging all have the right encoder.
-    The token table stays frozen. The encoder is one of `exclude_modules` too: PEFT then warns if
-    the adapter is loaded onto a base without it.
+    The token table stays frozen. The encoder is one of `exclude_modules` too, so PEFT warns if the
+    adapter is loaded onto a base without it. To ship the model, fold first, then merge:
+    `charembed.fold(model).merge_and_unload()`.
 
     Arguments:
         model: a model with an attached encoder, before PEFT wraps it.
@@ -63,6 +65,13 @@ def peft_config(model: nn.Module, config: Config) -> Config:
             "adapter's layer. Leave it out of target_modules. To train the rows too, pass "
             f"modules_to_save=[{path.rpartition('.')[2]!r}], ensure_weight_tying=True instead of "
             "this function."
+        )
+    if getattr(config, "is_prompt_learning", False):
+        warnings.warn(
+            f"With a {kind}, PEFT uses the trained copy of the encoder also while the adapter is "
+            "disabled. So disable_adapter() and the reference of DPO and GRPO do not give the base "
+            "(its letters change). Use a LoraConfig if you need that.",
+            stacklevel=2,
         )
     made = copy.deepcopy(config)
     encoder = f"{path}.encoder"

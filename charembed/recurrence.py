@@ -337,7 +337,8 @@ class _Recurrence(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_UH: Tensor) -> tuple[Tensor | None, ...]:
         cell, plan, dtype, count = ctx.plain
-        weights, tape = ctx.saved_tensors[:count], Tape(*ctx.saved_tensors[count:])
+        saved = ctx.saved_tensors  # subtle: once, or gradient checkpointing refuses the second read
+        weights, tape = saved[:count], Tape(*saved[count:])
         return None, None, None, *_backward(grad_UH, cell, weights, plan, dtype, tape)
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .errors import SpellingError
-from .tokenizers import remembered_bytes, token_bytes
+from .tokenizers import bytes_of, remembered_bytes, token_bytes
 
 # Python's "surrogateescape" decodes a lone byte 0xNN to the code point 0xDCNN, which valid text
 # does not contain. So code points and lone bytes share one numbering. Bytes below 0x80 are
@@ -253,6 +253,14 @@ def readable(symbol: int, unit: str = "codepoint") -> str:
     return f"<0x{symbol - 0xDC00:02X}>" if symbol in _LONE_BYTES else chr(symbol)
 
 
+def _int(token_id: Any) -> int:
+    """Return an int, or an int in a tensor, as an int. Raises IndexError for anything else."""
+    try:
+        return operator.index(token_id)
+    except TypeError:  # convert_tokens_to_ids returns None for an unknown piece
+        raise IndexError(token_id) from None
+
+
 def spell(tokenizer: Any, token_id: int) -> list[str]:
     """Return the characters of one token of a tokenizer, as charembed's encoders use them.
 
@@ -266,17 +274,12 @@ def spell(tokenizer: Any, token_id: int) -> list[str]:
 
     Raises SpellingError if the id is no int or is outside the vocabulary.
     """
-    spellings = remembered_bytes(tokenizer)
     try:
-        token_id = operator.index(token_id)
-    except TypeError:  # convert_tokens_to_ids returns None for an unknown piece
+        spelling = bytes_of(tokenizer, _int(token_id))
+    except IndexError:
+        size = len(remembered_bytes(tokenizer))
         raise SpellingError(
-            f"token_id is {token_id!r}; it must be an int, one of the tokenizer's {len(spellings)} "
-            "ids."
+            f"token_id is {token_id!r}; it must be an int from 0 to {size - 1}, because the "
+            f"tokenizer has {size} tokens."
         ) from None
-    if not 0 <= token_id < len(spellings):
-        raise SpellingError(
-            f"token_id is {token_id}; it must be 0 to {len(spellings) - 1}, because the tokenizer "
-            f"has {len(spellings)} tokens."
-        )
-    return [readable(ord(character)) for character in characters(spellings[token_id] or b"")]
+    return [readable(ord(character)) for character in characters(spelling or b"")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -110,8 +111,10 @@ def encoder_for(
             f"The encoder {name!r} has no argument {unknown[0]!r}. It takes {', '.join(known)}."
         )
     check_size(spellings, host)
-    # fork_rng: an encoder of the user's own may draw initial values from the global generator
-    with torch.random.fork_rng(devices=[]):
+    # An encoder for a host on meta has no values either: they are loaded, or set when the model is
+    # materialized. fork_rng: an encoder of the user's own may draw from the global generator.
+    device = torch.device("meta") if host.weight.is_meta else nullcontext()
+    with torch.random.fork_rng(devices=[]), device:
         made: nn.Module = ENCODERS[name](spellings, host.embedding_dim, **arguments)
     # float32 also if the host has half precision, in which small updates of an LSTM would be lost
     return made.to(host.weight.device, torch.promote_types(host.weight.dtype, torch.float32))

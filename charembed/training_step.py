@@ -65,31 +65,52 @@ def _all_zero(embedding: Any, ids_U: Tensor, char_UD: Tensor) -> bool | None:
 
 def _check_reference(embedding: Any, ids_U: Tensor, char_UD: Tensor) -> None:
     trainer = _trainer(sys._getframe(1))
+    if trainer is None:
+        return
+    reference = vars(trainer)["ref_model"]
     checked = vars(embedding).setdefault("_references", set())
-    reference = vars(trainer).get("ref_model") if trainer is not None else None
-    if reference is None or id(reference) in checked:
+    if (key := id(trainer if reference is None else reference)) in checked:
         return
     zero = _all_zero(embedding, ids_U, char_UD)
     if zero is None:
         return
-    checked.add(id(reference))
+    checked.add(key)
+    if reference is None:
+        if char_UD.requires_grad and _moves(trainer, embedding):
+            raise CharEmbedError(
+                "The trainer's reference is this model with its adapter disabled or exchanged, but "
+                "the character encoder is trained outside of the adapter, so the reference's "
+                "letters would change in each step. Pass charembed.peft_config(model, config) "
+                "instead of config, and leave the rest frozen."
+            )
+        return
     # Vectors that are zero, as those of init "zero", start equal to a reference without them. A
     # resumed run has left its start.
     resumed = getattr(getattr(trainer, "state", None), "global_step", 0) > 0
-    if zero or resumed or any(isinstance(part, _kind()) for part in reference.modules()):
+    if zero or resumed or any(isinstance(part, type(embedding)) for part in reference.modules()):
         return
     raise CharEmbedError(
         "The trainer's ref_model has no character encoder, so the reference would not be the "
         "policy before training: TRL loads it from config._name_or_path, without the letters. Pass "
-        "ref_model=copy.deepcopy(model). If the base is meant, call charembed.attach on it too "
-        '(init "zero" changes nothing).'
+        "ref_model=copy.deepcopy(model), or set trainer.ref_model if the trainer has no such "
+        'argument. If the base is meant, call charembed.attach on it too (init "zero" changes '
+        "nothing)."
     )
 
 
-def _kind() -> type[nn.Module]:
-    from .embedding import CharEmbedding  # it imports this module
-
-    return CharEmbedding
+def _moves(trainer: Any, embedding: nn.Module) -> bool:
+    """True if a PEFT model is its own reference, and no adapter holds the encoder."""
+    arguments = getattr(trainer, "args", None)
+    # GRPO has no reference with beta 0; log-probabilities that were computed before do not move
+    unused = getattr(trainer, "beta", 1) == 0 or getattr(
+        arguments, "precompute_ref_log_probs", False
+    )
+    if unused or not any(hasattr(part, "peft_config") for part in trainer.model.modules()):
+        return False
+    return not any(
+        is_wrapper(part) and (part is embedding.encoder or embedding in part.modules())
+        for part in trainer.model.modules()
+    )
 
 
 def _trainer(frame: types.FrameType | None) -> Any:

@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle  # noqa: TID251 - of objects that the test itself made
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 import charembed
 from charembed import AttachError, CharEmbedding
 from tests.messages import raises
+from tests.plugin.families import aligned, build, hide_progress_bars
 from tests.plugin.hosts import IDS, VOCABULARY, V, char_embedding
 
 D = 8
@@ -417,3 +419,42 @@ def test_an_attribute_named_encoder_is_not_overwritten() -> None:
     model = attached(Model(nn.Embedding))
     with raises(AttachError, "charembed.detach"):
         CharEmbedding.from_embedding(char_embedding(model), None)  # type: ignore[arg-type]
+
+
+# Classes of transformers
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["T5Gemma2ForConditionalGeneration", "InklingForCausalLM"])
+def test_embedding_classes_of_transformers(name: str, tmp_path: Path) -> None:
+    hide_progress_bars()
+    model = build(name)
+
+    def ends_images_with_id_7(model: nn.Module) -> None:
+        for part in model.modules():
+            if hasattr(part, "eoi_embedding"):
+                part.eoi_token_index = 7
+
+    ids = IDS.clamp(min=4)
+    ids[0, 0], ids[1, 3] = 7, 7
+    named: dict[str, Any] = {"input_ids": ids}
+    if model.config.is_encoder_decoder:
+        named["decoder_input_ids"] = ids.flip(1)
+    ends_images_with_id_7(model)
+    with torch.no_grad():
+        for path, parameter in model.named_parameters():
+            if "eoi_embedding" in path or "embed_norm" in path:
+                parameter.copy_(torch.linspace(-1, 1, len(parameter)))
+        expected = model(**named).logits
+        zero = charembed.attach(copy.deepcopy(model), VOCABULARY)
+        assert torch.equal(zero(**named).logits, expected)
+        charembed.attach(model, VOCABULARY, init="normal", char_dim=4, hidden_size=4)
+        attached = model(**named).logits
+        assert not torch.equal(attached, expected)
+    torch.testing.assert_close(model(**named).logits, attached)
+    charembed.fold(model).save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path).eval()
+    ends_images_with_id_7(again)
+    with torch.no_grad():
+        assert torch.equal(model(**named).logits, attached)
+        assert torch.equal(aligned(again)(**named).logits, attached)

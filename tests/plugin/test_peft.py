@@ -7,13 +7,28 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import (
+    HiraConfig,
+    LoraConfig,
+    OFTConfig,
+    PeftModel,
+    PromptTuningConfig,
+    TinyLoraConfig,
+    get_peft_model,
+)
 from safetensors.torch import load_file
 
 import charembed
 from charembed import AttachError
 from tests.messages import raises
-from tests.plugin.hosts import GPT2, VOCABULARY, V, char_embedding, logits_and_loss, logits_of
+from tests.plugin.hosts import (
+    GPT2,
+    VOCABULARY,
+    V,
+    char_embedding,
+    logits_and_loss,
+    logits_of,
+)
 
 LORA = {"r": 2, "lora_alpha": 4, "lora_dropout": 0.0, "init_lora_weights": False}
 
@@ -101,3 +116,63 @@ def test_lora_on_the_embedding_itself() -> None:
     ).eval()
     under.load_state_dict(over.state_dict())
     assert torch.equal(logits_of(under), logits_of(over))
+
+
+def tuned(model: Any, kind: str) -> Any:
+    """Wrap the embedding in a layer of PEFT with values that are not its initial ones."""
+    configs = {
+        "lora": lambda: LoraConfig(target_modules=["wte"], **LORA),
+        "dora": lambda: LoraConfig(target_modules=["wte"], use_dora=True, **LORA),
+        "oft": lambda: OFTConfig(target_modules=["wte"], oft_block_size=4, r=0),
+        "hira": lambda: HiraConfig(target_modules=["wte"], r=2),
+        "tinylora": lambda: TinyLoraConfig(target_modules=["wte"], r=2),
+    }
+    torch.manual_seed(11)
+    wrapped = get_peft_model(model, configs[kind]())
+    with torch.no_grad():
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return wrapped.eval()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["lora", "hira", "tinylora"])
+def test_adapters_that_add_to_the_embedding_merge_to_the_same_model(kind: str) -> None:
+    model = tuned(GPT2.attach(GPT2(False), init="normal"), kind)
+    with torch.no_grad():
+        expected = logits_of(model)
+        merged = logits_of(model.merge_and_unload())
+    torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["dora", "oft"])
+def test_adapters_that_change_the_sum_are_refused(kind: str) -> None:
+    model = tuned(GPT2.attach(GPT2(False), init="normal"), kind)
+    for training in (True, False):
+        model.train(training)
+        with raises(AttachError, kind, "PEFT target_modules use_dora=False"):
+            logits_of(model)
+        with torch.no_grad(), raises(AttachError, kind):
+            logits_of(model)
+    with model.disable_adapter():
+        logits_of(model)
+    logits_of(model.merge_and_unload())  # trained without character vectors, it may be merged
+    wrapped = tuned(GPT2(False), kind)
+    path = "base_model.model.transformer.wte.base_layer"
+    with raises(AttachError, kind, "PEFT target_modules"):
+        charembed.attach(wrapped, VOCABULARY, module=path)
+    assert type(wrapped.get_submodule(path)) is torch.nn.Embedding
+    charembed.attach(wrapped.merge_and_unload(), VOCABULARY)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_adapters_on_other_layers_are_accepted() -> None:
+    for changes in ({"use_dora": True}, {}):
+        config = LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True, **LORA, **changes)
+        logits_of(get_peft_model(GPT2.attach(GPT2(), init="normal"), config))
+    config = PromptTuningConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=2, tokenizer_name_or_path=None
+    )
+    logits_of(get_peft_model(GPT2.attach(GPT2(), init="normal"), config))

@@ -82,6 +82,7 @@ def ship(
         if arm.name != PLAIN:
             charembed.save(model, unfinished / "letters")
         charembed.fold(model).save_pretrained(unfinished)
+        charembed.complete_config(unfinished)  # for tools that read transformers 4's fields
         run.data.tokenizer.source.save_pretrained(unfinished)
         card = model_card(arm, model, licence=licence, untied=untied, folder=out.name)
         (unfinished / "README.md").write_text(card, "utf-8")
