@@ -37,6 +37,7 @@ HERE = Path(__file__).resolve().parents[1]
 JOBS = ("steps", "first", "table", "compiled")
 VOCABULARIES = ("4k", "50k", "128k", "200k", "262k")
 FIRST_LOOK = 20
+FEW = 3  # turns of jobs that take seconds
 
 
 # The parent: vocabularies, processes, ratios
@@ -74,10 +75,10 @@ def compare(builds: tuple[Path, Path], job: str, folder: Path, rounds: int) -> N
                 turns(builds, title, ["step", name, str(tokens), "640"], folder, rounds)
     elif job == "first":
         title = f"first look-up of {FIRST_LOOK} tokens after an update, 262k x 640"
-        turns(builds, title, ["first", "262k", "640"], folder, 3)
+        turns(builds, title, ["first", "262k", "640"], folder, FEW)
     elif job == "table":
-        turns(builds, "whole table, 262k x 2304", ["table", "262k", "2304"], folder, 3)
-        turns(builds, "fold, 262k x 2304", ["fold", "262k", "2304"], folder, 3)
+        turns(builds, "whole table, 262k x 2304", ["table", "262k", "2304"], folder, FEW)
+        turns(builds, "fold, 262k x 2304", ["fold", "262k", "2304"], folder, FEW)
         for what in ("table", "fold"):
             ours, theirs = (
                 float(work(build, ["memory", what, "262k", "2304"], folder)) for build in builds
@@ -94,8 +95,9 @@ def turns(builds: tuple[Path, Path], title: str, job: list[str], folder: Path, r
     """Run a job of both builds in turn and print the medians of its CPU time."""
     with contextlib.ExitStack() as stack:
         asks = [stack.enter_context(worker(build, job, folder)) for build in builds]
-        for ask in asks:
-            ask()  # the first turn is not measured
+        if rounds > FEW:
+            for ask in asks:
+                ask()  # the first turn is not measured
         found = [[float(ask()) for ask in asks] for _ in range(rounds)]
     ours, theirs = (1000 * statistics.median(column) for column in zip(*found, strict=True))
     report(title, ours, theirs, "ms")
