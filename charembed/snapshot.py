@@ -49,18 +49,14 @@ def _tensor_attributes(part: nn.Module) -> list[Tensor]:
     return [value for value in values if isinstance(value, Tensor)]
 
 
-def last_step() -> object:
-    """Return an object that is another one after a step of any torch optimizer.
+@functools.cache
+def note_steps() -> list[object]:
+    """Return a list whose one object is another one after each step of any torch optimizer.
 
     A fused optimizer does not change the version of a parameter.
     """
-    _note_steps()
-    return _last_step[0]
-
-
-@functools.cache
-def _note_steps() -> None:
     register_optimizer_step_post_hook(_note_step)
+    return _last_step
 
 
 def _note_step(*_: Any) -> None:
@@ -103,7 +99,7 @@ class Snapshot:
             and not self._gradients
             and self._marks_now(module) == self._marks
             # subtle: this reads memory at the addresses that were just found to be in use
-            and [sample.tobytes() for sample in self._samples] == self._words
+            and [read() for read in self._samples] == self._words
         ):
             return True
         tensors = self._find(module)
@@ -118,8 +114,8 @@ class Snapshot:
         The former weight_norm computes its weight at each forward.
         """
         registered, attributes = tensors_of(module)
-        count = len(registered)
-        if attributes and _marks(registered) == self._marks[:count]:
+        count, marks = len(registered), _marks(registered)
+        if attributes and marks == self._marks[: len(marks)]:
             with torch.inference_mode(False), torch.no_grad():
                 self._copies[count:] = [t.clone() if _plain(t) else None for t in attributes]
             self._mark([*registered, *attributes], self._event)
@@ -157,8 +153,6 @@ class Snapshot:
             if (
                 len(own) != size  # a new attribute may be a tensor
                 or own["_parameters"] is not parameters
-                or own["_buffers"] is not buffers
-                or own["_modules"] is not modules
                 or (modules and [*modules.values()] != children)
             ):
                 return None
@@ -173,8 +167,9 @@ class Snapshot:
         self._gradients = any(tensor.is_leaf and tensor.grad is not None for tensor in tensors)
         self._marks = _marks(tensors)
         self._memory = [tensor.detach() for tensor in tensors]
-        self._samples = [found for tensor in tensors if (found := _sample(tensor)) is not None]
-        self._words = [sample.tobytes() for sample in self._samples]
+        samples = map(_sample, tensors)
+        self._samples = [found.tobytes for found in samples if found is not None]
+        self._words = [read() for read in self._samples]
 
     def _same_values(self, tensors: list[Tensor]) -> bool:
         return len(tensors) == len(self._copies) and all(
@@ -188,8 +183,15 @@ class Snapshot:
 
 def _marks(tensors: list[Any]) -> list[Any]:
     try:
-        # the strides, because a view such as the transposed matrix has the same address
-        return [(t.data_ptr(), t._version, t.stride()) for t in tensors if t is not None]
+        marks: list[Any] = []
+        for tensor in tensors:
+            if tensor is not None:
+                marks.append(tensor.data_ptr())
+                marks.append(tensor._version)
+                # a view such as the transposed matrix has the same address
+                if tensor.dim() > 1:
+                    marks.append(tensor.stride())
+        return marks
     except RuntimeError:  # inference tensors have no version, sparse ones no address
         return [
             (0 if tensor.is_inference() else tensor._version, _address(tensor))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from .partition import chunk_reader, chunks_of
-from .snapshot import Snapshot, last_step, tensors_of
+from .snapshot import Snapshot, note_steps, tensors_of
 from .step_rows import StepRows
 
 _FEW = 64  # ids that are looked up one by one in Python, which is faster than a torch operation
@@ -38,7 +38,7 @@ class VectorTable:
 
     def __init__(self) -> None:
         self._kept: _Kept | None = None
-        self._event = object()
+        self._event, self._step = object(), note_steps()
         self._partition: _Partition | None = None
         self._step_rows = StepRows()
         itself = weakref.ref(self)  # the hooks do not keep the table of a detached embedding alive
@@ -65,7 +65,7 @@ class VectorTable:
         Only the rows of `ids` are sure to be computed. Raises IndexError if an id on the CPU is
         outside the table. It waits for a GPU only if an event happened since the last call.
         """
-        event = (self._event, last_step())
+        event = (self._event, self._step[0])
         kept = self._kept  # subtle: one access, because another thread may drop it meanwhile
         key = (rows, like.dtype, like.device, getattr(encoder, "spellings", None))
         if kept is None or kept.key != key or not kept.snapshot.holds(encoder, event):
@@ -94,7 +94,7 @@ class VectorTable:
         spellings = getattr(encoder, "spellings", None)
         key = (rows, char_UD.dtype, char_UD.device, spellings, autocast)
         self.watch(encoder)
-        event = (self._event, last_step())
+        event = (self._event, self._step[0])
         return self._step_rows.same(key, encoder, event, ids_U, char_UD, rows)
 
     def watch(self, encoder: nn.Module) -> None:
@@ -166,9 +166,10 @@ class _Kept:
             return True
         if ids.numel() > _FEW or not self._readable(ids):
             return False
-        few: Any = ids.tolist() if ids.dim() else [ids.item()]
-        for _ in range(ids.dim() - 1):
-            few = chain.from_iterable(few)
+        dims = ids.dim()
+        few: Any = ids.tolist() if dims else [ids.item()]
+        while dims > 1:
+            few, dims = chain.from_iterable(few), dims - 1
         return all(map(self._known.__getitem__, few))
 
     def fill(self, encoder: nn.Module, ids: Tensor) -> None:
@@ -194,7 +195,7 @@ class _Kept:
         """True if the values of the ids can be read in Python, without a wait or a trace."""
         return (
             self._on_cpu
-            and type(ids) in (Tensor, nn.Parameter)
+            and type(ids) is Tensor
             and torch._C._get_tracing_state() is None
             and torch._C._functorch.peek_interpreter_stack() is None
         )
