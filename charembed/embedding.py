@@ -312,11 +312,11 @@ class CharEmbedding(nn.Embedding):
         equal vectors, bit for bit, in whatever batch (if `encoder.deterministic` is True). Argument
         token_BTD: the token vectors.
         """
+        which_BT: Tensor | None = None
         if torch.compiler.is_compiling():
             # The number of distinct ids is data-dependent and would break the graph. The recurrent
             # encoders find the distinct ids inside their custom op.
             ids_U = ids_BT.flatten()
-            which_BT = torch.arange(len(ids_U), device=ids_BT.device).view(ids_BT.shape)
         else:
             ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
         # nn.DataParallel: the holder of the encoder may be on another device than this replica
@@ -331,6 +331,8 @@ class CharEmbedding(nn.Embedding):
         if self.padding_idx is not None:
             # as nn.Embedding does for its own row: the padding token gives no gradient
             char_UD = torch.where((ids_U == self.padding_idx)[:, None], char_UD.detach(), char_UD)
+        if which_BT is None:
+            return token_BTD + char_UD.view(token_BTD.shape)
         return token_BTD + nn.functional.embedding(which_BT, char_UD)
 
     def train(self, mode: bool = True) -> Self:
@@ -350,22 +352,22 @@ class CharEmbedding(nn.Embedding):
         Arguments:
             grad: if True, gradients flow into the token table and the encoder, as far as they
                 require them. The encoder computes each chunk of the vocabulary again in the
-                backward pass, so memory grows by the table and one chunk. Default: False.
+                backward pass, so memory grows by a few copies of the table. Default: False.
         """
         if grad and torch.is_grad_enabled():
-            return self.weight + self._encode_all()
+            return self._table_with_gradients()
         with torch.no_grad():
             char_VD = encode_vocabulary(self.encoder_in_use, self.weight, self.num_embeddings)
             return char_VD.add_(self.weight)  # in place: a third tensor of this size is saved
 
-    def _encode_all(self) -> Tensor:
-        """Return the character vectors of all ids with gradients: (V, D)."""
+    def _table_with_gradients(self) -> Tensor:
         encoder, device = self.encoder_in_use, self._holder.weight.device
         chunks = [ids_U.to(device) for ids_U in chunks_of(encoder, self.num_embeddings)]
+        # each chunk is computed again in the backward pass, so its states need not be kept
         read = [checkpoint(encoder, ids_U, use_reentrant=False) for ids_U in chunks]
+        ids_V = torch.cat(chunks).to(self.weight.device)
         # the chunks may be in another order than the ids
-        order_V = torch.cat(chunks).argsort()
-        return torch.cat(read)[order_V].to(self.weight.device, self.weight.dtype)
+        return self.weight.index_add(0, ids_V, torch.cat(read).to(self.weight))
 
     @property
     def spellings(self) -> SpellingTable:
@@ -398,6 +400,11 @@ class CharEmbedding(nn.Embedding):
     def check_whole(self) -> None:
         """Raise AttachError if this process does not hold the whole token table."""
         if any(parameter.is_meta for parameter in self.parameters()):
+            if any(hasattr(part, "_hf_hook") for part in self.modules()):
+                raise AttachError(
+                    "accelerate has offloaded the embedding's weights. First call "
+                    "accelerate.hooks.remove_hook_from_submodules(model), which brings them back."
+                )
             raise AttachError("The weights are on the meta device. Load them first.")
         sharded = any(hasattr(parameter, "device_mesh") for parameter in self.parameters())
         if sharded or self.weight.dim() != 2 or self.weight.numel() == 0:

@@ -73,17 +73,29 @@ def bytes_of(tokenizer: Any, token_id: int) -> bytes | None:
     if _is_list(tokenizer):
         one: bytes | None = tokenizer[token_id]
         return one if one is None or isinstance(one, bytes) else token_bytes(tokenizer)[token_id]
-    if _is_backend(tokenizer):
-        added = tokenizer.get_added_tokens_decoder()
-        # subtle: id_to_token gives the normalized text of an added token
-        found = added.get(token_id)
-        piece = tokenizer.id_to_token(token_id) if found is None else found.content
-        if found is not None and found.special:
-            return None
-        if piece is not None:
-            reader = reader_of((), tokenizer)
-            return _written(piece, token_id, reader, added, tokenizer.model)
+    if _is_backend(tokenizer) and tokenizer.id_to_token(token_id) is not None:
+        return bytes_of_ids(tokenizer, [token_id])[0]
     return remembered_bytes(tokenizer)[token_id]
+
+
+def bytes_of_ids(tokenizer: Any, ids: Sequence[int]) -> Spellings:
+    """Return the bytes of some ids of a tokenizers.Tokenizer or of a tokenizer of transformers.
+
+    bytes_of_ids(gpt2, [9891, 50256]) -> [b" cheese", None]
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not _is_backend(backend):  # a slow tokenizer
+        spellings = token_bytes(tokenizer)
+        return [spellings[token_id] for token_id in ids]
+    added, reader = backend.get_added_tokens_decoder(), reader_of((), backend)
+    special = {token_id for token_id in ids if token_id in added and added[token_id].special}
+    special.update(getattr(tokenizer, "all_special_ids", ()))
+    return [
+        None
+        if token_id in special
+        else _written(backend.id_to_token(token_id), token_id, reader, added, backend)
+        for token_id in ids
+    ]
 
 
 def _read(tokenizer: Any, depth: int = 0) -> Spellings | None:
@@ -272,33 +284,35 @@ def _piece_bytes(
     reader = reader_of(
         (piece for piece, token_id in vocabulary.items() if token_id not in added), backend
     )
-    model = backend.model if backend is not None else sp_model
     read = reader.piece
     for piece, token_id in vocabulary.items():
         if token_id in special:
             continue
         if token_id in added:
-            spellings[token_id] = _written(piece, token_id, reader, added, model)
+            spellings[token_id] = _written(piece, token_id, reader, added, backend or sp_model)
         else:
             spellings[token_id] = read(piece)
     return spellings
 
 
 def _written(
-    piece: str, token_id: int, reader: Reader, added: Mapping[int, Any], model: Any
+    piece: str, token_id: int, reader: Reader, added: Mapping[int, Any], owner: Any
 ) -> bytes:
     """Return the bytes of a piece or of an added token.
 
     Gemma's runs of spaces ("▁▁") are added tokens and pieces of the model too. The decoder reads
-    them as pieces.
+    them as pieces. `owner` is the tokenizers.Tokenizer or the SentencePieceProcessor.
     """
-    if token_id not in added or _id_in(model, piece) == token_id:
+    if token_id not in added:
         return reader.piece(piece)
-    return reader.added(piece)
-
-
-def _id_in(model: Any, piece: str) -> int | None:
-    """Return the id of a piece in the vocabulary of a model, None if it has no such piece."""
+    content = str(added[token_id])
+    model = getattr(owner, "model", owner)
     find = getattr(model, "token_to_id", None) or getattr(model, "piece_to_id", None)
-    found: int | None = find(piece) if find is not None else None
-    return found
+    if find is not None and find(content) == token_id:
+        return reader.piece(content)
+    # A token that is searched in the normalized text has the letters of its normalized form ("zoo"
+    # for "Zoo" in a lower-case vocabulary). Since version 0.23 the library decodes it so, too.
+    normalizer = getattr(owner, "normalizer", None)
+    if normalizer is not None and added[token_id].normalized:
+        content = normalizer.normalize_str(content)
+    return reader.added(content)

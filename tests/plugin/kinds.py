@@ -93,7 +93,7 @@ def llama() -> tuple[Tokenizer, Letters]:
         ]
     )
     tokenizer.add_tokens([AddedToken("▁cat", normalized=True), AddedToken("dog", lstrip=True)])
-    return tokenizer, {"▁the": b" the", "▁cat": b" cat", "dog": b"dog"}
+    return tokenizer, {"▁the": b" the", "▁cat": b"  cat", "dog": b" dog"}
 
 
 def unigram(sign: str = "▁", scheme: str = "always") -> tuple[Tokenizer, Letters]:
@@ -162,7 +162,8 @@ def byte_level(normalizer: bool = False) -> tuple[Tokenizer, Letters]:
         tokenizer.normalizer = normalizers.ByteLevel()
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(" ?[^ ]+|\\s+"), "isolated")
     # the first is a piece of the model too, so that it stands for a space
-    tokenizer.add_tokens(["Ġthe", "   ", "<|tool|>", "straw berry"])
+    added = ["Ġthe", "   ", "<|tool|>", "straw berry"]
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in added])
     tokenizer.add_special_tokens(["<|end|>"])
     return tokenizer, {"Ġthe": b" the", "   ": b"   ", "Ã": b"\xc3", "straw berry": b"straw berry"}
 

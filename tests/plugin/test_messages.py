@@ -227,6 +227,21 @@ def test_an_optimizer_that_is_gone_is_not_named() -> None:
         gc.enable()
 
 
+# FSDP with parameters of two dtypes
+
+
+def test_a_distributed_run_with_two_dtypes_warns_of_fsdp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")  # as torchrun sets it
+    with warns(UserWarning, "FSDP torch.bfloat16 fully_shard model.to(torch.bfloat16) DDP"):
+        model = GPT2.attach(GPT2().bfloat16())
+    assert {p.dtype for p in model.to(torch.bfloat16).parameters()} == {torch.bfloat16}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GPT2.attach(GPT2())
+        monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+        GPT2.attach(GPT2().bfloat16())
+
+
 # Loops over parameters
 
 
