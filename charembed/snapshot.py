@@ -49,6 +49,19 @@ def _tensor_attributes(part: nn.Module) -> list[Tensor]:
     return [value for value in values if isinstance(value, Tensor)]
 
 
+def is_sharded(module: nn.Module) -> bool:
+    """True if FSDP shards this module itself, so that each of its forwards is a collective.
+
+    Then all processes must decide alike to call it, and no process may look at its own part of the
+    values to decide. If FSDP shards a larger module, the weights are whole inside its forward.
+    """
+    return any(
+        kind.__name__ in ("FullyShardedDataParallel", "FSDPModule")
+        for part in module.modules()
+        for kind in type(part).__mro__
+    )
+
+
 @functools.cache
 def note_steps() -> list[object]:
     """Return a list whose one object is another one after each step of any torch optimizer.
@@ -88,8 +101,8 @@ class Snapshot:
 
     def __init__(self, module: nn.Module, event: object) -> None:
         tensors = self._find(module)
-        with torch.inference_mode(False), torch.no_grad():
-            self._copies = [tensor.clone() if _plain(tensor) else None for tensor in tensors]
+        self._sharded = is_sharded(module)
+        self._copies = self._copied(tensors)
         self._mark(tensors, event)
 
     def holds(self, module: nn.Module, event: object) -> bool:
@@ -116,8 +129,7 @@ class Snapshot:
         registered, attributes = tensors_of(module)
         count, marks = len(registered), _marks(registered)
         if attributes and marks == self._marks[: len(marks)]:
-            with torch.inference_mode(False), torch.no_grad():
-                self._copies[count:] = [t.clone() if _plain(t) else None for t in attributes]
+            self._copies[count:] = self._copied(attributes)
             self._mark([*registered, *attributes], self._event)
 
     def _find(self, module: nn.Module) -> list[Tensor]:
@@ -164,12 +176,20 @@ class Snapshot:
     def _mark(self, tensors: list[Tensor], event: object) -> None:
         self._event = event
         # Later gradients are an event. They come with a hook.
-        self._gradients = any(tensor.is_leaf and tensor.grad is not None for tensor in tensors)
+        self._gradients = any(is_leaf(tensor) and tensor.grad is not None for tensor in tensors)
         self._marks = _marks(tensors)
         self._memory = [tensor.detach() for tensor in tensors]
-        samples = map(_sample, tensors)
+        samples = [] if self._sharded else map(_sample, tensors)
         self._samples = [found.tobytes for found in samples if found is not None]
         self._words = [read() for read in self._samples]
+
+    def _copied(self, tensors: list[Tensor]) -> list[Tensor | None]:
+        """Return copies of the values; None where they must not be compared."""
+        with torch.inference_mode(False), torch.no_grad():
+            return [
+                tensor.clone() if _plain(tensor) and not self._sharded else None
+                for tensor in tensors
+            ]
 
     def _same_values(self, tensors: list[Tensor]) -> bool:
         return len(tensors) == len(self._copies) and all(
@@ -198,6 +218,13 @@ def _marks(tensors: list[Any]) -> list[Any]:
             for tensor in tensors
             if tensor is not None
         ]
+
+
+def is_leaf(tensor: Tensor) -> bool:
+    try:
+        return tensor.is_leaf
+    except RuntimeError:  # FSDP1: a view of a parameter that has been written to in place
+        return False
 
 
 def _address(tensor: Tensor) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from .partition import chunk_reader, chunks_of
-from .snapshot import Snapshot, note_steps, tensors_of
+from .snapshot import Snapshot, is_leaf, is_sharded, note_steps, tensors_of
 from .step_rows import StepRows
 
 _FEW = 64  # ids that are looked up one by one in Python, which is faster than a torch operation
@@ -72,8 +72,10 @@ class VectorTable:
             self.watch(encoder)
             with torch.inference_mode(False):
                 char_VD = like.new_empty(rows, like.shape[-1])
-            self._partition = _Partition.of(encoder, rows, self._partition)
-            kept = _Kept(key, Snapshot(encoder, event), char_VD, self._partition)
+            self._partition = partition = _Partition.of(encoder, rows, self._partition)
+            # not part by part if the encoder's forward is a collective: all processes must join
+            in_parts = char_VD.device.type == "cpu" and not is_sharded(encoder)
+            kept = _Kept(key, Snapshot(encoder, event), char_VD, partition, in_parts)
             self._kept = kept
         if not kept.has(ids):
             kept.fill(encoder, ids)
@@ -106,7 +108,7 @@ class VectorTable:
             # subtle: no list of the tensors with a hook. torch.utils.swap_tensors would refuse a
             # tensor with a weak reference.
             hooks = (tensor._backward_hooks or {}).values()
-            if tensor.requires_grad and tensor.is_leaf and self._hook not in hooks:
+            if tensor.requires_grad and is_leaf(tensor) and self._hook not in hooks:
                 tensor.register_hook(self._hook)  # type: ignore[no-untyped-call]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> VectorTable:
@@ -149,11 +151,16 @@ class _Kept:
     """A table, the snapshot of the encoder that it was computed from, and the missing chunks."""
 
     def __init__(
-        self, key: tuple[Any, ...], snapshot: Snapshot, char_VD: Tensor, partition: _Partition
+        self,
+        key: tuple[Any, ...],
+        snapshot: Snapshot,
+        char_VD: Tensor,
+        partition: _Partition,
+        in_parts: bool,
     ) -> None:
         self.key, self.snapshot, self.char_VD = key, snapshot, char_VD
         self._chunks, self._chunk_of_V = partition.chunks, partition.chunk_of_V
-        self._on_cpu = char_VD.device.type == "cpu"
+        self._in_parts = in_parts
         self._missing = set(range(len(partition.chunks)))
         # one memory for Python, which reads single ids fast, and for torch
         self._known = bytearray(len(char_VD) or 1)
@@ -194,7 +201,7 @@ class _Kept:
     def _readable(self, ids: Tensor) -> bool:
         """True if the values of the ids can be read in Python, without a wait or a trace."""
         return (
-            self._on_cpu
+            self._in_parts
             and type(ids) is Tensor
             and torch._C._get_tracing_state() is None
             and torch._C._functorch.peek_interpreter_stack() is None
