@@ -259,7 +259,7 @@ class CharEmbedding(nn.Embedding):
         """
         if torch.compiler.is_compiling():
             # The error below reads the values of the ids, which would break the graph.
-            return self._vectors(ids, look_up)
+            return self._in_a_graph(ids, look_up)
         try:
             return self._vectors(ids, look_up)
         except IndexError:
@@ -277,31 +277,32 @@ class CharEmbedding(nn.Embedding):
         if with_gradient:
             self._table.drop()  # an optimizer step may follow
         # In training mode dropout of a user's encoder must apply. A replica of nn.DataParallel
-        # lives for one forward, so a table would not pay off. An exported graph must not need this
-        # process.
-        if (
-            with_gradient
-            or self.training
-            or "_is_replica" in self.__dict__
-            or torch.compiler.is_exporting()
-        ):
-            return self.encode(ids, look_up() if look_up else nn.Embedding.forward(self, ids))
-        if torch.compiler.is_compiling():
-            looked_up: Tensor = _look_up(ids, self.weight.detach(), self._key)
-            return looked_up
-        if _transformed(self):
-            return self.encode(ids, look_up() if look_up else nn.Embedding.forward(self, ids))
-        return self.look_up(ids)
+        # lives for one forward, so a table would not pay off.
+        elif not (self.training or "_is_replica" in self.__dict__ or _transformed(self)):
+            return self.look_up(ids)
+        return self.encode(ids, look_up() if look_up else nn.Embedding.forward(self, ids))
 
     def _needs_gradient(self) -> bool:
         """True if a tensor of the embedding or of the encoder requires a gradient."""
-        if torch.compiler.is_compiling():  # the search for plain attributes would break the graph
-            return any(p.requires_grad for part in (self, self.encoder) for p in part.parameters())
         # Under FSDP1 the weights are views of a parameter elsewhere, and plain attributes here.
         parts = (self,) if self._holder is self else (self, self.encoder)
         return any(
             tensor.requires_grad for part in parts for found in tensors_of(part) for tensor in found
         )
+
+    def _in_a_graph(self, ids: Tensor, look_up: Callable[[], Tensor] | None) -> Tensor:
+        """`_vectors` while a graph is compiled or exported."""
+        parameters = (parameter for part in (self, self.encoder) for parameter in part.parameters())
+        with_gradient = torch.is_grad_enabled() and any(
+            parameter.requires_grad for parameter in parameters
+        )
+        if with_gradient:
+            self._table.drop()
+        # An exported graph must not need this process, so it encodes the ids.
+        if with_gradient or self.training or torch.compiler.is_exporting():
+            return self.encode(ids, look_up() if look_up else nn.Embedding.forward(self, ids))
+        looked_up: Tensor = _look_up(ids, self.weight.detach(), self._key)
+        return looked_up
 
     def look_up(self, ids: Tensor) -> Tensor:
         """Return token + character vectors from the table of all ids, without gradients.
