@@ -102,6 +102,7 @@ def put(model: nn.Module, hosts: list[nn.Embedding], encoder: nn.Module) -> None
     for other in others:
         CharEmbedding(other, encoder, embedding)
     mark(model, hosts)
+    _warn_of_fsdp(embedding)
 
 
 def _named(name: Any, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]) -> nn.Module:
@@ -383,3 +384,20 @@ def _warn_of_optimizers(model: nn.Module) -> None:
                 stacklevel=3,
             )
             return
+
+
+def _warn_of_fsdp(embedding: CharEmbedding) -> None:
+    """Warn in a distributed run that FSDP shards tensors of one dtype only."""
+    dtypes = {parameter.dtype for parameter in embedding.parameters()}
+    distributed = torch.distributed.is_available() and (
+        torch.distributed.is_initialized() or torch.distributed.is_torchelastic_launched()
+    )
+    if distributed and len(dtypes) > 1:
+        warnings.warn(
+            f"The token table is {embedding.weight.dtype}, the character encoder torch.float32. "
+            "FSDP refuses to shard both together: first shard the encoder by itself, "
+            "fully_shard(model.get_input_embeddings().encoder) or an auto_wrap_policy of FSDP1 "
+            f"that wraps it, or call model.to({embedding.weight.dtype}) after attach. DDP needs "
+            "neither.",
+            stacklevel=4,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import socket
 import subprocess
@@ -18,7 +19,7 @@ import charembed
 from charembed import AttachError
 from tests import warm
 from tests.conftest import ROOT
-from tests.messages import raises
+from tests.messages import raises, warns
 from tests.plugin.hosts import (
     GEMMA3,
     GPT2,
@@ -102,6 +103,26 @@ def worker(out: Path) -> None:
                 ):
                     with raises(AttachError, "sharded"):
                         refused(wrapped)
+    # A half-precision base with an encoder in float32: the two ways that the warning names.
+    with warns(UserWarning, "torch.bfloat16 fully_shard auto_wrap_policy"):
+        model = GPT2.attach(GPT2().bfloat16(), init="normal").eval()
+    single, wrapped = copy.deepcopy(model), copy.deepcopy(model)
+    own = char_embedding(wrapped).encoder
+    take_steps(single, single, ids)
+    fully_shard(char_embedding(model).encoder, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    wrapped = FullyShardedDataParallel(
+        wrapped,
+        use_orig_params=True,
+        device_id=torch.device("cpu"),
+        auto_wrap_policy=lambda module, recurse, nonwrapped_numel: recurse or module is own,
+    )
+    for sharded in (model, wrapped):
+        take_steps(sharded, sharded, IDS[:1])  # the same rows in both processes
+        if rank == 0:
+            torch.testing.assert_close(logits_of(sharded.eval()), logits_of(single.eval()))
+        else:
+            logits_of(sharded.eval())
     with raises(AttachError, "FSDP"):
         GPT2.attach(fully_shard(GPT2(), mesh=mesh))
     with raises(AttachError, "DistributedDataParallel attach"):
