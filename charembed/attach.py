@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from .adapters import check_reachable
+from .adapters import check_order, check_reachable
 from .embedding import CharEmbedding, Model, attached, char_embeddings, is_untouched
 from .encoder import PRETRAINED, init_name
 from .encoders import ENCODERS
@@ -75,6 +75,7 @@ def attach(
     tokenizer does not fit the embedding. After an error the model is unchanged.
     """
     hosts = find_embeddings(model, module, tokenizer)
+    check_order(model, hosts[0])
     if scale == "auto":
         scale = SCALE if init_name(arguments.get("init")) == PRETRAINED else None
     if scale is not None:

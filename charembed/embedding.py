@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
-from .adapters import caller, check_reader, in_use, is_wrapper, versions
+from .adapters import caller, check_keys, check_reader, in_use, is_wrapper, versions
 from .encoder import CharEncoder
 from .errors import AttachError, CharEmbedError
 from .host_forward import ExchangedLookups
@@ -445,6 +445,8 @@ class CharEmbedding(nn.Embedding):
                     for name, value in self.encoder.state_dict().items()
                 }
             )
+        elif self._holder is self and is_wrapper(self.encoder):
+            check_keys(self.encoder, f"{prefix}encoder.", state_dict)
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._table.drop()
 
