@@ -69,6 +69,7 @@ class CharEncoder(nn.Module):
         update_spellings(spellings)
         reset_parameters()
         .spellings, a SpellingTable       .config, the keyword arguments
+        .deterministic = True             if vectors depend on ids and weights alone (no dropout)
 
     Register it under a name with `charembed.ENCODERS["name"] = Class`.
 
@@ -91,6 +92,9 @@ class CharEncoder(nn.Module):
     zeroes: ClassVar[bool] = False  # True if `read` itself returns zeros without characters
     unit: ClassVar[str] = "codepoint"  # or "byte": the unit in which `attach` splits spellings
     other_inits: ClassVar[tuple[str, ...]] = ()  # inits of this class beside INIT_STD
+    # True if a vector depends on its id and the weights alone, in training too. Then all forwards
+    # of one step return the same bits for an id. A subclass with dropout keeps False.
+    deterministic: ClassVar[bool] = False
     chars: Rows
 
     def __init__(

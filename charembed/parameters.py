@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .adapters import modules_in_use
 from .arguments import check_number
 from .embedding import CharEmbedding, Model
+from .mark import check_marks
 
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -18,6 +19,7 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
 
     If PEFT keeps a copy of the encoder for each adapter, they are those of the copy in use.
     """
+    check_marks(model)
     found = (
         parameter
         for _, part in modules_in_use(model)

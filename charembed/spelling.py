@@ -85,9 +85,11 @@ class SpellingTable:
             raise SpellingError("The vocabulary is empty. Pass the bytes of at least one token.")
         lengths: list[int] = []
         codes, used = bytearray(), set[str]()
+        encoding, errors = _UNITS[unit]
         for first in range(0, len(spellings), _TOKENS_AT_ONCE):
             texts = [
-                characters(spelling, unit) if spelling else ""
+                # as `characters`, without a call per token
+                spelling.decode(encoding, errors) if spelling else ""
                 for spelling in spellings[first : first + _TOKENS_AT_ONCE]
             ]
             lengths += map(len, texts)

@@ -43,6 +43,7 @@ class RecurrentEncoder(CharEncoder):
     zeroes = True
     cell: ClassVar[str]
     num_gates: ClassVar[int]
+    deterministic = True
 
     def __init__(
         self,
