@@ -6,6 +6,7 @@ Only the input embedding changes. Every module of the model stays the same Pytho
 from __future__ import annotations
 
 import gc
+import sys
 import types
 import warnings
 from collections.abc import Iterator
@@ -102,6 +103,7 @@ def put(model: nn.Module, hosts: list[nn.Embedding], encoder: nn.Module) -> None
     embedding = CharEmbedding(first, encoder.to(first.weight.device))
     for other in others:
         CharEmbedding(other, encoder, embedding)
+    embedding.made_by_class = _within_init()
     mark(model, hosts)
     _warn_of_fsdp(embedding)
 
@@ -295,7 +297,9 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
         )
     if any(True for _ in char_embeddings(model)):
         raise AttachError(
-            "The model already has a CharEmbedding. First call charembed.detach(model)."
+            "The model already has a CharEmbedding, which can be used as it is. To replace it, "
+            "first call charembed.detach(model), which discards its encoder; charembed.save(model, "
+            "folder) keeps a trained one."
         )
     for part in model.modules():
         wrapper = type(part).__name__
@@ -385,6 +389,21 @@ def _warn_of_optimizers(model: nn.Module) -> None:
                 stacklevel=3,
             )
             return
+
+
+def _within_init() -> bool:
+    """True if a model class of transformers attaches in its own `__init__`.
+
+    from_pretrained of that class creates the encoder too, and so loads its keys.
+    """
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "__init__" and "self" in frame.f_code.co_varnames:
+            made = frame.f_locals.get("self")
+            if isinstance(made, nn.Module) and hasattr(made, "save_pretrained"):
+                return True
+        frame = frame.f_back
+    return False
 
 
 def _warn_of_fsdp(embedding: CharEmbedding) -> None:

@@ -70,6 +70,7 @@ class CharEmbedding(nn.Embedding):
     host_class: type[nn.Embedding]
     disabled: bool
     _table: VectorTable
+    made_by_class = False  # True if a model class attaches in its own __init__
     _unfilled = False  # True while an encoder that was attached on meta has no values
 
     def __new__(cls, host: Any = None, *_: Any) -> CharEmbedding:
@@ -472,12 +473,13 @@ class CharEmbedding(nn.Embedding):
         # subtle: only the call stack shows who saves, and so which keys the file will have.
         if caller("get_peft_model_state_dict", "peft"):
             self._warn_of_adapter(prefix)
-        elif caller("save_pretrained", "transformers"):
-            # from_pretrained drops encoder keys without an error
+        elif caller("save_pretrained", "transformers") and not self.made_by_class:
+            # from_pretrained drops encoder keys without an error. The advice folds a copy: this may
+            # be a checkpoint in the middle of training.
             warnings.warn(
                 "from_pretrained will not load the character encoder that save_pretrained writes. "
-                "Save it with charembed.save(model, folder), or first write the character vectors "
-                "into a plain model with charembed.fold(model).",
+                "Save it with charembed.save(model, folder), or save a plain model with "
+                "charembed.fold(copy.deepcopy(model)).save_pretrained(folder).",
                 stacklevel=2,
             )
         super()._save_to_state_dict(destination, prefix, keep_vars)
