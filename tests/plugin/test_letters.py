@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +278,9 @@ def test_ids_outside_a_bare_tokenizer_are_refused(token_id: Any) -> None:
     tokenizer, _ = gemma()
     with raises(charembed.SpellingError, f"{token_id} 0 {len(token_bytes(tokenizer)) - 1}"):
         charembed.spell(tokenizer, token_id)
+
+
+def test_the_guide_shows_the_check() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "tokenizers.md").read_text()
+    (block,) = re.findall("```python\n(.*?)```", guide, re.DOTALL)
+    exec(block, {"charembed": charembed, "tokenizer": gemma()[0]})
