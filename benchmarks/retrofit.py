@@ -190,7 +190,7 @@ def amplify(model: Any, data: Any) -> None:
     encoder, ids_L = embedding.encoder, ids_with_characters(data.spellings)
     pieces = [*data.tokenizer.spellings, *[None] * len(embedding.weight)][: len(embedding.weight)]
     said_LD = rows_from_spellings(embedding.weight, readable_states(pieces), ids_L)(ids_L)
-    states_LH = last_states(encoder.cell, encoder.weights(), encoder.token_chars, ids_L)
+    states_LH = last_states(encoder.cell, encoder.weights(), encoder.token_chars.plan(ids_L))
     with_one = torch.cat([states_LH, torch.ones(len(ids_L), 1)], 1)
     fitted = torch.linalg.lstsq(
         with_one.double(), (said_LD - said_LD.mean(0)).double()

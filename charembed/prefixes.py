@@ -1,7 +1,7 @@
 """A vocabulary's spellings as a tree of prefixes, so that equal prefixes are computed once.
 
 Axes: V vocabulary, U distinct tokens, N nodes (distinct prefixes), S the characters of all tokens,
-L lengths.
+L lengths, K distinct characters, E tokens without characters.
 
 A recurrent encoder has the same states for "the", "then" and "there" up to "the". Each distinct
 prefix is a node of the tree, and the recurrence takes one step per node. So no state is computed
@@ -31,12 +31,18 @@ class Plan(NamedTuple):
             shorter.
         chars_N: (N,) last character of each node.
         last_U: (U,) node of each token, counted from 1; 0 for a token without characters.
+        used_K: (K,) the distinct characters of the nodes, ascending.
+        which_N: (N,) index in `used_K` of each node's character.
+        without_E: (E,) indices of the tokens without characters.
     """
 
     sizes: list[int]
     parents_N: Tensor
     chars_N: Tensor
     last_U: Tensor
+    used_K: Tensor
+    which_N: Tensor
+    without_E: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,24 +101,26 @@ class PrefixTree(DeviceTensors):
         prefixes.
 
         ids_U is (U,). On a GPU it waits for the device twice, regardless of the lengths of the
-        tokens.
+        tokens. Its cost depends on the tokens alone, not on the sizes of vocabulary and alphabet.
         """
-        device, N = ids_U.device, len(self.parents_N)
+        device = ids_U.device
         ids_U = ids_U.clamp(max=len(self.lengths_V) - 1)
         first_U, lengths_U = self.first_V[ids_U].long(), self.lengths_V[ids_U].long()
         # subtle: this and `tolist` below are the two waits; sizes given to repeat_interleave and
-        # nonzero_static avoid a third and a fourth
+        # nonzero_static avoid more of them
         total = int(lengths_U.sum())
         shift_U = first_U - (lengths_U.cumsum(0) - lengths_U)
-        place = torch.arange(total, device=device) + shift_U.repeat_interleave(
+        place_S = torch.arange(total, device=device) + shift_U.repeat_interleave(
             lengths_U, output_size=total
         )
-        needed_N = torch.zeros(N + 1, dtype=torch.bool, device=device)
-        needed_N.index_fill_(0, self.path_S[place].long(), True)
-        number_N = needed_N.cumsum(0)  # number of a node in the plan, from 1
-        starts_L = torch.nn.functional.pad(number_N, (1, 0))[self.starts_L]
-        starts: list[int] = starts_L.tolist()
-        kept_N = torch.nonzero_static(needed_N[:N], size=starts[-1]).squeeze(1)
+        nodes_S, new_S = _sorted(self.path_S[place_S])
+        number_S = torch.nn.functional.pad(new_S.cumsum(0), (1, 0))  # nodes before each place
+        starts_L = number_S[torch.searchsorted(nodes_S, self.starts_L.int())]
+        chars_S, other_S = _sorted(self.chars_N[nodes_S].long())
+        without_U = lengths_U == 0
+        counts = torch.stack([other_S.sum(), without_U.sum()])
+        *starts, kinds, empty = torch.cat([starts_L, counts]).tolist()
+        kept_N = nodes_S[torch.nonzero_static(new_S, size=starts[-1]).squeeze(1)]
         sizes = [last - first for first, last in itertools.pairwise(starts) if last > first]
         # at least two levels, see Plan.sizes
         sizes += [0] * (2 - len(sizes))
@@ -121,9 +129,27 @@ class PrefixTree(DeviceTensors):
         level_N = torch.bucketize(kept_N, self.starts_L, right=True) - 1
         before_N = starts_L[(level_N - 1).clamp(min=0)]
         last_S = torch.where(lengths_U > 0, first_U + lengths_U - 1, len(self.path_S) - 1)
+        chars_N = self.chars_N[kept_N].long()
+        used_K = chars_S[torch.nonzero_static(other_S, size=kinds).squeeze(1)]
         return Plan(
             sizes=sizes,
-            parents_N=number_N[self.parents_N[kept_N]] - 1 - before_N,
-            chars_N=self.chars_N[kept_N],
-            last_U=torch.where(lengths_U > 0, number_N[self.path_S[last_S]], 0),
+            parents_N=torch.searchsorted(kept_N, self.parents_N[kept_N]) - before_N,
+            chars_N=chars_N,
+            last_U=torch.where(
+                lengths_U > 0, torch.searchsorted(kept_N, self.path_S[last_S]) + 1, 0
+            ),
+            used_K=used_K,
+            which_N=torch.searchsorted(used_K, chars_N),
+            without_E=torch.nonzero_static(without_U, size=empty).squeeze(1),
         )
+
+
+def _sorted(values_S: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the values in ascending order, and True for the first of each.
+
+    torch.unique would wait for the device, because the size of its result is data-dependent.
+    """
+    values_S = values_S.sort().values
+    new_S = torch.ones_like(values_S, dtype=torch.bool)
+    torch.ne(values_S[1:], values_S[:-1], out=new_S[1:])
+    return values_S, new_S

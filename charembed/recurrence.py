@@ -1,29 +1,56 @@
 """Run a recurrent cell over a tree of prefixes, one step per node, level by level, with gradients.
 
-Axes: U tokens, N nodes of a plan, A alphabet, H encoder width, G gates (4H for an LSTM, 3H for a
-GRU).
+Axes: U tokens, N nodes of a plan, A alphabet, K characters of a plan, E width of a character's
+embedding, H encoder width, G gates (4H for an LSTM, 3H for a GRU), D model width.
 
 The gradient is written by hand, a dozen operations per level, because the gradient of the weights
 is then one product for all levels. Autograd over the levels has the same speed, but it adds up in
 another order, and the last digits of the result change training.
 
+All nodes of a plan share a few tensors, and a level is a slice of them. A tensor for each level
+and their concatenation would copy each value once more.
+
 The number of prefixes is data-dependent and would break the graph, so under `torch.compile` the
-recurrence is one custom op; its backward recomputes the states. `tests/plugin/reference.py` has
-slow reference implementations (nn.LSTM and nn.GRU on packed sequences).
+recurrence and the projection are one custom op, which keeps the tape for its backward.
+`tests/plugin/reference.py` has slow reference implementations (nn.LSTM and nn.GRU on packed
+sequences).
 """
 
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from .prefixes import Plan, PrefixTree
 
-State = tuple[Tensor, ...]  # the hidden state first
+# The gradient of the input bias is summed over a whole alphabet up to this size, with zeros for the
+# characters that do not occur. sum(0) adds in blocks of rows, so the last digits are those of a
+# pass over the whole alphabet. A larger alphabet would cost more than the recurrence.
+SMALL_ALPHABET = 1_024
+
+Views = tuple[Tensor, ...]  # a tensor, then the views of its parts: blocks of H columns
+
+
+class Tape(NamedTuple):
+    """Input of the backward pass, one row per node; each step writes the rows of its level.
+
+    Attributes:
+        gates_NG: after their sigmoid or tanh.
+        inner_NH: a value inside the cell: tanh(c) of an LSTM, the candidate's part of the recurrent
+            product of a GRU.
+        before: (N, H) for each part of the state: the state of the nodes' parents. The first level
+            has no parents, and its rows are not used.
+    """
+
+    gates_NG: Tensor
+    inner_NH: Tensor
+    before: Tensor
 
 
 class LSTM:
@@ -32,29 +59,62 @@ class LSTM:
     Hochreiter & Schmidhuber 1997.
     """
 
-    parts, keeps = 2, 5  # number of tensors in the state, and kept for the backward pass
+    gates, parts = 4, 2  # number of gates, and of parts of the state
 
     @staticmethod
-    def step(gates: Tensor, recurrent: Tensor | None, before: State | None) -> tuple[State, State]:
-        """Return the new state and the tensors that `back` needs of this step."""
-        i, f, g, o = (gates if recurrent is None else gates + recurrent).chunk(4, dim=1)
-        i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
-        c = i * g if before is None else torch.addcmul(i * g, f, before[1])
-        tanh_c = c.tanh()
-        return (o * tanh_c, c), (i, f, g, o, tanh_c)
+    def step(
+        gates: Views,
+        inner: Tensor,
+        before: Views | None,
+        state: Views,
+        weight_HG: Tensor,
+        bias: list[Tensor],
+    ) -> None:
+        """Write a level's state, and all that `back` needs; the gates hold their input half."""
+        (whole, i, f, g, o), (_, h, c) = gates, state
+        if before is not None:
+            if weight_HG.dtype == whole.dtype:
+                whole.addmm_(before[1], weight_HG)
+            else:
+                whole.add_(before[1].to(weight_HG.dtype) @ weight_HG)
+        # one call for the two gates that are side by side
+        whole[:, : 2 * i.shape[1]].sigmoid_()
+        g.tanh_()
+        o.sigmoid_()
+        torch.mul(i, g, out=c)
+        if before is not None:
+            c.addcmul_(f, before[2])
+        torch.mul(o, torch.tanh(c, out=inner), out=h)
 
     @staticmethod
     def back(
-        before: State | None, kept: State, grads: State
-    ) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
-        """Return the gradients of gates and recurrent, and the direct one of the state before."""
-        i, f, g, o, tanh_c = kept
-        grad_h, grad_c = grads
-        grad_c = torch.addcmul(grad_c, grad_h * o, 1 - tanh_c.square())
-        grad_f = torch.zeros_like(f) if before is None else (grad_c * before[1]) * (f * (1 - f))
-        grad_i, grad_g = (grad_c * g) * (i * (1 - i)), (grad_c * i) * (1 - g.square())
-        gates = torch.cat([grad_i, grad_f, grad_g, (grad_h * tanh_c) * (o * (1 - o))], dim=1)
-        return gates, gates, (None, grad_c * f)
+        gates: Views,
+        inner: Tensor,
+        before: Views | None,
+        grads: Views,
+        above: Views,
+        recurrent: Tensor,
+        direct: Views,
+    ) -> None:
+        """Write the gradient of the gates, and the direct one of the state before.
+
+        The gates and the recurrent product have one gradient. h has no direct one.
+        """
+        (whole, i, f, g, o), (_, grad_h, grad_c) = gates, grads
+        above_G, above_i, above_f, above_g, above_o = above
+        grad_c.addcmul_(grad_h * o, 1 - inner.square())
+        torch.mul(grad_c, g, out=above_i)
+        torch.mul(grad_c, i, out=above_g)
+        torch.mul(grad_h, inner, out=above_o)
+        if before is None:
+            above_f.zero_()
+        else:
+            torch.mul(grad_c, before[2], out=above_f)
+            torch.mul(grad_c, f, out=direct[2])
+        # the slope of sigmoid at three of the gates, of tanh at g
+        slopes, H = (1 - whole).mul_(whole), g.shape[1]
+        slopes[:, 2 * H : 3 * H] = 1 - g.square()
+        above_G.mul_(slopes)
 
 
 class GRU:
@@ -63,215 +123,354 @@ class GRU:
     Cho et al. 2014, in nn.GRU's form: r multiplies the recurrent product, not h_before.
     """
 
-    parts, keeps = 1, 4
+    gates, parts = 3, 1
 
     @staticmethod
-    def step(gates: Tensor, recurrent: Tensor | None, before: State | None) -> tuple[State, State]:
-        """Return the new state and the tensors that `back` needs of this step."""
-        assert recurrent is not None, "a GRU's candidate has a recurrent bias"
-        H = gates.shape[1] // 3
-        r, z = (gates + recurrent)[:, : 2 * H].sigmoid().chunk(2, dim=1)
-        recurrent_n = recurrent[:, 2 * H :].expand_as(r)
-        n = torch.tanh(gates[:, 2 * H :] + r * recurrent_n)
-        return ((1 - z) * n if before is None else n + z * (before[0] - n),), (r, z, n, recurrent_n)
+    def step(
+        gates: Views,
+        inner: Tensor,
+        before: Views | None,
+        state: Views,
+        weight_HG: Tensor,
+        bias: list[Tensor],
+    ) -> None:
+        """Write a level's state, and all that `back` needs; the gates hold their input half."""
+        (whole, r, z, n), (_, h), H = gates, state, inner.shape[1]
+        recurrent = bias[0][None]
+        if before is not None:
+            recurrent = before[1].to(weight_HG.dtype) @ weight_HG + recurrent
+        inner.copy_(recurrent[:, 2 * H :])
+        whole[:, : 2 * H].add_(recurrent[:, : 2 * H]).sigmoid_()
+        n.add_(r * inner).tanh_()
+        if before is None:
+            torch.mul(1 - z, n, out=h)
+        else:
+            torch.add(n, z * (before[1] - n), out=h)
 
     @staticmethod
     def back(
-        before: State | None, kept: State, grads: State
-    ) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
-        """Return the gradients of gates and recurrent, and the direct one of the state before."""
-        (r, z, n, recurrent_n), (grad_h,) = kept, grads
-        grad_n = grad_h * (1 - z) * (1 - n.square())
-        grad_z = grad_h * (-n if before is None else before[0] - n) * z * (1 - z)
-        grad_r = grad_n * recurrent_n * r * (1 - r)
-        gates, recurrent = (
-            torch.cat([grad_r, grad_z, grad_n], 1),
-            torch.cat([grad_r, grad_z, grad_n * r], 1),
-        )
-        return gates, recurrent, (grad_h * z,)
+        gates: Views,
+        inner: Tensor,
+        before: Views | None,
+        grads: Views,
+        above: Views,
+        recurrent: Tensor,
+        direct: Views,
+    ) -> None:
+        """Write the gradients of gates and recurrent product, and the direct one of h before."""
+        (_, r, z, n), (above_G, above_r, above_z, above_n), (_, grad_h) = gates, above, grads
+        torch.mul(grad_h * (1 - z), 1 - n.square(), out=above_n)
+        torch.mul(grad_h * (-n if before is None else before[1] - n) * z, 1 - z, out=above_z)
+        torch.mul(above_n * inner * r, 1 - r, out=above_r)
+        recurrent.copy_(above_G)
+        recurrent[:, 2 * r.shape[1] :].mul_(r)
+        if before is not None:
+            torch.mul(grad_h, z, out=direct[1])
 
 
 CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU}
 
 
-class Level(NamedTuple):
-    """State of the nodes' parents and the tensors that the cell keeps: input of the backward
-    pass."""
+def last_states(cell: str, weights: Sequence[Tensor], plan: Plan) -> Tensor:
+    """Return the hidden state after each token's last character: (U, H), zeros without characters.
 
-    before: State | None
-    kept: State
-
-
-def last_states(cell: str, weights: Sequence[Tensor], tree: PrefixTree, ids_U: Tensor) -> Tensor:
-    """Return the hidden state after each token's last character: ids_U (U,) -> (U, H).
-
-    Tokens without characters get zeros.
+    last_states(encoder.cell, encoder.weights(), encoder.token_chars.plan(ids_U))
 
     Arguments:
         cell: a name in CELLS.
-        weights: gates_AG, the input half of the gates for each character with biases; weight_GH,
-            the recurrent half; for a GRU also its recurrent bias_G.
-        tree: prefix tree of the vocabulary.
-        ids_U: (U,) token ids.
+        weights: chars_AE, the embeddings of the alphabet; weight_GE and bias_G, the input half of
+            the gates; weight_GH, the recurrent half; for a GRU also its recurrent bias_G.
+        plan: the nodes of the tokens, on the weights' device.
 
     Matrix products are computed in the dtype of autocast if it is enabled.
     """
-    device, dtype = weights[0].device.type, weights[1].dtype
-    tree = tree.on(weights[0].device)
-    products = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
+    dtype, products = weights[3].dtype, _products(weights)
+    apply: Any = _Recurrence.apply
     # Autocast is off inside: only the products use its dtype, and the state keeps the weights'
     # dtype.
-    with torch.autocast(device, enabled=False):
+    with torch.autocast(weights[0].device.type, enabled=False):
+        states_UH: Tensor = apply(cell, plan, products, *(weight.to(dtype) for weight in weights))
+    return states_UH
+
+
+def compiled_vectors(
+    cell: str,
+    weights: Sequence[Tensor],
+    projection: Sequence[Tensor],
+    tree: PrefixTree,
+    ids_U: Tensor,
+) -> Tensor:
+    """Return the projected states under torch.compile: ids_U (U,) -> (U, D).
+
+    Repeated ids are computed once. Tokens without characters get zeros.
+
+    Arguments: as in `last_states`, and
+        projection: weight_DH and bias_D; empty for the states (U, H) themselves.
+        tree: prefix tree of the vocabulary.
+    """
+    dtype, products, tree = weights[3].dtype, _products(weights), tree.on(weights[0].device)
+    # an exported program computes no gradients, also if it is exported with them enabled
+    keep = torch.is_grad_enabled() and not torch.compiler.is_exporting()
+    with torch.autocast(weights[0].device.type, enabled=False):
         weights = [weight.to(dtype) for weight in weights]
-        if torch.compiler.is_compiling():
-            opaque: Tensor = _opaque(cell, weights, tree.tensors(), ids_U, products)
-            return opaque
-        plan = tree.plan(ids_U)
-        apply: Any = _Recurrence.apply
-        states: Tensor = apply(cell, plan, products, *weights)
-        return states.index_select(0, plan.last_U)
+        vectors_UD: Tensor = _opaque(
+            cell, weights, projection, tree.tensors(), ids_U, products, keep
+        )[0]
+    return vectors_UD
+
+
+def _products(weights: Sequence[Tensor]) -> torch.dtype:
+    """Return the dtype of the matrix products."""
+    device = weights[0].device.type
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return weights[3].dtype
 
 
 def _forward(
     cell: str, weights: Sequence[Tensor], plan: Plan, dtype: torch.dtype
-) -> tuple[Tensor, list[Level]]:
-    """Return the states (1 + N, H) after each prefix, and the kept levels. Row 0 is zero."""
-    gates_AG, weight_GH, *bias_G = weights
-    weight_HG = weight_GH.t().to(dtype)
-    states, levels = [gates_AG.new_zeros(1, weight_GH.shape[1])], list[Level]()
-    state: State = ()
-    gates_NG = gates_AG.index_select(0, plan.chars_N)
-    for gates, parents in zip(
-        *(torch.split(part, plan.sizes) for part in (gates_NG, plan.parents_N)), strict=True
+) -> tuple[Tensor, Tape]:
+    """Return the state (U, H) after each token's last character, and the tape."""
+    chars_AE, weight_GE, bias_G, weight_GH, *bias = weights
+    inputs = chars_AE.index_select(0, plan.used_K), weight_GE, bias_G
+    gates_KG = linear(*(part.to(dtype) for part in inputs)).to(weight_GH.dtype)
+    gates_NG, weight_HG = gates_KG.index_select(0, plan.which_N), weight_GH.t().to(dtype)
+    N, H, parts = len(gates_NG), weight_GH.shape[1], CELLS[cell].parts
+    tape = Tape(gates_NG, gates_NG.new_empty(N, H), gates_NG.new_empty(N, parts * H))
+    # row 0 is the state of a token without characters
+    states = gates_NG.new_empty(1 + N, parts * H)
+    states[0].zero_()
+    former: Tensor | None = None
+    for gates, (inner,), before, state, (parents,) in zip(
+        _levels(plan, gates_NG, H),
+        _levels(plan, tape.inner_NH),
+        _levels(plan, tape.before, H),
+        _levels(plan, states[1:], H),
+        _levels(plan, plan.parents_N),
+        strict=True,
     ):
-        recurrent, before = bias_G[0][None] if bias_G else None, None
-        if state:
-            before = tuple(part.index_select(0, parents) for part in state)
-            product = before[0].to(dtype) @ weight_HG
-            recurrent = product if recurrent is None else product + recurrent
-        state, kept = CELLS[cell].step(gates, recurrent, before)
-        states.append(state[0])
-        levels.append(Level(before, kept))
-    return torch.cat(states), levels
+        if former is not None:
+            torch.index_select(former, 0, parents, out=before[0])
+        CELLS[cell].step(gates, inner, None if former is None else before, state, weight_HG, bias)
+        former = state[0]
+    return states[:, :H].index_select(0, plan.last_U), tape
+
+
+def _levels(plan: Plan, whole: Tensor, width: int = 0) -> list[Views]:
+    """Return the rows of each level: all columns, then each block of `width` columns."""
+    parts = (whole, *(torch.split(whole, width, 1) if width else ()))
+    return list(zip(*(torch.split(part, plan.sizes) for part in parts), strict=True))
 
 
 def _backward(
-    grad_states: Tensor,
+    grad_UH: Tensor,
     cell: str,
     weights: Sequence[Tensor],
     plan: Plan,
     dtype: torch.dtype,
-    levels: list[Level],
+    tape: Tape,
 ) -> list[Tensor]:
-    """Return the gradients of the weights, given the gradient of the states (1 + N, H)."""
-    gates_AG, weight_GH, *bias_G = weights
-    weight = weight_GH.to(dtype)
-    grads_h = torch.split(grad_states[1:].clone(), plan.sizes)
-    grads = [(h, *(torch.zeros_like(h) for _ in range(CELLS[cell].parts - 1))) for h in grads_h]
-    parents, gates, recurrent = (
-        torch.split(plan.parents_N, plan.sizes),
-        list[Tensor](),
-        list[Tensor](),
+    """Return the gradients of the weights, given the gradient of the states (U, H)."""
+    chars_AE, weight_GE, _, weight_GH, *bias = weights
+    weight, (N, H), parts = weight_GH.to(dtype), tape.inner_NH.shape, CELLS[cell].parts
+    # the gradients of the state's parts are side by side: one call adds them to the parents'
+    grads_N = grad_UH.new_zeros(1 + N, parts * H)
+    grads_N[:, :H].index_add_(0, plan.last_U, grad_UH)
+    above_NG = torch.empty_like(tape.gates_NG)
+    # with a bias of its own the recurrent product has another gradient than the gates
+    recurrent_NG = torch.empty_like(above_NG) if bias else above_NG
+    levels = list(
+        zip(
+            _levels(plan, tape.gates_NG, H),
+            _levels(plan, tape.inner_NH),
+            _levels(plan, tape.before, H),
+            _levels(plan, grads_N[1:], H),
+            _levels(plan, above_NG, H),
+            _levels(plan, recurrent_NG),
+            _levels(plan, plan.parents_N),
+            strict=True,
+        )
     )
     for number in reversed(range(len(levels))):
-        grad_gates, grad_recurrent, direct = CELLS[cell].back(*levels[number], grads[number])
-        gates.insert(0, grad_gates)
-        recurrent.insert(0, grad_recurrent)
+        gates, (inner,), before, grads, above, (recurrent,), (parents,) = levels[number]
+        to_parents = torch.empty_like(grads[0])
+        views = (to_parents, *torch.split(to_parents, H, 1))
+        CELLS[cell].back(gates, inner, before if number else None, grads, above, recurrent, views)
         if number:
-            through = (grad_recurrent.to(dtype) @ weight).to(grad_states.dtype)
-            to_parents = (through if direct[0] is None else through + direct[0], *direct[1:])
+            through = recurrent.to(dtype) @ weight
+            if cell == "gru":
+                views[1].add_(through)
+            else:
+                views[1].copy_(through)
             # siblings share a parent, so their gradients are summed
-            for grad, part in zip(grads[number - 1], to_parents, strict=True):
-                grad.index_add_(0, parents[number], part)
-    grad_gates_AG = torch.zeros_like(gates_AG).index_add_(0, plan.chars_N, torch.cat(gates))
-    # one product over all levels for the recurrent weights; level 0 has no state before
-    earlier = torch.cat([level.before[0] for level in levels if level.before is not None])
-    grad_weight_GH = torch.cat(recurrent[1:]).to(dtype).t() @ earlier.to(dtype)
-    grad_bias = [torch.cat(recurrent).sum(0)] if bias_G else []
-    return [grad_gates_AG, grad_weight_GH.to(weight_GH.dtype), *grad_bias]
+            levels[number - 1][3][0].index_add_(0, parents, to_parents)
+    later = slice(plan.sizes[0], None)  # level 0 has no state before
+    grad_KG = above_NG.new_zeros(len(plan.used_K), len(weight))
+    grad_KG = grad_KG.index_add_(0, plan.which_N, above_NG).to(dtype)
+    rows_AG = grad_KG
+    if len(chars_AE) <= SMALL_ALPHABET:
+        rows_AG = grad_KG.new_zeros(len(chars_AE), len(weight))
+        rows_AG.index_copy_(0, plan.used_K, grad_KG)
+    grad_AE = torch.zeros_like(chars_AE, dtype=dtype)
+    grads_of = [
+        grad_AE.index_copy_(0, plan.used_K, grad_KG @ weight_GE.to(dtype)),
+        grad_KG.t() @ chars_AE.index_select(0, plan.used_K).to(dtype),
+        rows_AG.sum(0),
+        # one product over all levels
+        recurrent_NG[later].to(dtype).t() @ tape.before[later, :H].to(dtype),
+        *([recurrent_NG.sum(0)] if bias else []),
+    ]
+    return [grad.to(of.dtype) for grad, of in zip(grads_of, weights, strict=True)]
 
 
 class _Recurrence(torch.autograd.Function):
-    """The states of a plan as a differentiable function of the weights."""
+    """The last states of a plan's tokens as a differentiable function of the weights."""
 
     @staticmethod
     def forward(ctx: Any, cell: str, plan: Plan, dtype: torch.dtype, *weights: Tensor) -> Tensor:
-        states, levels = _forward(cell, weights, plan, dtype)
+        states_UH, tape = _forward(cell, weights, plan, dtype)
         ctx.plain = cell, plan, dtype, len(weights)
-        # save_for_backward takes a flat list of tensors; `backward` splits it into levels again
-        ctx.save_for_backward(
-            *weights, *(part for before, kept in levels for part in (*(before or ()), *kept))
-        )
-        return states
+        ctx.save_for_backward(*weights, *tape)
+        return states_UH
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_UH: Tensor) -> tuple[Tensor | None, ...]:
         cell, plan, dtype, count = ctx.plain
         saved = ctx.saved_tensors  # subtle: once, or gradient checkpointing refuses the second read
-        weights, parts = saved[:count], iter(saved[count:])
-        levels = []
-        for number in range(len(plan.sizes)):
-            before = tuple(itertools.islice(parts, CELLS[cell].parts)) if number else None
-            levels.append(Level(before, tuple(itertools.islice(parts, CELLS[cell].keeps))))
-        return None, None, None, *_backward(grad_states, cell, weights, plan, dtype, levels)
+        weights, tape = saved[:count], Tape(*saved[count:])
+        return None, None, None, *_backward(grad_UH, cell, weights, plan, dtype, tape)
 
 
-@torch.library.custom_op("charembed::last_states", mutates_args=())
-def _opaque(
-    cell: str, weights: Sequence[Tensor], tree: Sequence[Tensor], ids_U: Tensor, dtype: torch.dtype
-) -> Tensor:
-    distinct, which_U = torch.unique(ids_U, return_inverse=True)
-    plan = PrefixTree(*tree).plan(distinct)
-    return _forward(cell, weights, plan, dtype)[0][plan.last_U[which_U]]
+class _Passed(NamedTuple):
+    """Results of a forward op that its backward op needs."""
+
+    plan: Plan
+    which_U: Tensor
+    states_UH: Tensor
+    tape: Tape
 
 
-@_opaque.register_fake
-def _(cell: str, weights: Sequence[Tensor], tree: Any, ids_U: Tensor, dtype: Any) -> Tensor:
-    # subtle: ids_U.shape[0], because len(ids_U) would fix the shape at compile time
-    return weights[0].new_empty(ids_U.shape[0], weights[1].shape[1])
+# The size of a tape depends on the ids, so an op cannot return it to the graph. It returns the key
+# of an entry here instead. Only the latest entries are kept, because a forward pass may have no
+# backward pass; a backward pass without its entry computes it again.
+_passed: OrderedDict[int, _Passed] = OrderedDict()
+_ENTRIES = 2  # encoder and decoder of a model look up their ids in one step
+_keys = itertools.count()
 
 
-@torch.library.custom_op("charembed::last_states_backward", mutates_args=())
-def _opaque_backward(
-    grad_UH: Tensor,
+def _pass(
     cell: str,
     weights: Sequence[Tensor],
     tree: Sequence[Tensor],
     ids_U: Tensor,
     dtype: torch.dtype,
-) -> list[Tensor]:
+) -> _Passed:
+    """Compute the states of the distinct ids."""
     distinct, which_U = torch.unique(ids_U, return_inverse=True)
     plan = PrefixTree(*tree).plan(distinct)
-    # recomputed, because the forward op returns only the last states
-    states, levels = _forward(cell, weights, plan, dtype)
-    grad_states = torch.zeros_like(states).index_add_(0, plan.last_U[which_U], grad_UH)
-    return _backward(grad_states, cell, weights, plan, dtype, levels)
+    return _Passed(plan, which_U, *_forward(cell, weights, plan, dtype))
+
+
+# it waits for the device, so it cannot be part of a CUDA graph
+@torch.library.custom_op(
+    "charembed::character_vectors", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,)
+)
+def _opaque(
+    cell: str,
+    weights: Sequence[Tensor],
+    projection: Sequence[Tensor],
+    tree: Sequence[Tensor],
+    ids_U: Tensor,
+    dtype: torch.dtype,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    passed, key = _pass(cell, weights, tree, ids_U, dtype), -1
+    if keep:
+        key = next(_keys)
+        _passed[key] = passed
+        while len(_passed) > _ENTRIES:
+            _passed.popitem(last=False)
+    vectors = passed.states_UH
+    if projection:
+        vectors = linear(*(part.to(dtype) for part in (vectors, *projection)))
+        vectors.index_fill_(0, passed.plan.without_E, 0)
+    return vectors.index_select(0, passed.which_U), torch.tensor(key, device="cpu")
+
+
+@_opaque.register_fake
+def _(
+    cell: str,
+    weights: Sequence[Tensor],
+    projection: Sequence[Tensor],
+    tree: Any,
+    ids_U: Tensor,
+    dtype: Any,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    # subtle: ids_U.shape[0], because len(ids_U) would fix the shape at compile time
+    key = torch.empty((), dtype=torch.int64, device="cpu")
+    if projection:
+        return ids_U.new_empty(ids_U.shape[0], projection[0].shape[0], dtype=dtype), key
+    return weights[3].new_empty(ids_U.shape[0], weights[3].shape[1]), key
+
+
+@torch.library.custom_op(
+    "charembed::character_vectors_backward", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,)
+)
+def _opaque_backward(
+    grad_UD: Tensor,
+    cell: str,
+    weights: Sequence[Tensor],
+    projection: Sequence[Tensor],
+    tree: Sequence[Tensor],
+    ids_U: Tensor,
+    dtype: torch.dtype,
+    key: Tensor,
+) -> list[Tensor]:
+    passed: _Passed | None = _passed.pop(int(key), None)
+    if passed is None:
+        passed = _pass(cell, weights, tree, ids_U, dtype)
+    plan, which_U, states_UH, tape = passed
+    grad = grad_UD.new_zeros(len(plan.last_U), grad_UD.shape[1]).index_add_(0, which_U, grad_UD)
+    of_projection = []
+    if projection:
+        grad.index_fill_(0, plan.without_E, 0)
+        of_projection = [grad.t() @ states_UH.to(dtype), grad.sum(0)]
+        grad = (grad @ projection[0].to(dtype)).to(states_UH.dtype)
+    return [
+        *_backward(grad, cell, weights, plan, dtype, tape),
+        *(part.to(of.dtype) for part, of in zip(of_projection, projection, strict=True)),
+    ]
 
 
 @_opaque_backward.register_fake
 def _(
-    grad_UH: Tensor, cell: str, weights: Sequence[Tensor], tree: Any, ids_U: Any, dtype: Any
+    grad_UD: Tensor,
+    cell: str,
+    weights: Sequence[Tensor],
+    projection: Sequence[Tensor],
+    tree: Any,
+    ids_U: Any,
+    dtype: Any,
+    key: Any,
 ) -> list[Tensor]:
-    return [torch.empty_like(weight) for weight in weights]
+    return [torch.empty_like(weight) for weight in (*weights, *projection)]
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.cell, weights, tree, ids_U, ctx.dtype = inputs
-    ctx.save_for_backward(ids_U, *tree, *weights)
-    ctx.size = len(tree)  # to split the saved list into tree and weights again
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.cell, weights, projection, tree, ids_U, ctx.dtype, _ = inputs
+    ctx.save_for_backward(output[1], ids_U, *tree, *weights, *projection)
+    ctx.sizes = len(tree), len(weights)  # to split the saved list again
 
 
-def _gradient(ctx: Any, grad_UH: Tensor) -> tuple[Any, ...]:
-    ids_U, *tensors = ctx.saved_tensors
-    tree, weights = tensors[: ctx.size], tensors[ctx.size :]
-    return (
-        None,
-        _opaque_backward(grad_UH, ctx.cell, weights, tree, ids_U, ctx.dtype),
-        [None] * len(tree),
-        None,
-        None,
-    )
+def _gradient(ctx: Any, grad_UD: Tensor, _: None) -> tuple[Any, ...]:
+    key, ids_U, *tensors = ctx.saved_tensors
+    nodes, count = ctx.sizes
+    tree, weights = tensors[:nodes], tensors[nodes : nodes + count]
+    projection = tensors[nodes + count :]
+    grads = _opaque_backward(grad_UD, ctx.cell, weights, projection, tree, ids_U, ctx.dtype, key)
+    return None, grads[:count], grads[count:], [None] * nodes, None, None, None
 
 
 _opaque.register_autograd(_gradient, setup_context=_keep)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .lstm import RecurrentEncoder
 
@@ -24,6 +24,11 @@ class GRUEncoder(RecurrentEncoder):
 
     def weights(self) -> list[Tensor]:
         gru = self.recurrent
-        gates_AG = nn.functional.linear(self.chars.weight, gru.weight_ih_l0, gru.bias_ih_l0)
         # bias_hh is separate: in nn.GRU's form the reset gate also multiplies the recurrent bias
-        return [gates_AG, gru.weight_hh_l0, gru.bias_hh_l0]
+        return [
+            self.chars.weight,
+            gru.weight_ih_l0,
+            gru.bias_ih_l0,
+            gru.weight_hh_l0,
+            gru.bias_hh_l0,
+        ]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from charembed.encoder import PRETRAINED, Affine, CharEncoder, Rows, init_name, uniform_
 from charembed.prefixes import PrefixTree
-from charembed.recurrence import last_states
+from charembed.recurrence import compiled_vectors, last_states
 from charembed.spelling import SpellingTable
 
 from . import pretrained
@@ -40,8 +40,10 @@ class RecurrentEncoder(CharEncoder):
     A subclass sets `cell`, a name in `recurrence.CELLS`, and `num_gates`, and defines `weights`.
     """
 
+    zeroes = True
     cell: ClassVar[str]
     num_gates: ClassVar[int]
+    deterministic = True
 
     def __init__(
         self,
@@ -79,16 +81,23 @@ class RecurrentEncoder(CharEncoder):
     def weights(self) -> list[Tensor]:
         """Return the weights that `last_states` takes.
 
-        They are the input half of the gates for each character (A, G), the recurrent half (G, H),
-        and for a GRU its recurrent bias (G,).
+        They are the character embeddings (A, E), the input half of the gates (G, E) with its bias
+        (G,), the recurrent half (G, H), and for a GRU its recurrent bias (G,).
         """
         raise NotImplementedError
 
     def read(self, ids_U: Tensor) -> Tensor:
-        char_UD: Tensor = self.projection(
-            last_states(self.cell, self.weights(), self.token_chars, ids_U)
-        )
-        return char_UD
+        weights, projection = self.weights(), self.projection
+        if torch.compiler.is_compiling():
+            # The custom op projects each distinct token once. A module in place of ours is called.
+            ours = type(projection) is Affine
+            both = [projection.weight, projection.bias] if ours else []
+            found_U = compiled_vectors(self.cell, weights, both, self.token_chars, ids_U)
+            return found_U if ours else self.zeroed(projection(found_U), ids_U)
+        plan = self.token_chars.on(weights[0].device).plan(ids_U)
+        char_UD: Tensor = projection(last_states(self.cell, weights, plan))
+        # not torch.where: it would take two passes, and most often there are few such tokens
+        return char_UD.index_fill(0, plan.without_E, 0) if len(plan.without_E) else char_UD
 
 
 class LSTMEncoder(RecurrentEncoder):
@@ -134,7 +143,4 @@ class LSTMEncoder(RecurrentEncoder):
         lstm = self.recurrent
         # both biases are added to the same gates, so they can be added once for each character
         bias_G = lstm.bias_ih_l0 + lstm.bias_hh_l0
-        return [
-            nn.functional.linear(self.chars.weight, lstm.weight_ih_l0, bias_G),
-            lstm.weight_hh_l0,
-        ]
+        return [self.chars.weight, lstm.weight_ih_l0, bias_G, lstm.weight_hh_l0]
