@@ -58,7 +58,9 @@ def attach(
     Arguments:
         model: a torch.nn.Module with an nn.Embedding for its input tokens.
         tokenizer: a tiktoken.Encoding, a Hugging Face tokenizer, a list with the bytes of each id,
-            or a SpellingTable.
+            or a SpellingTable; docs/tokenizers.md lists the other kinds. It must be the model's.
+            attach refuses one with more tokens than the embedding has rows, and warns if a quarter
+            of the rows get no characters. It cannot notice another tokenizer of a similar size.
         module: path of the embedding inside the model ("transformer.wte"). Default:
             `model.get_input_embeddings()`. If other embeddings share its weight (T5, BART), they
             get the same character vectors.
