@@ -16,7 +16,7 @@ from .attach import check_as_host, check_releasable
 from .embedding import CharEmbedding, Model, attached
 from .errors import CharEmbedError
 from .export import set_config_fields, warn_of_skipped_head
-from .fold_check import FoldCheck, Inputs, Snapshot
+from .fold_check import FoldCheck, Inputs, Snapshot, address
 from .mark import remove_marks
 from .partition import TOKENS_AT_ONCE
 from .sharding import check_unsharded
@@ -71,9 +71,13 @@ def fold(model: Model, check: Inputs | None = None) -> Model:
     tables = [_finite_table(embedding) for embedding in embeddings]
     weights = {id(embedding.weight) for embedding in embeddings}
     others = [part for part in model.modules() if part not in embeddings]
-    # a tied head holds the embedding's own Parameter object
+    # A tied head holds the embedding's own Parameter object, or after
+    # load_state_dict(assign=True) another one with the same memory.
+    tables_at = {address(embedding.weight) for embedding in embeddings}
     tied = len(embeddings) > 1 or any(
-        id(p) in weights for part in others for p in part._parameters.values()
+        p is not None and address(p) in tables_at
+        for part in others
+        for p in part._parameters.values()
     )
     outputs = FoldCheck(model, embeddings, tables, check)
     if tied:

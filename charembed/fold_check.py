@@ -53,6 +53,16 @@ _MORE_IDS = ("labels", "targets", "target", "tgt", "trg", "y")
 _PRODUCTS = {"T", "t", "mT", "transpose", "linear", "matmul", "mm", "einsum"}
 
 
+def address(tensor: Tensor) -> tuple[int, ...]:
+    """Return a key that is equal for tensors that share their memory."""
+    if tensor.is_meta or tensor.numel() == 0:  # these have no address
+        return (id(tensor),)
+    try:
+        return tensor.data_ptr(), *tensor.shape
+    except RuntimeError:  # nor have wrappers of other tensors, such as quantized weights
+        return (id(tensor),)
+
+
 class Snapshot:
     """The attributes of all modules of a model, to put them back.
 
@@ -188,7 +198,9 @@ class FoldCheck:
         if self._before is None:
             return
         held = {id(parameter) for parameter in self._model.parameters()}
-        hidden = [weight for weight in self._weights if id(weight) not in held]
+        # load_state_dict(assign=True) gives a tied head a parameter with the same memory
+        places = {address(parameter) for parameter in self._model.parameters()}
+        hidden = [weight for weight in self._weights if address(weight) not in places]
         readers = None
         if hidden and not self._given:
             readers = _Readers(hidden, self._names, known=held)

@@ -726,3 +726,19 @@ def test_resized_and_wrapped_embeddings_are_not_missed(tmp_path: Path) -> None:
 def test_refusals_are_charembeds_own_errors() -> None:
     assert issubclass(AttachError, Refused)
     assert isinstance(char_embedding(GPT2.attach(GPT2())), CharEmbedding)
+
+
+def test_a_tied_head_is_found_by_its_memory(tmp_path: Path) -> None:
+    """load_state_dict(assign=True) gives a tied head a parameter of its own with the same memory."""
+    model: Any = GPT2.attach(GPT2(True), init="normal").eval()
+    state = model.state_dict()
+    model.load_state_dict(state, assign=True)
+    head, table = model.lm_head.weight, model.transformer.wte.weight
+    assert head is not table
+    assert head.data_ptr() == table.data_ptr()
+    with torch.no_grad():
+        expected = model(IDS).logits
+        charembed.fold(model).save_pretrained(tmp_path)
+        assert torch.equal(model(IDS).logits, expected)
+        assert not model.config.tie_word_embeddings
+        assert torch.equal(type(model).from_pretrained(tmp_path)(IDS).logits, expected)
