@@ -6,6 +6,8 @@ Only the input embedding changes. Every module of the model stays the same Pytho
 from __future__ import annotations
 
 import gc
+import sys
+import types
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,17 +16,19 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from .adapters import check_reachable
-from .embedding import CharEmbedding, Model, char_embeddings
+from .adapters import check_order, check_reachable
+from .embedding import CharEmbedding, Model, attached, char_embeddings, is_untouched
 from .encoder import PRETRAINED, init_name
 from .encoders import ENCODERS
 from .errors import AttachError, SpellingError
+from .mark import mark, remove_marks
 from .scale import SCALE, check_scale, scale_vectors
+from .sharding import check_unsharded, is_sharding, with_subclasses
 from .spelling import SpellingTable
 from .takeover import check, check_size, encoder_for
 from .wrappers import check_wrappers
 
-_WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "DataParallel"}
+_WRAPPERS = {"DistributedDataParallel", "DataParallel"}
 # If a larger share of the rows has no characters, the tokenizer is probably another model's.
 _MAX_SHARE_WITHOUT_CHARACTERS = 0.25
 
@@ -54,7 +58,9 @@ def attach(
     Arguments:
         model: a torch.nn.Module with an nn.Embedding for its input tokens.
         tokenizer: a tiktoken.Encoding, a Hugging Face tokenizer, a list with the bytes of each id,
-            or a SpellingTable.
+            or a SpellingTable; docs/tokenizers.md lists the other kinds. It must be the model's.
+            attach refuses one with more tokens than the embedding has rows, and warns if a quarter
+            of the rows get no characters. It cannot notice another tokenizer of a similar size.
         module: path of the embedding inside the model ("transformer.wte"). Default:
             `model.get_input_embeddings()`. If other embeddings share its weight (T5, BART), they
             get the same character vectors.
@@ -72,6 +78,7 @@ def attach(
     tokenizer does not fit the embedding. After an error the model is unchanged.
     """
     hosts = find_embeddings(model, module, tokenizer)
+    check_order(model, hosts[0])
     if scale == "auto":
         scale = SCALE if init_name(arguments.get("init")) == PRETRAINED else None
     if scale is not None:
@@ -86,18 +93,20 @@ def attach(
         made = made or _named(encoder, tokenizer, hosts[0], arguments)
         if scale is not None:
             scale_vectors(made, hosts[0].weight, scale)
-        put(hosts, made)
+        put(model, hosts, made)
     _warn_of_optimizers(model)
     return model
 
 
-def put(hosts: list[nn.Embedding], encoder: nn.Module) -> None:
+def put(model: nn.Module, hosts: list[nn.Embedding], encoder: nn.Module) -> None:
     """Exchange the class of the hosts, which share their weight and now the encoder too."""
     first, *others = hosts
     # a module that the user passes may be on another device than the embedding
     embedding = CharEmbedding(first, encoder.to(first.weight.device))
     for other in others:
         CharEmbedding(other, encoder, embedding)
+    embedding.made_by_class = _within_init()
+    mark(model, hosts)
     _warn_of_fsdp(embedding)
 
 
@@ -156,25 +165,54 @@ def detach(model: Model) -> Model:
     charembed.detach(model)     # the embedding is a plain nn.Embedding again
 
     Does nothing if no encoder is attached. Raises AttachError, and changes nothing, if accelerate
-    has placed the embedding.
+    has placed the embedding, if another tool changed its class or its forward, or if the embedding
+    was replaced after `attach`.
     """
-    embeddings = list(char_embeddings(model))
+    embeddings = attached(model)
     check_releasable(embeddings)
     for embedding in embeddings:
         embedding.release()
+    remove_marks(model)
     return model
 
 
 def check_releasable(embeddings: list[CharEmbedding]) -> None:
-    """Raise AttachError if accelerate holds one of the embeddings."""
+    """Raise AttachError if another tool holds one of the embeddings or has changed it."""
     for embedding in embeddings:
         if "_hf_hook" in vars(embedding):
             raise AttachError(
                 "accelerate has placed the embedding (device_map, offload). First call "
                 "accelerate.hooks.remove_hook_from_submodules(model)."
             )
-        # Removed hooks leave the old class's forward on the instance.
+        if not is_untouched(embedding):
+            raise AttachError(
+                f"Another tool has changed the embedding's class to {type(embedding).__name__} "
+                "(torch.nn.utils.parametrize, fully_shard?). Undo that first, for example with "
+                "torch.nn.utils.parametrize.remove_parametrizations."
+            )
+        own = vars(embedding).get("forward")
+        if own is not None and own != types.MethodType(type(embedding).forward, embedding):
+            raise AttachError(
+                "The embedding's forward was replaced on the instance after attach, and the change "
+                "would be lost. First undo it: del embedding.forward."
+            )
+    for embedding in embeddings:
+        # Removed hooks of accelerate leave the class's own forward on the instance.
         vars(embedding).pop("forward", None)
+
+
+def check_as_host(embedding: CharEmbedding) -> None:
+    """Raise AttachError if the embedding was changed so that `attach` would refuse it now."""
+    # first, because reading a parametrized weight may change buffers (spectral_norm)
+    if "weight" not in embedding._parameters:
+        raise AttachError(
+            "The embedding's weight was pruned, parametrized or replaced by a plain tensor after "
+            "attach. First make it a parameter again, with torch.nn.utils.prune.remove(embedding, "
+            "'weight') or torch.nn.utils.parametrize.remove_parametrizations(embedding, 'weight')."
+        )
+    embedding.check_whole()
+    if "_hf_hook" not in vars(embedding):  # check_releasable has the message for that
+        check(embedding.as_host())
 
 
 @contextmanager
@@ -187,7 +225,7 @@ def disabled(model: nn.Module) -> Iterator[None]:
     It also holds in training: the encoder then takes no part in the forward pass and gets no
     gradient. After the block, also after an exception, the embedding is as it was before.
     """
-    embeddings = list(char_embeddings(model))
+    embeddings = attached(model)
     before = [embedding.disabled for embedding in embeddings]
     try:
         for embedding in embeddings:
@@ -214,15 +252,17 @@ def update_spellings(model: Model, tokenizer: Any) -> Model:
         model: a model with an attached encoder.
         tokenizer: the changed tokenizer, in any form that `attach` takes.
 
-    Raises AttachError if no encoder is attached. Raises SpellingError if the tokenizer has more
-    tokens than the embedding has rows.
+    Raises AttachError if no encoder is attached, or if FSDP manages its weights. Raises
+    SpellingError if the tokenizer has more tokens than the embedding has rows.
     """
-    embeddings = list(char_embeddings(model))
+    embeddings = attached(model)
     if not embeddings:
         raise AttachError(
             "The model has no CharEmbedding to update. First call charembed.attach(model, "
             "tokenizer)."
         )
+    for embedding in embeddings:
+        check_unsharded(model, embedding)
     # All tables first: if one of them is refused, no embedding has changed.
     tables = [_spellings_of(embedding, tokenizer) for embedding in embeddings]
     for embedding, spellings in zip(embeddings, tables, strict=True):
@@ -259,10 +299,14 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
         )
     if any(True for _ in char_embeddings(model)):
         raise AttachError(
-            "The model already has a CharEmbedding. First call charembed.detach(model)."
+            "The model already has a CharEmbedding, which can be used as it is. To replace it, "
+            "first call charembed.detach(model), which discards its encoder; charembed.save(model, "
+            "folder) keeps a trained one."
         )
     for part in model.modules():
-        if (wrapper := type(part).__name__) in _WRAPPERS:
+        wrapper = type(part).__name__
+        if (sharding := is_sharding(part)) or wrapper in _WRAPPERS:
+            wrapper = f"FSDP ({wrapper})" if sharding else wrapper
             raise AttachError(
                 f"The model is wrapped in {wrapper}, which would not see new parameters. Call "
                 "attach first, then wrap the model."
@@ -332,7 +376,7 @@ def _warn_of_optimizers(model: nn.Module) -> None:
     # torch hooks `step` of a class when its first optimizer is built. If no class is hooked, no
     # optimizer exists, and the search through all objects (0.1 s) is saved.
     kinds = {
-        kind for kind in _with_subclasses(torch.optim.Optimizer) if hasattr(kind.step, "hooked")
+        kind for kind in with_subclasses(torch.optim.Optimizer) if hasattr(kind.step, "hooked")
     }
     if not kinds:
         return
@@ -347,6 +391,21 @@ def _warn_of_optimizers(model: nn.Module) -> None:
                 stacklevel=3,
             )
             return
+
+
+def _within_init() -> bool:
+    """True if a model class of transformers attaches in its own `__init__`.
+
+    from_pretrained of that class creates the encoder too, and so loads its keys.
+    """
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "__init__" and "self" in frame.f_code.co_varnames:
+            made = frame.f_locals.get("self")
+            if isinstance(made, nn.Module) and hasattr(made, "save_pretrained"):
+                return True
+        frame = frame.f_back
+    return False
 
 
 def _warn_of_fsdp(embedding: CharEmbedding) -> None:
@@ -364,7 +423,3 @@ def _warn_of_fsdp(embedding: CharEmbedding) -> None:
             "neither.",
             stacklevel=4,
         )
-
-
-def _with_subclasses(kind: Any) -> set[Any]:
-    return {kind}.union(*map(_with_subclasses, kind.__subclasses__()))

@@ -27,8 +27,10 @@ from .encoder import FORMER_INITS, CharEncoder, init_name
 from .encoders import ENCODERS
 from .errors import AttachError, CharEmbedError, CheckpointError, MismatchError
 from .files import hash_tensors, write_atomically
-from .manifest import FORMAT, build, check_config, check_path, read_manifest, read_tensors
+from .manifest import FORMAT, build, check_layers, check_path, read_manifest, read_tensors
 from .manifest import hash_manifest as _hash_manifest
+from .mark import check_marks
+from .sharding import check_unsharded
 from .spelling import SpellingTable
 from .version import __version__
 
@@ -45,14 +47,16 @@ def save(model: nn.Module, path: str | Path) -> None:
 
     If the save is interrupted, the file has its former content or the new one, never a part of it.
 
-    Raises AttachError if the model has no CharEmbedding, if its vocabulary was resized without
-    `update_spellings`, or if another tool changed the encoder's modules. Raises CharEmbedError if a
-    value is not finite.
+    Raises AttachError if the model has no CharEmbedding, if it was replaced after `attach`, if FSDP
+    manages its weights, if its vocabulary was resized without `update_spellings`, or if another
+    tool changed the encoder's modules. Raises CharEmbedError if a value is not finite.
     """
     check_path(path)
     if repository := hub.named(path):
         return hub.push(repository, lambda folder: save(model, folder))
+    check_marks(model)
     module, embedding = _the_one(model)
+    check_unsharded(model, embedding, gathered=True)
     embedding.check_whole()
     encoder = embedding.encoder_in_use
     name = next(
@@ -150,8 +154,8 @@ def load(
         )
     else:
         table = _match_spellings(tokenizer, manifest)
-        if ENCODERS[name].__module__.startswith("charembed."):  # sizes that are known
-            check_config(manifest["config"], folder / TENSORS)
+        if name == "transformer":
+            check_layers(manifest["config"], folder / TENSORS)
         # On meta, to compare shapes: a damaged config must not allocate gigabytes.
         with torch.device("meta"):
             expected = _build(name, table, manifest).state_dict()
@@ -166,7 +170,7 @@ def load(
         elif len(dtypes := {parameter.dtype for parameter in made.parameters()}) > 1:
             made.to(functools.reduce(torch.promote_types, dtypes))
         made._from_part = True  # type: ignore[assignment]
-        put(hosts, made)  # last: until here an error leaves the model unchanged
+        put(model, hosts, made)  # last: until here an error leaves the model unchanged
     return model
 
 

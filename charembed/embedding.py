@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import types
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,11 +19,13 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
-from .adapters import caller, check_reader, in_use, is_wrapper, versions
+from .adapters import caller, check_keys, check_reader, in_use, is_wrapper, versions
 from .encoder import CharEncoder
 from .errors import AttachError, CharEmbedError
 from .host_forward import ExchangedLookups
+from .mark import ON_EMBEDDING, check_marks
 from .partition import chunks_of, encode_vocabulary
+from .sharding import check_unsharded
 from .snapshot import tensors_of
 from .spelling import SpellingTable
 from .takeover import check, check_rows, encoder_for
@@ -67,6 +70,7 @@ class CharEmbedding(nn.Embedding):
     host_class: type[nn.Embedding]
     disabled: bool
     _table: VectorTable
+    made_by_class = False  # True if a model class attaches in its own __init__
     _unfilled = False  # True while an encoder that was attached on meta has no values
 
     def __new__(cls, host: Any = None, *_: Any) -> CharEmbedding:
@@ -208,6 +212,8 @@ class CharEmbedding(nn.Embedding):
     def release(self) -> nn.Embedding:
         """Turn it back into the host: its former class, without an encoder."""
         self._modules.pop("encoder", None)
+        if (mark := vars(self).pop(ON_EMBEDDING, None)) is not None:
+            mark.released = True
         own = (
             "disabled",
             "_table",
@@ -221,6 +227,16 @@ class CharEmbedding(nn.Embedding):
             vars(self).pop(name, None)
         self.__class__ = self.host_class  # type: ignore[assignment]
         return self
+
+    def as_host(self) -> nn.Embedding:
+        """Return a new object of the host's class with the same parameters and attributes."""
+        host = self.host_class.__new__(self.host_class)
+        modules = {name: part for name, part in self._modules.items() if name != "encoder"}
+        host.__dict__ = {**vars(self), "_modules": modules}
+        own = host.__dict__.get("forward")
+        if own == types.MethodType(type(self).forward, self):
+            del host.__dict__["forward"]  # left there by accelerate
+        return host
 
     def forward(self, input: Tensor) -> Tensor:
         """Return token + character vectors: ids (...) -> (..., D).
@@ -432,6 +448,8 @@ class CharEmbedding(nn.Embedding):
                     for name, value in self.encoder.state_dict().items()
                 }
             )
+        elif self._holder is self and is_wrapper(self.encoder):
+            check_keys(self.encoder, f"{prefix}encoder.", state_dict)
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._table.drop()
 
@@ -457,12 +475,13 @@ class CharEmbedding(nn.Embedding):
         # subtle: only the call stack shows who saves, and so which keys the file will have.
         if caller("get_peft_model_state_dict", "peft"):
             self._warn_of_adapter(prefix)
-        elif caller("save_pretrained", "transformers"):
-            # from_pretrained drops encoder keys without an error
+        elif caller("save_pretrained", "transformers") and not self.made_by_class:
+            # from_pretrained drops encoder keys without an error. The advice folds a copy: this may
+            # be a checkpoint in the middle of training.
             warnings.warn(
                 "from_pretrained will not load the character encoder that save_pretrained writes. "
-                "Save it with charembed.save(model, folder), or first write the character vectors "
-                "into a plain model with charembed.fold(model).",
+                "Save it with charembed.save(model, folder), or save a plain model with "
+                "charembed.fold(copy.deepcopy(model)).save_pretrained(folder).",
                 stacklevel=2,
             )
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -496,16 +515,26 @@ def char_embeddings(model: nn.Module) -> Iterator[CharEmbedding]:
     return (module for module in model.modules() if isinstance(module, CharEmbedding))
 
 
+def attached(model: nn.Module) -> list[CharEmbedding]:
+    """Return all CharEmbeddings of a model, an empty list if nothing is attached.
+
+    Raises AttachError if another module was put in the place of one after `attach`.
+    """
+    check_marks(model)
+    return list(char_embeddings(model))
+
+
 def char_embedding_of(model: nn.Module) -> CharEmbedding:
     """Return the model's CharEmbedding; if several share weight and encoder, the first.
 
     Raises AttachError if the model has none, or if this process does not hold all its weights.
     """
-    embedding = next(char_embeddings(model), None)
+    embedding = next(iter(attached(model)), None)
     if embedding is None:
         raise AttachError(
             "The model has no CharEmbedding. First call charembed.attach(model, tokenizer)."
         )
+    check_unsharded(model, embedding, gathered=True)
     embedding.check_whole()
     return embedding
 
@@ -548,6 +577,12 @@ def _own_forward(host_class: Any) -> Any:
             return host_class.forward(self, *args, **kwargs)
 
     return forward
+
+
+def is_untouched(embedding: CharEmbedding) -> bool:
+    """True if no other tool has changed the embedding's class, as parametrize does."""
+    host_class: Any = embedding.host_class
+    return type(embedding) is _class_for(host_class)
 
 
 def _rebuild(host_class: Any) -> CharEmbedding:

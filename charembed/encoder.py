@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_int, check_number, check_seed
 from .device_tensors import DeviceTensors
 from .errors import AttachError, CharEmbedError
 from .spelling import SpellingTable
@@ -96,6 +97,12 @@ class CharEncoder(nn.Module):
     deterministic: ClassVar[bool] = False
     chars: Rows
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "read" in vars(cls):
+            # a `read` of its own need not return the zeros that the parent's does
+            cls.zeroes = vars(cls).get("zeroes", False)
+
     def __init__(
         self, spellings: SpellingTable, dim: int, init: str, seed: int, **sizes: Any
     ) -> None:
@@ -106,10 +113,8 @@ class CharEncoder(nn.Module):
             raise AttachError(f"init is {init!r}; it must be one of {', '.join(known)}{way}.")
         for name, size in sizes.items():
             for value in size if isinstance(size, tuple) else (size,):
-                if type(value) is not int or value < 1:
-                    raise AttachError(f"{name} is {value!r}; it must be an int of at least 1.")
-        if type(seed) is not int or abs(seed) >= 2**62:  # torch takes 64 bits
-            raise AttachError(f"seed is {seed!r}; it must be an int between -2**62 and 2**62.")
+                check_int(name, value, 1)
+        check_seed(seed)
         self.token_chars: Any
         self.projection: Any
         self.spellings, self.dim, self.init = spellings, dim, init
@@ -156,6 +161,7 @@ class CharEncoder(nn.Module):
         A projection with small weights would also give small vectors. But the steps of AdamW have
         the size of its learning rate, so a few of them would overwrite small weights.
         """
+        check_number("factor", factor, 1.0)
         self.loudness = torch.tensor(factor, dtype=torch.float32).to(self.chars.weight)
 
     @property

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from .errors import CharEmbedError
@@ -86,6 +87,29 @@ def warn_of_skipped_head(model: nn.Module) -> None:
             "Runtime for this model (docs/compatibility.md).",
             stacklevel=3,
         )
+
+
+def check_exportable(part: str) -> None:
+    """Raise CharEmbedError if a tracer runs that has no operator for `part` of an encoder.
+
+    `torch.export` and `torch.compile` have one, so they pass.
+    """
+    if torch.compiler.is_compiling():
+        refused = "ONNX" if torch.compiler.is_exporting() and _exports_to_onnx() else None
+    else:
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        refused = "TorchScript" if tracing else None
+    if refused:
+        raise CharEmbedError(
+            f"{refused} has no operator for {part} of a character encoder. Fold before export: "
+            "charembed.fold(model)."
+        )
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _exports_to_onnx() -> bool:
+    # Dynamo replaces the function of torch by False, and torch.onnx tries Dynamo after an error.
+    return torch.onnx.is_in_onnx_export()
 
 
 def _configs(config: Any) -> Iterator[Any]:

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .embedding import CharEmbedding, char_embeddings
+from .embedding import CharEmbedding, attached
 from .encoder import CharEncoder
 from .errors import AttachError, SpellingError
 from .progress import Advance, bar
 from .rows_from_spellings import readable_states, rows_from_spellings
+from .sharding import check_unsharded
 from .spelling import SpellingTable
 from .tokenizers import bytes_of_ids, token_bytes
 
@@ -79,7 +80,7 @@ def add_tokens(
 def _add_tokens(
     model: nn.Module, tokenizer: Any, words: Sequence[str], space: bool, progress: Advance
 ) -> list[int]:
-    tables, embeddings = _tables(model), list(char_embeddings(model))
+    tables, embeddings = _tables(model), attached(model)
     rows, known = len(tables[0]), token_bytes(tokenizer)
     _check(tokenizer, words, rows)
     for embedding in embeddings:
@@ -349,6 +350,7 @@ def _tables(model: Any) -> list[Tensor]:
     embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
     if isinstance(embedding, CharEmbedding):
+        check_unsharded(model, embedding)
         embedding.check_whole()
     tables = [embedding.weight.data]
     if head is not None and head.weight is not embedding.weight:

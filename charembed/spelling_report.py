@@ -305,8 +305,9 @@ def _difference(
     """Return both readings, without the neighbours."""
     text = decoded if isinstance(decoded, str) else decoded.decode(errors="replace")
     before, after = (_text(spellings[i] or b"") for i in (ids[0], ids[-1]))
-    text = text.removeprefix(before).removeprefix(before.strip())
-    text = text.removesuffix(after).removesuffix(after.strip())
+    # decoders strip the spaces at the ends of the text
+    text = text.removeprefix(before if text.startswith(before) else before.strip())
+    text = text.removesuffix(after if text.endswith(after) else after.strip())
     return Difference(token_id, _shown(spellings[token_id] or b""), text)
 
 
@@ -349,13 +350,16 @@ def _unproduced(
     encode, start = codec.encode, time.monotonic()
     assert encode is not None
     left, untried = set(spelled), 0
-    # alone, inside a word, at the start of one, at the end of one, in a sentence
+    # alone, inside a word, at its start, at its end, after a space, a bracket, a line, a sign
     for before, after in (
         ("", ""),
         (around, ""),
         ("", around),
         (around, around),
         (f"{around} ", ""),
+        ("(", ")"),
+        ("\n", ""),
+        (f"{around}_", ""),
     ):
         tried = sorted(left)
         for first in range(0, len(tried), _AT_ONCE):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from charembed.encoder import PRETRAINED, Affine, CharEncoder, Rows, init_name, uniform_
+from charembed.export import check_exportable
 from charembed.prefixes import PrefixTree
 from charembed.recurrence import compiled_vectors, last_states
 from charembed.spelling import SpellingTable
@@ -87,6 +88,7 @@ class RecurrentEncoder(CharEncoder):
         raise NotImplementedError
 
     def read(self, ids_U: Tensor) -> Tensor:
+        check_exportable("the recurrence")
         weights, projection = self.weights(), self.projection
         if torch.compiler.is_compiling():
             # The custom op projects each distinct token once. A module in place of ours is called.

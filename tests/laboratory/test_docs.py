@@ -62,7 +62,7 @@ def test_every_row_about_frameworks_names_its_test() -> None:
     )
     tests = "".join(
         (ROOT / "tests" / "plugin" / name).read_text("utf-8")
-        for name in ("test_frameworks.py", "test_frameworks_trl.py")
+        for name in ("test_frameworks.py", "test_frameworks_trl.py", "test_peft.py")
     )
     assert len(rows) >= 20
     assert [name for name in rows if f"def {name}(" not in tests] == []
@@ -96,3 +96,9 @@ def test_every_block_about_benchmarks_runs_in_one_session(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert "cute-like/spell True 0.2" in done.stdout
     says(done.stdout, "CUTE cute")
+
+
+def test_every_block_about_compatibility_runs(tmp_path: Path) -> None:
+    done = run("\n".join(blocks(ROOT / "docs" / "compatibility.md")), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "{}\n"

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -133,9 +134,8 @@ def worker(out: Path) -> None:
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def distributed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    out = tmp_path_factory.mktemp("distributed") / "states.safetensors"
+def in_two_processes(worker: Callable[[Path], None], out: Path) -> None:
+    """Call a function of a test module in two processes with the environment of torchrun."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -152,14 +152,20 @@ def distributed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Ten
             "-W",
             "ignore",
             "-c",
-            "import pathlib; from tests.plugin.test_distributed import worker; "
-            f"worker(pathlib.Path({str(out)!r}))",
+            f"import pathlib; from {worker.__module__} import {worker.__name__}; "
+            f"{worker.__name__}(pathlib.Path({str(out)!r}))",
         ]
         processes.append(
             warm.Process(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
         )
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)[-4000:]
+
+
+@pytest.fixture(scope="module")
+def distributed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    out = tmp_path_factory.mktemp("distributed") / "states.safetensors"
+    in_two_processes(worker, out)
     return load_file(out)
 
 
