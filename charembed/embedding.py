@@ -315,8 +315,10 @@ class CharEmbedding(nn.Embedding):
         weight_VD: Tensor = self.weight if found is None else found
         if weight_VD.requires_grad and torch.is_grad_enabled():
             weight_VD = weight_VD.detach()
-        # torch.embedding: nn.functional.embedding would call it with the same arguments
-        vectors = torch.embedding(weight_VD, ids)
+        # nn.functional.embedding calls torch.embedding with the same arguments. Tensor classes of
+        # torchao replace the former alone.
+        plain = type(weight_VD) in (nn.Parameter, Tensor)
+        vectors = torch.embedding(weight_VD, ids) if plain else nn.Embedding.forward(self, ids)
         char_VD = self._table.get(self.encoder_in_use, weight_VD, self.num_embeddings, ids)
         vectors += torch.embedding(char_VD, ids)
         return vectors

@@ -71,7 +71,8 @@ class VectorTable:
         if kept is None or kept.key != key or not kept.snapshot.holds(encoder, event):
             self.watch(encoder)
             with torch.inference_mode(False):
-                char_VD = like.new_empty(rows, like.shape[-1])
+                size = rows, like.shape[-1]
+                char_VD = torch.empty(size, dtype=like.dtype, device=like.device)
             self._partition = partition = _Partition.of(encoder, rows, self._partition)
             # not part by part if the encoder's forward is a collective: all processes must join
             in_parts = char_VD.device.type == "cpu" and not is_sharded(encoder)
