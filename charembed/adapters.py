@@ -90,7 +90,7 @@ def modules_in_use(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.M
 
 
 def check_reachable(model: nn.Module, found: nn.Module) -> None:
-    """Raise AttachError if PEFT's trainable tokens stand between the model and an embedding."""
+    """Raise AttachError if PEFT's trainable tokens wrap the embedding."""
     for part in model.modules():
         if type(part).__name__ == "TrainableTokensLayer" and (
             any(inner is part for inner in found.modules())

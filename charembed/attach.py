@@ -6,6 +6,7 @@ Only the input embedding changes. Every module of the model stays the same Pytho
 from __future__ import annotations
 
 import gc
+import types
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,16 +16,18 @@ import torch
 from torch import nn
 
 from .adapters import check_reachable
-from .embedding import CharEmbedding, Model, char_embeddings
+from .embedding import CharEmbedding, Model, attached, char_embeddings, is_untouched
 from .encoder import PRETRAINED, init_name
 from .encoders import ENCODERS
 from .errors import AttachError, SpellingError
+from .mark import mark, remove_marks
 from .scale import SCALE, check_scale, scale_vectors
+from .sharding import check_unsharded, is_sharding, with_subclasses
 from .spelling import SpellingTable
 from .takeover import check, check_size, encoder_for
 from .wrappers import check_wrappers
 
-_WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "DataParallel"}
+_WRAPPERS = {"DistributedDataParallel", "DataParallel"}
 # If a larger share of the rows has no characters, the tokenizer is probably another model's.
 _MAX_SHARE_WITHOUT_CHARACTERS = 0.25
 
@@ -86,18 +89,20 @@ def attach(
         made = made or _named(encoder, tokenizer, hosts[0], arguments)
         if scale is not None:
             scale_vectors(made, hosts[0].weight, scale)
-        put(hosts, made)
+        put(model, hosts, made)
     _warn_of_optimizers(model)
     return model
 
 
-def put(hosts: list[nn.Embedding], encoder: nn.Module) -> None:
+def put(model: nn.Module, hosts: list[nn.Embedding], encoder: nn.Module) -> None:
     """Exchange the class of the hosts, which share their weight and now the encoder too."""
     first, *others = hosts
     # a module that the user passes may be on another device than the embedding
     embedding = CharEmbedding(first, encoder.to(first.weight.device))
     for other in others:
         CharEmbedding(other, encoder, embedding)
+    mark(model, hosts)
+    _warn_of_fsdp(embedding)
 
 
 def _named(name: Any, tokenizer: Any, host: nn.Embedding, arguments: dict[str, Any]) -> nn.Module:
@@ -155,25 +160,54 @@ def detach(model: Model) -> Model:
     charembed.detach(model)     # the embedding is a plain nn.Embedding again
 
     Does nothing if no encoder is attached. Raises AttachError, and changes nothing, if accelerate
-    has placed the embedding.
+    has placed the embedding, if another tool changed its class or its forward, or if the embedding
+    was replaced after `attach`.
     """
-    embeddings = list(char_embeddings(model))
+    embeddings = attached(model)
     check_releasable(embeddings)
     for embedding in embeddings:
         embedding.release()
+    remove_marks(model)
     return model
 
 
 def check_releasable(embeddings: list[CharEmbedding]) -> None:
-    """Raise AttachError if accelerate holds one of the embeddings."""
+    """Raise AttachError if another tool holds one of the embeddings or has changed it."""
     for embedding in embeddings:
         if "_hf_hook" in vars(embedding):
             raise AttachError(
                 "accelerate has placed the embedding (device_map, offload). First call "
                 "accelerate.hooks.remove_hook_from_submodules(model)."
             )
-        # Removed hooks leave the old class's forward on the instance.
+        if not is_untouched(embedding):
+            raise AttachError(
+                f"Another tool has changed the embedding's class to {type(embedding).__name__} "
+                "(torch.nn.utils.parametrize, fully_shard?). Undo that first, for example with "
+                "torch.nn.utils.parametrize.remove_parametrizations."
+            )
+        own = vars(embedding).get("forward")
+        if own is not None and own != types.MethodType(type(embedding).forward, embedding):
+            raise AttachError(
+                "The embedding's forward was replaced on the instance after attach, and the change "
+                "would be lost. First undo it: del embedding.forward."
+            )
+    for embedding in embeddings:
+        # Removed hooks of accelerate leave the class's own forward on the instance.
         vars(embedding).pop("forward", None)
+
+
+def check_as_host(embedding: CharEmbedding) -> None:
+    """Raise AttachError if the embedding was changed so that `attach` would refuse it now."""
+    # first, because reading a parametrized weight may change buffers (spectral_norm)
+    if "weight" not in embedding._parameters:
+        raise AttachError(
+            "The embedding's weight was pruned, parametrized or replaced by a plain tensor after "
+            "attach. First make it a parameter again, with torch.nn.utils.prune.remove(embedding, "
+            "'weight') or torch.nn.utils.parametrize.remove_parametrizations(embedding, 'weight')."
+        )
+    embedding.check_whole()
+    if "_hf_hook" not in vars(embedding):  # check_releasable has the message for that
+        check(embedding.as_host())
 
 
 @contextmanager
@@ -186,7 +220,7 @@ def disabled(model: nn.Module) -> Iterator[None]:
     It also holds in training: the encoder then takes no part in the forward pass and gets no
     gradient. After the block, also after an exception, the embedding is as it was before.
     """
-    embeddings = list(char_embeddings(model))
+    embeddings = attached(model)
     before = [embedding.disabled for embedding in embeddings]
     try:
         for embedding in embeddings:
@@ -213,15 +247,17 @@ def update_spellings(model: Model, tokenizer: Any) -> Model:
         model: a model with an attached encoder.
         tokenizer: the changed tokenizer, in any form that `attach` takes.
 
-    Raises AttachError if no encoder is attached. Raises SpellingError if the tokenizer has more
-    tokens than the embedding has rows.
+    Raises AttachError if no encoder is attached, or if FSDP manages its weights. Raises
+    SpellingError if the tokenizer has more tokens than the embedding has rows.
     """
-    embeddings = list(char_embeddings(model))
+    embeddings = attached(model)
     if not embeddings:
         raise AttachError(
             "The model has no CharEmbedding to update. First call charembed.attach(model, "
             "tokenizer)."
         )
+    for embedding in embeddings:
+        check_unsharded(model, embedding)
     # All tables first: if one of them is refused, no embedding has changed.
     tables = [_spellings_of(embedding, tokenizer) for embedding in embeddings]
     for embedding, spellings in zip(embeddings, tables, strict=True):
@@ -261,7 +297,9 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
             "The model already has a CharEmbedding. First call charembed.detach(model)."
         )
     for part in model.modules():
-        if (wrapper := type(part).__name__) in _WRAPPERS:
+        wrapper = type(part).__name__
+        if (sharding := is_sharding(part)) or wrapper in _WRAPPERS:
+            wrapper = f"FSDP ({wrapper})" if sharding else wrapper
             raise AttachError(
                 f"The model is wrapped in {wrapper}, which would not see new parameters. Call "
                 "attach first, then wrap the model."
@@ -331,7 +369,7 @@ def _warn_of_optimizers(model: nn.Module) -> None:
     # torch hooks `step` of a class when its first optimizer is built. If no class is hooked, no
     # optimizer exists, and the search through all objects (0.1 s) is saved.
     kinds = {
-        kind for kind in _with_subclasses(torch.optim.Optimizer) if hasattr(kind.step, "hooked")
+        kind for kind in with_subclasses(torch.optim.Optimizer) if hasattr(kind.step, "hooked")
     }
     if not kinds:
         return
@@ -348,5 +386,18 @@ def _warn_of_optimizers(model: nn.Module) -> None:
             return
 
 
-def _with_subclasses(kind: Any) -> set[Any]:
-    return {kind}.union(*map(_with_subclasses, kind.__subclasses__()))
+def _warn_of_fsdp(embedding: CharEmbedding) -> None:
+    """Warn in a distributed run that FSDP shards tensors of one dtype only."""
+    dtypes = {parameter.dtype for parameter in embedding.parameters()}
+    distributed = torch.distributed.is_available() and (
+        torch.distributed.is_initialized() or torch.distributed.is_torchelastic_launched()
+    )
+    if distributed and len(dtypes) > 1:
+        warnings.warn(
+            f"The token table is {embedding.weight.dtype}, the character encoder torch.float32. "
+            "FSDP refuses to shard both together: first shard the encoder by itself, "
+            "fully_shard(model.get_input_embeddings().encoder) or an auto_wrap_policy of FSDP1 "
+            f"that wraps it, or call model.to({embedding.weight.dtype}) after attach. DDP needs "
+            "neither.",
+            stacklevel=4,
+        )

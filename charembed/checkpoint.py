@@ -9,14 +9,13 @@ weights, and nothing is ever unpickled.
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
@@ -28,27 +27,16 @@ from .encoder import FORMER_INITS, CharEncoder, init_name
 from .encoders import ENCODERS
 from .errors import AttachError, CharEmbedError, CheckpointError, MismatchError
 from .files import hash_tensors, write_atomically
+from .manifest import FORMAT, build, check_layers, check_path, read_manifest, read_tensors
+from .manifest import hash_manifest as _hash_manifest
+from .mark import check_marks
+from .sharding import check_unsharded
 from .spelling import SpellingTable
 from .version import __version__
 
-_FORMAT = 2
-# Format 1 also had the manifest in a JSON file, named the LSTM by its class, and had no hash of the
-# base.
-_READABLE = (1, 2)
 TENSORS = "char_embedding.safetensors"
-_LSTM_IN_FORMAT_1 = "LSTMEncoder"
 # torch.compile and DDP add these names to module paths.
 _WRAPPER_NAMES = ("_orig_mod", "module")
-# Keys that every manifest has, and keys of manifests with an encoder of ENCODERS, with their types.
-_TEXTS, _NUMBERS = ("module", "encoder", "class", "tensors_sha256"), ("num_tokens", "embedding_dim")
-_KEYS: dict[str, type] = dict.fromkeys(_TEXTS, str) | dict.fromkeys(_NUMBERS, int)
-_ENCODER_KEYS: dict[str, type] = {
-    "config": dict,
-    "unit": str,
-    "alphabet": list,
-    "spellings_sha256": str,
-}
-_AGAIN = "Save it again, or use another copy"
 
 
 def save(model: nn.Module, path: str | Path) -> None:
@@ -59,20 +47,23 @@ def save(model: nn.Module, path: str | Path) -> None:
 
     If the save is interrupted, the file has its former content or the new one, never a part of it.
 
-    Raises AttachError if the model has no CharEmbedding, if its vocabulary was resized without
-    `update_spellings`, or if another tool changed the encoder's modules. Raises CharEmbedError if a
-    value is not finite.
+    Raises AttachError if the model has no CharEmbedding, if it was replaced after `attach`, if FSDP
+    manages its weights, if its vocabulary was resized without `update_spellings`, or if another
+    tool changed the encoder's modules. Raises CharEmbedError if a value is not finite.
     """
+    check_path(path)
     if repository := hub.named(path):
         return hub.push(repository, lambda folder: save(model, folder))
+    check_marks(model)
     module, embedding = _the_one(model)
+    check_unsharded(model, embedding, gathered=True)
     embedding.check_whole()
     encoder = embedding.encoder_in_use
     name = next(
         (name for name, kind in ENCODERS.items() if type(encoder) is kind), type(encoder).__name__
     )
     manifest: dict[str, Any] = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "charembed": __version__,
         "model": type(model).__name__,
         "module": ".".join(part for part in module.split(".") if part not in _WRAPPER_NAMES),
@@ -137,8 +128,9 @@ def load(
     MismatchError if the file is intact but belongs to another tokenizer, vocabulary, width, base or
     encoder. Raises AttachError as `attach` does. After an error the model is unchanged.
     """
+    check_path(path)
     folder = hub.fetch(repository, TENSORS) if (repository := hub.named(path)) else Path(path)
-    manifest = _read_manifest(folder / TENSORS)
+    manifest = read_manifest(folder / TENSORS, ENCODERS)
     saved_path = isinstance(_at(model, manifest["module"]), nn.Embedding)
     if module is None and (saved_path or not hasattr(model, "get_input_embeddings")):
         module = manifest["module"]
@@ -154,7 +146,7 @@ def load(
         spells: Any = getattr(encoder, "spellings", None)
         if spells is not None and (saved := manifest.get("spellings_sha256")):
             _match("tokenizer", "as SHA-256 of its spellings", saved, spells.fingerprint)
-        shapes = _shapes(encoder)
+        expected = encoder.state_dict()
     elif name not in ENCODERS:
         raise MismatchError(
             f"{folder} was saved with an encoder of your own class {manifest['class']}. Pass one "
@@ -162,10 +154,12 @@ def load(
         )
     else:
         table = _match_spellings(tokenizer, manifest)
+        if name == "transformer":
+            check_layers(manifest["config"], folder / TENSORS)
         # On meta, to compare shapes: a damaged config must not allocate gigabytes.
         with torch.device("meta"):
-            shapes = _shapes(_build(name, table, manifest))
-    tensors = _read_tensors(folder / TENSORS, shapes, manifest["tensors_sha256"])
+            expected = _build(name, table, manifest).state_dict()
+    tensors = read_tensors(folder / TENSORS, expected, manifest["tensors_sha256"])
     # fork_rng: an encoder of the user's own may draw initial values
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         made = made if made is not None else _build(name, table, manifest)
@@ -173,8 +167,10 @@ def load(
         # The saved part may have half precision. Under a half-precision base it keeps its dtype.
         if host.weight.dtype in (torch.float32, torch.float64):
             made.to(host.weight.dtype)
+        elif len(dtypes := {parameter.dtype for parameter in made.parameters()}) > 1:
+            made.to(functools.reduce(torch.promote_types, dtypes))
         made._from_part = True  # type: ignore[assignment]
-        put(hosts, made)  # last: until here an error leaves the model unchanged
+        put(model, hosts, made)  # last: until here an error leaves the model unchanged
     return model
 
 
@@ -211,7 +207,7 @@ def _tensors_of(
         tensors[name] = tensor.detach().cpu().contiguous().clone()
     if table is not None:
         with torch.device("meta"):
-            expected = _shapes(_build(manifest["encoder"], table, manifest))
+            expected = _build(manifest["encoder"], table, manifest).state_dict()
         if expected.keys() != tensors.keys():
             other = sorted(expected.keys() ^ tensors.keys())[0]
             raise AttachError(
@@ -226,14 +222,13 @@ def _build(name: str, table: SpellingTable, manifest: Mapping[str, Any]) -> nn.M
     kind, config = ENCODERS[name], manifest["config"]
     if isinstance(kind, type) and issubclass(kind, CharEncoder) and "init" in config:
         config = {**config, "init": init_name(config["init"])}
-    try:
-        made: nn.Module = kind(table, manifest["embedding_dim"], **config)
-    except TypeError:
-        raise CheckpointError(
-            f"The manifest has a config that the encoder does not take: {manifest['config']}. "
-            f"{_AGAIN}."
-        ) from None
+    made = build(kind, (table, manifest["embedding_dim"]), config)
     if (factor := manifest.get("loudness")) is not None:
+        if not hasattr(made, "set_output_scale"):
+            raise CheckpointError(
+                f"The manifest has a scale ({factor}), but the encoder {name!r} has no method "
+                "set_output_scale. Save the part again, or use another copy."
+            )
         made.set_output_scale(factor)  # type: ignore[operator]
     return made
 
@@ -250,80 +245,12 @@ def _saved_config(encoder: Any) -> dict[str, Any]:
     return {**config, "init": saved.get(encoder.init, encoder.init)}
 
 
-def _shapes(encoder: nn.Module) -> dict[str, list[int]]:
-    """Return the shape of each tensor of the state dict."""
-    return {name: list(tensor.shape) for name, tensor in encoder.state_dict().items()}
-
-
 def _at(model: nn.Module, path: str) -> nn.Module | None:
     """Return the module at a path, None if the model has no such path."""
     try:
         return model.get_submodule(path)
     except AttributeError:
         return None
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    """Load the manifest and check its format, its hash and the types of its keys."""
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist. Pass a folder that charembed.save wrote.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            manifest = json.loads((file.metadata() or {}).get("manifest", "null"))
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}). {_AGAIN}.") from None
-    if not isinstance(manifest, dict) or "format" not in manifest:
-        raise CheckpointError(f"{path} has no manifest of charembed. {_AGAIN}.")
-    if manifest["format"] not in _READABLE:
-        wrote = manifest.get("charembed", "another version")
-        raise CheckpointError(
-            f"{path} has format {manifest['format']!r}, written by charembed {wrote}. This "
-            f"version, {__version__}, loads formats 1 to {_FORMAT}."
-        )
-    seen, expected = _hash_manifest(manifest), manifest.get("manifest_sha256")
-    if seen != expected:
-        raise CheckpointError(
-            f"The manifest in {path} is damaged: its SHA-256 is {seen[:12]}..., but it must be "
-            f"{str(expected)[:12]}... {_AGAIN}."
-        )
-    if manifest["format"] == 1:
-        manifest["class"] = manifest.get("encoder")
-        if manifest["class"] == _LSTM_IN_FORMAT_1:
-            manifest["encoder"] = "lstm"
-    kinds = _KEYS | (_ENCODER_KEYS if manifest.get("encoder") in list(ENCODERS) else {})
-    if wrong := [key for key, kind in kinds.items() if not isinstance(manifest.get(key), kind)]:
-        raise CheckpointError(
-            f"The manifest in {path} lacks keys or has values of another type: {', '.join(wrong)}. "
-            f"{_AGAIN}."
-        )
-    return manifest
-
-
-def _read_tensors(path: Path, shapes: Mapping[str, list[int]], sha256: str) -> dict[str, Tensor]:
-    """Load the tensors; names and shapes are compared before anything is allocated."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            seen = {name: file.get_slice(name).get_shape() for name in names}
-            if seen != shapes:
-                raise MismatchError(
-                    f"{path} has the tensors {seen}, but the encoder has {dict(shapes)}. Pass the "
-                    "encoder that the part was saved with."
-                )
-            # subtle: cloned into aligned memory, because matrix products with unaligned weights may
-            # differ in the last bit
-            tensors = {name: file.get_tensor(name).clone() for name in names}
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error}). {_AGAIN}.") from None
-    if (found := hash_tensors(tensors)) != sha256:
-        raise CheckpointError(
-            f"{path} is damaged: the SHA-256 of its tensors is {found[:12]}..., but the manifest "
-            f"has {sha256[:12]}... {_AGAIN}."
-        )
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{name} in {path} is not finite. Use an earlier copy.")
-    return tensors
 
 
 def _match(kind: str, where: str, saved: Any, ours: Any) -> None:
@@ -395,9 +322,3 @@ def _match_base(saved: Mapping[str, Any], weight: Tensor) -> None:
             "base that the encoder was trained with, or pass check_base=False if the difference is "
             "intended."
         )
-
-
-def _hash_manifest(manifest: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the manifest without its own hash."""
-    content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import types
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,13 +16,17 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from .adapters import caller, check_reader, in_use, is_wrapper, versions
 from .encoder import CharEncoder
 from .errors import AttachError, CharEmbedError
 from .host_forward import ExchangedLookups
+from .mark import ON_EMBEDDING, check_marks
 from .partition import chunks_of, encode_vocabulary
+from .sharding import check_unsharded
+from .snapshot import tensors_of
 from .spelling import SpellingTable
 from .takeover import check, check_rows, encoder_for
 from .training_step import check_training_step
@@ -176,7 +181,7 @@ class CharEmbedding(nn.Embedding):
     @property
     def _holder(self) -> CharEmbedding:
         """The CharEmbedding that holds the encoder; another one if several share their weight."""
-        holder: CharEmbedding = vars(self).get("_first", self)
+        holder: CharEmbedding = self.__dict__.get("_first", self)
         return holder
 
     @classmethod
@@ -206,6 +211,8 @@ class CharEmbedding(nn.Embedding):
     def release(self) -> nn.Embedding:
         """Turn it back into the host: its former class, without an encoder."""
         self._modules.pop("encoder", None)
+        if (mark := vars(self).pop(ON_EMBEDDING, None)) is not None:
+            mark.released = True
         own = (
             "disabled",
             "_table",
@@ -219,6 +226,16 @@ class CharEmbedding(nn.Embedding):
             vars(self).pop(name, None)
         self.__class__ = self.host_class  # type: ignore[assignment]
         return self
+
+    def as_host(self) -> nn.Embedding:
+        """Return a new object of the host's class with the same parameters and attributes."""
+        host = self.host_class.__new__(self.host_class)
+        modules = {name: part for name, part in self._modules.items() if name != "encoder"}
+        host.__dict__ = {**vars(self), "_modules": modules}
+        own = host.__dict__.get("forward")
+        if own == types.MethodType(type(self).forward, self):
+            del host.__dict__["forward"]  # left there by accelerate
+        return host
 
     def forward(self, input: Tensor) -> Tensor:
         """Return token + character vectors: ids (...) -> (..., D).
@@ -240,7 +257,6 @@ class CharEmbedding(nn.Embedding):
             ids: (...) token ids.
             look_up: function that returns the token vectors (..., D). Default: nn.Embedding's.
         """
-        look_up = look_up or functools.partial(nn.Embedding.forward, self, ids)
         if torch.compiler.is_compiling():
             # The error below reads the values of the ids, which would break the graph.
             return self._vectors(ids, look_up)
@@ -256,11 +272,8 @@ class CharEmbedding(nn.Embedding):
                 "first."
             ) from None
 
-    def _vectors(self, ids: Tensor, look_up: Callable[[], Tensor]) -> Tensor:
-        parameters = (parameter for part in (self, self.encoder) for parameter in part.parameters())
-        with_gradient = torch.is_grad_enabled() and any(
-            parameter.requires_grad for parameter in parameters
-        )
+    def _vectors(self, ids: Tensor, look_up: Callable[[], Tensor] | None) -> Tensor:
+        with_gradient = torch.is_grad_enabled() and self._needs_gradient()
         if with_gradient:
             self._table.drop()  # an optimizer step may follow
         # In training mode dropout of a user's encoder must apply. A replica of nn.DataParallel
@@ -272,25 +285,46 @@ class CharEmbedding(nn.Embedding):
             or "_is_replica" in self.__dict__
             or torch.compiler.is_exporting()
         ):
-            return self.encode(ids, look_up())
+            return self.encode(ids, look_up() if look_up else nn.Embedding.forward(self, ids))
         if torch.compiler.is_compiling():
             looked_up: Tensor = _look_up(ids, self.weight.detach(), self._key)
             return looked_up
+        if _transformed(self):
+            return self.encode(ids, look_up() if look_up else nn.Embedding.forward(self, ids))
         return self.look_up(ids)
+
+    def _needs_gradient(self) -> bool:
+        """True if a tensor of the embedding or of the encoder requires a gradient."""
+        if torch.compiler.is_compiling():  # the search for plain attributes would break the graph
+            return any(p.requires_grad for part in (self, self.encoder) for p in part.parameters())
+        # Under FSDP1 the weights are views of a parameter elsewhere, and plain attributes here.
+        parts = (self,) if self._holder is self else (self, self.encoder)
+        return any(
+            tensor.requires_grad for part in parts for found in tensors_of(part) for tensor in found
+        )
 
     def look_up(self, ids: Tensor) -> Tensor:
         """Return token + character vectors from the table of all ids, without gradients.
 
         ids (...) -> (..., D), bit-equal to the rows that `charembed.fold` writes.
         """
-        char_VD = self._table.get(self.encoder_in_use, self.weight, self.num_embeddings)
-        embedding = nn.functional.embedding
-        return embedding(ids, self.weight.detach()) + embedding(ids, char_VD)
+        # Dicts are faster than attributes of a module. Under FSDP1 the weight is no parameter here.
+        found = self._parameters.get("weight")
+        weight_VD: Tensor = self.weight if found is None else found
+        if weight_VD.requires_grad and torch.is_grad_enabled():
+            weight_VD = weight_VD.detach()
+        # torch.embedding: nn.functional.embedding would call it with the same arguments
+        vectors = torch.embedding(weight_VD, ids)
+        char_VD = self._table.get(self.encoder_in_use, weight_VD, self.num_embeddings, ids)
+        vectors += torch.embedding(char_VD, ids)
+        return vectors
 
     def encode(self, ids_BT: Tensor, token_BTD: Tensor) -> Tensor:
         """Return token + character vectors with gradients: ids_BT (B, T) -> (B, T, D).
 
-        Each distinct token of the batch is encoded once. Argument token_BTD: the token vectors.
+        Each distinct token of the batch is encoded once. Until the encoder changes, equal ids get
+        equal vectors, bit for bit, in whatever batch (if `encoder.deterministic` is True). Argument
+        token_BTD: the token vectors.
         """
         which_BT: Tensor | None = None
         if torch.compiler.is_compiling():
@@ -304,12 +338,22 @@ class CharEmbedding(nn.Embedding):
         char_UD = char_UD.to(self.weight.device, self.weight.dtype)
         if not torch.compiler.is_compiling() and "_is_replica" not in self.__dict__:
             check_training_step(self, ids_U, char_UD)
+            # The values inside a transform of torch.func belong to that transform alone.
+            if torch._C._functorch.peek_interpreter_stack() is None:
+                encoder, V = self.encoder_in_use, self.num_embeddings
+                char_UD = self._table.same_in_a_step(encoder, ids_U, char_UD, V)
         if self.padding_idx is not None:
             # as nn.Embedding does for its own row: the padding token gives no gradient
             char_UD = torch.where((ids_U == self.padding_idx)[:, None], char_UD.detach(), char_UD)
         if which_BT is None:
             return token_BTD + char_UD.view(token_BTD.shape)
         return token_BTD + nn.functional.embedding(which_BT, char_UD)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, as every module does. The next look-up compares all values."""
+        if (table := vars(self).get("_table")) is not None:
+            table.doubt()
+        return super().train(mode)
 
     def table(self, grad: bool = False) -> Tensor:
         """Compute token + character vectors of all ids: (V, D), without the host's own scaling.
@@ -322,22 +366,22 @@ class CharEmbedding(nn.Embedding):
         Arguments:
             grad: if True, gradients flow into the token table and the encoder, as far as they
                 require them. The encoder computes each chunk of the vocabulary again in the
-                backward pass, so memory grows by the table and one chunk. Default: False.
+                backward pass, so memory grows by a few copies of the table. Default: False.
         """
         if grad and torch.is_grad_enabled():
-            return self.weight + self._encode_all()
+            return self._table_with_gradients()
         with torch.no_grad():
             char_VD = encode_vocabulary(self.encoder_in_use, self.weight, self.num_embeddings)
             return char_VD.add_(self.weight)  # in place: a third tensor of this size is saved
 
-    def _encode_all(self) -> Tensor:
-        """Return the character vectors of all ids with gradients: (V, D)."""
+    def _table_with_gradients(self) -> Tensor:
         encoder, device = self.encoder_in_use, self._holder.weight.device
         chunks = [ids_U.to(device) for ids_U in chunks_of(encoder, self.num_embeddings)]
+        # each chunk is computed again in the backward pass, so its states need not be kept
         read = [checkpoint(encoder, ids_U, use_reentrant=False) for ids_U in chunks]
+        ids_V = torch.cat(chunks).to(self.weight.device)
         # the chunks may be in another order than the ids
-        order_V = torch.cat(chunks).argsort()
-        return torch.cat(read)[order_V].to(self.weight.device, self.weight.dtype)
+        return self.weight.index_add(0, ids_V, torch.cat(read).to(self.weight))
 
     @property
     def spellings(self) -> SpellingTable:
@@ -370,6 +414,11 @@ class CharEmbedding(nn.Embedding):
     def check_whole(self) -> None:
         """Raise AttachError if this process does not hold the whole token table."""
         if any(parameter.is_meta for parameter in self.parameters()):
+            if any(hasattr(part, "_hf_hook") for part in self.modules()):
+                raise AttachError(
+                    "accelerate has offloaded the embedding's weights. First call "
+                    "accelerate.hooks.remove_hook_from_submodules(model), which brings them back."
+                )
             raise AttachError("The weights are on the meta device. Load them first.")
         sharded = any(hasattr(parameter, "device_mesh") for parameter in self.parameters())
         if sharded or self.weight.dim() != 2 or self.weight.numel() == 0:
@@ -459,18 +508,44 @@ def char_embeddings(model: nn.Module) -> Iterator[CharEmbedding]:
     return (module for module in model.modules() if isinstance(module, CharEmbedding))
 
 
+def attached(model: nn.Module) -> list[CharEmbedding]:
+    """Return all CharEmbeddings of a model, an empty list if nothing is attached.
+
+    Raises AttachError if another module was put in the place of one after `attach`.
+    """
+    check_marks(model)
+    return list(char_embeddings(model))
+
+
 def char_embedding_of(model: nn.Module) -> CharEmbedding:
     """Return the model's CharEmbedding; if several share weight and encoder, the first.
 
     Raises AttachError if the model has none, or if this process does not hold all its weights.
     """
-    embedding = next(char_embeddings(model), None)
+    embedding = next(iter(attached(model)), None)
     if embedding is None:
         raise AttachError(
             "The model has no CharEmbedding. First call charembed.attach(model, tokenizer)."
         )
+    check_unsharded(model, embedding, gathered=True)
     embedding.check_whole()
     return embedding
+
+
+def _transformed(embedding: CharEmbedding) -> bool:
+    """True if a transform of torch.func or a forward-mode derivative holds one of the weights.
+
+    Such a tensor has no memory of its own whose address and values could be compared.
+    """
+    if torch._C._functorch.peek_interpreter_stack() is None and forward_ad._current_level < 0:
+        return False
+    return any(
+        torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        or forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
+        for part in (embedding, embedding.encoder)
+        for found in tensors_of(part)
+        for tensor in found
+    )
 
 
 @functools.cache
@@ -495,6 +570,12 @@ def _own_forward(host_class: Any) -> Any:
             return host_class.forward(self, *args, **kwargs)
 
     return forward
+
+
+def is_untouched(embedding: CharEmbedding) -> bool:
+    """True if no other tool has changed the embedding's class, as parametrize does."""
+    host_class: Any = embedding.host_class
+    return type(embedding) is _class_for(host_class)
 
 
 def _rebuild(host_class: Any) -> CharEmbedding:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_int, check_number, check_seed
 from .device_tensors import DeviceTensors
 from .errors import AttachError, CharEmbedError
 from .spelling import SpellingTable
@@ -68,6 +69,7 @@ class CharEncoder(nn.Module):
         update_spellings(spellings)
         reset_parameters()
         .spellings, a SpellingTable       .config, the keyword arguments
+        .deterministic = True             if vectors depend on ids and weights alone (no dropout)
 
     Register it under a name with `charembed.ENCODERS["name"] = Class`.
 
@@ -82,7 +84,7 @@ class CharEncoder(nn.Module):
         seed: of a private generator. The global random state is neither used nor changed.
         sizes: sizes of the subclass, each an int >= 1 or a tuple of them.
 
-    Raises AttachError if init is unknown or a size is not an int >= 1.
+    Raises AttachError if init is unknown, if the seed is no int, or if a size is not an int >= 1.
     """
 
     # The factor of `set_output_scale`. Saved parts and checkpoints hold this key since 0.1.
@@ -90,6 +92,9 @@ class CharEncoder(nn.Module):
     zeroes: ClassVar[bool] = False  # True if `read` itself returns zeros without characters
     unit: ClassVar[str] = "codepoint"  # or "byte": the unit in which `attach` splits spellings
     other_inits: ClassVar[tuple[str, ...]] = ()  # inits of this class beside INIT_STD
+    # True if a vector depends on its id and the weights alone, in training too. Then all forwards
+    # of one step return the same bits for an id. A subclass with dropout keeps False.
+    deterministic: ClassVar[bool] = False
     chars: Rows
 
     def __init__(
@@ -102,8 +107,8 @@ class CharEncoder(nn.Module):
             raise AttachError(f"init is {init!r}; it must be one of {', '.join(known)}{way}.")
         for name, size in sizes.items():
             for value in size if isinstance(size, tuple) else (size,):
-                if type(value) is not int or value < 1:
-                    raise AttachError(f"{name} is {value!r}; it must be an int of at least 1.")
+                check_int(name, value, 1)
+        check_seed(seed)
         self.token_chars: Any
         self.projection: Any
         self.spellings, self.dim, self.init = spellings, dim, init
@@ -150,6 +155,7 @@ class CharEncoder(nn.Module):
         A projection with small weights would also give small vectors. But the steps of AdamW have
         the size of its learning rate, so a few of them would overwrite small weights.
         """
+        check_number("factor", factor, 1.0)
         self.loudness = torch.tensor(factor, dtype=torch.float32).to(self.chars.weight)
 
     @property

@@ -6,24 +6,29 @@ import copy
 import inspect
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .attach import check_releasable
-from .embedding import CharEmbedding, Model, char_embeddings
+from .attach import check_as_host, check_releasable
+from .embedding import CharEmbedding, Model, attached
 from .errors import CharEmbedError
 from .export import set_config_fields, warn_of_skipped_head
+from .fold_check import FoldCheck, Inputs, Snapshot
+from .mark import remove_marks
+from .partition import TOKENS_AT_ONCE
+from .sharding import check_unsharded
 
 _Exchanged = tuple[nn.Module, dict[str, nn.Parameter]]  # a module and its new parameters
 
 
-def fold(model: Model) -> Model:
+def fold(model: Model, check: Inputs | None = None) -> Model:
     """Write token + character vectors into the original embedding, in place, and return the model.
 
     charembed.fold(model).save_pretrained("plain")     # loads without charembed
+    charembed.fold(model, check=batch)                 # compares the outputs for a batch as well
 
     The folded model computes, bit for bit, the same outputs as before in evaluation mode, at no
     extra cost and without charembed. If a head was tied to the embedding, it keeps its weights as a
@@ -33,26 +38,44 @@ def fold(model: Model) -> Model:
     compute other outputs with that flag. For them the flag stays True, with a warning.) Does
     nothing if no encoder is attached.
 
-    Raises CharEmbedError if a folded vector is not finite, and AttachError if FSDP or accelerate
-    holds the weights. After an error the model is unchanged.
+    A head that reads the embedding's weight in its forward (`x @ self.wte.weight.T`) would get the
+    character vectors too. Therefore fold runs the model before and after with four ids, in
+    evaluation mode, without the user's hooks, and compares all floating-point tensors of the
+    output. Buffers, attributes, training flags and random states are the same afterwards. The run
+    is skipped if the model needs more than ids, has weights on the meta device, waits for other
+    processes, or holds buffers of more than 256 MiB. Then only the code of the forwards is searched
+    for such a head.
+
+    Arguments:
+        model: a model with an attached encoder.
+        check: ids (B, T), or a dict with the inputs of the model. The outputs for them, hooks
+            included, must be bit-equal before and after, or differ less than ten times as much as
+            two runs of the same model (on a GPU). Default: None, the four ids.
+
+    Raises CharEmbedError if the outputs would differ, or if a folded vector is not finite. Raises
+    AttachError if the embedding was replaced, pruned, parametrized, patched or quantized after
+    `attach`, or if FSDP or accelerate holds the weights. After an error the model is unchanged.
     """
-    embeddings = list(char_embeddings(model))
-    check_releasable(embeddings)
-    tables = []
+    if check is not None and not isinstance(check, Tensor | Mapping):
+        raise CharEmbedError(
+            f"check is a {type(check).__name__}; it must be a tensor of ids (B, T) or a dict of the "
+            "model's inputs."
+        )
+    embeddings = attached(model)
+    if not embeddings:
+        return model
     for embedding in embeddings:
-        embedding.check_whole()
-        tables.append(embedding.table())
-        if len(bad := (~torch.isfinite(tables[-1]).all(dim=1)).nonzero()):
-            raise CharEmbedError(
-                f"The vector of token {int(bad[0])} is not finite, so nothing was folded. Fold an "
-                "earlier checkpoint."
-            )
+        check_unsharded(model, embedding)
+        check_as_host(embedding)
+    check_releasable(embeddings)
+    tables = [_finite_table(embedding) for embedding in embeddings]
     weights = {id(embedding.weight) for embedding in embeddings}
     others = [part for part in model.modules() if part not in embeddings]
     # a tied head holds the embedding's own Parameter object
     tied = len(embeddings) > 1 or any(
         id(p) in weights for part in others for p in part._parameters.values()
     )
+    outputs = FoldCheck(model, embeddings, tables, check)
     if tied:
         warn_of_skipped_head(model)
     pairs = zip(embeddings, tables, strict=True)
@@ -63,17 +86,39 @@ def fold(model: Model) -> Model:
         encoders = {part for embedding in embeddings for part in embedding.encoder.modules()}
         rest = [part for part in others if part not in encoders]
         exchanged += _own_parameters([*rest, *embeddings], weights)
-    # Nothing has changed so far, so an error above leaves the model as it was. The lines below only
-    # assign objects that exist already.
-    for module, held in exchanged:
-        module._parameters.update(held)
-    for part, config in configs or ():
-        part.config = config
-    for embedding in embeddings:
-        embedding.release()
-    if embeddings:
-        set_config_fields(model)
+
+    def commit() -> None:
+        """Assign objects that exist already, so that an error above leaves the model as it was."""
+        for module, held in exchanged:
+            module._parameters.update(held)
+        for part, config in configs or ():
+            part.config = config
+        for embedding in embeddings:
+            embedding.release()
+        remove_marks(model)
+
+    before = Snapshot(model)
+    commit()
+    try:
+        outputs.difference(commit, before.restore)
+    except BaseException:  # also Ctrl+C
+        before.restore()
+        raise
+    set_config_fields(model)
     return model
+
+
+def _finite_table(embedding: CharEmbedding) -> Tensor:
+    """Compute token + character vectors (V, D). Raises CharEmbedError if a value is not finite."""
+    table_VD = embedding.table()
+    # in parts, because isfinite needs several times the memory of its input
+    for first, part_ND in enumerate(torch.split(table_VD, TOKENS_AT_ONCE)):
+        if len(bad := (~torch.isfinite(part_ND).all(dim=1)).nonzero()):
+            raise CharEmbedError(
+                f"The vector of token {first * TOKENS_AT_ONCE + int(bad[0])} is not finite, so "
+                "nothing was folded. Fold an earlier checkpoint."
+            )
+    return table_VD
 
 
 def _exchange(module: nn.Module, parameter: Tensor, values: Tensor) -> _Exchanged:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +17,13 @@ _PREFIX = "hf:"
 def named(path: str | Path) -> str:
     """Return the repository of a hub path, "" for a folder: "hf:owner/name" -> "owner/name"."""
     text = str(path)
-    return text.removeprefix(_PREFIX) if text.startswith(_PREFIX) else ""
+    # "hf:" alone names no repository, but no folder either
+    return text.removeprefix(_PREFIX) or " " if text.startswith(_PREFIX) else ""
 
 
 def push(repository: str, save: Callable[[Path], None]) -> None:
     """Run `save` on a temporary folder and upload it as one commit; create a missing repository."""
+    _check(repository)
     api = _hub().HfApi()
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder))
@@ -34,7 +37,17 @@ def push(repository: str, save: Callable[[Path], None]) -> None:
 
 def fetch(repository: str, file: str) -> Path:
     """Download one file of a repository and return the folder that holds it."""
+    _check(repository)
     return Path(_hub().hf_hub_download(repository, file)).parent
+
+
+def _check(repository: str) -> None:
+    """Raise CharEmbedError if this is no name of a repository."""
+    if not re.fullmatch(r"([\w.-]+/)?[\w.-]+", repository):
+        raise CharEmbedError(
+            f"{repository!r} is no repository of the hub. Pass 'hf:owner/name', with letters, "
+            "digits, '-', '_' and '.'."
+        )
 
 
 def _hub() -> Any:

@@ -13,22 +13,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .embedding import CharEmbedding, char_embeddings
+from .embedding import CharEmbedding, attached
 from .encoder import CharEncoder
 from .errors import AttachError, SpellingError
+from .progress import Advance, bar
 from .rows_from_spellings import readable_states, rows_from_spellings
+from .sharding import check_unsharded
 from .spelling import SpellingTable
-from .tokenizers import token_bytes
+from .tokenizers import bytes_of_ids, token_bytes
 
 # Weight of the residual of the word's former tokens. 0 does not improve spelling further, 1
 # improves text only.
 _RESIDUAL_WEIGHT = 0.5
 # With fewer whole words in the vocabulary, the regression uses all tokens for new words too.
 _MIN_WORDS = 256
+# A regression is fitted to at most this many tokens, evenly over the ids, if the vocabulary has more
+# than twice as many. 32,768 rows for 256 unknowns: more of them change a prediction by less than
+# 1 % of its error.
+_MAX_FITTED = 32_768
 
 
 def add_tokens(
-    model: nn.Module, tokenizer: Any, words: Sequence[str], *, space: bool = True
+    model: nn.Module,
+    tokenizer: Any,
+    words: Sequence[str],
+    *,
+    space: bool = True,
+    progress: Advance | None = None,
 ) -> list[int]:
     """Add words to tokenizer and model as one token each, in place, and return their ids in order.
 
@@ -38,7 +49,8 @@ def add_tokens(
     are the prediction of a ridge regression from its spelling (`rows_from_spellings`), plus 0.5 x
     the mean residual of the rows of its former tokens, the part that their spelling does not
     predict. For new words the regression is fitted to the tokens that are whole words, otherwise to
-    all tokens. It takes seconds of a core. If an encoder is attached, it also encodes the new token
+    all tokens; in a vocabulary of more than 65,536, to 32,768 of them. It takes seconds of a core,
+    and a bar on a terminal shows the progress. If an encoder is attached, it also encodes the new token
     from its spelling, without training. (`python -m benchmarks.new_tokens` compares this with other
     methods.)
 
@@ -52,6 +64,8 @@ def add_tokens(
         space: if True (the default), each token is the word with a space before it, as within a
             sentence. If False, the texts are used unchanged. A token also matches at the beginning
             of a longer word.
+        progress: function of the number of read and of all spellings. Default: None, a bar on
+            standard error if that is a terminal.
 
     Note: tokenizers with a dummy prefix space (Llama 2) also insert a space after an added token.
 
@@ -59,28 +73,31 @@ def add_tokens(
     cannot hold it, or if the tokenizer is not the model's. Raises AttachError if the model cannot
     be resized. After an error or an interruption model and tokenizer are unchanged.
     """
-    with torch.inference_mode(False), torch.no_grad():
-        return _add_tokens(model, tokenizer, words, space)
+    with torch.inference_mode(False), torch.no_grad(), bar("Reading the spellings") as draw:
+        return _add_tokens(model, tokenizer, words, space, progress or draw)
 
 
-def _add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], space: bool) -> list[int]:
-    tables, embeddings = _tables(model), list(char_embeddings(model))
+def _add_tokens(
+    model: nn.Module, tokenizer: Any, words: Sequence[str], space: bool, progress: Advance
+) -> list[int]:
+    tables, embeddings = _tables(model), attached(model)
     rows, known = len(tables[0]), token_bytes(tokenizer)
     _check(tokenizer, words, rows)
     for embedding in embeddings:
         _check_spellings(embedding, known)
-    texts = [_text(word, space, tokenizer) for word in words]
+    special = _special_names(tokenizer)
+    texts = [_text(word, space, special) for word in words]
     pieces = {text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts}
     new = [text for text in dict.fromkeys(texts) if not _is_token(text, pieces[text], known)]
     # A copy grows first: an error below must leave the tokenizer as it was.
-    grown = copy.deepcopy(tokenizer)
+    grown = _copy(tokenizer)
     grown.add_tokens(_added(new, tokenizer))
     id_of = {text: grown.convert_tokens_to_ids(text) for text in new}
     _check_added(id_of, tokenizer, grown)
-    spellings = token_bytes(grown)
+    spellings = _grown(known, grown, list(id_of.values()))
     # former tokens of each new one, without those that have no characters
     former = {id_of[text]: [i for i in pieces[text] if known[i]] for text in new}
-    rows_of_new = _rows_of_new(tables, spellings, len(tokenizer), former)
+    rows_of_new = _rows_of_new(tables, spellings, len(tokenizer), former, progress)
     before = [table[len(tokenizer) :].clone() for table in tables]
     spellings_before = [embedding.spellings for embedding in embeddings]
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
@@ -90,7 +107,7 @@ def _add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], space: b
         for table, filled in zip(_tables(model), rows_of_new, strict=True):
             table[[id_of[text] for text in new]] = filled.to(table)
         for embedding in embeddings:
-            _add_spellings(embedding, {id_of[text]: text.encode() for text in new})
+            _add_spellings(embedding, {token: spellings[token] for token in id_of.values()})
         # last, because it adds all tokens or none
         tokenizer.add_tokens(_added(new, tokenizer))
     except BaseException:  # also Ctrl+C
@@ -114,8 +131,35 @@ def _add_tokens(model: nn.Module, tokenizer: Any, words: Sequence[str], space: b
     return [id_of[text] if text in id_of else pieces[text][0] for text in texts]
 
 
+def _copy(tokenizer: Any) -> Any:
+    """Return a copy that can take new tokens, without a second copy of the pieces.
+
+    Gemma 3 keeps its 262,144 pieces and 514,906 merges as Python objects too, which takes most of
+    the time of a deep copy. A fast tokenizer adds tokens to its backend alone.
+    """
+    shared = dict[int, Any]()
+    if getattr(tokenizer, "is_fast", False):
+        for holder in (vars(tokenizer), getattr(tokenizer, "init_kwargs", {})):
+            for name in ("_vocab", "_merges", "vocab", "merges"):
+                if isinstance(found := holder.get(name), dict | list | tuple):
+                    shared[id(found)] = found
+    return copy.deepcopy(tokenizer, shared)
+
+
+def _grown(known: list[bytes | None], grown: Any, new: list[int]) -> list[bytes | None]:
+    """Return the bytes of all ids of the grown tokenizer."""
+    spellings = [*known, *[None] * (max(new, default=-1) + 1 - len(known))]
+    for token, spelling in zip(new, bytes_of_ids(grown, new), strict=True):
+        spellings[token] = spelling
+    return spellings
+
+
 def _rows_of_new(
-    tables: list[Tensor], spellings: list[bytes | None], known: int, pieces: dict[int, list[int]]
+    tables: list[Tensor],
+    spellings: list[bytes | None],
+    known: int,
+    pieces: dict[int, list[int]],
+    progress: Advance,
 ) -> list[Tensor]:
     """Return rows (N, D) of the new tokens for each table: prediction plus weighted residual.
 
@@ -124,29 +168,49 @@ def _rows_of_new(
         spellings: bytes of all tokens, old and new.
         known: number of old tokens.
         pieces: former tokens of each new token, by its id.
+        progress: function of the number of read and of all spellings.
     """
     if not pieces:
         return [table[:0] for table in tables]
+    fitted = [token for token in range(known) if spellings[token]]
+    words = [token for token in fitted if _is_word(spellings[token])]
+    words = words if len(words) >= _MIN_WORDS else fitted
+    read = list(range(len(spellings)))
+    if len(read) > 2 * _MAX_FITTED:
+        fitted, words = _evenly(fitted), _evenly(words)
+        # The other tokens are not read, apart from the new ones and their former tokens.
+        read = sorted({*fitted, *words, *pieces, *(i for ids in pieces.values() for i in ids)})
+    row_of = {token: row for row, token in enumerate(read)}
+
+    def rows_in(tokens: Iterable[int]) -> Tensor:
+        return torch.tensor([row_of[token] for token in tokens])
+
     with torch.device("cpu"):  # the user may have set another default device
-        states_VH = readable_states(spellings)
-        known_L = torch.tensor([token for token in range(known) if spellings[token]])
-        words_L = torch.tensor([token for token in range(known) if _is_word(spellings[token])])
-        words_L = words_L if len(words_L) >= _MIN_WORDS else known_L
+        states_VH = readable_states([spellings[token] for token in read], progress)
+        known_L, words_L, read_V = rows_in(fitted), rows_in(words), torch.tensor(read)
         found = []
         for table in tables:
+            table = table[read_V[read_V < len(table)].to(table.device)]
             of_any, of_words = (
                 rows_from_spellings(table, states_VH, ids_L) for ids_L in (known_L, words_L)
             )
             rows = []
             for token, ids in pieces.items():
-                row = (of_words if _is_word(spellings[token]) else of_any)(torch.tensor([token]))[0]
+                guess = of_words if _is_word(spellings[token]) else of_any
+                row = guess(rows_in([token]))[0]
                 if ids:
-                    row += _RESIDUAL_WEIGHT * (
-                        table[ids].cpu().float() - of_any(torch.tensor(ids))
-                    ).mean(0)
+                    residual = table[rows_in(ids)].cpu().float() - of_any(rows_in(ids))
+                    row += _RESIDUAL_WEIGHT * residual.mean(0)
                 rows.append(row)
             found.append(torch.stack(rows))
     return found
+
+
+def _evenly(tokens: list[int]) -> list[int]:
+    """Return at most `_MAX_FITTED` of the tokens, evenly from the first to the last."""
+    if len(tokens) <= _MAX_FITTED:
+        return tokens
+    return [tokens[k * len(tokens) // _MAX_FITTED] for k in range(_MAX_FITTED)]
 
 
 def _is_token(text: str, pieces: list[int], known: list[bytes | None]) -> bool:
@@ -202,8 +266,19 @@ def _check_spellings(embedding: CharEmbedding, known: list[bytes | None]) -> Non
 
 def _check_added(id_of: dict[str, int], tokenizer: Any, grown: Any) -> None:
     """Raise SpellingError if the tokenizer cannot hold a text as one token, or not decode it."""
-    taken = set(tokenizer.get_vocab().values())
+    vocabulary = tokenizer.get_vocab()
+    taken = set(vocabulary.values())
+    # The library numbers a new token by the number of tokens. If lower ids are unused, this number
+    # may be another token's id.
+    unused = sorted(set(range(max(taken, default=0))) - taken)
     for text, token in id_of.items():
+        if token in taken and text not in vocabulary and unused:
+            raise SpellingError(
+                f"The tokenizer gives the new token {text!r} id {token}, which another token has "
+                f"already, because {len(unused)} ids below {max(taken)} are unused (the first is "
+                f"{unused[0]}). Give these ids to placeholder tokens in the tokenizer's vocabulary "
+                "first."
+            )
         if token in taken:
             raise SpellingError(
                 f"The word {text!r} is the tokenizer's name of token {token}, which has another "
@@ -220,7 +295,13 @@ def _check_added(id_of: dict[str, int], tokenizer: Any, grown: Any) -> None:
             )
 
 
-def _text(word: Any, space: bool, tokenizer: Any) -> str:
+def _special_names(tokenizer: Any) -> list[str]:
+    """Return the texts of the special tokens."""
+    added = tokenizer.added_tokens_decoder.values()
+    return [*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)]
+
+
+def _text(word: Any, space: bool, special_names: Sequence[str]) -> str:
     """Return the text of the token. Raises SpellingError if the word cannot be one."""
     if not isinstance(word, str) or not word.strip():
         raise SpellingError(
@@ -232,9 +313,7 @@ def _text(word: Any, space: bool, tokenizer: Any) -> str:
         raise SpellingError(
             f"The word {word!r} contains half a character (a lone surrogate). Pass whole text."
         ) from None
-    added = tokenizer.added_tokens_decoder.values()
-    names = [*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)]
-    if special := next((name for name in names if name in word), None):
+    if special := next((name for name in special_names if name in word), None):
         raise SpellingError(
             f"The word {word!r} contains the special token {special!r}, which would lose its "
             "meaning. Leave it out."
@@ -271,6 +350,7 @@ def _tables(model: Any) -> list[Tensor]:
     embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
     if isinstance(embedding, CharEmbedding):
+        check_unsharded(model, embedding)
         embedding.check_whole()
     tables = [embedding.weight.data]
     if head is not None and head.weight is not embedding.weight:
@@ -280,7 +360,7 @@ def _tables(model: Any) -> list[Tensor]:
     return tables
 
 
-def _add_spellings(embedding: CharEmbedding, new: dict[int, bytes]) -> None:
+def _add_spellings(embedding: CharEmbedding, new: dict[int, bytes | None]) -> None:
     """Set the spellings of new rows; all other rows keep theirs."""
     known = embedding.spellings
     spellings = known.to_bytes()

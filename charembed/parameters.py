@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from .adapters import modules_in_use
+from .arguments import check_number
 from .embedding import CharEmbedding, Model
+from .mark import check_marks
 
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -17,6 +19,7 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
 
     If PEFT keeps a copy of the encoder for each adapter, they are those of the copy in use.
     """
+    check_marks(model)
     found = (
         parameter
         for _, part in modules_in_use(model)
@@ -56,7 +59,17 @@ def param_groups(
         lr: learning rate of the base.
         char_lr: learning rate of the encoder. Default: lr.
         weight_decay: of the base's matrices. Default: 0.1.
+
+    Raises AttachError if a rate or the weight decay is no finite number of 0 or more.
     """
+    # a tensor with one value: optimizers take learning rates of this kind too
+    for name, value, example in (
+        ("lr", lr, 3e-4),
+        ("char_lr", lr if char_lr is None else char_lr, 1e-3),
+        ("weight_decay", weight_decay, 0.1),
+    ):
+        if not isinstance(value, Tensor):
+            check_number(name, value, example)
     encoder = [parameter for parameter in parameters(model) if parameter.requires_grad]
     own = set(map(id, encoder))
     base = [

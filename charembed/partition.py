@@ -111,6 +111,6 @@ def encode_vocabulary(encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
             if vectors_VD is None:
                 vectors_VD = vectors_UD.new_empty(rows, vectors_UD.shape[1])
             # into one tensor: a list of chunks and their concatenation would need twice the memory
-            vectors_VD[ids_U.to(like.device)] = vectors_UD
+            vectors_VD.index_copy_(0, ids_U.to(vectors_UD.device), vectors_UD)
     assert vectors_VD is not None, rows
     return vectors_VD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -98,9 +99,9 @@ def _path(model: nn.Module) -> str:
 
 
 def _targets(config: Any, path: str) -> bool:
-    from peft.tuners.tuners_utils import check_target_module_exists
-
+    """True if the adapter would wrap the embedding, by PEFT's own rule."""
     if not getattr(config, "target_modules", None) or config.target_modules == "all-linear":
         return False
-    found = check_target_module_exists(config, path)
+    rule: Any = importlib.import_module("peft.tuners.tuners_utils").check_target_module_exists
+    found = rule(config, path)
     return bool(found) and type(found).__name__ != "_ExcludedModule"

@@ -82,6 +82,14 @@ def reader_of(pieces: Iterable[str], backend: Any) -> Reader:
         or model.token_to_id("<0x00>") is not None
     )
     to_text = _to_text(backend, steps, before)
+    if not end and not prefix:  # the usual case, without the steps that it does not need
+
+        def plain(written: str) -> bytes:
+            if written[:3] == "<0x" and has_bytes and _BYTE_PIECE.fullmatch(written):
+                return bytes([int(written[3:5], 16)])
+            return to_text(written).encode("utf-8", "surrogatepass")
+
+        return Reader(plain, plain)
 
     def piece(written: str) -> bytes:
         if has_bytes and _BYTE_PIECE.fullmatch(written):
@@ -185,6 +193,10 @@ def _to_text(backend: Any, steps: Sequence[Parts], before: Sequence[Parts]) -> C
         signs = [_SIGN]
     # a decoder may leave the sign that the other parts put in the place of a space
     changes += [(sign, " ") for sign in signs if all(sign != old for old, _ in changes)]
+
+    if len(changes) == 1:  # "▁" alone, the usual case
+        ((sign, text),) = changes
+        return lambda piece: piece.replace(sign, text)
 
     def to_text(piece: str) -> str:
         for old, new in changes:

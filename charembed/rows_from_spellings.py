@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from .encoders import LSTMEncoder, pretrained
-from .partition import TOKENS_AT_ONCE, encode_vocabulary
+from .partition import TOKENS_AT_ONCE, chunk_reader, chunks_of
+from .progress import Advance
 from .scale import moments
 from .spelling import SpellingTable
 
@@ -26,12 +27,13 @@ RIDGE = 1_000.0
 
 
 @torch.no_grad()
-def readable_states(spellings: Sequence[bytes | None]) -> Tensor:
+def readable_states(spellings: Sequence[bytes | None], progress: Advance | None = None) -> Tensor:
     """Return the pretrained LSTM's states (V, H), which encode the characters linearly.
 
     readable_states([b"the", None]) -> (2, 256)
 
-    Over usual tokens they have mean 0 and variance 1.
+    Over usual tokens they have mean 0 and variance 1. `progress` is a function of the number of
+    read and of all spellings.
     """
     table = SpellingTable.from_bytes(spellings)
     encoder = LSTMEncoder(table, pretrained.HIDDEN_SIZE, init="pretrained")
@@ -39,7 +41,14 @@ def readable_states(spellings: Sequence[bytes | None]) -> Tensor:
     encoder.projection.weight.copy_(learnt[f"{pretrained.STATES}.weight"])
     encoder.projection.bias.copy_(learnt[f"{pretrained.STATES}.bias"])
     # the projection is now the normalization of the states, so the vectors are the states
-    return encode_vocabulary(encoder, encoder.projection.weight, len(spellings))
+    states_VH, done = torch.empty(len(spellings), pretrained.HIDDEN_SIZE), 0
+    with chunk_reader(encoder, encoder.projection.weight) as read:
+        for ids_U in chunks_of(encoder, len(spellings)):
+            states_VH[ids_U] = read(ids_U)
+            done += len(ids_U)
+            if progress is not None:
+                progress(done, len(spellings))
+    return states_VH
 
 
 @torch.no_grad()

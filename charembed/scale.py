@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_number
 from .embedding import Model, char_embedding_of
 from .encoder import Affine, CharEncoder
 from .errors import AttachError
@@ -53,9 +54,7 @@ def set_scale(model: Model, scale: float = SCALE) -> Model:
 
 def check_scale(scale: float) -> None:
     """Raise AttachError if the scale is no finite number of 0 or more."""
-    number = isinstance(scale, int | float) and not isinstance(scale, bool)
-    if not (number and math.isfinite(scale) and scale >= 0):
-        raise AttachError(f'scale is {scale!r}; it must be 0 or more, such as {SCALE}, or "auto".')
+    check_number("scale", scale, f'{SCALE}, or "auto" in attach')
 
 
 @torch.inference_mode(False)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .arguments import check_int
 from .errors import SpellingError
 from .tokenizers import bytes_of, remembered_bytes, token_bytes
 
@@ -84,9 +85,11 @@ class SpellingTable:
             raise SpellingError("The vocabulary is empty. Pass the bytes of at least one token.")
         lengths: list[int] = []
         codes, used = bytearray(), set[str]()
+        encoding, errors = _UNITS[unit]
         for first in range(0, len(spellings), _TOKENS_AT_ONCE):
             texts = [
-                characters(spelling, unit) if spelling else ""
+                # as `characters`, without a call per token
+                spelling.decode(encoding, errors) if spelling else ""
                 for spelling in spellings[first : first + _TOKENS_AT_ONCE]
             ]
             lengths += map(len, texts)
@@ -126,8 +129,11 @@ class SpellingTable:
                 table gets rows without characters. Default: the number of tokens.
             unit, alphabet: as in `from_bytes`.
 
-        Raises SpellingError if the tokenizer has tokens with characters beyond num_tokens.
+        Raises SpellingError if the tokenizer has tokens with characters beyond num_tokens, or if
+        num_tokens is no int of at least 1.
         """
+        if num_tokens is not None:
+            check_int("num_tokens", num_tokens, 1, SpellingError)
         spellings = token_bytes(tokenizer)
         # Special tokens beyond the rows are dropped: a multimodal tokenizer may have tokens for
         # images that a text model has no rows for.
@@ -208,9 +214,13 @@ class SpellingTable:
 
         Raises SpellingError if the id is outside the table.
         """
-        if not 0 <= token_id < self.num_tokens:
+        try:
+            inside = 0 <= operator.index(token_id) < self.num_tokens
+        except TypeError:
+            inside = False
+        if not inside:
             raise SpellingError(
-                f"token_id is {token_id}; it must be 0 to {self.num_tokens - 1}, because the table "
+                f"token_id is {token_id!r}; it must be 0 to {self.num_tokens - 1}, because the table "
                 f"has {self.num_tokens} tokens."
             )
         start = int(self.starts_V[token_id])

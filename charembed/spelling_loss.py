@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .arguments import check_int, check_seed
 from .encoder import seeded_rows
 from .spelling import SpellingTable
 
@@ -41,6 +42,8 @@ class SpellingHeads(nn.Module):
         seed: seed of the heads' initial values.
         places: number of positions from the beginning, 0 or more. Default: 12.
         from_end: number of positions from the end, counted backwards. Default: 12. P is the sum.
+
+    Raises AttachError if a size is no int in its range, or if P is 0.
     """
 
     targets_VP: Tensor
@@ -55,6 +58,11 @@ class SpellingHeads(nn.Module):
         from_end: int = PLACES,
     ) -> None:
         super().__init__()
+        check_int("dim", dim, 1)
+        check_int("places", places, 0)
+        check_int("from_end", from_end, 0)
+        check_int("places + from_end", places + from_end, 1)
+        check_seed(seed)
         self.places = places + from_end
         self.heads = nn.Linear(dim, self.places * _CODE, device="meta").to_empty(device="cpu")
         with torch.no_grad():

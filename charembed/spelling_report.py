@@ -305,8 +305,9 @@ def _difference(
     """Return both readings, without the neighbours."""
     text = decoded if isinstance(decoded, str) else decoded.decode(errors="replace")
     before, after = (_text(spellings[i] or b"") for i in (ids[0], ids[-1]))
-    text = text.removeprefix(before).removeprefix(before.strip())
-    text = text.removesuffix(after).removesuffix(after.strip())
+    # decoders strip the spaces at the ends of the text
+    text = text.removeprefix(before if text.startswith(before) else before.strip())
+    text = text.removesuffix(after if text.endswith(after) else after.strip())
     return Difference(token_id, _shown(spellings[token_id] or b""), text)
 
 

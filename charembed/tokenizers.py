@@ -73,14 +73,29 @@ def bytes_of(tokenizer: Any, token_id: int) -> bytes | None:
     if _is_list(tokenizer):
         one: bytes | None = tokenizer[token_id]
         return one if one is None or isinstance(one, bytes) else token_bytes(tokenizer)[token_id]
-    if _is_backend(tokenizer):
-        added = tokenizer.get_added_tokens_decoder()
-        if token_id in added and added[token_id].special:
-            return None
-        if (piece := tokenizer.id_to_token(token_id)) is not None:
-            # the normalized text for an added token, so _written reads the content instead
-            return _written(piece, token_id, reader_of((), tokenizer), added, tokenizer)
+    if _is_backend(tokenizer) and tokenizer.id_to_token(token_id) is not None:
+        return bytes_of_ids(tokenizer, [token_id])[0]
     return remembered_bytes(tokenizer)[token_id]
+
+
+def bytes_of_ids(tokenizer: Any, ids: Sequence[int]) -> Spellings:
+    """Return the bytes of some ids of a tokenizers.Tokenizer or of a tokenizer of transformers.
+
+    bytes_of_ids(gpt2, [9891, 50256]) -> [b" cheese", None]
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not _is_backend(backend):  # a slow tokenizer
+        spellings = token_bytes(tokenizer)
+        return [spellings[token_id] for token_id in ids]
+    added, reader = backend.get_added_tokens_decoder(), reader_of((), backend)
+    special = {token_id for token_id in ids if token_id in added and added[token_id].special}
+    special.update(getattr(tokenizer, "all_special_ids", ()))
+    return [
+        None
+        if token_id in special
+        else _written(backend.id_to_token(token_id), token_id, reader, added, backend)
+        for token_id in ids
+    ]
 
 
 def _read(tokenizer: Any, depth: int = 0) -> Spellings | None:

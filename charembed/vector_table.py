@@ -1,4 +1,4 @@
-"""The character vectors of the whole vocabulary, computed once and kept while they are valid.
+"""The character vectors of the vocabulary, each computed once and kept while it is valid.
 
 Axes: V vocabulary, D model width.
 """
@@ -6,93 +6,108 @@ Axes: V vocabulary, D model width.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.nn.modules.dropout import _DropoutNd
 
-from .partition import encode_vocabulary
+from .partition import chunk_reader, chunks_of
+from .snapshot import Snapshot, last_step, tensors_of
+from .step_rows import StepRows
 
-
-class _Kept(NamedTuple):
-    state: tuple[Any, ...]
-    values: list[Tensor] | None
-    char_VD: Tensor
+_FEW = 64  # ids that are looked up one by one in Python, which is faster than a torch operation
 
 
 class VectorTable:
     """The table char_VD (V, D) of the character vectors of all ids, computed on demand.
 
     table = VectorTable()
-    table.get(encoder, embedding.weight, 50257)     # (50257, D); the second call returns the same
+    table.get(encoder, embedding.weight, 50257, ids)     # (50257, D), with the rows of `ids`
 
-    The kept table is dropped if a forward pass needs gradients, if a parameter of the encoder gets
-    a gradient, or if the version of a parameter or buffer or the spellings have changed.
+    On the CPU only the chunks of the vocabulary that `ids` need are computed, in the fixed
+    partition of partition.py. On other devices the first call computes all, because it would wait
+    for the values of the ids.
 
-    Fused optimizers do not change the version of a parameter. But their steps follow a backward
-    pass, so while gradients exist the values themselves are compared.
-
-    Not detected: a write through `.data` to the encoder outside of training. Call `drop` after it.
+    The table is computed again if the spellings or a tensor of the encoder have changed; see
+    `Snapshot`. An event that makes it compare all values is a step of any optimizer, `train()` or
+    `eval()` of the embedding, and a gradient of a parameter. So after a write through `.data` on a
+    GPU call `model.eval()`.
     """
 
     def __init__(self) -> None:
         self._kept: _Kept | None = None
-        self._watched: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._event = object()
+        self._partition: _Partition | None = None
+        self._step_rows = StepRows()
+        itself = weakref.ref(self)  # the hooks do not keep the table of a detached embedding alive
+
+        def doubt(_: Tensor) -> None:
+            if (table := itself()) is not None:
+                table.doubt()
+
+        # without this mark torch warns about the hook if the model is sent to another process
+        doubt.__torch_unserializable__ = True  # type: ignore[attr-defined]
+        self._hook = doubt
 
     def drop(self) -> None:
         """Forget the table."""
         self._kept = None
 
-    def get(self, encoder: nn.Module, like: Tensor, rows: int) -> Tensor:
+    def doubt(self) -> None:
+        """Compare all values of the encoder's tensors at the next use."""
+        self._event = object()
+
+    def get(self, encoder: nn.Module, like: Tensor, rows: int, ids: Tensor) -> Tensor:
         """Return the table (rows, D) in the dtype and on the device of `like`.
 
-        It waits for a GPU only while gradients exist.
+        Only the rows of `ids` are sure to be computed. Raises IndexError if an id on the CPU is
+        outside the table. It waits for a GPU only if an event happened since the last call.
         """
-        tensors = list(_tensors(encoder))
-        state = (
-            rows,
-            like.dtype,
-            like.device,
-            getattr(encoder, "spellings", None),
-            *map(_version, tensors),
-        )
+        event = (self._event, last_step())
         kept = self._kept  # subtle: one access, because another thread may drop it meanwhile
-        if kept is not None and kept.values is not None:
-            if not all(map(torch.equal, kept.values, tensors)):
-                kept = None
-            elif not _gradients_left(tensors):
-                # without gradients the versions are enough again, and comparing values is slow
-                self._kept = kept = kept._replace(values=None)
-        if kept is None or kept.state != state:
-            values = (
-                [tensor.detach().clone() for tensor in tensors]
-                if _gradients_left(tensors)
-                else None
-            )
-            self._watch(tensors)
-            self._kept = kept = _Kept(state, values, encode_vocabulary(encoder, like, rows))
+        key = (rows, like.dtype, like.device, getattr(encoder, "spellings", None))
+        if kept is None or kept.key != key or not kept.snapshot.holds(encoder, event):
+            self.watch(encoder)
+            with torch.inference_mode(False):
+                char_VD = like.new_empty(rows, like.shape[-1])
+            self._partition = _Partition.of(encoder, rows, self._partition)
+            kept = _Kept(key, Snapshot(encoder, event), char_VD, self._partition)
+            self._kept = kept
+        if not kept.has(ids):
+            kept.fill(encoder, ids)
         return kept.char_VD
 
-    def _watch(self, tensors: list[Tensor]) -> None:
-        """Drop the table if a parameter gets a gradient that does not come through the embedding.
+    def same_in_a_step(
+        self, encoder: nn.Module, ids_U: Tensor, char_UD: Tensor, rows: int
+    ) -> Tensor:
+        """Return char_UD (U, D) with the rows that the same ids had before in this step.
+
+        Encoders whose vectors are not a function of id and weights alone, such as those with
+        dropout, are left as they are.
+        """
+        if not getattr(encoder, "deterministic", False) or _drops(encoder):
+            return char_UD
+        device = char_UD.device.type
+        autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
+        spellings = getattr(encoder, "spellings", None)
+        key = (rows, char_UD.dtype, char_UD.device, spellings, autocast)
+        self.watch(encoder)
+        event = (self._event, last_step())
+        return self._step_rows.same(key, encoder, event, ids_U, char_UD, rows)
+
+    def watch(self, encoder: nn.Module) -> None:
+        """Call `doubt` if a parameter gets a gradient, also from elsewhere than the embedding.
 
         Examples: the spelling loss, or a compiled graph.
         """
-        # a weak reference, so the hooks do not keep the table of a detached embedding alive
-        itself = weakref.ref(self)
-
-        def drop_table(_: Tensor) -> None:
-            if (table := itself()) is not None:
-                table.drop()
-
-        # without this mark torch warns about the hook if the model is sent to another process
-        drop_table.__torch_unserializable__ = True  # type: ignore[attr-defined]
-        for tensor in tensors:
-            if tensor.requires_grad and tensor.is_leaf and tensor not in self._watched:
-                hook = tensor.register_hook(drop_table)  # type: ignore[no-untyped-call]
-                self._watched[tensor] = hook
+        for tensor in tensors_of(encoder)[0]:
+            # subtle: no list of the tensors with a hook. torch.utils.swap_tensors would refuse a
+            # tensor with a weak reference.
+            hooks = (tensor._backward_hooks or {}).values()
+            if tensor.requires_grad and tensor.is_leaf and self._hook not in hooks:
+                tensor.register_hook(self._hook)  # type: ignore[no-untyped-call]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> VectorTable:
         # a copy of the model computes its own table
@@ -103,23 +118,83 @@ class VectorTable:
         return VectorTable, ()
 
 
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    """Yield parameters and buffers.
-
-    Unlike named_parameters() it builds no names, which would take most of the time of a lookup.
-    """
-    yield from (tensor for tensor in module._parameters.values() if tensor is not None)
-    yield from (tensor for tensor in module._buffers.values() if tensor is not None)
-    for child in module._modules.values():
-        if child is not None:
-            yield from _tensors(child)
+def _drops(encoder: nn.Module) -> bool:
+    """True if a part applies dropout. A subclass may inherit `deterministic` and add it."""
+    return any(
+        isinstance(part, _DropoutNd) and part.training and part.p > 0 for part in encoder.modules()
+    )
 
 
-def _gradients_left(tensors: list[Tensor]) -> bool:
-    return any(tensor.grad is not None for tensor in tensors if tensor.is_leaf)
+class _Partition(NamedTuple):
+    """The chunks of the vocabulary. They depend on the spellings alone, so they are kept longer."""
+
+    key: tuple[Any, ...]
+    chunks: list[Tensor]
+    chunk_of_V: Tensor
+
+    @classmethod
+    def of(cls, encoder: nn.Module, rows: int, before: _Partition | None) -> _Partition:
+        key = (rows, getattr(encoder, "spellings", None))
+        if before is not None and before.key == key:
+            return before
+        chunks = chunks_of(encoder, rows)
+        with torch.inference_mode(False), torch.device("cpu"):
+            chunk_of_V = torch.empty(rows, dtype=torch.int32)
+            for number, ids_U in enumerate(chunks):
+                chunk_of_V[ids_U] = number
+        return cls(key, chunks, chunk_of_V)
 
 
-def _version(tensor: Tensor) -> tuple[int, int, torch.dtype, bool]:
-    """Return a value that changes if the tensor is written to or replaced."""
-    version = 0 if tensor.is_inference() else tensor._version
-    return tensor.data_ptr(), version, tensor.dtype, tensor.requires_grad
+class _Kept:
+    """A table, the snapshot of the encoder that it was computed from, and the missing chunks."""
+
+    def __init__(
+        self, key: tuple[Any, ...], snapshot: Snapshot, char_VD: Tensor, partition: _Partition
+    ) -> None:
+        self.key, self.snapshot, self.char_VD = key, snapshot, char_VD
+        self._chunks, self._chunk_of_V = partition.chunks, partition.chunk_of_V
+        self._on_cpu = char_VD.device.type == "cpu"
+        self._missing = set(range(len(partition.chunks)))
+        # one memory for Python, which reads single ids fast, and for torch
+        self._known = bytearray(len(char_VD) or 1)
+        with torch.inference_mode(False):  # it is written to later, in any mode
+            self._known_V = torch.frombuffer(self._known, dtype=torch.uint8)
+
+    def has(self, ids: Tensor) -> bool:
+        """True if it is sure that the rows of some ids are computed. It is fast for a few ids."""
+        if not self._missing:
+            return True
+        if ids.numel() > _FEW or not self._readable(ids):
+            return False
+        few: Any = ids.tolist() if ids.dim() else [ids.item()]
+        for _ in range(ids.dim() - 1):
+            few = chain.from_iterable(few)
+        return all(map(self._known.__getitem__, few))
+
+    def fill(self, encoder: nn.Module, ids: Tensor) -> None:
+        """Compute the missing chunks that have one of the ids; all if the ids cannot be read."""
+        numbers = sorted(self._missing)
+        if self._readable(ids):
+            flat = ids.flatten()
+            unknown = flat[self._known_V.index_select(0, flat) == 0]
+            numbers = torch.unique(self._chunk_of_V[unknown]).tolist()
+        if not numbers:
+            return
+        with chunk_reader(encoder, self.char_VD) as read:
+            for number in numbers:
+                ids_U = self._chunks[number]
+                self.char_VD[ids_U.to(self.char_VD.device)] = read(ids_U)
+                # subtle: after the rows, because another thread may read them now. If two threads
+                # compute the same chunk, they write the same values.
+                self._known_V[ids_U] = 1
+                self._missing.discard(number)
+        self.snapshot.renew_attributes(encoder)
+
+    def _readable(self, ids: Tensor) -> bool:
+        """True if the values of the ids can be read in Python, without a wait or a trace."""
+        return (
+            self._on_cpu
+            and type(ids) in (Tensor, nn.Parameter)
+            and torch._C._get_tracing_state() is None
+            and torch._C._functorch.peek_interpreter_stack() is None
+        )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_int, check_number, check_seed
 from .embedding import Model, char_embedding_of
 from .errors import AttachError
 from .scale import SCALE, check_scale, projection_of, scale_vectors
@@ -57,10 +58,9 @@ def warm_up(
     """
     embedding = char_embedding_of(model)
     for name, value in (("steps", steps), ("tokens", tokens)):
-        if type(value) is not int or value < 1:
-            raise AttachError(f"{name} is {value!r}; it must be an int of at least 1.")
-    if not (isinstance(lr, int | float) and math.isfinite(lr) and lr > 0):
-        raise AttachError(f"lr is {lr!r}; it must be above 0, such as 3e-3.")
+        check_int(name, value, 1)
+    check_number("lr", lr, 3e-3, zero=False)
+    check_seed(seed)
     encoder, dim = embedding.encoder_in_use, embedding.embedding_dim
     if scale is not None:  # checked now, because an error after minutes of training is late
         check_scale(scale)

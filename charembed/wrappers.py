@@ -26,6 +26,8 @@ def check_caller(embedding: nn.Embedding, depth: int = 2) -> None:
     PEFT may wrap the embedding at any time after `attach`, so the callers of the forward are the
     place where it is seen. It costs about a microsecond.
     """
+    if "peft" not in sys.modules:
+        return
     frame: Any = sys._getframe(depth)
     while frame is not None and frame.f_globals.get("__name__") in _CALLS:
         frame = frame.f_back

@@ -26,6 +26,8 @@ class BagEncoder(CharEncoder):
             Default: 20.
     """
 
+    deterministic = True
+
     def __init__(
         self,
         spellings: SpellingTable,

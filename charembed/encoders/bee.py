@@ -34,6 +34,7 @@ class BeeEncoder(CharEncoder):
     """
 
     unit = "byte"
+    deterministic = True
 
     def __init__(
         self,

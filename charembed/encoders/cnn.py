@@ -36,6 +36,8 @@ class CNNEncoder(CharEncoder):
     Raises AttachError if widths is no tuple or list of at least one int >= 1.
     """
 
+    deterministic = True
+
     def __init__(
         self,
         spellings: SpellingTable,

@@ -44,6 +44,7 @@ class RecurrentEncoder(CharEncoder):
     zeroes = True
     cell: ClassVar[str]
     num_gates: ClassVar[int]
+    deterministic = True
 
     def __init__(
         self,

@@ -52,6 +52,8 @@ class TransformerEncoder(CharEncoder):
     Raises AttachError if char_dim is not a multiple of heads.
     """
 
+    deterministic = True
+
     def __init__(
         self,
         spellings: SpellingTable,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from synthetic_tasks import ANSWER_FORMS, END
 from tests.messages import raises
+from tests.plugin import kinds
 from training.config.config import CompareConfig
 from training.config.flags import changed
 from training.config.flags import settings as flags_of
@@ -29,6 +30,7 @@ from training.data.corpus import load_corpus, load_words, read_documents
 from training.data.encodings import load_encoding, train_ranks
 from training.data.prepare import RARE, Data, prepare
 from training.data.replay import mixed_batches
+from training.data.tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
 from training.errors import BadInput
 from training.files import packaged_files
 from training.models.objectives import (
@@ -94,6 +96,33 @@ def test_words_come_by_frequency() -> None:
 @given(text=st.text(max_size=80))
 def test_the_vocabulary_decodes_any_text_it_encodes(text: str, encoding: tiktoken.Encoding) -> None:
     assert encoding.decode(encoding.encode_ordinary(text)) == text
+
+
+def word_piece() -> Tokenizer:
+    tokenizer, _ = kinds.word_piece()
+    return HuggingFaceTokenizer(kinds.wrapped(tokenizer))
+
+
+def bytes_of_tiktoken() -> Tokenizer:
+    ranks = {bytes([i]): i for i in range(256)}
+    return Tiktoken(
+        tiktoken.Encoding("b", pat_str=r"(?s:.)", mergeable_ranks=ranks, special_tokens={})
+    )
+
+
+def test_a_text_whose_end_has_no_token_is_refused_in_words() -> None:
+    """BERT's normalizer drops control characters, its pre-tokenizer drops spaces."""
+    tokenizer = word_piece()
+    ids, first = tokenizer.encode_cut("the cat", 4)
+    assert tokenizer.decode(ids[first:]) == "cat"
+    assert tokenizer.decode(tokenizer.encode_word("cat")) == "cat"
+    for text, place in (("the cat ", 7), ("the\x00", 3), ("", 0)):
+        with raises(BadInput, f"{place} tokenizer"):
+            tokenizer.encode_cut(text, place)
+    with raises(BadInput, "\\x00 words"):
+        tokenizer.encode_word("\x00")
+    with raises(BadInput, "xé 2 tokenizer"):
+        bytes_of_tiktoken().encode_cut("xé", 2)
 
 
 def test_training_a_vocabulary_repeats_and_is_cached(tmp_path: Path) -> None:

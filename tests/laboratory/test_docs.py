@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import warm
 from tests.conftest import ROOT
 from tests.messages import says
@@ -36,6 +38,34 @@ def test_every_block_about_wrapping_runs_in_one_session(tmp_path: Path) -> None:
     assert "trainable params: " in done.stdout
     assert "['char_embedding.safetensors']" in done.stdout
     assert "torch.Size([1, 8, 32])" in done.stdout
+
+
+def test_every_block_about_frameworks_runs_in_one_session(tmp_path: Path) -> None:
+    without = [block for block in blocks(ROOT / "docs" / "frameworks.md") if "trl" not in block]
+    done = run("\n".join(without), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "plain" / "config.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_blocks_with_trl_run_after_the_others(tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    done = run("\n".join(blocks(ROOT / "docs" / "frameworks.md")), tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_row_about_frameworks_names_its_test() -> None:
+    rows = re.findall(
+        r"^\| (?!tool|---).*`(\w+)` \|$",
+        (ROOT / "docs" / "frameworks.md").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    tests = "".join(
+        (ROOT / "tests" / "plugin" / name).read_text("utf-8")
+        for name in ("test_frameworks.py", "test_frameworks_trl.py", "test_peft.py")
+    )
+    assert len(rows) >= 20
+    assert [name for name in rows if f"def {name}(" not in tests] == []
 
 
 def test_every_block_about_the_laboratory_runs_in_one_session(tmp_path: Path) -> None:

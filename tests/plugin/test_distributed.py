@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ import charembed
 from charembed import AttachError
 from tests import warm
 from tests.conftest import ROOT
-from tests.messages import raises
+from tests.messages import raises, warns
 from tests.plugin.hosts import (
     GEMMA3,
     GPT2,
@@ -101,6 +103,26 @@ def worker(out: Path) -> None:
                 ):
                     with raises(AttachError, "sharded"):
                         refused(wrapped)
+    # A half-precision base with an encoder in float32: the two ways that the warning names.
+    with warns(UserWarning, "torch.bfloat16 fully_shard auto_wrap_policy"):
+        model = GPT2.attach(GPT2().bfloat16(), init="normal").eval()
+    single, wrapped = copy.deepcopy(model), copy.deepcopy(model)
+    own = char_embedding(wrapped).encoder
+    take_steps(single, single, ids)
+    fully_shard(char_embedding(model).encoder, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    wrapped = FullyShardedDataParallel(
+        wrapped,
+        use_orig_params=True,
+        device_id=torch.device("cpu"),
+        auto_wrap_policy=lambda module, recurse, nonwrapped_numel: recurse or module is own,
+    )
+    for sharded in (model, wrapped):
+        take_steps(sharded, sharded, IDS[:1])  # the same rows in both processes
+        if rank == 0:
+            torch.testing.assert_close(logits_of(sharded.eval()), logits_of(single.eval()))
+        else:
+            logits_of(sharded.eval())
     with raises(AttachError, "FSDP"):
         GPT2.attach(fully_shard(GPT2(), mesh=mesh))
     with raises(AttachError, "DistributedDataParallel attach"):
@@ -112,9 +134,8 @@ def worker(out: Path) -> None:
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def distributed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    out = tmp_path_factory.mktemp("distributed") / "states.safetensors"
+def in_two_processes(worker: Callable[[Path], None], out: Path) -> None:
+    """Call a function of a test module in two processes with the environment of torchrun."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -131,14 +152,20 @@ def distributed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Ten
             "-W",
             "ignore",
             "-c",
-            "import pathlib; from tests.plugin.test_distributed import worker; "
-            f"worker(pathlib.Path({str(out)!r}))",
+            f"import pathlib; from {worker.__module__} import {worker.__name__}; "
+            f"{worker.__name__}(pathlib.Path({str(out)!r}))",
         ]
         processes.append(
             warm.Process(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
         )
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)[-4000:]
+
+
+@pytest.fixture(scope="module")
+def distributed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    out = tmp_path_factory.mktemp("distributed") / "states.safetensors"
+    in_two_processes(worker, out)
     return load_file(out)
 
 

@@ -10,9 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from charembed import ENCODERS, AttachError, CharEmbedError, LSTMEncoder, SpellingTable
 from charembed.prefixes import PrefixTree
+from charembed.recurrence import last_states
 from tests.messages import raises
 from tests.plugin.hosts import GPT2, SMALL
 from tests.plugin.reference import vectors_one_by_one
@@ -412,3 +414,71 @@ def test_it_learns_the_last_letter_unless_it_cannot(kind: str) -> None:
         optimizer.step()
     right = float((head(encoder(torch.arange(64))).argmax(1) == targets).float().mean())
     assert (right > 0.9) == (kind != "bag"), right  # a bag has no last letter
+
+
+LARGE = [f"{chr(0x4E00 + i)}{'abc'[i % 3]}{chr(0x4E00 + i // 7)}" for i in range(3_000)]
+recurrent = pytest.mark.parametrize("kind", ["lstm", "gru"])
+
+
+@recurrent
+def test_a_step_costs_the_same_whatever_the_size_of_the_alphabet(kind: str) -> None:
+    costs = []
+    for words in (LARGE, LARGE[:50]):
+        encoder = build(kind, vocabulary=[word.encode() for word in words])
+        with FlopCounterMode(display=False) as counter:
+            encoder(torch.arange(20)).sum().backward()
+        costs.append(counter.get_total_flops())
+    assert costs[0] == costs[1]
+
+
+@recurrent
+def test_vectors_and_gradients_of_a_large_alphabet_equal_the_slow_twins(kind: str) -> None:
+    words: list[bytes | None] = [word.encode() for word in LARGE]
+    encoder = shaken(build(kind, vocabulary=[*words, None])).double()
+    ids = torch.tensor([2_999, 5, 17, 3_000, 18, 5, 2_998])
+    weights = torch.randn(len(ids), 24, dtype=torch.float64)
+    outputs, gradients = [], []
+    for output in (encoder(ids), vectors_one_by_one(encoder, ids.tolist())):
+        encoder.zero_grad()
+        (output * weights).sum().backward()
+        outputs.append(output.detach())
+        gradients.append({name: p.grad.clone() for name, p in encoder.named_parameters()})
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-12, atol=1e-12)
+    for name, ours in gradients[0].items():
+        torch.testing.assert_close(ours, gradients[1][name], rtol=1e-11, atol=1e-12, msg=name)
+    assert int((gradients[0]["chars.weight"] != 0).any(1).sum()) == len(
+        set("".join(LARGE[i] for i in (2_999, 5, 17, 18, 2_998)))
+    )
+
+
+@recurrent
+def test_autocast_rounds_the_products_and_not_the_states(kind: str) -> None:
+    encoder = shaken(build(kind))
+    plan = encoder.token_chars.plan(IDS)
+    exact = last_states(kind, encoder.weights(), plan)
+    with torch.autocast("cpu", torch.bfloat16):
+        states = last_states(kind, encoder.weights(), plan)
+    assert states.dtype == torch.float32
+    assert 0 < (states - exact).abs().max() < 0.05
+    assert not torch.equal(states, states.bfloat16().float())
+
+
+@recurrent
+def test_a_second_backward_pass_adds_the_same_gradients(kind: str) -> None:
+    encoder = shaken(build(kind))
+    loss = encoder(IDS).square().sum()
+    loss.backward(retain_graph=True)
+    once = [parameter.grad.clone() for parameter in encoder.parameters()]
+    loss.backward()
+    for parameter, gradient in zip(encoder.parameters(), once, strict=True):
+        assert torch.equal(parameter.grad, 2 * gradient)
+
+
+@recurrent
+def test_another_projection_still_gives_zeros_without_characters(kind: str) -> None:
+    encoder = shaken(build(kind))
+    encoder.projection = nn.Sequential(nn.Linear(encoder.projection.weight.shape[1], 24), nn.Tanh())
+    vectors = encoder(IDS)
+    vectors.sum().backward()
+    assert torch.equal(vectors[WITHOUT_CHARACTERS], torch.zeros(3, 24))
+    assert (vectors != 0).any(1).sum() == len(IDS) - 3

@@ -156,7 +156,9 @@ def test_only_lora_and_the_encoder_are_trained() -> None:
     )
 
 
-@pytest.mark.parametrize("host", [GPT2, LLAMA], ids=lambda host: host.name)
+@pytest.mark.parametrize(
+    "host", [GPT2, pytest.param(LLAMA, marks=pytest.mark.slow)], ids=lambda host: host.name
+)
 def test_trainer_resumes_as_if_unbroken(host: Host, tmp_path: Path) -> None:
     unbroken = trainer(with_lora(attached(host), host), tmp_path)
     unbroken.train()
@@ -199,6 +201,16 @@ def test_each_adapter_has_its_own_encoder(tmp_path: Path) -> None:
     assert not torch.equal(*(char_embedding(part).table() for part in parts))
     with torch.no_grad(), raises(CharEmbedError, "adapter_names set_adapter"):
         model(input_ids=IDS, adapter_names=["default", "second"])
+
+
+def test_unload_keeps_the_trained_encoder() -> None:
+    model = with_lora(attached())
+    train(model)
+    rows = torch.arange(V)
+    trained = char_embedding(copy.deepcopy(model).merge_and_unload()).encoder(rows)
+    left = char_embedding(model.unload()).encoder(rows)
+    assert torch.equal(left, trained)
+    assert not torch.equal(left, char_embedding(attached()).encoder(rows))
 
 
 def test_new_spellings_reach_every_copy() -> None:
@@ -316,6 +328,7 @@ def test_models_that_have_no_encoder_to_hold() -> None:
 # The whole embedding as one of modules_to_save
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("host", "tie"), [(GPT2, True), (LLAMA, True), (LLAMA, False)])
 def test_the_whole_embedding_in_modules_to_save(host: Host, tie: bool, tmp_path: Path) -> None:
     name = host.path.rpartition(".")[2]
@@ -380,6 +393,7 @@ def test_trainer_says_that_the_best_step_lacks_a_thawed_encoder(tmp_path: Path) 
         trainer(thawed(), tmp_path, **best).train()
 
 
+@pytest.mark.slow
 def test_a_thawed_encoder_that_was_loaded_may_resume(tmp_path: Path) -> None:
     with warns(UserWarning, "checkpoint"):
         trainer(thawed(), tmp_path).train()
@@ -479,6 +493,7 @@ def test_the_differentiable_table_keeps_one_chunk_in_memory(monkeypatch: Any) ->
     import charembed.partition
 
     monkeypatch.setattr(charembed.partition, "TOKENS_AT_ONCE", 16)
+    monkeypatch.setattr(charembed.partition, "CHUNK", 16)
     embedding = char_embedding(attached(LLAMA))
     seen: list[int] = []
     embedding.encoder.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import charembed
-from charembed import ENCODERS
+from charembed import ENCODERS, SpellingTable, recurrence
 from tests import warm
 from tests.conftest import ROOT
 from tests.plugin.hosts import IDS, NANOGPT, SMALL, char_embedding, logits_and_loss, logits_of
@@ -129,3 +130,93 @@ class Logits(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         return logits_of(self.model, ids)
+
+
+# The tape that a compiled forward pass keeps for its backward pass
+
+
+def encoder_of(kind: str, projection: nn.Module | None = None) -> Any:
+    words = [b"the", b"then", None, b"there", b"a", b"", b"b"]
+    encoder = ENCODERS[kind](SpellingTable.from_bytes(words), 8, init="normal", **SMALL[kind])
+    if projection is not None:
+        encoder.projection = projection
+    return encoder
+
+
+def compiled(encoder: nn.Module) -> Any:
+    return torch.compile(lambda ids: encoder(ids), fullgraph=True, backend="aot_eager")
+
+
+REPEATED = torch.tensor([3, 1, 2, 3, 0, 5, 3, 9])
+recurrent = pytest.mark.parametrize("kind", ["lstm", "gru"])
+
+
+def eager_gradients(encoder: nn.Module, ids: Tensor) -> list[Tensor]:
+    distinct, which = torch.unique(ids, return_inverse=True)
+    encoder(distinct)[which].square().sum().backward()
+    return gradients(encoder)
+
+
+@recurrent
+def test_a_compiled_backward_pass_uses_the_tape_of_its_forward_pass(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = encoder_of(kind)
+    run, expected = compiled(encoder), eager_gradients(encoder, REPEATED)
+    calls, forward = [], recurrence._forward
+    monkeypatch.setattr(recurrence, "_forward", lambda *args: calls.append(1) or forward(*args))
+    recurrence._passed.clear()
+    loss = run(REPEATED).square().sum()
+    assert (len(calls), len(recurrence._passed)) == (1, 1)
+    loss.backward()
+    assert (len(calls), len(recurrence._passed)) == (1, 0)
+    for ours, theirs in zip(gradients(encoder), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+@recurrent
+def test_compiled_gradients_are_right_without_the_tape_and_in_any_order(kind: str) -> None:
+    encoder = encoder_of(kind)
+    run, batches = compiled(encoder), [REPEATED.roll(i) for i in range(4)]
+    expected = [eager_gradients(encoder, ids) for ids in batches]
+    losses = [run(ids).square().sum() for ids in batches]  # more forward passes than tapes are kept
+    assert len(recurrence._passed) <= 2
+    for loss, wanted in [*zip(losses, expected, strict=True)][::-1]:
+        loss.backward()
+        for ours, theirs in zip(gradients(encoder), wanted, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+@recurrent
+@torch.no_grad()
+def test_a_compiled_forward_pass_without_gradients_keeps_no_tape(kind: str) -> None:
+    encoder = encoder_of(kind)
+    recurrence._passed.clear()
+    torch.testing.assert_close(compiled(encoder)(REPEATED), encoder(REPEATED), rtol=1e-6, atol=1e-6)
+    assert not recurrence._passed
+
+
+def test_a_compiled_encoder_with_another_projection_equals_the_eager_one() -> None:
+    encoder = encoder_of(
+        "lstm", nn.Sequential(nn.Linear(SMALL["lstm"]["hidden_size"], 8), nn.Tanh())
+    )
+    expected = eager_gradients(encoder, REPEATED)
+    vectors = compiled(encoder)(REPEATED)
+    assert torch.equal(vectors[[2, 5, 7]], torch.zeros(3, 8))
+    vectors.square().sum().backward()
+    for ours, theirs in zip(gradients(encoder), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+@recurrent
+def test_compiled_autocast_gives_the_eager_dtype_and_stays_close(kind: str) -> None:
+    encoder = encoder_of(kind)
+    with torch.autocast("cpu", torch.bfloat16):
+        eager, ours = encoder(REPEATED), compiled(encoder)(REPEATED)
+    assert ours.dtype == eager.dtype == torch.bfloat16
+    torch.testing.assert_close(ours, eager, rtol=1e-2, atol=1e-2)
+    ours.float().square().sum().backward()
+    found = gradients(encoder)
+    eager.float().square().sum().backward()
+    for mine, theirs in zip(found, gradients(encoder), strict=True):
+        assert (mine - theirs).norm() < 0.05 * theirs.norm()

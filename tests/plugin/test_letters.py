@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tokenizers import AddedToken, decoders
 
 import charembed
-from charembed.tokenizers import token_bytes
-from tests.plugin.kinds import KINDS, KINDS_WITH_FILES, id_of, made, wrapped
+from charembed import check, spelling_report
+from charembed import tokenizers as reading
+from charembed.check import load_tokenizer
+from charembed.tokenizers import byte_level_alphabet, token_bytes
+from tests.messages import raises, says
+from tests.plugin.kinds import KINDS, KINDS_WITH_FILES, another_sign, gemma, id_of, made, wrapped
 
 NAMES = [*KINDS, *KINDS_WITH_FILES]
 
@@ -25,3 +33,250 @@ def test_the_letters_of_every_kind_are_those_of_decode(name: str, tmp_path: Path
         report = charembed.check_spellings(one)
         assert report.agrees, report
         assert report.compared == sum(map(bool, spellings)), report
+
+
+def test_an_added_token_that_is_a_piece_too_is_read_as_the_piece() -> None:
+    """Gemma 3 and Gemini: 30 runs of spaces, 5 % of the tokens of source code."""
+    tokenizer, _ = gemma()
+    ids = tokenizer.encode("the    a\n\nthe").ids
+    for one in (tokenizer, wrapped(tokenizer)):
+        spellings = token_bytes(one)
+        assert b"".join(spellings[i] or b"" for i in ids) == b"the    a\n\nthe"
+
+
+def test_an_added_token_has_the_letters_of_its_normalized_text() -> None:
+    tokenizer, _ = gemma()
+    tokenizer.add_tokens([AddedToken("x y", normalized=True), AddedToken("▁z", normalized=False)])
+    for one in (tokenizer, wrapped(tokenizer)):
+        first, second = token_bytes(one)[-2:]
+        assert (first, second) == (b"x y", b" z")
+    assert "".join(charembed.spell(tokenizer, len(token_bytes(tokenizer)) - 2)) == "x y"
+
+
+def test_a_sign_is_found_without_a_decoder() -> None:
+    tokenizer, letters = another_sign(decoder=False)
+    spellings = token_bytes(tokenizer)
+    assert {piece: spellings[id_of(tokenizer, piece)] for piece in letters} == letters
+    report = charembed.check_spellings(tokenizer)
+    assert (report.compared, report.agrees) == (0, True)
+    assert "decoder" in report.note
+
+
+def test_a_decoder_in_python_is_asked() -> None:
+    class Spaces:
+        def decode_chain(self, tokens: list[str]) -> list[str]:
+            return [token.replace("_", " ") for token in tokens]
+
+    tokenizer, letters = another_sign(decoder=False)
+    tokenizer.decoder = decoders.Decoder.custom(Spaces())
+    spellings = token_bytes(tokenizer)
+    assert {piece: spellings[id_of(tokenizer, piece)] for piece in letters} == letters
+    assert charembed.check_spellings(tokenizer).agrees
+
+
+class Holder:
+    """An object with a tokenizer in one of its attributes, as dashscope's and llama-models'."""
+
+    def __init__(self, tokenizer: Any, shift: int = 0) -> None:
+        self.inner, self.shift, self.kind = tokenizer, shift, type(tokenizer)
+
+    def decode(self, ids: list[int]) -> str:
+        return str(self.inner.decode([i - self.shift for i in ids]))
+
+
+def test_a_tokenizer_inside_an_object_is_found_if_both_number_the_ids_alike() -> None:
+    encoding, _ = KINDS["tiktoken"]()
+    held = Holder(encoding)
+    assert token_bytes(held) == token_bytes(Holder(held)) == token_bytes(encoding)
+    assert charembed.check_spellings(held).agrees
+    assert charembed.spell(held, 257) == ["t", "h", "e"]
+    other, _ = KINDS["byte-level"]()
+    with raises(charembed.SpellingError, "Holder"):
+        token_bytes(Holder(encoding, shift=10))
+    two = Holder(encoding)
+    two.other = other  # type: ignore[attr-defined]
+    with raises(charembed.SpellingError, "Holder"):
+        token_bytes(two)
+
+
+class Trie:
+    """The part of RWKV's TRIE_TOKENIZER that is read: ids start at 1."""
+
+    def __init__(self) -> None:
+        self.idx2token = {i + 1: bytes([i]) for i in range(256)} | {257: b" the", 300: b"\xe6\x97"}
+
+    def decodeBytes(self, tokens: list[int]) -> bytes:
+        return b"".join(self.idx2token[i] for i in tokens)
+
+
+def test_a_mapping_from_ids_to_bytes_is_read() -> None:
+    spellings = token_bytes(Trie())
+    assert (spellings[0], spellings[1], spellings[257], spellings[258]) == (
+        None,
+        b"\0",
+        b" the",
+        None,
+    )
+    assert charembed.check_spellings(Trie()).agrees
+    assert charembed.spell(Trie(), 300) == ["<0xE6>", "<0x97>"]
+
+
+class SimpleTokenizer:
+    """The parts of CLIP's first tokenizer (open_clip) that are read."""
+
+    def __init__(self) -> None:
+        tokenizer, _ = KINDS["CLIP"]()
+        self.decoder = {i: piece for piece, i in tokenizer.get_vocab().items()}
+        self.byte_decoder = {letter: byte for byte, letter in byte_level_alphabet().items()}
+
+    def decode(self, tokens: list[int]) -> str:
+        text = "".join(self.decoder[i] for i in tokens)
+        letters = bytearray(self.byte_decoder[letter] for letter in text)
+        return letters.decode(errors="replace").replace("</w>", " ")
+
+
+def test_clips_first_tokenizer_is_read() -> None:
+    spellings = token_bytes(SimpleTokenizer())
+    assert spellings == token_bytes(KINDS["CLIP"]()[0])
+    assert charembed.check_spellings(SimpleTokenizer()).agrees
+
+
+@pytest.fixture
+def tekken(tmp_path: Path) -> Path:
+    """A folder with a small tekken.json."""
+    pytest.importorskip("mistral_common")
+    words = [*(bytes([i]) for i in range(256)), b"th", b"the", b" the", b"\xe6\x97"]
+    vocab = [
+        {"rank": i, "token_bytes": base64.b64encode(word).decode(), "token_str": None}
+        for i, word in enumerate(words)
+    ]
+    special = [
+        {"rank": i, "token_str": text, "is_control": True}
+        for i, text in enumerate(["<unk>", "<s>", "</s>", "<pad>"])
+    ]
+    config = {
+        "pattern": r"(?s:.+)",
+        "num_vocab_tokens": len(words),
+        "default_vocab_size": len(words) + 10,
+        "default_num_special_tokens": 10,
+        "version": "v11",
+    }
+    content = {"config": config, "vocab": vocab, "special_tokens": special}
+    (tmp_path / "tekken.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_a_tekken_file_keeps_all_its_bytes(tekken: Path) -> None:
+    """Its strings have one text for all tokens that are no UTF-8."""
+    tokenizer = load_tokenizer(str(tekken))
+    spellings = token_bytes(tokenizer)
+    assert spellings[:10] == [None] * 10
+    assert spellings[10 + 0xC3] == b"\xc3"
+    assert spellings[-2:] == [b" the", b"\xe6\x97"]
+    assert charembed.check_spellings(tokenizer).agrees
+    from transformers import MistralCommonBackend  # its own check of versions is at the first use
+
+    try:
+        backend = MistralCommonBackend.from_pretrained(tekken)
+    except ImportError:
+        pytest.skip("transformers needs a later mistral-common")
+    assert token_bytes(backend) == spellings
+    assert charembed.spell(backend, 10 + 0xC3) == ["<0xC3>"]
+
+
+def test_letters_that_decode_does_not_give_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoding, _ = KINDS["tiktoken"]()
+    wrong = token_bytes(encoding)
+    wrong[257], wrong[258] = b"thy", b"the"
+    monkeypatch.setattr(spelling_report, "token_bytes", lambda _: wrong)
+    report = charembed.check_spellings(encoding)
+    assert [(one.token_id, one.letters, one.decoded) for one in report.differences] == [
+        (257, "thy", "the"),
+        (258, "the", " the"),
+    ]
+    says(report, "257 thy the")
+
+
+def test_ids_that_no_text_produces_are_found() -> None:
+    tokenizer, _ = gemma()
+    report = charembed.check_spellings(tokenizer)
+    nobodys = {id_of(tokenizer, "<0x61>"), id_of(tokenizer, "<0xFF>")}  # "a" has a piece of its own
+    assert nobodys <= set(report.unproduced)
+    assert not {id_of(tokenizer, piece) for piece in ("▁▁", "the", "<0x7A>")} & set(
+        report.unproduced
+    )
+
+
+# the command
+
+
+def test_the_command_prints_the_report(tmp_path: Path, capsys: Any) -> None:
+    tokenizer, _ = gemma()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    for argument in (tmp_path / "tokenizer.json", tmp_path):
+        assert check.main([str(argument)]) == 0
+        says(capsys.readouterr().out, str(len(token_bytes(tokenizer))))
+    ranks = [base64.b64encode(bytes([i])) + f" {i}\n".encode() for i in range(256)]
+    (tmp_path / "small.tiktoken").write_bytes(b"".join(ranks))
+    assert check.main([str(tmp_path / "small.tiktoken"), "--no-texts"]) == 0
+    says(capsys.readouterr().out, "256 0")
+
+
+def test_the_command_fails_if_letters_disagree(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer, _ = gemma()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    wrong = [*token_bytes(tokenizer)[:-1], b"?"]
+    monkeypatch.setattr(spelling_report, "token_bytes", lambda _: wrong)
+    assert check.main([str(tmp_path / "tokenizer.json")]) == 1
+    says(capsys.readouterr().out, "1 ? ab")
+
+
+@pytest.mark.parametrize("name", ["empty", "broken.json", "broken.model", "no/such-tokenizer"])
+def test_what_is_no_tokenizer_is_refused_in_words(name: str, tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("sentencepiece")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "broken.model").write_bytes(b"\xff\xfe")
+    path = tmp_path / name
+    argument = str(path) if path.exists() else name
+    assert check.main([argument]) == 2
+    said = capsys.readouterr().err
+    says(said, name, "tokenizer.json")
+    assert "Traceback" not in said
+
+
+# spell, many times
+
+
+def test_spell_reads_no_vocabulary_of_a_bare_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, _ = gemma()
+    monkeypatch.setattr(reading, "token_bytes", None)
+    assert charembed.spell(tokenizer, id_of(tokenizer, "▁▁")) == [" ", " "]
+    assert charembed.spell(tokenizer, 0) == []
+    tokenizer.add_tokens(["zz"])
+    assert charembed.spell(tokenizer, id_of(tokenizer, "zz")) == ["z", "z"]
+    tokenizer.decoder = decoders.Metaspace("t")
+    assert charembed.spell(tokenizer, id_of(tokenizer, "the")) == [" ", "h", "e"]
+
+
+def test_spell_reads_one_entry_of_a_list() -> None:
+    class Rows(list[bytes]):
+        def __iter__(self) -> Any:
+            raise AssertionError("the whole list is read")
+
+    assert charembed.spell(Rows([b"a", b"b"]), 1) == ["b"]
+
+
+@pytest.mark.parametrize("token_id", [-1, 10**12, 2, None])
+def test_other_ids_are_refused(token_id: Any) -> None:
+    with raises(charembed.SpellingError, f"{token_id} 0 1"):
+        charembed.spell([b"a", b"b"], token_id)
+
+
+@pytest.mark.parametrize("token_id", [-1, 10**12, 1_000, None])
+def test_ids_outside_a_bare_tokenizer_are_refused(token_id: Any) -> None:
+    tokenizer, _ = gemma()
+    with raises(charembed.SpellingError, f"{token_id} 0 {len(token_bytes(tokenizer)) - 1}"):
+        charembed.spell(tokenizer, token_id)

@@ -8,12 +8,13 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import nn
 
 import charembed
-from charembed import AttachError, LSTMEncoder, SpellingError
+from charembed import AttachError, LSTMEncoder, SpellingError, SpellingTable
 from tests.conftest import ROOT
 from tests.messages import raises, warns
 from tests.plugin.hosts import (
@@ -184,6 +185,104 @@ def test_a_tokenizer_that_leaves_most_rows_without_characters_warns() -> None:
         charembed.attach(GPT2(), VOCABULARY[:200])
 
 
+NO_NUMBERS: list[Any] = ["x", "3", None, float("nan"), float("inf"), -1, -0.5, True, [1], {}, 1j]
+NO_INTS: list[Any] = [*NO_NUMBERS, 0.5, 2.0]
+HUGE: list[Any] = [10**30, 10**400, -(10**30)]
+
+
+def attached(**arguments: Any) -> nn.Module:
+    return charembed.attach(GPT2(), VOCABULARY, **{"init": "normal"} | arguments)
+
+
+# Each argument: a call with it, and values that are no value for it.
+WRONG: dict[str, tuple[Any, list[Any]]] = {
+    "seed": (lambda seed: attached(seed=seed), [v for v in NO_INTS if v != -1] + HUGE),
+    "char_dim": (lambda char_dim: attached(char_dim=char_dim), [*NO_INTS, 0]),
+    "hidden_size": (
+        lambda hidden_size: attached(hidden_size=hidden_size),
+        [value for value in NO_INTS if value is not None] + [0],
+    ),
+    "max_chars": (lambda max_chars: attached(encoder="bag", max_chars=max_chars), [*NO_INTS, 0]),
+    "filters": (lambda filters: attached(encoder="cnn", filters=filters), [*NO_INTS, 0]),
+    "widths": (
+        lambda widths: attached(encoder="cnn", widths=widths),
+        ["x", None, 1, 0.5, (0,), ("x",), (True,), ()],
+    ),
+    "heads": (lambda heads: attached(encoder="transformer", heads=heads), [*NO_INTS, 0]),
+    "layers": (lambda layers: attached(encoder="transformer", layers=layers), [*NO_INTS, 0]),
+    "scale": (lambda scale: charembed.set_scale(attached(), scale), [*NO_NUMBERS, *HUGE[1:]]),
+    "scale in attach": (
+        lambda scale: attached(scale=scale),
+        [value for value in NO_NUMBERS if value is not None] + HUGE[1:],
+    ),
+    "lr": (lambda lr: charembed.param_groups(attached(), lr=lr), [*NO_NUMBERS, *HUGE[1:]]),
+    "char_lr": (
+        lambda char_lr: charembed.param_groups(attached(), lr=1.0, char_lr=char_lr),
+        [value for value in NO_NUMBERS if value is not None] + HUGE[1:],
+    ),
+    "weight_decay": (
+        lambda decay: charembed.param_groups(attached(), lr=1.0, weight_decay=decay),
+        [*NO_NUMBERS, *HUGE[1:]],
+    ),
+    "steps": (lambda steps: charembed.warm_up(attached(), steps=steps), [*NO_INTS, 0]),
+    "tokens": (lambda tokens: charembed.warm_up(attached(), tokens=tokens), [*NO_INTS, 0]),
+    "lr of warm_up": (lambda lr: charembed.warm_up(attached(), lr=lr), [*NO_NUMBERS, 0, *HUGE[1:]]),
+    "seed of warm_up": (
+        lambda seed: charembed.warm_up(attached(), seed=seed, steps=1),
+        [v for v in NO_INTS if v != -1] + HUGE,
+    ),
+    "scale of warm_up": (
+        lambda scale: charembed.warm_up(attached(), scale=scale, steps=1),
+        [value for value in NO_NUMBERS if value is not None] + HUGE[1:],
+    ),
+    "share": (
+        lambda share: charembed.project_to_low_fisher(attached(), IDS, share=share),
+        [*NO_NUMBERS, 0, 1.01, *HUGE],
+    ),
+    "scale of project_to_low_fisher": (
+        lambda scale: charembed.project_to_low_fisher(attached(), IDS, scale=scale),
+        [value for value in NO_NUMBERS if value is not None] + HUGE[1:],
+    ),
+    "factor": (
+        lambda factor: LSTMEncoder(TABLE, 16).set_output_scale(factor),
+        [*NO_NUMBERS, *HUGE[1:]],
+    ),
+    "dim": (lambda dim: charembed.SpellingHeads(TABLE, dim, 0), [*NO_INTS, 0]),
+    "places": (lambda places: charembed.SpellingHeads(TABLE, 4, 0, places), NO_INTS),
+    "from_end": (lambda end: charembed.SpellingHeads(TABLE, 4, 0, from_end=end), NO_INTS),
+    "num_tokens": (
+        lambda number: SpellingTable.from_tokenizer(VOCABULARY, number),
+        [value for value in NO_INTS if value is not None] + [0],
+    ),
+    "token_id": (lambda token_id: TABLE.spell(token_id), [v for v in NO_INTS if v is not True]),
+    "token_id of spell": (
+        lambda token_id: charembed.spell(VOCABULARY, token_id),
+        [value for value in NO_INTS if value is not True],
+    ),
+}
+
+
+@pytest.mark.parametrize("argument", WRONG)
+def test_numbers_that_are_none_are_named(argument: str) -> None:
+    call, values = WRONG[argument]
+    for value in values:
+        with pytest.raises(charembed.CharEmbedError) as raised:
+            call(value)
+        assert argument.split()[0] in str(raised.value)
+        assert repr(value) in str(raised.value) or isinstance(value, tuple)
+        assert "must be" in str(raised.value)
+
+
+def test_other_kinds_of_numbers_are_accepted() -> None:
+    attached(seed=-1, scale=numpy.float32(0.5))
+    lr: Any = torch.tensor(0.1)
+    groups = charembed.param_groups(attached(), lr=lr, weight_decay=0)
+    assert [group["lr"] for group in groups] == [lr] * 3
+    assert [group["lr"] for group in charembed.param_groups(attached(), lr=0)] == [0, 0, 0]
+    for token_id in (torch.tensor(256), numpy.int64(256)):
+        assert TABLE.spell(token_id) == ["t", "h", "e"]  # type: ignore[arg-type]
+
+
 # An optimizer built before attaching
 
 
@@ -225,6 +324,21 @@ def test_an_optimizer_that_is_gone_is_not_named() -> None:
             charembed.attach(model, VOCABULARY)
     finally:
         gc.enable()
+
+
+# FSDP with parameters of two dtypes
+
+
+def test_a_distributed_run_with_two_dtypes_warns_of_fsdp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")  # as torchrun sets it
+    with warns(UserWarning, "FSDP torch.bfloat16 fully_shard model.to(torch.bfloat16) DDP"):
+        model = GPT2.attach(GPT2().bfloat16())
+    assert {p.dtype for p in model.to(torch.bfloat16).parameters()} == {torch.bfloat16}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GPT2.attach(GPT2())
+        monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+        GPT2.attach(GPT2().bfloat16())
 
 
 # Loops over parameters

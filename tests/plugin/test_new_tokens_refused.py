@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import PreTrainedTokenizerFast
 
 import charembed
 from charembed import AttachError, SpellingError
@@ -180,3 +183,30 @@ def test_a_tokenizer_that_cannot_grow_is_refused() -> None:
         with raises(SpellingError, message):
             charembed.add_tokens(model, other, words)
     assert_unchanged(model, tokenizer, before)
+
+
+def byte_level(unused: set[int], placeholders: bool) -> PreTrainedTokenizerFast:
+    """A tokenizer of bytes whose ids leave out `unused`, or give them to placeholders."""
+    letters = iter(sorted(ByteLevel.alphabet()))
+    ids = (i for i in range(1000) if i not in unused)
+    vocabulary = {letter: i for letter, i in zip(letters, ids, strict=False)}
+    if placeholders:
+        vocabulary |= {f"<unused{i}>": i for i in unused}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+@pytest.mark.parametrize("unused", [{200, 201, 204}, {0}, {255}])
+def test_a_vocabulary_with_unused_ids_is_named_as_the_cause(unused: set[int]) -> None:
+    tokenizer = byte_level(unused, placeholders=False)
+    model = attached(tokenizer, 300)
+    before = state(model, tokenizer)
+    with raises(SpellingError, f"zebra 256 {len(unused)} {min(unused)} placeholder") as raised:
+        charembed.add_tokens(model, tokenizer, ["zebra"])
+    assert "space" not in str(raised.value)
+    assert_unchanged(model, tokenizer, before)
+    filled = byte_level(unused, placeholders=True)
+    (token,) = charembed.add_tokens(attached(filled, 300), filled, ["zebra"])
+    assert filled.decode([token]) == " zebra"

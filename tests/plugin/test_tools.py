@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator, cpu_offload
+from accelerate.hooks import remove_hook_from_submodules
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from transformers import Trainer, TrainingArguments
 
 import charembed
-from charembed import CharEmbedError
+from charembed import AttachError, CharEmbedError
 from tests.messages import raises
 from tests.plugin.hosts import (
     DECODER,
@@ -173,7 +174,7 @@ def test_accelerate_takes_the_steps_of_a_bare_loop() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_an_offloaded_embedding_moves_in_one_piece() -> None:
+def test_an_offloaded_embedding_moves_in_one_piece(tmp_path: Path) -> None:
     model = GPT2.attach(GPT2(False), init="normal").eval()
     expected = logits_of(model).detach()
     with torch.no_grad():
@@ -184,8 +185,17 @@ def test_an_offloaded_embedding_moves_in_one_piece() -> None:
         )
         assert torch.equal(logits_of(whole), expected)
         in_parts = cpu_offload(model, execution_device=torch.device("cpu"))
-        with raises(CharEmbedError, "meta"):
+        with raises(CharEmbedError, "preload_module_classes=['CharEmbedding']") as raised:
             logits_of(in_parts)
+        assert "reset_parameters" not in str(raised.value)  # it would overwrite trained weights
+        assert "to_empty" not in str(raised.value)
+        for refused in (lambda model: charembed.save(model, tmp_path), charembed.set_scale):
+            with raises(AttachError, "accelerate.hooks.remove_hook_from_submodules(model)"):
+                refused(in_parts)
+        # the advice brings the trained weights back
+        remove_hook_from_submodules(in_parts)
+        assert torch.equal(logits_of(in_parts), expected)
+        charembed.save(in_parts, tmp_path)
 
 
 # Gradient checkpointing and autocast

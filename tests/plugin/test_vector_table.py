@@ -275,14 +275,14 @@ def test_evaluation_follows_a_peft_merge(target: str) -> None:
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """Record the encoder each time a table is built."""
-    found, encode_vocabulary = [], charembed.vector_table.encode_vocabulary
+    """Record the encoder each time chunks of a table are computed."""
+    found, chunk_reader = [], charembed.vector_table.chunk_reader
 
-    def counting(encoder: nn.Module, *arguments: Any) -> Tensor:
+    def counting(encoder: nn.Module, like: Tensor) -> Any:
         found.append(encoder)
-        return encode_vocabulary(encoder, *arguments)
+        return chunk_reader(encoder, like)
 
-    monkeypatch.setattr(charembed.vector_table, "encode_vocabulary", counting)
+    monkeypatch.setattr(charembed.vector_table, "chunk_reader", counting)
     return found
 
 

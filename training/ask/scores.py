@@ -27,6 +27,7 @@ from dataclasses import replace
 import numpy as np
 
 from synthetic_tasks import Item, corrected, read_answer, read_work
+from training.errors import BadInput
 from training.intervals import Row, over_seeds, share_row
 
 from .eval_sets import EvalSet
@@ -192,7 +193,10 @@ def word_facts(item: Item, model: EvaluatedModel) -> Iterator[tuple[str, str]]:
     yield "word letters", str(len(word))
     if (tokenizer := model.tokenizer) is None:
         return
-    ids = tokenizer.encode_word(word)  # after a space, as in a prompt
+    try:
+        ids = tokenizer.encode_word(word)  # after a space, as in a prompt
+    except BadInput:  # no token at all, so no fact about tokens
+        return
     yield "word tokens", str(len(ids))
     lengths = [len((tokenizer.spellings[i] or b"").strip()) for i in ids]  # bytes
     letters = [part for part in named[1:] if len(part) == 1 and part in word]

@@ -35,10 +35,15 @@ class Tokenizer(Protocol):
         """The ids of a text, and the index of the first one that ends after `place` characters.
 
         "reverse tea: a e t", 12 -> the ids of "reverse", " tea", ":", " a", " e", " t", and 3
+
+        Raises BadInput if there is none, because the tokenizer drops the rest of the text.
         """
 
     def encode_word(self, word: str) -> list[int]:
-        """The ids of a word after a space, as inside a sentence."""
+        """The ids of a word after a space, as inside a sentence.
+
+        Raises BadInput if the tokenizer drops the whole word.
+        """
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids."""
@@ -63,7 +68,7 @@ class Tiktoken:
             reached += self._lengths[token]
             if reached > place:
                 return ids, number
-        raise AssertionError(f"no token of {text!r} reaches past character {place}")
+        raise _dropped(text, place if text.isascii() else len(text.encode()[:place].decode()))
 
     def encode_word(self, word: str) -> list[int]:
         return self.encode(" " + word)
@@ -101,8 +106,10 @@ class HuggingFaceTokenizer:
 
     def encode_cut(self, text: str, place: int) -> tuple[list[int], int]:
         encoded = self.source.backend_tokenizer.encode(text, add_special_tokens=False)
-        start = next(number for number, (_, end) in enumerate(encoded.offsets) if end > place)
-        return encoded.ids, start
+        for number, (_, end) in enumerate(encoded.offsets):
+            if end > place:
+                return encoded.ids, number
+        raise _dropped(text, place)
 
     def encode_word(self, word: str) -> list[int]:
         # after a letter: at the start of a text some tokenizers treat the space differently
@@ -113,3 +120,14 @@ class HuggingFaceTokenizer:
         # the exact text: answers are scored letter by letter
         exact = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
         return str(self.source.decode(list(ids), **exact))
+
+
+def _dropped(text: str, place: int) -> BadInput:
+    """Return the error for a text without a token after `place` characters.
+
+    BERT's normalizer, for one, drops control characters, and its pre-tokenizer drops spaces.
+    """
+    return BadInput(
+        f"The tokenizer gives {text!r} no token after its first {place} characters. Use other words, "
+        "or a tokenizer that keeps these characters."
+    )

@@ -1,0 +1,494 @@
+"""Check that folding keeps a model's outputs.
+
+Folding writes the character vectors into the token table. That is wrong for a model that also
+reads the table elsewhere, as `x @ self.wte.weight.T` does: its head would get the vectors too. No
+parameter shows this, so the outputs before and after are compared.
+
+Axes: V vocabulary, D model width.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+import logging
+import random
+import sys
+import types
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .embedding import CharEmbedding
+from .errors import CharEmbedError
+from .partition import TOKENS_AT_ONCE
+
+Inputs = Tensor | Mapping[str, Any]
+_IDS = 4  # ids of the automatic check
+_MAX_STATE = 2**28  # bytes of buffers, such as a KV cache, that are copied before the model runs
+# Two runs of a model on a GPU may differ. A difference is an error if it is this many times larger.
+_OVER_NOISE = 10.0
+_WRAPPERS = {"DistributedDataParallel", "DataParallel", "OptimizedModule"}
+_META = {
+    "dtype",
+    "device",
+    "shape",
+    "size",
+    "ndim",
+    "dim",
+    "is_meta",
+    "requires_grad",
+    "element_size",
+}
+_PRODUCTS = {"T", "t", "mT", "transpose", "linear", "matmul", "mm", "einsum"}
+
+
+class Snapshot:
+    """The attributes of all modules of a model, to put them back.
+
+    snapshot = Snapshot(model)
+    ...                         # exchange parameters, classes and attributes, run the model
+    snapshot.restore()          # every module has the same class and the same objects again
+
+    Arguments:
+        model: its modules' classes and attributes are kept, and the content of attributes that are
+            dicts, lists or sets, such as the parameters and hooks.
+        values: if True, the values of buffers and other tensor attributes are copied. Default:
+            False. Parameters are never copied.
+    """
+
+    def __init__(self, model: nn.Module, values: bool = False) -> None:
+        self._parts = [(part, part.__class__, dict(vars(part))) for part in model.modules()]
+        self._containers = [
+            (value, value.copy())
+            for _, _, held in self._parts
+            for value in held.values()
+            if type(value) in (dict, OrderedDict, list, set)
+        ]
+        self._values = [
+            (tensor, _version(tensor), tensor.detach().clone())
+            for tensor in (_state(model) if values else ())
+        ]
+
+    def restore(self) -> None:
+        """Put everything back."""
+        for part, kind, held in self._parts:
+            if part.__class__ is not kind:
+                part.__class__ = kind
+            now = vars(part)
+            for name in now.keys() - held.keys():
+                del now[name]
+            now.update(held)
+        for container, content in self._containers:
+            if not content and not container:  # most of them, such as the dicts of hooks
+                continue
+            if len(container) != len(content) or any(
+                one is not other
+                for one, other in zip(_items(container), _items(content), strict=True)
+            ):
+                container.clear()
+                (container.extend if isinstance(container, list) else container.update)(content)
+        for tensor, version, value in self._values:
+            if _version(tensor) != version:
+                with torch.no_grad():
+                    tensor.copy_(value)
+
+
+def _items(container: Any) -> list[Any]:
+    if isinstance(container, dict):
+        return [*container.keys(), *container.values()]
+    return list(container)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _state(model: nn.Module) -> list[Tensor]:
+    """Return buffers and tensors in plain attributes; the forward of some models writes to them."""
+    found: dict[int, Tensor] = {}
+    for part in model.modules():
+        for value in [*vars(part).values(), *part._buffers.values()]:
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+                found[id(value)] = value
+    return list(found.values())
+
+
+class FoldCheck:
+    """Outputs of a model for a few ids, to compare them before and after the fold.
+
+    Arguments:
+        model: the model that is folded.
+        embeddings: its CharEmbeddings.
+        tables_VD: their token + character vectors.
+        inputs: ids (B, T), or keyword arguments of the model's forward. Default: None, the outputs
+            for four ids with character vectors.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        embeddings: list[CharEmbedding],
+        tables_VD: list[Tensor],
+        inputs: Inputs | None = None,
+    ) -> None:
+        self._model, self._embeddings, self._tables = model, embeddings, tables_VD
+        self._given = inputs is not None
+        self._inputs = inputs
+        self._names = {id(part): path for path, part in model.named_modules()}
+        self._weights: list[Tensor] = [embedding.weight for embedding in embeddings]
+        self._before = self._outputs_before()
+
+    def _outputs_before(self) -> list[Tensor] | None:
+        """Return the outputs before the fold, None if they cannot or need not be computed."""
+        if self._given:
+            before = self._run()
+            if not before:
+                raise CharEmbedError(
+                    "The model returns no floating-point tensor for check=..., so there is nothing "
+                    "to compare. Pass inputs that give logits."
+                )
+            return before
+        if (ids := _ids_with_vectors(self._embeddings[0], self._tables[0])) is None:
+            return None  # the fold changes no value
+        self._inputs = ids[None]
+        if _can_run(self._model):
+            try:
+                if before := self._run():
+                    return before
+            except CharEmbedError:
+                raise  # the attached model cannot work in this way
+            except Exception:
+                pass
+        if (reader := self._reader_in_source()) is not None:
+            raise CharEmbedError(
+                f"The forward of {reader} reads the embedding's weight, and the model cannot be "
+                "run with ids alone to see whether folding changes its outputs. Pass its inputs: "
+                "fold(model, check={...})."
+            )
+        return None
+
+    def difference(self, commit: Callable[[], None], undo: Callable[[], None]) -> None:
+        """Compare after the fold. Raises CharEmbedError if the outputs differ.
+
+        Arguments:
+            commit: function that folds the model again.
+            undo: function that puts the model back, called before the error is raised.
+        """
+        if self._before is None:
+            return
+        held = {id(parameter) for parameter in self._model.parameters()}
+        hidden = [weight for weight in self._weights if id(weight) not in held]
+        readers = None
+        if hidden and not self._given:
+            readers = _Readers(hidden, self._names, known=held)
+        try:
+            after = self._run(folded=True, readers=readers)
+        except Exception as error:
+            raise CharEmbedError(
+                f"After folding the model fails ({error}), so nothing was folded."
+            ) from error
+        largest = _largest_difference(self._before, after)
+        if largest:
+            undo()
+            again = self._run()
+            if largest > _OVER_NOISE * _largest_difference(self._before, again):
+                raise CharEmbedError(
+                    f"Folding would change the outputs by up to {largest:.3g}, so nothing was "
+                    f"folded. {self._reason()}"
+                )
+            commit()
+        elif readers is not None and readers.found:
+            raise CharEmbedError(
+                f"{readers.found[0]} reads an embedding's weight that no module of the model holds "
+                "as a parameter, so a checkpoint of the folded model would lose it. Assign the "
+                "weight to an attribute of a module, or keep the encoder attached (charembed.save)."
+            )
+
+    def _reason(self) -> str:
+        readers = _Readers(self._weights, self._names)
+        if not self._given:
+            try:
+                self._run(readers=readers)
+            except Exception:
+                readers.found.clear()
+        reader = next(iter(readers.found), None) or self._reader_in_source()
+        keep = "or keep the encoder attached (charembed.save, charembed.load)."
+        if reader is None:
+            return (
+                "Something besides the embedding uses its weight, or its output is changed "
+                f"(hooks, a patched forward?). Remove that, {keep}"
+            )
+        return (
+            f"{reader} reads the embedding's weight and would get the character vectors too. Give "
+            f"the head a weight of its own, {keep}"
+        )
+
+    def _run(self, folded: bool = False, readers: _Readers | None = None) -> list[Tensor]:
+        """Compute the outputs. The model and the random state are the same afterwards."""
+        with _unchanged(self._model):
+            if not self._given:
+                # nobody asked for this run, so its warnings would only confuse; _unchanged undoes it
+                logging.disable(logging.WARNING)
+                # Hooks of the user, which may count or record, see nothing of the automatic check.
+                for part in self._model.modules():
+                    part._forward_hooks.clear()
+                    part._forward_pre_hooks.clear()
+                if not folded:
+                    # The tables exist already, so the encoder need not compute them again.
+                    for embedding, table_VD in zip(self._embeddings, self._tables, strict=True):
+                        vars(embedding)["_checked"] = functools.partial(_look_up, table_VD)
+                        vars(embedding)["disabled"] = False
+            watch: AbstractContextManager[Any] = readers or nullcontext()
+            if readers is None and not self._given and _several_processes():
+                watch = _Readers([], self._names)
+            with nullcontext() if self._given else _ids_in_range(), watch:
+                # DDP would wait for the other processes to synchronise its buffers
+                model = self._model if self._given else _inner(self._model)
+                return _tensors_in(_call(model, self._inputs))
+
+    def _reader_in_source(self) -> str | None:
+        """Return a module whose forward multiplies with the weight of the embedding, by its code."""
+        leaves = {self._names.get(id(part), "").rpartition(".")[2] for part in self._embeddings}
+        for part in self._model.modules():
+            if part in self._embeddings or not {*self._embeddings} & {*part.modules()}:
+                continue
+            codes = _codes_of(part)
+            if not any(_PRODUCTS & {*code.co_names} for code in codes):
+                continue
+            for code in codes:
+                names = [step.argval for step in dis.get_instructions(code)]
+                for leaf, weight, then in zip(names, names[1:], names[2:], strict=False):
+                    if leaf in leaves and weight == "weight" and str(then) not in _META:
+                        return _describe(part, self._names)
+        return None
+
+
+def _codes_of(part: nn.Module) -> list[types.CodeType]:
+    """Return the code of a module's forward and of its own methods that are named in it."""
+    found: dict[types.CodeType, None] = {}
+    names = ["forward"]
+    while names:
+        held: Any = inspect.getattr_static(part, names.pop(), None)
+        held = held.fget if isinstance(held, property) else held
+        code = getattr(inspect.unwrap(held), "__code__", None) if callable(held) else None
+        for one in (code, *getattr(code, "co_consts", ())):  # inner functions are constants
+            if isinstance(one, types.CodeType) and one not in found:
+                found[one] = None
+                names += one.co_names
+    return list(found)
+
+
+class _Readers(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Find the modules whose operators get one of the weights, and refuse collectives.
+
+    A collective waits for the other processes, which may not fold.
+
+    Arguments:
+        weights: the weights.
+        names: path of each module of the model, by id.
+        known: ids of the model's parameters. If given, a parameter of the same shape as a weight
+            that is not among them counts too: a deep copy may read the weight of its original
+            (x-transformers).
+
+    Attributes:
+        found: a description of each such module.
+    """
+
+    def __init__(
+        self, weights: list[Tensor], names: dict[int, str], known: set[int] | None = None
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._known, self._shapes = known, {weight.shape for weight in weights}
+        self._storages = {weight.untyped_storage().data_ptr() for weight in weights}
+        self._names = names
+        self.found: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if "c10d" in func.namespace:
+            raise RuntimeError(f"{func} waits for other processes")
+        for value in (*args, *(kwargs or {}).values()):
+            if type(value) in (Tensor, nn.Parameter) and self._counts(value):
+                self.found.append(self._innermost_module())
+                break
+        return func(*args, **(kwargs or {}))
+
+    def _counts(self, tensor: Tensor) -> bool:
+        if tensor.untyped_storage().data_ptr() in self._storages:
+            return True
+        foreign = self._known is not None and id(tensor) not in self._known
+        return foreign and isinstance(tensor, nn.Parameter) and tensor.shape in self._shapes
+
+    def _innermost_module(self) -> str:
+        """Return the module of the model whose method runs; only the call stack knows it."""
+        frame = sys._getframe(1)
+        while frame is not None:
+            part = frame.f_locals.get("self")
+            if isinstance(part, nn.Module) and id(part) in self._names:
+                return _describe(part, self._names)
+            frame = frame.f_back  # type: ignore[assignment]
+        return "A function"
+
+
+def _describe(part: nn.Module, names: dict[int, str]) -> str:
+    path, kind = names.get(id(part)), type(part).__name__
+    return f"{path} ({kind})" if path else kind
+
+
+def _ids_with_vectors(embedding: CharEmbedding, table_VD: Tensor) -> Tensor | None:
+    """Return a few ids (T,) whose character vectors are not zero, None if there are none."""
+    weight_VD = embedding.weight.detach()
+    every = torch.arange(len(table_VD), device=weight_VD.device)
+    # a sample first: comparing a large table takes as much memory as the table
+    stride = max(1, len(every) // 256)
+    for ids in (every[::stride], *torch.split(every, TOKENS_AT_ONCE)):
+        moved = ids[(table_VD[ids] != weight_VD[ids]).any(dim=1)]
+        if embedding.padding_idx is not None:
+            # a model may ignore its padding token
+            others = moved[moved != embedding.padding_idx]
+            moved = others if len(others) else moved
+        if len(moved):
+            which = torch.linspace(0, len(moved) - 1, min(_IDS, len(moved))).long()
+            found: Tensor = moved[which.to(moved.device)]
+            return found
+    return None
+
+
+def _can_run(model: nn.Module) -> bool:
+    """False if a run would fail on missing weights or copy large buffers."""
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        return False
+    return sum(tensor.numel() * tensor.element_size() for tensor in _state(model)) <= _MAX_STATE
+
+
+def _look_up(table_VD: Tensor, ids: Tensor, look_up: Any = None) -> Tensor:
+    """Return token + character vectors; it takes the place of CharEmbedding._checked."""
+    return nn.functional.embedding(ids, table_VD)
+
+
+def _several_processes() -> bool:
+    group = torch.distributed
+    return group.is_available() and group.is_initialized() and group.get_world_size() > 1
+
+
+def _inner(model: Any) -> Any:
+    """Return the model inside wrappers whose forward takes any arguments."""
+    while type(model).__name__ in _WRAPPERS:
+        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+    return model
+
+
+def _call(model: nn.Module, inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    known = inspect.signature(_inner(model).forward).parameters
+    kwargs: dict[str, Any] = {}
+    for name in ("input_ids", "decoder_input_ids"):
+        if name in known:
+            kwargs[name] = inputs
+    if "use_cache" in known:
+        kwargs["use_cache"] = False
+    for name, value in (
+        ("position_ids", torch.arange(inputs.shape[-1], device=inputs.device).expand_as(inputs)),
+        ("attention_mask", torch.ones_like(inputs)),
+    ):
+        if name in known and known[name].default is inspect.Parameter.empty:
+            kwargs[name] = value
+    return model(**kwargs) if "input_ids" in known else model(inputs, **kwargs)
+
+
+@contextmanager
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """Run a model in evaluation mode, without gradients; afterwards it is as before."""
+    snapshot = Snapshot(model, values=True)
+    devices = {parameter.device for parameter in model.parameters()}
+    cuda = sorted({device.index for device in devices if device.type == "cuda"})
+    numpy: Any = sys.modules.get("numpy")  # some models draw from its generator
+    states = random.getstate(), numpy and numpy.random.get_state()
+    silenced = logging.root.manager.disable
+    try:
+        with (
+            warnings.catch_warnings(),
+            torch.random.fork_rng(devices=cuda),
+            torch.no_grad(),
+            _eager(),
+        ):
+            warnings.simplefilter("ignore")
+            for part in model.modules():
+                # not eval(): some classes merge or prepare weights there
+                part.training = False
+            yield
+    finally:
+        snapshot.restore()
+        logging.disable(silenced)
+        random.setstate(states[0])
+        if numpy:
+            numpy.random.set_state(states[1])
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Run compiled models without compiling, which would take longer than the fold."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and its import takes a second
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+@contextmanager
+def _ids_in_range() -> Iterator[None]:
+    """Refuse ids that another embedding does not have: on a GPU they would end the process."""
+
+    def check(module: nn.Module, args: tuple[Any, ...]) -> None:
+        # a class with a forward of its own may use the shape of its input alone (BART's positions)
+        if getattr(type(module), "forward", None) is nn.Embedding.forward and args:
+            ids, kept = args[0], int(module.num_embeddings)  # type: ignore[arg-type]
+            if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < kept:
+                raise IndexError(f"an id is outside of {kept} rows")
+
+    handle = nn.modules.module.register_module_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _tensors_in(output: Any) -> list[Tensor]:
+    """Return the floating-point tensors of an output, in order, from any nesting of containers."""
+    if isinstance(output, Tensor):
+        floating = output.is_floating_point() or output.is_complex()
+        return [output.detach()] if floating else []
+    if isinstance(output, Mapping):
+        parts = list(output.values())
+    elif isinstance(output, (list, tuple)):
+        parts = list(output)
+    elif is_dataclass(output) and not isinstance(output, type):
+        parts = [getattr(output, item.name) for item in fields(output)]
+    else:
+        return []
+    return [tensor for part in parts for tensor in _tensors_in(part)]
+
+
+def _largest_difference(before: list[Tensor], after: list[Tensor]) -> float:
+    """Return the largest absolute difference, infinity if the shapes differ. NaN equals NaN."""
+    if [tensor.shape for tensor in before] != [tensor.shape for tensor in after]:
+        return float("inf")
+    largest = 0.0
+    for one, other in zip(before, after, strict=True):
+        if not torch.equal(one, other):
+            wide = torch.complex128 if one.is_complex() else torch.float64
+            gap = (one.to(wide) - other.to(wide)).abs()
+            # equal infinities and two NaN give NaN here
+            same = (one == other) | (one.isnan() & other.isnan())
+            gap = torch.where(same, 0.0, gap).nan_to_num(nan=float("inf"))
+            largest = max(largest, float(gap.max()))
+    return largest

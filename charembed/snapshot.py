@@ -1,0 +1,230 @@
+"""The values of a module's tensors at one moment, to find out later if one of them has changed."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+WORDS = 16  # words of 8 bytes of each tensor that are compared at each check
+
+_not_tensors: set[type] = set()  # types of attributes, found so far, that are no tensors
+_last_step: list[object] = [object()]
+
+
+def tensors_of(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the parameters and buffers of a module, and the tensors that are plain attributes.
+
+    Parameters become plain attributes under FSDP1, nn.DataParallel and the former weight_norm.
+    """
+    registered: list[Tensor] = []
+    attributes: list[Tensor] = []
+    # recursion over the dicts: named_parameters() would build names, which takes most of the time
+    for part in _parts(module):
+        registered += [tensor for tensor in part._parameters.values() if tensor is not None]
+        registered += [tensor for tensor in part._buffers.values() if tensor is not None]
+        attributes += _tensor_attributes(part)
+    return registered, attributes
+
+
+def _parts(module: nn.Module) -> list[nn.Module]:
+    found = [module]
+    for child in module._modules.values():
+        if child is not None:
+            found += _parts(child)
+    return found
+
+
+def _tensor_attributes(part: nn.Module) -> list[Tensor]:
+    values = vars(part).values()
+    # one call for all attributes, because isinstance is slow
+    if _not_tensors.issuperset(map(type, values)):
+        return []
+    _not_tensors.update(type(value) for value in values if not isinstance(value, Tensor))
+    return [value for value in values if isinstance(value, Tensor)]
+
+
+def last_step() -> object:
+    """Return an object that is another one after a step of any torch optimizer.
+
+    A fused optimizer does not change the version of a parameter.
+    """
+    _note_steps()
+    return _last_step[0]
+
+
+@functools.cache
+def _note_steps() -> None:
+    register_optimizer_step_post_hook(_note_step)
+
+
+def _note_step(*_: Any) -> None:
+    # a compiled step changes the versions, and its graph cannot create an object
+    if not torch.compiler.is_compiling():
+        _last_step[0] = object()
+
+
+class Snapshot:
+    """The values of all tensors of a module at one moment.
+
+    snapshot = Snapshot(encoder, event)
+    snapshot.holds(encoder, event)     # True until a value changes
+
+    `holds` compares address, version and strides of each tensor and, on the CPU, a few of its
+    values. It compares all values
+
+    - if address, version or strides differ, because such a write may have kept the values;
+    - if `event` differs from the one of the last check;
+    - while a parameter has a gradient, because a fused step changes no version.
+      (A gradient that comes later must change `event`; `VectorTable` sets a hook for it.)
+
+    Only these comparisons of all values wait for a GPU. Not found is a write through `.data`
+    without an event: on a GPU any, on the CPU one that changes none of the compared values.
+
+    The snapshot also holds the memory of the tensors. Otherwise freed memory could be given to
+    other weights, which would then have the same address and version.
+    """
+
+    def __init__(self, module: nn.Module, event: object) -> None:
+        tensors = self._find(module)
+        with torch.inference_mode(False), torch.no_grad():
+            self._copies = [tensor.clone() if _plain(tensor) else None for tensor in tensors]
+        self._mark(tensors, event)
+
+    def holds(self, module: nn.Module, event: object) -> bool:
+        """True if the module's tensors have the values of the snapshot."""
+        if (
+            event == self._event
+            and not self._gradients
+            and self._marks_now(module) == self._marks
+            # subtle: this reads memory at the addresses that were just found to be in use
+            and [sample.tobytes() for sample in self._samples] == self._words
+        ):
+            return True
+        tensors = self._find(module)
+        if not self._same_values(tensors):
+            return False
+        self._mark(tensors, event)
+        return True
+
+    def renew_attributes(self, module: nn.Module) -> None:
+        """Take the present values of tensors that are plain attributes.
+
+        The former weight_norm computes its weight at each forward.
+        """
+        registered, attributes = tensors_of(module)
+        count = len(registered)
+        if attributes and _marks(registered) == self._marks[:count]:
+            with torch.inference_mode(False), torch.no_grad():
+                self._copies[count:] = [t.clone() if _plain(t) else None for t in attributes]
+            self._mark([*registered, *attributes], self._event)
+
+    def _find(self, module: nn.Module) -> list[Tensor]:
+        """Return the tensors, and remember the dicts of the module's parts."""
+        registered, attributes = tensors_of(module)
+        self._parts = [
+            (
+                own,
+                len(own),
+                part._parameters,
+                part._buffers,
+                part._modules,
+                [*part._modules.values()],
+            )
+            for part in _parts(module)
+            for own in [vars(part)]
+        ]
+        # the parts of a TorchScript module are no dicts; they are found anew each time, too
+        self._quick = not attributes and all("_parameters" in own for own, *_ in self._parts)
+        return registered + attributes
+
+    def _marks_now(self, module: nn.Module) -> list[Any] | None:
+        """Return the marks of the tensors, or None if they are no longer in the same dicts.
+
+        This is one loop, because it takes a good part of the time of a look-up.
+        """
+        if not self._quick:
+            return _marks([*chain(*tensors_of(module))])
+        if self._parts[0][0] is not module.__dict__:
+            return None
+        tensors: list[Any] = []
+        for own, size, parameters, buffers, modules, children in self._parts:
+            if (
+                len(own) != size  # a new attribute may be a tensor
+                or own["_parameters"] is not parameters
+                or own["_buffers"] is not buffers
+                or own["_modules"] is not modules
+                or (modules and [*modules.values()] != children)
+            ):
+                return None
+            tensors += parameters.values()
+            if buffers:
+                tensors += buffers.values()
+        return _marks(tensors)
+
+    def _mark(self, tensors: list[Tensor], event: object) -> None:
+        self._event = event
+        # Later gradients are an event. They come with a hook.
+        self._gradients = any(tensor.is_leaf and tensor.grad is not None for tensor in tensors)
+        self._marks = _marks(tensors)
+        self._memory = [tensor.detach() for tensor in tensors]
+        self._samples = [found for tensor in tensors if (found := _sample(tensor)) is not None]
+        self._words = [sample.tobytes() for sample in self._samples]
+
+    def _same_values(self, tensors: list[Tensor]) -> bool:
+        return len(tensors) == len(self._copies) and all(
+            copy is not None
+            and _plain(tensor)
+            and (copy.shape, copy.dtype, copy.device) == (tensor.shape, tensor.dtype, tensor.device)
+            and torch.equal(copy, tensor)
+            for copy, tensor in zip(self._copies, tensors, strict=True)
+        )
+
+
+def _marks(tensors: list[Any]) -> list[Any]:
+    try:
+        # the strides, because a view such as the transposed matrix has the same address
+        return [(t.data_ptr(), t._version, t.stride()) for t in tensors if t is not None]
+    except RuntimeError:  # inference tensors have no version, sparse ones no address
+        return [
+            (0 if tensor.is_inference() else tensor._version, _address(tensor))
+            for tensor in tensors
+            if tensor is not None
+        ]
+
+
+def _address(tensor: Tensor) -> tuple[Any, ...]:
+    return (tensor.data_ptr(), tensor.stride()) if _plain(tensor) else (id(tensor),)
+
+
+def _plain(tensor: Tensor) -> bool:
+    """True if the tensor is memory of this process, unlike a DTensor or a FakeTensor."""
+    return (
+        type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__
+        and tensor.layout is torch.strided
+    )
+
+
+def _sample(tensor: Tensor) -> memoryview | None:
+    """Return WORDS words, at equal distances, of the memory of a tensor on the CPU.
+
+    It is memory and no tensor, because torch takes some microseconds for each comparison.
+    """
+    if not (_plain(tensor) and tensor.device.type == "cpu" and tensor.numel()):
+        return None
+    steps = (
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+    size = (1 + sum(steps)) * tensor.element_size()
+    at_once = 8 if size >= 8 else 1
+    memory = memoryview(
+        (ctypes.c_char * (size // at_once * at_once)).from_address(tensor.data_ptr())
+    )
+    words = memory.cast("B").cast("Q" if at_once == 8 else "B")
+    # an odd step, so that the words are not all in the same column
+    return words[:: max(1, len(words) // WORDS) | 1]
