@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
 
-from .errors import AttachError, CharEmbedError
+from .errors import AttachError, CharEmbedError, MismatchError
 
 _SKIPS_FORWARD = (
     "PEFT's trainable_token_indices looks rows up in the embedding's weight and skips its forward, "
@@ -99,6 +99,39 @@ def check_reachable(model: nn.Module, found: nn.Module) -> None:
             raise AttachError(
                 f"{_SKIPS_FORWARD} Merge that adapter first (merge_and_unload), or leave "
                 "trainable_token_indices out."
+            )
+
+
+def check_order(model: nn.Module, host: nn.Module) -> None:
+    """Raise AttachError if the model has an adapter that was trained with an encoder.
+
+    PEFT has already dropped the encoder's values, because the model had no place for them.
+    """
+    path = next((path for path, part in model.named_modules() if part is host), "")
+    configs: Any = getattr(model, "peft_config", None)
+    for config in configs.values() if isinstance(configs, dict) else ():
+        for name in getattr(config, "modules_to_save", None) or ():
+            if f".{path}.encoder".endswith(f".{name}") and name.count("."):
+                raise AttachError(
+                    f"The model has an adapter that was trained with a character encoder ({name}), "
+                    "and PEFT has loaded it without. Call charembed.attach on the base, then load "
+                    "the adapter (PeftModel.from_pretrained)."
+                )
+
+
+def check_keys(wrapper: nn.Module, prefix: str, names: Iterable[str]) -> None:
+    """Raise MismatchError if a state dict has values of an encoder that the wrapper's has not.
+
+    PEFT drops such keys without a word. An example is the factor of `set_scale`.
+    """
+    own = wrapper.state_dict().keys()
+    for name in names:
+        key = name.removeprefix(prefix)
+        if key != name and key not in own:
+            raise MismatchError(
+                f"The adapter was trained with another encoder: it has {key!r}, which this model's "
+                "encoder has not. Call charembed.attach with the arguments (and set_scale with the "
+                "scale) of the training."
             )
 
 

@@ -6,6 +6,7 @@ Only the input embedding changes. Every module of the model stays the same Pytho
 from __future__ import annotations
 
 import gc
+import sys
 import types
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from .adapters import check_reachable
+from .adapters import check_order, check_reachable
 from .embedding import CharEmbedding, Model, attached, char_embeddings, is_untouched
 from .encoder import PRETRAINED, init_name
 from .encoders import ENCODERS
@@ -57,7 +58,9 @@ def attach(
     Arguments:
         model: a torch.nn.Module with an nn.Embedding for its input tokens.
         tokenizer: a tiktoken.Encoding, a Hugging Face tokenizer, a list with the bytes of each id,
-            or a SpellingTable.
+            or a SpellingTable; docs/tokenizers.md lists the other kinds. It must be the model's.
+            attach refuses one with more tokens than the embedding has rows, and warns if a quarter
+            of the rows get no characters. It cannot notice another tokenizer of a similar size.
         module: path of the embedding inside the model ("transformer.wte"). Default:
             `model.get_input_embeddings()`. If other embeddings share its weight (T5, BART), they
             get the same character vectors.
@@ -75,6 +78,7 @@ def attach(
     tokenizer does not fit the embedding. After an error the model is unchanged.
     """
     hosts = find_embeddings(model, module, tokenizer)
+    check_order(model, hosts[0])
     if scale == "auto":
         scale = SCALE if init_name(arguments.get("init")) == PRETRAINED else None
     if scale is not None:
@@ -101,6 +105,7 @@ def put(model: nn.Module, hosts: list[nn.Embedding], encoder: nn.Module) -> None
     embedding = CharEmbedding(first, encoder.to(first.weight.device))
     for other in others:
         CharEmbedding(other, encoder, embedding)
+    embedding.made_by_class = _within_init()
     mark(model, hosts)
     _warn_of_fsdp(embedding)
 
@@ -294,7 +299,9 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
         )
     if any(True for _ in char_embeddings(model)):
         raise AttachError(
-            "The model already has a CharEmbedding. First call charembed.detach(model)."
+            "The model already has a CharEmbedding, which can be used as it is. To replace it, "
+            "first call charembed.detach(model), which discards its encoder; charembed.save(model, "
+            "folder) keeps a trained one."
         )
     for part in model.modules():
         wrapper = type(part).__name__
@@ -384,6 +391,21 @@ def _warn_of_optimizers(model: nn.Module) -> None:
                 stacklevel=3,
             )
             return
+
+
+def _within_init() -> bool:
+    """True if a model class of transformers attaches in its own `__init__`.
+
+    from_pretrained of that class creates the encoder too, and so loads its keys.
+    """
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "__init__" and "self" in frame.f_code.co_varnames:
+            made = frame.f_locals.get("self")
+            if isinstance(made, nn.Module) and hasattr(made, "save_pretrained"):
+                return True
+        frame = frame.f_back
+    return False
 
 
 def _warn_of_fsdp(embedding: CharEmbedding) -> None:

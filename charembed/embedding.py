@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
-from .adapters import caller, check_reader, in_use, is_wrapper, versions
+from .adapters import caller, check_keys, check_reader, in_use, is_wrapper, versions
 from .encoder import CharEncoder
 from .errors import AttachError, CharEmbedError
 from .host_forward import ExchangedLookups
@@ -70,6 +70,7 @@ class CharEmbedding(nn.Embedding):
     host_class: type[nn.Embedding]
     disabled: bool
     _table: VectorTable
+    made_by_class = False  # True if a model class attaches in its own __init__
     _unfilled = False  # True while an encoder that was attached on meta has no values
 
     def __new__(cls, host: Any = None, *_: Any) -> CharEmbedding:
@@ -259,7 +260,7 @@ class CharEmbedding(nn.Embedding):
         """
         if torch.compiler.is_compiling():
             # The error below reads the values of the ids, which would break the graph.
-            return self._vectors(ids, look_up)
+            return self._in_a_graph(ids, look_up)
         try:
             return self._vectors(ids, look_up)
         except IndexError:
@@ -277,31 +278,32 @@ class CharEmbedding(nn.Embedding):
         if with_gradient:
             self._table.drop()  # an optimizer step may follow
         # In training mode dropout of a user's encoder must apply. A replica of nn.DataParallel
-        # lives for one forward, so a table would not pay off. An exported graph must not need this
-        # process.
-        if (
-            with_gradient
-            or self.training
-            or "_is_replica" in self.__dict__
-            or torch.compiler.is_exporting()
-        ):
-            return self.encode(ids, look_up() if look_up else nn.Embedding.forward(self, ids))
-        if torch.compiler.is_compiling():
-            looked_up: Tensor = _look_up(ids, self.weight.detach(), self._key)
-            return looked_up
-        if _transformed(self):
-            return self.encode(ids, look_up() if look_up else nn.Embedding.forward(self, ids))
-        return self.look_up(ids)
+        # lives for one forward, so a table would not pay off.
+        elif not (self.training or "_is_replica" in self.__dict__ or _transformed(self)):
+            return self.look_up(ids)
+        return self.encode(ids, look_up() if look_up else nn.Embedding.forward(self, ids))
 
     def _needs_gradient(self) -> bool:
         """True if a tensor of the embedding or of the encoder requires a gradient."""
-        if torch.compiler.is_compiling():  # the search for plain attributes would break the graph
-            return any(p.requires_grad for part in (self, self.encoder) for p in part.parameters())
         # Under FSDP1 the weights are views of a parameter elsewhere, and plain attributes here.
         parts = (self,) if self._holder is self else (self, self.encoder)
         return any(
             tensor.requires_grad for part in parts for found in tensors_of(part) for tensor in found
         )
+
+    def _in_a_graph(self, ids: Tensor, look_up: Callable[[], Tensor] | None) -> Tensor:
+        """`_vectors` while a graph is compiled or exported."""
+        parameters = (parameter for part in (self, self.encoder) for parameter in part.parameters())
+        with_gradient = torch.is_grad_enabled() and any(
+            parameter.requires_grad for parameter in parameters
+        )
+        if with_gradient:
+            self._table.drop()
+        # An exported graph must not need this process, so it encodes the ids.
+        if with_gradient or self.training or torch.compiler.is_exporting():
+            return self.encode(ids, look_up() if look_up else nn.Embedding.forward(self, ids))
+        looked_up: Tensor = _look_up(ids, self.weight.detach(), self._key)
+        return looked_up
 
     def look_up(self, ids: Tensor) -> Tensor:
         """Return token + character vectors from the table of all ids, without gradients.
@@ -444,6 +446,8 @@ class CharEmbedding(nn.Embedding):
                     for name, value in self.encoder.state_dict().items()
                 }
             )
+        elif self._holder is self and is_wrapper(self.encoder):
+            check_keys(self.encoder, f"{prefix}encoder.", state_dict)
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._table.drop()
 
@@ -469,12 +473,13 @@ class CharEmbedding(nn.Embedding):
         # subtle: only the call stack shows who saves, and so which keys the file will have.
         if caller("get_peft_model_state_dict", "peft"):
             self._warn_of_adapter(prefix)
-        elif caller("save_pretrained", "transformers"):
-            # from_pretrained drops encoder keys without an error
+        elif caller("save_pretrained", "transformers") and not self.made_by_class:
+            # from_pretrained drops encoder keys without an error. The advice folds a copy: this may
+            # be a checkpoint in the middle of training.
             warnings.warn(
                 "from_pretrained will not load the character encoder that save_pretrained writes. "
-                "Save it with charembed.save(model, folder), or first write the character vectors "
-                "into a plain model with charembed.fold(model).",
+                "Save it with charembed.save(model, folder), or save a plain model with "
+                "charembed.fold(copy.deepcopy(model)).save_pretrained(folder).",
                 stacklevel=2,
             )
         super()._save_to_state_dict(destination, prefix, keep_vars)

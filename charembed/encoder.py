@@ -97,6 +97,12 @@ class CharEncoder(nn.Module):
     deterministic: ClassVar[bool] = False
     chars: Rows
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "read" in vars(cls):
+            # a `read` of its own need not return the zeros that the parent's does
+            cls.zeroes = vars(cls).get("zeroes", False)
+
     def __init__(
         self, spellings: SpellingTable, dim: int, init: str, seed: int, **sizes: Any
     ) -> None:

@@ -48,6 +48,8 @@ _META = {
     "requires_grad",
     "element_size",
 }
+# Names of further arguments that are ids too; the model gets them if it requires them.
+_MORE_IDS = ("labels", "targets", "target", "tgt", "trg", "y")
 _PRODUCTS = {"T", "t", "mT", "transpose", "linear", "matmul", "mm", "einsum"}
 
 
@@ -275,15 +277,22 @@ class FoldCheck:
 def _codes_of(part: nn.Module) -> list[types.CodeType]:
     """Return the code of a module's forward and of its own methods that are named in it."""
     found: dict[types.CodeType, None] = {}
-    names = ["forward"]
+    names, seen = ["forward"], {"forward"}
     while names:
-        held: Any = inspect.getattr_static(part, names.pop(), None)
-        held = held.fget if isinstance(held, property) else held
-        code = getattr(inspect.unwrap(held), "__code__", None) if callable(held) else None
-        for one in (code, *getattr(code, "co_consts", ())):  # inner functions are constants
-            if isinstance(one, types.CodeType) and one not in found:
-                found[one] = None
-                names += one.co_names
+        name = names.pop()
+        for kind in (vars(part), *map(vars, type(part).__mro__)):
+            held = kind.get(name)
+            if held is None:
+                continue
+            held = held.fget if isinstance(held, property) else held
+            code = getattr(inspect.unwrap(held), "__code__", None) if callable(held) else None
+            for one in (code, *getattr(code, "co_consts", ())):  # inner functions are constants
+                if isinstance(one, types.CodeType):
+                    found[one] = None
+                    names += {*one.co_names} - seen
+                    seen |= {*one.co_names}
+            if "super" not in getattr(code, "co_names", ()):
+                break  # the definitions of the superclasses are overridden
     return list(found)
 
 
@@ -398,10 +407,10 @@ def _call(model: nn.Module, inputs: Any) -> Any:
             kwargs[name] = inputs
     if "use_cache" in known:
         kwargs["use_cache"] = False
-    for name, value in (
-        ("position_ids", torch.arange(inputs.shape[-1], device=inputs.device).expand_as(inputs)),
-        ("attention_mask", torch.ones_like(inputs)),
-    ):
+    positions = torch.arange(inputs.shape[-1], device=inputs.device).expand_as(inputs)
+    required = {"position_ids": positions, "attention_mask": torch.ones_like(inputs)}
+    required |= dict.fromkeys(_MORE_IDS, inputs)
+    for name, value in required.items():
         if name in known and known[name].default is inspect.Parameter.empty:
             kwargs[name] = value
     return model(**kwargs) if "input_ids" in known else model(inputs, **kwargs)

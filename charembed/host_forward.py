@@ -72,8 +72,8 @@ def _are_ids(ids: Any) -> bool:
 def check_forward(host: nn.Embedding) -> None:
     """Raise AttachError if the forward reads the weight otherwise than by looking up rows.
 
-    It is called twice: with its weight, and with NaN in place of the weight while the look-ups
-    still return the rows. The results must be equal. Neither the host nor the random state
+    The forward runs twice: with its weight, and with a weight of NaN while the look-ups still return
+    the rows. The results must be equal. Neither the host nor the random state
     changes. On the meta device nothing can be tried.
     """
     # not V - 1: a host that shifts its ids has rows before the first id

@@ -49,18 +49,27 @@ def _tensor_attributes(part: nn.Module) -> list[Tensor]:
     return [value for value in values if isinstance(value, Tensor)]
 
 
-def last_step() -> object:
-    """Return an object that is another one after a step of any torch optimizer.
+def is_sharded(module: nn.Module) -> bool:
+    """True if FSDP shards this module itself, so that each of its forwards is a collective.
 
-    A fused optimizer does not change the version of a parameter.
+    Then all processes must decide alike to call it, and no process may look at its own part of the
+    values to decide. If FSDP shards a larger module, the weights are whole inside its forward.
     """
-    _note_steps()
-    return _last_step[0]
+    return any(
+        kind.__name__ in ("FullyShardedDataParallel", "FSDPModule")
+        for part in module.modules()
+        for kind in type(part).__mro__
+    )
 
 
 @functools.cache
-def _note_steps() -> None:
+def note_steps() -> list[object]:
+    """Return a list whose one object is another one after each step of any torch optimizer.
+
+    A fused optimizer does not change the version of a parameter.
+    """
     register_optimizer_step_post_hook(_note_step)
+    return _last_step
 
 
 def _note_step(*_: Any) -> None:
@@ -92,8 +101,8 @@ class Snapshot:
 
     def __init__(self, module: nn.Module, event: object) -> None:
         tensors = self._find(module)
-        with torch.inference_mode(False), torch.no_grad():
-            self._copies = [tensor.clone() if _plain(tensor) else None for tensor in tensors]
+        self._sharded = is_sharded(module)
+        self._copies = self._copied(tensors)
         self._mark(tensors, event)
 
     def holds(self, module: nn.Module, event: object) -> bool:
@@ -103,7 +112,7 @@ class Snapshot:
             and not self._gradients
             and self._marks_now(module) == self._marks
             # subtle: this reads memory at the addresses that were just found to be in use
-            and [sample.tobytes() for sample in self._samples] == self._words
+            and [read() for read in self._samples] == self._words
         ):
             return True
         tensors = self._find(module)
@@ -118,10 +127,9 @@ class Snapshot:
         The former weight_norm computes its weight at each forward.
         """
         registered, attributes = tensors_of(module)
-        count = len(registered)
-        if attributes and _marks(registered) == self._marks[:count]:
-            with torch.inference_mode(False), torch.no_grad():
-                self._copies[count:] = [t.clone() if _plain(t) else None for t in attributes]
+        count, marks = len(registered), _marks(registered)
+        if attributes and marks == self._marks[: len(marks)]:
+            self._copies[count:] = self._copied(attributes)
             self._mark([*registered, *attributes], self._event)
 
     def _find(self, module: nn.Module) -> list[Tensor]:
@@ -157,8 +165,6 @@ class Snapshot:
             if (
                 len(own) != size  # a new attribute may be a tensor
                 or own["_parameters"] is not parameters
-                or own["_buffers"] is not buffers
-                or own["_modules"] is not modules
                 or (modules and [*modules.values()] != children)
             ):
                 return None
@@ -170,11 +176,20 @@ class Snapshot:
     def _mark(self, tensors: list[Tensor], event: object) -> None:
         self._event = event
         # Later gradients are an event. They come with a hook.
-        self._gradients = any(tensor.is_leaf and tensor.grad is not None for tensor in tensors)
+        self._gradients = any(is_leaf(tensor) and tensor.grad is not None for tensor in tensors)
         self._marks = _marks(tensors)
         self._memory = [tensor.detach() for tensor in tensors]
-        self._samples = [found for tensor in tensors if (found := _sample(tensor)) is not None]
-        self._words = [sample.tobytes() for sample in self._samples]
+        samples = [] if self._sharded else map(_sample, tensors)
+        self._samples = [found.tobytes for found in samples if found is not None]
+        self._words = [read() for read in self._samples]
+
+    def _copied(self, tensors: list[Tensor]) -> list[Tensor | None]:
+        """Return copies of the values; None where they must not be compared."""
+        with torch.inference_mode(False), torch.no_grad():
+            return [
+                tensor.clone() if _plain(tensor) and not self._sharded else None
+                for tensor in tensors
+            ]
 
     def _same_values(self, tensors: list[Tensor]) -> bool:
         return len(tensors) == len(self._copies) and all(
@@ -188,14 +203,28 @@ class Snapshot:
 
 def _marks(tensors: list[Any]) -> list[Any]:
     try:
-        # the strides, because a view such as the transposed matrix has the same address
-        return [(t.data_ptr(), t._version, t.stride()) for t in tensors if t is not None]
+        marks: list[Any] = []
+        for tensor in tensors:
+            if tensor is not None:
+                marks.append(tensor.data_ptr())
+                marks.append(tensor._version)
+                # a view such as the transposed matrix has the same address
+                if tensor.dim() > 1:
+                    marks.append(tensor.stride())
+        return marks
     except RuntimeError:  # inference tensors have no version, sparse ones no address
         return [
             (0 if tensor.is_inference() else tensor._version, _address(tensor))
             for tensor in tensors
             if tensor is not None
         ]
+
+
+def is_leaf(tensor: Tensor) -> bool:
+    try:
+        return tensor.is_leaf
+    except RuntimeError:  # FSDP1: a view of a parameter that has been written to in place
+        return False
 
 
 def _address(tensor: Tensor) -> tuple[Any, ...]:

@@ -350,13 +350,16 @@ def _unproduced(
     encode, start = codec.encode, time.monotonic()
     assert encode is not None
     left, untried = set(spelled), 0
-    # alone, inside a word, at the start of one, at the end of one, in a sentence
+    # alone, inside a word, at its start, at its end, after a space, a bracket, a line, a sign
     for before, after in (
         ("", ""),
         (around, ""),
         ("", around),
         (around, around),
         (f"{around} ", ""),
+        ("(", ")"),
+        ("\n", ""),
+        (f"{around}_", ""),
     ):
         tried = sorted(left)
         for first in range(0, len(tried), _AT_ONCE):

@@ -30,7 +30,10 @@ def check(host: nn.Embedding) -> None:
             "not support. Remove the parametrizations first."
         )
     if hasattr(host, "host_class"):
-        raise AttachError("The embedding already has an encoder. First call charembed.detach.")
+        raise AttachError(
+            "The embedding already has an encoder, which can be used as it is. To replace it, first "
+            "call embedding.release(), which discards the encoder."
+        )
     if hasattr(host, "encoder"):
         raise AttachError(
             f"The embedding is a {kind} with an attribute encoder, where charembed keeps the "

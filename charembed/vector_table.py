@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from .partition import chunk_reader, chunks_of
-from .snapshot import Snapshot, last_step, tensors_of
+from .snapshot import Snapshot, is_leaf, is_sharded, note_steps, tensors_of
 from .step_rows import StepRows
 
 _FEW = 64  # ids that are looked up one by one in Python, which is faster than a torch operation
@@ -38,7 +38,7 @@ class VectorTable:
 
     def __init__(self) -> None:
         self._kept: _Kept | None = None
-        self._event = object()
+        self._event, self._step = object(), note_steps()
         self._partition: _Partition | None = None
         self._step_rows = StepRows()
         itself = weakref.ref(self)  # the hooks do not keep the table of a detached embedding alive
@@ -65,15 +65,17 @@ class VectorTable:
         Only the rows of `ids` are sure to be computed. Raises IndexError if an id on the CPU is
         outside the table. It waits for a GPU only if an event happened since the last call.
         """
-        event = (self._event, last_step())
+        event = (self._event, self._step[0])
         kept = self._kept  # subtle: one access, because another thread may drop it meanwhile
         key = (rows, like.dtype, like.device, getattr(encoder, "spellings", None))
         if kept is None or kept.key != key or not kept.snapshot.holds(encoder, event):
             self.watch(encoder)
             with torch.inference_mode(False):
                 char_VD = like.new_empty(rows, like.shape[-1])
-            self._partition = _Partition.of(encoder, rows, self._partition)
-            kept = _Kept(key, Snapshot(encoder, event), char_VD, self._partition)
+            self._partition = partition = _Partition.of(encoder, rows, self._partition)
+            # not part by part if the encoder's forward is a collective: all processes must join
+            in_parts = char_VD.device.type == "cpu" and not is_sharded(encoder)
+            kept = _Kept(key, Snapshot(encoder, event), char_VD, partition, in_parts)
             self._kept = kept
         if not kept.has(ids):
             kept.fill(encoder, ids)
@@ -94,7 +96,7 @@ class VectorTable:
         spellings = getattr(encoder, "spellings", None)
         key = (rows, char_UD.dtype, char_UD.device, spellings, autocast)
         self.watch(encoder)
-        event = (self._event, last_step())
+        event = (self._event, self._step[0])
         return self._step_rows.same(key, encoder, event, ids_U, char_UD, rows)
 
     def watch(self, encoder: nn.Module) -> None:
@@ -106,7 +108,7 @@ class VectorTable:
             # subtle: no list of the tensors with a hook. torch.utils.swap_tensors would refuse a
             # tensor with a weak reference.
             hooks = (tensor._backward_hooks or {}).values()
-            if tensor.requires_grad and tensor.is_leaf and self._hook not in hooks:
+            if tensor.requires_grad and is_leaf(tensor) and self._hook not in hooks:
                 tensor.register_hook(self._hook)  # type: ignore[no-untyped-call]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> VectorTable:
@@ -149,11 +151,16 @@ class _Kept:
     """A table, the snapshot of the encoder that it was computed from, and the missing chunks."""
 
     def __init__(
-        self, key: tuple[Any, ...], snapshot: Snapshot, char_VD: Tensor, partition: _Partition
+        self,
+        key: tuple[Any, ...],
+        snapshot: Snapshot,
+        char_VD: Tensor,
+        partition: _Partition,
+        in_parts: bool,
     ) -> None:
         self.key, self.snapshot, self.char_VD = key, snapshot, char_VD
         self._chunks, self._chunk_of_V = partition.chunks, partition.chunk_of_V
-        self._on_cpu = char_VD.device.type == "cpu"
+        self._in_parts = in_parts
         self._missing = set(range(len(partition.chunks)))
         # one memory for Python, which reads single ids fast, and for torch
         self._known = bytearray(len(char_VD) or 1)
@@ -166,9 +173,10 @@ class _Kept:
             return True
         if ids.numel() > _FEW or not self._readable(ids):
             return False
-        few: Any = ids.tolist() if ids.dim() else [ids.item()]
-        for _ in range(ids.dim() - 1):
-            few = chain.from_iterable(few)
+        dims = ids.dim()
+        few: Any = ids.tolist() if dims else [ids.item()]
+        while dims > 1:
+            few, dims = chain.from_iterable(few), dims - 1
         return all(map(self._known.__getitem__, few))
 
     def fill(self, encoder: nn.Module, ids: Tensor) -> None:
@@ -193,8 +201,8 @@ class _Kept:
     def _readable(self, ids: Tensor) -> bool:
         """True if the values of the ids can be read in Python, without a wait or a trace."""
         return (
-            self._on_cpu
-            and type(ids) in (Tensor, nn.Parameter)
+            self._in_parts
+            and type(ids) is Tensor
             and torch._C._get_tracing_state() is None
             and torch._C._functorch.peek_interpreter_stack() is None
         )

@@ -482,3 +482,17 @@ def test_another_projection_still_gives_zeros_without_characters(kind: str) -> N
     vectors.sum().backward()
     assert torch.equal(vectors[WITHOUT_CHARACTERS], torch.zeros(3, 24))
     assert (vectors != 0).any(1).sum() == len(IDS) - 3
+
+
+def test_a_subclass_with_a_read_of_its_own_gives_zeros_without_characters() -> None:
+    class Shifted(LSTMEncoder):
+        def read(self, ids_U: torch.Tensor) -> torch.Tensor:
+            return super().read(ids_U) + 1
+
+    class Same(LSTMEncoder):
+        pass
+
+    encoders = [shaken(kind(SpellingTable.from_bytes(VOCABULARY), 24)) for kind in (Shifted, Same)]
+    vectors = [encoder(IDS) for encoder in encoders]
+    assert torch.equal(vectors[0][WITHOUT_CHARACTERS], torch.zeros(3, 24))
+    assert torch.equal(vectors[0][:3], vectors[1][:3] + 1)

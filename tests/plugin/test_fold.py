@@ -442,6 +442,16 @@ class NeedsPixelsLambda(Lambda):
         return self.head(self.norm(self.wte(ids) + pixels))
 
 
+class NeedsPixelsSuper(Product):
+    def forward(self, ids: Tensor, pixels: Tensor) -> Tensor:
+        return super().forward(ids) + pixels
+
+
+class Loss(Product):
+    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(super().forward(ids).flatten(0, 1), targets.flatten())
+
+
 class NeedsPixelsUntied(NeedsPixels):
     def __init__(self) -> None:
         super().__init__()
@@ -457,6 +467,8 @@ def test_a_model_that_needs_more_than_ids_is_judged_by_its_code() -> None:
     refuses(attached(NeedsPixels), "outputs", check=inputs)
     refuses(attached(NeedsPixelsToo), "NeedsPixelsToo weight check=")
     refuses(attached(NeedsPixelsLambda), "NeedsPixelsLambda weight check=")
+    refuses(attached(NeedsPixelsSuper), "NeedsPixelsSuper weight check=")
+    refuses(attached(Loss), "outputs Loss weight")
     with torch.no_grad():
         model = attached(NeedsPixelsUntied).eval()
         expected = model(**inputs)

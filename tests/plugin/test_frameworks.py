@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import charembed
-from charembed import AttachError, CharEmbedError
+from charembed import AttachError, CharEmbedError, MismatchError
 from tests.messages import raises, warns
 from tests.plugin.hosts import GPT2, HOSTS, IDS, VOCABULARY, Host, V, char_embedding, logits_of
 
@@ -289,6 +289,28 @@ def test_peft_itself_warns_on_a_base_without_encoder(tmp_path: Path) -> None:
     with_lora(attached()).save_pretrained(tmp_path)
     with pytest.warns(UserWarning, match=r"transformer\.wte\.encoder"):
         PeftModel.from_pretrained(GPT2(), tmp_path)
+
+
+def test_an_adapter_of_another_encoder_is_refused(tmp_path: Path) -> None:
+    """PEFT drops the keys that the model lacks."""
+    with_lora(charembed.set_scale(attached(), 0.5)).save_pretrained(tmp_path)
+    PeftModel.from_pretrained(charembed.set_scale(attached(), 2.0), tmp_path)
+    with raises(MismatchError, "loudness charembed.attach set_scale"):
+        PeftModel.from_pretrained(attached(), tmp_path)
+
+
+def test_attaching_after_the_adapter_is_refused(tmp_path: Path) -> None:
+    model = with_lora(attached())
+    train(model)
+    model.save_pretrained(tmp_path / "adapter")
+    charembed.save(model, tmp_path / "part")
+    late = PeftModel.from_pretrained(GPT2(), tmp_path / "adapter").eval()
+    with raises(AttachError, "transformer.wte.encoder charembed.attach PeftModel.from_pretrained"):
+        charembed.attach(late, VOCABULARY, init="normal")
+    # the part has the values that PEFT dropped
+    assert torch.equal(logits(charembed.load(late, VOCABULARY, tmp_path / "part")), logits(model))
+    bert = get_peft_model(BERT(), lora(BERT, modules_to_save=["bert.encoder.layer.0"]))
+    charembed.attach(bert, VOCABULARY)
 
 
 def test_the_users_config_is_kept() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tokenizers import AddedToken, decoders
+from transformers import MistralCommonBackend
 
 import charembed
 from charembed import check, spelling_report
@@ -144,22 +146,19 @@ def test_clips_first_tokenizer_is_read() -> None:
 @pytest.fixture
 def tekken(tmp_path: Path) -> Path:
     """A folder with a small tekken.json."""
-    pytest.importorskip("mistral_common")
+    library = pytest.importorskip("mistral_common.tokens.tokenizers.tekken")
+    special = list(library.Tekkenizer.DEPRECATED_SPECIAL_TOKENS)
     words = [*(bytes([i]) for i in range(256)), b"th", b"the", b" the", b"\xe6\x97"]
     vocab = [
         {"rank": i, "token_bytes": base64.b64encode(word).decode(), "token_str": None}
         for i, word in enumerate(words)
     ]
-    special = [
-        {"rank": i, "token_str": text, "is_control": True}
-        for i, text in enumerate(["<unk>", "<s>", "</s>", "<pad>"])
-    ]
     config = {
         "pattern": r"(?s:.+)",
         "num_vocab_tokens": len(words),
-        "default_vocab_size": len(words) + 10,
-        "default_num_special_tokens": 10,
-        "version": "v11",
+        "default_vocab_size": len(words) + 25,
+        "default_num_special_tokens": 25,
+        "version": "v3",
     }
     content = {"config": config, "vocab": vocab, "special_tokens": special}
     (tmp_path / "tekken.json").write_text(json.dumps(content))
@@ -170,18 +169,17 @@ def test_a_tekken_file_keeps_all_its_bytes(tekken: Path) -> None:
     """Its strings have one text for all tokens that are no UTF-8."""
     tokenizer = load_tokenizer(str(tekken))
     spellings = token_bytes(tokenizer)
-    assert spellings[:10] == [None] * 10
-    assert spellings[10 + 0xC3] == b"\xc3"
+    assert spellings[:25] == [None] * 25
+    assert spellings[25 + 0xC3] == b"\xc3"
     assert spellings[-2:] == [b" the", b"\xe6\x97"]
     assert charembed.check_spellings(tokenizer).agrees
-    from transformers import MistralCommonBackend  # its own check of versions is at the first use
-
+    # its check of the version of mistral-common is at the first use
     try:
         backend = MistralCommonBackend.from_pretrained(tekken)
     except ImportError:
         pytest.skip("transformers needs a later mistral-common")
     assert token_bytes(backend) == spellings
-    assert charembed.spell(backend, 10 + 0xC3) == ["<0xC3>"]
+    assert charembed.spell(backend, 25 + 0xC3) == ["<0xC3>"]
 
 
 def test_letters_that_decode_does_not_give_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,3 +278,9 @@ def test_ids_outside_a_bare_tokenizer_are_refused(token_id: Any) -> None:
     tokenizer, _ = gemma()
     with raises(charembed.SpellingError, f"{token_id} 0 {len(token_bytes(tokenizer)) - 1}"):
         charembed.spell(tokenizer, token_id)
+
+
+def test_the_guide_shows_the_check() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "tokenizers.md").read_text()
+    (block,) = re.findall("```python\n(.*?)```", guide, re.DOTALL)
+    exec(block, {"charembed": charembed, "tokenizer": gemma()[0]})

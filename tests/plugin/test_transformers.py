@@ -184,8 +184,40 @@ def test_a_class_that_attaches_itself_is_loaded(
 @two
 def test_save_pretrained_of_an_attached_model_warns(host: Host, tmp_path: Path) -> None:
     model: Any = host.attach(host())
-    with warns(UserWarning, "save_pretrained charembed.save(model, folder) charembed.fold(model)"):
+    advice = "charembed.save(model, folder) charembed.fold(copy.deepcopy(model))"
+    with warns(UserWarning, f"save_pretrained {advice}"):
         model.save_pretrained(tmp_path)
+    # the advice keeps the encoder that may be trained further
+    charembed.fold(copy.deepcopy(model)).save_pretrained(tmp_path / "plain")
+    assert isinstance(model.get_input_embeddings(), CharEmbedding)
+
+
+def test_a_class_that_loads_its_encoder_does_not_warn(tmp_path: Path) -> None:
+    class Outer(PreTrainedModel):
+        """A model with an attached one inside."""
+
+        config_class = transformers.GPT2Config
+        _supports_sdpa = True
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.inner = charembed.attach(GPT2LMHeadModel(config), VOCABULARY, init="normal")
+            self.post_init()
+
+    config: Any = GPT2().config
+    for kind in (AttachedGPT2, Outer):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            kind(config).save_pretrained(tmp_path / kind.__name__)
+
+    class App:
+        """No model: from_pretrained does not run its __init__."""
+
+        def __init__(self) -> None:
+            self.model: Any = charembed.attach(GPT2(), VOCABULARY)
+
+    with warns(UserWarning, "save_pretrained"):
+        App().model.save_pretrained(tmp_path / "app")
 
 
 @two
