@@ -1,7 +1,7 @@
 """Can a folded model keep input and head tied? Five ways on a small tied decoder, and their costs.
 
     pip install -c constraints.txt -e ".[lab,bench]"
-    python -m benchmarks.tied_fold --seeds 3                   # 25 minutes on one core
+    python -m benchmarks.tied_fold --seeds 3                   # 40 minutes on one core
 
 A fold writes token + character vectors into the input table. The head keeps the token vectors, so
 the folded model has one table more. For each seed, a tied GPT-2 learns text, then text and the
