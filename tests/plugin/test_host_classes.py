@@ -264,7 +264,14 @@ def test_training_is_that_of_a_plain_table(kind: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind is not Dropping])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in (Keyword, Direct) else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in CLASSES
+        if kind is not Dropping
+    ],
+)
 def test_graphs_hold_the_hosts_forward(kind: Any) -> None:
     whole = kind is not EndOfImage  # an assignment by a mask is no part of a graph on any host
     for training in (True, False):
