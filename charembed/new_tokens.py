@@ -28,8 +28,8 @@ _RESIDUAL_WEIGHT = 0.5
 # With fewer whole words in the vocabulary, the regression uses all tokens for new words too.
 _MIN_WORDS = 256
 # A regression is fitted to at most this many tokens, evenly over the ids, if the vocabulary has more
-# than twice as many. 32,768 rows for 256 unknowns: more of them change a prediction by less than
-# 1 % of its error.
+# than twice as many. On 128,256 tokens the squared error of new rows is 0.3 to 0.5 % larger than
+# after a fit on all of them.
 _MAX_FITTED = 32_768
 
 

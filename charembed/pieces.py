@@ -132,7 +132,7 @@ def _inferred(pieces: list[str]) -> Reader:
 
 
 def _are_bytes(pieces: Sequence[str]) -> bool:
-    """True if the pieces are the characters 0 to 255, which stand for bytes.
+    """True if the pieces are the characters 0 to 255, one for each byte.
 
     No vocabulary of characters has all of the control characters 0x80 to 0x9F.
     """

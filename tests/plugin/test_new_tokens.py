@@ -17,6 +17,7 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import charembed
+from charembed import new_tokens, progress
 from charembed.encoder import seeded_rows
 from charembed.encoders import pretrained as pretrained_lstm
 from charembed.rows_from_spellings import RIDGE, readable_states, rows_from_spellings
@@ -191,6 +192,38 @@ def test_rows_are_predicted_if_they_follow_from_spellings(follows: bool) -> None
     wrong = guess(torch.arange(4_000, 4_100)) - said_VD[4_000:]
     unexplained = wrong.square().mean() / said_VD[4_000:].var()
     assert unexplained < 0.15 if follows else unexplained > 0.9
+
+
+def test_a_large_vocabulary_is_fitted_on_some_of_its_tokens(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_tokens, "_MAX_FITTED", 50)
+    model, seen = attached(tokenizer, len(tokenizer)), list[tuple[int, int]]()
+    old = model.get_input_embeddings().weight.detach().clone()
+    pieces = tokenizer(" cloudberry", add_special_tokens=False)["input_ids"]
+    known = {token: text for token, text in enumerate(token_bytes(tokenizer)) if text}
+    some = [list(known)[k * len(known) // 50] for k in range(50)]
+    guess = fitted(old, {token: known[token] for token in some})
+    (token,) = charembed.add_tokens(
+        model, tokenizer, ["cloudberry"], progress=lambda *numbers: seen.append(numbers)
+    )
+    beyond = [old[piece].double().numpy() - guess(known[piece]) for piece in pieces]
+    expected = torch.from_numpy(guess(b" cloudberry") + np.mean(beyond, 0) / 2).float()
+    torch.testing.assert_close(model.get_input_embeddings().weight[token], expected)
+    done, total = seen[-1]
+    assert done == total < len(known)
+
+
+def test_a_bar_is_drawn_on_a_terminal_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_DELAY", -1)
+    for terminal in (False, True):
+        monkeypatch.setattr(progress, "terminal", lambda terminal=terminal: terminal)
+        with progress.bar("Reading") as advance:
+            advance(1, 4)
+        drawn = capsys.readouterr().err
+        assert ("Reading" in drawn and "25%" in drawn) == terminal == bool(drawn)
 
 
 def test_the_default_device_makes_no_difference(tokenizer: Any) -> None:
