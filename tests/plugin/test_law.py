@@ -390,6 +390,6 @@ def test_a_look_up_that_forgets_the_hosts_forward_fails_the_law(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _scaled_away(monkeypatch)
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, charembed.CharEmbedError)):  # fold compares outputs too
         folding_computes_the_same_bits(GEMMA3, True, torch.float32)
     folding_computes_the_same_bits(GPT2, True, torch.float32)
