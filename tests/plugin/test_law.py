@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import subprocess
 import sys
 from collections.abc import Callable
@@ -322,10 +323,12 @@ def test_folded_models_load_where_charembed_cannot_be_imported(tmp_path: Path) -
 
 def _scaled_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lookup that skips the host's own forward."""
-    monkeypatch.setattr(
-        "charembed.embedding._class_for",
-        lambda kind: type("CharEmbedding", (CharEmbedding, kind), {"host_class": kind}),
-    )
+
+    @functools.cache
+    def class_for(kind: Any) -> Any:
+        return type("CharEmbedding", (CharEmbedding, kind), {"host_class": kind})
+
+    monkeypatch.setattr("charembed.embedding._class_for", class_for)
 
 
 def _random(host: Host, model: nn.Module) -> nn.Module:
@@ -387,6 +390,6 @@ def test_a_look_up_that_forgets_the_hosts_forward_fails_the_law(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _scaled_away(monkeypatch)
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, charembed.CharEmbedError)):  # fold compares outputs too
         folding_computes_the_same_bits(GEMMA3, True, torch.float32)
     folding_computes_the_same_bits(GPT2, True, torch.float32)
