@@ -246,5 +246,5 @@ _ENCODER_CHECKS: dict[str, _Check] = {
     "unit": lambda value: isinstance(value, str) and value in _LAST_CODE_POINT,
     "alphabet": _is_alphabet,
     "spellings_sha256": _is_text,
-    "loudness": lambda value: value is None or _is_finite(value),
+    "loudness": lambda value: value is None or (_is_finite(value) and value >= 0),
 }

@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from accelerate import init_empty_weights, load_checkpoint_and_dispatch
 from accelerate.utils import set_module_tensor_to_device
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import GPT2LMHeadModel
+from transformers import GPT2LMHeadModel, initialization
 
 import charembed
 from charembed import CharEmbedError, LSTMEncoder
@@ -47,7 +46,7 @@ class AttachedBeforePostInit(GPT2LMHeadModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(getattr(module, "weight", None), Tensor):
-            transformers.initialization.normal_(module.weight, std=9.0)
+            initialization.normal_(module.weight, std=9.0)
 
 
 class Own(nn.Module):
