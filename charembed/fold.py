@@ -40,11 +40,12 @@ def fold(model: Model, check: Inputs | None = None) -> Model:
 
     A head that reads the embedding's weight in its forward (`x @ self.wte.weight.T`) would get the
     character vectors too. Therefore fold runs the model before and after with four ids, in
-    evaluation mode, without the user's hooks, and compares all floating-point tensors of the
-    output. Buffers, attributes, training flags and random states are the same afterwards. The run
-    is skipped if the model needs more than ids, has weights on the meta device, waits for other
-    processes, or holds buffers of more than 256 MiB. Then only the code of the forwards is searched
-    for such a head.
+    evaluation mode, and compares all floating-point tensors of the output. The user's hooks take
+    no part, except those whose code names a `weight`. Other arguments that the model requires get
+    values such as ones. Buffers, attributes, training flags and random states are the same
+    afterwards. The run is skipped if the model cannot be run in this way, has weights on the meta
+    device, waits for other processes, or holds buffers of more than 256 MiB. Then only the code of
+    the forwards is searched for such a head.
 
     Arguments:
         model: a model with an attached encoder.

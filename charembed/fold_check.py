@@ -109,8 +109,9 @@ class Snapshot:
                 container.clear()
                 (container.extend if isinstance(container, list) else container.update)(content)
         for tensor, version, value in self._values:
-            if _version(tensor) != version:
-                with torch.no_grad():
+            # a write through .data, or in inference mode, changes no version
+            if _version(tensor) != version or not _same(tensor, value):
+                with torch.inference_mode(tensor.is_inference()), torch.no_grad():
                     tensor.copy_(value)
 
 
@@ -118,6 +119,16 @@ def _items(container: Any) -> list[Any]:
     if isinstance(container, dict):
         return [*container.keys(), *container.values()]
     return list(container)
+
+
+def _same(tensor: Tensor, value: Tensor) -> bool:
+    """True if the values are equal. NaN equals NaN."""
+    try:
+        if tensor.shape != value.shape or torch.equal(tensor, value):
+            return tensor.shape == value.shape
+        return not ((tensor != value) & ((tensor == tensor) | (value == value))).any()
+    except RuntimeError:  # sparse or quantized
+        return True
 
 
 def _version(tensor: Tensor) -> int:
@@ -171,8 +182,8 @@ class FoldCheck:
             return before
         if (ids := _ids_with_vectors(self._embeddings[0], self._tables[0])) is None:
             return None  # the fold changes no value
-        self._inputs = ids[None]
-        if _can_run(self._model):
+        for inputs in _guesses(self._model, ids[None]) if _can_run(self._model) else ():
+            self._inputs = inputs
             try:
                 if before := self._run():
                     return before
@@ -254,8 +265,9 @@ class FoldCheck:
                 logging.disable(logging.WARNING)
                 # Hooks of the user, which may count or record, see nothing of the automatic check.
                 for part in self._model.modules():
-                    part._forward_hooks.clear()
-                    part._forward_pre_hooks.clear()
+                    for hooks in (part._forward_hooks, part._forward_pre_hooks):
+                        for key in [key for key, hook in hooks.items() if not _names_weight(hook)]:
+                            del hooks[key]
                 if not folded:
                     # The tables exist already, so the encoder need not compute them again.
                     for embedding, table_VD in zip(self._embeddings, self._tables, strict=True):
@@ -306,6 +318,16 @@ def _codes_of(part: nn.Module) -> list[types.CodeType]:
             if "super" not in getattr(code, "co_names", ()):
                 break  # the definitions of the superclasses are overridden
     return list(found)
+
+
+def _names_weight(hook: Any) -> bool:
+    """True if the code of a hook names an attribute `weight`: it may read the embedding's."""
+    while isinstance(hook, functools.partial):
+        hook = hook.func
+    code = getattr(inspect.unwrap(hook), "__code__", None)
+    if code is None:
+        code = getattr(type(hook).__call__, "__code__", None)
+    return "weight" in getattr(code, "co_names", ())
 
 
 class _Readers(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -407,6 +429,32 @@ def _inner(model: Any) -> Any:
     while type(model).__name__ in _WRAPPERS:
         model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
     return model
+
+
+def _guesses(model: nn.Module, ids: Tensor) -> Iterator[Inputs]:
+    """Yield inputs for an automatic run: the ids, then with values for other required arguments.
+
+    The outputs must be equal before and after for any inputs, so the values need no meaning.
+    """
+    yield ids
+    known = inspect.signature(_inner(model).forward).parameters
+    names = [
+        name
+        for name, parameter in known.items()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    first = "input_ids" if "input_ids" in known else next(iter(known), None)
+    others = [name for name in names if name != first]
+    if first is not None and others:
+        given = {first: ids} | {name: ids for name in others if name in _MORE_IDS}
+        # a mask or a scale, a mask of ids, a first position
+        for value in (
+            torch.ones_like(ids, dtype=torch.get_default_dtype()),
+            torch.ones_like(ids),
+            0,
+        ):
+            yield {**dict.fromkeys(others, value), **given}
 
 
 def _call(model: nn.Module, inputs: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import random
 from collections import OrderedDict
 from collections.abc import Callable
@@ -289,9 +290,10 @@ def test_x_transformers(tie: bool) -> None:
 
 
 def test_check_compares_hooks_too() -> None:
-    """The automatic check runs no hooks; the outputs for `check` are those of the whole model."""
+    """The automatic check runs few hooks; the outputs for `check` are those of the whole model."""
     model = attached(Attribute).eval()
-    model.norm.register_forward_hook(lambda part, args, out: out + model.wte.weight[:1])
+    added = functools.partial(getattr, model.wte, "weight")  # not in the hook's own code
+    model.norm.register_forward_hook(lambda part, args, out: out + added()[:1])
     refuses(model, "outputs", check=IDS)
     refuses(model, "outputs", check={"ids": IDS})
 
@@ -369,6 +371,7 @@ class Stateful(Attribute):
         self.calls, self.seen, self.caches = 0, [], {}
         self.register_buffer("cache", torch.zeros(4, 16))
         self.mask = torch.zeros(3)
+        self.counts = torch.zeros(2)
 
     def forward(self, ids: Tensor) -> Any:
         self.calls += 1
@@ -378,6 +381,7 @@ class Stateful(Attribute):
         noise = torch.rand(1) + random.random() + float(numpy.random.rand())
         self.cache += 1
         self.mask = self.mask + 1
+        self.counts.data += 1
         return super().forward(ids) + self.cache.sum() + self.mask.sum() + noise
 
 
@@ -398,6 +402,7 @@ def test_a_run_changes_nothing_but_the_embedding(check: Tensor | None) -> None:
     assert {*vars(model)} < keys
     assert model.cache.count_nonzero() == 0
     assert model.mask.count_nonzero() == 0
+    assert model.counts.count_nonzero() == 0
     assert model.training
     assert not model.norm.training
     assert len(model.norm._forward_hooks) == len(model.norm._forward_pre_hooks) == 1
@@ -424,27 +429,27 @@ def test_a_model_that_changes_its_layers_in_a_run_is_put_back() -> None:
 
 
 class NeedsPixels(Product):
-    def forward(self, ids: Tensor, pixels: Tensor) -> Tensor:
-        h = self.norm(self.wte(ids) + pixels)
+    def forward(self, ids: Tensor, pixels: list[Tensor]) -> Tensor:
+        h = self.norm(self.wte(ids) + pixels[0])
         return h @ self.wte.weight.T
 
 
 class NeedsPixelsToo(Shared):
-    def forward(self, ids: Tensor, pixels: Tensor) -> Tensor:
-        return self.last(self.norm(self.wte(ids) + pixels))
+    def forward(self, ids: Tensor, pixels: list[Tensor]) -> Tensor:
+        return self.last(self.norm(self.wte(ids) + pixels[0]))
 
     def last(self, h: Tensor) -> Tensor:
         return self.head(h)
 
 
 class NeedsPixelsLambda(Lambda):
-    def forward(self, ids: Tensor, pixels: Tensor) -> Tensor:
-        return self.head(self.norm(self.wte(ids) + pixels))
+    def forward(self, ids: Tensor, pixels: list[Tensor]) -> Tensor:
+        return self.head(self.norm(self.wte(ids) + pixels[0]))
 
 
 class NeedsPixelsSuper(Product):
-    def forward(self, ids: Tensor, pixels: Tensor) -> Tensor:
-        return super().forward(ids) + pixels
+    def forward(self, ids: Tensor, pixels: list[Tensor]) -> Tensor:
+        return super().forward(ids) + pixels[0]
 
 
 class Loss(Product):
@@ -457,12 +462,12 @@ class NeedsPixelsUntied(NeedsPixels):
         super().__init__()
         self.lm_head = nn.Linear(16, V)
 
-    def forward(self, ids: Tensor, pixels: Tensor) -> Tensor:
-        return self.lm_head(self.norm(self.wte(ids).to(self.wte.weight.dtype) + pixels))
+    def forward(self, ids: Tensor, pixels: list[Tensor]) -> Tensor:
+        return self.lm_head(self.norm(self.wte(ids).to(self.wte.weight.dtype) + pixels[0]))
 
 
 def test_a_model_that_needs_more_than_ids_is_judged_by_its_code() -> None:
-    inputs = {"ids": IDS, "pixels": torch.ones(1)}
+    inputs = {"ids": IDS, "pixels": [torch.ones(1)]}
     refuses(attached(NeedsPixels), "NeedsPixels weight check=")
     refuses(attached(NeedsPixels), "outputs", check=inputs)
     refuses(attached(NeedsPixelsToo), "NeedsPixelsToo weight check=")
@@ -475,6 +480,63 @@ def test_a_model_that_needs_more_than_ids_is_judged_by_its_code() -> None:
         assert torch.equal(charembed.fold(model)(**inputs), expected)
     # vectors of zero change nothing, and then `check` accepts the head
     charembed.fold(attached(NeedsPixels, init="zero"), check=inputs)
+
+
+class NeedsMask(Body):
+    """A head whose code does not name the embedding and its weight together."""
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        embedding = self.wte
+        return self.norm(embedding(ids) * mask[..., None]) @ embedding.weight.T
+
+
+class NeedsStart(Body):
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Embedding(64, 16)
+        self.out = Getter(lambda: self.wte.weight)
+
+    def forward(self, ids: Tensor, start: int) -> Tensor:
+        places = torch.arange(start, start + ids.shape[1])
+        return self.out(self.norm(self.wte(ids) + self.places(places)))
+
+
+class Getter(nn.Module):
+    def __init__(self, get: Callable[[], Tensor]) -> None:
+        super().__init__()
+        self.get = get
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h @ self.get().T
+
+
+class NeedsMaskUntied(Attribute):
+    def forward(self, ids: Tensor, mask: Tensor) -> Any:
+        return super().forward(ids) * mask[..., None]
+
+
+def test_a_model_runs_with_guessed_values_of_other_arguments() -> None:
+    """A mask or a first position; the outputs must be equal for any of their values."""
+    refuses(attached(NeedsMask), "outputs NeedsMask weight")
+    refuses(attached(NeedsStart), "outputs out Getter weight")
+    with torch.no_grad():
+        model, mask = attached(NeedsMaskUntied).eval(), torch.rand(IDS.shape)
+        expected = model(IDS, mask)
+        assert torch.equal(charembed.fold(model)(IDS, mask), expected)
+
+
+@pytest.mark.parametrize("on", ["norm", "", "wte"], ids=["norm", "model", "wte"])
+def test_a_hook_that_reads_the_weight_is_noticed(on: str) -> None:
+    model = attached(Attribute).eval()
+    model.get_submodule(on).register_forward_hook(
+        lambda part, args, out: out + model.wte.weight.sum()
+    )
+    refuses(model, "outputs weight")
+    model = attached(Attribute).eval()
+    model.norm.register_forward_pre_hook(
+        functools.partial(lambda add, part, args: (args[0] + model.wte.weight[:1],), 1)
+    )
+    refuses(model, "outputs weight")
 
 
 def test_ids_that_another_table_lacks_are_not_looked_up() -> None:
