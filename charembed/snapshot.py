@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 WORDS = 16  # words of 8 bytes of each tensor that are compared at each check
+ROWS = 1_024  # a table of at most so many rows is compared in a word of each row
 
 _not_tensors: set[type] = set()  # types of attributes, found so far, that are no tensors
 _last_step: list[object] = [object()]
@@ -85,7 +86,7 @@ class Snapshot:
     snapshot.holds(encoder, event)     # True until a value changes
 
     `holds` compares address, version and strides of each tensor and, on the CPU, a few of its
-    values. It compares all values
+    values (of a table, such as the embeddings of characters, some in each row). It compares all values
 
     - if address, version or strides differ, because such a write may have kept the values;
     - if `event` differs from the one of the last check;
@@ -147,6 +148,13 @@ class Snapshot:
             for part in _parts(module)
             for own in [vars(part)]
         ]
+        # Training moves rows of a table one by one, those of the characters that occur; the values
+        # of other weights change together.
+        self._tables = {
+            id(held["weight"])
+            for _, _, held, *_ in self._parts
+            if held.keys() == {"weight"} and held["weight"] is not None
+        }
         # the parts of a TorchScript module are no dicts; they are found anew each time, too
         self._quick = not attributes and all("_parameters" in own for own, *_ in self._parts)
         return registered + attributes
@@ -179,7 +187,10 @@ class Snapshot:
         self._gradients = any(is_leaf(tensor) and tensor.grad is not None for tensor in tensors)
         self._marks = _marks(tensors)
         self._memory = [tensor.detach() for tensor in tensors]
-        samples = [] if self._sharded else map(_sample, tensors)
+        samples = [
+            _sample(tensor, by_row=id(tensor) in self._tables)
+            for tensor in ([] if self._sharded else tensors)
+        ]
         self._samples = [found.tobytes for found in samples if found is not None]
         self._words = [read() for read in self._samples]
 
@@ -239,9 +250,10 @@ def _plain(tensor: Tensor) -> bool:
     )
 
 
-def _sample(tensor: Tensor) -> memoryview | None:
-    """Return WORDS words, at equal distances, of the memory of a tensor on the CPU.
+def _sample(tensor: Tensor, by_row: bool = False) -> memoryview | None:
+    """Return words, at equal distances, of the memory of a tensor on the CPU.
 
+    There are WORDS words; with `by_row`, at least one in each row of a matrix of at most ROWS rows.
     It is memory and no tensor, because torch takes some microseconds for each comparison.
     """
     if not (_plain(tensor) and tensor.device.type == "cpu" and tensor.numel()):
@@ -255,5 +267,9 @@ def _sample(tensor: Tensor) -> memoryview | None:
         (ctypes.c_char * (size // at_once * at_once)).from_address(tensor.data_ptr())
     )
     words = memory.cast("B").cast("Q" if at_once == 8 else "B")
+    number = max(WORDS, tensor.shape[0]) if by_row and tensor.shape[0] <= ROWS else WORDS
+    if number > WORDS:
+        # less than a row, so that no row is left out
+        return words[:: max(1, len(words) // number - 1)]
     # an odd step, so that the words are not all in the same column
-    return words[:: max(1, len(words) // WORDS) | 1]
+    return words[:: max(1, len(words) // number) | 1]

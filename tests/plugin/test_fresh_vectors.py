@@ -56,7 +56,7 @@ def of_encoder(model: nn.Module) -> Iterator[nn.Parameter]:
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the tables act as on a device whose values cannot be read without a wait."""
-    monkeypatch.setattr(charembed.snapshot, "_sample", lambda _: None)
+    monkeypatch.setattr(charembed.snapshot, "_sample", lambda *_, **__: None)
     monkeypatch.setattr(charembed.vector_table._Kept, "_readable", lambda *_: False)
 
 
@@ -186,6 +186,37 @@ def test_a_write_through_data_is_seen(write: Callable[[nn.Module], None], dtype:
     before = vectors(model)
     write(model)
     assert_fresh(model, before)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "bee", "bag", "cnn"])
+def test_a_row_of_a_character_is_seen(kind: str) -> None:
+    model = attached(kind)
+    for row in range(len(char_embedding(model).encoder.chars.weight)):
+        before = vectors(model)
+        char_embedding(model).encoder.chars.weight.data[row] += 1
+        letters = char_embedding(model).spellings.chars_S.tolist()
+        if row in letters:
+            assert_fresh(model, before)
+
+
+@pytest.mark.parametrize("kind", ["bee", "bag"])
+def test_an_average_that_moves_a_few_characters_is_seen(kind: str) -> None:
+    """Training changes the rows of the characters that occur; those of all others stay."""
+    model = attached(kind)
+    average = copy.deepcopy(model).requires_grad_(False)
+    chars = char_embedding(model).encoder.chars.weight
+    for parameter in of_encoder(model):
+        parameter.requires_grad_(parameter is chars)
+    optimizer = torch.optim.AdamW([chars], lr=0.1, weight_decay=0)
+    ids = (char_embedding(model).spellings.lengths_V == 1).nonzero()[:2].T
+    for _ in range(3):
+        char_embedding(model)(ids).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        before = vectors(average)  # between the step and the average
+        for ours, theirs in zip(average.parameters(), model.parameters(), strict=True):
+            ours.data.lerp_(theirs.data, 0.1)
+        assert_fresh(average, before)
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -135,7 +135,7 @@ def test_steps_by_hand_through_data_are_seen(
 ) -> None:
     """Nothing but the gradient shows that a step may follow: no optimizer, no new version."""
     if elsewhere:
-        monkeypatch.setattr(charembed.snapshot, "_sample", lambda _: None)
+        monkeypatch.setattr(charembed.snapshot, "_sample", lambda *_, **__: None)
     embedding = embedding_of().to(dtype)
     twin = forgetful(embedding)
     for each in (embedding, twin):
