@@ -253,7 +253,9 @@ def _neighbours(
         return [i for i in spelled if re.fullmatch(pattern, spellings[i] or b"")]
 
     # A single letter may be a byte, which joins the bytes beside it.
-    plain = of_letters(rb" ?[a-z]{2,} ?") or of_letters(rb" ?[a-z] ?")
+    plain = of_letters(rb" ?[a-z]{2,} ?")
+    if len(plain) < 4:  # two pairs
+        plain += of_letters(rb" ?[a-z] ?")
     plain = plain[:: len(plain) // _CANDIDATES + 1]
     found = list[tuple[int, int]]()
     for one, other in itertools.permutations(plain, 2):

@@ -330,12 +330,26 @@ def test_the_users_config_is_kept() -> None:
         ({"target_modules": ["wte", "c_attn"]}, "target_modules transformer.wte modules_to_save"),
         ({"target_modules": r".*(wte|c_attn)"}, "target_modules transformer.wte"),
         ({"trainable_token_indices": [3]}, "trainable_token_indices"),
+        ({"modules_to_save": "lm_head"}, "modules_to_save 'lm_head' ['lm_head']"),
         ({"modules_to_save": ["wte"]}, "modules_to_save transformer.wte ensure_weight_tying=True"),
     ],
 )
 def test_configs_that_cannot_hold_the_encoder(changes: dict[str, Any], words: str) -> None:
     with raises(AttachError, words):
         charembed.peft_config(attached(), lora(**changes))
+
+
+def test_the_class_of_a_config_is_refused_and_kept() -> None:
+    before = dict(vars(peft.LoraConfig))
+    with raises(AttachError, "LoraConfig(...)"):
+        charembed.peft_config(attached(), peft.LoraConfig)
+    assert dict(vars(peft.LoraConfig)) == before
+
+
+def test_a_config_that_is_complete_stays_so() -> None:
+    model = attached()
+    once = charembed.peft_config(model, lora())
+    assert charembed.peft_config(model, once) == once
 
 
 def test_models_that_have_no_encoder_to_hold() -> None:
