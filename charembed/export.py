@@ -1,4 +1,4 @@
-"""What other tools need of a folded model: fields of config.json, and a warning where heads get lost.
+"""What other tools need of a folded model: fields of config.json, and a warning if a head is dropped.
 
 transformers 5 stores the rotary embedding in one field, `rope_parameters`. Many tools still read
 the fields of transformers 4 and use a default of their own, without an error, if those are missing.

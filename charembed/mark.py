@@ -79,7 +79,7 @@ def _check(part: nn.Module, place: Mark) -> None:
     seen = "removed" if now is None else f"replaced by a {type(now).__name__}"
     raise AttachError(
         f"The embedding at {place.path!r} was {seen} after charembed.attach (set_input_embeddings, "
-        "quantization?), so the model has lost its character vectors. Put the CharEmbedding back, "
+        "quantization?), so the model has no character vectors any more. Put the CharEmbedding back, "
         "or attach again."
     )
 

@@ -81,8 +81,8 @@ def peft_config(model: nn.Module, config: Config) -> Config:
     if getattr(config, "is_prompt_learning", False):
         warnings.warn(
             f"With a {kind}, PEFT uses the trained copy of the encoder also while the adapter is "
-            "disabled. So disable_adapter() and the reference of DPO and GRPO do not give the base "
-            "(its letters change). Use a LoraConfig if you need that.",
+            "disabled. So disable_adapter() and the reference of DPO and GRPO do not give the base. "
+            "Use a LoraConfig if you need that.",
             stacklevel=2,
         )
     made = copy.deepcopy(config)

@@ -60,7 +60,7 @@ class SpellingReport:
 
     @property
     def agrees(self) -> bool:
-        """True if no id disagrees."""
+        """True if no id disagrees, also if none was compared."""
         return not self.differences
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ class SpellingReport:
             + _first(f"{i} {_shown(self.spellings[i] or b'')!r}" for i in self.unproduced),
         ]
         if self.untried:
-            lines.append(f"not tried, for want of time: {self.untried}")
+            lines.append(f"not tried, because of the limit of time: {self.untried}")
         return "\n".join([*lines, self.note] if self.note else lines)
 
 

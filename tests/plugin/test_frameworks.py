@@ -409,30 +409,30 @@ def test_an_adapter_with_encoder_keys_is_announced(changes: Any, tmp_path: Path)
 # Without the helper
 
 
-def thawed() -> Any:
+def unfrozen() -> Any:
     model = get_peft_model(attached(), lora())
     for parameter in charembed.parameters(model):
         parameter.requires_grad_()
     return model
 
 
-def test_trainer_says_that_its_checkpoint_lacks_a_thawed_encoder(tmp_path: Path) -> None:
+def test_trainer_says_that_its_checkpoint_lacks_an_unfrozen_encoder(tmp_path: Path) -> None:
     with warns(UserWarning, "checkpoint charembed.peft_config"):
-        trainer(thawed(), tmp_path).train()
+        trainer(unfrozen(), tmp_path).train()
     with raises(CharEmbedError, "resume charembed.peft_config"):
-        trainer(thawed(), tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+        trainer(unfrozen(), tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
 
 
-def test_trainer_says_that_the_best_step_lacks_a_thawed_encoder(tmp_path: Path) -> None:
+def test_trainer_says_that_the_best_step_lacks_an_unfrozen_encoder(tmp_path: Path) -> None:
     best = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2}
     with warns(UserWarning, "best last charembed.peft_config"):
-        trainer(thawed(), tmp_path, **best).train()
+        trainer(unfrozen(), tmp_path, **best).train()
 
 
 @pytest.mark.slow
-def test_a_thawed_encoder_that_was_loaded_may_resume(tmp_path: Path) -> None:
+def test_an_unfrozen_encoder_that_was_loaded_may_resume(tmp_path: Path) -> None:
     with warns(UserWarning, "checkpoint"):
-        trainer(thawed(), tmp_path).train()
+        trainer(unfrozen(), tmp_path).train()
     charembed.save(attached(), tmp_path / "part")
     model = get_peft_model(charembed.load(GPT2(), VOCABULARY, tmp_path / "part"), lora())
     for parameter in charembed.parameters(model):
