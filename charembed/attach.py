@@ -310,7 +310,7 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
         if (sharding := is_sharding(part)) or wrapper in _WRAPPERS:
             wrapper = f"FSDP ({wrapper})" if sharding else wrapper
             raise AttachError(
-                f"The model is wrapped in {wrapper}, which would not see new parameters. Call "
+                f"The model is wrapped in {wrapper}, which does not register new parameters. Call "
                 "attach first, then wrap the model."
             )
     found: Any

@@ -81,13 +81,17 @@ class SpellingTable:
         """
         if unit not in _UNITS:
             raise SpellingError(f"unit is {unit!r}; it must be 'codepoint' or 'byte'.")
-        if not isinstance(spellings, Sequence) or any(
-            not isinstance(spelling, bytes) for spelling in spellings if spelling is not None
-        ):
+        if not isinstance(spellings, Sequence):
             raise SpellingError(
-                f"The spellings are a {type(spellings).__name__} of something else than bytes. Pass "
-                "a list with the bytes of each id (None for special tokens)."
+                f"spellings is a {type(spellings).__name__}; it must be a list with the bytes of "
+                "each id (None for special tokens)."
             )
+        for token_id, spelling in enumerate(spellings):
+            if spelling is not None and not isinstance(spelling, bytes):
+                raise SpellingError(
+                    f"The spelling of id {token_id} is {spelling!r}; each item of the list must be "
+                    "bytes (None for special tokens)."
+                )
         if len(spellings) == 0:
             raise SpellingError("The vocabulary is empty. Pass the bytes of at least one token.")
         lengths: list[int] = []
