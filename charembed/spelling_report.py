@@ -44,7 +44,8 @@ class SpellingReport:
         compared: number of ids that were compared with decode.
         differences: ids that disagree, with both readings.
         unproduced: ids that none of the tried texts produces.
-        untried: number of ids for which no text was tried, because of the limit of time.
+        untried: number of ids for which no text was tried: because of the limit of time, or all ids
+            with letters if texts were not searched (`texts=False`, no encode).
         note: a sentence if decode shows no letters, otherwise "".
     """
 
@@ -73,10 +74,16 @@ class SpellingReport:
                 f"{one.token_id} letters {one.letters!r}, decode {one.decoded!r}"
                 for one in self.differences
             ),
-            f"no text produces: {len(self.unproduced)}"
-            + _first(f"{i} {_shown(self.spellings[i] or b'')!r}" for i in self.unproduced),
         ]
-        if self.untried:
+        searched = self.untried < self.num_ids - len(self.without_letters)
+        if searched:
+            lines.append(
+                f"no text produces: {len(self.unproduced)}"
+                + _first(f"{i} {_shown(self.spellings[i] or b'')!r}" for i in self.unproduced)
+            )
+        else:
+            lines.append("no text produces: not searched")
+        if self.untried and searched:
             lines.append(f"not tried, because of the limit of time: {self.untried}")
         return "\n".join([*lines, self.note] if self.note else lines)
 
@@ -120,7 +127,7 @@ def check_spellings(
     elif codec and not note:
         compared = len(spelled)
         differences = _differences(codec, spellings, spelled, neighbours, progress)
-    unproduced, untried = list[int](), 0
+    unproduced, untried = list[int](), len(spelled)
     if texts and codec and codec.encode:
         around = _text(spellings[neighbours[0][0]] or b"") if neighbours else "a"
         unproduced, untried = _unproduced(codec, spellings, spelled, around.strip(), progress)

@@ -240,6 +240,14 @@ def test_the_command_fails_if_letters_disagree(
     says(capsys.readouterr().out, "1 ? ab")
 
 
+def test_a_search_that_was_left_out_finds_no_number(tmp_path: Path, capsys: Any) -> None:
+    gemma()[0].save(str(tmp_path / "tokenizer.json"))
+    assert check.main(["--no-texts", str(tmp_path)]) == 0
+    says(capsys.readouterr().out, "produces: not searched")
+    assert "not searched" in str(charembed.check_spellings([b"a", None]))
+    assert "not searched" not in str(charembed.check_spellings(gemma()[0]))
+
+
 def test_ctrl_c_ends_the_command_in_words(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
