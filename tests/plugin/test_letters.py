@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tokenizers import AddedToken, decoders
-from transformers import MistralCommonBackend
+from transformers import ByT5Tokenizer, MistralCommonBackend
 
 import charembed
 from charembed import check, spelling_report
@@ -53,6 +53,14 @@ def test_an_added_token_that_is_a_piece_too_is_read_as_the_piece() -> None:
     for one in (tokenizer, wrapped(tokenizer)):
         spellings = token_bytes(one)
         assert b"".join(spellings[i] or b"" for i in ids) == b"the    a\n\nthe"
+
+
+def test_an_added_character_changes_no_other_byte_of_byt5() -> None:
+    tokenizer = ByT5Tokenizer()
+    before = token_bytes(tokenizer)
+    tokenizer.add_tokens(["é", "ж"])  # the first is the name of the byte E9
+    changed = [i for i, one in enumerate(before) if token_bytes(tokenizer)[i] != one]
+    assert changed in ([], [0xE9 + 3])
 
 
 def test_an_added_token_has_the_letters_of_its_normalized_text() -> None:
