@@ -120,17 +120,17 @@ def check_order(model: nn.Module, host: nn.Module) -> None:
 
 
 def check_keys(wrapper: nn.Module, prefix: str, names: Iterable[str]) -> None:
-    """Raise MismatchError if a state dict has values of an encoder that the wrapper's has not.
+    """Raise MismatchError if a state dict has values that the wrapper's encoder does not have.
 
-    PEFT drops such keys without a word. An example is the factor of `set_scale`.
+    PEFT drops such keys without an error. An example is the factor of `set_scale`.
     """
     own = wrapper.state_dict().keys()
     for name in names:
         key = name.removeprefix(prefix)
         if key != name and key not in own:
             raise MismatchError(
-                f"The adapter was trained with another encoder: it has {key!r}, which this model's "
-                "encoder has not. Call charembed.attach with the arguments (and set_scale with the "
+                f"The adapter was trained with another encoder: it has {key!r}, and this model's "
+                "encoder does not. Call charembed.attach with the arguments (and set_scale with the "
                 "scale) of the training."
             )
 

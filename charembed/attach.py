@@ -246,7 +246,9 @@ def update_spellings(model: Model, tokenizer: Any) -> Model:
 
     The trained weights of the encoder stay, so new tokens have character vectors without further
     training. Removed tokens lose theirs. If the new tokens contain new characters, the encoder's
-    table of characters grows; build the optimizer afterwards.
+    table of characters grows; build the optimizer afterwards. Their rows come last in that table.
+    So a state dict or PEFT adapter of the model fits only a model that was attached with the former
+    tokenizer and then updated in the same way; `charembed.save` and `load` need none of this.
 
     Arguments:
         model: a model with an attached encoder.
@@ -308,7 +310,7 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
         if (sharding := is_sharding(part)) or wrapper in _WRAPPERS:
             wrapper = f"FSDP ({wrapper})" if sharding else wrapper
             raise AttachError(
-                f"The model is wrapped in {wrapper}, which would not see new parameters. Call "
+                f"The model is wrapped in {wrapper}, which does not register new parameters. Call "
                 "attach first, then wrap the model."
             )
     found: Any
@@ -340,7 +342,7 @@ def find_embeddings(model: Any, path: str | None, tokenizer: Any = None) -> list
 def _tied_to(found: nn.Embedding, model: Any) -> Iterator[nn.Embedding]:
     """Yield the other embeddings that share its weight.
 
-    On the meta device no weight is shared yet; there, transformers' own list of tied weights tells
+    On the meta device no weight is shared yet; there, transformers' own list of tied weights shows
     which embeddings from_pretrained will tie.
     """
     later = {}

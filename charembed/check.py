@@ -9,8 +9,8 @@ For each id, its letters are compared with the tokenizer's own decode of the id 
 tokens. It prints the number of ids, the ids without letters, the ids that disagree (with both
 readings), and the ids that no text produces. 262,144 ids take about 20 seconds.
 
-Exit status: 0 if the letters of all ids agree, 1 if some disagree, 2 if the tokenizer cannot be
-loaded.
+Exit status: 0 if no id disagrees (also if nothing could be compared, which is printed), 1 if some
+disagree, 2 if the tokenizer cannot be loaded, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from .errors import SpellingError
 from .progress import bar
 from .spelling_report import check_spellings
 
+_SUFFIXES = {".json", ".model", ".tiktoken"}  # a name with one of them is a file
+
 
 def load_tokenizer(name: str) -> Any:
     """Load a tokenizer by the name of a file, a folder, an encoding or a repository.
@@ -43,6 +45,8 @@ def load_tokenizer(name: str) -> Any:
             return _from_folder(path)
         if path.is_file():
             return _from_file(path)
+        if path.suffix in _SUFFIXES:
+            raise SpellingError(f"There is no file {name!r}. Check the path.")
         if name in _encodings():
             return _package("tiktoken").get_encoding(name)
         return _package("transformers").AutoTokenizer.from_pretrained(name)
@@ -141,6 +145,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpellingError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Stopped before the end of the check.", file=sys.stderr)
+        return 130
     print(report)
     return 0 if report.agrees else 1
 

@@ -38,7 +38,7 @@ Model = TypeVar("Model", bound=nn.Module)
 _NOT_IN_ADAPTER = "PEFT's checkpoint does not hold the character encoder, which is being trained"
 _USE_CONFIG = (
     "Pass charembed.peft_config(model, config) to get_peft_model instead of config: the adapter "
-    "then holds the encoder and its letters."
+    "then holds the encoder."
 )
 
 
@@ -189,7 +189,7 @@ class CharEmbedding(nn.Embedding):
     def from_embedding(
         cls, embedding: nn.Embedding, table: SpellingTable, encoder: str = "lstm", **arguments: Any
     ) -> CharEmbedding:
-        """Add character vectors to one embedding, in place, if `attach` does not know its model.
+        """Add character vectors to one embedding, in place, without `attach` and a model.
 
         table = SpellingTable.from_tokenizer(tokenizer, embed.num_embeddings)
         embed = CharEmbedding.from_embedding(embed, table, init="normal")
@@ -466,8 +466,8 @@ class CharEmbedding(nn.Embedding):
                 raise CharEmbedError(f"{_NOT_IN_ADAPTER}, so training cannot resume. {_USE_CONFIG}")
             if caller("_load_best_model", "transformers"):
                 warnings.warn(
-                    f"{_NOT_IN_ADAPTER}: the adapter is the best step's, the letters are the last "
-                    f"step's. {_USE_CONFIG}",
+                    f"{_NOT_IN_ADAPTER}: the adapter is that of the best step, the encoder that of the "
+                    f"last step. {_USE_CONFIG}",
                     stacklevel=2,
                 )
 
@@ -487,15 +487,15 @@ class CharEmbedding(nn.Embedding):
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def _warn_of_adapter(self, prefix: str) -> None:
-        """Warn if PEFT's checkpoint lacks the trained encoder, or holds it and nobody will know."""
+        """Warn if PEFT's checkpoint lacks the trained encoder, or if a plain base would drop it."""
         parts = prefix.split(".")
         if is_wrapper(self.encoder) or not self.holds_encoder or "original_module" in parts:
             return
         if {"base_layer", "modules_to_save"} & {*parts}:
             warnings.warn(
-                "This adapter holds the character encoder. A base without an encoder ignores those "
-                "keys without a word, and the letters are lost: call charembed.attach on the base "
-                "before PeftModel.from_pretrained.",
+                "This adapter holds the character encoder. If the base has no encoder, PEFT drops those "
+                "keys without an error: call charembed.attach on the base before "
+                "PeftModel.from_pretrained.",
                 stacklevel=2,
             )
         elif self._encoder_is_trained and caller("_save", "transformers"):

@@ -1,4 +1,4 @@
-"""What other tools need of a folded model: fields of config.json, and a warning where heads get lost.
+"""What other tools need of a folded model: fields of config.json, and a warning if a head is dropped.
 
 transformers 5 stores the rotary embedding in one field, `rope_parameters`. Many tools still read
 the fields of transformers 4 and use a default of their own, without an error, if those are missing.
@@ -43,6 +43,10 @@ def complete_config(folder: str | Path) -> dict[str, Any]:
 
     Raises CharEmbedError if the folder has no readable config.json.
     """
+    if not isinstance(folder, str | Path):
+        raise CharEmbedError(
+            f"folder is {folder!r}; it must be the path of a folder that save_pretrained wrote."
+        )
     path = Path(folder) / "config.json"
     try:
         config = json.loads(path.read_text("utf-8"))
@@ -56,8 +60,7 @@ def complete_config(folder: str | Path) -> dict[str, Any]:
             "save_pretrained wrote."
         )
     added: dict[str, Any] = {}
-    # the config of a model of text and images holds that of its decoder
-    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+    for part in list(_with_inner(config)):
         new = _missing(part, scaled=True)
         part.update(new)
         added |= new
@@ -112,6 +115,14 @@ def _exports_to_onnx() -> bool:
     return torch.onnx.is_in_onnx_export()
 
 
+def _with_inner(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a config and those inside it: that of a model of text and images holds its decoder's."""
+    yield config
+    for value in config.values():
+        if isinstance(value, dict):
+            yield from _with_inner(value)
+
+
 def _configs(config: Any) -> Iterator[Any]:
     """Yield a config of transformers and those inside it; nothing for other objects."""
     if hasattr(config, "to_dict") and hasattr(config, "model_type"):
@@ -137,7 +148,7 @@ def _rope_fields(kind: Any, rope: dict[str, Any], scaled: bool) -> dict[str, Any
     if kind in _LOCAL_BASE and by_layer.keys() == {"full_attention", "sliding_attention"}:
         local = by_layer["sliding_attention"]
         fields = _flat_fields(kind, by_layer["full_attention"], scaled)
-        if fields and local.get("rope_type") == "default":
+        if fields and local.get("rope_type") == "default" and "rope_theta" in local:
             # transformers adds `rope_scaling` to the parameters of full attention, which have a
             # base already
             return fields | {"rope_local_base_freq": local["rope_theta"]}

@@ -261,7 +261,7 @@ class FoldCheck:
         """Compute the outputs. The model and the random state are the same afterwards."""
         with _unchanged(self._model):
             if not self._given:
-                # nobody asked for this run, so its warnings would only confuse; _unchanged undoes it
+                # the user did not start this run and could not place its warnings; _unchanged undoes it
                 logging.disable(logging.WARNING)
                 # Hooks of the user, which may count or record, see nothing of the automatic check.
                 for part in self._model.modules():
@@ -373,7 +373,7 @@ class _Readers(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return foreign and isinstance(tensor, nn.Parameter) and tensor.shape in self._shapes
 
     def _innermost_module(self) -> str:
-        """Return the module of the model whose method runs; only the call stack knows it."""
+        """Return the module of the model whose method runs, found in the call stack."""
         frame = sys._getframe(1)
         while frame is not None:
             part = frame.f_locals.get("self")

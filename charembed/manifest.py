@@ -137,9 +137,12 @@ def read_tensors(path: Path, expected: Mapping[str, Tensor], sha256: str) -> dic
         seen = {name: found.get_shape() for name, found in slices.items()}
         shapes = {name: list(tensor.shape) for name, tensor in expected.items()}
         if seen != shapes:
+            other = [name for name in seen | shapes if seen.get(name) != shapes.get(name)]
+            first = other[0]
             raise MismatchError(
-                f"{path} has the tensors {seen}, but the encoder has {shapes}. Pass the encoder "
-                "that the part was saved with."
+                f"{path} is for another encoder: {len(other)} tensors differ, the first is "
+                f"{first!r} with the shape {seen.get(first)} in the file and {shapes.get(first)} in "
+                "the encoder. Pass the encoder that the part was saved with."
             )
         for name, found in slices.items():
             _check_dtype(path, name, found.get_dtype(), expected[name].dtype)

@@ -47,8 +47,18 @@ def remove_marks(model: nn.Module) -> None:
         vars(part).pop(_ON_MODEL, None)
 
 
+def check_module(model: Any) -> None:
+    """Raise AttachError if the model is no torch.nn.Module."""
+    if not isinstance(model, nn.Module):
+        raise AttachError(
+            f"The model is a {type(model).__name__}, not a torch.nn.Module. Pass the model first."
+        )
+
+
 def check_marks(model: nn.Module) -> None:
-    """Raise AttachError if another module is in the place of a CharEmbedding."""
+    """Raise AttachError if another module is in the place of a CharEmbedding, or if the model is
+    no module."""
+    check_module(model)
     for part in model.modules():
         for place in vars(part).get(_ON_MODEL, ()):
             if not place.released:
@@ -69,7 +79,7 @@ def _check(part: nn.Module, place: Mark) -> None:
     seen = "removed" if now is None else f"replaced by a {type(now).__name__}"
     raise AttachError(
         f"The embedding at {place.path!r} was {seen} after charembed.attach (set_input_embeddings, "
-        "quantization?), so the model has lost its character vectors. Put the CharEmbedding back, "
+        "quantization?), so the model has no character vectors any more. Put the CharEmbedding back, "
         "or attach again."
     )
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .adapters import modules_in_use
 from .arguments import check_number
 from .embedding import CharEmbedding, Model
-from .mark import check_marks
+from .mark import check_marks, check_module
 
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -35,6 +35,7 @@ def freeze_base(model: Model) -> Model:
 
     charembed.freeze_base(model)     # the base model gets no gradients any more
     """
+    check_module(model)
     # all off, then on again for the encoder, whose parameters are part of the model too
     model.requires_grad_(False)
     for parameter in parameters(model):

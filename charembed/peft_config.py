@@ -12,6 +12,7 @@ from torch import nn
 from .adapters import modules_in_use
 from .embedding import CharEmbedding
 from .errors import AttachError
+from .mark import check_module
 
 if TYPE_CHECKING:
     Config = TypeVar("Config", bound=Any)
@@ -40,8 +41,13 @@ def peft_config(model: nn.Module, config: Config) -> Config:
     Raises AttachError if the model has no encoder, if it is already a PEFT model, if the config
     has no `modules_to_save`, adapts or wraps the embedding itself, or has trainable tokens.
     """
+    check_module(model)
     path = _path(model)
     kind = type(config).__name__
+    if isinstance(config, type):  # deepcopy returns a class itself, and its attributes would change
+        raise AttachError(
+            f"config is the class {config.__name__}. Pass an object: {config.__name__}(...)."
+        )
     if not hasattr(config, "modules_to_save"):
         raise AttachError(
             f"A {kind} has no modules_to_save, so its adapter cannot hold the character encoder. "
@@ -52,6 +58,11 @@ def peft_config(model: nn.Module, config: Config) -> Config:
         raise AttachError(
             "trainable_token_indices looks rows up without the embedding's forward, so character "
             "vectors would have no effect. Leave it out."
+        )
+    if isinstance(config.modules_to_save, str):
+        raise AttachError(
+            f"modules_to_save is {config.modules_to_save!r}, and PEFT would read each letter as the "
+            f"name of a module. Pass a list: [{config.modules_to_save!r}]."
         )
     saved = list(config.modules_to_save or ())
     if any(path.endswith(name) for name in saved):
@@ -70,13 +81,13 @@ def peft_config(model: nn.Module, config: Config) -> Config:
     if getattr(config, "is_prompt_learning", False):
         warnings.warn(
             f"With a {kind}, PEFT uses the trained copy of the encoder also while the adapter is "
-            "disabled. So disable_adapter() and the reference of DPO and GRPO do not give the base "
-            "(its letters change). Use a LoraConfig if you need that.",
+            "disabled. So disable_adapter() and the reference of DPO and GRPO do not give the base. "
+            "Use a LoraConfig if you need that.",
             stacklevel=2,
         )
     made = copy.deepcopy(config)
     encoder = f"{path}.encoder"
-    made.modules_to_save = [*saved, encoder]
+    made.modules_to_save = [*(name for name in saved if name != encoder), encoder]
     excluded = getattr(config, "exclude_modules", None)
     # a str is a regular expression, which is left as it is
     if hasattr(config, "exclude_modules") and not isinstance(excluded, str):

@@ -50,7 +50,7 @@ def check_unsharded(model: nn.Module, embedding: nn.Module, *, gathered: bool = 
 
 def _sharding_modules(model: nn.Module) -> Iterator[nn.Module]:
     yield from filter(is_sharding, model.modules())
-    # The user may pass the inner model, which does not know its wrapper.
+    # The user may pass the inner model, which has no reference to its wrapper.
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         fsdp: Any = sys.modules.get("torch.distributed.fsdp")
         bases = [getattr(fsdp, name, None) for name in _SHARDING]

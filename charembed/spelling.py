@@ -76,11 +76,22 @@ class SpellingTable:
             alphabet: code points that come first, so their indices do not change. New characters
                 follow in ascending order. Default: none.
 
-        Raises SpellingError if the vocabulary is empty, if the unit is unknown, or if no token has
-        characters.
+        Raises SpellingError if the vocabulary is empty, if an item is neither bytes nor None, if the
+        unit is unknown, or if no token has characters.
         """
         if unit not in _UNITS:
             raise SpellingError(f"unit is {unit!r}; it must be 'codepoint' or 'byte'.")
+        if not isinstance(spellings, Sequence):
+            raise SpellingError(
+                f"spellings is a {type(spellings).__name__}; it must be a list with the bytes of "
+                "each id (None for special tokens)."
+            )
+        for token_id, spelling in enumerate(spellings):
+            if spelling is not None and not isinstance(spelling, bytes):
+                raise SpellingError(
+                    f"The spelling of id {token_id} is {spelling!r}; each item of the list must be "
+                    "bytes (None for special tokens)."
+                )
         if len(spellings) == 0:
             raise SpellingError("The vocabulary is empty. Pass the bytes of at least one token.")
         lengths: list[int] = []

@@ -44,7 +44,8 @@ class SpellingReport:
         compared: number of ids that were compared with decode.
         differences: ids that disagree, with both readings.
         unproduced: ids that none of the tried texts produces.
-        untried: number of ids for which no text was tried, because of the limit of time.
+        untried: number of ids for which no text was tried: because of the limit of time, or all ids
+            with letters if texts were not searched (`texts=False`, no encode).
         note: a sentence if decode shows no letters, otherwise "".
     """
 
@@ -60,7 +61,7 @@ class SpellingReport:
 
     @property
     def agrees(self) -> bool:
-        """True if no id disagrees."""
+        """True if no id disagrees, also if none was compared."""
         return not self.differences
 
     def __str__(self) -> str:
@@ -73,11 +74,17 @@ class SpellingReport:
                 f"{one.token_id} letters {one.letters!r}, decode {one.decoded!r}"
                 for one in self.differences
             ),
-            f"no text produces: {len(self.unproduced)}"
-            + _first(f"{i} {_shown(self.spellings[i] or b'')!r}" for i in self.unproduced),
         ]
-        if self.untried:
-            lines.append(f"not tried, for want of time: {self.untried}")
+        searched = self.untried < self.num_ids - len(self.without_letters)
+        if searched:
+            lines.append(
+                f"no text produces: {len(self.unproduced)}"
+                + _first(f"{i} {_shown(self.spellings[i] or b'')!r}" for i in self.unproduced)
+            )
+        else:
+            lines.append("no text produces: not searched")
+        if self.untried and searched:
+            lines.append(f"not tried, because of the limit of time: {self.untried}")
         return "\n".join([*lines, self.note] if self.note else lines)
 
 
@@ -120,7 +127,7 @@ def check_spellings(
     elif codec and not note:
         compared = len(spelled)
         differences = _differences(codec, spellings, spelled, neighbours, progress)
-    unproduced, untried = list[int](), 0
+    unproduced, untried = list[int](), len(spelled)
     if texts and codec and codec.encode:
         around = _text(spellings[neighbours[0][0]] or b"") if neighbours else "a"
         unproduced, untried = _unproduced(codec, spellings, spelled, around.strip(), progress)
@@ -253,7 +260,9 @@ def _neighbours(
         return [i for i in spelled if re.fullmatch(pattern, spellings[i] or b"")]
 
     # A single letter may be a byte, which joins the bytes beside it.
-    plain = of_letters(rb" ?[a-z]{2,} ?") or of_letters(rb" ?[a-z] ?")
+    plain = of_letters(rb" ?[a-z]{2,} ?")
+    if len(plain) < 4:  # two pairs
+        plain += of_letters(rb" ?[a-z] ?")
     plain = plain[:: len(plain) // _CANDIDATES + 1]
     found = list[tuple[int, int]]()
     for one, other in itertools.permutations(plain, 2):

@@ -79,7 +79,7 @@ class _Rows:
         char_UD: Tensor,
     ) -> None:
         self.key, self.event, self.snapshot = key, event, snapshot
-        # no copy: most steps have one forward, and then nobody asks for these rows
+        # no copy: most steps have one forward, and then these rows are not used
         self._rows_ND, self._count = char_UD, len(ids_U)
         self._ids_U: Tensor | None = ids_U  # None after the second forward
         self._place_V: Tensor | None = None  # where the row of an id is; -1: nowhere

@@ -282,7 +282,13 @@ def _piece_bytes(
     special = special | {token_id for token_id, token in added.items() if token.special}
     spellings: Spellings = [None] * (max(vocabulary.values(), default=-1) + 1)
     reader = reader_of(
-        (piece for piece, token_id in vocabulary.items() if token_id not in added), backend
+        (
+            piece
+            for piece, token_id in vocabulary.items()
+            # a byte of ByT5 stays one if the user adds its character as a token
+            if token_id not in added or (len(piece) == 1 and piece <= "\xff")
+        ),
+        backend,
     )
     read = reader.piece
     for piece, token_id in vocabulary.items():

@@ -17,7 +17,7 @@ from .errors import CharEmbedError
 def check_training_step(embedding: Any, ids_U: Tensor, char_UD: Tensor) -> None:
     """Warn if the encoder is frozen at zero; raise CharEmbedError if TRL's reference lacks it.
 
-    Each question is answered once per embedding and trainer, so later steps do not wait for a GPU.
+    Each check is made once per embedding and trainer, so later steps do not wait for a GPU.
 
     Arguments:
         embedding: the CharEmbedding that computes.
@@ -79,8 +79,8 @@ def _check_reference(embedding: Any, ids_U: Tensor, char_UD: Tensor) -> None:
         if char_UD.requires_grad and _moves(trainer, embedding):
             raise CharEmbedError(
                 "The trainer's reference is this model with its adapter disabled or exchanged, but "
-                "the character encoder is trained outside of the adapter, so the reference's "
-                "letters would change in each step. Pass charembed.peft_config(model, config) "
+                "the character encoder is trained outside of the adapter, so the reference would "
+                "change in each step. Pass charembed.peft_config(model, config) "
                 "instead of config, and leave the rest frozen."
             )
         return
@@ -91,7 +91,7 @@ def _check_reference(embedding: Any, ids_U: Tensor, char_UD: Tensor) -> None:
         return
     raise CharEmbedError(
         "The trainer's ref_model has no character encoder, so the reference would not be the "
-        "policy before training: TRL loads it from config._name_or_path, without the letters. Pass "
+        "policy before training: TRL loads it from config._name_or_path. Pass "
         "ref_model=copy.deepcopy(model), or set trainer.ref_model if the trainer has no such "
         'argument. If the base is meant, call charembed.attach on it too (init "zero" changes '
         "nothing)."

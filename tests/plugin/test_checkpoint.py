@@ -166,7 +166,7 @@ def test_an_encoder_of_your_own_is_handed_over(tmp_path: Path) -> None:
         charembed.load(GPT2(), VOCABULARY, tmp_path)
     with raises(MismatchError, "Counts Linear"):
         charembed.load(GPT2(), VOCABULARY, tmp_path, encoder=nn.Linear(1, 16))
-    with raises(MismatchError, "linear.weight [16, 1] [3, 1]"):
+    with raises(MismatchError, "linear.bias [16] [3]"):
         charembed.load(GPT2(), VOCABULARY, tmp_path, encoder=Counts(3))
 
 
@@ -289,7 +289,7 @@ def test_sizes_are_checked_before_anything_is_allocated(saved: Path) -> None:
     """A manifest with an LSTM of 160 TB is refused by its shapes at once."""
     rewrite(saved, config={"char_dim": 10**6, "hidden_size": 10**6, "init": "zero", "seed": 0})
     model = GPT2()
-    with raises(MismatchError, "lstm.weight_hh_l0 32 8 4000000 1000000"):
+    with raises(MismatchError, "chars.weight 12 1000000"):
         charembed.load(model, VOCABULARY, saved)
     assert unchanged(model)
 

@@ -140,6 +140,27 @@ def test_the_decoder_inside_a_model_of_text_and_images_gets_its_fields(tmp_path:
     assert transformers.AutoConfig.from_pretrained(tmp_path).text_config.rope_parameters == LAYERS
 
 
+def test_a_decoder_two_configs_deep_gets_its_fields(tmp_path: Path) -> None:
+    text = {"model_type": "qwen2", "rope_parameters": rope()}
+    (tmp_path / "config.json").write_text(json.dumps({"thinker_config": {"text_config": text}}))
+    assert charembed.complete_config(tmp_path) == {"rope_theta": rope()["rope_theta"]}
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert "rope_theta" in written["thinker_config"]["text_config"]
+
+
+def test_layers_without_a_base_are_left_alone(tmp_path: Path) -> None:
+    layers = {"full_attention": rope(), "sliding_attention": {"rope_type": "default"}}
+    config = {"model_type": "gemma3_text", "rope_parameters": layers}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert charembed.complete_config(tmp_path) == {}
+
+
+@pytest.mark.parametrize("folder", [None, 3, b"plain"])
+def test_what_is_no_path_is_refused(folder: Any) -> None:
+    with raises(charembed.CharEmbedError, "folder", repr(folder), "must be"):
+        charembed.complete_config(folder)
+
+
 def test_a_field_that_exists_and_a_config_without_a_rope_stay(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"rope_theta": 1.0, "rope_parameters": rope()}))

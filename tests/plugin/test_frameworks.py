@@ -330,12 +330,26 @@ def test_the_users_config_is_kept() -> None:
         ({"target_modules": ["wte", "c_attn"]}, "target_modules transformer.wte modules_to_save"),
         ({"target_modules": r".*(wte|c_attn)"}, "target_modules transformer.wte"),
         ({"trainable_token_indices": [3]}, "trainable_token_indices"),
+        ({"modules_to_save": "lm_head"}, "modules_to_save 'lm_head' ['lm_head']"),
         ({"modules_to_save": ["wte"]}, "modules_to_save transformer.wte ensure_weight_tying=True"),
     ],
 )
 def test_configs_that_cannot_hold_the_encoder(changes: dict[str, Any], words: str) -> None:
     with raises(AttachError, words):
         charembed.peft_config(attached(), lora(**changes))
+
+
+def test_the_class_of_a_config_is_refused_and_kept() -> None:
+    before = dict(vars(peft.LoraConfig))
+    with raises(AttachError, "LoraConfig(...)"):
+        charembed.peft_config(attached(), peft.LoraConfig)
+    assert dict(vars(peft.LoraConfig)) == before
+
+
+def test_a_config_that_is_complete_stays_so() -> None:
+    model = attached()
+    once = charembed.peft_config(model, lora())
+    assert charembed.peft_config(model, once) == once
 
 
 def test_models_that_have_no_encoder_to_hold() -> None:
@@ -395,30 +409,30 @@ def test_an_adapter_with_encoder_keys_is_announced(changes: Any, tmp_path: Path)
 # Without the helper
 
 
-def thawed() -> Any:
+def unfrozen() -> Any:
     model = get_peft_model(attached(), lora())
     for parameter in charembed.parameters(model):
         parameter.requires_grad_()
     return model
 
 
-def test_trainer_says_that_its_checkpoint_lacks_a_thawed_encoder(tmp_path: Path) -> None:
+def test_trainer_says_that_its_checkpoint_lacks_an_unfrozen_encoder(tmp_path: Path) -> None:
     with warns(UserWarning, "checkpoint charembed.peft_config"):
-        trainer(thawed(), tmp_path).train()
+        trainer(unfrozen(), tmp_path).train()
     with raises(CharEmbedError, "resume charembed.peft_config"):
-        trainer(thawed(), tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+        trainer(unfrozen(), tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
 
 
-def test_trainer_says_that_the_best_step_lacks_a_thawed_encoder(tmp_path: Path) -> None:
+def test_trainer_says_that_the_best_step_lacks_an_unfrozen_encoder(tmp_path: Path) -> None:
     best = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2}
     with warns(UserWarning, "best last charembed.peft_config"):
-        trainer(thawed(), tmp_path, **best).train()
+        trainer(unfrozen(), tmp_path, **best).train()
 
 
 @pytest.mark.slow
-def test_a_thawed_encoder_that_was_loaded_may_resume(tmp_path: Path) -> None:
+def test_an_unfrozen_encoder_that_was_loaded_may_resume(tmp_path: Path) -> None:
     with warns(UserWarning, "checkpoint"):
-        trainer(thawed(), tmp_path).train()
+        trainer(unfrozen(), tmp_path).train()
     charembed.save(attached(), tmp_path / "part")
     model = get_peft_model(charembed.load(GPT2(), VOCABULARY, tmp_path / "part"), lora())
     for parameter in charembed.parameters(model):

@@ -177,16 +177,16 @@ def test_the_reference_of_dpo_is_the_policy_before_training(
 
 
 def test_a_reference_that_would_move_with_the_encoder_is_refused(bench: Any) -> None:
-    def thawed() -> Any:
+    def unfrozen() -> Any:
         model = get_peft_model(bench.attached(), lora())
         for parameter in charembed.parameters(model):
             parameter.requires_grad_()
         return model
 
     with raises(CharEmbedError, "reference charembed.peft_config"):
-        bench.trainer("DPO", thawed(), PAIRS).train()
+        bench.trainer("DPO", unfrozen(), PAIRS).train()
     # computed before training: the reference cannot move
-    trainer = bench.trainer("DPO", thawed(), PAIRS, precompute_ref_log_probs=True)
+    trainer = bench.trainer("DPO", unfrozen(), PAIRS, precompute_ref_log_probs=True)
     trainer.train()
     assert logged(trainer)[0] == pytest.approx(math.log(2), abs=1e-5)
 

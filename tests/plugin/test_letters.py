@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tokenizers import AddedToken, decoders
-from transformers import MistralCommonBackend
+from transformers import ByT5Tokenizer, MistralCommonBackend
 
 import charembed
 from charembed import check, spelling_report
@@ -18,7 +18,16 @@ from charembed import tokenizers as reading
 from charembed.check import load_tokenizer
 from charembed.tokenizers import byte_level_alphabet, token_bytes
 from tests.messages import raises, says
-from tests.plugin.kinds import KINDS, KINDS_WITH_FILES, another_sign, gemma, id_of, made, wrapped
+from tests.plugin.kinds import (
+    KINDS,
+    KINDS_WITH_FILES,
+    another_sign,
+    gemma,
+    id_of,
+    made,
+    small_tiktoken,
+    wrapped,
+)
 
 NAMES = [*KINDS, *KINDS_WITH_FILES]
 
@@ -44,6 +53,14 @@ def test_an_added_token_that_is_a_piece_too_is_read_as_the_piece() -> None:
     for one in (tokenizer, wrapped(tokenizer)):
         spellings = token_bytes(one)
         assert b"".join(spellings[i] or b"" for i in ids) == b"the    a\n\nthe"
+
+
+def test_an_added_character_changes_no_other_byte_of_byt5() -> None:
+    tokenizer = ByT5Tokenizer()
+    before = token_bytes(tokenizer)
+    tokenizer.add_tokens(["é", "ж"])  # the first is the name of the byte E9
+    changed = [i for i, one in enumerate(before) if token_bytes(tokenizer)[i] != one]
+    assert changed in ([], [0xE9 + 3])
 
 
 def test_an_added_token_has_the_letters_of_its_normalized_text() -> None:
@@ -229,6 +246,39 @@ def test_the_command_fails_if_letters_disagree(
     monkeypatch.setattr(spelling_report, "token_bytes", lambda _: wrong)
     assert check.main([str(tmp_path / "tokenizer.json")]) == 1
     says(capsys.readouterr().out, "1 ? ab")
+
+
+def test_a_search_that_was_left_out_finds_no_number(tmp_path: Path, capsys: Any) -> None:
+    gemma()[0].save(str(tmp_path / "tokenizer.json"))
+    assert check.main(["--no-texts", str(tmp_path)]) == 0
+    says(capsys.readouterr().out, "produces: not searched")
+    assert "not searched" in str(charembed.check_spellings([b"a", None]))
+    assert "not searched" not in str(charembed.check_spellings(gemma()[0]))
+
+
+def test_ctrl_c_ends_the_command_in_words(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    gemma()[0].save(str(tmp_path / "tokenizer.json"))
+    monkeypatch.setattr(check, "check_spellings", stopped)
+    assert check.main([str(tmp_path)]) == 130
+    says(capsys.readouterr().err, "stopped")
+
+
+def test_a_missing_file_is_named(capsys: Any) -> None:
+    assert check.main(["no/such/tokenizer.json"]) == 2
+    says(capsys.readouterr().err, "no file", "no/such/tokenizer.json")
+
+
+def test_a_vocabulary_with_one_token_of_several_letters_is_compared() -> None:
+    tokenizer, _ = small_tiktoken()
+    ranks = {bytes([byte]): byte for byte in range(256)} | {b"th": 256}
+    kind = type(tokenizer)
+    one = kind("one", pat_str=r"\S+|\s+", mergeable_ranks=ranks, special_tokens={})
+    assert charembed.check_spellings(one).compared == 257
 
 
 @pytest.mark.parametrize("name", ["empty", "broken.json", "broken.model", "no/such-tokenizer"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy
@@ -145,6 +145,31 @@ def test_arguments_in_the_wrong_place_are_named() -> None:
         charembed.attach(GPT2(), None)
     with raises(AttachError, "str torch.nn.Module"):
         charembed.load("letters", VOCABULARY, ROOT / "tests" / "data" / "format_1")  # type: ignore[type-var]
+
+
+MODEL_FIRST: list[Callable[[Any], Any]] = [
+    charembed.fold,
+    charembed.detach,
+    charembed.parameters,
+    charembed.freeze_base,
+    charembed.count_parameters,
+    charembed.print_trainable_parameters,
+    charembed.set_scale,
+    charembed.warm_up,
+    lambda model: charembed.param_groups(model, lr=1.0),
+    lambda model: charembed.save(model, "letters"),
+    lambda model: charembed.update_spellings(model, VOCABULARY),
+    lambda model: charembed.project_to_low_fisher(model, IDS),
+    lambda model: charembed.disabled(model).__enter__(),
+    lambda model: charembed.peft_config(model, object()),
+]
+
+
+@pytest.mark.parametrize("call", MODEL_FIRST)
+@pytest.mark.parametrize("model", [None, "gpt2", GPT2])
+def test_what_is_no_model_is_named(call: Callable[[Any], Any], model: Any) -> None:
+    with raises(AttachError, type(model).__name__, "torch.nn.Module"):
+        call(model)
 
 
 def test_arguments_without_effect_are_refused() -> None:

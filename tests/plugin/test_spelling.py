@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charembed import SpellingTable
+from charembed import SpellingError, SpellingTable
 from charembed.spelling import characters
 from tests.messages import raises
 
@@ -90,6 +92,12 @@ def test_vocabularies_without_characters_are_refused(
 ) -> None:
     with raises(ValueError, message):
         SpellingTable.from_bytes(spellings)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["a"], [1], [b"a", "b"], {b"a": 1}, [b"a", 0]])
+def test_spellings_that_are_no_bytes_are_refused(wrong: Any) -> None:
+    with raises(SpellingError, "bytes", "list"):
+        SpellingTable.from_bytes(wrong)
 
 
 def test_other_bad_input_is_refused(table: SpellingTable) -> None:

@@ -118,7 +118,7 @@ class Part:
             with torch.no_grad():
                 assert torch.isfinite(logits_of(self.base)).all()
             charembed.detach(self.base)
-        assert len(message) < 4_000
+        assert len(message) < 1_000
         assert torch.equal(torch.get_rng_state(), random)
         assert dict(self.base.named_modules()) == self.modules
         assert type(GPT2.embedding(self.base)) is nn.Embedding
@@ -153,6 +153,11 @@ def test_no_value_of_the_manifest_ends_in_another_error(part: Part) -> None:
                     ("tensors_sha256", str),  # signed again
                     ("format", int),  # format 1 has a subset of the keys
                 } or (key == "config" and value == {}), (key, value)  # the defaults
+
+
+def test_a_negative_factor_is_no_other_error(part: Part) -> None:
+    for factor in (-1, -0.5, -(10**30)):
+        assert not part.loads(loudness=factor)
 
 
 def test_a_missing_key_is_no_other_error(part: Part) -> None:
