@@ -31,7 +31,8 @@ class StepRows:
     """
 
     def __init__(self) -> None:
-        self._kept: _Rows | None = None
+        # Forwards with and without autocast may alternate within a step.
+        self._kept: dict[tuple[Any, ...], _Rows] = {}
         self._lock = threading.Lock()
 
     def same(
@@ -46,7 +47,7 @@ class StepRows:
         """Return char_UD (U, D) with the kept rows in the place of those with known ids.
 
         Arguments:
-            key: values that must be equal for rows to be equal, such as the dtype of autocast.
+            key: values that must be equal for rows to be equal; the last is the dtype of autocast.
             encoder: the encoder that computed char_UD.
             event: as in `Snapshot`; the second item changes at a step.
             ids_U: (U,) distinct ids.
@@ -54,14 +55,18 @@ class StepRows:
             rows: V, number of ids.
         """
         with self._lock:
-            kept, own_UD = self._kept, char_UD.detach()
+            kept, own_UD = self._kept.get(key), char_UD.detach()
             if (
                 kept is None
-                or kept.key != key
                 or kept.event[1] is not event[1]
                 or not kept.snapshot.holds(encoder, event)
             ):
-                self._kept = _Rows(key, event, Snapshot(encoder, event), ids_U, own_UD)
+                self._kept = {
+                    other: rows_of
+                    for other, rows_of in self._kept.items()
+                    if rows_of.event[1] is event[1] and other[:-1] == key[:-1]
+                }
+                self._kept[key] = _Rows(event, Snapshot(encoder, event), ids_U, own_UD)
                 return char_UD
             with torch.no_grad():
                 values_UD = kept.known_or(own_UD, ids_U, rows)
@@ -72,13 +77,12 @@ class StepRows:
 class _Rows:
     def __init__(
         self,
-        key: tuple[Any, ...],
         event: tuple[object, object],
         snapshot: Snapshot,
         ids_U: Tensor,
         char_UD: Tensor,
     ) -> None:
-        self.key, self.event, self.snapshot = key, event, snapshot
+        self.event, self.snapshot = event, snapshot
         # no copy: most steps have one forward, and then these rows are not used
         self._rows_ND, self._count = char_UD, len(ids_U)
         self._ids_U: Tensor | None = ids_U  # None after the second forward
