@@ -14,6 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 WORDS = 16  # words of 8 bytes of each tensor that are compared at each check
 ROWS = 1_024  # a table of at most so many rows is compared in a word of each row
 
+_NUMBERS = (int, float, bool, str)
 _not_tensors: set[type] = set()  # types of attributes, found so far, that are no tensors
 _last_step: list[object] = [object()]
 
@@ -31,6 +32,22 @@ def tensors_of(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
         registered += [tensor for tensor in part._buffers.values() if tensor is not None]
         attributes += _tensor_attributes(part)
     return registered, attributes
+
+
+def _others(module: nn.Module) -> list[Any]:
+    """Return the public attributes of all parts that are no tensors, and their forward hooks."""
+    found: list[Any] = []
+    for part in _parts(module):
+        own = vars(part)
+        found += [
+            value
+            for name, value in own.items()
+            if name[0] != "_" and name != "training" and not isinstance(value, Tensor)
+        ]
+        for hooks in (own.get("_forward_pre_hooks"), own.get("_forward_hooks")):
+            if hooks:
+                found += hooks.values()
+    return found
 
 
 def _parts(module: nn.Module) -> list[nn.Module]:
@@ -96,6 +113,8 @@ class Snapshot:
     Only these comparisons of all values wait for a GPU. Not found is a write through `.data`
     without an event: on a GPU any, on the CPU one that changes none of the compared values.
 
+    With all values it compares hooks and plain attributes too, such as a scale or a patched forward.
+
     The snapshot also holds the memory of the tensors. Otherwise freed memory could be given to
     other weights, which would then have the same address and version.
     """
@@ -104,6 +123,7 @@ class Snapshot:
         tensors = self._find(module)
         self._sharded = is_sharded(module)
         self._copies = self._copied(tensors)
+        self._others = _others(module)
         self._mark(tensors, event)
 
     def holds(self, module: nn.Module, event: object) -> bool:
@@ -117,16 +137,17 @@ class Snapshot:
         ):
             return True
         tensors = self._find(module)
-        if not self._same_values(tensors):
+        if not (self._same_values(tensors) and self._same_others(module)):
             return False
         self._mark(tensors, event)
         return True
 
     def renew_attributes(self, module: nn.Module) -> None:
-        """Take the present values of tensors that are plain attributes.
+        """Take the present values of plain attributes, tensors and others.
 
-        The former weight_norm computes its weight at each forward.
+        The former weight_norm computes its weight at each forward. A module may count its calls.
         """
+        self._others = _others(module)
         registered, attributes = tensors_of(module)
         count, marks = len(registered), _marks(registered)
         if attributes and marks == self._marks[: len(marks)]:
@@ -193,6 +214,14 @@ class Snapshot:
         ]
         self._samples = [found.tobytes for found in samples if found is not None]
         self._words = [read() for read in self._samples]
+
+    def _same_others(self, module: nn.Module) -> bool:
+        """Compare hooks and plain attributes that are no tensors, such as a scale."""
+        now = _others(module)
+        return len(now) == len(self._others) and all(
+            one is other or (type(one) in _NUMBERS and type(one) is type(other) and one == other)
+            for one, other in zip(now, self._others, strict=True)
+        )
 
     def _copied(self, tensors: list[Tensor]) -> list[Tensor | None]:
         """Return copies of the values; None where they must not be compared."""

@@ -219,6 +219,51 @@ def test_an_average_that_moves_a_few_characters_is_seen(kind: str) -> None:
         assert_fresh(average, before)
 
 
+class Scaled(nn.Module):
+    """An encoder of the user's own with a plain number, which counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.scale, self.calls = nn.Embedding(V, 16), 1.0, 0
+
+    def forward(self, ids_U: Tensor) -> Tensor:
+        self.calls += 1
+        return self.rows(ids_U) * self.scale
+
+
+def test_hooks_and_plain_attributes_of_the_encoder_count() -> None:
+    model = attached()
+    encoder: Any = char_embedding(model).encoder
+    changes: list[Callable[[], Any]] = [
+        lambda: encoder.register_forward_hook(lambda part, args, out: 3 * out),
+        lambda: encoder.projection.register_forward_pre_hook(lambda part, args: (-args[0],)),
+        lambda: encoder.projection._forward_pre_hooks.clear(),
+        lambda: setattr(
+            encoder, "forward", lambda ids_U: 2 * type(encoder).forward(encoder, ids_U)
+        ),
+    ]
+    for change in changes:
+        before = vectors(model)
+        change()
+        model.eval()
+        found = vectors(model)
+        assert torch.equal(found, char_embedding(model).table())
+        assert not torch.equal(found, before)
+
+
+def test_an_encoder_that_counts_its_calls_is_not_read_again() -> None:
+    model: Any = charembed.attach(NANOGPT(), None, module=NANOGPT.path, encoder=Scaled()).eval()
+    before, encoder = vectors(model), char_embedding(model).encoder
+    calls = encoder.calls
+    model.eval()
+    vectors(model)
+    assert encoder.calls == calls
+    encoder.scale = 2.0
+    model.eval()
+    assert not torch.equal(vectors(model), before)
+    assert torch.equal(vectors(model), char_embedding(model).table())
+
+
 @pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("event", ["eval", "train", "step", "gradient", "hand"])
 def test_elsewhere_a_write_through_data_is_seen_at_an_event(event: str) -> None:
