@@ -62,6 +62,11 @@ def fold(model: Model, check: Inputs | None = None) -> Model:
             f"check is a {type(check).__name__}; it must be a tensor of ids (B, T) or a dict of the "
             "model's inputs."
         )
+    if isinstance(check, Tensor) and (check.is_floating_point() or check.numel() == 0):
+        raise CharEmbedError(
+            f"check is a tensor of {check.dtype} and shape {tuple(check.shape)}; it must hold token "
+            "ids (B, T), at least one."
+        )
     embeddings = attached(model)
     if not embeddings:
         return model

@@ -173,7 +173,16 @@ class FoldCheck:
     def _outputs_before(self) -> list[Tensor] | None:
         """Return the outputs before the fold, None if they cannot or need not be computed."""
         if self._given:
-            before = self._run()
+            try:
+                before = self._run()
+            except CharEmbedError:
+                raise
+            except Exception as error:
+                raise CharEmbedError(
+                    f"The model cannot be run with the inputs of check=... "
+                    f"({type(error).__name__}: {error}). Pass ids (B, T), or a dict of the "
+                    "arguments of its forward."
+                ) from error
             if not before:
                 raise CharEmbedError(
                     "The model returns no floating-point tensor for check=..., so there is nothing "

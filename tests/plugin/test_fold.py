@@ -804,3 +804,19 @@ def test_a_tied_head_is_found_by_its_memory(tmp_path: Path) -> None:
         assert torch.equal(model(IDS).logits, expected)
         assert not model.config.tie_word_embeddings
         assert torch.equal(type(model).from_pretrained(tmp_path)(IDS).logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("check", "seen"),
+    [
+        (torch.rand(1, 3), "float32"),
+        (torch.zeros(1, 0, dtype=torch.long), "(1, 0)"),
+        ({"idds": IDS}, "input_ids"),
+        ({}, "check"),
+    ],
+)
+def test_inputs_that_cannot_be_compared_are_refused(check: Any, seen: str) -> None:
+    model = GPT2.attach(GPT2(), init="normal")
+    with raises(CharEmbedError, seen):
+        charembed.fold(model, check=check)
+    assert isinstance(char_embedding(model), CharEmbedding)
