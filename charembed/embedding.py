@@ -35,7 +35,10 @@ from .wrappers import check_caller
 
 Model = TypeVar("Model", bound=nn.Module)
 
-_NOT_IN_ADAPTER = "PEFT's checkpoint does not hold the character encoder, which is being trained"
+_NOT_IN_ADAPTER = (
+    "PEFT's checkpoint does not hold the character encoder, which reads the letters of each token "
+    "and is being trained"
+)
 _USE_CONFIG = (
     "Pass charembed.peft_config(model, config) to get_peft_model instead of config: the adapter "
     "then holds the encoder."
@@ -494,8 +497,8 @@ class CharEmbedding(nn.Embedding):
         if {"base_layer", "modules_to_save"} & {*parts}:
             warnings.warn(
                 "This adapter holds the character encoder. If the base has no encoder, PEFT drops those "
-                "keys without an error: call charembed.attach on the base before "
-                "PeftModel.from_pretrained.",
+                "keys without an error, and the model computes without the letters of its tokens: "
+                "call charembed.attach on the base before PeftModel.from_pretrained.",
                 stacklevel=2,
             )
         elif self._encoder_is_trained and caller("_save", "transformers"):
