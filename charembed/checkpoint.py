@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from . import hub
 from .adapters import modules_in_use
-from .attach import find_embeddings, put
+from .attach import put
 from .embedding import CharEmbedding, Model
 from .encoder import FORMER_INITS, CharEncoder, init_name
 from .encoders import ENCODERS
 from .errors import AttachError, CharEmbedError, CheckpointError, MismatchError
 from .files import hash_tensors, write_atomically
+from .input_embeddings import find_embeddings
 from .manifest import FORMAT, build, check_layers, check_path, read_manifest, read_tensors
 from .manifest import hash_manifest as _hash_manifest
 from .mark import check_marks

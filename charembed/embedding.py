@@ -9,7 +9,6 @@ import functools
 import sys
 import types
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
@@ -19,30 +18,22 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
-from .adapters import caller, check_keys, check_reader, in_use, is_wrapper, versions
+from .adapters import check_keys, check_reader, in_use, is_wrapper, versions
 from .encoder import CharEncoder
 from .errors import AttachError, CharEmbedError
 from .host_forward import ExchangedLookups
 from .mark import ON_EMBEDDING, check_marks
+from .other_checkpoints import check_resumed, warn_of_saving
 from .partition import chunks_of, encode_vocabulary
-from .sharding import check_unsharded
+from .peft_layers import check_caller
+from .sharding import GATHER, check_unsharded
 from .snapshot import tensors_of
 from .spelling import SpellingTable
 from .takeover import check, check_rows, encoder_for
 from .training_step import check_training_step
 from .vector_table import VectorTable
-from .wrappers import check_caller
 
 Model = TypeVar("Model", bound=nn.Module)
-
-_NOT_IN_ADAPTER = (
-    "PEFT's checkpoint does not hold the character encoder, which reads the letters of each token "
-    "and is being trained"
-)
-_USE_CONFIG = (
-    "Pass charembed.peft_config(model, config) to get_peft_model instead of config: the adapter "
-    "then holds the encoder."
-)
 
 
 class CharEmbedding(nn.Embedding):
@@ -429,11 +420,7 @@ class CharEmbedding(nn.Embedding):
             raise AttachError("The weights are on the meta device. Load them first.")
         sharded = any(hasattr(parameter, "device_mesh") for parameter in self.parameters())
         if sharded or self.weight.dim() != 2 or self.weight.numel() == 0:
-            raise AttachError(
-                "The weights are sharded over processes. First gather them into an unsharded copy "
-                "of the model (torch.distributed.checkpoint.state_dict.get_model_state_dict with "
-                "full_state_dict=True)."
-            )
+            raise AttachError(f"The weights are sharded over processes. {GATHER}")
         check_rows(self)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -441,7 +428,7 @@ class CharEmbedding(nn.Embedding):
         if self._holder is self and not any(
             name.startswith(f"{prefix}encoder.") for name in state_dict
         ):
-            self._check_resumed()
+            check_resumed(self)
             weight, metadata = state_dict.get(f"{prefix}weight"), args[0]
             if metadata.get("assign_to_params_buffers") and weight is not None:
                 self._materialize(weight.device)
@@ -456,53 +443,9 @@ class CharEmbedding(nn.Embedding):
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._table.drop()
 
-    @property
-    def _encoder_is_trained(self) -> bool:
-        return any(parameter.requires_grad for parameter in self.encoder.parameters())
-
-    def _check_resumed(self) -> None:
-        """Raise CharEmbedError if Trainer resumes from an adapter that lacks the trained encoder."""
-        # `charembed.load` has already given the encoder its values
-        loaded = getattr(self.encoder, "_from_part", False)
-        if self._encoder_is_trained and not loaded and caller("set_peft_model_state_dict", "peft"):
-            if caller("_load_from_checkpoint", "transformers"):
-                raise CharEmbedError(f"{_NOT_IN_ADAPTER}, so training cannot resume. {_USE_CONFIG}")
-            if caller("_load_best_model", "transformers"):
-                warnings.warn(
-                    f"{_NOT_IN_ADAPTER}: the adapter is that of the best step, the encoder that of the "
-                    f"last step. {_USE_CONFIG}",
-                    stacklevel=2,
-                )
-
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        # subtle: only the call stack shows who saves, and so which keys the file will have.
-        if caller("get_peft_model_state_dict", "peft"):
-            self._warn_of_adapter(prefix)
-        elif caller("save_pretrained", "transformers") and not self.made_by_class:
-            # from_pretrained drops encoder keys without an error. The advice folds a copy: this may
-            # be a checkpoint in the middle of training.
-            warnings.warn(
-                "from_pretrained will not load the character encoder that save_pretrained writes. "
-                "Save it with charembed.save(model, folder), or save a plain model with "
-                "charembed.fold(copy.deepcopy(model)).save_pretrained(folder).",
-                stacklevel=2,
-            )
+        warn_of_saving(self, prefix)
         super()._save_to_state_dict(destination, prefix, keep_vars)
-
-    def _warn_of_adapter(self, prefix: str) -> None:
-        """Warn if PEFT's checkpoint lacks the trained encoder, or if a plain base would drop it."""
-        parts = prefix.split(".")
-        if is_wrapper(self.encoder) or not self.holds_encoder or "original_module" in parts:
-            return
-        if {"base_layer", "modules_to_save"} & {*parts}:
-            warnings.warn(
-                "This adapter holds the character encoder. If the base has no encoder, PEFT drops those "
-                "keys without an error, and the model computes without the letters of its tokens: "
-                "call charembed.attach on the base before PeftModel.from_pretrained.",
-                stacklevel=2,
-            )
-        elif self._encoder_is_trained and caller("_save", "transformers"):
-            warnings.warn(f"{_NOT_IN_ADAPTER}. {_USE_CONFIG}", stacklevel=2)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The class is created at run time, so pickle and copy cannot find it by name.

@@ -16,8 +16,9 @@ from .attach import check_as_host, check_releasable
 from .embedding import CharEmbedding, Model, attached
 from .errors import CharEmbedError
 from .export import set_config_fields, warn_of_skipped_head
-from .fold_check import FoldCheck, Inputs, Snapshot, address
+from .fold_check import FoldCheck, Inputs
 from .mark import remove_marks
+from .model_state import ModelState, address
 from .partition import TOKENS_AT_ONCE
 from .sharding import check_unsharded
 
@@ -107,7 +108,7 @@ def fold(model: Model, check: Inputs | None = None) -> Model:
             embedding.release()
         remove_marks(model)
 
-    before = Snapshot(model)
+    before = ModelState(model)
     commit()
     try:
         outputs.difference(commit, before.restore)

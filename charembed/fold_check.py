@@ -15,9 +15,7 @@ import inspect
 import logging
 import random
 import sys
-import types
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, is_dataclass
@@ -25,11 +23,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from .embedding import CharEmbedding
 from .errors import CharEmbedError
+from .model_state import ModelState, address, state_tensors
 from .partition import TOKENS_AT_ONCE
+from .weight_readers import Readers, codes_of, describe, names_weight
 
 Inputs = Tensor | Mapping[str, Any]
 _IDS = 4  # ids of the automatic check
@@ -51,98 +50,6 @@ _META = {
 # Names of further arguments that are ids too; the model gets them if it requires them.
 _MORE_IDS = ("labels", "targets", "target", "tgt", "trg", "y")
 _PRODUCTS = {"T", "t", "mT", "transpose", "linear", "matmul", "mm", "einsum"}
-
-
-def address(tensor: Tensor) -> tuple[int, ...]:
-    """Return a key that is equal for tensors that share their memory."""
-    if tensor.is_meta or tensor.numel() == 0:  # these have no address
-        return (id(tensor),)
-    try:
-        return tensor.data_ptr(), *tensor.shape
-    except RuntimeError:  # nor have wrappers of other tensors, such as quantized weights
-        return (id(tensor),)
-
-
-class Snapshot:
-    """The attributes of all modules of a model, to put them back.
-
-    snapshot = Snapshot(model)
-    ...                         # exchange parameters, classes and attributes, run the model
-    snapshot.restore()          # every module has the same class and the same objects again
-
-    Arguments:
-        model: its modules' classes and attributes are kept, and the content of attributes that are
-            dicts, lists or sets, such as the parameters and hooks.
-        values: if True, the values of buffers and other tensor attributes are copied. Default:
-            False. Parameters are never copied.
-    """
-
-    def __init__(self, model: nn.Module, values: bool = False) -> None:
-        self._parts = [(part, part.__class__, dict(vars(part))) for part in model.modules()]
-        self._containers = [
-            (value, value.copy())
-            for _, _, held in self._parts
-            for value in held.values()
-            if type(value) in (dict, OrderedDict, list, set)
-        ]
-        self._values = [
-            (tensor, _version(tensor), tensor.detach().clone())
-            for tensor in (_state(model) if values else ())
-        ]
-
-    def restore(self) -> None:
-        """Put everything back."""
-        for part, kind, held in self._parts:
-            if part.__class__ is not kind:
-                part.__class__ = kind
-            now = vars(part)
-            for name in now.keys() - held.keys():
-                del now[name]
-            now.update(held)
-        for container, content in self._containers:
-            if not content and not container:  # most of them, such as the dicts of hooks
-                continue
-            if len(container) != len(content) or any(
-                one is not other
-                for one, other in zip(_items(container), _items(content), strict=True)
-            ):
-                container.clear()
-                (container.extend if isinstance(container, list) else container.update)(content)
-        for tensor, version, value in self._values:
-            # a write through .data, or in inference mode, changes no version
-            if _version(tensor) != version or not _same(tensor, value):
-                with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-                    tensor.copy_(value)
-
-
-def _items(container: Any) -> list[Any]:
-    if isinstance(container, dict):
-        return [*container.keys(), *container.values()]
-    return list(container)
-
-
-def _same(tensor: Tensor, value: Tensor) -> bool:
-    """True if the values are equal. NaN equals NaN."""
-    try:
-        if tensor.shape != value.shape or torch.equal(tensor, value):
-            return tensor.shape == value.shape
-        return not ((tensor != value) & ((tensor == tensor) | (value == value))).any()
-    except RuntimeError:  # sparse or quantized
-        return True
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
-
-
-def _state(model: nn.Module) -> list[Tensor]:
-    """Return buffers and tensors in plain attributes; the forward of some models writes to them."""
-    found: dict[int, Tensor] = {}
-    for part in model.modules():
-        for value in [*vars(part).values(), *part._buffers.values()]:
-            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-                found[id(value)] = value
-    return list(found.values())
 
 
 class FoldCheck:
@@ -223,7 +130,7 @@ class FoldCheck:
         hidden = [weight for weight in self._weights if address(weight) not in places]
         readers = None
         if hidden and not self._given:
-            readers = _Readers(hidden, self._names, known=held)
+            readers = Readers(hidden, self._names, known=held)
         try:
             after = self._run(folded=True, readers=readers)
         except Exception as error:
@@ -248,7 +155,7 @@ class FoldCheck:
             )
 
     def _reason(self) -> str:
-        readers = _Readers(self._weights, self._names)
+        readers = Readers(self._weights, self._names)
         if not self._given:
             try:
                 self._run(readers=readers)
@@ -266,7 +173,7 @@ class FoldCheck:
             f"the head a weight of its own, {keep}"
         )
 
-    def _run(self, folded: bool = False, readers: _Readers | None = None) -> list[Tensor]:
+    def _run(self, folded: bool = False, readers: Readers | None = None) -> list[Tensor]:
         """Compute the outputs. The model and the random state are the same afterwards."""
         with _unchanged(self._model):
             if not self._given:
@@ -275,7 +182,7 @@ class FoldCheck:
                 # Hooks of the user, which may count or record, see nothing of the automatic check.
                 for part in self._model.modules():
                     for hooks in (part._forward_hooks, part._forward_pre_hooks):
-                        for key in [key for key, hook in hooks.items() if not _names_weight(hook)]:
+                        for key in [key for key, hook in hooks.items() if not names_weight(hook)]:
                             del hooks[key]
                 if not folded:
                     # The tables exist already, so the encoder need not compute them again.
@@ -284,7 +191,7 @@ class FoldCheck:
                         vars(embedding)["disabled"] = False
             watch: AbstractContextManager[Any] = readers or nullcontext()
             if readers is None and not self._given and _several_processes():
-                watch = _Readers([], self._names)
+                watch = Readers([], self._names)
             with nullcontext() if self._given else _ids_in_range(), watch:
                 # DDP would wait for the other processes to synchronise its buffers
                 model = self._model if self._given else _inner(self._model)
@@ -296,105 +203,15 @@ class FoldCheck:
         for part in self._model.modules():
             if part in self._embeddings or not {*self._embeddings} & {*part.modules()}:
                 continue
-            codes = _codes_of(part)
+            codes = codes_of(part)
             if not any(_PRODUCTS & {*code.co_names} for code in codes):
                 continue
             for code in codes:
                 names = [step.argval for step in dis.get_instructions(code)]
                 for leaf, weight, then in zip(names, names[1:], names[2:], strict=False):
                     if leaf in leaves and weight == "weight" and str(then) not in _META:
-                        return _describe(part, self._names)
+                        return describe(part, self._names)
         return None
-
-
-def _codes_of(part: nn.Module) -> list[types.CodeType]:
-    """Return the code of a module's forward and of its own methods that are named in it."""
-    found: dict[types.CodeType, None] = {}
-    names, seen = ["forward"], {"forward"}
-    while names:
-        name = names.pop()
-        for kind in (vars(part), *map(vars, type(part).__mro__)):
-            held = kind.get(name)
-            if held is None:
-                continue
-            held = held.fget if isinstance(held, property) else held
-            code = getattr(inspect.unwrap(held), "__code__", None) if callable(held) else None
-            for one in (code, *getattr(code, "co_consts", ())):  # inner functions are constants
-                if isinstance(one, types.CodeType):
-                    found[one] = None
-                    names += {*one.co_names} - seen
-                    seen |= {*one.co_names}
-            if "super" not in getattr(code, "co_names", ()):
-                break  # the definitions of the superclasses are overridden
-    return list(found)
-
-
-def _names_weight(hook: Any) -> bool:
-    """True if the code of a hook names an attribute `weight`: it may read the embedding's."""
-    while isinstance(hook, functools.partial):
-        hook = hook.func
-    code = getattr(inspect.unwrap(hook), "__code__", None)
-    if code is None:
-        code = getattr(type(hook).__call__, "__code__", None)
-    return "weight" in getattr(code, "co_names", ())
-
-
-class _Readers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Find the modules whose operators get one of the weights, and refuse collectives.
-
-    A collective waits for the other processes, which may not fold.
-
-    Arguments:
-        weights: the weights.
-        names: path of each module of the model, by id.
-        known: ids of the model's parameters. If given, a parameter of the same shape as a weight
-            that is not among them counts too: a deep copy may read the weight of its original
-            (x-transformers).
-
-    Attributes:
-        found: a description of each such module.
-    """
-
-    def __init__(
-        self, weights: list[Tensor], names: dict[int, str], known: set[int] | None = None
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._known, self._shapes = known, {weight.shape for weight in weights}
-        self._storages = {weight.untyped_storage().data_ptr() for weight in weights}
-        self._names = names
-        self.found: list[str] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if "c10d" in func.namespace:
-            raise RuntimeError(f"{func} waits for other processes")
-        for value in (*args, *(kwargs or {}).values()):
-            if type(value) in (Tensor, nn.Parameter) and self._counts(value):
-                self.found.append(self._innermost_module())
-                break
-        return func(*args, **(kwargs or {}))
-
-    def _counts(self, tensor: Tensor) -> bool:
-        if tensor.untyped_storage().data_ptr() in self._storages:
-            return True
-        foreign = self._known is not None and id(tensor) not in self._known
-        return foreign and isinstance(tensor, nn.Parameter) and tensor.shape in self._shapes
-
-    def _innermost_module(self) -> str:
-        """Return the module of the model whose method runs, found in the call stack."""
-        frame = sys._getframe(1)
-        while frame is not None:
-            part = frame.f_locals.get("self")
-            if isinstance(part, nn.Module) and id(part) in self._names:
-                return _describe(part, self._names)
-            frame = frame.f_back  # type: ignore[assignment]
-        return "A function"
-
-
-def _describe(part: nn.Module, names: dict[int, str]) -> str:
-    path, kind = names.get(id(part)), type(part).__name__
-    return f"{path} ({kind})" if path else kind
 
 
 def _ids_with_vectors(embedding: CharEmbedding, table_VD: Tensor) -> Tensor | None:
@@ -420,7 +237,9 @@ def _can_run(model: nn.Module) -> bool:
     """False if a run would fail on missing weights or copy large buffers."""
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         return False
-    return sum(tensor.numel() * tensor.element_size() for tensor in _state(model)) <= _MAX_STATE
+    return (
+        sum(tensor.numel() * tensor.element_size() for tensor in state_tensors(model)) <= _MAX_STATE
+    )
 
 
 def _look_up(table_VD: Tensor, ids: Tensor, look_up: Any = None) -> Tensor:
@@ -488,7 +307,7 @@ def _call(model: nn.Module, inputs: Any) -> Any:
 @contextmanager
 def _unchanged(model: nn.Module) -> Iterator[None]:
     """Run a model in evaluation mode, without gradients; afterwards it is as before."""
-    snapshot = Snapshot(model, values=True)
+    snapshot = ModelState(model, values=True)
     devices = {parameter.device for parameter in model.parameters()}
     cuda = sorted({device.index for device in devices if device.type == "cuda"})
     numpy: Any = sys.modules.get("numpy")  # some models draw from its generator

@@ -14,6 +14,10 @@ from .errors import AttachError
 
 # FSDP1 wraps the module; `fully_shard` and `replicate` exchange its class.
 _SHARDING = {"FullyShardedDataParallel", "FSDPModule", "ReplicateModule"}
+GATHER = (
+    "First gather them into an unsharded copy of the model (torch.distributed.checkpoint.state_dict."
+    "get_model_state_dict with full_state_dict=True)."
+)
 
 
 def is_sharding(module: nn.Module) -> bool:
@@ -42,9 +46,7 @@ def check_unsharded(model: nn.Module, embedding: nn.Module, *, gathered: bool = 
             continue
         raise AttachError(
             f"FSDP ({type(part).__name__}) manages the weights, so they are sharded over "
-            "processes, and a change is lost when they are sharded again. First gather them into "
-            "an unsharded copy of the model (torch.distributed.checkpoint.state_dict."
-            "get_model_state_dict with full_state_dict=True)."
+            f"processes, and a change is lost when they are sharded again. {GATHER}"
         )
 
 
