@@ -150,7 +150,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
         settings.setdefault("about", f"the arm {arm}, seed {seed}")
         return cls(
             name=arm, seed=seed, model=model, tokenizer=data.tokenizer, dummy=data.dummy,
-            material=Material(data.splits, config.data.wording, config.data.answer_form),
+            material=data.material,
             context=config.context, objective=OBJECTIVES[config.objective], **settings,
         )  # fmt: skip
 
