@@ -7,7 +7,7 @@ A run is a folder with a config, its data, and one `ArmRun` for each arm and see
 
     config.json   results.json   metrics.jsonl   report.html
     seed0/lstm/   pretrain.safetensors   finetune.safetensors   metrics.jsonl   answers.jsonl
-                  results.json   done.json
+                  pretrain.curve.jsonl   finetune.curve.jsonl   text.json   results.json   done.json
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from accelerate.utils import broadcast_object_list
 from rich.console import Console
 
 from training.ask.eval_sets import check_lengths
+from training.ask.run_evaluation import TextLosses
 from training.config.config import CompareConfig
 from training.config.phase import Phase
 from training.data.prepare import Data, prepare
@@ -44,6 +45,7 @@ from training.files import (
 from training.intervals import Row
 from training.models.language_model import LanguageModel
 from training.models.smollm2 import unpack
+from training.train.lines import curve_file
 from training.train.state import METRICS, load_trained
 
 from .build import assert_paired, build_arm, extend_context, settle
@@ -52,6 +54,7 @@ from .identity import check_data, check_same, describe, identity
 from .machine import Machine, check_machine
 
 _ANSWERS, RESULTS, DONE = "answers.jsonl", "results.json", "done.json"
+_TEXT = "text.json"
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: tensors have no truth value
@@ -188,6 +191,10 @@ class Run:
         """Return one dict per training step, with arm and seed."""
         return [arm.label | line for arm in self.arms() for line in arm.metrics()]
 
+    def curves(self) -> list[dict[str, Any]]:
+        """Return one dict per measurement during training, with arm and seed."""
+        return [arm.label | line for arm in self.arms() for line in arm.curves()]
+
     def answers(self) -> list[dict[str, Any]]:
         """Return one dict per answer, with arm and seed."""
         return [arm.label | line for arm in self.arms() for line in arm.answers()]
@@ -288,26 +295,36 @@ class ArmRun:
                 "arm): move it back, or delete it."
             )
         # A deleted file is made again; a changed one is an error, found now and not in the report.
-        if not all((self.folder / name).exists() for name in done["files"]):
+        there = [name for name in done["files"] if (self.folder / name).exists()]
+        # A curve cannot be made again without training; without it only a figure has no lines.
+        if not set(done["files"]) <= {*there, *self._curve_files}:
             return False
-        for name in done["files"]:
+        for name in there:
             self._read(name)
         return True
 
     def finish(
-        self, rows: Sequence[Row], answers: Sequence[dict[str, Any]], batches: Mapping[str, str]
+        self,
+        rows: Sequence[Row],
+        answers: Sequence[dict[str, Any]],
+        batches: Mapping[str, str],
+        texts: Mapping[str, TextLosses],
     ) -> None:
         """Write the results of the arm, and last done.json with the SHA-256 of every result file.
 
-        `batches` holds the hash of all batches of each phase.
+        Arguments:
+            batches: the hash of all batches of each phase.
+            texts: see `text_losses`.
         """
         lines = "".join(json.dumps(answer) + "\n" for answer in answers)
         write_atomically(self.folder / _ANSWERS, lines)
         write_json(self.folder / RESULTS, [asdict(row) for row in rows])
-        names = [_ANSWERS, RESULTS]
+        write_json(self.folder / _TEXT, {task: each._asdict() for task, each in texts.items()})
+        names = [_ANSWERS, RESULTS, _TEXT]
         if trained := self.trained_phases:
             # Weights of earlier phases are kept, but a finished arm does not need them.
             names += [METRICS, self.weights(trained[-1]).name]
+            names += [name for name in self._curve_files if (self.folder / name).exists()]
         files = {name: sha256((self.folder / name).read_bytes()) for name in names}
         # Last: an arm without done.json is not finished, whatever other files it has.
         record = {"run": self.identity, "files": files, "batches": batches}
@@ -322,6 +339,37 @@ class ArmRun:
 
     def answers(self) -> list[dict[str, Any]]:
         return self._lines(_ANSWERS)
+
+    def curves(self) -> list[dict[str, Any]]:
+        """Return the measurements during training, in the order of their steps.
+
+        arm.curves() -> [{"phase": "finetune", "step": 217, "task": "reverse", "split": "seen",
+                          "metric": "exact_match", "value": 0.25, "n": 12}, ...]
+
+        Held-out text has the task "text", the split "all" and the metric "loss_nats" (per token).
+        A run of an earlier version, or one that was not measured, has none.
+        """
+        there = [name for name in self._curve_files if (self.folder / name).exists()]
+        return [row for name in there for row in self._lines(name)]
+
+    @property
+    def _curve_files(self) -> list[str]:
+        return [curve_file(phase.name) for phase in self.trained_phases]
+
+    def text_losses(self) -> dict[str, TextLosses]:
+        """Return the losses of the windows of held-out text, by the task of their row.
+
+        arm.text_losses()["text, after pretraining"].window_nats -> [310.2, ...]
+
+        A run of an earlier version has none.
+        """
+        if _TEXT not in self._done()["files"]:
+            return {}
+        found = {}
+        for task, saved in json.loads(self._read(_TEXT)).items():
+            bins = [tuple(each) for each in saved["bins"]]
+            found[task] = TextLosses(saved["window_nats"], saved["tokens_per_window"], bins)
+        return found
 
     def batches(self) -> dict[str, str]:
         """Return the hash of all batches of each phase."""
