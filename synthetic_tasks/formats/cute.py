@@ -17,10 +17,21 @@ from random import Random
 from synthetic_tasks.draws import distinct_draws
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.scoring import same_in_any_case
-from synthetic_tasks.task import Item
+from synthetic_tasks.task import Item, Subject
 from synthetic_tasks.word_tasks.letters import edit_distance, spaced
 
-from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, words_for
+from .format import (
+    About,
+    BenchmarkTask,
+    Format,
+    PromptFormat,
+    draw_items,
+    key_of,
+    no_word,
+    word_first,
+    word_last,
+    words_for,
+)
 from .tables import Rows, Tables, assigned, by_stem, fill, need, not_own, parse_python, table
 
 _CHARACTER_TASKS = ("contains_char", "ins_char", "del_char", "sub_char", "swap_char")
@@ -46,9 +57,25 @@ def between_quotes(generated: str) -> str | None:
     return after.partition('"')[0].strip() if quote else None
 
 
+def _joined(spaced_word: str) -> Subject:
+    """Return the word of a question that spells it: "t e a" -> Subject("tea")."""
+    return Subject(spaced_word.replace(" ", ""))
+
+
+# The five tasks about words name a sentence; orth and sem name a word and two to choose from.
+_ABOUT: dict[str, About] = {
+    **dict.fromkeys(_CHARACTER_TASKS, word_last),
+    **dict.fromkeys(_WORD_TASKS, no_word),
+    **dict.fromkeys(("orth", "sem"), lambda word, *options: Subject(word)),
+    "spell": word_first,
+    "spell_inverse": _joined,
+}
+
+
 def _task(task: str, name: str, items: Sequence[Item]) -> BenchmarkTask:
     equal = same_in_any_case if task in _WORD_TASKS else str.__eq__
-    return BenchmarkTask(name, tuple(items), PROMPT_FORMAT, between_quotes, equal)
+    about = _ABOUT[task.removesuffix("_rand")]
+    return BenchmarkTask(name, tuple(items), PROMPT_FORMAT, between_quotes, equal, about)
 
 
 def _parse_prompts(name: str, text: str) -> Rows:

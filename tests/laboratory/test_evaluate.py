@@ -196,6 +196,22 @@ def test_breakdowns_hold_every_question_once(prompts: FewShotPrompts) -> None:
     assert whole - few <= sum(row.value * row.n for row in lines) <= whole
 
 
+@pytest.mark.parametrize("suite", ["charbench", "nanochat", "spelling_bee"])
+def test_breakdowns_of_a_benchmark_are_by_the_length_of_its_word(
+    suite: str, prompts: FewShotPrompts
+) -> None:
+    done = evaluate(lambda prompt: "", suite, questions=80, prompts=prompts)
+    for exam in done.eval_sets:
+        lengths = Counter(len(item.key.split("\t")[1]) for item in exam.items)
+        lines = {
+            row.metric[25:-1]: row.n
+            for row in done.rows
+            if row.task == exam.task.name and row.metric.startswith("exact_match[word letters=")
+        }
+        assert lines == {str(length): n for length, n in lengths.items() if n >= 10}
+        assert lines
+
+
 # Pairs
 
 
