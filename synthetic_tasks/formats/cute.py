@@ -7,6 +7,7 @@ again with random consonants instead of words (spell_rand, ...). 1,000 items eac
 Prompt: one user message, then ' Answer: "' after the chat template; greedy, 100 new tokens.
 Scoring: the answer follows the last "Answer:" of the text (opening included), ends at "</s>", and
 is between the first quote and the next one or the end. The five tasks about words ignore case.
+The text of a model without a chat template ends at its first quote.
 """
 
 from __future__ import annotations
@@ -41,7 +42,11 @@ RANDOM_TASKS = tuple(f"{task}_rand" for task in ("spell", "spell_inverse", *_CHA
 _ALL_TASKS = (*TASKS, *RANDOM_TASKS)
 _OTHER_NAMES = {"add_char_rand": "ins_char_rand"}  # the name of the repository's file
 _OPENING = ' Answer: "'
-PROMPT_FORMAT = PromptFormat(chat=True, opening=_OPENING, max_new_tokens=100, stop="")
+# The authors ask chat models alone and stop nowhere. Other programs, which ask base models, stop at
+# the closing quote: such a model goes on with examples of its own, and the last answer is theirs.
+PROMPT_FORMAT = PromptFormat(
+    chat=True, opening=_OPENING, max_new_tokens=100, stop="", stop_without_chat='"'
+)
 _LETTERS, _CONSONANTS = "abcdefghijklmnopqrstuvwxyz", "bcdfghjklmnpqrstvwxz"
 
 

@@ -32,6 +32,8 @@ class PromptFormat:
         opening: beginning of the answer, put after the template: ' Answer: "'.
         max_new_tokens: None for the length of the longest right answer.
         stop: text that ends an answer, besides the model's end of text; "" for none.
+        stop_without_chat: the same for a model without a chat template, which goes on with examples
+            of its own; None for `stop`.
     """
 
     chat: bool = False
@@ -39,12 +41,22 @@ class PromptFormat:
     opening: str = ""
     max_new_tokens: int | None = None
     stop: str = END
+    stop_without_chat: str | None = None
+
+    def stop_of(self, with_template: bool) -> str:
+        """Return the stop text of a model with or without a chat template."""
+        uses_chat = self.chat and with_template
+        return self.stop if uses_chat or self.stop_without_chat is None else self.stop_without_chat
 
     def as_dict(self) -> dict[str, object]:
         """Return the fields under the names that evaluations hash."""
         # Subtle: "room" is the old name of max_new_tokens; a new key would refuse old evaluations.
-        old = {"max_new_tokens": "room"}
-        return {old.get(name, name): value for name, value in asdict(self).items()}
+        fields = asdict(self)
+        # The questions are the same whatever ends their answers.
+        del fields["stop_without_chat"]
+        fields["room"] = fields.pop("max_new_tokens")
+        order = ("chat", "system", "opening", "room", "stop")
+        return {name: fields[name] for name in order}
 
 
 # The arguments of a question -> the word that it is about; None if it is about none.
