@@ -17,7 +17,6 @@ from training.run.arm import train_arm
 from training.run.machine import Machine
 from training.run.run import Run
 
-
 PAIR = ("matched", "lstm")  # both have vectors to add, which some readers need
 
 
