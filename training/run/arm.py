@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from charembed.spelling_loss import SpellingHeads
-from training.ask.eval_sets import make_eval_sets
+from training.ask.eval_sets import EvalSet, make_eval_sets
 from training.ask.learning_curve import LearningCurve
 from training.ask.run_evaluation import TextLosses, evaluate_arm, text_losses
+from training.data.rivals import share_split
 from training.errors import Interrupted
 from training.interrupts import deferred
 from training.intervals import Row
@@ -49,7 +50,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
     A missing file is made again. Raises Damaged for a file with changed content, and Interrupted
     for a Ctrl-C, after the state is saved.
     """
-    data, config, seed = arm.run.data, arm.run.config, arm.seed
+    data, config, seed = arm.data, arm.run.config, arm.seed
     # A signal is only recorded in this block; the loop looks at it between two steps.
     with deferred() as stop:
         if arm.is_finished:
@@ -68,7 +69,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
         batches: dict[str, str] = {}
         tokens: dict[str, dict[str, int]] = {}
         texts: dict[str, TextLosses] = {}
-        for phase in config.phases:
+        for phase in arm.phases:
             # All processes of an arm call this together: one of them may have got the signal.
             if stopping(accelerator, stop):
                 raise Interrupted(f"{phase.name} has not begun; what was done before is saved.")
@@ -77,7 +78,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                 training = Training(
                     model=model,
                     phase=phase,
-                    batch_at=phase_batches(data, phase, seed),
+                    batch_at=phase_batches(data, phase, seed, arm.name),
                     folder=arm.folder,
                     accelerator=accelerator,
                     seed=seed,
@@ -101,7 +102,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
         # Answers are not saved in between: after a stop the evaluation starts again.
         eval_sets = make_eval_sets(data, seed)
         scored, marked = evaluate_arm(model, data, eval_sets, arm.name, seed, bars)
-        rows += [*scored, *_cost_rows(arm, model, tokens)]
+        rows += [*scored, *_cost_rows(arm, model, tokens), _prompt_row(arm, eval_sets)]
         if main:
             arm.finish(rows, marked, batches, tokens, texts)
         accelerator.wait_for_everyone()
@@ -199,3 +200,12 @@ def _cost_rows(
         total = sum(step["seconds"] for step in steps)
         yield _row(arm, "all", "training_seconds", total, len(steps))
     yield _row(arm, "all", "parameters_after_fold", num_parameters_after_fold(model))
+    if arm.name == "stochastok":
+        yield _row(arm, "all", "words_split", share_split(arm.data))
+
+
+def _prompt_row(arm: ArmRun, eval_sets: Sequence[EvalSet]) -> Row:
+    """The mean number of tokens of a question of the evaluation, without its answer."""
+    encode = arm.data.tokenizer.encode
+    lengths = [len(encode(item.prompt)) for one in eval_sets for item in one.items]
+    return _row(arm, "all", "prompt_tokens", statistics.mean(lengths), len(lengths))

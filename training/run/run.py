@@ -30,6 +30,7 @@ from training.config.config import CompareConfig
 from training.config.phase import Phase
 from training.data.prepare import Data, prepare
 from training.data.replay import keep_base_samples
+from training.data.rivals import RIVALS, data_of, phases_of
 from training.errors import BadInput, Damaged, Interrupted
 from training.files import (
     AGAIN,
@@ -108,6 +109,9 @@ class Run:
                 clear_left_overs(machine.cache)
                 run = cls(folder, prepare(config, machine.cache, folder), title)
             check_lengths(run.data)
+            for each in filter(None, (RIVALS.get(arm) for arm in config.arms)):
+                if (own := each.data(run.data)) is not run.data:
+                    check_lengths(own)  # prompts of a rival may be longer
             # The main process alone takes the lock, so the stack may stay empty.
             with ExitStack() as held:
                 run._claim(held, machine, preset, resume)
@@ -198,12 +202,15 @@ class Run:
         return [arm.label | line for arm in self.arms() for line in arm.answers()]
 
     def assert_same_batches(self) -> None:
-        """Assert that within a seed all arms were trained on the same batches in every phase."""
+        """Assert that within a seed all arms were trained on the same batches in every phase.
+
+        A rival with prompts of its own has the same questions and other tokens: it is left out.
+        """
         # The comparison rests on this, so it is checked by the hashes of all batches.
+        arms = [name for name in self.config.arms if self.arm(name).data is self.data]
         for seed in self.config.seed_range:
-            seen = {name: self.arm(name, seed).batches() for name in self.config.arms}
-            first, *others = seen.values()
-            assert all(other == first for other in others), (
+            seen = {name: self.arm(name, seed).batches() for name in arms}
+            assert len({str(sorted(each.items())) for each in seen.values()}) <= 1, (
                 f"the arms of seed {seed} saw different batches: {seen}"
             )
 
@@ -235,8 +242,18 @@ class ArmRun:
         return identity(self.run.config, self.seed, self.name, self.run.data.facts)
 
     @property
+    def data(self) -> Data:
+        """The data that the arm is trained and evaluated with, the run's except for some rivals."""
+        return data_of(self.name, self.run.data)
+
+    @property
+    def phases(self) -> list[Phase]:
+        """The phases of the run with the learning rates and other changes of this arm."""
+        return phases_of(self.name, self.run.config)
+
+    @property
     def trained_phases(self) -> list[Phase]:
-        return [phase for phase in self.run.config.phases if phase.steps]
+        return [phase for phase in self.phases if phase.steps]
 
     def weights(self, phase: Phase) -> Path:
         """Return the file of the weights at the end of a phase."""
@@ -395,8 +412,9 @@ def _check_arm(folder: Path, config: CompareConfig, name: str | None, seed: int 
     """Raise BadInput if a run has no arm of this name, or no such seed."""
     if name not in (None, *config.arms) or seed not in (None, *config.seed_range):
         seeds = ", ".join(map(str, config.seed_range))
+        wanted = config.first_seed if seed is None else seed
         raise BadInput(
-            f"the run in {folder} has no arm {name!r} of seed {config.first_seed if seed is None else seed}: its arms are "
+            f"the run in {folder} has no arm {name!r} of seed {wanted}: its arms are "
             f"{', '.join(config.arms)}; its seeds: {seeds}."
         )
 
