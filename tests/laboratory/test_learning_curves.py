@@ -79,7 +79,7 @@ def test_steps_are_spread_evenly_and_end_at_the_last_one(steps: int, times: int)
 def test_both_phases_are_measured_alike_for_all_arms(
     whole: ArmRun, data: Data, tmp_path: Path
 ) -> None:
-    for arm in (whole, trained(tmp_path, data, name="matched")):
+    for arm in (whole, trained(tmp_path, data, name="plain")):
         rows = arm.curves()
         assert [row["step"] for row in rows if row["task"] == "text"] == [3, 6, 5, 10]
         asked = [row for row in rows if row["metric"] == "exact_match"]
@@ -101,7 +101,7 @@ def test_all_arms_and_seeds_get_the_same_questions_and_not_those_of_the_evaluati
                 arm, seed, 12,
             ).eval_sets
         ]
-        for arm, seed in (("lstm", 0), ("matched", 3))
+        for arm, seed in (("lstm", 0), ("plain", 3))
     ]  # fmt: skip
     assert asked[0] == asked[1]
     final = [
