@@ -54,7 +54,7 @@ class Results(NamedTuple):
             (arm.name, arm.seed, task): losses.window_nats
             for arm in run.arms()
             # an arm of an earlier version has no losses of single windows
-            for task, losses in getattr(arm, "text_losses", dict)().items()
+            for task, losses in arm.text_losses().items()
         }
         summary = summarise(rows, controls_of(arms), arms, scores, windows)
         return cls(arms, run.data.tasks, phases, rows, summary, metrics, answers, windows)
