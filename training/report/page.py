@@ -14,7 +14,7 @@ from training.intervals import Row
 
 from .figures import FONT, colours
 from .formats import bounds, capital, p_values, percent, tied
-from .verdict import HELD, judge
+from .verdict import HELD, judge, pair_of
 
 _TRAINING = Path(__file__).parent.parent
 
@@ -58,11 +58,12 @@ def share(row: Row) -> Cell:
     return Cell(percent(row.value), [bounds(row)])
 
 
-def difference(row: Row, form: str = "{:+.2f}") -> Cell:
-    """A difference above its interval and p-values."""
+def difference(row: Row, form: str = "{:+.2f}", *, named: bool = False) -> Cell:
+    """A difference above its interval and p-values; `named`: with the name of the control."""
     # "held" is a CSS class on the page, and a star in the terminal
     style = "held" if judge(row) in HELD else ""
-    return Cell(form.format(row.value), [bounds(row, form, 1), p_values(row)], style=style)
+    text = form.format(row.value) + (f" {pair_of(row)[1]}" if named else "")
+    return Cell(text, [bounds(row, form, 1), p_values(row)], style=style)
 
 
 def render(template: str, **values: Any) -> str:
