@@ -11,6 +11,8 @@ from training.config.phase import Phase
 from training.intervals import Marks, Row, summarise
 from training.run.run import Run
 
+from .breakdowns import BinRow, breakdown
+
 STEPS_TO_LOSS = "steps_to_control_loss"
 _WINDOW = 25  # steps in the mean of a loss; replay steps between the questions do not count
 
@@ -23,7 +25,9 @@ class Results(NamedTuple):
         phases: in the order of training.
         rows: of each arm and seed; `summary`: their means over seeds, and differences.
         metrics: {arm, seed, phase, step, kind, loss_nats, seconds} of every step.
-        answers: {arm, seed, task, split, prompt, expected, given, right} of every question.
+        answers: {arm, seed, task, split, key, prompt, expected, given, right} of every question;
+            older runs have no key.
+        by_word: exact match by properties of the words; see breakdowns.py.
     """
 
     arms: Sequence[str]
@@ -33,6 +37,7 @@ class Results(NamedTuple):
     summary: list[Row]
     metrics: list[dict[str, Any]]
     answers: list[dict[str, Any]]
+    by_word: Sequence[BinRow] = ()
 
     @classmethod
     def of(cls, run: Run) -> Results:
@@ -45,7 +50,8 @@ class Results(NamedTuple):
             cell = one["arm"], one["seed"], one["task"], one["split"]
             scores.setdefault(cell, []).append(one["right"])
         summary = summarise(rows, arms[0], arms, scores)
-        return cls(arms, run.data.tasks, phases, rows, summary, metrics, answers)
+        words = breakdown(answers, run.data)
+        return cls(arms, run.data.tasks, phases, rows, summary, metrics, answers, words)
 
     @property
     def seeds(self) -> list[int | str]:
