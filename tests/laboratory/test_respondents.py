@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import decoders
 from torch import Tensor
 
 import charembed
@@ -18,7 +20,7 @@ from synthetic_tasks.formats import BenchmarkTask, PromptFormat
 from tests.laboratory import pretrained
 from tests.messages import raises
 from training.ask.eval_sets import EvalSet
-from training.ask.evaluated_model import EvaluatedLanguageModel, cut
+from training.ask.evaluated_model import EvalQuestion, EvaluatedLanguageModel, cut
 from training.data.prepare import Data
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
@@ -114,6 +116,27 @@ def plain_loop(model: Any, tokenizer: Any, exam: EvalSet, room: int) -> list[str
             written = written[: written.index(tokenizer.eos_token_id)]
         texts.append(cut(tokenizer.decode(written), exam.prompt_format.stop))
     return texts
+
+
+def test_the_stop_text_depends_on_the_chat_template(tokenizer: Any, words: Path) -> None:
+    without, model = copy.deepcopy(tokenizer), llama()
+    without.chat_template = None
+    how = PromptFormat(chat=True, max_new_tokens=9, stop="", stop_without_chat="e")
+    items = tuple(Item(f"Spell {word}!", f" {word}", word) for word in ("tea", "onion", "pea"))
+    exam = EvalSet(BenchmarkTask("toy/say", items, how), "all", items, how)
+    for own, stop in ((tokenizer, ""), (without, "e")):
+        prompts = FewShotPrompts(words=str(words))
+        asked = from_pretrained(HuggingFace(model), HuggingFaceTokenizer(own), "it", prompts)
+        asked.check([exam])
+        questions = [EvalQuestion(exam, number) for number in range(3)]
+        found = {
+            question.number: answer.given
+            for batch, answers in asked.answer(questions, 2, lambda number: None)
+            for question, answer in zip(batch, answers, strict=True)
+        }
+        plain = replace(how, chat=own is tokenizer, stop=stop)
+        expected = plain_loop(model, own, replace(exam, prompt_format=plain), 9)
+        assert [found[number] for number in range(3)] == expected
 
 
 @pytest.mark.usefixtures("toy")
@@ -362,3 +385,16 @@ def test_what_a_tokenizer_puts_before_a_text_stands_there(tokenizer: Any, words:
         asked.encode(replace(exam, prompt_format=PromptFormat(opening=" of")), item)
         == starting("the letters of")["input_ids"]
     )
+
+
+def test_a_tokenizer_that_cannot_write_its_text_is_refused_before_questions(
+    tokenizer: Any, words: Path
+) -> None:
+    """Without a decoder the right answer reads "Ġa Ġn Ġa", so that no answer could be right."""
+    mute = copy.deepcopy(tokenizer)
+    mute.backend_tokenizer.decoder = decoders.Fuse()
+    prompts = FewShotPrompts(words=str(words), shots=1)
+    with raises(BadInput, "ĠaĠnĠb decoders.ByteLevel()"):
+        evaluate(llama(), "letters=reverse", tokenizer=mute, questions=2, prompts=prompts)
+    # choices are scored by likelihood, for which no text is decoded
+    assert evaluate(llama(), "langgame", tokenizer=mute, questions=2, prompts=prompts).rows
