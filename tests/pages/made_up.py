@@ -10,6 +10,7 @@ from typing import Any
 
 from synthetic_tasks import Material, Task, WordSplits, build_task
 from training.intervals import Marks, Row, summarise, wilson
+from training.report.breakdowns import BinRow
 from training.report.report import write_report
 from training.report.results import Results
 
@@ -130,12 +131,14 @@ def results_of(
     seeds: int = 1,
     phases: Sequence[Any] = PHASES,
     steps: int = 80,
+    by_word: Sequence[BinRow] = (),
     **how: Any,
 ) -> Results:
     rows, marks, answers = made_up(arms, tasks, seeds, **how)
     summary = summarise(rows, arms[0], arms, marks)
     metrics = made_up_metrics(arms, seeds, phases, steps)
-    return Results(arms, tasks, phases, rows, summary, metrics, answers)
+    found = Results(arms, tasks, phases, rows, summary, metrics, answers)
+    return found._replace(by_word=by_word)
 
 
 def page_of(out: Path, arms: Sequence[str], tasks: Sequence[Task], **how: Any) -> str:

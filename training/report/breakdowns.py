@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from synthetic_tasks import Item, Task, WordTask
-from synthetic_tasks.word_tasks.word_task import word_and_arguments
+from synthetic_tasks import Item, Task
 from training.ask.eval_sets import make_eval_sets
 from training.data.prepare import Data
 from training.errors import BadInput
@@ -55,22 +54,22 @@ def breakdown(answers: Sequence[Mapping[str, Any]], data: Data) -> list[BinRow]:
     Arguments:
         answers: the lines of answers.jsonl with arm and seed.
     """
-    tasks = {task.name: task for task in data.tasks if isinstance(task, WordTask)}
-    asked = [one for one in answers if one["task"] in tasks]
-    items = _items(asked, data)
+    tasks = {task.name: task for task in data.tasks}
+    items = _items(answers, data)
     bins_of = _binner(data)
     cells: defaultdict[tuple[str, str, Bin], list[tuple[Mapping[str, Any], Item]]]
     cells = defaultdict(list)
     unknown = set()
-    for one in asked:
+    for one in answers:
         task = tasks[one["task"]]
         if one["split"] == task.splits[0].name:
             continue
         if (item := items(one)) is None:
             unknown.add(task.name)
             continue
-        for axis, of_word in bins_of(word_and_arguments(item)[0], item.prompt):
-            cells[axis, task.name, of_word].append((one, item))
+        if (subject := task.subject(item)) is not None:
+            for axis, of_word in bins_of(subject.word, item.prompt):
+                cells[axis, task.name, of_word].append((one, item))
     order = list(tasks)
     places = sorted(
         cells, key=lambda cell: (list(AXES).index(cell[0]), order.index(cell[1]), cell[2])

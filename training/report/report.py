@@ -211,19 +211,21 @@ def sample_answers(
     samples = {}
     for task in tasks:
         label = next(split.label for split in task.splits if split.name == task.main_split)
-        by_prompt: dict[str, dict[str, Mapping[str, Any]]] = {}
+        by_question: dict[str, dict[str, Mapping[str, Any]]] = {}
         for answer in answers:
             if (answer["task"], answer["split"]) == (task.name, task.main_split):
-                # arms have the same questions, so a prompt joins their answers
-                by_prompt.setdefault(answer["prompt"], {})[answer["arm"]] = answer
+                # arms have the same questions, in prompts of their own if an arm writes more;
+                # older runs have no keys, and no such arms
+                question = answer.get("key", answer["prompt"])
+                by_question.setdefault(question, {})[answer["arm"]] = answer
         samples[task.name] = [
             Sample(
                 f"{task.name} · {label}",
-                prompt,
+                next(iter(by_arm.values()))["prompt"],
                 next(iter(by_arm.values()))["expected"],
                 [(arm, arm, one["given"], one["right"]) for arm, one in by_arm.items()],
             )
-            for prompt, by_arm in list(by_prompt.items())[:_SAMPLES]
+            for by_arm in list(by_question.values())[:_SAMPLES]
         ]
     return samples
 
