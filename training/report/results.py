@@ -12,6 +12,7 @@ from training.differences import Windows, summarise
 from training.intervals import Marks, Row
 from training.run.run import Run
 
+from .breakdowns import BinRow, breakdown
 from .verdict import controls_of
 
 STEPS_TO_LOSS = "steps_to_control_loss"
@@ -27,8 +28,10 @@ class Results(NamedTuple):
         rows: of each arm and seed; `summary`: their means over seeds, and the differences of
             any two arms.
         metrics: {arm, seed, phase, step, kind, loss_nats, seconds} of every step.
-        answers: {arm, seed, task, split, prompt, expected, given, right} of every question.
+        answers: {arm, seed, task, split, key, prompt, expected, given, right} of every question;
+            older runs have no key.
         windows: losses of every window of held-out text; None if the run was not read from files.
+        by_word: exact match by properties of the words; see breakdowns.py.
     """
 
     arms: Sequence[str]
@@ -39,6 +42,7 @@ class Results(NamedTuple):
     metrics: list[dict[str, Any]]
     answers: list[dict[str, Any]]
     windows: Windows | None = None
+    by_word: Sequence[BinRow] = ()
 
     @classmethod
     def of(cls, run: Run) -> Results:
@@ -57,7 +61,8 @@ class Results(NamedTuple):
             for task, losses in arm.text_losses().items()
         }
         summary = summarise(rows, controls_of(arms), arms, scores, windows)
-        return cls(arms, run.data.tasks, phases, rows, summary, metrics, answers, windows)
+        words = breakdown(answers, run.data)
+        return cls(arms, run.data.tasks, phases, rows, summary, metrics, answers, windows, words)
 
     @property
     def controls(self) -> list[str]:
