@@ -24,9 +24,7 @@ from training.run.folder import locked
 
 from .load import FewShotPrompts, Model, model_of
 from .page import write_page
-from .suites import hash_of, open_suites
-
-QUESTIONS = 250
+from .suites import QUESTIONS, hash_of, open_suites
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +57,7 @@ def evaluate(
     suite: str = "letters",
     *,
     against: Model | None = None,
-    questions: int = QUESTIONS,
+    questions: int | None = None,
     seed: int | None = None,
     out: Path | str | None = None,
     resume: bool = False,
@@ -80,7 +78,8 @@ def evaluate(
             it, or an EvaluatedModel (training/ask/evaluated_model.py).
         suite: such as "letters,cute=FOLDER"; see suites.py.
         against: a second model for the same questions, or the folder of its finished evaluation.
-        questions: drawn per task and split; a benchmark's own files are used whole.
+        questions: per task and split; by default 250, and all items of a benchmark's own files.
+            A smaller number draws a sample of them by the seed.
         seed: of the questions; by default the seed of the run, else 0.
         out: folder for answers, rows and page; None keeps the answers in memory.
         resume: continue the evaluation in `out`.
@@ -94,7 +93,7 @@ def evaluate(
     Raises BadInput before the first question if the model cannot answer one of them.
     """
     for flag, number in (("questions", questions), ("batch_size", batch_size)):
-        if number < 1:
+        if number is not None and number < 1:
             raise BadInput(f"{flag} is {number}; it must be at least 1.")
     suites = open_suites(suite)  # before the model, which takes longer to load
     one = model_of(model, name, batched, prompts, tokenizer)
@@ -105,7 +104,11 @@ def evaluate(
     if twice := [task for (task, _), number in cells.items() if number > 1]:
         raise BadInput(f"{twice[0]} is in two of the suites. Name it once.")
     one.check(eval_sets)
-    record = {"suites": list(suites), "questions": questions, "exams": hash_of(eval_sets)}
+    record = {
+        "suites": list(suites),
+        "questions": questions or QUESTIONS,
+        "exams": hash_of(eval_sets),
+    }
     folder = None if out is None else Path(out)
     other, second, others = None, "", None
     if isinstance(against, str | Path) and (Path(against) / RECORD).is_file():
