@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import decoders
 from torch import Tensor
 
 import charembed
@@ -425,3 +426,16 @@ def test_what_a_tokenizer_puts_before_a_text_stands_there(tokenizer: Any, words:
         asked.encode(replace(exam, prompt_format=PromptFormat(opening=" of")), item)
         == starting("the letters of")["input_ids"]
     )
+
+
+def test_a_tokenizer_that_cannot_write_its_text_is_refused_before_questions(
+    tokenizer: Any, words: Path
+) -> None:
+    """Without a decoder the right answer reads "Ġa Ġn Ġa", so that no answer could be right."""
+    mute = copy.deepcopy(tokenizer)
+    mute.backend_tokenizer.decoder = decoders.Fuse()
+    prompts = FewShotPrompts(words=str(words), shots=1)
+    with raises(BadInput, "ĠaĠnĠb decoders.ByteLevel()"):
+        evaluate(llama(), "letters=reverse", tokenizer=mute, questions=2, prompts=prompts)
+    # choices are scored by likelihood, for which no text is decoded
+    assert evaluate(llama(), "langgame", tokenizer=mute, questions=2, prompts=prompts).rows

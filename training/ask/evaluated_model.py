@@ -30,6 +30,7 @@ from .eval_sets import EvalSet, max_answer_tokens, stop_ids
 
 BATCH = 128  # questions answered together
 # subtle: with a smaller margin, an answer in single letters could not reach its end mark
+_LETTERS = " a n b"  # an answer that every tokenizer must be able to write
 _MARGIN = 2  # tokens beside the letters of an answer that is written in single letters: space, end
 # Choices are batched by the length of their prompts in steps of this many tokens.
 _CHOICE_STEP = 32
@@ -150,7 +151,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
         settings.setdefault("about", f"the arm {arm}, seed {seed}")
         return cls(
             name=arm, seed=seed, model=model, tokenizer=data.tokenizer, dummy=data.dummy,
-            material=Material(data.splits, config.data.wording, config.data.answer_form),
+            material=data.material,
             context=config.context, objective=OBJECTIVES[config.objective], **settings,
         )  # fmt: skip
 
@@ -168,6 +169,8 @@ class EvaluatedLanguageModel(EvaluatedModel):
         """Set max_new_tokens of each task. Raise BadInput for an empty or too long prompt."""
         # A server checks one question after another: what it encoded before is not needed again.
         self._limits, self._ids = {}, {}
+        if any(not item.choices for eval_set in eval_sets for item in eval_set.items):
+            self._check_decoding()
         longest = max_answer_tokens(self.tokenizer, eval_sets) if self.as_in_run else 0
         for eval_set in eval_sets:
             # One limit for all splits of a task: the answers of none are cut shorter.
@@ -176,6 +179,17 @@ class EvaluatedLanguageModel(EvaluatedModel):
         for eval_set in eval_sets:
             for item in eval_set.items:
                 self._check_item(eval_set, item)
+
+    def _check_decoding(self) -> None:
+        """Raise BadInput if the tokenizer writes other letters than it reads."""
+        written = self.tokenizer.decode(self.tokenizer.encode(_LETTERS))
+        # Spaces may differ: SentencePiece drops the first one.
+        if "".join(written.split()) != "".join(_LETTERS.split()):
+            raise BadInput(
+                f"The tokenizer of {self.name} decodes {_LETTERS!r} as {written!r}, so no answer could "
+                "be scored. Give it a decoder that fits its vocabulary: if that is byte-level, set "
+                "tokenizer.backend_tokenizer.decoder = tokenizers.decoders.ByteLevel()."
+            )
 
     def _check_item(self, eval_set: EvalSet, item: Item) -> None:
         task = eval_set.task.name
