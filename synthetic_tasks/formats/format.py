@@ -171,6 +171,8 @@ class Format:
             items.
         markings: other rules of scoring that are in use: name -> function from a task to the same
             task with that rule, under another name, "cute@paper/spell".
+        other_folders: folders of the benchmark's repository that are not read: they hold other
+            files of the same names.
     """
 
     name: str
@@ -179,6 +181,7 @@ class Format:
     read: Callable[[Tables], list[BenchmarkTask]]
     generate: Callable[[Sequence[str], int, int], list[BenchmarkTask]]
     markings: Mapping[str, Callable[[BenchmarkTask], BenchmarkTask]] = field(default_factory=dict)
+    other_folders: tuple[str, ...] = ()
 
     def load(self, path: Path) -> dict[str, Rows]:
         """Read the format's files from a folder and its subfolders, or from one file.
@@ -189,7 +192,10 @@ class Format:
         if not path.exists():
             raise TaskError(f"{path} does not exist. Name a folder with the files of {self.name}.")
         found: dict[str, Rows] = {}
-        for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        for file in files:
+            if set(file.relative_to(path).parts[:-1]).intersection(self.other_folders):
+                continue
             # The first pattern that fits; fnmatchcase ignores the system's rules for case.
             patterns = [pattern for pattern in self.files if fnmatchcase(file.name, pattern)]
             # Tables are found by name, so a second one would replace the first.
@@ -198,8 +204,8 @@ class Format:
             if patterns:
                 found[file.name] = self.files[patterns[0]](str(file), read_text(file))
         if not found:
-            files = f"{', '.join(self.files)}, from {self.source}"
-            raise TaskError(f"{path} has no file of {self.name}. Name a folder with {files}.")
+            wanted = f"{', '.join(self.files)}, from {self.source}"
+            raise TaskError(f"{path} has no file of {self.name}. Name a folder with {wanted}.")
         return found
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -276,6 +278,23 @@ def test_charbench_without_its_sentences_says_so_in_its_name() -> None:
     tables |= FORMATS["charbench"].load(DATA / "charbench" / "evaluation" / "utils.py")
     with raises(TaskError, "half"):
         FORMATS["charbench"].read(tables)
+
+
+def test_a_checkout_of_charbench_needs_the_table_of_the_hub_alone(tmp_path: Path) -> None:
+    checkout = shutil.copytree(DATA / "charbench", tmp_path / "CharBench")
+    table_path = checkout / "benchmark_english.csv"
+    text = table_path.read_text()
+    table_path.unlink()
+    for path in ("analysis/utils.py", "analysis/const.py", "benchmark/benchmark.py", "main.py"):
+        (checkout / path).parent.mkdir(exist_ok=True)
+        (checkout / path).write_text("def load_and_filter_data(path):\n    return path\n")
+    form = FORMATS["charbench"]
+    with raises(TaskError, "eval_openai.py, utils.py omriuz/CharBench benchmark_english.csv"):
+        form.read(form.load(checkout))
+    table_path.write_text(text)
+    assert [task.items for task in form.read(form.load(checkout))] == [
+        task.items for task in published("charbench").values()
+    ]
 
 
 def test_nanochats_items_are_drawn_as_nanochat_draws_them() -> None:
