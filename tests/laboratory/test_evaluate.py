@@ -351,6 +351,27 @@ def first_letter(prompt: str) -> str:
     return prompt.split("?")[0].split()[-1][0] + '" and more'
 
 
+def test_the_constant_answer_is_printed_beside_the_baseline(
+    prompts: FewShotPrompts, tmp_path: Path
+) -> None:
+    suite = "spelling_bee,letters=count"
+    done = evaluate(lambda p: " 1", suite, questions=60, prompts=prompts, out=tmp_path / "out")
+    for exam in done.eval_sets:
+        constant = done.constants[exam.task.name, exam.split]
+        if constant:
+            share = [item.answer.strip() == constant for item in exam.items].count(True) / 60
+            assert share == exam.majority
+    assert done.constants["spelling_bee-like/count", "all"] in ("0", "1")
+    assert done.constants["spelling_bee-like/reverse", "all"] == ""
+    stream = io.StringIO()
+    console = Console(file=stream, width=200)
+    print_scores(console, done.name, done.other, done.rows, done.constants)
+    line = next(line for line in stream.getvalue().splitlines() if "like/count" in line)
+    constant = done.constants["spelling_bee-like/count", "all"]
+    assert f"(“{constant}”)" in line
+    assert f"“{constant}”" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
 @pytest.mark.usefixtures("capitals")
 def test_a_benchmark_is_made_offline_or_read_from_its_files(
     prompts: FewShotPrompts, tmp_path: Path

@@ -57,7 +57,7 @@ def run_evaluation(options: argparse.Namespace) -> None:
         bars=no_bars if options.quiet else in_terminal("answers of"),
     )  # fmt: skip
     console = Console()
-    print_scores(console, done.name, done.other, done.rows)
+    print_scores(console, done.name, done.other, done.rows, done.constants)
     console.print(f"Page: {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 

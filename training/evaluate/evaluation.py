@@ -15,7 +15,7 @@ from charembed import __version__
 from training.ask.answers import RECORD, Answers, ask, claim, open_finished
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import BATCH, EvaluatedModel
-from training.ask.scores import breakdown, eval_rows, parsed, rights
+from training.ask.scores import breakdown, constant_answer, eval_rows, parsed, rights
 from training.errors import BadInput
 from training.files import read_record, write_atomically, write_json
 from training.intervals import Marks, Row, summarise
@@ -23,7 +23,7 @@ from training.progress import Bars, no_bars
 from training.run.folder import locked
 
 from .load import FewShotPrompts, Model, model_of
-from .page import write_page
+from .page import Constants, write_page
 from .suites import QUESTIONS, hash_of, open_suites
 
 
@@ -45,6 +45,11 @@ class Evaluation:
     answers: Answers
     other: str = ""
     other_answers: Answers | None = None
+
+    @property
+    def constants(self) -> Constants:
+        """The constant answer that reaches the majority baseline, by task and split."""
+        return {(one.task.name, one.split): constant_answer(one) for one in self.eval_sets}
 
     def value(self, task: str, split: str = "all", metric: str = "exact_match") -> float:
         """Return one score: evaluation.value("reverse", "unseen_tokens") -> 0.88"""
@@ -195,5 +200,5 @@ def _write(folder: Path, done: Evaluation, counted: str) -> None:
     other_lines = None if others is None else _scored_answers(done.eval_sets, others)
     write_page(
         folder / "report.html", done.name, done.about, done.other, done.rows, lines, other_lines,
-        counted=counted, facts=read_record(folder / RECORD),
+        counted=counted, facts=read_record(folder / RECORD), constants=done.constants,
     )  # fmt: skip
