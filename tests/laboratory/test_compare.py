@@ -25,6 +25,7 @@ from training.config.presets import preset
 from training.data.prepare import Data
 from training.intervals import read_rows
 from training.models.arms import ARMS
+from training.report.verdict import HELD, judge
 from training.run.arm import train_arm
 from training.run.machine import Machine
 from training.run.run import Run
@@ -360,3 +361,36 @@ def test_a_third_phase_is_an_entry(data: Data, cache: Path, tmp_path: Path) -> N
     ]  # fmt: skip
     steps = [step["phase"] for step in arm.metrics()]
     assert [steps.count(phase.name) for phase in config.phases] == [0, 6, 10, 3]
+
+
+def test_results_hold_the_differences_of_all_pairs_and_name_their_chance(finished: Path) -> None:
+    found = [row for row in read_rows(finished / "results.json") if " - " in row.arm]
+    assert {row.arm for row in found} == {"lstm - plain"}
+    assert all(row.controls == 1 for row in found)
+    covers = {row.metric: row.covers for row in found}
+    assert covers["exact_match_difference"] == "seeds and questions"
+    assert covers["loss_nats_difference"] == "seeds and windows", "held-out rows are a sample"
+    text = [row for row in found if row.metric == "loss_nats_difference"]
+    assert all(row.p_holm is not None for row in text)
+
+
+@pytest.mark.slow  # six arms, of two layers
+def test_a_text_difference_of_a_real_run_is_in_its_headline(cache: Path, tmp_path: Path) -> None:
+    """The headline said that no difference was shown, above a line that showed one on text."""
+    sizes = ["--layers", "2", "--width", "64", "--heads", "2", "--char-dim", "32"]
+    flags = [*sizes, "--char-hidden", "32", "--steps", "10", "--set", "init=normal"]
+    out = tmp_path / "run"
+    command = [*TINY, "--arms", "plain,lstm", "--seeds", "3", *flags, "--jobs", "1"]
+    assert compare.main([*command, "--out", str(out), "--cache", str(cache)]) == 0
+    page = (out / "report.html").read_text("utf-8")
+    (title,) = re.findall("<h1>(.*?)</h1>", page, re.DOTALL)
+    rows = read_rows(out / "results.json")
+    held = [
+        row
+        for row in rows
+        if row.metric == "loss_nats_difference" and row.controls and judge(row) in HELD
+    ]
+    assert ("nats per token" in title) == bool(held), (title, held)
+    if not any(judge(row) in HELD for row in rows if row.metric == "exact_match_difference"):
+        assert "in answers" in title.lower()
+    assert "between the models" not in title
