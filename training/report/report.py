@@ -19,6 +19,7 @@ from training.models.arms import ARMS
 from training.run.run import RESULTS, TOKENS_PER_SECOND, Run
 from training.train.state import METRICS
 
+from .curves import by_frequency, during_training
 from .figures import NARROW, SMOOTHING, Group, Scale, answers_figure, bars, loss_curves
 from .formats import bare, replay_sentence
 from .page import Cell, Sample, Table, difference, print_sentences, print_table, render
@@ -101,7 +102,8 @@ def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results)
         answers=answer_table(found),
         samples=[sample for of_task in samples.values() for sample in of_task],
         curves=list(_curves(found)), text=_text_table(summary),
-        costs=costs, cost_plot=_cost_plot(control, ratios),
+        measured=list(during_training(found.curves, found.phases, tasks)),
+        frequencies=by_frequency(found.texts, arms), costs=costs, cost_plot=_cost_plot(control, ratios),
     )  # fmt: skip
     write_atomically(out / "answers.svg", answers_figure(arms, panels))
     write_atomically(out / "report.html", page)

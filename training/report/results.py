@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from synthetic_tasks import Task
 from training.config.phase import Phase
 from training.intervals import Marks, Row, summarise
-from training.run.run import Run
+from training.run.run import Run, TextsByRun
 
 STEPS_TO_LOSS = "steps_to_control_loss"
 _WINDOW = 25  # steps in the mean of a loss; replay steps between the questions do not count
@@ -24,6 +25,7 @@ class Results(NamedTuple):
         rows: of each arm and seed; `summary`: their means over seeds, and differences.
         metrics: {arm, seed, phase, step, kind, loss_nats, seconds} of every step.
         answers: {arm, seed, task, split, prompt, expected, given, right} of every question.
+        curves, texts: see Run.curves and Run.text_losses; empty for runs of earlier versions.
     """
 
     arms: Sequence[str]
@@ -33,6 +35,8 @@ class Results(NamedTuple):
     summary: list[Row]
     metrics: list[dict[str, Any]]
     answers: list[dict[str, Any]]
+    curves: Sequence[Mapping[str, Any]] = ()
+    texts: TextsByRun = MappingProxyType({})
 
     @classmethod
     def of(cls, run: Run) -> Results:
@@ -45,7 +49,17 @@ class Results(NamedTuple):
             cell = one["arm"], one["seed"], one["task"], one["split"]
             scores.setdefault(cell, []).append(one["right"])
         summary = summarise(rows, arms[0], arms, scores)
-        return cls(arms, run.data.tasks, phases, rows, summary, metrics, answers)
+        return cls(
+            arms,
+            run.data.tasks,
+            phases,
+            rows,
+            summary,
+            metrics,
+            answers,
+            run.curves(),
+            run.text_losses(),
+        )
 
     @property
     def seeds(self) -> list[int | str]:
