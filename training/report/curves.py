@@ -148,9 +148,9 @@ def by_frequency(texts: TextsByRun, arms: Sequence[str]) -> Frequencies:
             # the windows are the same for all arms and seeds, and so are their tokens
             tokens, means = _first(texts, task).bins[place][3], _means(seen, arms)
             name = _times(low, high)
-            groups.append(
-                Group(f"{name} ({tokens:,})", {arm: (m, None, None) for arm, m in means.items()})
-            )
+            bars_of = {arm: (mean, None, None) for arm, mean in means.items()}
+            dots = seen if any(len(of_arm) > 1 for of_arm in seen.values()) else {}
+            groups.append(Group(f"{name} ({tokens:,})", bars_of, dots=dots))
             values = [f"{means[arm]:.3f}" if arm in means else "" for arm in arms]
             lines.append([task, name, f"{tokens:,}", *values])
         if groups:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from training.models.smollm2 import unpack
 from training.train.lines import curve_file
 from training.train.state import METRICS, load_trained
 
+from .begun import command_of, same_code, start
 from .build import assert_paired, build_arm, extend_context, settle
 from .folder import CONFIG, check_folder, locked, read_config, read_facts
 from .identity import check_data, check_same, describe, identity
@@ -159,14 +160,25 @@ class Run:
         return [ArmRun(self, 0, name) for name in self.config.arms]
 
     def _write_config(self, here: dict[str, Any]) -> None:
+        """Write config.json, or add this start to it if it changes the seeds or the code."""
+        begun = [start(command_of(here))]
         if (self.folder / CONFIG).exists():
             saved = self.record
-            check_same(self.folder, saved, here, lambda: all(a.is_finished for a in self.arms()))
-            if read_config(self.folder).seeds == self.config.seeds:
+
+            def finished() -> bool:
+                return all(arm.is_finished for arm in self.arms())
+
+            check_same(self.folder, saved, here, finished)
+            earlier = saved.get("begun", [])
+            grows = read_config(self.folder).seeds != self.config.seeds
+            # A finished page that is written again keeps the code that made its numbers.
+            known = not earlier or same_code(earlier[-1], begun[0])
+            if not grows and (known or finished()):
                 return
-            # More seeds: versions and machine stay those with which the run began.
-            here = {**saved, "config": here["config"]}
-        write_record(self.folder / CONFIG, here)
+            # More seeds or other code: versions and machine stay those with which the run began.
+            # If an older version began it, the first code is unknown, and it stays so.
+            here, begun = {**saved, "config": here["config"]}, earlier and [*earlier, *begun]
+        write_record(self.folder / CONFIG, {**here, **({"begun": begun} if begun else {})})
 
     @property
     def record(self) -> dict[str, Any]:
@@ -326,7 +338,7 @@ class ArmRun:
         """
         lines = "".join(json.dumps(answer) + "\n" for answer in answers)
         write_atomically(self.folder / _ANSWERS, lines)
-        write_json(self.folder / RESULTS, [asdict(row) for row in rows])
+        write_json(self.folder / RESULTS, [row.saved for row in rows])
         losses = {task: each._asdict() for task, each in (texts or {}).items()}
         write_json(self.folder / _TEXT, losses)
         names = [_ANSWERS, RESULTS, _TEXT]
