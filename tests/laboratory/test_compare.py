@@ -70,9 +70,11 @@ def test_every_cell_has_its_row_with_interval_and_majority(finished: Path) -> No
 
 def test_the_report_is_one_file_with_its_plots(finished: Path) -> None:
     page = (finished / "report.html").read_text()
-    assert page.count("<svg") == 1 + 4 + 2 * 2 + 1, (
-        "at a glance, tasks, loss and difference by phase, cost"
-    )
+    # at a glance, tasks, loss and difference by phase, cost
+    count = 1 + 4 + 2 * 2 + 1
+    # during training: held-out text in both phases, and each split; text by token frequency
+    count += 2 + 4 + 2
+    assert page.count("<svg") == count
     assert not re.search(r'(src|href)="(?!#)', page), (
         "self-contained: nothing is loaded from elsewhere"
     )
@@ -151,6 +153,19 @@ def test_two_distributed_processes_give_the_losses_of_one(
     two = losses(tmp_path / "ddp")
     assert [row[:4] for row in two] == [row[:4] for row in one]
     np.testing.assert_allclose([row[4] for row in two], [row[4] for row in one], rtol=1e-4)
+    curves = [
+        [
+            json.loads(line)
+            for path in sorted(folder.glob("seed0/lstm/*.curve.jsonl"))
+            for line in path.read_text().splitlines()
+        ]
+        for folder in (finished, tmp_path / "ddp")
+    ]
+    assert [len(rows) for rows in curves] == [2 + 2 * (1 + 16)] * 2, "only one process writes"
+    for row, other in zip(*curves, strict=True):
+        assert row | {"value": 0} == other | {"value": 0}
+        if row["metric"] == "loss_nats":
+            assert other["value"] == pytest.approx(row["value"], rel=1e-3)
 
 
 @pytest.mark.parametrize(
