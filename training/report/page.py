@@ -121,6 +121,7 @@ def print_table(
         console.print(printed)
 
 
+_READABLE = 16  # letters of a name before it is wrapped
 _Column = tuple[str, list[str]]  # a heading and the cells below it, as they are printed
 
 
@@ -153,12 +154,14 @@ def _aligned(texts: Sequence[str], held: Sequence[bool]) -> list[str]:
 
 
 def _folded(columns: Sequence[_Column], left: int, width: int) -> list[_Column]:
-    """Wrap the columns of text if they leave no room for the widest column of numbers."""
+    """Wrap the columns of text if that makes room for all numbers, or for the widest of them."""
     names, numbers = list(columns[:left]), list(columns[left:])
     widest = max((_width([column]) for column in numbers), default=1)
-    if _width(names) + widest - 1 <= width:
+    longest = (width - _width(numbers)) // left - 3
+    if longest < _READABLE:  # in parts, then
+        longest = max(8, (width - widest) // left - 3)
+    if _width(columns) <= width or (longest < _READABLE and _width(names) + widest - 1 <= width):
         return [*names, *numbers]
-    longest = max(8, (width - widest) // left - 3)
     folded = [[_wrapped(text, longest) for text in (head, *cells)] for head, cells in names]
     return [*((head, cells) for head, *cells in folded), *numbers]
 
