@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from synthetic_tasks import Task
 from tests.pages.made_up import MACHINE, built, page_of, results_of
 from training.report.figures import COLOURS, Group, bars
 from training.report.interval_plots import Axis, Compared, forest
 from training.report.pairs import forests, is_judged, pairwise_table
-from training.report.report import write_report
+from training.report.report import answer_table, write_report
 
 ARMS = ("plain", "shuffled", "lstm")
 AXIS = Axis("points", "{:+.0f}", 5.0)
@@ -105,7 +106,33 @@ def test_an_empty_answer_is_shown_as_empty(tmp_path: Path, given: str) -> None:
     assert cards.count("(empty)") == 3 * 2, "three questions, two arms"
 
 
-def test_judged_differences_are_those_with_a_corrected_p_value() -> None:
-    rows = [row for row in results_of(ARMS, built("reverse"), 3).summary if " - " in row.arm]
-    assert {is_judged(row) for row in rows} == {True, False}, "bits per byte are not judged"
-    assert all((row.p_holm is not None) == is_judged(row) for row in rows)
+def test_judged_differences_are_those_against_the_strongest_control() -> None:
+    arms = ("plain", "matched", "lstm")
+    found = results_of(arms, built("reverse"), 3)
+    rows = [row for row in found.summary if row.metric == "exact_match_difference"]
+    judged = {(row.split, row.arm.split(" - ")[0]) for row in rows if is_judged(row)}
+    assert judged == {(split.name, "lstm") for split in found.tasks[0].splits}
+    assert len(rows) == 4 * 3, "every pair can be read"
+    for row in rows:
+        assert (row.p_holm is not None) == is_judged(row)
+
+
+def test_the_table_names_the_strongest_control_of_each_line() -> None:
+    best = {"seen": 0, "unseen_words": 1, "unseen_tokens": 1, "longer_words": 0}
+    arms = ("plain", "matched", "gru", "lstm")
+
+    def chance(number: int, task: Task, split: str) -> float:
+        return 0.9 if number > 1 else 0.6 if number == best[split] else 0.05
+
+    found = results_of(arms, built("reverse"), chance=chance)
+    table = answer_table(found)
+    assert table.headings[2] == "strongest control"
+    assert table.headings[-2:] == ["gru − strongest", "lstm − strongest"]
+    names = [line[2] for line in table.lines]
+    assert names == ["plain", "matched", "matched", "plain"]
+    for line in table.lines:
+        shares = dict(zip(arms, map(float, line[5:9]), strict=True))
+        for arm, cell in zip(arms[2:], line[9:], strict=True):
+            assert float(cell.text) == pytest.approx(shares[arm] - shares[line[2]], abs=0.011)
+    alone = answer_table(results_of(("plain", "lstm"), built("reverse")))
+    assert "strongest control" not in alone.headings, "one control needs no name in each line"

@@ -152,19 +152,27 @@ def test_models_are_counted_in_words() -> None:
     }  # fmt: skip
 
 
-def test_three_arms_are_each_compared_with_the_first(tmp_path: Path) -> None:
+def test_several_controls_give_one_comparison_with_the_strongest(tmp_path: Path) -> None:
     page = page_of(
         tmp_path, ("plain", "shuffled", "lstm"), built("reverse", "path_star:2x5"), seeds=3
     )
     assert "3 sets of 3 models" in page
-    for arm in ("shuffled", "lstm"):
-        assert f"<th>{arm} − plain</th>" in page
-        assert re.search(rf"<summary>.*{arm}</span> against .*plain</span>", page)
+    assert "<th>lstm − strongest</th>" in page
+    assert re.search(r"[+]0[.]\d\d shuffled", page), "the table names the control of each line"
+    assert re.search("<summary>.*lstm</span> against the strongest control", page)
     for arm in ("plain", "shuffled", "lstm"):
         assert f"<dd>{ARMS[arm].sentence}</dd>" in page
         assert f"--{arm}: {ARMS[arm].colour};" in page
     says(page, "3 pairs")
-    assert "22 comparisons" in page, "8 cells of answers and 3 of text, twice"
+    assert "11 comparisons" in page, "8 cells of answers and 3 of text"
+
+
+def test_without_an_encoder_arm_each_is_compared_with_the_first(tmp_path: Path) -> None:
+    page = page_of(tmp_path, ("plain", "matched", "shuffled"), built("reverse"), seeds=3)
+    for arm in ("matched", "shuffled"):
+        assert f"<th>{arm} − plain</th>" in page
+        assert re.search(rf"<summary>.*{arm}</span> against .*plain</span>", page)
+    assert "14 comparisons" in page, "4 cells of answers and 3 of text, twice"
 
 
 def test_text_of_one_seed_has_no_intervals(tmp_path: Path) -> None:

@@ -23,10 +23,20 @@ from training.train.state import METRICS
 from .breakdowns import LEAST
 from .figures import NARROW, Group, Scale, answers_figure, bars, loss_curves, smoothing_window
 from .formats import bare, replay_sentence
+from .headline import Headline, headline
 from .page import Cell, Sample, Table, difference, print_sentences, print_table, render
 from .pairs import forests, pairwise_table
 from .results import STEPS_TO_LOSS, Results, losses_of
-from .verdict import Headline, by_place, comparisons, headline, how_judged, tally, verdict
+from .verdict import (
+    by_place,
+    comparisons,
+    how_judged,
+    judged,
+    pair_of,
+    tally,
+    text_intervals,
+    verdict,
+)
 from .words import by_word
 
 # By kind of phase: the sentence above its loss curve, and the unit.
@@ -44,16 +54,16 @@ def finish(run: Run, console: Console) -> None:
     # before any file: paired differences are wrong if the arms saw different batches
     run.assert_same_batches()
     write_atomically(out / METRICS, "".join(json.dumps(row) + "\n" for row in found.metrics))
-    write_json(out / RESULTS, [vars(row) for row in found.rows + found.summary])
+    write_json(out / RESULTS, [row.saved for row in found.rows + found.summary])
     write_report(out, run.record, setting(run.config, run.data), found)
-    summary, (control, *others) = found.summary, found.arms
+    summary = found.summary
     title = "Exact match of freely generated answers"
     print_table(console, answer_table(found), title, comparisons(summary))
     first = headline(summary, found.tasks, found.arms, len(found.seeds))
     sentences = [first.sentence, first.basis]
-    for arm in others:
-        sentences += verdict(summary, found.tasks, arm, control)
-    sentences += how_judged(summary, len(found.seeds)) if others else []
+    for arm in found.judged_arms:
+        sentences += verdict(summary, found.tasks, arm)
+    sentences += how_judged(summary, len(found.seeds)) if found.judged_arms else []
     print_sentences(console, sentences, out / "report.html")
 
 
@@ -90,15 +100,16 @@ def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results)
     costs, ratios = _costs(found)
     # runs without words, and runs of old versions, have no such counts
     counts = facts["data"] if "held_out_tokens_median_count_in_text" in facts["data"] else {}
-    judged = [
-        (arm, tally(summary, arm, control), verdict(summary, tasks, arm, control)) for arm in others
+    verdicts = [
+        (arm, tally(summary, arm), verdict(summary, tasks, arm)) for arm in found.judged_arms
     ]
     page = render(
         "report/report.html.jinja", record="config.json", facts=facts, setting=setting,
-        arms=arms, control=control, others=others, num_seeds=len(seeds),
+        arms=arms, control=control, controls=found.controls, others=others,
+        num_seeds=len(seeds),
         legend=[(arm, arm, ARMS[arm].sentence) for arm in arms],
         count=models_in_words(len(arms), len(seeds)),
-        headline=first, glance=_glance_plot(found, first), verdicts=judged,
+        headline=first, glance=_glance_plot(found, first), verdicts=verdicts,
         how=how_judged(summary, len(seeds)), comparisons=comparisons(summary),
         notes=split_notes(tasks), plots=_answer_plots(panels, samples),
         counts_of_held_out=counts if counts.get("held_out_tokens") else None,
@@ -106,6 +117,7 @@ def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results)
         pairwise=pairwise_table(summary, tasks), words=by_word(found.by_word, arms), least=LEAST,
         command=command_of(facts), samples=[sample for of_task in samples.values() for sample in of_task],
         curves=list(_curves(found)), text=_text_table(summary),
+        text_intervals=text_intervals(summary, len(seeds)) if others else "",
         costs=costs, cost_plot=_cost_plot(control, ratios),
     )  # fmt: skip
     write_atomically(out / "answers.svg", answers_figure(arms, panels))
@@ -190,18 +202,30 @@ def split_notes(tasks: Sequence[Task]) -> list[tuple[str, str]]:
 
 
 def answer_table(found: Results) -> Table:
-    """One line per split and task: the majority baseline, each arm, and each difference."""
-    arms, (control, *others) = found.arms, found.arms
+    """One line per split and task: the majority baseline, each arm, and its judged differences.
+
+    With several controls, a column names the strongest one of the line.
+    """
+    arms, several = found.arms, len(found.controls) > 1
+    rows = {(r.arm, r.task, r.split): r for r in found.summary if r.metric == "exact_match"}
+    differences = {
+        (pair_of(row)[0], row.task, row.split): row
+        for row in judged(found.summary, "exact_match_difference")
+    }
     lines: list[list[Cell | str]] = []
     for task, split in (cell for group in by_place(found.tasks) for cell in group):
         cell = task.name, split.name
-        rows = {row.arm: row for row in found.summary if (row.task, row.split) == cell}
-        if first := rows.get(control):  # a split without questions has no rows
-            shares = [first.majority or 0, *(rows[arm].value for arm in arms)]
-            line = [split.label, task.name, str(first.n), *(f"{share:.2f}" for share in shares)]
-            lines.append([*line, *(difference(rows[f"{arm} - {control}"]) for arm in others)])
-    headings = ["split", "task", "n per arm", "majority baseline", *arms]
-    return Table([*headings, *(f"{arm} − {control}" for arm in others)], lines, left=2)
+        if first := rows.get((arms[0], *cell)):  # a split without questions has no rows
+            shares = [first.majority or 0, *(rows[arm, *cell].value for arm in arms)]
+            line = [str(first.n), *(f"{share:.2f}" for share in shares)]
+            of_arms = [differences[arm, *cell] for arm in found.judged_arms]
+            # the same for all arms: it is the control with the best mean
+            strongest = [pair_of(of_arms[0])[1]] if several else []
+            lines.append([split.label, task.name, *strongest, *line, *map(difference, of_arms)])
+    against = "strongest control" if several else found.controls[0]
+    headings = ["split", "task", *([against] if several else []), "n per arm", "majority baseline"]
+    headings += [*arms, *(f"{arm} − {against.split(' ')[0]}" for arm in found.judged_arms)]
+    return Table(headings, lines, left=3 if several else 2)
 
 
 def sample_answers(
@@ -279,11 +303,12 @@ def _minus(
 
 
 def _text_table(summary: list[Row]) -> Table:
-    """One line per phase and arm or difference: the loss on held-out text."""
+    """One line per phase and arm or judged difference: the loss on held-out text."""
     metrics = ("loss_nats", "bits_per_byte")  # bits are comparable between vocabularies
     found: dict[tuple[str, str], dict[str, Cell]] = {}
     for row in summary:
-        if (metric := row.metric.removesuffix("_difference")) in metrics:
+        metric = row.metric.removesuffix("_difference")
+        if metric in metrics and (metric == row.metric or row.controls):
             form = "{:.4f}" if metric == row.metric else "{:+.4f}"
             line = found.setdefault((row.task, row.arm.replace(" - ", " − ")), {})
             line[metric] = difference(row, form)

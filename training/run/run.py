@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -330,7 +330,7 @@ class ArmRun:
         """
         lines = "".join(json.dumps(answer) + "\n" for answer in answers)
         write_atomically(self.folder / _ANSWERS, lines)
-        write_json(self.folder / RESULTS, [asdict(row) for row in rows])
+        write_json(self.folder / RESULTS, [row.saved for row in rows])
         write_json(self.folder / _TEXT, {task: each._asdict() for task, each in texts.items()})
         names = [_ANSWERS, RESULTS, _TEXT]
         if trained := self.trained_phases:
