@@ -14,7 +14,8 @@ from tests.messages import says
 from tests.pages.made_up import MIXED, built, results_of
 from training.models.arms import ARMS
 from training.report.page import Cell, Table, print_table
-from training.report.report import answer_table
+from training.report.report import answer_table, short_table
+from training.report.verdict import HELD, judge
 
 
 def printed(table: Table, width: int, compared: int = 0, between: str = " ") -> str:
@@ -44,8 +45,12 @@ def test_a_table_of_many_arms_fits_80_columns_and_breaks_no_word(arms: Sequence[
     assert max(map(cell_len, text.splitlines())) <= 80
     assert "…" not in text
     found = {cell.strip() for line in cells(text) for cell in line}
+    words = {word for cell in found for word in cell.split()}
     for line in table.lines:
-        for cell in line:
+        for cell in line[: table.left]:
+            assert isinstance(cell, str)
+            assert words >= set(cell.split()), "a long name may be on two lines"
+        for cell in line[table.left :]:
             shown = [cell] if isinstance(cell, str) else [cell.text, cell.small[0]]
             for part in shown:
                 assert {part, f"{part} *"} & found, part
@@ -55,9 +60,27 @@ def test_a_table_of_many_arms_fits_80_columns_and_breaks_no_word(arms: Sequence[
     }
     says(text, "Holm 9")
     if "part" in text:
-        numbers = re.findall(r"part (\d) of (\d)", text)
+        numbers = re.findall(r"part (\d+) of (\d+)", text)
         assert [int(one) for one, _ in numbers] == list(range(1, int(numbers[0][1]) + 1))
         assert text.count("Holm") == 1, "one note, below the last part"
+
+
+def test_many_arms_are_shown_by_the_strongest_control_and_the_arms_against_it() -> None:
+    """Nine arms in a terminal of 80 columns would be nine tables."""
+    tasks = built("reverse", "count", "index", "swap")
+    found = results_of(tuple(ARMS)[:9], tasks)
+    text = printed(short_table(found), 80, compared=9)
+    assert max(map(cell_len, text.splitlines())) <= 80
+    assert text.count("part ") in (0, 2)
+    lines = short_table(found).lines
+    assert len(lines) == 4 * 4
+    for line in lines:
+        assert line[2] in found.controls
+    judged = [row for row in found.summary if row.controls and "exact" in row.metric]
+    stars = sum(
+        cell.style == "held" for line in lines for cell in line if not isinstance(cell, str)
+    )
+    assert stars == sum(judge(row) in HELD for row in judged) > 0
 
 
 def test_every_part_names_its_lines() -> None:

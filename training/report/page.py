@@ -131,11 +131,11 @@ def _columns(table: Table, between: str) -> list[_Column]:
     for number, heading in enumerate(table.headings):
         cells = [line[number] for line in table.lines]
         texts = [_plain(cell, between) for cell in cells]
+        # the cells decide the width; a minus sign stays at its name
+        words = heading.replace("− ", "−\u00a0").split(" ")
+        lines = (line for text in (*texts, *words) for line in text.split("\n"))
+        heading = _wrapped(" ".join(words), max(1, *map(cell_len, lines))).replace("\u00a0", " ")
         if number >= table.left:
-            # the numbers decide the width; a minus sign stays at its name
-            words = heading.replace("− ", "−\u00a0").split(" ")
-            lines = (line for text in (*texts, *words) for line in text.split("\n"))
-            heading = _wrapped(" ".join(words), max(map(cell_len, lines))).replace("\u00a0", " ")
             held = [not isinstance(cell, str) and cell.style == "held" for cell in cells]
             heading, *texts = _aligned([heading, *texts], [False, *held])
         columns.append((heading, texts))

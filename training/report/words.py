@@ -35,7 +35,7 @@ def by_word(rows: Sequence[BinRow], arms: Sequence[str]) -> list[ByWord]:
         found = [one for one in rows if one.axis == axis]
         if len({one.bin for one in found}) < 2:
             continue
-        figures, lines = [], list[list[Cell | str]]()
+        figures, lines = list[tuple[str, str]](), list[list[Cell | str]]()
         for task, of_task in groupby(found, key=lambda one: one.row.task):
             bins = list[Binned]()
             for one, of_bin in groupby(of_task, key=lambda one: one.bin):
