@@ -294,7 +294,7 @@ def test_a_run_of_a_version_that_recorded_no_start_is_rendered_without_one(
     assert again(run, cache) == 0
     assert "begun" not in read_record(run / "config.json"), "the first code stays unknown"
     page = (run / "report.html").read_text("utf-8").split("How to get the same numbers")[1]
-    says(page, begun["command"])
+    says(page, begun["command"], begun["charembed"])
     assert begun["date"] not in page
 
 

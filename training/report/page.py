@@ -83,8 +83,10 @@ def render(template: str, **values: Any) -> str:
     )
     environment.filters |= {"capital": capital, "percent": percent, "tied": tied}
     # the starts of a run, in its config.json or another record; older ones have none
-    begun = values.get("facts", {}).get("begun", [])
-    given = {"command": begun[-1]["command"] if begun else "", "begun": begun} | values
+    facts = values.get("facts", {})
+    begun, version = facts.get("begun", []), facts.get("versions", {}).get("charembed", "")
+    command = begun[-1]["command"] if begun else ""
+    given = {"command": command, "begun": begun, "version": version} | values
     return environment.get_template(template).render(colours=colours(), font=FONT, **given)
 
 
