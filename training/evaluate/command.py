@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
@@ -55,6 +57,7 @@ def run_evaluation(options: argparse.Namespace) -> None:
         seed=options.questions_seed, out=out, resume=options.resume,
         batch_size=options.batch_size,
         bars=no_bars if options.quiet else in_terminal("answers of"),
+        command=options.command,
     )  # fmt: skip
     console = Console()
     print_scores(console, done.name, done.other, done.rows, done.constants)
@@ -100,4 +103,6 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
         value = getattr(options, name)
         if value is not None and value < least:
             raise BadInput(f"--{name.replace('_', '-')} is {value}; it must be at least {least}.")
+    given = sys.argv[1:] if argv is None else argv
+    options.command = shlex.join(["python", "-m", "training.evaluate", *given])
     return options

@@ -21,6 +21,7 @@ from training.errors import BadInput
 from training.files import read_record, write_atomically, write_json
 from training.intervals import Marks, Row
 from training.progress import Bars, no_bars
+from training.run.begun import start
 from training.run.folder import locked
 
 from .load import FewShotPrompts, Model, model_of
@@ -73,6 +74,7 @@ def evaluate(
     prompts: FewShotPrompts | None = None,
     tokenizer: Any = None,
     bars: Bars = no_bars,
+    command: str = "",
 ) -> Evaluation:
     """Ask a model the questions of some suites and score its answers.
 
@@ -95,6 +97,7 @@ def evaluate(
         prompts: word questions for models that were not trained here.
         tokenizer: a fast tokenizer of transformers. A model needs it; for a function it decides
             how the words are split.
+        command: the line for a shell that makes the same, for the page.
 
     Raises BadInput before the first question if the model cannot answer one of them.
     """
@@ -116,6 +119,8 @@ def evaluate(
         "exams": hash_of(eval_sets),
     }
     folder = None if out is None else Path(out)
+    if folder is not None:
+        record["begun"] = [start(command)]
     other, second, others = None, "", None
     if isinstance(against, str | Path) and (Path(against) / RECORD).is_file():
         second, others = open_finished(Path(against), eval_sets, record)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -24,6 +26,7 @@ from training.files import write_json, write_record
 from training.intervals import Row
 from training.models.smollm2 import packaged_folder, unpack
 from training.progress import in_terminal, no_bars
+from training.run.begun import start
 from training.run.machine import check_place
 
 from .page import Page, print_scores, write_page
@@ -64,6 +67,8 @@ def parse(argv: Sequence[str] | None, manual: str | None) -> argparse.Namespace:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise BadInput(f"--{name} is {value}; it must be at least 1.")
+    given = sys.argv[1:] if argv is None else argv
+    options.command = shlex.join(["python", "-m", "training.probe", *given])
     options.probes = tuple(options.probes.split(","))
     if unknown := [name for name in options.probes if name not in PROBES]:
         raise BadInput(f"There is no probe {unknown[0]!r}. Choose from {', '.join(PROBES)}.")
@@ -119,6 +124,7 @@ def write_probes(found: Results, options: argparse.Namespace) -> None:
         differences += difference(found.rows, ours.name, theirs.name)
     facts = {
         "model": options.model,
+        "begun": [start(options.command)],
         "about": source.about,
         "flags": {flag: getattr(options, flag) for flag in (*_SOURCE_FLAGS, "apart")},
         "probes": options.probes,
