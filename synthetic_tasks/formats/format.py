@@ -59,6 +59,8 @@ class BenchmarkTask:
             "cute/sub_char\\ta\\tb\\tbanana".
         read: parses the answer from a generated text; returns None if it cannot be parsed.
         equal: compares a parsed answer with the right one, both without surrounding space.
+        own_score: the benchmark's own score, from 0 to 1, of a parsed answer (None if there is
+            none) and the right one, if it has one besides exact match.
     """
 
     name: str
@@ -66,6 +68,7 @@ class BenchmarkTask:
     prompt_format: PromptFormat = PromptFormat()
     read: Callable[[str], str | None] = read_answer
     equal: Callable[[str, str], bool] = str.__eq__
+    own_score: Callable[[str | None, str], float] | None = None
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -99,6 +102,10 @@ class BenchmarkTask:
         return max(right) / len(items)
 
 
+# (words, items per task, seed) -> tasks
+Generate = Callable[[Sequence[str], int, int], list[BenchmarkTask]]
+
+
 @dataclass(frozen=True)
 class Format:
     """The format of a benchmark.
@@ -107,21 +114,25 @@ class Format:
 
     Attributes:
         source: paper and repository.
-        files: shell pattern of a file name, without folders -> parser of (name, text), which raises
-            TaskError, with the name, if the text has no rows: {"*.tsv": table}.
+        files: shell pattern of a file name -> parser of (name, text), which raises TaskError, with
+            the name, if the text has no rows: {"*.tsv": table}. A pattern with one folder,
+            "*/spell.tsv", is for files of the same name; their tables are named "zh/spell.tsv".
         read: turns the benchmark's rows into tasks with the authors' prompts and scoring. Raises
             TaskError, with the name of the file, if the rows do not belong to the benchmark.
         generate: (words, n, seed) -> an imitation: the same tasks with n items each, about these
             words and in this project's wording; their names begin with "<format>-like/". Item i
             depends on the words, the seed and i alone. Raises TaskError if the words give fewer
             items.
+        packaged: for a benchmark whose items come with an installed package: the text after "="
+            in a suite -> a generator of its own items; None if the text is a path.
     """
 
     name: str
     source: str
     files: Mapping[str, Callable[[str, str], Rows]]
     read: Callable[[Tables], list[BenchmarkTask]]
-    generate: Callable[[Sequence[str], int, int], list[BenchmarkTask]]
+    generate: Generate
+    packaged: Callable[[str], Generate | None] | None = None
 
     def load(self, path: Path) -> dict[str, Rows]:
         """Read the format's files from a folder and its subfolders, or from one file.
@@ -133,13 +144,19 @@ class Format:
             raise TaskError(f"{path} does not exist. Name a folder with the files of {self.name}.")
         found: dict[str, Rows] = {}
         for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+            names = (file.name, f"{file.resolve().parent.name}/{file.name}")
             # The first pattern that fits; fnmatchcase ignores the system's rules for case.
-            patterns = [pattern for pattern in self.files if fnmatchcase(file.name, pattern)]
+            fitting = (
+                (names["/" in pattern], parse)
+                for pattern, parse in self.files.items()
+                if fnmatchcase(names["/" in pattern], pattern)
+            )
+            name, parse = next(fitting, ("", None))
             # Tables are found by name, so a second one would replace the first.
-            if patterns and file.name in found:
-                raise TaskError(f"{path} has more than one {file.name}. Name one folder.")
-            if patterns:
-                found[file.name] = self.files[patterns[0]](str(file), read_text(file))
+            if parse is not None and name in found:
+                raise TaskError(f"{path} has more than one {name}. Name one folder.")
+            if parse is not None:
+                found[name] = parse(str(file), read_text(file))
         if not found:
             files = f"{', '.join(self.files)}, from {self.source}"
             raise TaskError(f"{path} has no file of {self.name}. Name a folder with {files}.")

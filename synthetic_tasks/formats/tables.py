@@ -143,6 +143,19 @@ def fill(name: str, template: str, *values: str, **named: str) -> str:
         raise not_own(name, f"has a prompt without {wanted}, {_short(template)}") from None
 
 
+def plain_fields(name: str, template: str) -> str:
+    """Remove the names of a format string's fields: "sort {words}" -> "sort {}".
+
+    Raises TaskError if it is no format string.
+    """
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise not_own(name, f"has a prompt that is no format string ({error})") from None
+    escaped = ((text.replace("{", "{{").replace("}", "}}"), field) for text, field, _, _ in parts)
+    return "".join(text + ("" if field is None else "{}") for text, field in escaped)
+
+
 def parse_json(text: str) -> Any:
     """Return the value of a JSON text; None if it is not JSON."""
     try:

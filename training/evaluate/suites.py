@@ -5,6 +5,8 @@
     cute                    a benchmark's format with questions made offline from held-out words
     cute=FOLDER             the benchmark's own files
     cute=hf:NAME            the same through `datasets`
+    reasoning_gym           the published items, from the installed package reasoning-gym
+    reasoning_gym=SPEC      "all", "fresh", "easy", "like" or names of its tasks, joined by "+"
 
 `synthetic_tasks.formats.FORMATS` lists the benchmarks.
 """
@@ -97,15 +99,19 @@ def _benchmark(name: str, source: str) -> Suite:
     if name not in FORMATS:
         raise BadInput(f"There is no suite {name!r}. Choose from {', '.join((LETTERS, *FORMATS))}.")
     form = FORMATS[name]
+    generate = form.generate if not source else None
+    if form.packaged is not None:  # its items come with a package, unless the source is a path
+        generate = form.packaged(source)
 
     def generated(model: EvaluatedModel, n: int, seed: int) -> list[EvalSet]:
         splits = model.material.words
         assert isinstance(splits, WordSplits)
         # Words that no training question contains, so that a run cannot know their answers.
         held_out = (*splits.unseen_words, *splits.unseen_tokens)
-        return _eval_sets(form.generate(held_out, n, seed))
+        assert generate is not None
+        return _eval_sets(generate(held_out, n, seed))
 
-    if not source:
+    if generate is not None:
         return generated
     from_hub = source.startswith("hf:")
     tables = _data_set(source.removeprefix("hf:")) if from_hub else form.load(Path(source))
@@ -114,7 +120,10 @@ def _benchmark(name: str, source: str) -> Suite:
 
 
 def _eval_sets(tasks: Sequence[BenchmarkTask]) -> list[EvalSet]:
-    return [EvalSet(task, ALL, task.items, task.prompt_format, task.read) for task in tasks]
+    return [
+        EvalSet(task, ALL, task.items, task.prompt_format, task.read, task.own_score)
+        for task in tasks
+    ]
 
 
 def _data_set(name: str) -> Tables:
