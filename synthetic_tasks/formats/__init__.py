@@ -3,7 +3,7 @@
 A new format is a file in this folder and a line here.
 """
 
-from . import charbench, cute, langgame, nanochat, reasoning_gym, spelling_bee
+from . import charbench, cute, langgame, nanochat, reasoning_gym, spelling_bee, strawberry_bench
 from .format import BenchmarkTask as BenchmarkTask
 from .format import Format as Format
 from .format import PromptFormat as PromptFormat
@@ -11,5 +11,5 @@ from .tables import Rows as Rows
 from .tables import Tables as Tables
 from .tables import as_rows as as_rows
 
-_MODULES = (cute, charbench, nanochat, spelling_bee, langgame, reasoning_gym)
+_MODULES = (cute, charbench, nanochat, spelling_bee, langgame, reasoning_gym, strawberry_bench)
 FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in _MODULES}

@@ -86,9 +86,11 @@ def assigned(name: str, tree: ast.Module, variable: str) -> Any:
     Raises TaskError if there is no such assignment, or if its value would have to be computed.
     """
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == variable for target in node.targets
-        ):
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        # x = ... has a list of targets, and x: list[str] = ... has one
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if variable in [target.id for target in targets if isinstance(target, ast.Name)]:
             try:
                 return ast.literal_eval(node.value)
             except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):

@@ -131,6 +131,7 @@ def test_the_right_answer_is_right_and_an_empty_one_wrong(name: str) -> None:
         "nanochat": lambda answer: f"#### {answer}" if answer.isdigit() else f" {answer}\n",
         "spelling_bee": lambda answer: f" {answer}\nNext",
         "langgame": lambda answer: f" {answer}",
+        "strawberry_bench": lambda answer: f"There are {answer}.",
         "reasoning_gym": lambda answer: f"So: <answer>{answer}</answer>",
     }
     for task in [*published(name).values(), *made(name)]:
