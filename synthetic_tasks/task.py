@@ -55,6 +55,18 @@ class Item(NamedTuple):
         return self.prompt + self.work + self.answer + END
 
 
+class Subject(NamedTuple):
+    """The word that a question is about: Subject("banana", 2) for "at which place is the first n?".
+
+    Attributes:
+        word: as the model knows it, without spaces between its letters.
+        place: index of the letter in question; None if the question is about no single letter.
+    """
+
+    word: str
+    place: int | None = None
+
+
 @dataclass(frozen=True)
 class Split:
     """One of the distributions that a task draws items from.
@@ -143,6 +155,10 @@ class Task(Protocol):
         if item.work:
             return {"work_exact_match": read_work(given)[0] == read_work(item.written)[0]}
         return {}
+
+    def subject(self, item: Item) -> Subject | None:
+        """Return the word that an item is about; None if it is about none, or about several."""
+        return None
 
     def baseline(self, items: Sequence[Item]) -> float:
         """Return the accuracy of the majority baseline, from 0 to 1."""

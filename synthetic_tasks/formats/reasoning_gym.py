@@ -30,7 +30,17 @@ from random import Random
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.task import Item
 
-from .format import BenchmarkTask, Format, Generate, PromptFormat, draw_items, key_of, words_for
+from .format import (
+    BenchmarkTask,
+    Format,
+    Generate,
+    PromptFormat,
+    draw_items,
+    key_of,
+    no_word,
+    word_last,
+    words_for,
+)
 from .reasoning_gym_draws import TASKS, LetterTask, Setting, Texts
 from .tables import (
     Rows,
@@ -146,7 +156,9 @@ def _item(
 def _build(
     name: str, task: LetterTask, items: tuple[Item, ...], form: PromptFormat
 ) -> BenchmarkTask:
-    return BenchmarkTask(name, items, form, read_answer_tags, task.equal, task.own_score)
+    # The other tasks are about many words or about a string that is no word.
+    about = word_last if name.endswith("/spell_backward") else no_word
+    return BenchmarkTask(name, items, form, read_answer_tags, task.equal, about, task.own_score)
 
 
 def _read(tables: Tables) -> list[BenchmarkTask]:

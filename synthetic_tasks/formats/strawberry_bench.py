@@ -20,10 +20,19 @@ from random import Random
 from typing import NamedTuple
 
 from synthetic_tasks.errors import TaskError
-from synthetic_tasks.task import Item
+from synthetic_tasks.task import Item, Subject
 from synthetic_tasks.word_tasks.recipes import RECIPES
 
-from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, tasks_of, words_for
+from .format import (
+    BenchmarkTask,
+    Format,
+    PromptFormat,
+    draw_items,
+    key_of,
+    tasks_of,
+    word_first,
+    words_for,
+)
 from .tables import Rows, Tables, assigned, fill, need, not_own, parse_json, parse_python, table
 
 # Texts, their templates and the number of letters that are asked about; in the order of drawing.
@@ -158,7 +167,13 @@ def _item(prefix: str, drawn: _Drawn, answer: str) -> Item:
 
 def _tasks(prefix: str, items: Sequence[Item], system: str) -> list[BenchmarkTask]:
     form = PromptFormat(chat=True, system=system, max_new_tokens=_MAX_NEW_TOKENS, stop="")
-    return tasks_of([f"{prefix}/{task}" for task in TASKS], items, form, count_in)
+    names = [f"{prefix}/{task}" for task in TASKS]
+    return tasks_of(names, items, form, count_in, about=_about)
+
+
+def _about(letter: str, text: str) -> Subject | None:
+    """Find the word and the letter's place: ("o", "Ottilie") -> Subject("Ottilie", 0)."""
+    return None if " " in text else Subject(text, word_first(text.lower(), letter).place)
 
 
 # The imitation

@@ -9,11 +9,12 @@ from random import Random
 
 from synthetic_tasks.errors import NoQuestion, TaskError
 from synthetic_tasks.samples import SAMPLE_WORDS
-from synthetic_tasks.task import Item, Material, Split, Task
+from synthetic_tasks.task import Item, Material, Split, Subject, Task
 from synthetic_tasks.words import WordSplits
 
 from .letters import spaced
 from .recipe import ARGUMENTS, Recipe, WordQuestion
+from .recipes import RECIPES
 
 _QUESTION_PREFIXES = ("", "Question: ", "Q: ", "Task: ", "Exercise: ")
 _JOINTS = (" ", "\n", " \n")
@@ -104,6 +105,11 @@ class WordTask(Task):
         right = [item.answer == f" {write(word_and_arguments(item)[0])}" for item in items]
         return sum(right) / len(items)
 
+    def subject(self, item: Item) -> Subject:
+        """Return the word of an item, and the place of the letter in question if there is one."""
+        word, *arguments = word_and_arguments(item)
+        return Subject(word, self.recipe.place(word, *arguments))
+
     def fixed_texts(self) -> list[str]:
         stand_ins = (ARGUMENTS[kind][2] for kind in self.recipe.arguments)
         stand_in = {"word": "q"} | dict(zip("ab", stand_ins, strict=False))
@@ -140,6 +146,18 @@ def word_and_arguments(item: Item) -> tuple[str, ...]:
     # Words and arguments contain no space.
     _, *arguments, word = item.key.split()
     return word, *arguments
+
+
+def word_subject(item: Item) -> Subject | None:
+    """Read the subject of a word task's item from its key: "index n banana" -> ("banana", 2).
+
+    None if the key is not one of a word task.
+    """
+    name, *arguments = item.key.split() or [""]
+    if name not in RECIPES or not arguments:
+        return None
+    *arguments, word = arguments
+    return Subject(word, RECIPES[name].place(word, *arguments))
 
 
 def _word_splits(words: WordSplits | None) -> tuple[Split, ...]:

@@ -191,7 +191,12 @@ class CompareConfig:
         "arms, the conditions to compare, with commas between; the first one is the control",
         some_of=arm_names,
     )
-    seeds: int = value(1, "number of seeds: 0, 1, ...; each arm is trained with each", low=1)
+    seeds: int = value(1, "number of seeds; each arm is trained with each", low=1)
+    first_seed: int = value(
+        0,
+        "the first seed; the others follow. Choose settings on seeds that you do not report",
+        low=0,
+    )
     objective: str = _question(
         "next_token", "training objective and decoding order of answers", choices=tuple(OBJECTIVES)
     )
@@ -255,7 +260,7 @@ class CompareConfig:
 
     @property
     def seed_range(self) -> range:
-        return range(self.seeds)
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     def as_dict(self) -> dict[str, Any]:
         """The config as config.json holds it, without the fields that do not apply to its model."""

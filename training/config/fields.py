@@ -21,8 +21,7 @@ _LARGEST = 2**63 - 1  # torch stores whole numbers in 64 bits; larger ones would
 # Fields of earlier versions, each with the only value that it ever had in a published result. The
 # code behind them is gone, so a config that holds another value cannot be run again.
 RETIRED: dict[str, Any] = {
-    "first_seed": 0, "word_share": 0.2, "token_share": 0.1, "token_count": 50, "tie": False,
-    "token_dropout": 0.0,
+    "word_share": 0.2, "token_share": 0.1, "token_count": 50, "tie": False, "token_dropout": 0.0,
 }  # fmt: skip
 
 

@@ -56,6 +56,7 @@ class Arm:
         colour: of the arm in every picture.
         called: follows "the model" in the headline of a report.
         sentence: explains the arm in the report.
+        role: "encoder", or "control" of an arm that sees less than the characters of a token.
         projects: whether the vectors come from a projection, which can be rescaled and restricted
             to low-Fisher directions.
     """
@@ -64,6 +65,7 @@ class Arm:
     colour: str
     called: str
     sentence: str
+    role: str = "encoder"
     projects: bool = True
 
 
@@ -200,7 +202,9 @@ def _matched(parts: Parts) -> TableEncoder:
     # table and projection have the size of the LSTM, which depends on the number of characters
     size, num_rows = num_parameters(_lstm(parts)), parts.spellings.num_tokens + parts.dim
     width = max(1, round((size - parts.dim) / num_rows))
-    return TableEncoder(every_token(parts.spellings), width, parts)
+    # A second table that starts with random vectors disturbs the first one: from zero it is the
+    # stronger control (docs/LOG.md).
+    return TableEncoder(every_token(parts.spellings), width, replace(parts, init="zero"))
 
 
 def _control(
@@ -214,14 +218,17 @@ ARMS: dict[str, Arm] = _Arms({
     "plain": Arm(
         build=lambda parts: None, colour="#8a8f98", called="without characters",
         sentence="the model as it is: a token is an id, without its characters",
+        role="control",
     ),
     "matched": Arm(
         build=_matched, colour="#d1603d", called="without characters",
         sentence="a second token table with as many parameters as an encoder: size alone",
+        role="control",
     ),
     "shuffled": Arm(
         build=_shuffled, colour="#a08624", called="with the characters of other tokens",
         sentence="each token has the characters of another one: false spellings",
+        role="control",
     ),
     "lstm": Arm(
         build=_lstm, colour="#1f6f8b", called="with characters",
@@ -246,15 +253,18 @@ ARMS: dict[str, Arm] = _Arms({
         build=_control(its_length), colour="#7d8f4e",
         called="with the lengths of its tokens alone",
         sentence="only the number of characters of each token",
+        role="control",
     ),
     "first": Arm(
         build=_control(its_first_letter), colour="#5c7a99",
         called="with the first letters of its tokens alone",
         sentence="only the first letter of each token",
+        role="control",
     ),
     "random": Arm(
         build=_control(every_token, trained=False), colour="#b07aa1", called="with random vectors",
         sentence="a fixed random vector for each token",
+        role="control",
     ),
 })  # fmt: skip
 

@@ -16,7 +16,7 @@ from training.config.config import CompareConfig
 from training.config.phase import Phase
 from training.data.batches import text_batches
 from training.data.prepare import Data
-from training.models.arms import ARMS, Parts
+from training.models.arms import ARMS, Parts, TableEncoder
 from training.models.decoder import Decoder, DecoderConfig
 from training.models.huggingface import HuggingFace
 from training.models.language_model import LanguageModel
@@ -63,7 +63,7 @@ def build_arm(
     )
     if made is None:
         return model
-    scale = config.model.scale or None
+    scale = None if _all_zero(made) else config.model.scale or None
     return charembed.attach(model, None, module=model.embedding, encoder=made, scale=scale)
 
 
@@ -75,9 +75,9 @@ def settle(model: LanguageModel, data: Data) -> None:
     """
     config = data.config
     embedding = model.get_submodule(model.embedding)
-    scale = config.model.scale or None
     if not isinstance(embedding, charembed.CharEmbedding):
         return
+    scale = None if _all_zero(embedding.encoder) else config.model.scale or None
     if config.model.low_fisher_share:
         rows = max(
             32, math.ceil(_TOKENS_PER_COLUMN * embedding.embedding_dim / config.text.context)
@@ -89,6 +89,11 @@ def settle(model: LanguageModel, data: Data) -> None:
         charembed.project_to_low_fisher(model, ids_BT, share=share, scale=scale)
     elif scale:
         charembed.set_scale(model, scale)
+
+
+def _all_zero(encoder: nn.Module) -> bool:
+    """Whether an encoder is a table of zero vectors, which no factor can rescale."""
+    return isinstance(encoder, TableEncoder) and not encoder.projection.weight.any()
 
 
 def extend_context(model: LanguageModel, phase: Phase, seed: int) -> None:

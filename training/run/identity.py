@@ -38,11 +38,11 @@ def short_name(config: CompareConfig) -> str:
 def identity(config: CompareConfig, seed: int, arm: str, facts: Facts) -> str:
     """Return the hash of one arm. Saved files with the same identity belong together.
 
-    The number of seeds and the other arms do not count. Fields with their default values are left
+    The other seeds and the other arms do not count. Fields with their default values are left
     out, so an arm keeps its identity if a later version adds a field.
     """
     fields = config.departures()
-    for name in ("seeds", "arms"):
+    for name in ("seeds", "first_seed", "arms"):
         fields.pop(name, None)
     whole = {"config": fields, "seed": seed, "arm": arm, "data": facts}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -172,7 +172,7 @@ class Run:
         """Return an arm, by default the last one of the first seed. Raises BadInput for others."""
         config = self.config
         name = config.arms[-1] if name is None else name
-        seed = seed or 0
+        seed = config.first_seed if seed is None else seed
         _check_arm(self.folder, config, name, seed)
         return ArmRun(self, seed, name)
 
@@ -336,7 +336,7 @@ def _check_arm(folder: Path, config: CompareConfig, name: str | None, seed: int 
     if name not in (None, *config.arms) or seed not in (None, *config.seed_range):
         seeds = ", ".join(map(str, config.seed_range))
         raise BadInput(
-            f"the run in {folder} has no arm {name!r} of seed {seed or 0}: its arms are "
+            f"the run in {folder} has no arm {name!r} of seed {config.first_seed if seed is None else seed}: its arms are "
             f"{', '.join(config.arms)}; its seeds: {seeds}."
         )
 
