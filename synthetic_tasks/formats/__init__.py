@@ -12,4 +12,5 @@ from .tables import Tables as Tables
 from .tables import as_rows as as_rows
 
 _MODULES = (cute, charbench, nanochat, spelling_bee, langgame, reasoning_gym, strawberry_bench)
-FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in _MODULES}
+_FORMATS = (*(module.FORMAT for module in _MODULES), langgame.END_FORMAT)
+FORMATS: dict[str, Format] = {form.name: form for form in _FORMATS}

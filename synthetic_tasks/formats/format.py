@@ -34,6 +34,7 @@ class PromptFormat:
         stop: text that ends an answer, besides the model's end of text; "" for none.
         stop_without_chat: the same for a model without a chat template, which goes on with examples
             of its own; None for `stop`.
+        ends_choice: the likelihood of a choice includes the model's end-of-text token behind it.
     """
 
     chat: bool = False
@@ -42,6 +43,7 @@ class PromptFormat:
     max_new_tokens: int | None = None
     stop: str = END
     stop_without_chat: str | None = None
+    ends_choice: bool = False
 
     def stop_of(self, with_template: bool) -> str:
         """Return the stop text of a model with or without a chat template."""
@@ -56,7 +58,8 @@ class PromptFormat:
         del fields["stop_without_chat"]
         fields["room"] = fields.pop("max_new_tokens")
         order = ("chat", "system", "opening", "room", "stop")
-        return {name: fields[name] for name in order}
+        ends = {"ends_choice": True} if self.ends_choice else {}
+        return {name: fields[name] for name in order} | ends
 
 
 # The arguments of a question -> the word that it is about; None if it is about none.

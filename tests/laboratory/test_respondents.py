@@ -20,6 +20,7 @@ from tests.laboratory import pretrained
 from tests.messages import raises
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import EvalQuestion, EvaluatedLanguageModel, cut
+from training.ask.scores import eval_rows
 from training.data.prepare import Data
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
@@ -191,6 +192,32 @@ def test_choices_are_taken_by_their_likelihood(tokenizer: Any, words: Path) -> N
         assert done.value("toy/choice", metric=metric) == count / 12
     with raises(BadInput, "toy/choice"):
         evaluate(lambda p: "", "toy", questions=2, prompts=prompts, name="f")
+
+
+def test_a_choice_may_be_followed_by_the_end_of_text(tokenizer: Any, words: Path) -> None:
+    """LangGame's own rule: question, two blanks, option and the end-of-text token, one text each."""
+    choices = ("  tea", "  overstated", "  of")
+    item = Item("The letters of the. Answer:", choices[0], "k", choices)
+    format_ = PromptFormat(ends_choice=True)
+    exam = EvalSet(BenchmarkTask("t", (item,), format_), "all", [item], format_)
+    model = llama()
+    prompts = FewShotPrompts(words=str(words))
+    asked = from_pretrained(HuggingFace(model), HuggingFaceTokenizer(tokenizer), "it", prompts)
+    asked.check([exam])
+    ((_, (answer,)),) = asked.answer([EvalQuestion(exam, 0)], 8, lambda done: None)
+    for choice, total, length in zip(choices, answer.sums, answer.tokens, strict=True):
+        ids = tokenizer(item.prompt + choice, add_special_tokens=False)["input_ids"]
+        ids.append(tokenizer.eos_token_id)
+        before = len(tokenizer(item.prompt, add_special_tokens=False)["input_ids"])
+        with torch.no_grad():
+            logits = model(torch.tensor([[*asked.start, *ids]])).logits[0].log_softmax(-1)
+        places = range(before, len(ids))
+        expected = sum(float(logits[len(asked.start) + i - 1, ids[i]]) for i in places)
+        assert (total, length) == (pytest.approx(expected, abs=1e-4), len(places))
+    rows = {row.metric: row for row in eval_rows([exam], [[answer]], "x", 0)}
+    fewest = [c for c, n in zip(choices, answer.tokens, strict=True) if n == min(answer.tokens)]
+    floor = (choices[0] in fewest) / len(fewest)
+    assert rows["fewest_tokens"].value == floor
 
 
 def test_likelihoods_do_not_depend_on_their_neighbours() -> None:

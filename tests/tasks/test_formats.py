@@ -131,6 +131,7 @@ def test_the_right_answer_is_right_and_an_empty_one_wrong(name: str) -> None:
         "nanochat": lambda answer: f"#### {answer}" if answer.isdigit() else f" {answer}\n",
         "spelling_bee": lambda answer: f" {answer}\nNext",
         "langgame": lambda answer: f" {answer}",
+        "langgame_end": lambda answer: f"  {answer}",
         "strawberry_bench": lambda answer: f"There are {answer}.",
         "reasoning_gym": lambda answer: f"So: <answer>{answer}</answer>",
     }
@@ -299,6 +300,21 @@ def test_answers_made_offline_are_those_of_a_slow_twin(name: str) -> None:
             assert all(thing in item.prompt for thing in named(item.key))
 
 
+def test_langgames_own_rule_has_two_blanks_and_the_right_option_first() -> None:
+    """stochastok's program joins question, blank and option, which begins with a blank."""
+    ours, theirs = published("langgame"), published("langgame_end")
+    for kind in langgame.KINDS:
+        for one, other in zip(
+            ours[f"langgame/{kind}"].items, theirs[f"langgame_end/{kind}"].items, strict=True
+        ):
+            assert one.prompt == other.prompt
+            assert other.choices[0] == other.answer == " " + one.answer
+            assert sorted(other.choices) == [" " + choice for choice in one.choices]
+    assert theirs["langgame_end/contains"].prompt_format.ends_choice
+    assert "ends_choice" not in ours["langgame/contains"].prompt_format.as_dict()
+    assert theirs["langgame_end/contains"].prompt_format.as_dict()["ends_choice"] is True
+
+
 def test_one_option_of_langgame_is_right_and_three_are_wrong() -> None:
     rules: dict[str, Callable[[str, str], bool]] = {
         "contains": lambda word, part: part in word,
@@ -346,7 +362,7 @@ def test_baselines_are_what_the_best_constant_and_the_best_copy_get(name: str) -
         constant = max(sum(other == answer for other in answers) for answer in answers) / len(
             answers
         )
-        chance = 0.25 if name == "langgame" else 0.0
+        chance = 0.25 if name.startswith("langgame") else 0.0
         assert task.baseline(items) == max(constant, chance)
         places = max(len(named(item.key)) for item in items)
         copied = [

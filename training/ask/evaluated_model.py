@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from charembed.files import hash_tensors
-from synthetic_tasks import Item, Material
+from synthetic_tasks import END, Item, Material
 from training.data.prepare import Data
 from training.data.tokenizers import Tokenizer
 from training.errors import BadInput
@@ -290,13 +290,20 @@ class EvaluatedLanguageModel(EvaluatedModel):
     def _encode_pair(self, eval_set: EvalSet, item: Item, choice: str) -> tuple[Ids, Ids]:
         """Return the ids of a prompt and of a choice, encoded as one text."""
         text, start = self._prompt(eval_set, item)
+        end = self._end_of_text if eval_set.prompt_format.ends_choice else []
         # The choice begins with the first token that reaches past the prompt. A space at the end
         # of the prompt belongs to the first word of the choice.
         ids, first = self.tokenizer.encode_cut(text + choice, len(text.rstrip(" ")))
         if before := [*start, *ids[:first]]:
-            return before, ids[first:]
+            return before, [*ids[first:], *end]
         # One token holds the whole prompt and more, so each of the two is encoded alone.
-        return self.tokenizer.encode(text), self.tokenizer.encode(choice)
+        return self.tokenizer.encode(text), [*self.tokenizer.encode(choice), *end]
+
+    @property
+    def _end_of_text(self) -> list[int]:
+        """Return the end-of-text token; a model without one ends its answers with a line break."""
+        end = getattr(self.source, "eos_token_id", None)
+        return [end] if isinstance(end, int) else self.tokenizer.encode(END)
 
     def _choose(self, questions: Questions) -> list[Answer]:
         """Take the choice with the largest log-likelihood of each question."""

@@ -9,6 +9,8 @@ Metrics of an evaluation set, each with its 95 % interval:
     letters_right           if answers are words: share of the places of the right answer with the
                             right letter, mean over questions (Student's interval)
     first_letter            if answers are words: share with the right first letter
+    fewest_tokens           if there are choices: the score of a model that gives all tokens the
+                            same likelihood, and so takes the choice of the fewest tokens
     exact_match_per_token   if there are choices: the choice with the largest log-likelihood per
                             token; `exact_match` takes the largest sum
     exact_match_per_character   the same per character: acc_norm of lm-evaluation-harness
@@ -116,6 +118,8 @@ def _set_rows(
         yield _mean_row(exact, "own_score", values)
     yield share("unreadable", [text is None for text in texts])
     if all(item.choices for item in items):
+        floors = [_fewest(item, answer) for item, answer in zip(items, answers, strict=True)]
+        yield _mean_row(exact, "fewest_tokens", floors)
         for metric in _CHOICE_METRICS:
             pairs = zip(items, answers, strict=True)
             taken = [_taken(item, answer, metric) for item, answer in pairs]
@@ -150,6 +154,16 @@ def letters_right(text: str | None, answer: str) -> float:
     """
     ours, theirs = ("".join(part.split()) for part in (text or "", answer))
     return sum(a == b for a, b in zip(ours, theirs, strict=False)) / len(theirs)
+
+
+def _fewest(item: Item, answer: Answer) -> float:
+    """Return the chance of a model that gives all tokens the same likelihood, from 0 to 1.
+
+    Its likeliest choice is the one of the fewest tokens; if several have as few, one of them.
+    """
+    least = min(answer.tokens)
+    best = [c for c, n in zip(item.choices, answer.tokens, strict=True) if n == least]
+    return float(item.answer in best) / len(best)
 
 
 def _taken(item: Item, answer: Answer, metric: str) -> Answer:

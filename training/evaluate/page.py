@@ -26,6 +26,7 @@ _AXES = {
 # Columns that only some tasks have: their metric and heading.
 _OPTIONAL = {
     "own_score": "own score",
+    "fewest_tokens": "random model",
     "letters_right": "letters",
     "first_letter": "first letter",
     "exact_match_per_token": "per token",

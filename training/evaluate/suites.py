@@ -100,8 +100,10 @@ def _benchmark(name: str, source: str) -> Suite:
         raise BadInput(f"There is no suite {name!r}. Choose from {', '.join((LETTERS, *FORMATS))}.")
     form = FORMATS[name]
     generate = form.generate if not source else None
-    if form.packaged is not None:  # its items come with a package, unless the source is a path
-        generate = form.packaged(source)
+    # Its items come with a package, unless the source is a path. A user's own format has no such
+    # attribute.
+    if (packaged := getattr(form, "packaged", None)) is not None:
+        generate = packaged(source)
 
     def generated(model: EvaluatedModel, n: int, seed: int) -> list[EvalSet]:
         splits = model.material.words
