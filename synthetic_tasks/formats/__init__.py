@@ -3,7 +3,16 @@
 A new format is a file in this folder and a line here.
 """
 
-from . import charbench, cute, langgame, nanochat, reasoning_gym, spelling_bee, strawberry_bench
+from . import (
+    charbench,
+    cute,
+    execute,
+    langgame,
+    nanochat,
+    reasoning_gym,
+    spelling_bee,
+    strawberry_bench,
+)
 from .format import BenchmarkTask as BenchmarkTask
 from .format import Format as Format
 from .format import PromptFormat as PromptFormat
@@ -11,6 +20,9 @@ from .tables import Rows as Rows
 from .tables import Tables as Tables
 from .tables import as_rows as as_rows
 
-_MODULES = (cute, charbench, nanochat, spelling_bee, langgame, reasoning_gym, strawberry_bench)
+_MODULES = (
+    *(cute, charbench, nanochat, spelling_bee, langgame),
+    *(reasoning_gym, strawberry_bench, execute),
+)
 _FORMATS = (*(module.FORMAT for module in _MODULES), langgame.END_FORMAT)
 FORMATS: dict[str, Format] = {form.name: form for form in _FORMATS}

@@ -127,6 +127,7 @@ def test_an_answer_is_scored_as_the_authors_do(
 def test_the_right_answer_is_right_and_an_empty_one_wrong(name: str) -> None:
     says: dict[str, Callable[[str], str]] = {
         "cute": lambda answer: f'{answer}"\n\nDone.',
+        "execute": lambda answer: f'{answer}"',
         "charbench": str,
         "nanochat": lambda answer: f"#### {answer}" if answer.isdigit() else f" {answer}\n",
         "spelling_bee": lambda answer: f" {answer}\nNext",
