@@ -102,6 +102,7 @@ class BenchmarkTask:
         about: finds the word of a question among its arguments, for scores by word length.
         own_score: the benchmark's own score, from 0 to 1, of a parsed answer (None if there is
             none) and the right one, if it has one besides exact match.
+        note: a fact about the files, printed with the scores: "words.txt has the SHA-256 2d8c...".
     """
 
     name: str
@@ -111,6 +112,7 @@ class BenchmarkTask:
     equal: Callable[[str, str], bool] = str.__eq__
     about: About = no_word
     own_score: Callable[[str | None, str], float] | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         if not self.items:

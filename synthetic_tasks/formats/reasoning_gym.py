@@ -21,7 +21,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -233,7 +233,10 @@ def packaged(spec: str) -> Generate | None:
         first = FRESH + _STRIDE * seed if fresh else FIRST
         # There are 50 published items, however many are asked for.
         end = first + n if fresh else min(FRESH, FIRST + n)
-        return [package.task(name, prefix, level, range(first, end)) for name in names]
+        made = [package.task(name, prefix, level, range(first, end)) for name in names]
+        settings = "hard settings" if level == "hard" else "default settings"
+        note = f"{prefix}: draws {first:,} to {end - 1:,} of reasoning-gym {VERSION}, {settings}"
+        return [replace(task, note=note) for task in made]
 
     return generate
 

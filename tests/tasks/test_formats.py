@@ -396,3 +396,14 @@ def test_a_blind_guess_scores_nothing_where_letters_are_written() -> None:
             assert task.baseline(task.items) == 0.1
             assert task.copy_baseline(task.items) == 0
     assert spelling_bee.same_in_any_case("TEA", "tea")
+
+
+def test_nanochats_word_list_is_named_by_its_hash() -> None:
+    import hashlib
+
+    path = DATA / "nanochat" / "words_alpha.txt"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for task in published("nanochat").values():
+        assert digest in task.note
+        assert f"{len(path.read_text().split())} words" in task.note
+        assert "another list" in task.note

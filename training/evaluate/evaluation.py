@@ -24,7 +24,7 @@ from training.run.folder import locked
 
 from .load import FewShotPrompts, Model, model_of
 from .page import write_page
-from .suites import hash_of, open_suites
+from .suites import hash_of, notes_of, open_suites
 
 QUESTIONS = 250
 
@@ -47,6 +47,11 @@ class Evaluation:
     answers: Answers
     other: str = ""
     other_answers: Answers | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """Facts about the files of the benchmarks, each once: the hash of a word list."""
+        return notes_of(self.eval_sets)
 
     def value(self, task: str, split: str = "all", metric: str = "exact_match") -> float:
         """Return one score: evaluation.value("reverse", "unseen_tokens") -> 0.88"""
@@ -192,5 +197,5 @@ def _write(folder: Path, done: Evaluation, counted: str) -> None:
     other_lines = None if others is None else _scored_answers(done.eval_sets, others)
     write_page(
         folder / "report.html", done.name, done.about, done.other, done.rows, lines, other_lines,
-        counted=counted, facts=read_record(folder / RECORD),
+        counted=counted, notes=done.notes, facts=read_record(folder / RECORD),
     )  # fmt: skip

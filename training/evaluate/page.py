@@ -57,6 +57,7 @@ def write_page(
     other_marks: Sequence[dict[str, Any]] | None,
     *,
     counted: str,
+    notes: Sequence[str],
     facts: Mapping[str, Any],
 ) -> None:
     """Render the page of an evaluation: scores, scores by difficulty, and sample answers.
@@ -65,13 +66,14 @@ def write_page(
         marks: the lines of marks.jsonl, in the order of the evaluation sets and their items;
             `other_marks` those of the other model.
         counted: the text in which tokens were counted; "" if there is none.
+        notes: facts about the files of the benchmarks.
         facts: the content of evaluation.json, printed as it is.
     """
     page = render(
         "evaluate/page.html.jinja", record="evaluation.json", facts=facts,
         name=name, about=about, other=other, num_questions=len(marks),
         tables=_tables(name, other, rows), comparisons=comparisons(rows),
-        breakdowns=_breakdowns(name, rows), axes=_AXES, least=CELL, counted=counted,
+        breakdowns=_breakdowns(name, rows), axes=_AXES, least=CELL, counted=counted, notes=notes,
         samples=_samples(name, other, marks, other_marks),
     )  # fmt: skip
     # a model can write lone surrogates, which no file holds

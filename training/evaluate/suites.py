@@ -57,6 +57,12 @@ def hash_of(eval_sets: Sequence[EvalSet]) -> str:
     return sha256(json.dumps(content))  # in saved evaluations: the form may not change
 
 
+def notes_of(eval_sets: Sequence[EvalSet]) -> list[str]:
+    """Return the notes of the tasks, each once."""
+    notes = (getattr(one.task, "note", "") for one in eval_sets)
+    return list(dict.fromkeys(filter(None, notes)))
+
+
 def _letters(names: str) -> Suite:
     tasks = tuple(names.split("+")) if names else WORD_TASKS
     if unknown := [name for name in tasks if name not in WORD_TASKS]:
