@@ -6,7 +6,8 @@
     python -m examples.playground HuggingFaceTB/SmolLM2-135M   # or a folder of save_pretrained
 
 It prints its address after some seconds of loading; Ctrl-C ends it. Every question has its own URL,
-and the page needs no script. Only this machine can open it, unless --host gives another address.
+and the page needs no script. Only this machine can open it, under a loopback name such as localhost,
+unless --host gives another address.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import threading
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from importlib.util import find_spec
+from ipaddress import ip_address
 from itertools import zip_longest
 from pathlib import Path
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from charembed import ENCODERS
 from examples.asking import Panel, ShownAnswer, join_arguments, panel_of
@@ -136,14 +139,39 @@ def _result(panel: Panel, task: str, word: str, letters: str) -> dict[str, Any]:
     }
 
 
-def build_app(panel: Panel) -> Flask:
-    """Build the WSGI application: one page, GET / with `word`, `task` and `letters`."""
-    from flask import Flask, render_template, request
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own: "localhost", "127.0.0.1", "[::1]"."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def build_app(panel: Panel, *, local: bool = True, host: str = "localhost") -> Flask:
+    """Build the WSGI application: one page, GET / with `word`, `task` and `letters`.
+
+    Arguments:
+        local: only requests for a loopback name, or for `host`, are answered. Else a page of
+            another site, whose name it lets point to 127.0.0.1, could read the answers.
+        host: the name that the server was started with.
+    """
+    from flask import Flask, abort, render_template, request
 
     app = Flask("playground", template_folder=str(Path(__file__).parent), static_folder=None)
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.jinja_env.autoescape = True
     asking = threading.Lock()  # a model keeps the limits of one question at a time
+
+    @app.before_request
+    def refuse_other_hosts() -> None:
+        try:
+            asked = urlsplit(f"//{request.host}").hostname or ""
+        except ValueError:  # such as "[::1"
+            asked = ""
+        if local and asked != host.lower() and not is_loopback(asked.removesuffix(".")):
+            abort(403, "This page is served to this machine alone. Open it as http://127.0.0.1.")
 
     @app.get("/")
     def page() -> tuple[str, int, dict[str, str]]:
@@ -216,8 +244,9 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         # The socket first: a taken port is reported before the model is loaded.
         with _listen(options.host, options.port) as server_socket:
-            port = server_socket.getsockname()[1]
-            app = build_app(panel_of(options.run_or_model, options.seed, options.cache))
+            address, port, *_ = server_socket.getsockname()
+            panel = panel_of(options.run_or_model, options.seed, options.cache)
+            app = build_app(panel, local=is_loopback(address), host=options.host)
             logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each request
             server = make_server(options.host, port, app, threaded=True, fd=server_socket.fileno())
             host = f"[{options.host}]" if ":" in options.host else options.host

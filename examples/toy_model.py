@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from synthetic_tasks.samples import SAMPLE_WORDS
@@ -23,6 +23,7 @@ def save_toy_model(folder: str | Path) -> None:
     """Write the model and its tokenizer into a folder that `from_pretrained` opens."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()  # without it, answers would read "Ġa Ġn"
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(
         BERRIES + [f"the {word}" for word in SAMPLE_WORDS],

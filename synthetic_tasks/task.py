@@ -97,11 +97,14 @@ class Material:
             "worked": as spelled, after a scratchpad with the letters needed for the result,
             "index n banana: b a n = 2". "counted": as worked, with a running number if the task
             counts, "index n banana: b0 a1 n2 = 2".
+        letters_in_prompts: whether a question also gives the letters of its word, "reverse tea
+            t e a:". This takes as many tokens more as the word has letters.
     """
 
     words: WordSplits | None = None
     wording: str = "compact"
     form: str = "spelled"
+    letters_in_prompts: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (("wording", WORDINGS), ("form", ANSWER_FORMS)):

@@ -6,6 +6,7 @@ A new format is a file in this folder and a line here.
 from . import (
     charbench,
     cute,
+    cute_hub,
     execute,
     langgame,
     nanochat,
@@ -21,8 +22,7 @@ from .tables import Tables as Tables
 from .tables import as_rows as as_rows
 
 _MODULES = (
-    *(cute, charbench, nanochat, spelling_bee, langgame),
+    *(cute, cute_hub, charbench, nanochat, spelling_bee, langgame),
     *(reasoning_gym, strawberry_bench, execute),
 )
-_FORMATS = (*(module.FORMAT for module in _MODULES), langgame.END_FORMAT)
-FORMATS: dict[str, Format] = {form.name: form for form in _FORMATS}
+FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in _MODULES}

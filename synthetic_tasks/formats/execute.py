@@ -12,14 +12,14 @@ of columns and its scoring are CUTE's by assumption.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from functools import partial
 
 from synthetic_tasks.errors import TaskError
-from synthetic_tasks.scoring import same_in_any_case
 from synthetic_tasks.task import Item
 
-from . import cute
+from .cute_like import imitate
+from .cute_tasks import PROMPT_FORMAT, TASKS, between_quotes, cute_task
 from .format import BenchmarkTask, Format, key_of
 from .tables import Rows, Tables, fill, need, not_own, parse_json, table
 
@@ -75,23 +75,13 @@ def _read_task(name: str, rows: Rows, prompts: dict[frozenset[str], str]) -> Ben
         inputs = [value for column, value in row.items() if column not in (label, "", "id")]
         key = key_of(full, *inputs)
         items.append(Item(fill("prompts.json", prompt, *inputs), f" {row[label]}", key))
-    equal = same_in_any_case if task.endswith("_word") else str.__eq__
-    return BenchmarkTask(full, tuple(items), cute.PROMPT_FORMAT, cute.between_quotes, equal)
+    if task in TASKS:
+        return cute_task(task, full, items)
+    return BenchmarkTask(full, tuple(items), PROMPT_FORMAT, between_quotes)  # of sub-characters
 
 
-def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
-    """Imitate the tasks in the language of the words: those of CUTE but for orth, and not random."""
-    made = []
-    for task in cute.FORMAT.generate(words, n, seed):
-        kind = task.name.partition("/")[2]
-        if kind not in cute.TASKS or kind == "orth":
-            continue
-        name = f"execute-like/{kind}"
-        items = (item._replace(key=item.key.replace(task.name, name, 1)) for item in task.items)
-        made.append(replace(task, name=name, items=tuple(items)))
-    return made
-
-
+# orth and sem are tasks of CUTE alone.
+_IMITATED = tuple(task for task in TASKS if task not in ("orth", "sem"))
 _SOURCE = "arXiv 2505.17784, github.com/Leukas/EXECUTE (its prompts converted to prompts.json)"
 _FILES = {"prompts.json": _parse_prompts, "*/*.tsv": table}
-FORMAT = Format("execute", _SOURCE, _FILES, _read, _generate)
+FORMAT = Format("execute", _SOURCE, _FILES, _read, partial(imitate, "execute-like", _IMITATED))

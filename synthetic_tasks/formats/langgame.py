@@ -6,12 +6,10 @@ program draws them from the 1,000 most frequent words, 1,000 for validation, all
 list. This module reads the columns question and options, the right option first, and finds the kind
 from the question.
 
-Scoring of the suite langgame: no text is generated. The likelihood of each option, with a space
-before it, is computed after the question, which ends in "Answer:". The likeliest option must be the
-right one.
-
-The suite langgame_end scores as stochastok does: two blanks before the option, the model's
-end-of-text token behind it, and a tie is right.
+Scoring: no text is generated. The likelihood of each option, with a space before it, is computed
+after the question, which ends in "Answer:". The likeliest option must be the right one. The marking
+"stochastok" is that of its program: two blanks before the option, the model's end-of-text token
+behind it, and a tie is right.
 
 Both sum over tokens, so that an option of few tokens wins in a model that knows nothing: such a
 model is right about the shortest word much more often than one time in four, and about the longest
@@ -22,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from random import Random
 
@@ -43,7 +41,7 @@ KINDS = {
 }
 _LIST = re.compile(r"\[[^]]*\]")
 _NUM_OPTIONS = 4
-_Draw = tuple[str, str, Callable[[str], bool]]
+_Rule = tuple[str, str, Callable[[str], bool]]
 _MAX_DRAWS = 100
 
 
@@ -55,21 +53,7 @@ def kind_of(question: str) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """The way options are put to a model: as here, or as in stochastok."""
-
-    name: str
-    form: PromptFormat
-    blanks: str
-    right_first: bool
-
-
-_RULE = _Rule("langgame", PromptFormat(), " ", right_first=False)
-_END_RULE = _Rule("langgame_end", PromptFormat(ends_choice=True), "  ", right_first=True)
-
-
-def _read(rule: _Rule, tables: Tables) -> list[BenchmarkTask]:
+def _read(tables: Tables) -> list[BenchmarkTask]:
     """Read rows with the columns question and options (a JSON list, the right one first)."""
     items = []
     for name, rows in tables.items():
@@ -78,21 +62,34 @@ def _read(rule: _Rule, tables: Tables) -> list[BenchmarkTask]:
             if kind is None:
                 problem = f"has none of LangGame's six questions: {row['question']!r}"
                 raise TaskError(f"row {number} of {name} {problem}. Leave that row out.")
-            items.append(_item(rule, f"{rule.name}/{kind}", row["question"], choices))
-    return tasks_of([f"{rule.name}/{kind}" for kind in KINDS], items, rule.form)
+            items.append(_item(f"langgame/{kind}", row["question"], choices))
+    return tasks_of([f"langgame/{kind}" for kind in KINDS], items, PromptFormat())
 
 
-def _item(rule: _Rule, task: str, question: str, choices: Sequence[str]) -> Item:
+def _item(task: str, question: str, choices: Sequence[str]) -> Item:
     """Build an item; the first choice is the right one."""
     # In alphabetical order. stochastok puts the right option first, so that a tie counts as right.
     # The version that was found sums likelihoods over tokens without dividing by the option's
     # length; its "normalised" accuracy is corrected for chance.
-    written = [rule.blanks + choice.strip() for choice in choices]
-    ordered = tuple(written if rule.right_first else sorted(written))
-    return Item(question, written[0], key_of(task, question), ordered)
+    ordered = tuple(sorted(" " + choice.strip() for choice in choices))
+    return Item(question, " " + choices[0].strip(), key_of(task, question), ordered)
 
 
-def _draw_rule(kind: str, words: Sequence[str], rng: Random) -> _Draw | None:
+def as_in_stochastok(task: BenchmarkTask) -> BenchmarkTask:
+    """Return a task with the marking of stochastok's program."""
+    name, items = task.name.replace("/", "@stochastok/", 1), []
+    for item in task.items:
+        wrong = [choice for choice in item.choices if choice != item.answer]
+        # The program joins question, blank and option, which begins with a blank. The right option
+        # comes first, and the first of equal likelihoods is taken.
+        choices = tuple(f" {choice}" for choice in (item.answer, *wrong))
+        key = item.key.replace("/", "@stochastok/", 1)
+        items.append(item._replace(answer=choices[0], choices=choices, key=key))
+    form = replace(task.prompt_format, ends_choice=True)
+    return replace(task, name=name, items=tuple(items), prompt_format=form)
+
+
+def _draw_rule(kind: str, words: Sequence[str], rng: Random) -> _Rule | None:
     """Draw the argument, the right word and a test for wrong words; None if this draw has none."""
     # The margins are LangGame's: two of a letter or more against one or none; three letters of
     # length.
@@ -116,31 +113,29 @@ def _draw_rule(kind: str, words: Sequence[str], rng: Random) -> _Draw | None:
     return part, word, lambda other: part not in other
 
 
-def _draw_item(rule: _Rule, words: Sequence[str], name: str, rng: Random) -> Item:
+def _draw_item(words: Sequence[str], name: str, rng: Random) -> Item:
     kind = name.partition("/")[2]
     question = KINDS[kind][1]
     for _ in range(_MAX_DRAWS):
-        if (drawn := _draw_rule(kind, words, rng)) is None:
+        if (rule := _draw_rule(kind, words, rng)) is None:
             continue
-        argument, right, is_wrong = drawn
+        argument, right, is_wrong = rule
         wrong = [word for word in words if is_wrong(word)]
         if len(wrong) >= _NUM_OPTIONS - 1:
             choices = [right, *rng.sample(wrong, _NUM_OPTIONS - 1)]
             shown = ", ".join(rng.sample(choices, _NUM_OPTIONS))
             text = f"{question.format(argument)} The words: [{shown}]. Answer:"
-            return _item(rule, name, text, choices)
+            return _item(name, text, choices)
     raise TaskError(f"langgame finds no four words for {question.format('…')!r}. Pass more words.")
 
 
-def _generate(rule: _Rule, words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
-    draw = partial(_draw_item, rule, words_for(rule.name, words, 1))
-    names = [f"{rule.name}-like/{kind}" for kind in KINDS]
-    return tasks_of(names, draw_items(names, n, seed, draw), rule.form)
+def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
+    draw = partial(_draw_item, words_for("langgame", words, 1))
+    names = [f"langgame-like/{kind}" for kind in KINDS]
+    return tasks_of(names, draw_items(names, n, seed, draw), PromptFormat())
 
 
 _SOURCE = "arXiv 2506.01687, github.com/anyasims/stochastok (its program draws the items)"
 _FILES = dict.fromkeys(("*.jsonl", "*.csv", "*.tsv"), table)
-FORMAT, END_FORMAT = (
-    Format(rule.name, _SOURCE, _FILES, partial(_read, rule), partial(_generate, rule))
-    for rule in (_RULE, _END_RULE)
-)
+_MARKINGS = {"stochastok": as_in_stochastok}
+FORMAT = Format("langgame", _SOURCE, _FILES, _read, _generate, markings=_MARKINGS)

@@ -158,7 +158,9 @@ def _build(
 ) -> BenchmarkTask:
     # The other tasks are about many words or about a string that is no word.
     about = word_last if name.endswith("/spell_backward") else no_word
-    return BenchmarkTask(name, items, form, read_answer_tags, task.equal, about, task.own_score)
+    return BenchmarkTask(
+        name, items, form, read_answer_tags, task.equal, about, own_score=task.own_score
+    )
 
 
 def _read(tables: Tables) -> list[BenchmarkTask]:
@@ -197,27 +199,27 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-_WORDS_OF_SPEC = ("all", "fresh", "easy", "like")
+_SOURCES = ("", "all", "fresh", "easy", "like")
 
 
-def packaged(spec: str) -> Generate | None:
-    """Return the generator of a spec: "" or names joined by "+"; None if it is a path.
+def packaged(source: str, tasks: Sequence[str]) -> Generate | None:
+    """Return the generator of a spec's source and tasks; None if the source is a path.
 
-    "" -> the published items of the three tasks with published results in docs/benchmarks.md;
-    "all" -> those of all seven; "letter_jumble+caesar_cipher" -> of these; "fresh" -> items that
-    no published result has; "easy" -> the package's default settings; "like" -> an imitation.
+    "" -> the published items of `tasks`, or of the three tasks of docs/benchmarks.md; "all" -> of
+    all seven; "fresh" -> items that no published result has; "easy" -> the package's default
+    settings, whose items were published for other versions only; "like" -> an imitation.
 
     Raises TaskError for an unknown name, and if the package is missing or draws other items.
     """
-    parts = spec.split("+") if spec else []
-    if unknown := [part for part in parts if part not in (*TASKS, *_WORDS_OF_SPEC)]:
-        if spec.startswith("hf:") or "/" in spec or Path(spec).exists():
+    if source not in _SOURCES:
+        if source.startswith("hf:") or "/" in source or Path(source).exists():
             return None
-        known = _listed((*_WORDS_OF_SPEC, *TASKS))
-        raise TaskError(f"reasoning_gym has no {unknown[0]!r}. Join some of {known} by '+'.")
-    names = [part for part in parts if part in TASKS] or list(PUBLISHED_TASKS)
-    names = list(TASKS) if "all" in parts else names
-    if "like" in parts:
+        known = _listed(f"reasoning_gym={each}" for each in _SOURCES[1:])
+        raise TaskError(f"reasoning_gym has no items {source!r}. Write {known} or reasoning_gym.")
+    if unknown := [task for task in tasks if task not in TASKS]:
+        raise TaskError(f"reasoning_gym has no task {unknown[0]!r}; choose from {_listed(TASKS)}.")
+    names = tuple(tasks) or (tuple(TASKS) if source == "all" else PUBLISHED_TASKS)
+    if source == "like":
         return lambda words, n, seed: _imitate(names, words, n, seed)
     package = _Package.of(FORMAT.load(_installed()))
     for name in names:
@@ -225,14 +227,13 @@ def packaged(spec: str) -> Generate | None:
         if _hash_of(task) != _HASHES[name]:
             problem = f"The installed reasoning-gym makes other items of {name} than {VERSION}"
             raise TaskError(f"{problem}: pip install --no-deps reasoning-gym=={VERSION}.")
-    fresh, level = "fresh" in parts, "easy" if "easy" in parts else "hard"
-    kinds = [part for part in ("easy", "fresh") if part in parts]
-    prefix = "-".join(["reasoning_gym", *kinds])
+    fresh, level = source == "fresh", "easy" if source == "easy" else "hard"
+    prefix = f"reasoning_gym-{source}" if source in ("fresh", "easy") else "reasoning_gym"
 
     def generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
         first = FRESH + _STRIDE * seed if fresh else FIRST
         # There are 50 published items, however many are asked for.
-        end = first + n if fresh else min(FRESH, FIRST + n)
+        end = min(FRESH, first + n) if level == "hard" and not fresh else first + n
         made = [package.task(name, prefix, level, range(first, end)) for name in names]
         settings = "hard settings" if level == "hard" else "default settings"
         note = f"{prefix}: draws {first:,} to {end - 1:,} of reasoning-gym {VERSION}, {settings}"
@@ -285,4 +286,4 @@ _FILES = {
     f"reasoning_gym/{_UTILS}.py": _parse_system,  # other folders of the package have one too
     **{f"{task}.py": _parse_question for task in TASKS},
 }
-FORMAT = Format("reasoning_gym", _SOURCE, _FILES, _read, _generate, packaged)
+FORMAT = Format("reasoning_gym", _SOURCE, _FILES, _read, _generate, packaged=packaged)

@@ -181,9 +181,16 @@ def _lengths(words: Sequence[str]) -> str:
     return f"{shortest} to {longest}" if shortest < longest else str(longest)
 
 
-def fill_wording(wording: str, recipe: Recipe, word: str, arguments: Sequence[str]) -> str:
-    """Fill in a wording: "count {a} {word}:", "tea", ("e",) -> "count e tea:"."""
-    shown = spaced(word) if recipe.spaced_word else word
+def fill_wording(
+    wording: str, recipe: Recipe, word: str, arguments: Sequence[str], letters: bool = False
+) -> str:
+    """Fill in a wording: "count {a} {word}:", "tea", ("e",) -> "count e tea:".
+
+    With `letters`, the letters of the word follow it: "count e tea t e a:".
+    """
+    shown = f"{word} {spaced(word)}" if letters else word
+    if recipe.spaced_word:  # such a question gives the letters and not the word
+        shown = spaced(word)
     return wording.format(word=shown, **dict(zip("ab", arguments, strict=False)))
 
 
@@ -193,17 +200,17 @@ def render(question: WordQuestion, recipe: Recipe, material: Material, rng: Rand
     The wording "compact" is fixed. The wording "sentences" joins a prefix, a question, a joint, a
     prefix and the beginning of an answer, each drawn from `rng`.
     """
-    word, arguments = question.word, question.arguments
+    word, arguments, letters = question.word, question.arguments, material.letters_in_prompts
     has_spaces = recipe.spaced_answer and material.form != "plain"
     answer = f" {spaced(question.answer) if has_spaces else question.answer}"
     scratchpad = recipe.scratchpad_of(question, material.form)
     key = " ".join((question.task, *arguments, word))
     if material.wording == "compact":
-        prompt = fill_wording(recipe.wordings.compact, recipe, word, arguments)
+        prompt = fill_wording(recipe.wordings.compact, recipe, word, arguments, letters)
         return Item(prompt, answer, key, work=scratchpad)
     # Subtle: the order of these draws is part of what an item is.
     prefix, wording = rng.choice(_QUESTION_PREFIXES), rng.choice(recipe.wordings.questions)
-    text = prefix + fill_wording(wording, recipe, word, arguments)
+    text = prefix + fill_wording(wording, recipe, word, arguments, letters)
     joint, answer_prefix = rng.choice(_JOINTS), rng.choice(_ANSWER_PREFIXES)
     prompt = text + joint + answer_prefix + rng.choice(recipe.wordings.answers)
     return Item(prompt, answer, key, work=scratchpad)

@@ -72,6 +72,7 @@ FLAGS: list[tuple[str, str]] = [
     ("--jobs 0", "--jobs 0 1"),
     ("--jobs -1", "--jobs -1 1"),
     ("--save-every 0", "--save-every 0 1"),
+    ("--measures -1", "--measures -1 0"),
     ("--threads 100000", "--threads 100000"),
     # names
     ("--optimizer sgd", "sgd muon adamw"),
@@ -96,6 +97,10 @@ FLAGS: list[tuple[str, str]] = [
     ("--corpus FILES/latin1.txt", "latin1.txt UTF-8 4 0xe9"),
     ("--corpus FILES/no_texts", "no_texts"),
     ("--corpus FILES/some_latin1", "some_latin1/b.txt UTF-8 0 0xff"),
+    ("--corpus FILES/cut16.txt", "cut16.txt UTF-16-LE UTF-8"),
+    ("--corpus FILES/unmarked16.txt", "unmarked16.txt null UTF-16 UTF-8"),
+    ("--words FILES/cut16.txt", "cut16.txt UTF-16-LE UTF-8"),
+    ("--words FILES/unmarked16.txt", "unmarked16.txt null UTF-16 UTF-8"),
     ("--corpus FILES/broken_link", "gone.txt"),
     ("--corpus /dev/zero", "/dev/zero"),
     ("--corpus hf:no/such-dataset", "no/such-dataset"),

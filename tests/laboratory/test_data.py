@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthetic_tasks import ANSWER_FORMS, END
+from synthetic_tasks.words import read_words
 from tests.messages import raises
 from tests.plugin import kinds
 from training.config.config import CompareConfig
@@ -63,6 +64,19 @@ def test_a_corpus_can_be_a_file_or_a_folder_or_a_dataset(tmp_path: Path) -> None
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "train.jsonl").write_text('{"text": "hello"}\n{"text": "there"}\n')
     assert read_documents(f"hf:{tmp_path / 'rows'}") == ["hello", "there"]
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
+)
+def test_a_byte_order_mark_names_the_encoding(encoding: str, tmp_path: Path) -> None:
+    """Editors of Windows begin files with one; it is no character of the text."""
+    words, path = "the\r\ncrème\r\nжук\r\n🍓\r\n", tmp_path / "words.txt"
+    mark = "" if encoding in ("utf-8-sig", "utf-16") else "\ufeff"
+    path.write_bytes((mark + words).encode(encoding))
+    assert read_documents(str(path)) == [words.replace("\r\n", "\n")]
+    assert load_words(str(path), 9) == words.split()
+    assert read_words(path) == words.split()
 
 
 def test_bad_corpora_and_word_lists_are_refused(tmp_path: Path) -> None:

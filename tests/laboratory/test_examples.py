@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from examples.asking import newest_run
+from examples.toy_model import save_toy_model
 from tests import warm
 from tests.conftest import ROOT
 from tests.messages import raises, says
@@ -26,6 +28,13 @@ def test_quickstart_shows_the_three_promises() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("unchanged: True") == 2
     says(done.stdout, "charembed none")
+
+
+def test_the_toy_tokenizer_writes_the_text_that_it_reads(tmp_path: Path) -> None:
+    save_toy_model(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    for text in (" the strawberry", "the straw berry", " a n\nb 🍓"):
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
 def test_look_inside_a_token_shows_the_way_of_the_data(cache: Path) -> None:

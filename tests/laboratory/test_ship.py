@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
+import yaml
+from markdown_it import MarkdownIt
 
 import charembed
 from examples import new_tokens
@@ -23,6 +26,7 @@ from training.config.flags import parse
 from training.intervals import read_rows
 from training.run.folder import read_config
 from training.ship import __main__ as ship
+from training.ship.card import render_card
 
 
 @pytest.mark.parametrize("arm", ["plain", "lstm"])
@@ -122,3 +126,45 @@ def test_what_cannot_be_shipped_is_said_and_nothing_written(
         errors = capsys.readouterr().err
         says(errors, message)
         assert not (tmp_path / "x").exists()
+
+
+NAMES = [
+    "SmolLM2-135M", "my model: v2", "model #2", "@x", "*star", "- dash", "true", "1e3", "2024-01-01",
+    "null", "it's", 'a"b', "back\\slash", "{{ 7 }}", "[x](javascript:alert(1))", "a`b``c", "🍓", "\x7f\U000e0001",
+    "<img src=x onerror=alert(1)>", "x\nlicense: gpl", "x\r\n---\n# y", "a\u2028b", "ends in space ", "é|f",
+]  # fmt: skip
+
+
+def card(**changes: Any) -> str:
+    values = {
+        "base": "b", "title": "b", "folder": "out", "added": "x", "licence": "mit", "kind": "K",
+        "licence_sentence": "y", "parameters": 1, "untied": 0, "example": "spell a:", "seeds": 1,
+        "seed": 0, "arm": "lstm", "arms": ["lstm"], "answers": [], "sentences": {"lstm": "s"},
+        "texts": [], "setting": "s", "form": "f", "phases": [], "version": "1", "command": "c",
+    }  # fmt: skip
+    return render_card(values | changes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_holds_any_name_of_base_and_folder(name: str) -> None:
+    shown = {"title": name.rpartition("/")[2], "setting": f"Of {name}.", "command": f"c '{name}'"}
+    text = card(base=name, folder=name, **shown)
+    nothing, front, body = text.split("---\n", 2)
+    assert not nothing
+    facts = yaml.safe_load(front)
+    assert (facts["base_model"], facts["license"]) == (name, "mit")
+    assert set(facts) == {"base_model", "license", "library_name", "pipeline_tag", "tags"}
+    (code,) = re.findall(r"```python\n(.*?)```", body, re.DOTALL)
+    found = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+    assert found.count(name) == 2
+    # a sign of Markdown or HTML has no effect: the page has the headings of the template alone
+    page = MarkdownIt("commonmark", {"html": True}).render(body)
+    assert not re.search(r"<(img|a)\b", page)
+    assert re.findall("<h2>(.*)</h2>", page) == ["Results", "Loss on text", "Training", "Licence"]
+    assert page.count("<h1>") == 1
+
+
+@pytest.mark.parametrize("licence", ["mit", "llama3.2", "true", "No", "1e3", "0bsd", "2024-01-01"])
+def test_a_licence_is_a_text(licence: str) -> None:
+    front = card(licence=licence).split("---")[1]
+    assert yaml.safe_load(front)["license"] == licence

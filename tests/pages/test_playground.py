@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from flask.testing import FlaskClient
@@ -235,6 +236,41 @@ def test_a_pretrained_model_answers_alone_in_sentences(
     assert client.get("/?word=Nope").status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        ("localhost:7860", True),
+        ("LOCALHOST", True),
+        ("localhost.", True),
+        ("play.localhost:7860", True),
+        ("127.0.0.1:7860", True),
+        ("127.8.9.1", True),
+        ("[::1]:7860", True),
+        ("evil.example", False),
+        ("evil.example:7860", False),
+        ("127.0.0.1.evil.example", False),
+        ("localhost.evil.example", False),
+        ("evil.example@127.0.0.1.nip.example", False),
+        ("192.168.0.7:7860", False),
+        ("0.0.0.0", False),
+        ("[::1", False),
+    ],
+)
+def test_a_local_page_answers_loopback_names_alone(
+    panel: Panel, asked: str, answered: bool
+) -> None:
+    """Another site could let its name point to 127.0.0.1, and its page read the answers."""
+    client = playground.build_app(panel).test_client()
+    for path in ("/", "/?word=banana", "/nowhere"):
+        refused = client.get(path, headers={"Host": asked}).status_code in (400, 403)
+        assert refused != answered
+    public = playground.build_app(panel, local=False).test_client()
+    if not asked.startswith("[::1") and "@" not in asked:
+        assert public.get("/", headers={"Host": asked}).status_code == 200
+    named = playground.build_app(panel, host="Evil.example").test_client()
+    assert named.get("/", headers={"Host": "evil.example:1"}).status_code == 200
+
+
 # The command
 
 
@@ -255,6 +291,9 @@ def test_the_command_serves_until_ctrl_c(pretrained_folder: Path) -> None:
         found = re.fullmatch(r".*(http://127\.0\.0\.1:\d+/).*\n", line)
         with urlopen(f"{found[1]}?word=banana" if found else line) as page:
             assert b"Reverse the word banana." in page.read()
+        other = Request(found[1] if found else line, headers={"Host": "evil.example"})
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(other)
         os.kill(process.pid, signal.SIGINT)
         said, errors = process.communicate(timeout=60)
     assert (process.returncode, said, errors) == (0, "\nThe playground is closed.\n", "")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -18,12 +20,14 @@ from synthetic_tasks.formats import (
     as_rows,
     charbench,
     cute,
+    cute_hub,
     langgame,
     nanochat,
     spelling_bee,
 )
 from synthetic_tasks.formats.tables import table
 from synthetic_tasks.scoring import read_answer
+from synthetic_tasks.task import Item
 from tests.conftest import ROOT
 from tests.messages import raises
 from tests.tasks import reference_formats
@@ -128,11 +132,11 @@ def test_the_right_answer_is_right_and_an_empty_one_wrong(name: str) -> None:
     says: dict[str, Callable[[str], str]] = {
         "cute": lambda answer: f'{answer}"\n\nDone.',
         "execute": lambda answer: f'{answer}"',
+        "cute-hub": lambda answer: f' {answer} "\n\nDone.',
         "charbench": str,
         "nanochat": lambda answer: f"#### {answer}" if answer.isdigit() else f" {answer}\n",
         "spelling_bee": lambda answer: f" {answer}\nNext",
         "langgame": lambda answer: f" {answer}",
-        "langgame_end": lambda answer: f"  {answer}",
         "strawberry_bench": lambda answer: f"There are {answer}.",
         "reasoning_gym": lambda answer: f"So: <answer>{answer}</answer>",
     }
@@ -197,14 +201,67 @@ def test_cute_has_all_its_tasks_with_their_own_prompts() -> None:
 
 def test_the_hubs_rows_of_cute_are_prompts_already() -> None:
     rows = as_rows([{"prompt": 'Apart: "null".', "answer": "n u l l"}])
-    (task,) = FORMATS["cute"].read({"spell": rows})
-    assert (task.name, task.items[0].prompt, task.items[0].answer) == (
-        "cute/spell",
-        'Apart: "null".',
-        " n u l l",
-    )
-    (task,) = FORMATS["cute"].read(FORMATS["cute"].load(DATA / "cute_hub"))
-    assert len(task.items) == 2
+    for name in ("cute", "cute-hub"):  # another prompt than the repository's, so another name
+        (task,) = FORMATS[name].read({"spell": rows})
+        assert task.name == "cute-hub/spell"
+        assert task.items == (Item('Apart: "null".', " n u l l", "cute-hub/spell\tnull"),)
+        (task,) = FORMATS[name].read(FORMATS[name].load(DATA / "cute_hub"))
+        assert len(task.items) == 2
+
+
+def test_the_inputs_of_the_hubs_questions_are_read_back() -> None:
+    tasks = published("cute-hub")
+    assert named(tasks["cute-hub/spell_inverse"].items[0].key) == ["n u l l"]
+    assert named(tasks["cute-hub/sem"].items[0].key) == ["bean", "beam", "pea"]
+    question = 'Question: Without " red " in " The red fox said "no" to it. ".'
+    inputs = ["red", 'The red fox said "no" to it.']
+    assert cute_hub.inputs_of("del_word", question) == inputs
+    for task in tasks.values():
+        for item in task.items:
+            if not task.name.endswith("sem"):
+                expected = reference_formats.solve(task.name, named(item.key))
+                assert item.answer == f" {expected}"
+    with raises(TaskError, "1 spell 1"):
+        FORMATS["cute-hub"].read({"spell": as_rows([{"prompt": "Apart: null.", "answer": "x"}])})
+    with raises(TaskError, "spell prompt, answer"):
+        FORMATS["cute-hub"].read({"spell": as_rows([{"input1": "tea", "label": "t e a"}])})
+
+
+@given(junk)
+@example(' cat "')
+@example("cat")
+@example('" Answer: " none')
+def test_the_papers_marking_of_cute_keeps_the_blanks(text: str) -> None:
+    task = FORMATS["cute"].markings["paper"](published("cute")["cute/spell"])
+    assert task.name == "cute@paper/spell"
+    found = reference_formats.cute_answer(text, strips=False)
+    for item in task.items:
+        assert task.is_right(text, item) == (found == item.answer[1:])
+    label = task.items[0].answer[1:]
+    assert task.is_right(f'{label}"', task.items[0])
+    assert not task.is_right(f' {label} "', task.items[0])
+    assert published("cute")["cute/spell"].is_right(f' {label} "', task.items[0])
+
+
+def test_olmes_reads_the_answer_after_an_open_quote() -> None:
+    mark = FORMATS["cute-hub"].markings["olmes"]
+    tasks = {name: mark(task) for name, task in published("cute-hub").items()}
+    for name, task in tasks.items():
+        plain = published("cute-hub")[name]
+        assert task.name == name.replace("cute-hub/", "cute-hub@olmes/")
+        assert task.prompt_format.greedy
+        assert not task.prompt_format.chat
+        assert task.copy_baseline(task.items) == plain.copy_baseline(plain.items)
+        assert task.baseline(task.items) == plain.baseline(plain.items)
+        for item, before in zip(task.items, plain.items, strict=True):
+            quote = ' "' if "contains" in name else ' " '
+            assert item.prompt + item.answer == before.prompt.strip() + " Answer:" + quote + (
+                before.answer.strip()
+            )
+            assert task.subject(item) == plain.subject(before)
+            assert task.is_right(item.answer, item)
+            assert not task.is_right(item.answer + " ", item)
+            assert not task.is_right("", item)
 
 
 def test_charbench_without_its_sentences_says_so_in_its_name() -> None:
@@ -224,6 +281,23 @@ def test_charbench_without_its_sentences_says_so_in_its_name() -> None:
     tables |= FORMATS["charbench"].load(DATA / "charbench" / "evaluation" / "utils.py")
     with raises(TaskError, "half"):
         FORMATS["charbench"].read(tables)
+
+
+def test_a_checkout_of_charbench_needs_the_table_of_the_hub_alone(tmp_path: Path) -> None:
+    checkout = shutil.copytree(DATA / "charbench", tmp_path / "CharBench")
+    table_path = checkout / "benchmark_english.csv"
+    text = table_path.read_text()
+    table_path.unlink()
+    for path in ("analysis/utils.py", "analysis/const.py", "benchmark/benchmark.py", "main.py"):
+        (checkout / path).parent.mkdir(exist_ok=True)
+        (checkout / path).write_text("def load_and_filter_data(path):\n    return path\n")
+    form = FORMATS["charbench"]
+    with raises(TaskError, "eval_openai.py, utils.py omriuz/CharBench benchmark_english.csv"):
+        form.read(form.load(checkout))
+    table_path.write_text(text)
+    assert [task.items for task in form.read(form.load(checkout))] == [
+        task.items for task in published("charbench").values()
+    ]
 
 
 def test_nanochats_items_are_drawn_as_nanochat_draws_them() -> None:
@@ -303,17 +377,18 @@ def test_answers_made_offline_are_those_of_a_slow_twin(name: str) -> None:
 
 def test_langgames_own_rule_has_two_blanks_and_the_right_option_first() -> None:
     """stochastok's program joins question, blank and option, which begins with a blank."""
-    ours, theirs = published("langgame"), published("langgame_end")
-    for kind in langgame.KINDS:
-        for one, other in zip(
-            ours[f"langgame/{kind}"].items, theirs[f"langgame_end/{kind}"].items, strict=True
-        ):
+    for kind, task in published("langgame").items():
+        theirs = langgame.as_in_stochastok(task)
+        assert theirs.name == kind.replace("langgame", "langgame@stochastok")
+        assert theirs.prompt_format.ends_choice
+        assert theirs.prompt_format.as_dict()["ends_choice"] is True
+        assert "ends_choice" not in task.prompt_format.as_dict()
+        for one, other in zip(task.items, theirs.items, strict=True):
             assert one.prompt == other.prompt
             assert other.choices[0] == other.answer == " " + one.answer
             assert sorted(other.choices) == [" " + choice for choice in one.choices]
-    assert theirs["langgame_end/contains"].prompt_format.ends_choice
-    assert "ends_choice" not in ours["langgame/contains"].prompt_format.as_dict()
-    assert theirs["langgame_end/contains"].prompt_format.as_dict()["ends_choice"] is True
+            assert theirs.is_right(other.choices[0], other)
+            assert not any(theirs.is_right(choice, other) for choice in other.choices[1:])
 
 
 def test_one_option_of_langgame_is_right_and_three_are_wrong() -> None:
@@ -363,7 +438,7 @@ def test_baselines_are_what_the_best_constant_and_the_best_copy_get(name: str) -
         constant = max(sum(other == answer for other in answers) for answer in answers) / len(
             answers
         )
-        chance = 0.25 if name.startswith("langgame") else 0.0
+        chance = 0.25 if name == "langgame" else 0.0
         assert task.baseline(items) == max(constant, chance)
         places = max(len(named(item.key)) for item in items)
         copied = [

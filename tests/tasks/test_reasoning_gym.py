@@ -7,7 +7,6 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -71,10 +70,10 @@ def test_the_items_are_the_packages_own(package: Any, task: str) -> None:
             (entry["question"], entry["answer"])
             for entry in package(task, seed=45, size=300, **settings)
         ]
-        tags = "+easy" if level == "easy" else ""
         ours = []
-        for spec, n in ((f"{task}{tags}", 50), (f"{task}+fresh{tags}", 250)):
-            generate = reasoning_gym.packaged(spec)
+        sources = [("", 50), ("fresh", 250)] if level == "hard" else [("easy", 300)]
+        for source, n in sources:
+            generate = reasoning_gym.packaged(source, [task])
             assert generate is not None
             (one,) = generate([], n, 0)
             ours += [(item.prompt, item.answer[1:]) for item in one.items]
@@ -206,18 +205,27 @@ def test_other_palindromes_of_the_same_letters_are_right() -> None:
 def test_a_name_that_is_no_task_and_a_missing_package_say_the_way_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with raises(TaskError, "backwards spell_backward fresh"):
-        reasoning_gym.packaged("backwards")
-    assert reasoning_gym.packaged(str(DATA)) is None
+    with raises(TaskError, "backwards spell_backward"):
+        reasoning_gym.packaged("", ["backwards"])
+    with raises(TaskError, "newest reasoning_gym=fresh"):
+        reasoning_gym.packaged("newest", [])
+    assert reasoning_gym.packaged(str(DATA), []) is None
     monkeypatch.setattr(reasoning_gym, "find_spec", lambda name: None)
     with raises(TaskError, "pip install reasoning-gym==0.1.25"):
-        reasoning_gym.packaged("")
-    assert reasoning_gym.packaged("like") is not None  # an imitation needs no package
+        reasoning_gym.packaged("", [])
+    assert reasoning_gym.packaged("like", []) is not None  # an imitation needs no package
 
 
 def test_another_version_that_draws_other_items_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reasoning_gym, "_installed", lambda: Path(DATA / "reasoning_gym"))
+    monkeypatch.setattr(reasoning_gym, "_installed", lambda: DATA / "reasoning_gym")
     with raises(TaskError, "spell_backward 0.1.25"):
-        reasoning_gym.packaged("spell_backward")
+        reasoning_gym.packaged("", ["spell_backward"])
+
+
+def test_three_tasks_are_asked_if_none_is_named() -> None:
+    generate = reasoning_gym.packaged("like", [])
+    assert generate is not None
+    names = [f"reasoning_gym-like/{task}" for task in reasoning_gym.PUBLISHED_TASKS]
+    assert [task.name for task in generate(WORDS, 2, 0)] == names

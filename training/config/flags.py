@@ -281,6 +281,8 @@ def add_options(
     number("--threads", default=1, help="CPU threads per arm [1 or more; 1]")
     switch("--cpu", help="do not use the GPU")
     number("--save-every", default=200, help="steps between saved states [1 or more; 200]")
+    curves = "times in each phase that held-out loss and exact match are measured, for curves"
+    number("--measures", default=12, help=f"{curves} [0 or more; %(default)s]")
     ids = "folder for vocabularies and token ids [.cache]"
     folder("--cache", default=Path(".cache"), help=ids)
     switch("--quiet", help="no progress bars")
@@ -293,6 +295,8 @@ def check_options(options: argparse.Namespace) -> None:
         given = getattr(options, name)
         if given is not None and given < 1:
             raise BadInput(f"{_flag(name)} is {given}; it must be 1 or more.")
+    if options.measures < 0:
+        raise BadInput(f"--measures is {options.measures}; it must be 0 or more.")
     # more threads than cores slow each other down
     cores = os.cpu_count() or 1
     if options.threads > cores:

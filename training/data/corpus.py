@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import string
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import badwords
 
+from synthetic_tasks.errors import decode_text
 from training.errors import BadInput
 from training.files import packaged_files, sha256
 from training.models.hub import load_dataset
@@ -35,18 +37,17 @@ class Corpus:
 def read_text(path: Path, what: str) -> str:
     """Read a text file; `what` names its purpose in messages, such as "the corpus".
 
-    Raises BadInput for a file that is missing, unreadable or not UTF-8.
+    UTF-16 and UTF-32 are read if the file begins with their byte order mark. Raises BadInput for a
+    file that is missing, unreadable or not UTF-8.
     """
     seen = f"{what} {str(path)!r}"
     try:
-        return path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{seen} is not UTF-8: its byte {error.start} is {error.object[error.start]:#x}; "
-            "convert it first, as in 'iconv -f latin1 -t utf-8 FILE > NEW'."
-        ) from None
+        # StringIO makes every line end "\n", as text mode does
+        return StringIO(decode_text(path.read_bytes()), newline=None).read()
     except OSError as error:
         raise BadInput(f"{seen} cannot be read ({error.strerror}): name another one.") from None
+    except ValueError as error:
+        raise BadInput(f"{seen} {error}") from None
 
 
 def read_documents(name: str) -> list[str]:

@@ -5,8 +5,10 @@
     cute                    a benchmark's format with questions made offline from held-out words
     cute=FOLDER             the benchmark's own files
     cute=hf:NAME            the same through `datasets`
-    reasoning_gym           the published items, from the installed package reasoning-gym
-    reasoning_gym=SPEC      "all", "fresh", "easy", "like" or names of its tasks, joined by "+"
+    cute=FOLDER:spell+orth  some of its tasks; so does cute:spell+orth
+    cute-hub@olmes=FOLDER   another rule of scoring that is in use
+    reasoning_gym           the published items of three tasks, from the package reasoning-gym
+    reasoning_gym=fresh     items that no published result has; easy, all, like: see the docs
 
 `synthetic_tasks.formats.FORMATS` lists the benchmarks.
 """
@@ -15,11 +17,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from synthetic_tasks import WORD_TASKS, WordSplits, build_task, distinct
 from synthetic_tasks.errors import NoQuestion
 from synthetic_tasks.formats import FORMATS, BenchmarkTask, Tables, as_rows
+from synthetic_tasks.formats.spec import BenchmarkSpec, parse_spec, sample
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import EvaluatedModel
 from training.errors import BadInput
@@ -28,8 +32,9 @@ from training.models.hub import load_dataset
 
 LETTERS = "letters"
 ALL = "all"  # the split of a benchmark's items
-# (model, questions per task and split, seed of the questions) -> evaluation sets
-Suite = Callable[[EvaluatedModel, int, int], list[EvalSet]]
+QUESTIONS = 250  # per task and split, if the user names no number
+# (model, questions per task and split or None, their seed) -> evaluation sets
+Suite = Callable[[EvaluatedModel, int | None, int], list[EvalSet]]
 
 
 def open_suites(specs: str) -> dict[str, Suite]:
@@ -42,7 +47,7 @@ def open_suites(specs: str) -> dict[str, Suite]:
         name, equals, source = spec.partition("=")
         if equals and not source:
             raise BadInput(f"The suite {spec!r} has nothing after '='. Write {name} or {name}=...")
-        suites[spec] = _letters(source) if name == LETTERS else _benchmark(name, source)
+        suites[spec] = _letters(source) if name == LETTERS else _benchmark(parse_spec(spec))
     if not suites:
         raise BadInput(f"No suite is named. Choose from {', '.join((LETTERS, *FORMATS))}.")
     return suites
@@ -69,7 +74,7 @@ def _letters(names: str) -> Suite:
         known = ", ".join(WORD_TASKS)
         raise BadInput(f"There is no word task {unknown[0]!r}. Choose from {known}.")
     return lambda model, n, seed: [
-        eval_set for name in tasks for eval_set in word_eval_sets(name, model, n, seed)
+        eval_set for name in tasks for eval_set in word_eval_sets(name, model, n or QUESTIONS, seed)
     ]
 
 
@@ -101,30 +106,35 @@ def word_eval_sets(name: str, model: EvaluatedModel, n: int, seed: int) -> list[
     return eval_sets
 
 
-def _benchmark(name: str, source: str) -> Suite:
-    if name not in FORMATS:
-        raise BadInput(f"There is no suite {name!r}. Choose from {', '.join((LETTERS, *FORMATS))}.")
-    form = FORMATS[name]
-    generate = form.generate if not source else None
+def _benchmark(spec: BenchmarkSpec) -> Suite:
+    if spec.name not in FORMATS:
+        known = ", ".join((LETTERS, *FORMATS))
+        raise BadInput(f"There is no suite {spec.name!r}. Choose from {known}.")
+    form = FORMATS[spec.name]
+    spec.check(form)
+    generate = form.generate if not spec.source else None
     # Its items come with a package, unless the source is a path. A user's own format has no such
     # attribute.
     if (packaged := getattr(form, "packaged", None)) is not None:
-        generate = packaged(source)
+        generate = packaged(spec.source, spec.tasks)
 
-    def generated(model: EvaluatedModel, n: int, seed: int) -> list[EvalSet]:
+    def generated(model: EvaluatedModel, n: int | None, seed: int) -> list[EvalSet]:
         splits = model.material.words
         assert isinstance(splits, WordSplits)
         # Words that no training question contains, so that a run cannot know their answers.
         held_out = (*splits.unseen_words, *splits.unseen_tokens)
         assert generate is not None
-        return _eval_sets(generate(held_out, n, seed))
+        return _eval_sets(spec.choose(form, generate(held_out, n or QUESTIONS, seed)))
 
+    source = spec.source
     if generate is not None:
         return generated
     from_hub = source.startswith("hf:")
     tables = _data_set(source.removeprefix("hf:")) if from_hub else form.load(Path(source))
-    found = _eval_sets(form.read(tables))  # a benchmark's own files are used whole
-    return lambda model, n, seed: found
+    found = _eval_sets(spec.choose(form, form.read(tables)))
+    return lambda model, n, seed: [
+        replace(one, items=sample(one.items, n, one.task.name, "sample", seed)) for one in found
+    ]
 
 
 def _eval_sets(tasks: Sequence[BenchmarkTask]) -> list[EvalSet]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,37 +52,55 @@ def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, fol
         form = f"All questions look like `{first.prompt}`: the model does not chat about letters."
     # In the command the packaged model has its short name, which works on every machine.
     made_of = SMOLLM2 if base.name in HUB_NAMES else name
+    return render_card(
+        {
+            "base": name,
+            "title": name.rpartition("/")[2],
+            "added": None if arm.name == PLAIN else ARMS[arm.name].sentence,
+            "licence": known or "other",
+            "licence_sentence": licence_sentence,
+            "kind": type(model).__name__,
+            "parameters": num_parameters(model),
+            "untied": untied,
+            "folder": folder,
+            "example": first.prompt,
+            "seeds": config.seeds,
+            "seed": arm.seed,
+            "arm": arm.name,
+            "arms": config.arms,
+            "answers": list(_answer_lines(config, data, rows)),
+            "sentences": {one: ARMS[one].sentence for one in config.arms},
+            "texts": list(_text_lines(config, rows)),
+            "setting": setting(config, data).replace(config.model.model, name),
+            "form": form,
+            "phases": list(_phase_lines(config)),
+            "version": charembed.__version__,
+            "command": command_for(
+                arm.run.record["preset"],
+                replace(config, model=replace(config.model, model=made_of)),
+            ),
+        }
+    )
+
+
+def render_card(values: Mapping[str, Any]) -> str:
+    """Return the text of a model card, with names quoted for YAML, Python and Markdown."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         # An unknown name in the template is an error, not an empty text.
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    return environment.get_template("card.md.jinja").render(
-        base=name,
-        title=name.rpartition("/")[2],
-        added=None if arm.name == PLAIN else ARMS[arm.name].sentence,
-        licence=known or "other",
-        licence_sentence=licence_sentence,
-        kind=type(model).__name__,
-        parameters=num_parameters(model),
-        untied=untied,
-        folder=folder,
-        example=first.prompt,
-        seeds=config.seeds,
-        seed=arm.seed,
-        arm=arm.name,
-        arms=config.arms,
-        answers=list(_answer_lines(config, data, rows)),
-        sentences={one: ARMS[one].sentence for one in config.arms},
-        texts=list(_text_lines(config, rows)),
-        setting=setting(config, data).replace(config.model.model, name),
-        form=form,
-        phases=list(_phase_lines(config)),
-        version=charembed.__version__,
-        command=command_for(
-            arm.run.record["preset"], replace(config, model=replace(config.model, model=made_of))
-        ),
+    environment.policies["json.dumps_function"] = _quoted
+    return environment.get_template("card.md.jinja").render(values)
+
+
+def _quoted(text: str, **_: Any) -> str:
+    """Quote a text for YAML and Python alike: a"b -> "a\\"b"; 🍓 stays as it is."""
+    # YAML pairs no surrogates and refuses other signs that cannot be printed, unless escaped.
+    return "".join(
+        one if one.isprintable() else f"\\U{ord(one):08x}"
+        for one in json.dumps(text, ensure_ascii=False)
     )
 
 
