@@ -19,6 +19,7 @@ from synthetic_tasks import Item
 from synthetic_tasks.formats import BenchmarkTask, PromptFormat, cute_hub
 from tests.laboratory import pretrained
 from tests.messages import raises
+from training.ask import evaluated_model
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import EvalQuestion, EvaluatedLanguageModel, cut
 from training.ask.scores import eval_rows
@@ -138,6 +139,31 @@ def test_the_stop_text_depends_on_the_chat_template(tokenizer: Any, words: Path)
         plain = replace(how, chat=own is tokenizer, stop=stop)
         expected = plain_loop(model, own, replace(exam, prompt_format=plain), 9)
         assert [found[number] for number in range(3)] == expected
+
+
+def test_prompts_of_all_lengths_share_a_batch_if_answers_are_long(
+    tokenizer: Any, words: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step for many rows takes hardly longer than for one, and a long answer has hundreds."""
+    model = llama()
+    how = PromptFormat(chat=True, max_new_tokens=40, stop="")
+    items = tuple(Item(f"Now {'go ' * n}spell tea!", " tea", str(n)) for n in range(6))
+    exam = EvalSet(BenchmarkTask("toy/long", items, how), "all", items, how)
+    prompts = FewShotPrompts(words=str(words))
+    asked = from_pretrained(HuggingFace(model), HuggingFaceTokenizer(tokenizer), "it", prompts)
+    asked.check([exam])
+    questions = [EvalQuestion(exam, number) for number in range(len(items))]
+    found = []
+    for long in (41, 40):
+        monkeypatch.setattr(evaluated_model, "_LONG_ANSWER", long)
+        batches = list(asked.answer(questions, 4, lambda number: None))
+        texts = {
+            q.number: a.given for batch, given in batches for q, a in zip(batch, given, strict=True)
+        }
+        found.append(([len(batch) for batch, _ in batches], texts))
+    (one_each, alone), (shared, together) = found
+    assert (one_each, shared) == ([1] * 6, [4, 2])
+    assert together == alone
 
 
 @pytest.mark.usefixtures("toy")

@@ -33,6 +33,7 @@ BATCH = 128  # questions answered together
 _LETTERS = " a n b"  # an answer that every tokenizer must be able to write
 _MARGIN = 2  # tokens beside the letters of an answer that is written in single letters: space, end
 # Choices are batched by the length of their prompts in steps of this many tokens.
+_LONG_ANSWER = 256  # max_new_tokens from which prompts of different lengths share a batch
 _CHOICE_STEP = 32
 
 
@@ -224,10 +225,10 @@ class EvaluatedLanguageModel(EvaluatedModel):
                 yield batch, self._generate(batch, progress)
 
     def _batches(self, questions: Questions, size: int) -> Iterator[Questions]:
-        """Batch prompts of equal length and max_new_tokens.
+        """Batch prompts of equal length and max_new_tokens; for long answers of any length.
 
         If all prompts of a set share a long prefix, they are batched together, as the prefix is
-        then encoded once.
+        then encoded once. Hundreds of steps cost more than padding: `generate` pads such prompts.
         """
         if self.as_in_run:
             yield questions  # the objective makes batches of them itself
@@ -243,7 +244,8 @@ class EvaluatedLanguageModel(EvaluatedModel):
             else:
                 prefix = tuple(ids[: SHARED + 1]) if shares[eval_set] else ()
                 limit, stop = self.max_new_tokens(eval_set), self._stop(eval_set)
-                key = (False, len(ids), limit, stop, prefix)
+                length = len(ids) if limit < _LONG_ANSWER else 0
+                key = (False, length, limit, stop, prefix)
             groups[key].append(question)
         for group in groups.values():  # in the order of their first questions
             for first in range(0, len(group), size):
