@@ -61,6 +61,8 @@ def run_evaluation(options: argparse.Namespace) -> None:
     )  # fmt: skip
     console = Console()
     print_scores(console, done.name, done.other, done.rows, done.constants)
+    for note in done.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Page: {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 

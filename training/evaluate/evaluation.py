@@ -26,7 +26,7 @@ from training.run.folder import locked
 
 from .load import FewShotPrompts, Model, model_of
 from .page import Constants, write_page
-from .suites import QUESTIONS, hash_of, open_suites
+from .suites import QUESTIONS, hash_of, notes_of, open_suites
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,11 @@ class Evaluation:
     def constants(self) -> Constants:
         """The constant answer that reaches the majority baseline, by task and split."""
         return {(one.task.name, one.split): constant_answer(one) for one in self.eval_sets}
+
+    @property
+    def notes(self) -> list[str]:
+        """Facts about the files of the benchmarks, each once: the hash of a word list."""
+        return notes_of(self.eval_sets)
 
     def value(self, task: str, split: str = "all", metric: str = "exact_match") -> float:
         """Return one score: evaluation.value("reverse", "unseen_tokens") -> 0.88"""
@@ -206,5 +211,6 @@ def _write(folder: Path, done: Evaluation, counted: str) -> None:
     other_lines = None if others is None else _scored_answers(done.eval_sets, others)
     write_page(
         folder / "report.html", done.name, done.about, done.other, done.rows, lines, other_lines,
-        counted=counted, facts=read_record(folder / RECORD), constants=done.constants,
+        counted=counted, notes=done.notes, facts=read_record(folder / RECORD),
+        constants=done.constants,
     )  # fmt: skip
