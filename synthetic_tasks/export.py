@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import words
 from .draws import distinct
 from .errors import TaskError
+from .flags import Parser, exit_status
 from .formats import FORMATS
 from .registry import WORD_TASKS, build_task, needs_words
 from .task import ANSWER_FORMS, END, WORDINGS, Item, Material
@@ -29,16 +29,16 @@ RESULT_PATTERN = "^(?:.* )?= (.*)$"  # the result of a scratchpad answer follows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Returns 0, or 2 for bad input, 130 after Ctrl-C."""
+    return exit_status(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> None:
     options = _parser().parse_args(argv)
-    try:
-        written = _export(options)
-    except (TaskError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    written = _export(options)
     command = "lm-eval run --model hf --model_args pretrained=MODEL --include_path ."
     print(f"{written} tasks are in {options.folder}. To run them:")
     print(f"cd {options.folder} && {command} --tasks {_TAG}")
-    return 0
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -181,7 +181,7 @@ def _name(spec: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     about = "Export questions to lm-evaluation-harness."
-    parser = argparse.ArgumentParser("python -m synthetic_tasks.export", description=about)
+    parser = Parser("python -m synthetic_tasks.export", about)
     add = parser.add_argument
     names = ", ".join((*WORD_TASKS, "path_star:2x5, counting:10x100", "langgame"))
     tasks_help = f"separated by commas, from {names} (default: all tasks about words)"

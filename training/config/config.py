@@ -193,7 +193,9 @@ class CompareConfig:
     )
     seeds: int = value(1, "number of seeds; each arm is trained with each", low=1)
     first_seed: int = value(
-        0, "the first seed; the others follow. Choose settings on seeds that you do not report", low=0
+        0,
+        "the first seed; the others follow. Choose settings on seeds that you do not report",
+        low=0,
     )
     objective: str = _question(
         "next_token", "training objective and decoding order of answers", choices=tuple(OBJECTIVES)
