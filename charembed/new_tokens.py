@@ -97,7 +97,7 @@ def _add_tokens(
     spellings = _grown(known, grown, list(id_of.values()))
     # former tokens of each new one, without those that have no characters
     former = {id_of[text]: [i for i in pieces[text] if known[i]] for text in new}
-    rows_of_new = _rows_of_new(tables, spellings, len(tokenizer), former, progress)
+    rows_of_new = predicted_rows(tables, spellings, len(tokenizer), former, progress)
     before = [table[len(tokenizer) :].clone() for table in tables]
     spellings_before = [embedding.spellings for embedding in embeddings]
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
@@ -154,14 +154,16 @@ def _grown(known: list[bytes | None], grown: Any, new: list[int]) -> list[bytes 
     return spellings
 
 
-def _rows_of_new(
+def predicted_rows(
     tables: list[Tensor],
     spellings: list[bytes | None],
     known: int,
     pieces: dict[int, list[int]],
-    progress: Advance,
+    progress: Advance | None = None,
 ) -> list[Tensor]:
     """Return rows (N, D) of the new tokens for each table: prediction plus weighted residual.
+
+    `add_tokens` calls this; a model that is no transformers model can be grown with it by hand.
 
     Arguments:
         tables: the token tables, (V, D) or a bias (V,).

@@ -16,6 +16,7 @@ from .task import WORDINGS as WORDINGS
 from .task import Item as Item
 from .task import Material as Material
 from .task import Split as Split
+from .task import Subject as Subject
 from .task import Task as Task
 from .word_tasks.word_task import WordTask as WordTask
 from .words import SPLITS as SPLITS

@@ -55,6 +55,18 @@ class Item(NamedTuple):
         return self.prompt + self.work + self.answer + END
 
 
+class Subject(NamedTuple):
+    """The word that a question is about: Subject("banana", 2) for "at which place is the first n?".
+
+    Attributes:
+        word: as the model knows it, without spaces between its letters.
+        place: index of the letter in question; None if the question is about no single letter.
+    """
+
+    word: str
+    place: int | None = None
+
+
 @dataclass(frozen=True)
 class Split:
     """One of the distributions that a task draws items from.
@@ -85,11 +97,14 @@ class Material:
             "worked": as spelled, after a scratchpad with the letters needed for the result,
             "index n banana: b a n = 2". "counted": as worked, with a running number if the task
             counts, "index n banana: b0 a1 n2 = 2".
+        letters_in_prompts: whether a question also gives the letters of its word, "reverse tea
+            t e a:". This takes as many tokens more as the word has letters.
     """
 
     words: WordSplits | None = None
     wording: str = "compact"
     form: str = "spelled"
+    letters_in_prompts: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (("wording", WORDINGS), ("form", ANSWER_FORMS)):
@@ -143,6 +158,10 @@ class Task(Protocol):
         if item.work:
             return {"work_exact_match": read_work(given)[0] == read_work(item.written)[0]}
         return {}
+
+    def subject(self, item: Item) -> Subject | None:
+        """Return the word that an item is about; None if it is about none, or about several."""
+        return None
 
     def baseline(self, items: Sequence[Item]) -> float:
         """Return the accuracy of the majority baseline, from 0 to 1."""

@@ -58,6 +58,8 @@ def add_options(
     number("--threads", default=1, help="CPU threads per arm [1 or more; 1]")
     switch("--cpu", help="do not use the GPU")
     number("--save-every", default=200, help="steps between saved states [1 or more; 200]")
+    curves = "times in each phase that held-out loss and exact match are measured, for curves"
+    number("--measures", default=12, help=f"{curves} [0 or more; %(default)s]")
     ids = "folder for vocabularies and token ids [.cache]"
     folder("--cache", default=Path(".cache"), help=ids)
     switch("--quiet", help="no progress bars")
@@ -66,4 +68,5 @@ def add_options(
 
 def check_options(options: argparse.Namespace) -> None:
     """Raise BadInput for the first option of `add_options` with an impossible value."""
-    check_numbers(options, threads=(1, None), jobs=(1, None), save_every=(1, None))
+    least = {"threads": 1, "jobs": 1, "save_every": 1, "measures": 0}
+    check_numbers(options, **{name: (number, None) for name, number in least.items()})

@@ -18,10 +18,19 @@ from dataclasses import replace
 from random import Random
 
 from synthetic_tasks.errors import TaskError
-from synthetic_tasks.task import Item
+from synthetic_tasks.task import Item, Subject
 from synthetic_tasks.word_tasks.recipes import RECIPES
 
-from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, tasks_of, words_for
+from .format import (
+    BenchmarkTask,
+    Format,
+    PromptFormat,
+    draw_items,
+    key_of,
+    tasks_of,
+    word_first,
+    words_for,
+)
 from .tables import Rows, Tables, fill, messages, need, not_own, parse_python, table
 
 _PLACE = "At which place does '{1}' %s stand in '{0}'? Count from 0."
@@ -33,6 +42,10 @@ _QUESTIONS = {
     "find_last_occurrence": (_PLACE % "last", "last_index"),
 }
 TASKS = tuple(_QUESTIONS)
+# As in the authors' analysis, a place is in the token that holds it, the last one for the last.
+_ABOUT = dict.fromkeys(TASKS, word_first) | {
+    "find_last_occurrence": lambda word, letter: Subject(word, word.rfind(letter))
+}
 # The authors leave the number of new tokens to the service; 32 is this project's choice.
 _FORMAT = PromptFormat(chat=True, max_new_tokens=32, stop="")
 _RULE = "Reply with one whole number and nothing else. Capitals and small letters differ."
@@ -99,7 +112,8 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
         text = fill("evaluation/utils.py", prompt, question=row["question"])
         items.append(Item(text, f" {answer}", key_of(f"{prefix}/{task}", *arguments)))
     prompt_format = replace(_FORMAT, system=sentences.get("system", ""))
-    return tasks_of([f"{prefix}/{task}" for task in TASKS], items, prompt_format, whole_number)
+    names = [f"{prefix}/{task}" for task in TASKS]
+    return tasks_of(names, items, prompt_format, whole_number, about=_ABOUT)
 
 
 def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
@@ -115,7 +129,8 @@ def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
         return Item(prompt, " " + RECIPES[recipe].solve(*arguments), key_of(name, *arguments))
 
     names = [f"charbench-like/{task}" for task in TASKS]
-    return tasks_of(names, draw_items(names, n, seed, draw), _FORMAT, whole_number)
+    items = draw_items(names, n, seed, draw)
+    return tasks_of(names, items, _FORMAT, whole_number, about=_ABOUT)
 
 
 _SOURCE = "arXiv 2508.02591, github.com/omriuz/CharBench, the hub's omriuz/CharBench"

@@ -7,6 +7,7 @@ again with random consonants instead of words (spell_rand, ...). 1,000 items eac
 Prompt: one user message, then ' Answer: "' after the chat template; greedy, 100 new tokens.
 Scoring: the answer follows the last "Answer:" of the text (opening included), ends at "</s>", and
 is between the first quote and the next one or the end. The five tasks about words ignore case.
+The text of a model without a chat template ends at its first quote.
 """
 
 from __future__ import annotations
@@ -17,10 +18,21 @@ from random import Random
 from synthetic_tasks.draws import distinct_draws
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.scoring import same_in_any_case
-from synthetic_tasks.task import Item
+from synthetic_tasks.task import Item, Subject
 from synthetic_tasks.word_tasks.letters import edit_distance, spaced
 
-from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, words_for
+from .format import (
+    About,
+    BenchmarkTask,
+    Format,
+    PromptFormat,
+    draw_items,
+    key_of,
+    no_word,
+    word_first,
+    word_last,
+    words_for,
+)
 from .tables import Rows, Tables, assigned, by_stem, fill, need, not_own, parse_python, table
 
 _CHARACTER_TASKS = ("contains_char", "ins_char", "del_char", "sub_char", "swap_char")
@@ -30,7 +42,11 @@ RANDOM_TASKS = tuple(f"{task}_rand" for task in ("spell", "spell_inverse", *_CHA
 _ALL_TASKS = (*TASKS, *RANDOM_TASKS)
 _OTHER_NAMES = {"add_char_rand": "ins_char_rand"}  # the name of the repository's file
 _OPENING = ' Answer: "'
-PROMPT_FORMAT = PromptFormat(chat=True, opening=_OPENING, max_new_tokens=100, stop="")
+# The authors ask chat models alone and stop nowhere. Other programs, which ask base models, stop at
+# the closing quote: such a model goes on with examples of its own, and the last answer is theirs.
+PROMPT_FORMAT = PromptFormat(
+    chat=True, opening=_OPENING, max_new_tokens=100, stop="", stop_without_chat='"'
+)
 _LETTERS, _CONSONANTS = "abcdefghijklmnopqrstuvwxyz", "bcdfghjklmnpqrstvwxz"
 
 
@@ -46,9 +62,25 @@ def between_quotes(generated: str) -> str | None:
     return after.partition('"')[0].strip() if quote else None
 
 
+def _joined(spaced_word: str) -> Subject:
+    """Return the word of a question that spells it: "t e a" -> Subject("tea")."""
+    return Subject(spaced_word.replace(" ", ""))
+
+
+# The five tasks about words name a sentence; orth and sem name a word and two to choose from.
+_ABOUT: dict[str, About] = {
+    **dict.fromkeys(_CHARACTER_TASKS, word_last),
+    **dict.fromkeys(_WORD_TASKS, no_word),
+    **dict.fromkeys(("orth", "sem"), lambda word, *options: Subject(word)),
+    "spell": word_first,
+    "spell_inverse": _joined,
+}
+
+
 def _task(task: str, name: str, items: Sequence[Item]) -> BenchmarkTask:
     equal = same_in_any_case if task in _WORD_TASKS else str.__eq__
-    return BenchmarkTask(name, tuple(items), PROMPT_FORMAT, between_quotes, equal)
+    about = _ABOUT[task.removesuffix("_rand")]
+    return BenchmarkTask(name, tuple(items), PROMPT_FORMAT, between_quotes, equal, about)
 
 
 def _parse_prompts(name: str, text: str) -> Rows:

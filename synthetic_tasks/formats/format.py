@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
@@ -13,7 +14,8 @@ from random import Random
 from synthetic_tasks.draws import distinct_draws
 from synthetic_tasks.errors import TaskError, read_text
 from synthetic_tasks.scoring import END, majority_baseline, read_answer
-from synthetic_tasks.task import Item
+from synthetic_tasks.task import Item, Subject
+from synthetic_tasks.word_tasks.letters import place_of_letter
 from synthetic_tasks.words import usable_words
 
 from .tables import Rows, Tables
@@ -30,6 +32,8 @@ class PromptFormat:
         opening: beginning of the answer, put after the template: ' Answer: "'.
         max_new_tokens: None for the length of the longest right answer.
         stop: text that ends an answer, besides the model's end of text; "" for none.
+        stop_without_chat: the same for a model without a chat template, which goes on with examples
+            of its own; None for `stop`.
     """
 
     chat: bool = False
@@ -37,12 +41,45 @@ class PromptFormat:
     opening: str = ""
     max_new_tokens: int | None = None
     stop: str = END
+    stop_without_chat: str | None = None
+
+    def stop_of(self, with_template: bool) -> str:
+        """Return the stop text of a model with or without a chat template."""
+        uses_chat = self.chat and with_template
+        return self.stop if uses_chat or self.stop_without_chat is None else self.stop_without_chat
 
     def as_dict(self) -> dict[str, object]:
         """Return the fields under the names that evaluations hash."""
         # Subtle: "room" is the old name of max_new_tokens; a new key would refuse old evaluations.
-        old = {"max_new_tokens": "room"}
-        return {old.get(name, name): value for name, value in asdict(self).items()}
+        fields = asdict(self)
+        # The questions are the same whatever ends their answers.
+        del fields["stop_without_chat"]
+        fields["room"] = fields.pop("max_new_tokens")
+        order = ("chat", "system", "opening", "room", "stop")
+        return {name: fields[name] for name in order}
+
+
+# The arguments of a question -> the word that it is about; None if it is about none.
+About = Callable[..., Subject | None]
+
+
+def no_word(*arguments: str) -> Subject | None:
+    """Return None: the questions of a task are not about one word."""
+    return None
+
+
+def word_first(word: str, *letters: str) -> Subject:
+    """Return the first argument, and the place of the letter if just one is named.
+
+    word_first("banana", "n") -> Subject("banana", 2)
+    """
+    return Subject(word, place_of_letter(word, *letters))
+
+
+def word_last(*arguments: str) -> Subject:
+    """Return the last argument as the word: word_last("n", "b", "tea") -> Subject("tea")."""
+    *letters, word = arguments
+    return word_first(word, *letters)
 
 
 @dataclass(frozen=True, eq=False)  # by identity: a hash of thousands of items would be slow
@@ -59,6 +96,7 @@ class BenchmarkTask:
             "cute/sub_char\\ta\\tb\\tbanana".
         read: parses the answer from a generated text; returns None if it cannot be parsed.
         equal: compares a parsed answer with the right one, both without surrounding space.
+        about: finds the word of a question among its arguments, for scores by word length.
     """
 
     name: str
@@ -66,6 +104,7 @@ class BenchmarkTask:
     prompt_format: PromptFormat = PromptFormat()
     read: Callable[[str], str | None] = read_answer
     equal: Callable[[str, str], bool] = str.__eq__
+    about: About = no_word
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -81,6 +120,10 @@ class BenchmarkTask:
         """Return no further scores: benchmarks are scored as their authors do."""
         return {}
 
+    def subject(self, item: Item) -> Subject | None:
+        """Return the word that an item is about; None if it is about none, or about several."""
+        return self.about(*arguments_of(item))
+
     def baseline(self, items: Sequence[Item]) -> float:
         """Return the accuracy of the majority baseline, or of a random choice if that is higher."""
         majority = majority_baseline([item.answer for item in items])
@@ -90,8 +133,8 @@ class BenchmarkTask:
     def copy_baseline(self, items: Sequence[Item]) -> float:
         """Return the accuracy of the best rule that always copies the n-th argument."""
         answers = [item.answer.strip() for item in items]
-        # A key begins with the name of the task. Items may differ in their number of arguments.
-        places = zip_longest(*(item.key.split("\t")[1:] for item in items))
+        # Items may differ in their number of arguments.
+        places = zip_longest(*map(arguments_of, items))
         right = [0]
         for place in places:
             copies = [(copy, a) for copy, a in zip(place, answers, strict=True) if copy is not None]
@@ -151,19 +194,32 @@ def key_of(task: str, *arguments: str) -> str:
     return "\t".join((task, *arguments))
 
 
+def arguments_of(item: Item) -> list[str]:
+    """Return the arguments of a question: "cute/del_char\\ta\\tbanana" -> ["a", "banana"]."""
+    return item.key.split("\t")[1:]
+
+
 def tasks_of(
     names: Iterable[str],
     items: Iterable[Item],
     prompt_format: PromptFormat,
     read: Callable[[str], str | None] = read_answer,
     equal: Callable[[str, str], bool] = str.__eq__,
+    about: Mapping[str, About] | About = no_word,
 ) -> list[BenchmarkTask]:
-    """Group items by the task in their keys, in the order of `names`; omit tasks without items."""
+    """Group items by the task in their keys, in the order of `names`; omit tasks without items.
+
+    `about`: of all tasks, or by the part of their names after "/".
+    """
     grouped: dict[str, list[Item]] = {name: [] for name in names}
     for item in items:
         grouped[item.key.split("\t")[0]].append(item)
     found = [(name, tuple(members)) for name, members in grouped.items() if members]
-    return [BenchmarkTask(name, members, prompt_format, read, equal) for name, members in found]
+    by_task = about if isinstance(about, Mapping) else defaultdict(lambda: about)
+    return [
+        BenchmarkTask(name, members, prompt_format, read, equal, by_task[name.partition("/")[2]])
+        for name, members in found
+    ]
 
 
 def draw_items(

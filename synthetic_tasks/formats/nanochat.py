@@ -21,7 +21,7 @@ from synthetic_tasks.errors import TaskError
 from synthetic_tasks.task import Item
 from synthetic_tasks.word_tasks.recipes import RECIPES
 
-from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, words_for
+from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, word_first, words_for
 from .tables import Rows, Tables, assigned, by_stem, fill, messages, need, not_own, parse_python
 
 _NUM_ITEMS = 256  # as nanochat evaluates of SpellingBee; of SimpleSpelling it is our choice
@@ -88,8 +88,10 @@ def _draw_spelling(file: str, template: str, words: Sequence[str], name: str, rn
 
 def _tasks(prefix: str, count: Sequence[Item], spelling: Sequence[Item]) -> list[BenchmarkTask]:
     return [
-        BenchmarkTask(f"{prefix}/{_COUNT}", tuple(count), _COUNT_FORMAT, after_hashes),
-        BenchmarkTask(f"{prefix}/{_SPELL}", tuple(spelling), _SPELL_FORMAT),
+        BenchmarkTask(
+            f"{prefix}/{_COUNT}", tuple(count), _COUNT_FORMAT, after_hashes, about=word_first
+        ),
+        BenchmarkTask(f"{prefix}/{_SPELL}", tuple(spelling), _SPELL_FORMAT, about=word_first),
     ]
 
 

@@ -19,10 +19,19 @@ from random import Random
 
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.scoring import read_answer, same_in_any_case
-from synthetic_tasks.task import Item
+from synthetic_tasks.task import Item, Subject
+from synthetic_tasks.word_tasks.letters import place_of_letter
 from synthetic_tasks.word_tasks.recipes import RECIPES
 
-from .format import BenchmarkTask, Format, PromptFormat, draw_items, key_of, tasks_of, words_for
+from .format import (
+    BenchmarkTask,
+    Format,
+    PromptFormat,
+    draw_items,
+    key_of,
+    tasks_of,
+    words_for,
+)
 from .tables import Rows, Tables, need, not_own, parse_json, table
 
 _TASKS = ("count", "index", "reverse")
@@ -66,7 +75,7 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
         key = key_of(f"spelling_bee/{task}", *_arguments(row))
         items.append(Item(prompt, f" {row['target']}", key))
     names = [f"spelling_bee/{task}" for task in _TASKS]
-    return tasks_of(names, items, _FORMAT, read_answer, same_in_any_case)
+    return tasks_of(names, items, _FORMAT, read_answer, same_in_any_case, _about)
 
 
 def _arguments(row: dict[str, str]) -> list[str]:
@@ -77,13 +86,31 @@ def _arguments(row: dict[str, str]) -> list[str]:
     return found or [row["input"]]
 
 
-# The imitation
-
 _ORDINALS = (  # words have at most ten letters
     *("first", "second", "third", "fourth", "fifth"),
     *("sixth", "seventh", "eighth", "ninth", "tenth"),
 )
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def _about(word: str, *other: str) -> Subject | None:
+    """Return the word, and the place of the letter that is counted or asked for, if it is known.
+
+    _about("banana", "N") -> Subject("banana", 2); _about("banana", "1") and "second" -> place 1
+    """
+    if " " in word:  # a row without metadata has its question here
+        return None
+    (argument,) = other or ("",)
+    if argument.isdecimal():  # an index of the metadata
+        return Subject(word, int(argument))
+    if argument in _ORDINALS:  # a place of the imitation
+        return Subject(word, _ORDINALS.index(argument))
+    # Words are in lower case, and the letter to count is a capital.
+    return Subject(word, place_of_letter(word.upper(), argument.upper()))
+
+
+# The imitation
+
 _QUESTIONS = {
     "count": "How often the letter {b} stands in {a}: ",
     "index": "Q: Which letter of '{a}' is the {b} one?\nA:",
@@ -120,7 +147,7 @@ def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
     draw = partial(_draw_item, words_for("spelling_bee", no_palindromes, 4, 10))
     names = [f"spelling_bee-like/{task}" for task in _TASKS]
     items = draw_items(names, n, seed, draw)
-    return tasks_of(names, items, _FORMAT, read_answer, same_in_any_case)
+    return tasks_of(names, items, _FORMAT, read_answer, same_in_any_case, _about)
 
 
 _SOURCE = "arXiv 2601.18030, github.com/zherendong/littletrainingloop"

@@ -11,6 +11,15 @@ def spaced(word: str) -> str:
     return " ".join(word)
 
 
+def place_of_letter(word: str, *arguments: str) -> int | None:
+    """Return the first place of the only letter of the word among the arguments; None if several.
+
+    place_of_letter("banana", "n") -> 2; place_of_letter("banana", "n", "b") -> None
+    """
+    letters = [letter for letter in arguments if len(letter) == 1 and letter in word]
+    return word.index(letters[0]) if len(letters) == 1 else None
+
+
 def numbered(word: str, first: int = 0) -> str:
     """Number the letters from `first` on: "tea" -> "t0 e1 a2"."""
     return " ".join(f"{letter}{number}" for number, letter in enumerate(word, first))

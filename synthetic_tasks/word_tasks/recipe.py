@@ -13,6 +13,8 @@ from typing import NamedTuple
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.samples import SAMPLE_WORDS
 
+from .letters import place_of_letter
+
 # Kind of argument -> (one of them, two of them, a stand-in value), for messages and fixed texts.
 ARGUMENTS = {
     "letter": ("one letter", "two letters", "q"),  # a letter of the word
@@ -97,6 +99,7 @@ class Recipe:
         spaced_word: the question shows the word with spaces between its letters.
         fixed_answers: answers that any word can have, "yes"; their tokens are never held out.
         options: the words to choose from, in the order of the question.
+        place: returns the index of the letter in question; None if there is no single one.
         scratchpad: the text before the result in the form "worked"; None if there is none.
         numbered_scratchpad: the same in the form "counted"; None if the task counts nothing.
     """
@@ -113,6 +116,7 @@ class Recipe:
     spaced_word: bool = False
     fixed_answers: tuple[str, ...] = ()
     options: Callable[..., tuple[str, ...]] = lambda word, *arguments: ()
+    place: Callable[..., int | None] = place_of_letter
     scratchpad: Callable[..., str] | None = None
     numbered_scratchpad: Callable[..., str] | None = None
 

@@ -202,12 +202,18 @@ _ALL = (
         scratchpad=lambda word, letter: spaced(_up_to_letter(word, letter)),
     ),
     # banana -> b. No scratchpad: it would be the answer itself.
-    Recipe("first_letter", solve=lambda word: word[0], strata=lambda word: (ord(word[0]),)),
+    Recipe(
+        "first_letter",
+        solve=lambda word: word[0],
+        strata=lambda word: (ord(word[0]),),
+        place=lambda word: 0,
+    ),
     # banana -> a
     Recipe(
         "last_letter",
         solve=lambda word: word[-1],
         strata=lambda word: (ord(word[-1]),),
+        place=lambda word: len(word) - 1,
         scratchpad=spaced,
     ),
     # 2, banana -> n
@@ -220,6 +226,7 @@ _ALL = (
         solve=lambda word, place: word[int(place)],
         # By letter, then by place: otherwise frequent letters would be the answer more often.
         strata=lambda word: [ord(letter) for letter in dict.fromkeys(word)],
+        place=lambda word, place: int(place),
         scratchpad=lambda word, place: spaced(_up_to_place(word, place)),
         numbered_scratchpad=lambda word, place: numbered(_up_to_place(word, place)),
     ),
@@ -230,6 +237,7 @@ _ALL = (
         draw=lambda word, place, rng, words: (word[place],),
         solve=lambda word, letter: str(word.rindex(letter)),
         strata=_last_places,
+        place=lambda word, letter: word.rindex(letter),
         # The whole word: the letter may occur again up to the end.
         scratchpad=_spell_word,
         numbered_scratchpad=_number_word,
@@ -249,6 +257,7 @@ _ALL = (
         arguments=("any letter", "gap"),
         draw=_draw_insert,
         solve=lambda word, letter, place: word[: int(place)] + letter + word[int(place) :],
+        place=lambda word, letter, place: None,  # the gap is between two letters
         numbered_scratchpad=_number_word,
     ),
     # a, banana -> bnn
@@ -274,6 +283,7 @@ _ALL = (
         arguments=("place", "place"),
         draw=_draw_exchange,
         solve=_exchange,
+        place=lambda word, one, other: None,
         refuse=_refuse_exchange,
         strata=_if_letters_differ,
         numbered_scratchpad=_number_word,

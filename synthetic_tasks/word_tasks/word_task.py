@@ -9,11 +9,12 @@ from random import Random
 
 from synthetic_tasks.errors import NoQuestion, TaskError
 from synthetic_tasks.samples import SAMPLE_WORDS
-from synthetic_tasks.task import Item, Material, Split, Task
+from synthetic_tasks.task import Item, Material, Split, Subject, Task
 from synthetic_tasks.words import WordSplits
 
 from .letters import spaced
 from .recipe import ARGUMENTS, Recipe, WordQuestion
+from .recipes import RECIPES
 
 _QUESTION_PREFIXES = ("", "Question: ", "Q: ", "Task: ", "Exercise: ")
 _JOINTS = (" ", "\n", " \n")
@@ -104,6 +105,11 @@ class WordTask(Task):
         right = [item.answer == f" {write(word_and_arguments(item)[0])}" for item in items]
         return sum(right) / len(items)
 
+    def subject(self, item: Item) -> Subject:
+        """Return the word of an item, and the place of the letter in question if there is one."""
+        word, *arguments = word_and_arguments(item)
+        return Subject(word, self.recipe.place(word, *arguments))
+
     def fixed_texts(self) -> list[str]:
         stand_ins = (ARGUMENTS[kind][2] for kind in self.recipe.arguments)
         stand_in = {"word": "q"} | dict(zip("ab", stand_ins, strict=False))
@@ -142,6 +148,18 @@ def word_and_arguments(item: Item) -> tuple[str, ...]:
     return word, *arguments
 
 
+def word_subject(item: Item) -> Subject | None:
+    """Read the subject of a word task's item from its key: "index n banana" -> ("banana", 2).
+
+    None if the key is not one of a word task.
+    """
+    name, *arguments = item.key.split() or [""]
+    if name not in RECIPES or not arguments:
+        return None
+    *arguments, word = arguments
+    return Subject(word, RECIPES[name].place(word, *arguments))
+
+
 def _word_splits(words: WordSplits | None) -> tuple[Split, ...]:
     tokens = longer = ""
     if words is not None:
@@ -163,9 +181,16 @@ def _lengths(words: Sequence[str]) -> str:
     return f"{shortest} to {longest}" if shortest < longest else str(longest)
 
 
-def fill_wording(wording: str, recipe: Recipe, word: str, arguments: Sequence[str]) -> str:
-    """Fill in a wording: "count {a} {word}:", "tea", ("e",) -> "count e tea:"."""
-    shown = spaced(word) if recipe.spaced_word else word
+def fill_wording(
+    wording: str, recipe: Recipe, word: str, arguments: Sequence[str], letters: bool = False
+) -> str:
+    """Fill in a wording: "count {a} {word}:", "tea", ("e",) -> "count e tea:".
+
+    With `letters`, the letters of the word follow it: "count e tea t e a:".
+    """
+    shown = f"{word} {spaced(word)}" if letters else word
+    if recipe.spaced_word:  # such a question gives the letters and not the word
+        shown = spaced(word)
     return wording.format(word=shown, **dict(zip("ab", arguments, strict=False)))
 
 
@@ -175,17 +200,17 @@ def render(question: WordQuestion, recipe: Recipe, material: Material, rng: Rand
     The wording "compact" is fixed. The wording "sentences" joins a prefix, a question, a joint, a
     prefix and the beginning of an answer, each drawn from `rng`.
     """
-    word, arguments = question.word, question.arguments
+    word, arguments, letters = question.word, question.arguments, material.letters_in_prompts
     has_spaces = recipe.spaced_answer and material.form != "plain"
     answer = f" {spaced(question.answer) if has_spaces else question.answer}"
     scratchpad = recipe.scratchpad_of(question, material.form)
     key = " ".join((question.task, *arguments, word))
     if material.wording == "compact":
-        prompt = fill_wording(recipe.wordings.compact, recipe, word, arguments)
+        prompt = fill_wording(recipe.wordings.compact, recipe, word, arguments, letters)
         return Item(prompt, answer, key, work=scratchpad)
     # Subtle: the order of these draws is part of what an item is.
     prefix, wording = rng.choice(_QUESTION_PREFIXES), rng.choice(recipe.wordings.questions)
-    text = prefix + fill_wording(wording, recipe, word, arguments)
+    text = prefix + fill_wording(wording, recipe, word, arguments, letters)
     joint, answer_prefix = rng.choice(_JOINTS), rng.choice(_ANSWER_PREFIXES)
     prompt = text + joint + answer_prefix + rng.choice(recipe.wordings.answers)
     return Item(prompt, answer, key, work=scratchpad)

@@ -72,6 +72,7 @@ FLAGS: list[tuple[str, str]] = [
     ("--jobs 0", "--jobs 0 1"),
     ("--jobs -1", "--jobs -1 1"),
     ("--save-every 0", "--save-every 0 1"),
+    ("--measures -1", "--measures -1 0"),
     ("--threads 100000", "--threads 100000"),
     # names
     ("--optimizer sgd", "sgd muon adamw"),

@@ -21,6 +21,7 @@ from scipy.stats import binomtest
 from synthetic_tasks import Item, one_list
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.formats import BenchmarkTask, PromptFormat
+from tests.conftest import ROOT
 from tests.messages import raises, says
 from tests.tasks.reference_tasks import solve_word
 from training.ask.evaluated_model import TokenCounts, cut
@@ -196,6 +197,22 @@ def test_breakdowns_hold_every_question_once(prompts: FewShotPrompts) -> None:
     assert whole - few <= sum(row.value * row.n for row in lines) <= whole
 
 
+@pytest.mark.parametrize("suite", ["charbench", "nanochat", "spelling_bee"])
+def test_breakdowns_of_a_benchmark_are_by_the_length_of_its_word(
+    suite: str, prompts: FewShotPrompts
+) -> None:
+    done = evaluate(lambda prompt: "", suite, questions=80, prompts=prompts)
+    for exam in done.eval_sets:
+        lengths = Counter(len(item.key.split("\t")[1]) for item in exam.items)
+        lines = {
+            row.metric[25:-1]: row.n
+            for row in done.rows
+            if row.task == exam.task.name and row.metric.startswith("exact_match[word letters=")
+        }
+        assert lines == {str(length): n for length, n in lengths.items() if n >= 10}
+        assert lines
+
+
 # Pairs
 
 
@@ -347,6 +364,29 @@ def test_a_benchmark_is_made_offline_or_read_from_its_files(
                     against=lambda p: "", out=tmp_path / "out")  # fmt: skip
     assert read.value("capitals/some") == 0.75
     assert read.value("capitals/some", metric="exact_match_corrected") == pytest.approx(2 / 3)
+
+
+CUTE = ROOT / "tests" / "data" / "formats" / "cute"
+
+
+def goes_on(prompt: str) -> str:
+    """Answer a question of CUTE, then go on with an example, as models without a template do."""
+    task = prompt.partition(".")[0]
+    given = prompt.rsplit("Question:", 1)[1].split('"')[1::2]
+    answer = " ".join(given[0]) if task == "Letters apart" else "Yes"
+    return f'{answer}"\n\n5. Apart: "dog". Answer: "d o g"\n\n6. Apart: "'
+
+
+def test_cutes_answer_ends_at_its_quote_without_a_chat_template() -> None:
+    done = evaluate(goes_on, f"cute={CUTE}")
+    assert done.value("cute/spell") == 1.0
+    assert done.value("cute/contains_char") == pytest.approx(2 / 3)
+    # with a chat template the last answer of the text counts, as in the authors' program
+    exam = next(exam for exam in done.eval_sets if exam.task.name == "cute/spell")
+    assert not exam.task.is_right(goes_on(exam.items[0].prompt), exam.items[0])
+    assert exam.prompt_format.as_dict() == {
+        "chat": True, "system": "", "opening": ' Answer: "', "room": 100, "stop": ""
+    }  # fmt: skip
 
 
 BAD: list[tuple[str, str]] = [

@@ -20,7 +20,7 @@ from synthetic_tasks.formats import BenchmarkTask, PromptFormat
 from tests.laboratory import pretrained
 from tests.messages import raises
 from training.ask.eval_sets import EvalSet
-from training.ask.evaluated_model import EvaluatedLanguageModel, cut
+from training.ask.evaluated_model import EvalQuestion, EvaluatedLanguageModel, cut
 from training.data.prepare import Data
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
@@ -116,6 +116,27 @@ def plain_loop(model: Any, tokenizer: Any, exam: EvalSet, room: int) -> list[str
             written = written[: written.index(tokenizer.eos_token_id)]
         texts.append(cut(tokenizer.decode(written), exam.prompt_format.stop))
     return texts
+
+
+def test_the_stop_text_depends_on_the_chat_template(tokenizer: Any, words: Path) -> None:
+    without, model = copy.deepcopy(tokenizer), llama()
+    without.chat_template = None
+    how = PromptFormat(chat=True, max_new_tokens=9, stop="", stop_without_chat="e")
+    items = tuple(Item(f"Spell {word}!", f" {word}", word) for word in ("tea", "onion", "pea"))
+    exam = EvalSet(BenchmarkTask("toy/say", items, how), "all", items, how)
+    for own, stop in ((tokenizer, ""), (without, "e")):
+        prompts = FewShotPrompts(words=str(words))
+        asked = from_pretrained(HuggingFace(model), HuggingFaceTokenizer(own), "it", prompts)
+        asked.check([exam])
+        questions = [EvalQuestion(exam, number) for number in range(3)]
+        found = {
+            question.number: answer.given
+            for batch, answers in asked.answer(questions, 2, lambda number: None)
+            for question, answer in zip(batch, answers, strict=True)
+        }
+        plain = replace(how, chat=own is tokenizer, stop=stop)
+        expected = plain_loop(model, own, replace(exam, prompt_format=plain), 9)
+        assert [found[number] for number in range(3)] == expected
 
 
 @pytest.mark.usefixtures("toy")

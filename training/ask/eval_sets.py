@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from synthetic_tasks import END, Item, distinct, read_answer
+from synthetic_tasks import END, Item, Subject, distinct, read_answer
 from synthetic_tasks.formats import PromptFormat
 from training.data.prepare import Data
 from training.data.questions import encode_item
@@ -24,6 +24,7 @@ class ScoredTask(Protocol):
     def name(self) -> str: ...
     def is_right(self, given: str, item: Item) -> bool: ...
     def baseline(self, items: Sequence[Item]) -> float: ...
+    def subject(self, item: Item) -> Subject | None: ...
     def parts(self, given: str, item: Item) -> dict[str, bool]: ...
 
 

@@ -150,7 +150,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
         settings.setdefault("about", f"the arm {arm}, seed {seed}")
         return cls(
             name=arm, seed=seed, model=model, tokenizer=data.tokenizer, dummy=data.dummy,
-            material=Material(data.splits, config.data.wording, config.data.answer_form),
+            material=data.material,
             context=config.context, objective=OBJECTIVES[config.objective], **settings,
         )  # fmt: skip
 
@@ -236,7 +236,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
                 key: tuple[object, ...] = (True, len(ids) // _CHOICE_STEP)
             else:
                 prefix = tuple(ids[: SHARED + 1]) if shares[eval_set] else ()
-                limit, stop = self.max_new_tokens(eval_set), eval_set.prompt_format.stop
+                limit, stop = self.max_new_tokens(eval_set), self._stop(eval_set)
                 key = (False, len(ids), limit, stop, prefix)
             groups[key].append(question)
         for group in groups.values():  # in the order of their first questions
@@ -246,7 +246,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
     def _generate(self, questions: Questions, progress: Progress) -> list[Answer]:
         """Generate greedy answers to questions of one max_new_tokens and one stop text."""
         eval_set = questions[0].eval_set
-        stop, limit = eval_set.prompt_format.stop, self.max_new_tokens(eval_set)
+        stop, limit = self._stop(eval_set), self.max_new_tokens(eval_set)
         if stop not in self._stops:  # kept, because `stop_ids` reads the whole vocabulary
             self._stops[stop] = stop_ids(self.tokenizer, stop) | self.end
         ends = self._stops[stop]
@@ -258,6 +258,13 @@ class EvaluatedLanguageModel(EvaluatedModel):
             Answer(self._text(ids, stop), cut=len(ids) == limit and ids[-1] not in ends)
             for ids in self.objective.answers(self.model, prompts, settings, progress)
         ]
+
+    @property
+    def _has_template(self) -> bool:
+        return bool(getattr(self.source, "chat_template", None))
+
+    def _stop(self, eval_set: EvalSet) -> str:
+        return eval_set.prompt_format.stop_of(self._has_template)
 
     def _text(self, ids: list[int], stop: str) -> str:
         if self.as_in_run:  # scoring reads such a text up to its end mark
@@ -285,7 +292,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
     def _prompt(self, eval_set: EvalSet, item: Item) -> tuple[str, Ids]:
         """Return the text of a prompt, and the ids before it: none if a chat template adds them."""
         wanted = eval_set.prompt_format
-        if not (wanted.chat and getattr(self.source, "chat_template", None)):
+        if not (wanted.chat and self._has_template):
             return item.prompt + wanted.opening, self.start
         contents = {"system": wanted.system, "user": item.prompt}
         messages = [{"role": role, "content": text} for role, text in contents.items() if text]
@@ -365,7 +372,8 @@ class EvaluatedFunction(EvaluatedModel):
             for text in texts:
                 if not isinstance(text, str):
                     raise BadInput(f"{self.name} returned {text!r:.60}. It must return a str.")
-            stops = [question.eval_set.prompt_format.stop for question in batch]
+            # The function gets the prompt as it is, without a template.
+            stops = [question.eval_set.prompt_format.stop_of(False) for question in batch]
             yield batch, [Answer(cut(*pair)) for pair in zip(texts, stops, strict=True)]
             progress(len(batch))
 

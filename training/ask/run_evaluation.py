@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from synthetic_tasks import read_answer
 from training.data.batches import text_batches
@@ -16,7 +17,6 @@ from training.intervals import Row
 from training.models.generate import evaluating
 from training.models.language_model import LanguageModel
 from training.progress import Bars, no_bars
-from training.train.loss import summed_loss
 
 from .answers import Answers, ask
 from .eval_sets import EvalSet
@@ -24,6 +24,7 @@ from .evaluated_model import AnswersBySet, EvaluatedLanguageModel
 from .scores import eval_rows, rights
 
 _ROWS = 32  # windows of text in one batch, at most: memory for logits, B x T x V floats
+_COUNTS = (0, 10, 100, 1000)  # least counts in the training text, of the bins of a token's count
 
 
 def evaluate_arm(
@@ -64,19 +65,77 @@ def answer_lines(eval_sets: Sequence[EvalSet], answers: AnswersBySet) -> list[di
     ]
 
 
-@torch.no_grad()
-def text_loss(model: nn.Module, ids: Tensor, rows: int, context: int) -> tuple[float, int]:
+class TextLosses(NamedTuple):
+    """The loss of a model on windows of held-out text.
+
+    TextLosses([321.5, 298.7], 64, [(0, 9, 31.2, 4), (10, 99, 118.0, 21), ...])
+
+    Attributes:
+        window_nats: of each window, summed over its tokens; in the order of the windows, which is
+            the same for all arms and seeds.
+        tokens_per_window: predicted tokens.
+        bins: (least count, largest count or None, nats, tokens) of the predicted tokens, by their
+            count in the training text; nats are summed over the tokens of all windows.
+    """
+
+    window_nats: list[float]
+    tokens_per_window: int
+    bins: list[tuple[int, int | None, float, int]]
+
+
+def text_loss(
+    model: nn.Module, ids: Tensor, rows: int, context: int, key: str = "validation"
+) -> tuple[float, int]:
     """Return the mean loss (nats per token) on `rows` windows of a text, and the tokens counted.
 
-    The windows are fixed: every arm and every call reads the same ones.
+    The windows are fixed: every arm and every call with the same `key` reads the same ones.
+    """
+    mean, losses = text_losses(model, ids, rows, context, key=key)
+    return mean, len(losses.window_nats) * losses.tokens_per_window
+
+
+@torch.no_grad()
+def text_losses(
+    model: nn.Module,
+    ids: Tensor,
+    rows: int,
+    context: int,
+    counts_V: Tensor | None = None,
+    key: str = "validation",
+) -> tuple[float, TextLosses]:
+    """Return the mean loss (nats per token) on `rows` windows of a text, and its parts.
+
+    text_losses(model, ids, 128, 64, counts_V) -> 4.78, TextLosses(...)
+
+    Arguments:
+        ids: of the text (L,).
+        context: tokens of each window.
+        counts_V: count of each token in the training text (V,); without it there are no bins.
+        key: of the random stream that draws the windows.
     """
     device, per_batch = next(model.parameters()).device, min(rows, _ROWS)
-    batch_at = text_batches(ids, per_batch, context, "validation")  # the key feeds their stream
-    total, count = 0.0, 0
+    batch_at = text_batches(ids, per_batch, context, key)
+    total, parts, targets = 0.0, list[Tensor](), list[Tensor]()
     with evaluating(model):
         for k in range(math.ceil(rows / per_batch)):
             batch = batch_at(k)
-            ids_BT, targets_BT = batch.ids_BT.to(device), batch.targets_BT.to(device)
-            total += float(summed_loss(model, ids_BT, targets_BT, None))
-            count += batch.num_targets
-    return total / count, count
+            targets_N = batch.targets_BT.to(device).flatten()
+            logits_NV = model(batch.ids_BT.to(device)).float().flatten(0, 1)
+            # subtle: the mean is a sum by batches, whose digits differ from a sum of the parts
+            total += float(F.cross_entropy(logits_NV, targets_N, reduction="sum"))
+            parts.append(F.cross_entropy(logits_NV, targets_N, reduction="none").double().cpu())
+            targets.append(batch.targets_BT.flatten())
+    nats_N = torch.cat(parts)
+    windows = nats_N.view(-1, context).sum(1).tolist()
+    bins = [] if counts_V is None else _by_count(nats_N, counts_V[torch.cat(targets)])
+    return total / len(nats_N), TextLosses(windows, context, bins)
+
+
+def _by_count(nats_N: Tensor, counts_N: Tensor) -> list[tuple[int, int | None, float, int]]:
+    """Sum losses by the counts of their tokens."""
+    found: list[tuple[int, int | None, float, int]] = []
+    for low, end in zip(_COUNTS, [*_COUNTS[1:], None], strict=True):
+        inside_N = (counts_N >= low) & (counts_N < (math.inf if end is None else end))
+        nats = float(nats_N[inside_N].sum())
+        found.append((low, None if end is None else end - 1, nats, int(inside_N.sum())))
+    return found

@@ -27,10 +27,11 @@ from dataclasses import replace
 import numpy as np
 
 from synthetic_tasks import Item, corrected, read_answer, read_work
+from synthetic_tasks.word_tasks.word_task import word_subject
 from training.errors import BadInput
 from training.intervals import Row, over_seeds, share_row
 
-from .eval_sets import EvalSet
+from .eval_sets import EvalSet, ScoredTask
 from .evaluated_model import Answer, AnswersBySet, EvaluatedModel
 
 ALL = "all"
@@ -168,7 +169,7 @@ def breakdown(
     cells: defaultdict[tuple[str, str, str], list[tuple[EvalSet, Item, bool]]] = defaultdict(list)
     for eval_set, given in zip(eval_sets, answers, strict=True):
         for item, right in zip(eval_set.items, rights(eval_set, given), strict=True):
-            for axis, value in word_facts(item, model):
+            for axis, value in word_facts(item, model, eval_set.task):
                 cells[eval_set.task.name, axis, value].append((eval_set, item, right))
     rows = []
     for (task, axis, value), found in sorted(cells.items(), key=lambda cell: _order(*cell[0])):
@@ -180,16 +181,19 @@ def breakdown(
     return rows
 
 
-def word_facts(item: Item, model: EvaluatedModel) -> Iterator[tuple[str, str]]:
+def word_facts(
+    item: Item, model: EvaluatedModel, task: ScoredTask | None = None
+) -> Iterator[tuple[str, str]]:
     """Yield the properties of a question's word: ("word letters", "6"), ("word tokens", "2"), ...
 
-    The word is the last part of the item's key; a key that ends in no single word has no facts.
-    "token letters" and "token count" are of the token with the first occurrence of the letter in
-    question. If the question names no letter of the word, or several, it is the longest token.
+    `task.subject` names the word, and a question about none has no properties. Without a task, the
+    item is one of a word task. "token letters" and "token count" are of the token that holds the
+    letter in question; if there is no single one, of the longest token.
     """
-    *named, word = item.key.split("\t" if "\t" in item.key else " ")
-    if not word or " " in word or word not in item.prompt:
+    subject = task.subject(item) if task else word_subject(item)
+    if subject is None:
         return
+    word, place = subject
     yield "word letters", str(len(word))
     if (tokenizer := model.tokenizer) is None:
         return
@@ -199,11 +203,10 @@ def word_facts(item: Item, model: EvaluatedModel) -> Iterator[tuple[str, str]]:
         return
     yield "word tokens", str(len(ids))
     lengths = [len((tokenizer.spellings[i] or b"").strip()) for i in ids]  # bytes
-    letters = [part for part in named[1:] if len(part) == 1 and part in word]
     holder = lengths.index(max(lengths))
-    if len(letters) == 1:
-        place = len(word[: word.index(letters[0])].encode())  # bytes before the letter
-        holder = next((k for k in range(len(ids)) if sum(lengths[: k + 1]) > place), holder)
+    if place is not None:
+        before = len(word[:place].encode())  # bytes before the letter
+        holder = next((k for k in range(len(ids)) if sum(lengths[: k + 1]) > before), holder)
     yield "token letters", str(lengths[holder])
     if model.counts is not None:
         yield "token count", count_bin(int(model.counts.counts_V[ids[holder]]))

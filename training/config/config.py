@@ -6,8 +6,9 @@ Each field has its bounds beside it (see fields.py); values that must fit each o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import partial
+import math
+from dataclasses import dataclass, field, fields
+from functools import cached_property, partial
 from typing import Any
 
 from charembed.encoder import PRETRAINED
@@ -26,6 +27,7 @@ DECODER = "decoder"  # the model that is trained from scratch; any other name is
 _question = partial(value, group="Questions")
 _decoder = partial(value, only=DECODER)
 _encoder = partial(value, group="Character encoder")
+_rival = partial(value, group="Rivals")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,8 +189,8 @@ class CompareConfig:
     """
 
     arms: tuple[str, ...] = value(
-        ("matched", "lstm"),
-        "arms, the conditions to compare, with commas between; the first one is the control",
+        ("plain", "lstm"),
+        "arms, the conditions to compare, with commas between",
         some_of=arm_names,
     )
     seeds: int = value(1, "number of seeds; each arm is trained with each", low=1)
@@ -197,6 +199,29 @@ class CompareConfig:
         "the first seed; the others follow. Choose settings on seeds that you do not report",
         low=0,
     )
+    lr_factors: str = value(
+        "none",
+        "learning rates of single arms in every phase, as multiples of the phase's own, such as "
+        "matched=0.5,lstm=2; or 'none'",
+    )
+    spelling_share: float = _rival(
+        0.5,
+        "share of the questions that spell a token instead",
+        low=0,
+        high=1,
+        arm="spelling_data",
+    )
+    spelling_text_share: float = _rival(
+        0.0,
+        "share of the rows of text that spell tokens instead",
+        low=0,
+        high=1,
+        arm="spelling_data",
+    )
+    split_rate: float = _rival(
+        0.1, "attempts to split a token, per token", low=0, high=10, arm="stochastok"
+    )
+    spelling_weight: float = _rival(0.3, "weight of the spelling loss", low=0, arm="spelling_loss")
     objective: str = _question(
         "next_token", "training objective and decoding order of answers", choices=tuple(OBJECTIVES)
     )
@@ -224,6 +249,22 @@ class CompareConfig:
                 f"no phase has a step, so nothing would be trained: set one of {flags} to 1 or "
                 "more. (Only a pretrained model can be evaluated without training.)"
             )
+        for arm in self._lr_factors:
+            if arm not in self.arms:
+                raise BadInput(
+                    f"lr_factors names the arm {arm!r}, and the arms are {', '.join(self.arms)}: "
+                    "add the arm, or leave its factor out."
+                )
+        if "spelling_loss" in self.arms and any(phase.spelling_loss for phase in self.phases):
+            raise BadInput(
+                "the arm 'spelling_loss' has a spelling loss that the other arms lack, and "
+                "spelling_loss gives one to all arms: leave one of them out."
+            )
+        if "spelling_data" in self.arms and self.objective == "every_prefix":
+            raise BadInput(
+                "the arm 'spelling_data' asks for spellings, and the objective is 'every_prefix', "
+                "which they do not fit: choose another objective, or leave the arm out."
+            )
         without = [arm for arm in self.arms if not ARMS[arm].projects]
         for name in ("scale", "low_fisher_share") if without else ():
             if given := getattr(self.model, name):
@@ -244,6 +285,28 @@ class CompareConfig:
                     f"{phase.name}_context is {phase.context}, below context {self.text.context}: "
                     "rows of replayed text would not fit."
                 )
+
+    @cached_property
+    def _lr_factors(self) -> dict[str, float]:
+        """The factors by arm. Raises BadInput for a text that cannot be read."""
+        parts = [] if self.lr_factors == "none" else self.lr_factors.split(",")
+        factors: dict[str, float] = {}
+        for part in parts:
+            arm, _, number = part.partition("=")
+            try:
+                factors[arm] = float(number)
+            except ValueError:
+                factors[arm] = math.nan
+            if not 0 < factors[arm] < math.inf:
+                raise BadInput(
+                    f"lr_factors is {self.lr_factors!r}, and {part!r} is no arm with a number "
+                    "above 0: write it as matched=0.5,lstm=2."
+                )
+        return factors
+
+    def lr_factor(self, arm: str) -> float:
+        """The factor on the learning rates of an arm: 1.0 if `lr_factors` does not name it."""
+        return self._lr_factors.get(arm, 1.0)
 
     @property
     def text(self) -> Phase:
@@ -272,6 +335,15 @@ class CompareConfig:
         Identities and short names are hashes of it: a field that a later version adds moves none.
         """
         return to_saved(self, self.model.model, defaults=False)
+
+    def departures_of(self, arm: str) -> dict[str, Any]:
+        """The part of `departures()` that can change the numbers of one arm."""
+        found = self.departures()
+        others = [item.name for item in fields(self) if item.metadata.get("arm", arm) != arm]
+        for name in ("seeds", "first_seed", "arms", "lr_factors", *others):
+            found.pop(name, None)
+        factor = self.lr_factor(arm)
+        return found | ({} if factor == 1 else {"lr_factor": factor})
 
     @staticmethod
     def from_dict(plain: dict[str, Any]) -> CompareConfig:

@@ -30,6 +30,7 @@ class Batch:
         keep_BT: the positions that count in the loss; None for all.
         kind: of the rows: "text", "question" or "spelling".
         spelled_N: tokens for the spelling loss, if there is one.
+        shared: the batch of the other arms, if this one was made of it for a rival (rivals.py).
     """
 
     ids_BT: Tensor
@@ -37,6 +38,7 @@ class Batch:
     keep_BT: Tensor | None = None
     kind: str = "text"
     spelled_N: Tensor | None = None
+    shared: Batch | None = None
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
@@ -55,8 +57,11 @@ class Batch:
     def digest(self, before: str) -> str:
         """Continue the hash `before` with this batch.
 
-        If it is equal for two arms at the end of a phase, all their batches were equal.
+        If it is equal for two arms at the end of a phase, all their batches were equal, or made of
+        equal ones.
         """
+        if self.shared is not None:
+            return self.shared.digest(before)
         seen = hashlib.sha256(before.encode())
         for tensor in (self.ids_BT, self.targets_BT, self.spelled_N):
             if tensor is not None:
@@ -118,7 +123,11 @@ def spelling_batches(ids_L: Tensor, batch_size: int, *key: int | str) -> BatchAt
 
 def with_spelling(batch_at: BatchAt, ids_L: Tensor, num_tokens: int, *key: int | str) -> BatchAt:
     """The same batches, each with tokens drawn from `ids_L` for the spelling loss."""
-    return lambda k: replace(batch_at(k), spelled_N=_drawn(ids_L, num_tokens, *key, k))
+
+    def batch_with(k: int) -> Batch:
+        return replace(batch_at(k), spelled_N=_drawn(ids_L, num_tokens, *key, k))
+
+    return batch_with
 
 
 def _drawn(ids_L: Tensor, n: int, *key: int | str) -> Tensor:

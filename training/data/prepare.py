@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -60,6 +60,7 @@ class Data:
         held_out_ids: the tokens that only words of the split `unseen_tokens` contain.
         dummy: one of the rarest tokens of the text, a placeholder for unknown answer tokens.
         facts: counts and hashes of all this, as config.json holds them.
+        letters_in_prompts: whether the questions also give the letters of their word.
     """
 
     config: CompareConfig
@@ -73,6 +74,19 @@ class Data:
     held_out_ids: frozenset[int]
     dummy: int
     facts: Facts
+    letters_in_prompts: bool = False
+
+    @property
+    def material(self) -> Material:
+        """The words and the form of the questions."""
+        data = self.config.data
+        return Material(self.splits, data.wording, data.answer_form, self.letters_in_prompts)
+
+    def with_letters_in_prompts(self) -> Data:
+        """The same data, with questions that also give the letters of their word."""
+        made = replace(self, letters_in_prompts=True)
+        tasks = tuple(build_task(spec, made.material) for spec in self.config.data.tasks)
+        return replace(made, tasks=tasks)
 
     def questions(self, context: int | None = None) -> Questions:
         """Return the questions of the tasks, in rows of `context` tokens (None: the longest)."""

@@ -138,7 +138,7 @@ def from_run(
 ) -> EvaluatedLanguageModel:
     """Load an arm of a finished run; by default its last arm and its first seed."""
     one = Run.open(folder, cache_folder, arm, seed).arm(arm, seed)
-    data = one.run.data
+    data = one.data
     if data.splits is None:
         raise BadInput(f"The run in {folder} has no task about words. Name another run.")
     model, name = one.model(), folder.resolve().name

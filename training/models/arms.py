@@ -56,7 +56,8 @@ class Arm:
         colour: of the arm in every picture.
         called: follows "the model" in the headline of a report.
         sentence: explains the arm in the report.
-        role: "encoder", or "control" of an arm that sees less than the characters of a token.
+        role: "encoder"; "control", an arm that sees less than the characters of a token; or
+            "rival", an arm without an encoder that learns spellings otherwise (data/rivals.py).
         projects: whether the vectors come from a projection, which can be rescaled and restricted
             to low-Fisher directions.
     """
@@ -265,6 +266,26 @@ ARMS: dict[str, Arm] = _Arms({
         build=_control(every_token, trained=False), colour="#b07aa1", called="with random vectors",
         sentence="a fixed random vector for each token",
         role="control",
+    ),
+    "spelling_data": Arm(
+        build=lambda parts: None, colour="#94a13a", called="trained on spellings",
+        sentence="the model as it is; a share of its questions spells a token of the vocabulary",
+        role="rival",
+    ),
+    "spelled_prompt": Arm(
+        build=lambda parts: None, colour="#c98a2b", called="with the letters in the question",
+        sentence="the model as it is; each question also gives the letters of its word",
+        role="rival",
+    ),
+    "stochastok": Arm(
+        build=lambda parts: None, colour="#5f8f8a", called="trained on randomly split tokens",
+        sentence="the model as it is; in training some tokens are split into smaller ones",
+        role="rival",
+    ),
+    "spelling_loss": Arm(
+        build=lambda parts: None, colour="#9b6a6c", called="with a spelling loss",
+        sentence="the model as it is; heads learn to predict a token's letters from its vector",
+        role="rival",
     ),
 })  # fmt: skip
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from charembed.spelling_loss import SpellingHeads
-from training.ask.eval_sets import make_eval_sets
-from training.ask.run_evaluation import evaluate_arm, text_loss
+from training.ask.eval_sets import EvalSet, make_eval_sets
+from training.ask.learning_curve import LearningCurve
+from training.ask.run_evaluation import TextLosses, evaluate_arm, text_losses
+from training.data.rivals import share_split
 from training.errors import Interrupted
 from training.interrupts import deferred
 from training.intervals import Row
@@ -24,12 +26,14 @@ from training.models.arms import num_parameters, num_parameters_after_fold
 from training.models.language_model import LanguageModel
 from training.progress import Bars, no_bars
 from training.train.kinds import phase_batches
+from training.train.lines import curve_file
 from training.train.loop import Training, stopping, train
 from training.train.loss import heads_for
 from training.train.state import (
     METRICS,
     STATE,
     Position,
+    check_curve,
     check_metrics,
     load_trained,
     save_state,
@@ -46,7 +50,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
     A missing file is made again. Raises Damaged for a file with changed content, and Interrupted
     for a Ctrl-C, after the state is saved.
     """
-    data, config, seed = arm.run.data, arm.run.config, arm.seed
+    data, config, seed = arm.data, arm.run.config, arm.seed
     # A signal is only recorded in this block; the loop looks at it between two steps.
     with deferred() as stop:
         if arm.is_finished:
@@ -63,7 +67,8 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
         position = Position(arm.identity)
         rows: list[Row] = []
         batches: dict[str, str] = {}
-        for phase in config.phases:
+        texts: dict[str, TextLosses] = {}
+        for phase in arm.phases:
             # All processes of an arm call this together: one of them may have got the signal.
             if stopping(accelerator, stop):
                 raise Interrupted(f"{phase.name} has not begun; what was done before is saved.")
@@ -72,18 +77,21 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                 training = Training(
                     model=model,
                     phase=phase,
-                    batch_at=phase_batches(data, phase, seed),
+                    batch_at=phase_batches(data, phase, seed, arm.name),
                     folder=arm.folder,
                     accelerator=accelerator,
                     seed=seed,
                     position=position,
                     heads=heads,
+                    measure=LearningCurve.of(
+                        model, data, phase, arm.name, seed, machine.measures, accelerator.autocast
+                    ),
                     save_every=machine.save_every,
                 )
                 position = _train_or_load(arm, training, bars)
                 batches[phase.name] = position.batches
             if phase.reads_rows:
-                rows += _text_rows(arm, model, phase.title)
+                rows += _text_rows(arm, model, phase.title, texts)
             elif phase.steps:  # the warm-up on spelling has changed scale and directions
                 settle(model, data)
         if stopping(accelerator, stop):
@@ -91,9 +99,9 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
         # Answers are not saved in between: after a stop the evaluation starts again.
         eval_sets = make_eval_sets(data, seed)
         scored, marked = evaluate_arm(model, data, eval_sets, arm.name, seed, bars)
-        rows += [*scored, *_cost_rows(arm, model)]
+        rows += [*scored, *_cost_rows(arm, model), _prompt_row(arm, eval_sets)]
         if main:
-            arm.finish(rows, marked, batches)
+            arm.finish(rows, marked, batches, texts)
         accelerator.wait_for_everyone()
 
 
@@ -117,6 +125,7 @@ def _train_or_load(arm: ArmRun, training: Training, bars: Bars) -> Position:
     if path.exists() and has_metrics:
         position = load_trained(path, training.parts, training.position.run, phase.name)
         check_metrics(folder / METRICS, position)
+        check_curve(folder / curve_file(phase.name), position)
         return position
     if main:
         phases = arm.trained_phases
@@ -141,14 +150,21 @@ def _row(arm: ArmRun, task: str, metric: str, value: float, n: int = 1) -> Row:
     return Row(arm.name, arm.seed, task, "all", metric, value, None, None, n, None)
 
 
-def _text_rows(arm: ArmRun, model: LanguageModel, title: str) -> Iterator[Row]:
-    """Yield the loss on held-out text, and on the other corpus if the config names one."""
-    config = arm.run.config
-    for name, text in arm.run.data.held_out_texts.items():
-        loss_nats, n = text_loss(
-            model, text.ids, config.evaluation.validation_rows, config.text.context
-        )
+def _text_rows(
+    arm: ArmRun, model: LanguageModel, title: str, texts: dict[str, TextLosses]
+) -> Iterator[Row]:
+    """Yield the loss on held-out text, and on the other corpus if the config names one.
+
+    The losses of each row's windows are added to `texts`.
+    """
+    config, data = arm.run.config, arm.run.data
+    context, rows = config.text.context, config.evaluation.validation_rows
+    counts_V = torch.bincount(data.train_ids.long(), minlength=data.spellings.num_tokens)
+    for name, text in data.held_out_texts.items():
+        loss_nats, losses = text_losses(model, text.ids, rows, context, counts_V)
+        n = len(losses.window_nats) * losses.tokens_per_window
         task, bits = f"{name}, after {title}", loss_nats / math.log(2) / text.bytes_per_token
+        texts[task] = losses
         yield _row(arm, task, "loss_nats", loss_nats, n)
         yield _row(arm, task, "bits_per_byte", bits, n)
 
@@ -173,3 +189,12 @@ def _cost_rows(arm: ArmRun, model: LanguageModel) -> Iterator[Row]:
         total = sum(step["seconds"] for step in steps)
         yield _row(arm, "all", "training_seconds", total, len(steps))
     yield _row(arm, "all", "parameters_after_fold", num_parameters_after_fold(model))
+    if arm.name == "stochastok":
+        yield _row(arm, "all", "words_split", share_split(arm.data))
+
+
+def _prompt_row(arm: ArmRun, eval_sets: Sequence[EvalSet]) -> Row:
+    """The mean number of tokens of a question of the evaluation, without its answer."""
+    encode = arm.data.tokenizer.encode
+    lengths = [len(encode(item.prompt)) for one in eval_sets for item in one.items]
+    return _row(arm, "all", "prompt_tokens", statistics.mean(lengths), len(lengths))

@@ -41,10 +41,7 @@ def identity(config: CompareConfig, seed: int, arm: str, facts: Facts) -> str:
     The other seeds and the other arms do not count. Fields with their default values are left
     out, so an arm keeps its identity if a later version adds a field.
     """
-    fields = config.departures()
-    for name in ("seeds", "first_seed", "arms"):
-        fields.pop(name, None)
-    whole = {"config": fields, "seed": seed, "arm": arm, "data": facts}
+    whole = {"config": config.departures_of(arm), "seed": seed, "arm": arm, "data": facts}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 

@@ -48,6 +48,8 @@ class Machine:
         cpu: do not use a GPU. May change the last digits of the numbers.
         save_every: steps between saved states, 1 or more.
         progress: show progress bars.
+        measures: times in each phase that held-out loss and exact match are measured; 0 for never.
+            A phase of a few steps is measured less often.
         jobs: arms trained at once, each in its own process; None: 2 on a CPU, 1 on a GPU.
     """
 
@@ -56,6 +58,7 @@ class Machine:
     cpu: bool = False
     save_every: int = 200
     progress: bool = True
+    measures: int = 12
     jobs: int | None = None
 
     @staticmethod
@@ -67,13 +70,16 @@ class Machine:
             cpu=flags.cpu,
             save_every=flags.save_every,
             progress=not flags.quiet,
+            measures=flags.measures,
             jobs=flags.jobs,
         )
 
     @property
     def flags(self) -> list[str]:
         """The flags for the process of one arm, as `of` reads them."""
-        numbers = {"--threads": self.threads, "--save-every": self.save_every}
+        numbers = {
+            "--threads": self.threads, "--save-every": self.save_every, "--measures": self.measures
+        }  # fmt: skip
         named = [text for flag, number in numbers.items() for text in (flag, str(number))]
         bare = ["--cpu"] * self.cpu + ["--quiet"] * (not self.progress)
         return ["--cache", str(self.cache), *named, *bare]

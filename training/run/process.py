@@ -44,6 +44,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--save-every", type=int, default=200)
+    parser.add_argument("--measures", type=int, default=12)
     parser.add_argument("--quiet", action="store_true")
     parser.set_defaults(jobs=1)
     return parser.parse_args()

@@ -7,7 +7,7 @@ A run is a folder with a config, its data, and one `ArmRun` for each arm and see
 
     config.json   results.json   metrics.jsonl   report.html
     seed0/lstm/   pretrain.safetensors   finetune.safetensors   metrics.jsonl   answers.jsonl
-                  results.json   done.json
+                  pretrain.curve.jsonl   finetune.curve.jsonl   text.json   results.json   done.json
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from accelerate.utils import broadcast_object_list
 from rich.console import Console
 
 from training.ask.eval_sets import check_lengths
+from training.ask.run_evaluation import TextLosses
 from training.config.config import CompareConfig
 from training.config.phase import Phase
 from training.data.prepare import Data, prepare
 from training.data.replay import keep_base_samples
+from training.data.rivals import RIVALS, data_of, phases_of
 from training.errors import BadInput, Damaged, stopped
 from training.files import (
     AGAIN,
@@ -43,6 +45,7 @@ from training.files import (
 from training.intervals import Row
 from training.models.language_model import LanguageModel
 from training.models.smollm2 import unpack
+from training.train.lines import curve_file
 from training.train.state import METRICS, load_trained
 
 from .build import assert_paired, build_arm, extend_context, settle
@@ -51,6 +54,7 @@ from .identity import check_data, check_same, describe, identity
 from .machine import Machine, check_machine
 
 _ANSWERS, RESULTS, DONE = "answers.jsonl", "results.json", "done.json"
+_TEXT = "text.json"
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: tensors have no truth value
@@ -103,6 +107,9 @@ class Run:
                 clear_left_overs(machine.cache)
                 run = cls(folder, prepare(config, machine.cache, folder), title)
             check_lengths(run.data)
+            for each in filter(None, (RIVALS.get(arm) for arm in config.arms)):
+                if (own := each.data(run.data)) is not run.data:
+                    check_lengths(own)  # prompts of a rival may be longer
             # The main process alone takes the lock, so the stack may stay empty.
             with ExitStack() as held:
                 run._claim(held, machine, preset, resume)
@@ -184,17 +191,24 @@ class Run:
         """Return one dict per training step, with arm and seed."""
         return [arm.label | line for arm in self.arms() for line in arm.metrics()]
 
+    def curves(self) -> list[dict[str, Any]]:
+        """Return one dict per measurement during training, with arm and seed."""
+        return [arm.label | line for arm in self.arms() for line in arm.curves()]
+
     def answers(self) -> list[dict[str, Any]]:
         """Return one dict per answer, with arm and seed."""
         return [arm.label | line for arm in self.arms() for line in arm.answers()]
 
     def assert_same_batches(self) -> None:
-        """Assert that within a seed all arms were trained on the same batches in every phase."""
+        """Assert that within a seed all arms were trained on the same batches in every phase.
+
+        A rival with prompts of its own has the same questions and other tokens: it is left out.
+        """
         # The comparison rests on this, so it is checked by the hashes of all batches.
+        arms = [name for name in self.config.arms if self.arm(name).data is self.data]
         for seed in self.config.seed_range:
-            seen = {name: self.arm(name, seed).batches() for name in self.config.arms}
-            first, *others = seen.values()
-            assert all(other == first for other in others), (
+            seen = {name: self.arm(name, seed).batches() for name in arms}
+            assert len({str(sorted(each.items())) for each in seen.values()}) <= 1, (
                 f"the arms of seed {seed} saw different batches: {seen}"
             )
 
@@ -226,8 +240,18 @@ class ArmRun:
         return identity(self.run.config, self.seed, self.name, self.run.data.facts)
 
     @property
+    def data(self) -> Data:
+        """The data that the arm is trained and evaluated with, the run's except for some rivals."""
+        return data_of(self.name, self.run.data)
+
+    @property
+    def phases(self) -> list[Phase]:
+        """The phases of the run with the learning rates and other changes of this arm."""
+        return phases_of(self.name, self.run.config)
+
+    @property
     def trained_phases(self) -> list[Phase]:
-        return [phase for phase in self.run.config.phases if phase.steps]
+        return [phase for phase in self.phases if phase.steps]
 
     def weights(self, phase: Phase) -> Path:
         """Return the file of the weights at the end of a phase."""
@@ -271,26 +295,36 @@ class ArmRun:
                 "arm): move it back, or delete it."
             )
         # A deleted file is made again; a changed one is an error, found now and not in the report.
-        if not all((self.folder / name).exists() for name in done["files"]):
+        there = [name for name in done["files"] if (self.folder / name).exists()]
+        # A curve cannot be made again without training; without it only a figure has no lines.
+        if not set(done["files"]) <= {*there, *self._curve_files}:
             return False
-        for name in done["files"]:
+        for name in there:
             self._read(name)
         return True
 
     def finish(
-        self, rows: Sequence[Row], answers: Sequence[dict[str, Any]], batches: Mapping[str, str]
+        self,
+        rows: Sequence[Row],
+        answers: Sequence[dict[str, Any]],
+        batches: Mapping[str, str],
+        texts: Mapping[str, TextLosses],
     ) -> None:
         """Write the results of the arm, and last done.json with the SHA-256 of every result file.
 
-        `batches` holds the hash of all batches of each phase.
+        Arguments:
+            batches: the hash of all batches of each phase.
+            texts: see `text_losses`.
         """
         lines = "".join(json.dumps(answer) + "\n" for answer in answers)
         write_atomically(self.folder / _ANSWERS, lines)
         write_json(self.folder / RESULTS, [asdict(row) for row in rows])
-        names = [_ANSWERS, RESULTS]
+        write_json(self.folder / _TEXT, {task: each._asdict() for task, each in texts.items()})
+        names = [_ANSWERS, RESULTS, _TEXT]
         if trained := self.trained_phases:
             # Weights of earlier phases are kept, but a finished arm does not need them.
             names += [METRICS, self.weights(trained[-1]).name]
+            names += [name for name in self._curve_files if (self.folder / name).exists()]
         files = {name: sha256((self.folder / name).read_bytes()) for name in names}
         # Last: an arm without done.json is not finished, whatever other files it has.
         record = {"run": self.identity, "files": files, "batches": batches}
@@ -305,6 +339,37 @@ class ArmRun:
 
     def answers(self) -> list[dict[str, Any]]:
         return self._lines(_ANSWERS)
+
+    def curves(self) -> list[dict[str, Any]]:
+        """Return the measurements during training, in the order of their steps.
+
+        arm.curves() -> [{"phase": "finetune", "step": 217, "task": "reverse", "split": "seen",
+                          "metric": "exact_match", "value": 0.25, "n": 12}, ...]
+
+        Held-out text has the task "text", the split "all" and the metric "loss_nats" (per token).
+        A run of an earlier version, or one that was not measured, has none.
+        """
+        there = [name for name in self._curve_files if (self.folder / name).exists()]
+        return [row for name in there for row in self._lines(name)]
+
+    @property
+    def _curve_files(self) -> list[str]:
+        return [curve_file(phase.name) for phase in self.trained_phases]
+
+    def text_losses(self) -> dict[str, TextLosses]:
+        """Return the losses of the windows of held-out text, by the task of their row.
+
+        arm.text_losses()["text, after pretraining"].window_nats -> [310.2, ...]
+
+        A run of an earlier version has none.
+        """
+        if _TEXT not in self._done()["files"]:
+            return {}
+        found = {}
+        for task, saved in json.loads(self._read(_TEXT)).items():
+            bins = [tuple(each) for each in saved["bins"]]
+            found[task] = TextLosses(saved["window_nats"], saved["tokens_per_window"], bins)
+        return found
 
     def batches(self) -> dict[str, str]:
         """Return the hash of all batches of each phase."""
@@ -335,8 +400,9 @@ def _check_arm(folder: Path, config: CompareConfig, name: str | None, seed: int 
     """Raise BadInput if a run has no arm of this name, or no such seed."""
     if name not in (None, *config.arms) or seed not in (None, *config.seed_range):
         seeds = ", ".join(map(str, config.seed_range))
+        wanted = config.first_seed if seed is None else seed
         raise BadInput(
-            f"the run in {folder} has no arm {name!r} of seed {config.first_seed if seed is None else seed}: its arms are "
+            f"the run in {folder} has no arm {name!r} of seed {wanted}: its arms are "
             f"{', '.join(config.arms)}; its seeds: {seeds}."
         )
 

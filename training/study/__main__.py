@@ -55,6 +55,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--size", default="small", help="small, published, or tiny [small]")
     add("--seeds", type=int, default=1, metavar="N", help="models per point [1 or more; 1]")
     add_options(parser, out="folder of the study [runs/STUDY-SIZE]")
+    parser.set_defaults(measures=0)  # the page of a study has no learning curves
     options = parser.parse_args(argv)
     check_options(options)
     if options.list:

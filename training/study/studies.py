@@ -8,18 +8,19 @@ docs/neighbours.md describes the published results.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple
 
 from training.config.config import CompareConfig
 from training.config.flags import changed
-from training.config.presets import QUICK
+from training.config.presets import PRESETS, QUICK
 from training.errors import BadInput
 
 from .counting import counting
 from .findings import Findings, Measured
 from .functions import functions
+from .learning_rates import learning_rates
 from .path_star import path_star
 
 
@@ -30,7 +31,7 @@ class Point(NamedTuple):
     """
 
     name: str
-    at: Mapping[str, int | str]
+    at: Mapping[str, int | float | str]
     config: CompareConfig
 
 
@@ -62,7 +63,7 @@ class Study:
         return self.grid(seeds=seeds, **self.sizes[size])
 
 
-def _point(name: str, at: Mapping[str, int | str], **given: Any) -> Point:
+def _point(name: str, at: Mapping[str, int | float | str], **given: Any) -> Point:
     """A decoder without characters, trained on questions alone; `given` are fields by flag name."""
     # no pretraining and no replay: these tasks have no text but their questions
     common = {
@@ -100,6 +101,21 @@ def _functions_grid(examples: Sequence[int], longest: int, **given: Any) -> list
     """One model for all numbers of examples: it is trained on items of each."""
     tasks = tuple(f"functions:{k}x{longest}" for k in examples)
     return [_point("mixture", {"longest": longest}, tasks=tasks, **given)]
+
+
+def _learning_rates_grid(
+    factors: Sequence[float], first_seed: int, preset: str = "quick", **given: Any
+) -> list[Point]:
+    """The run of a preset at each factor on the learning rates, on seeds of their own."""
+    config = changed(PRESETS[preset], first_seed=first_seed, **given)
+    points = []
+    for factor in factors:
+        phases = tuple(
+            replace(phase, lr=phase.lr * factor) if phase.steps else phase
+            for phase in config.phases
+        )
+        points.append(Point(f"x{factor:g}", {"factor": factor}, replace(config, phases=phases)))
+    return points
 
 
 _TINY = {
@@ -219,6 +235,30 @@ _ALL = (
             },
         },
         findings=functions,
+    ),
+    Study(
+        name="learning_rates",
+        asks="Which learning rates serve each arm best?",
+        published="A comparison at one learning rate can favour the arm that it was chosen for.",
+        source="Melis, Dyer & Blunsom, On the State of the Art of Evaluation in Neural Language "
+        "Models, arXiv 1707.05589",
+        grid=_learning_rates_grid,
+        sizes={
+            "tiny": {"factors": (0.5, 1), "first_seed": 100, "preset": "tiny", "questions": 20},
+            # half of the steps of the preset quick
+            "small": {
+                "factors": (0.5, 1, 2), "first_seed": 100, "steps": 200, "finetune_steps": 1300,
+                "arms": ("plain", "matched", "shuffled", "lstm"),
+            },
+            "published": {
+                "factors": (0.25, 0.5, 1, 2, 4), "first_seed": 100,
+                "arms": (
+                    "plain", "matched", "shuffled", "lstm", "spelling_data", "spelled_prompt",
+                    "stochastok", "spelling_loss",
+                ),
+            },
+        },
+        findings=learning_rates,
     ),
 )  # fmt: skip
 STUDIES = {study.name: study for study in _ALL}

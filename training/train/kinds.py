@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -23,6 +23,7 @@ from training.config.phase import Phase
 from training.data.batches import BatchAt, spelling_batches, text_batches, with_spelling
 from training.data.prepare import Data
 from training.data.replay import mixed_batches, with_other_tokens
+from training.data.rivals import RIVALS, Rival
 from training.models.language_model import LanguageModel
 
 from .loss import Learner, SpellingLearner
@@ -51,13 +52,21 @@ class Kind:
     trains_model: bool = True
 
 
-def phase_batches(data: Data, phase: Phase, seed: int) -> BatchAt:
-    """The batches of a phase, with tokens for the spelling loss if the phase has one."""
-    batch_at = KINDS[phase.kind].batches(data, phase, seed)
+def phase_batches(data: Data, phase: Phase, seed: int, arm: str = "plain") -> BatchAt:
+    """The batches of a phase of an arm, with tokens for the spelling loss if the phase has one.
+
+    All arms share them, and rivals change some of their rows.
+    """
+    batch_at, rival = KINDS[phase.kind].batches(data, phase, seed), RIVALS.get(arm, Rival())
+    batch_at = rival.batches(batch_at, data, phase, seed)
     if not phase.spelling_loss:
         return batch_at
     ids_L = ids_with_characters(data.spellings)
-    return with_spelling(batch_at, ids_L, SPELLING_TOKENS, phase.name, seed)
+    spelled_at = with_spelling(batch_at, ids_L, SPELLING_TOKENS, phase.name, seed)
+    if phase.spelling_loss == data.config.phase(phase.name).spelling_loss:
+        return spelled_at
+    # the loss of a rival alone: the other arms have the same rows without these tokens
+    return lambda k: replace(spelled_at(k), shared=batch_at(k))
 
 
 def _text(data: Data, phase: Phase, seed: int) -> BatchAt:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,15 @@ from training.models.language_model import LanguageModel
 from training.progress import Bars, no_bars
 
 from .kinds import KINDS, build_optimizers, lr_scale, set_lr
-from .state import METRICS, STATE, Position, check_metrics, load_state, save_state
+from .lines import Record
+from .state import STATE, Position, load_state, save_state
+
+Measure = Callable[[int], list[dict[str, Any]]]  # from the number of steps done to rows
+
+
+def unmeasured(step: int) -> list[dict[str, Any]]:
+    """Measure nothing."""
+    return []
 
 
 class NotFinite(Broke):
@@ -43,6 +49,8 @@ class Training:
         heads: of the spelling loss, if any phase of the run has it; saved in every phase, trained
             in the phases with a spelling loss.
         base: the model before training, if replayed text is distilled from it.
+        measure: called after each step; returns rows for the learning curve, mostly none. It must
+            leave the model and the random generators as they are.
     """
 
     model: LanguageModel
@@ -54,12 +62,17 @@ class Training:
     position: Position = field(default_factory=Position)
     heads: SpellingHeads | None = None
     base: LanguageModel | None = None
+    measure: Measure = unmeasured
     save_every: int = 200
     saved: int = 0
     optimizers: list[Optimizer] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.position = replace(self.position, phase=self.phase.name, step=0, batches="")
+        fresh = Position()
+        self.position = replace(
+            self.position, phase=self.phase.name, step=0, batches="",
+            curve_bytes=fresh.curve_bytes, curve_sha256=fresh.curve_sha256,
+        )  # fmt: skip
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -74,8 +87,9 @@ class Training:
 def train(training: Training, bars: Bars = no_bars) -> Position:
     """Train a model in place for one phase, from the state in the folder if there is one.
 
-    Appends a row for each step to `metrics.jsonl`. Saves the state to `state.safetensors` every
-    `save_every` steps and on an interruption. Returns the position at the end of the phase.
+    Appends a row for each step to `metrics.jsonl`, and the rows of its measurements to the file of
+    the phase's curve. Saves the state to `state.safetensors` every `save_every` steps and on an
+    interruption. Returns the position at the end of the phase.
 
     Raises Interrupted after Ctrl-C and a saved state, NotFinite before a bad loss changes weights.
     """
@@ -87,31 +101,27 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
     learner = KINDS[phase.kind].learner(t.model, t.used_heads, t.base)
     wrapped, *prepared = t.accelerator.prepare(learner, *t.optimizers)
     t.model.train()
-    t.folder.mkdir(parents=True, exist_ok=True)
-    digest = check_metrics(t.folder / METRICS, t.position, cut=True) if main else hashlib.sha256()
     # other processes compute the same rows and write them nowhere
-    with open(t.folder / METRICS if main else os.devnull, "ab") as metrics, deferred() as stop:
+    with Record.open(t.folder, t.position, writes=main) as record, deferred() as stop:
         bar = (bars if main else no_bars)(phase.name, phase.steps, t.position.step)
         while t.position.step < phase.steps:
             began = time.perf_counter()
             row = take_step(t, wrapped, prepared)
             row["seconds"] = round(time.perf_counter() - began, 4)
-            line = json.dumps(row).encode() + b"\n"
-            metrics.write(line)
-            digest.update(line)
+            record.metrics.write(row)
+            # after the seconds of the step; in all processes, so that none waits for another one
+            for measured in t.measure(t.position.step):
+                record.curve.write(measured)
             bar.update()
             # refresh=False: the bar draws at its own rate, not in each of thousands of steps
             bar.set_postfix_str(f"{row['kind']} loss {row['loss_nats']:.3f}", refresh=False)
-            # after the row: an interrupted step is complete in metrics.jsonl
+            # after the rows: an interrupted step is complete in both files
             asked = stopping(t.accelerator, stop)
             done = t.position.step == phase.steps
             saving = asked or t.position.step % t.save_every == 0
             if main and (done or saving):
                 # on the disk before the state that refers to these bytes
-                metrics.flush()
-                os.fsync(metrics.fileno())
-                size, sha256 = metrics.tell(), digest.hexdigest()
-                t.position = replace(t.position, metrics_bytes=size, metrics_sha256=sha256)
+                t.position = record.sync(t.position)
             if saving and not done:
                 t.saved = t.position.step
                 if main:

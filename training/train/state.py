@@ -19,6 +19,7 @@ from training.files import AGAIN, read_tensors, sha256, write_tensors
 Parts = Mapping[str, nn.Module]  # the model and, if there are any, its heads, by name
 STATE = "state.safetensors"
 METRICS = "metrics.jsonl"
+_FIGURE = "delete it; only a figure of the report loses its lines"
 
 
 def trained_parameters(model: nn.Module) -> dict[str, Tensor]:
@@ -60,6 +61,8 @@ class Position:
         step: steps done in this phase.
         batches: hash of the batches of this phase so far.
         metrics_bytes, metrics_sha256: length and hash of metrics.jsonl at this position.
+        curve_bytes, curve_sha256: the same of the phase's learning curve, a file of its own; saved
+            files of versions without curves have neither.
     """
 
     run: str = ""
@@ -68,6 +71,8 @@ class Position:
     batches: str = ""
     metrics_bytes: int = 0
     metrics_sha256: str = sha256("")
+    curve_bytes: int = 0
+    curve_sha256: str = sha256("")
 
 
 def load_trained(path: Path, parts: Parts, run: str, phase: str) -> Position:
@@ -121,12 +126,28 @@ def check_metrics(path: Path, position: Position, cut: bool = False) -> Any:
 
     `cut`: cut the file to its length at the position, because later steps are done again.
     """
-    content = path.read_bytes()[: position.metrics_bytes] if path.exists() else b""
+    return _check_lines(path, position.metrics_bytes, position.metrics_sha256, cut, AGAIN)
+
+
+def check_curve(path: Path, position: Position, cut: bool = False) -> Any:
+    """The running hash of a learning curve up to a position; see `check_metrics`.
+
+    A curve that is missing begins anew: it is needed for a figure alone, and training a phase
+    again for it could take hours.
+    """
+    size, expected = position.curve_bytes, position.curve_sha256
+    if not path.exists():
+        size, expected = 0, sha256("")
+    return _check_lines(path, size, expected, cut, _FIGURE)
+
+
+def _check_lines(path: Path, size: int, expected: str, cut: bool, way_out: str) -> Any:
+    content = path.read_bytes()[:size] if path.exists() else b""
     digest = hashlib.sha256(content)
-    if digest.hexdigest() != position.metrics_sha256:
-        raise Damaged(f"{path} is damaged (its content is not what was saved): {AGAIN}.")
+    if digest.hexdigest() != expected:
+        raise Damaged(f"{path} is damaged (its content is not what was saved): {way_out}.")
     if cut and path.exists():
-        os.truncate(path, position.metrics_bytes)
+        os.truncate(path, size)
     return digest
 
 
