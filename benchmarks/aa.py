@@ -1,8 +1,8 @@
 """Count the headlines that claim a difference between arms that differ by nothing (an A/A test).
 
     python -m benchmarks.aa                     # 50 real runs of three seeds, then the simulation
-    python -m benchmarks.aa --runs 0            # the simulation alone: minutes on one core
-    python -m benchmarks.aa --simulated 0       # the real runs alone
+    python -m benchmarks.aa --runs 0            # the simulation alone: two minutes of one core
+    python -m benchmarks.aa --simulated 0       # the real runs alone: 15 minutes of one core
 
 **Real runs.** Both arms have the same LSTM encoder and differ by the seed of its initial values
 alone; all else of a seed is shared, as in any comparison. One arm plays the control. The models are
@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from training.config.config import CompareConfig
 from training.config.flags import changed
 from training.config.presets import preset
 from training.differences import summarise
+from training.errors import Interrupted
 from training.intervals import ALPHA, Marks, Row, share_row, wilson
 from training.models.arms import ARMS, Parts
 from training.report.headline import Headline, headline
@@ -262,7 +264,7 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--simulated", type=int, default=4000, help="simulated runs of each kind")
+    parser.add_argument("--simulated", type=int, default=2000, help="simulated runs of each kind")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     options = parser.parse_args()
     console = Console(width=120)
@@ -273,23 +275,25 @@ def main() -> None:
 
 
 def _print_real(options: argparse.Namespace, console: Console) -> None:
+    """Print a line for each run, and the shares of all finished ones, also after a Ctrl-C."""
     add_arm()
     gc.freeze()  # a phase ends with a collection, which would walk through all of torch each time
     began, whole, alone, values = time.process_time(), [], [], []
-    for number, (found, first, of_seeds) in enumerate(
-        real_runs(options.runs, options.seeds, options.cache)
-    ):
-        whole.append(first)
-        alone += of_seeds
-        values += [row.value for row in found.rows if row.metric == "exact_match"]
-        seconds = time.process_time() - began
-        console.print(
-            f"run {number + 1}, {seconds:.0f} s of a core: {first.sentence}", highlight=False
-        )
+    with suppress(KeyboardInterrupt, Interrupted):
+        for found, first, of_seeds in real_runs(options.runs, options.seeds, options.cache):
+            whole.append(first)
+            alone += of_seeds
+            values += [row.value for row in found.rows if row.metric == "exact_match"]
+            seconds = time.process_time() - began
+            console.print(
+                f"{len(whole)}, {seconds:.0f} s of a core: {first.sentence}", highlight=False
+            )
+    if not whole:
+        return
     middle = ", ".join(f"{share:.2f}" for share in np.quantile(values, (0.05, 0.5, 0.95)))
     console.print(f"Scores of the models, quantiles 5, 50 and 95 %: {middle}", highlight=False)
     table = Table("seeds", "claims a difference", "of one pair", "not certain yet",
-                  title=f"Real runs: {options.runs}")  # fmt: skip
+                  title=f"Real runs: {len(whole)}")  # fmt: skip
     table.add_row(str(options.seeds), *shares(whole))
     table.add_row("1", *shares(alone))
     console.print(table)
