@@ -153,7 +153,8 @@ def _judged(by_control: Mapping[str, _Pair]) -> tuple[str, Row]:
     """
     first, k = next(iter(by_control.values())), len(by_control)
     sign = 1 if first.row.metric == "exact_match_difference" else -1  # a smaller loss is better
-    control = min(by_control, key=lambda name: sign * by_control[name].row.value)
+    # rounded: controls with equal means are equal for every arm, whatever the last digits are
+    control = min(by_control, key=lambda name: round(sign * by_control[name].row.value, 12))
     row = replace(by_control[control].row, controls=k)
     lows, highs, ps = zip(*(pair.bounds(ALPHA) for pair in by_control.values()), strict=True)
     low, high, p = by_control[control].bounds(ALPHA / k)
