@@ -31,7 +31,7 @@ from training.config.phase import Phase
 from training.data.prepare import Data, prepare
 from training.data.replay import keep_base_samples
 from training.data.rivals import RIVALS, data_of, phases_of
-from training.errors import BadInput, Damaged, Interrupted
+from training.errors import BadInput, Damaged, stopped
 from training.files import (
     AGAIN,
     clear_left_overs,
@@ -99,8 +99,8 @@ class Run:
             preset: the name of the preset that the config began with, for config.json.
             title: see Run.
 
-        Raises BadInput, before any training, for a config, machine or folder that cannot work, and
-        Interrupted for a Ctrl-C.
+        Raises BadInput, before any training, for a config, machine or folder that cannot work. A
+        Ctrl-C raises Interrupted if the folder holds the run, else KeyboardInterrupt.
         """
         try:
             # The cheap checks come first: preparing the data takes seconds to minutes.
@@ -119,7 +119,7 @@ class Run:
                 run._claim(held, machine, preset, resume)
                 yield run
         except KeyboardInterrupt:
-            raise Interrupted from None
+            raise stopped(folder / CONFIG) from None
 
     @classmethod
     def open(
