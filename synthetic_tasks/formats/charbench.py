@@ -7,7 +7,8 @@ letters, capitals kept; 6,250 questions per task and length, 43,750 per task.
 Prompt: a system message and a user message, temperature 0. Scoring: Python's int() must parse the
 whole text, without surrounding space, and equal the answer. Other texts are parse failures.
 
-The table holds the questions; the repository's Python files hold the sentences around them.
+The table holds the questions and is on the hub alone; the repository's evaluation/utils.py and
+evaluation/eval_openai.py hold the sentences around them.
 """
 
 from __future__ import annotations
@@ -85,8 +86,14 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
     found = {name: rows for name, rows in tables.items() if not name.endswith(".py")}
     files = [rows for name, rows in tables.items() if name.endswith(".py")]
     sentences = {row["role"]: row["text"] for rows in files for row in rows}
-    if len(found) != 1:
-        present = f"{len(found)} ({', '.join(sorted(found)) or 'none'})"
+    if not found:
+        have = ", ".join(sorted(tables))
+        raise TaskError(
+            f"charbench is one table, not 0 (there is {have or 'nothing'}). The repository has none: "
+            "save the hub's data set omriuz/CharBench as benchmark_english.csv beside evaluation/."
+        )
+    if len(found) > 1:
+        present = f"{len(found)} ({', '.join(sorted(found))})"
         raise TaskError(f"charbench is one table, not {present}. Name benchmark_english.csv.")
     if sentences and set(sentences) != {"prompt", "system"}:
         raise TaskError(
@@ -136,4 +143,6 @@ def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
 _SOURCE = "arXiv 2508.02591, github.com/omriuz/CharBench, the hub's omriuz/CharBench"
 _PROGRAMS = dict.fromkeys(("utils.py", "eval_openai.py"), _parse_sentences)
 _FILES = _PROGRAMS | dict.fromkeys(("*.csv", "*.jsonl"), table)
-FORMAT = Format("charbench", _SOURCE, _FILES, _read, _generate)
+# analysis/ has a utils.py of its own.
+_OTHERS = ("analysis", "benchmark")
+FORMAT = Format("charbench", _SOURCE, _FILES, _read, _generate, other_folders=_OTHERS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import zip_longest
@@ -32,6 +32,8 @@ class PromptFormat:
         opening: beginning of the answer, put after the template: ' Answer: "'.
         max_new_tokens: None for the length of the longest right answer.
         stop: text that ends an answer, besides the model's end of text; "" for none.
+        greedy: no text is generated: the answer is right if each of its tokens is the most likely
+            one after the tokens before it.
         stop_without_chat: the same for a model without a chat template, which goes on with examples
             of its own; None for `stop`.
     """
@@ -42,6 +44,7 @@ class PromptFormat:
     max_new_tokens: int | None = None
     stop: str = END
     stop_without_chat: str | None = None
+    greedy: bool = False
 
     def stop_of(self, with_template: bool) -> str:
         """Return the stop text of a model with or without a chat template."""
@@ -56,7 +59,8 @@ class PromptFormat:
         del fields["stop_without_chat"]
         fields["room"] = fields.pop("max_new_tokens")
         order = ("chat", "system", "opening", "room", "stop")
-        return {name: fields[name] for name in order}
+        # A field that most formats do not have is no part of their hash.
+        return {name: fields[name] for name in order} | ({"greedy": True} if self.greedy else {})
 
 
 # The arguments of a question -> the word that it is about; None if it is about none.
@@ -96,6 +100,7 @@ class BenchmarkTask:
             "cute/sub_char\\ta\\tb\\tbanana".
         read: parses the answer from a generated text; returns None if it cannot be parsed.
         equal: compares a parsed answer with the right one, both without surrounding space.
+        keeps_blanks: compare both as they are, with the blanks around them.
         about: finds the word of a question among its arguments, for scores by word length.
     """
 
@@ -105,6 +110,7 @@ class BenchmarkTask:
     read: Callable[[str], str | None] = read_answer
     equal: Callable[[str, str], bool] = str.__eq__
     about: About = no_word
+    keeps_blanks: bool = False
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -114,7 +120,11 @@ class BenchmarkTask:
         """Return whether a generated text, or the likeliest choice, answers the item."""
         # A choice is an option of the item: there is nothing to parse.
         found = given if item.choices else self.read(given)
-        return found is not None and self.equal(found.strip(), item.answer.strip())
+        if found is None:
+            return False
+        if self.keeps_blanks:  # all but the space before an answer, which is this project's
+            return self.equal(found, item.answer.removeprefix(" "))
+        return self.equal(found.strip(), item.answer.strip())
 
     def parts(self, given: str, item: Item) -> dict[str, bool]:
         """Return no further scores: benchmarks are scored as their authors do."""
@@ -132,7 +142,8 @@ class BenchmarkTask:
 
     def copy_baseline(self, items: Sequence[Item]) -> float:
         """Return the accuracy of the best rule that always copies the n-th argument."""
-        answers = [item.answer.strip() for item in items]
+        # OLMES's answers begin with a quote.
+        answers = [item.answer.strip().removeprefix('"').strip() for item in items]
         # Items may differ in their number of arguments.
         places = zip_longest(*map(arguments_of, items))
         right = [0]
@@ -158,6 +169,10 @@ class Format:
             words and in this project's wording; their names begin with "<format>-like/". Item i
             depends on the words, the seed and i alone. Raises TaskError if the words give fewer
             items.
+        markings: other rules of scoring that are in use: name -> function from a task to the same
+            task with that rule, under another name, "cute@paper/spell".
+        other_folders: folders of the benchmark's repository that are not read: they hold other
+            files of the same names.
     """
 
     name: str
@@ -165,6 +180,8 @@ class Format:
     files: Mapping[str, Callable[[str, str], Rows]]
     read: Callable[[Tables], list[BenchmarkTask]]
     generate: Callable[[Sequence[str], int, int], list[BenchmarkTask]]
+    markings: Mapping[str, Callable[[BenchmarkTask], BenchmarkTask]] = field(default_factory=dict)
+    other_folders: tuple[str, ...] = ()
 
     def load(self, path: Path) -> dict[str, Rows]:
         """Read the format's files from a folder and its subfolders, or from one file.
@@ -175,7 +192,10 @@ class Format:
         if not path.exists():
             raise TaskError(f"{path} does not exist. Name a folder with the files of {self.name}.")
         found: dict[str, Rows] = {}
-        for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        for file in files:
+            if set(file.relative_to(path).parts[:-1]).intersection(self.other_folders):
+                continue
             # The first pattern that fits; fnmatchcase ignores the system's rules for case.
             patterns = [pattern for pattern in self.files if fnmatchcase(file.name, pattern)]
             # Tables are found by name, so a second one would replace the first.
@@ -184,8 +204,8 @@ class Format:
             if patterns:
                 found[file.name] = self.files[patterns[0]](str(file), read_text(file))
         if not found:
-            files = f"{', '.join(self.files)}, from {self.source}"
-            raise TaskError(f"{path} has no file of {self.name}. Name a folder with {files}.")
+            wanted = f"{', '.join(self.files)}, from {self.source}"
+            raise TaskError(f"{path} has no file of {self.name}. Name a folder with {wanted}.")
         return found
 
 

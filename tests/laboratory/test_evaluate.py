@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from string import ascii_lowercase
@@ -350,6 +351,27 @@ def first_letter(prompt: str) -> str:
     return prompt.split("?")[0].split()[-1][0] + '" and more'
 
 
+def test_the_constant_answer_is_printed_beside_the_baseline(
+    prompts: FewShotPrompts, tmp_path: Path
+) -> None:
+    suite = "spelling_bee,letters=count"
+    done = evaluate(lambda p: " 1", suite, questions=60, prompts=prompts, out=tmp_path / "out")
+    for exam in done.eval_sets:
+        constant = done.constants[exam.task.name, exam.split]
+        if constant:
+            share = [item.answer.strip() == constant for item in exam.items].count(True) / 60
+            assert share == exam.majority
+    assert done.constants["spelling_bee-like/count", "all"] in ("0", "1")
+    assert done.constants["spelling_bee-like/reverse", "all"] == ""
+    stream = io.StringIO()
+    console = Console(file=stream, width=200)
+    print_scores(console, done.name, done.other, done.rows, done.constants)
+    line = next(line for line in stream.getvalue().splitlines() if "like/count" in line)
+    constant = done.constants["spelling_bee-like/count", "all"]
+    assert f"(“{constant}”)" in line
+    assert f"“{constant}”" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
 @pytest.mark.usefixtures("capitals")
 def test_a_benchmark_is_made_offline_or_read_from_its_files(
     prompts: FewShotPrompts, tmp_path: Path
@@ -389,6 +411,27 @@ def test_cutes_answer_ends_at_its_quote_without_a_chat_template() -> None:
     }  # fmt: skip
 
 
+def test_some_tasks_and_some_items_of_a_benchmarks_own_files(prompts: FewShotPrompts) -> None:
+    def names(suite: str, n: int = 3) -> list[str]:
+        return [
+            exam.task.name for exam in evaluate(str, suite, questions=n, prompts=prompts).eval_sets
+        ]
+
+    assert names(f"cute={CUTE}:spell+orth") == ["cute/spell", "cute/orth"]
+    assert names(f"cute@paper={CUTE}:spell") == ["cute@paper/spell"]
+    assert names("cute:spell_rand") == ["cute-like/spell_rand"]
+    assert len(names(f"cute={CUTE}:spell,cute@paper={CUTE}:spell")) == 2
+    kept = []
+    for n in (1, 2, 3, 99, None):
+        done = evaluate(str, f"cute={CUTE}:spell", questions=n, seed=5)
+        kept.append([item.key for item in done.eval_sets[0].items])
+    assert [len(keys) for keys in kept] == [1, 2, 3, 4, 4]
+    for fewer, more in pairwise(kept):  # in their order, and a larger sample holds a smaller one
+        assert [key for key in more if key in fewer] == fewer
+    other = [evaluate(str, f"cute={CUTE}:spell", questions=1, seed=seed) for seed in range(9)]
+    assert len({done.eval_sets[0].items[0].key for done in other}) > 1
+
+
 BAD: list[tuple[str, str]] = [
     ("", "letters, capitals"),
     ("cutee", "'cutee' letters, capitals"),
@@ -398,6 +441,8 @@ BAD: list[tuple[str, str]] = [
     ("capitals=hf:", "'hf:' cute=hf:NAME"),
     ("capitals=hf:NOWHERE", "'NOWHERE'"),
     ("letters,letters=count", "count"),
+    ("capitals:small", "'small' own"),
+    ("capitals@loud", "'loud' capitals"),
 ]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import charembed
 from synthetic_tasks import Item
-from synthetic_tasks.formats import BenchmarkTask, PromptFormat
+from synthetic_tasks.formats import BenchmarkTask, PromptFormat, cute_hub
 from tests.laboratory import pretrained
 from tests.messages import raises
 from training.ask.eval_sets import EvalSet
@@ -27,7 +27,7 @@ from training.errors import BadInput
 from training.evaluate import suites
 from training.evaluate.__main__ import main
 from training.evaluate.evaluation import Evaluation, evaluate
-from training.evaluate.load import FewShotPrompts, from_pretrained, from_run
+from training.evaluate.load import FewShotPrompts, from_function, from_pretrained, from_run
 from training.models.decoder import Decoder, DecoderConfig
 from training.models.generate import SHARED, chunks, generate, log_likelihoods, num_shared
 from training.models.huggingface import HuggingFace
@@ -192,6 +192,47 @@ def test_choices_are_taken_by_their_likelihood(tokenizer: Any, words: Path) -> N
         assert done.value("toy/choice", metric=metric) == count / 12
     with raises(BadInput, "toy/choice"):
         evaluate(lambda p: "", "toy", questions=2, prompts=prompts, name="f")
+
+
+def test_a_greedy_answer_is_right_if_every_token_is_the_likeliest(
+    tokenizer: Any, words: Path
+) -> None:
+    # it repeats one token, so that its text has these tokens again
+    model = pretrained.llama(max_position_embeddings=400).eval()
+    texts = ["The end of", "a quiet day", "We the people", "of the", "once more:"]
+    items = []
+    for number, text in enumerate(texts):
+        likely = token_by_token(model, tokenizer.encode(text), 4)
+        if number % 2:  # another last token, so that the answer is wrong
+            likely[-1] = tokenizer.encode("x")[0]
+        items.append(Item(text, tokenizer.decode(likely), text))
+    how = PromptFormat(greedy=True)
+    task = BenchmarkTask("toy/greedy", tuple(items), how, cute_hub.whole, keeps_blanks=True)
+    exam = EvalSet(task, "all", items, how, task.read)
+    prompts = FewShotPrompts(words=str(words))
+    asked = from_pretrained(HuggingFace(model), HuggingFaceTokenizer(tokenizer), "it", prompts)
+    asked.check([exam])
+    questions = [EvalQuestion(exam, number) for number in range(len(items))]
+    found = {}
+    for batch, answers in asked.answer(questions, 3, lambda number: None):
+        for question, answer in zip(batch, answers, strict=True):
+            found[question.number] = task.is_right(answer.given, question.item)
+    for number, item in enumerate(items):
+        before, after = asked._encode_pair(exam, item, item.answer)
+        assert found[number] == (token_by_token(model, before, len(after)) == list(after))
+    assert 0 < sum(found.values()) < len(items)
+    assert how.as_dict()["greedy"]
+    with raises(BadInput, "toy/greedy"):
+        from_function(str, prompts=prompts).check([exam])
+
+
+@torch.no_grad()
+def token_by_token(model: Any, ids: Sequence[int], n: int) -> list[int]:
+    written: list[int] = []
+    for _ in range(n):
+        logits = model(torch.tensor([[*ids, *written]])).logits[0, -1]
+        written.append(int(logits.argmax()))
+    return written
 
 
 def test_likelihoods_do_not_depend_on_their_neighbours() -> None:

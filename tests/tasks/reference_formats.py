@@ -27,7 +27,7 @@ def trim(text: str) -> str:
     return text
 
 
-def cute_answer(generated: str) -> str | None:
+def cute_answer(generated: str, strips: bool = True) -> str | None:
     """Letter by letter: find the last "Answer:", stop at "</s>", then read from the first quote on."""
     text = ' Answer: "' + generated
     start = 0
@@ -42,7 +42,9 @@ def cute_answer(generated: str) -> str | None:
             quotes += 1
         elif quotes == 1:
             answer += text[i]
-    return trim(answer) if quotes else None
+    if not quotes:
+        return None
+    return trim(answer) if strips else answer
 
 
 def charbench_number(generated: str) -> int | None:

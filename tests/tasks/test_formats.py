@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -18,12 +20,14 @@ from synthetic_tasks.formats import (
     as_rows,
     charbench,
     cute,
+    cute_hub,
     langgame,
     nanochat,
     spelling_bee,
 )
 from synthetic_tasks.formats.tables import table
 from synthetic_tasks.scoring import read_answer
+from synthetic_tasks.task import Item
 from tests.conftest import ROOT
 from tests.messages import raises
 from tests.tasks import reference_formats
@@ -127,6 +131,7 @@ def test_an_answer_is_scored_as_the_authors_do(
 def test_the_right_answer_is_right_and_an_empty_one_wrong(name: str) -> None:
     says: dict[str, Callable[[str], str]] = {
         "cute": lambda answer: f'{answer}"\n\nDone.',
+        "cute-hub": lambda answer: f' {answer} "\n\nDone.',
         "charbench": str,
         "nanochat": lambda answer: f"#### {answer}" if answer.isdigit() else f" {answer}\n",
         "spelling_bee": lambda answer: f" {answer}\nNext",
@@ -193,14 +198,67 @@ def test_cute_has_all_its_tasks_with_their_own_prompts() -> None:
 
 def test_the_hubs_rows_of_cute_are_prompts_already() -> None:
     rows = as_rows([{"prompt": 'Apart: "null".', "answer": "n u l l"}])
-    (task,) = FORMATS["cute"].read({"spell": rows})
-    assert (task.name, task.items[0].prompt, task.items[0].answer) == (
-        "cute/spell",
-        'Apart: "null".',
-        " n u l l",
-    )
-    (task,) = FORMATS["cute"].read(FORMATS["cute"].load(DATA / "cute_hub"))
-    assert len(task.items) == 2
+    for name in ("cute", "cute-hub"):  # another prompt than the repository's, so another name
+        (task,) = FORMATS[name].read({"spell": rows})
+        assert task.name == "cute-hub/spell"
+        assert task.items == (Item('Apart: "null".', " n u l l", "cute-hub/spell\tnull"),)
+        (task,) = FORMATS[name].read(FORMATS[name].load(DATA / "cute_hub"))
+        assert len(task.items) == 2
+
+
+def test_the_inputs_of_the_hubs_questions_are_read_back() -> None:
+    tasks = published("cute-hub")
+    assert named(tasks["cute-hub/spell_inverse"].items[0].key) == ["n u l l"]
+    assert named(tasks["cute-hub/sem"].items[0].key) == ["bean", "beam", "pea"]
+    question = 'Question: Without " red " in " The red fox said "no" to it. ".'
+    inputs = ["red", 'The red fox said "no" to it.']
+    assert cute_hub.inputs_of("del_word", question) == inputs
+    for task in tasks.values():
+        for item in task.items:
+            if not task.name.endswith("sem"):
+                expected = reference_formats.solve(task.name, named(item.key))
+                assert item.answer == f" {expected}"
+    with raises(TaskError, "1 spell 1"):
+        FORMATS["cute-hub"].read({"spell": as_rows([{"prompt": "Apart: null.", "answer": "x"}])})
+    with raises(TaskError, "spell prompt, answer"):
+        FORMATS["cute-hub"].read({"spell": as_rows([{"input1": "tea", "label": "t e a"}])})
+
+
+@given(junk)
+@example(' cat "')
+@example("cat")
+@example('" Answer: " none')
+def test_the_papers_marking_of_cute_keeps_the_blanks(text: str) -> None:
+    task = FORMATS["cute"].markings["paper"](published("cute")["cute/spell"])
+    assert task.name == "cute@paper/spell"
+    found = reference_formats.cute_answer(text, strips=False)
+    for item in task.items:
+        assert task.is_right(text, item) == (found == item.answer[1:])
+    label = task.items[0].answer[1:]
+    assert task.is_right(f'{label}"', task.items[0])
+    assert not task.is_right(f' {label} "', task.items[0])
+    assert published("cute")["cute/spell"].is_right(f' {label} "', task.items[0])
+
+
+def test_olmes_reads_the_answer_after_an_open_quote() -> None:
+    mark = FORMATS["cute-hub"].markings["olmes"]
+    tasks = {name: mark(task) for name, task in published("cute-hub").items()}
+    for name, task in tasks.items():
+        plain = published("cute-hub")[name]
+        assert task.name == name.replace("cute-hub/", "cute-hub@olmes/")
+        assert task.prompt_format.greedy
+        assert not task.prompt_format.chat
+        assert task.copy_baseline(task.items) == plain.copy_baseline(plain.items)
+        assert task.baseline(task.items) == plain.baseline(plain.items)
+        for item, before in zip(task.items, plain.items, strict=True):
+            quote = ' "' if "contains" in name else ' " '
+            assert item.prompt + item.answer == before.prompt.strip() + " Answer:" + quote + (
+                before.answer.strip()
+            )
+            assert task.subject(item) == plain.subject(before)
+            assert task.is_right(item.answer, item)
+            assert not task.is_right(item.answer + " ", item)
+            assert not task.is_right("", item)
 
 
 def test_charbench_without_its_sentences_says_so_in_its_name() -> None:
@@ -220,6 +278,23 @@ def test_charbench_without_its_sentences_says_so_in_its_name() -> None:
     tables |= FORMATS["charbench"].load(DATA / "charbench" / "evaluation" / "utils.py")
     with raises(TaskError, "half"):
         FORMATS["charbench"].read(tables)
+
+
+def test_a_checkout_of_charbench_needs_the_table_of_the_hub_alone(tmp_path: Path) -> None:
+    checkout = shutil.copytree(DATA / "charbench", tmp_path / "CharBench")
+    table_path = checkout / "benchmark_english.csv"
+    text = table_path.read_text()
+    table_path.unlink()
+    for path in ("analysis/utils.py", "analysis/const.py", "benchmark/benchmark.py", "main.py"):
+        (checkout / path).parent.mkdir(exist_ok=True)
+        (checkout / path).write_text("def load_and_filter_data(path):\n    return path\n")
+    form = FORMATS["charbench"]
+    with raises(TaskError, "eval_openai.py, utils.py omriuz/CharBench benchmark_english.csv"):
+        form.read(form.load(checkout))
+    table_path.write_text(text)
+    assert [task.items for task in form.read(form.load(checkout))] == [
+        task.items for task in published("charbench").values()
+    ]
 
 
 def test_nanochats_items_are_drawn_as_nanochat_draws_them() -> None:

@@ -22,7 +22,7 @@ from training.data.prepare import Data
 from training.data.tokenizers import Tokenizer
 from training.errors import BadInput
 from training.files import sha256
-from training.models.generate import SHARED, log_likelihoods
+from training.models.generate import SHARED, greedy_tokens, log_likelihoods
 from training.models.language_model import LanguageModel
 from training.models.objectives import OBJECTIVES, GenerationSettings, Objective, Progress
 
@@ -195,7 +195,8 @@ class EvaluatedLanguageModel(EvaluatedModel):
         task = eval_set.task.name
         if not all(choice.strip() for choice in item.choices):
             raise BadInput(f"A choice of {task} is empty. Leave that item out.")
-        lengths = [len(self._encode_pair(eval_set, item, choice)[1]) for choice in item.choices]
+        whole = (item.answer,) if eval_set.prompt_format.greedy else item.choices
+        lengths = [len(self._encode_pair(eval_set, item, text)[1]) for text in whole]
         answer = max(lengths, default=self.max_new_tokens(eval_set))
         length = len(self.encode(eval_set, item))
         if not length:
@@ -213,7 +214,10 @@ class EvaluatedLanguageModel(EvaluatedModel):
     def answer(self, questions: Questions, batch_size: int, progress: Progress) -> Answered:
         """Yield batches of questions with their greedy answers; choices by log-likelihood."""
         for batch in self._batches(questions, batch_size):
-            if batch[0].item.choices:
+            if batch[0].eval_set.prompt_format.greedy:
+                yield batch, self._follow(batch)
+                progress(len(batch))
+            elif batch[0].item.choices:
                 yield batch, self._choose(batch)
                 progress(len(batch))
             else:
@@ -233,8 +237,9 @@ class EvaluatedLanguageModel(EvaluatedModel):
         for question in questions:
             eval_set, item = question.eval_set, question.item
             ids = self.encode(eval_set, item)
-            if item.choices:  # likelihoods are padded, so that similar lengths will do
-                key: tuple[object, ...] = (True, len(ids) // _CHOICE_STEP)
+            greedy = eval_set.prompt_format.greedy
+            if greedy or item.choices:  # one pass with padding, so that similar lengths will do
+                key: tuple[object, ...] = (True, greedy, len(ids) // _CHOICE_STEP)
             else:
                 prefix = tuple(ids[: SHARED + 1]) if shares[eval_set] else ()
                 limit, stop = self.max_new_tokens(eval_set), self._stop(eval_set)
@@ -329,6 +334,24 @@ class EvaluatedLanguageModel(EvaluatedModel):
             answers.append(Answer(best, own, tuple(islice(lengths, len(choices)))))
         return answers
 
+    def _follow(self, questions: Questions) -> list[Answer]:
+        """Compare each token of the right answer with the most likely one; stop at a difference."""
+        pairs = [
+            self._encode_pair(question.eval_set, question.item, question.item.answer)
+            for question in questions
+        ]
+        answers = []
+        greedy = greedy_tokens(self.model, pairs)
+        for question, (_, right), likely in zip(questions, pairs, greedy, strict=True):
+            places = range(len(right))
+            end = next((place for place in places if likely[place] != right[place]), None)
+            # the model's text up to its first other token, to be shown
+            text = question.item.answer if end is None else self.tokenizer.decode(likely[: end + 1])
+            # subtle: another token may have the same text, and it is wrong all the same
+            same = end is not None and text.strip() == question.item.answer.strip()
+            answers.append(Answer("" if same else text))
+        return answers
+
     def _shares_prefix(self, eval_set: EvalSet) -> bool:
         # one token more than SHARED, as a prompt needs one token after the shared prefix
         first, *others = (self.encode(eval_set, item)[: SHARED + 1] for item in eval_set.items)
@@ -352,9 +375,10 @@ class EvaluatedFunction(EvaluatedModel):
         return {"function": self.name}
 
     def check(self, eval_sets: Sequence[EvalSet]) -> None:
-        """Raise BadInput for choices: a function has no likelihoods."""
+        """Raise BadInput for answers by likelihood: a function has none."""
         for eval_set in eval_sets:
-            if any(item.choices for item in eval_set.items):
+            greedy = eval_set.prompt_format.greedy
+            if greedy or any(item.choices for item in eval_set.items):
                 raise BadInput(
                     f"{eval_set.task.name} is answered by likelihood, and {self.name} is a "
                     "function that writes texts. Leave that suite out, or evaluate a model."

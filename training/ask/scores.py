@@ -20,7 +20,7 @@ together.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -157,6 +157,17 @@ def _are_words(eval_set: EvalSet) -> bool:
     answers = ["".join(item.answer.split()) for item in eval_set.items]
     # yes and no are letters too, but their first letters and places show no spelling
     return all(len(one) > 2 and one.isalpha() for one in answers) and eval_set.majority < 0.5
+
+
+def constant_answer(eval_set: EvalSet) -> str:
+    """Return the answer that reaches the majority baseline if it is given to every question.
+
+    "" if another rule is better, such as a random choice, or if no answer occurs twice.
+    """
+    answers = Counter(item.answer.strip() for item in eval_set.items)
+    ((answer, count),) = answers.most_common(1)
+    reaches = count > 1 and count / len(eval_set.items) >= eval_set.majority
+    return answer if reaches else ""
 
 
 def breakdown(

@@ -8,7 +8,8 @@
 
 Suites: letters (every word task on every split), letters=reverse+count, and the benchmarks of the
 field by their names, made offline from held-out words, or from their own files: cute=FOLDER,
-cute=hf:NAME.
+cute=hf:NAME, charbench=FOLDER:find_first_occurrence (some of its tasks; --questions draws a sample
+of their items), cute@paper=FOLDER (another scoring rule).
 
 The folder is --out, or lies beside the run or in evaluations/. It holds evaluation.json, the
 answers in answers/, marks.jsonl, results.json and report.html. Ctrl-C keeps the answers; the same

@@ -21,10 +21,10 @@ from training.files import sha256
 from training.progress import in_terminal, no_bars
 from training.run.folder import is_run
 
-from .evaluation import QUESTIONS, evaluate
+from .evaluation import evaluate
 from .load import FewShotPrompts, Model, load_model
 from .page import print_scores
-from .suites import open_suites
+from .suites import QUESTIONS, open_suites
 
 
 def run_evaluation(options: argparse.Namespace) -> None:
@@ -46,7 +46,7 @@ def run_evaluation(options: argparse.Namespace) -> None:
             seed = options.seed if options.against_arm else None
             against = load(options.against or options.model, arm=options.against_arm, seed=seed)
     # Another model or other questions get another folder, the same ones find theirs for --resume.
-    questions = [options.questions, options.questions_seed, vars(prompts)]
+    questions = [options.questions or QUESTIONS, options.questions_seed, vars(prompts)]
     digest = sha256(json.dumps([one.identity, options.suite.split(","), questions]))[:8]
     out = Path("evaluations") / f"{one.name}-{digest}"
     if is_run(options.model):
@@ -60,7 +60,7 @@ def run_evaluation(options: argparse.Namespace) -> None:
         command=options.command,
     )  # fmt: skip
     console = Console()
-    print_scores(console, done.name, done.other, done.rows)
+    print_scores(console, done.name, done.other, done.rows, done.constants)
     console.print(f"Page: {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 
@@ -74,7 +74,8 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
     parser.add_argument("model", metavar="MODEL", help=named)
     add = parser.add_argument_group("questions").add_argument
     add("--suite", default="letters", help="suites, separated by commas [letters]")
-    add("--questions", type=int, default=QUESTIONS, help="per task and split [%(default)s]")
+    each = f"per task and split [{QUESTIONS}; all of a benchmark's own files]"
+    add("--questions", type=int, help=each)
     add("--questions-seed", type=int, help="seed of the questions [that of the run, else 0]")
     add = parser.add_argument_group("models").add_argument
     add("--arm", help="arm of a run [its last]")

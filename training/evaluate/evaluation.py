@@ -15,7 +15,7 @@ from charembed import __version__
 from training.ask.answers import RECORD, Answers, ask, claim, open_finished
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import BATCH, EvaluatedModel
-from training.ask.scores import breakdown, eval_rows, parsed, rights
+from training.ask.scores import breakdown, constant_answer, eval_rows, parsed, rights
 from training.differences import summarise
 from training.errors import BadInput
 from training.files import read_record, write_atomically, write_json
@@ -25,10 +25,8 @@ from training.run.begun import start
 from training.run.folder import locked
 
 from .load import FewShotPrompts, Model, model_of
-from .page import write_page
-from .suites import hash_of, open_suites
-
-QUESTIONS = 250
+from .page import Constants, write_page
+from .suites import QUESTIONS, hash_of, open_suites
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +48,11 @@ class Evaluation:
     other: str = ""
     other_answers: Answers | None = None
 
+    @property
+    def constants(self) -> Constants:
+        """The constant answer that reaches the majority baseline, by task and split."""
+        return {(one.task.name, one.split): constant_answer(one) for one in self.eval_sets}
+
     def value(self, task: str, split: str = "all", metric: str = "exact_match") -> float:
         """Return one score: evaluation.value("reverse", "unseen_tokens") -> 0.88"""
         cells = {(row.arm, row.task, row.split, row.metric): row.value for row in self.rows}
@@ -61,7 +64,7 @@ def evaluate(
     suite: str = "letters",
     *,
     against: Model | None = None,
-    questions: int = QUESTIONS,
+    questions: int | None = None,
     seed: int | None = None,
     out: Path | str | None = None,
     resume: bool = False,
@@ -83,7 +86,8 @@ def evaluate(
             it, or an EvaluatedModel (training/ask/evaluated_model.py).
         suite: such as "letters,cute=FOLDER"; see suites.py.
         against: a second model for the same questions, or the folder of its finished evaluation.
-        questions: drawn per task and split; a benchmark's own files are used whole.
+        questions: per task and split; by default 250, and all items of a benchmark's own files.
+            A smaller number draws a sample of them by the seed.
         seed: of the questions; by default the seed of the run, else 0.
         out: folder for answers, rows and page; None keeps the answers in memory.
         resume: continue the evaluation in `out`.
@@ -98,7 +102,7 @@ def evaluate(
     Raises BadInput before the first question if the model cannot answer one of them.
     """
     for flag, number in (("questions", questions), ("batch_size", batch_size)):
-        if number < 1:
+        if number is not None and number < 1:
             raise BadInput(f"{flag} is {number}; it must be at least 1.")
     suites = open_suites(suite)  # before the model, which takes longer to load
     one = model_of(model, name, batched, prompts, tokenizer)
@@ -109,7 +113,11 @@ def evaluate(
     if twice := [task for (task, _), number in cells.items() if number > 1]:
         raise BadInput(f"{twice[0]} is in two of the suites. Name it once.")
     one.check(eval_sets)
-    record = {"suites": list(suites), "questions": questions, "exams": hash_of(eval_sets)}
+    record = {
+        "suites": list(suites),
+        "questions": questions or QUESTIONS,
+        "exams": hash_of(eval_sets),
+    }
     folder = None if out is None else Path(out)
     if folder is not None:
         record["begun"] = [start(command)]
@@ -198,5 +206,5 @@ def _write(folder: Path, done: Evaluation, counted: str) -> None:
     other_lines = None if others is None else _scored_answers(done.eval_sets, others)
     write_page(
         folder / "report.html", done.name, done.about, done.other, done.rows, lines, other_lines,
-        counted=counted, facts=read_record(folder / RECORD),
+        counted=counted, facts=read_record(folder / RECORD), constants=done.constants,
     )  # fmt: skip

@@ -16,7 +16,10 @@ from training.report.page import Cell, Sample, Table, difference, print_table, r
 from training.report.verdict import comparisons
 
 _SAMPLES = 3  # questions shown of a split
-_LONGEST, _PROMPT = 240, 160  # characters shown of an answer, of a prompt
+_LONGEST, _PROMPT, _CONSTANT = 240, 160, 12  # characters shown of an answer, a prompt, a constant
+# By task and split, the constant answer that reaches the majority baseline; "" for none.
+Constants = Mapping[tuple[str, str], str]
+NO_CONSTANTS: Constants = {}
 _AXES = {
     "word letters": "Letters of the word",
     "word tokens": "Tokens of the word",
@@ -32,9 +35,18 @@ _OPTIONAL = {
 }
 
 
-def print_scores(console: Console, name: str, other: str, rows: Sequence[Row]) -> None:
-    """Print exact match by task and split: raw, corrected for the baseline, and against `other`."""
-    tables, kept = _tables(name, other, rows), [0, *range(2, 8 if other else 6)]
+def print_scores(
+    console: Console,
+    name: str,
+    other: str,
+    rows: Sequence[Row],
+    constants: Constants = NO_CONSTANTS,
+) -> None:
+    """Print exact match by task and split: raw, corrected for the baseline, and against `other`.
+
+    `constants`: the answers that reach the majority baselines, to be printed beside them.
+    """
+    tables, kept = _tables(name, other, rows, constants), [0, *range(2, 8 if other else 6)]
     lines = [
         [task, *(line[number] for number in kept)]
         for task, table in tables.items()
@@ -56,6 +68,7 @@ def write_page(
     *,
     counted: str,
     facts: Mapping[str, Any],
+    constants: Constants = NO_CONSTANTS,
 ) -> None:
     """Render the page of an evaluation: scores, scores by difficulty, and sample answers.
 
@@ -64,11 +77,12 @@ def write_page(
             `other_marks` those of the other model.
         counted: the text in which tokens were counted; "" if there is none.
         facts: the content of evaluation.json, printed as it is.
+        constants: as for `print_scores`.
     """
     page = render(
         "evaluate/page.html.jinja", record="evaluation.json", facts=facts,
         name=name, about=about, other=other, num_questions=len(marks),
-        tables=_tables(name, other, rows), comparisons=comparisons(rows),
+        tables=_tables(name, other, rows, constants), comparisons=comparisons(rows),
         breakdowns=_breakdowns(name, rows), axes=_AXES, least=CELL, counted=counted,
         samples=_samples(name, other, marks, other_marks),
     )  # fmt: skip
@@ -82,7 +96,7 @@ def _short(text: str | None, longest: int = _LONGEST, end: str = "\u2423") -> st
     return shown if len(shown) <= longest else f"{shown[:longest]}…"
 
 
-def _tables(name: str, other: str, rows: Sequence[Row]) -> dict[str, Table]:
+def _tables(name: str, other: str, rows: Sequence[Row], constants: Constants) -> dict[str, Table]:
     """By task: a line for each split, with the other model's score and the difference."""
     cells: dict[tuple[str, str, str], dict[str, Row]] = {}
     for row in rows:
@@ -96,7 +110,9 @@ def _tables(name: str, other: str, rows: Sequence[Row]) -> dict[str, Table]:
         strips = [(right, "own")]
         corrected = own.get("exact_match_corrected")
         line = [Cell(split.replace("_", " "), [f"n = {right.n}"]), Cell("", strips=strips)]
-        line += [share(right), Cell(percent(right.majority or 0))]
+        constant = _short(constants.get((task, split)), _CONSTANT)
+        line += [share(right)]
+        line += [Cell(percent(right.majority or 0), [f"“{constant}”"] if constant else [])]
         line += [Cell(f"{corrected.value:.2f}" if corrected else "")]
         line += [Cell(percent(own["unreadable"].value))]
         if other:

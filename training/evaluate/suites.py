@@ -5,6 +5,8 @@
     cute                    a benchmark's format with questions made offline from held-out words
     cute=FOLDER             the benchmark's own files
     cute=hf:NAME            the same through `datasets`
+    cute=FOLDER:spell+orth  some of its tasks; so does cute:spell+orth
+    cute-hub@olmes=FOLDER   another rule of scoring that is in use
 
 `synthetic_tasks.formats.FORMATS` lists the benchmarks.
 """
@@ -12,10 +14,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from synthetic_tasks import WORD_TASKS, WordSplits, build_task, distinct
+from synthetic_tasks import WORD_TASKS, WordSplits, build_task, distinct, stream
 from synthetic_tasks.errors import NoQuestion
 from synthetic_tasks.formats import FORMATS, BenchmarkTask, Tables, as_rows
 from training.ask.eval_sets import EvalSet
@@ -26,8 +30,10 @@ from training.models.hub import load_dataset
 
 LETTERS = "letters"
 ALL = "all"  # the split of a benchmark's items
-# (model, questions per task and split, seed of the questions) -> evaluation sets
-Suite = Callable[[EvaluatedModel, int, int], list[EvalSet]]
+QUESTIONS = 250  # per task and split, if the user names no number
+# (model, questions per task and split or None, their seed) -> evaluation sets
+Suite = Callable[[EvaluatedModel, int | None, int], list[EvalSet]]
+_TASKS = re.compile(r"[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*")
 
 
 def open_suites(specs: str) -> dict[str, Suite]:
@@ -61,7 +67,7 @@ def _letters(names: str) -> Suite:
         known = ", ".join(WORD_TASKS)
         raise BadInput(f"There is no word task {unknown[0]!r}. Choose from {known}.")
     return lambda model, n, seed: [
-        eval_set for name in tasks for eval_set in word_eval_sets(name, model, n, seed)
+        eval_set for name in tasks for eval_set in word_eval_sets(name, model, n or QUESTIONS, seed)
     ]
 
 
@@ -93,24 +99,57 @@ def word_eval_sets(name: str, model: EvaluatedModel, n: int, seed: int) -> list[
     return eval_sets
 
 
-def _benchmark(name: str, source: str) -> Suite:
+def _benchmark(spec: str, source: str) -> Suite:
+    """Open the suite of a benchmark: ("cute-hub@olmes", "FOLDER:spell+orth")."""
+    spec, _, chosen = spec.partition(":")
+    name, at, marking = spec.partition("@")
     if name not in FORMATS:
         raise BadInput(f"There is no suite {name!r}. Choose from {', '.join((LETTERS, *FORMATS))}.")
     form = FORMATS[name]
+    markings = getattr(form, "markings", {})  # a format of a user's own may have none
+    if at and marking not in markings:
+        known = ", ".join(f"{name}@{each}" for each in markings) or f"{name} alone"
+        raise BadInput(f"{name} has no scoring rule {marking!r}. Write {known}.")
+    mark = markings.get(marking, lambda task: task)
 
-    def generated(model: EvaluatedModel, n: int, seed: int) -> list[EvalSet]:
+    def wanted(tasks: Sequence[BenchmarkTask]) -> list[BenchmarkTask]:
+        return [mark(task) for task in _named(name, tasks, chosen)]
+
+    def generated(model: EvaluatedModel, n: int | None, seed: int) -> list[EvalSet]:
         splits = model.material.words
         assert isinstance(splits, WordSplits)
         # Words that no training question contains, so that a run cannot know their answers.
         held_out = (*splits.unseen_words, *splits.unseen_tokens)
-        return _eval_sets(form.generate(held_out, n, seed))
+        return _eval_sets(wanted(form.generate(held_out, n or QUESTIONS, seed)))
 
     if not source:
         return generated
     from_hub = source.startswith("hf:")
+    place, colon, tasks = source.rpartition(":")
+    if colon and place != "hf" and _TASKS.fullmatch(tasks) and not Path(source).exists():
+        source, chosen = place, tasks
     tables = _data_set(source.removeprefix("hf:")) if from_hub else form.load(Path(source))
-    found = _eval_sets(form.read(tables))  # a benchmark's own files are used whole
-    return lambda model, n, seed: found
+    found = _eval_sets(wanted(form.read(tables)))
+    return lambda model, n, seed: [_sample(eval_set, n, seed) for eval_set in found]
+
+
+def _named(name: str, tasks: Sequence[BenchmarkTask], chosen: str) -> Sequence[BenchmarkTask]:
+    """Return the chosen tasks, such as "spell+orth"; all for "". Raises BadInput."""
+    known = {task.name.partition("/")[2]: task for task in tasks}
+    wanted = chosen.split("+") if chosen else []
+    if missing := [each for each in wanted if each not in known]:
+        raise BadInput(f"{name} has no task {missing[0]!r} here. Choose from {', '.join(known)}.")
+    return [known[each] for each in dict.fromkeys(wanted)] or tasks
+
+
+def _sample(eval_set: EvalSet, n: int | None, seed: int) -> EvalSet:
+    """Draw n items of a benchmark's own, in their order; None or a larger n keeps all of them."""
+    items = eval_set.items
+    if n is None or n >= len(items):
+        return eval_set
+    # A larger n keeps the items of a smaller one.
+    order = stream(eval_set.task.name, "sample", seed).sample(range(len(items)), len(items))
+    return replace(eval_set, items=[items[number] for number in sorted(order[:n])])
 
 
 def _eval_sets(tasks: Sequence[BenchmarkTask]) -> list[EvalSet]:

@@ -268,7 +268,7 @@ ARMS: dict[str, Arm] = _Arms({
         role="control",
     ),
     "spelling_data": Arm(
-        build=lambda parts: None, colour="#94a13a", called="trained on spellings",
+        build=lambda parts: None, colour="#7d8a2b", called="trained on spellings",
         sentence="the model as it is; a share of its questions spells a token of the vocabulary",
         role="rival",
     ),

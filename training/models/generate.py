@@ -181,11 +181,32 @@ def _continue(
         real_BS = None if real_BS is None else F.pad(real_BS, (0, 1), value=True)
 
 
-@torch.no_grad()
 def log_likelihoods(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
     """The log-likelihood of each continuation in nats, summed over its tokens.
 
     [([5, 6], [7, 8]), ([5, 6], [9])] -> [-3.1, -2.4]
+    """
+
+    def taken(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+        return logits_NV.log_softmax(-1).gather(1, targets_N[:, None]).squeeze(1)
+
+    return [float(of_pair.sum()) for of_pair in _per_token(model, pairs, taken)]
+
+
+def greedy_tokens(model: LanguageModel, pairs: Sequence[Pair]) -> list[list[int]]:
+    """The most likely token at each place of each continuation, after the right tokens before it.
+
+    [([5, 6], [7, 8])] -> [[7, 3]]: greedy decoding writes 7 and then 3, so not this continuation
+    """
+    found = _per_token(model, pairs, lambda logits_NV, targets_N: logits_NV.argmax(-1))
+    return [of_pair.tolist() for of_pair in found]
+
+
+@torch.no_grad()
+def _per_token(
+    model: LanguageModel, pairs: Sequence[Pair], value: Callable[[Tensor, Tensor], Tensor]
+) -> list[Tensor]:
+    """Return value(logits_NV, targets_N) of the tokens of each continuation, pair by pair.
 
     Rows of similar length are batched with padding on the right, which no earlier token of a causal
     model attends to.
@@ -196,17 +217,19 @@ def log_likelihoods(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
         tokens = (len(batch) + 1) * lengths[batch[0]]
         return len(batch) < _SCORED_ROWS and tokens <= _SCORED_TOKENS
 
-    found = [0.0] * len(pairs)
+    found: dict[int, Tensor] = {}
     with evaluating(model):
         # longest first: a lack of memory shows at once
         for batch in _grouped(sorted(range(len(pairs)), key=lambda n: -lengths[n]), joins):
-            sums = _sums(model, [pairs[number] for number in batch])
-            for number, value in zip(batch, sums, strict=True):
-                found[number] = value
-    return found
+            values_N = value(*_logits(model, [pairs[number] for number in batch]))
+            first = 0
+            for number in batch:
+                last = first + len(pairs[number][1])
+                found[number], first = values_N[first:last], last
+    return [found[number] for number in range(len(pairs))]
 
 
-def _sums(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
+def _logits(model: LanguageModel, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
     device = next(model.parameters()).device
     # the last token of a continuation is no input
     width = max(len(prompt) + len(after) - 1 for prompt, after in pairs)
@@ -216,8 +239,6 @@ def _sums(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
         read = [*prompt, *after[:-1]]  # the last token needs no prediction after it
         ids_BT[row, : len(read)] = torch.tensor(read)
         keep_BT[row, len(prompt) - 1 : len(read)] = True
-    logits_NV = model(ids_BT.to(device), keep_BT.to(device)).float()
-    targets_N = torch.tensor([token for _, after in pairs for token in after], device=device)
     # continuations have different lengths, so their tokens are one flat list
-    taken_N = logits_NV.log_softmax(-1).gather(1, targets_N[:, None]).squeeze(1)
-    return [float(part.sum()) for part in taken_N.split([len(after) for _, after in pairs])]
+    targets_N = torch.tensor([token for _, after in pairs for token in after], device=device)
+    return model(ids_BT.to(device), keep_BT.to(device)).float(), targets_N

@@ -17,7 +17,7 @@ from training.files import write_atomically, write_json
 from training.intervals import Row
 from training.models.arms import ARMS
 from training.run.begun import command_of
-from training.run.run import RESULTS, Run
+from training.run.run import RESULTS, TOKENS_PER_SECOND, Run
 from training.train.state import METRICS
 
 from .breakdowns import LEAST
@@ -355,6 +355,8 @@ def _costs(found: Results) -> tuple[Table, list[Group]]:
     }
     for phase in found.phases:
         names[phase.name, "median_step_seconds"] = f"{phase.title} step, median seconds"
+        names[phase.name, TOKENS_PER_SECOND] = f"{phase.title}, tokens read per second"
+        names[phase.name, "training_seconds"] = f"{phase.title}, seconds"
     names["all", "training_seconds"] = "training, seconds"
     for phase in found.phases:
         names[phase.name, STEPS_TO_LOSS] = f"steps of {phase.title} to the final loss of {control}"
@@ -369,9 +371,10 @@ def _costs(found: Results) -> tuple[Table, list[Group]]:
             # an arm that does not reach the loss in every seed has no median
             medians = {arm: float(np.median(v)) for arm, v in values.items() if len(v) == least}
             ratios = {arm: median / medians[control] for arm, median in medians.items()}
-            dots = _ratios(values, medians[control]) if len(found.seeds) > 1 else {}
-            bars_of = {arm: (ratio, None, None) for arm, ratio in ratios.items()}
-            groups.append(Group(name, bars_of, dots=dots))
+            if metric != TOKENS_PER_SECOND:  # the inverse of seconds: more is less cost
+                dots = _ratios(values, medians[control]) if len(found.seeds) > 1 else {}
+                bars_of = {arm: (ratio, None, None) for arm, ratio in ratios.items()}
+                groups.append(Group(name, bars_of, dots=dots))
             shown = [_cost(medians[arm]) if arm in medians else "not reached" for arm in arms]
             shown += [f"{ratios[arm]:.2f}" if arm in ratios else "" for arm in others]
             lines.append([name, *shown])

@@ -30,8 +30,8 @@ class Results(NamedTuple):
         metrics: {arm, seed, phase, step, kind, loss_nats, seconds} of every step.
         answers: {arm, seed, task, split, key, prompt, expected, given, right} of every question;
             older runs have no key.
-        by_word: exact match by properties of the words; see breakdowns.py.
         windows: losses of every window of held-out text; None if the run was not read from files.
+        by_word: exact match by properties of the words; see breakdowns.py.
     """
 
     arms: Sequence[str]
@@ -62,8 +62,7 @@ class Results(NamedTuple):
         }
         summary = summarise(rows, controls_of(arms), arms, scores, windows)
         words = breakdown(answers, run.data)
-        of_run = (run.data.tasks, phases, rows, summary, metrics, answers, windows, words)
-        return cls(arms, *of_run)
+        return cls(arms, run.data.tasks, phases, rows, summary, metrics, answers, windows, words)
 
     @property
     def controls(self) -> list[str]:

@@ -56,6 +56,8 @@ from .machine import Machine, check_machine
 
 _ANSWERS, RESULTS, DONE = "answers.jsonl", "results.json", "done.json"
 _TEXT = "text.json"
+# "seconds" is in the name of every metric that another run of the same config does not repeat.
+TOKENS_PER_SECOND = "tokens_per_training_seconds"
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: tensors have no truth value
@@ -320,13 +322,14 @@ class ArmRun:
         rows: Sequence[Row],
         answers: Sequence[dict[str, Any]],
         batches: Mapping[str, str],
+        tokens: Mapping[str, Mapping[str, int]],
         texts: Mapping[str, TextLosses],
     ) -> None:
         """Write the results of the arm, and last done.json with the SHA-256 of every result file.
 
         Arguments:
             batches: the hash of all batches of each phase.
-            texts: see `text_losses`.
+            tokens, texts: see the methods `tokens` and `text_losses`.
         """
         lines = "".join(json.dumps(answer) + "\n" for answer in answers)
         write_atomically(self.folder / _ANSWERS, lines)
@@ -339,7 +342,7 @@ class ArmRun:
             names += [name for name in self._curve_files if (self.folder / name).exists()]
         files = {name: sha256((self.folder / name).read_bytes()) for name in names}
         # Last: an arm without done.json is not finished, whatever other files it has.
-        record = {"run": self.identity, "files": files, "batches": batches}
+        record = {"run": self.identity, "files": files, "batches": batches, "tokens": tokens}
         write_record(self.folder / DONE, record)
 
     def rows(self) -> list[Row]:
@@ -382,6 +385,15 @@ class ArmRun:
             bins = [tuple(each) for each in saved["bins"]]
             found[task] = TextLosses(saved["window_nats"], saved["tokens_per_window"], bins)
         return found
+
+    def tokens(self) -> dict[str, dict[str, int]]:
+        """Return the tokens that the model read in each phase, by kind of batch.
+
+        arm.tokens() -> {"pretrain": {"text": 819200}, "finetune": {"question": 2884103, ...}}
+
+        Prompts count, padding does not. A phase of an earlier version has no entry.
+        """
+        return dict(self._done().get("tokens", {}))
 
     def batches(self) -> dict[str, str]:
         """Return the hash of all batches of each phase."""
