@@ -273,7 +273,7 @@ ARMS: dict[str, Arm] = _Arms({
         role="rival",
     ),
     "spelled_prompt": Arm(
-        build=lambda parts: None, colour="#c98a2b", called="with the letters in the question",
+        build=lambda parts: None, colour="#b07a14", called="with the letters in the question",
         sentence="the model as it is; each question also gives the letters of its word",
         role="rival",
     ),
