@@ -372,7 +372,7 @@ def test_a_finished_arm_of_another_config_is_refused(
 ) -> None:
     (run / "config.json").unlink()
     assert again(run, cache, "--lr", "0.5") == 2
-    says(capsys.readouterr().err, f"{run / 'seed0' / 'matched'}")
+    says(capsys.readouterr().err, f"{run / 'seed0' / 'plain'}")
 
 
 def test_an_arm_that_is_made_again_is_not_done_until_it_is(

@@ -21,6 +21,7 @@ from training.run.run import RESULTS, TOKENS_PER_SECOND, Run
 from training.train.state import METRICS
 
 from .breakdowns import LEAST
+from .curves import by_frequency, during_training
 from .figures import NARROW, Group, Scale, answers_figure, bars, loss_curves, smoothing_window
 from .formats import bare, replay_sentence
 from .headline import Headline, headline
@@ -124,6 +125,8 @@ def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results)
         command=command_of(facts), samples=[sample for of_task in samples.values() for sample in of_task],
         curves=list(_curves(found)), text=_text_table(summary),
         text_intervals=text_intervals(summary, len(seeds)) if others else "",
+        measured=list(during_training(found.curves, found.phases, tasks)),
+        frequencies=by_frequency(found.texts, arms),
         costs=costs, cost_plot=_cost_plot(control, ratios),
     )  # fmt: skip
     write_atomically(out / "answers.svg", answers_figure(arms, panels))
@@ -360,6 +363,9 @@ def _costs(found: Results) -> tuple[Table, list[Group]]:
     names["all", "training_seconds"] = "training, seconds"
     for phase in found.phases:
         names[phase.name, STEPS_TO_LOSS] = f"steps of {phase.title} to the final loss of {control}"
+    # Tokens per second are no cost, as more is better; seconds of a phase are those of its steps.
+    in_table_alone = [(phase.name, "training_seconds") for phase in found.phases]
+    in_table_alone += [(phase.name, TOKENS_PER_SECOND) for phase in found.phases]
     lines, groups = [], []
     for (task, metric), name in names.items():
         values: dict[str, list[float]] = {arm: [] for arm in arms}
@@ -371,7 +377,7 @@ def _costs(found: Results) -> tuple[Table, list[Group]]:
             # an arm that does not reach the loss in every seed has no median
             medians = {arm: float(np.median(v)) for arm, v in values.items() if len(v) == least}
             ratios = {arm: median / medians[control] for arm, median in medians.items()}
-            if metric != TOKENS_PER_SECOND:  # the inverse of seconds: more is less cost
+            if (task, metric) not in in_table_alone:
                 dots = _ratios(values, medians[control]) if len(found.seeds) > 1 else {}
                 bars_of = {arm: (ratio, None, None) for arm, ratio in ratios.items()}
                 groups.append(Group(name, bars_of, dots=dots))
