@@ -416,7 +416,10 @@ def test_among_more_than_two_arms_the_headline_names_them() -> None:
 
 
 def test_every_arm_has_words_for_the_headline_and_a_line_of_its_own() -> None:
-    assert all(arm.called.startswith(("with", "trained")) and len(arm.sentence) > 20 for arm in ARMS.values())
+    assert all(
+        arm.called.startswith(("with", "trained")) and len(arm.sentence) > 20
+        for arm in ARMS.values()
+    )
     assert len({arm.sentence for arm in ARMS.values()}) == len(ARMS)
 
 
