@@ -17,10 +17,10 @@ from tests.pages.made_up import MIXED, built, made_up, results_of, summary_of
 from training.differences import summarise
 from training.intervals import Row, wilson
 from training.models.arms import ARMS
+from training.report.answers import answer_table
 from training.report.formats import percent, replay_sentence
 from training.report.headline import Headline, headline
 from training.report.page import print_table
-from training.report.report import answer_table
 from training.report.verdict import (
     by_place,
     comparisons,
