@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from training.ask.scores import count_bin, word_facts
 from training.errors import BadInput, Damaged, Interrupted
 from training.evaluate import suites
 from training.evaluate.__main__ import main
+from training.evaluate.command import parse
 from training.evaluate.evaluation import Evaluation, evaluate
 from training.evaluate.load import FewShotPrompts, from_function
 from training.evaluate.page import print_scores
@@ -131,7 +133,21 @@ def test_junk_is_marked_as_wrong_and_shown(
                     out=tmp_path / "junk", name="j\ud800nk")  # fmt: skip
     assert set(scores(junk, "exact_match").values()) == {0.0}
     assert all(value > 0 for value in scores(junk, "unreadable").values())
-    assert (tmp_path / "junk" / "report.html").read_text("utf-8").count("<article") == 60
+    page = (tmp_path / "junk" / "report.html").read_text("utf-8")
+    assert page.count("<article") == 60
+    assert "(empty)" in page, "a text without a visible character is shown as such"
+
+
+def test_the_page_names_command_version_and_date(prompts: FewShotPrompts, tmp_path: Path) -> None:
+    command = "python -m training.evaluate 'a model' --questions 5"
+    how: dict[str, Any] = {"questions": 5, "prompts": prompts, "out": tmp_path / "out"}
+    evaluate(lambda p: " 1", "letters=count", command=command, **how)
+    (begun,) = json.loads((tmp_path / "out" / "evaluation.json").read_text())["begun"]
+    evaluate(lambda p: " 1", "letters=count", command="another", resume=True, **how)
+    page = (tmp_path / "out" / "report.html").read_text("utf-8").split("get the same numbers")[1]
+    says(page.replace("&#39;", "'"), command, begun["date"], begun["charembed"])
+    options = parse(["a model", "--questions", "5"], None)
+    assert shlex.split(options.command) == [*command.split()[:3], "a model", "--questions", "5"]
 
 
 def test_a_split_of_which_a_task_can_ask_nothing_is_left_out(prompts: FewShotPrompts) -> None:

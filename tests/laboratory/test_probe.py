@@ -326,6 +326,7 @@ def test_a_run_is_probed_to_the_end(
     assert base[0] == base[1]  # the arms begin with the same table
     page = (out / "probe.html").read_text("utf-8")
     assert page.count("<svg") == 2 * (5 + 3)
+    says(page.split("get the same numbers")[1], "python -m training.probe --seed 0 --splits 2")
     assert "lstm sum after" in page
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from synthetic_tasks import Task
 from tests.pages.made_up import MACHINE, built, page_of, results_of
+from training.report.answers import answer_table
 from training.report.figures import COLOURS, Group, bars
 from training.report.interval_plots import Axis, Compared, forest
 from training.report.pairs import forests, is_judged, pairwise_table
-from training.report.report import answer_table, write_report
+from training.report.report import write_report
 
 ARMS = ("plain", "shuffled", "lstm")
 AXIS = Axis("points", "{:+.0f}", 5.0)

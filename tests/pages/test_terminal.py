@@ -13,8 +13,8 @@ from rich.console import Console
 from tests.messages import says
 from tests.pages.made_up import MIXED, built, results_of
 from training.models.arms import ARMS
+from training.report.answers import answer_table, short_table
 from training.report.page import Cell, Table, print_table
-from training.report.report import answer_table, short_table
 from training.report.verdict import HELD, judge
 
 

@@ -17,10 +17,10 @@ from tests.pages.made_up import MIXED, built, made_up, results_of, summary_of
 from training.differences import summarise
 from training.intervals import Row, wilson
 from training.models.arms import ARMS
+from training.report.answers import answer_table
 from training.report.formats import percent, replay_sentence
 from training.report.headline import Headline, headline
 from training.report.page import print_table
-from training.report.report import answer_table
 from training.report.verdict import (
     by_place,
     comparisons,
@@ -416,7 +416,10 @@ def test_among_more_than_two_arms_the_headline_names_them() -> None:
 
 
 def test_every_arm_has_words_for_the_headline_and_a_line_of_its_own() -> None:
-    assert all(arm.called.startswith("with") and len(arm.sentence) > 20 for arm in ARMS.values())
+    assert all(
+        arm.called.startswith(("with", "trained")) and len(arm.sentence) > 20
+        for arm in ARMS.values()
+    )
     assert len({arm.sentence for arm in ARMS.values()}) == len(ARMS)
 
 

@@ -290,12 +290,12 @@ ARMS: dict[str, Arm] = _Arms({
         role="control",
     ),
     "spelling_data": Arm(
-        build=lambda parts: None, colour="#94a13a", called="trained on spellings",
+        build=lambda parts: None, colour="#7d8a2b", called="trained on spellings",
         sentence="the model as it is; a share of its questions spells a token of the vocabulary",
         role="rival",
     ),
     "spelled_prompt": Arm(
-        build=lambda parts: None, colour="#c98a2b", called="with the letters in the question",
+        build=lambda parts: None, colour="#b07a14", called="with the letters in the question",
         sentence="the model as it is; each question also gives the letters of its word",
         role="rival",
     ),
