@@ -12,19 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from charembed import __version__
+from training.ask import BATCH
 from training.ask.answers import RECORD, Answers, ask, claim, open_finished
 from training.ask.eval_sets import EvalSet
-from training.ask.evaluated_model import BATCH, EvaluatedModel
+from training.ask.evaluated_model import EvaluatedModel
 from training.ask.scores import breakdown, constant_answer, eval_rows, parsed, rights
+from training.differences import summarise
 from training.errors import BadInput
 from training.files import read_record, write_atomically, write_json
-from training.intervals import Marks, Row, summarise
+from training.intervals import Marks, Row
 from training.progress import Bars, no_bars
+from training.run.begun import start
 from training.run.folder import locked
 
+from . import MOST_QUESTIONS, QUESTIONS
 from .load import FewShotPrompts, Model, model_of
 from .page import Constants, write_page
-from .suites import QUESTIONS, hash_of, open_suites
+from .suites import hash_of, notes_of, open_suites
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +55,11 @@ class Evaluation:
         """The constant answer that reaches the majority baseline, by task and split."""
         return {(one.task.name, one.split): constant_answer(one) for one in self.eval_sets}
 
+    @property
+    def notes(self) -> list[str]:
+        """Facts about the files of the benchmarks, each once: the hash of a word list."""
+        return notes_of(self.eval_sets)
+
     def value(self, task: str, split: str = "all", metric: str = "exact_match") -> float:
         """Return one score: evaluation.value("reverse", "unseen_tokens") -> 0.88"""
         cells = {(row.arm, row.task, row.split, row.metric): row.value for row in self.rows}
@@ -72,6 +81,7 @@ def evaluate(
     prompts: FewShotPrompts | None = None,
     tokenizer: Any = None,
     bars: Bars = no_bars,
+    command: str = "",
 ) -> Evaluation:
     """Ask a model the questions of some suites and score its answers.
 
@@ -94,12 +104,16 @@ def evaluate(
         prompts: word questions for models that were not trained here.
         tokenizer: a fast tokenizer of transformers. A model needs it; for a function it decides
             how the words are split.
+        command: the line for a shell that makes the same, for the page.
 
     Raises BadInput before the first question if the model cannot answer one of them.
     """
-    for flag, number in (("questions", questions), ("batch_size", batch_size)):
-        if number is not None and number < 1:
-            raise BadInput(f"{flag} is {number}; it must be at least 1.")
+    for flag, number, most in (
+        ("questions", questions, MOST_QUESTIONS), ("batch_size", batch_size, None),
+    ):  # fmt: skip
+        if number is not None and (number < 1 or (most is not None and number > most)):
+            allowed = "1 or more" if most is None else f"1 to {most}"
+            raise BadInput(f"{flag} is {number}; it must be {allowed}.")
     suites = open_suites(suite)  # before the model, which takes longer to load
     one = model_of(model, name, batched, prompts, tokenizer)
     seed = one.seed if seed is None else seed
@@ -115,6 +129,8 @@ def evaluate(
         "exams": hash_of(eval_sets),
     }
     folder = None if out is None else Path(out)
+    if folder is not None:
+        record["begun"] = [start(command)]
     other, second, others = None, "", None
     if isinstance(against, str | Path) and (Path(against) / RECORD).is_file():
         second, others = open_finished(Path(against), eval_sets, record)
@@ -195,10 +211,11 @@ def _write(folder: Path, done: Evaluation, counted: str) -> None:
     """Write marks.jsonl, results.json and report.html."""
     lines = _scored_answers(done.eval_sets, done.answers)
     write_atomically(folder / "marks.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    write_json(folder / "results.json", [vars(row) for row in done.rows])
+    write_json(folder / "results.json", [row.saved for row in done.rows])
     others = done.other_answers
     other_lines = None if others is None else _scored_answers(done.eval_sets, others)
     write_page(
         folder / "report.html", done.name, done.about, done.other, done.rows, lines, other_lines,
-        counted=counted, facts=read_record(folder / RECORD), constants=done.constants,
+        counted=counted, notes=done.notes, facts=read_record(folder / RECORD),
+        constants=done.constants,
     )  # fmt: skip

@@ -7,6 +7,8 @@
     cute=hf:NAME            the same through `datasets`
     cute=FOLDER:spell+orth  some of its tasks; so does cute:spell+orth
     cute-hub@olmes=FOLDER   another rule of scoring that is in use
+    reasoning_gym           the published items of three tasks, from the package reasoning-gym
+    reasoning_gym=fresh     items that no published result has; easy, all, like: see the docs
 
 `synthetic_tasks.formats.FORMATS` lists the benchmarks.
 """
@@ -28,9 +30,10 @@ from training.errors import BadInput
 from training.files import sha256
 from training.models.hub import load_dataset
 
+from . import QUESTIONS
+
 LETTERS = "letters"
 ALL = "all"  # the split of a benchmark's items
-QUESTIONS = 250  # per task and split, if the user names no number
 # (model, questions per task and split or None, their seed) -> evaluation sets
 Suite = Callable[[EvaluatedModel, int | None, int], list[EvalSet]]
 
@@ -58,6 +61,12 @@ def hash_of(eval_sets: Sequence[EvalSet]) -> str:
         for one in eval_sets
     ]
     return sha256(json.dumps(content))  # in saved evaluations: the form may not change
+
+
+def notes_of(eval_sets: Sequence[EvalSet]) -> list[str]:
+    """Return the notes of the tasks, each once."""
+    notes = (getattr(one.task, "note", "") for one in eval_sets)
+    return list(dict.fromkeys(filter(None, notes)))
 
 
 def _letters(names: str) -> Suite:
@@ -104,15 +113,22 @@ def _benchmark(spec: BenchmarkSpec) -> Suite:
         raise BadInput(f"There is no suite {spec.name!r}. Choose from {known}.")
     form = FORMATS[spec.name]
     spec.check(form)
+    generate = form.generate if not spec.source else None
+    # Its items come with a package, unless the source is a path. A user's own format has no such
+    # attribute.
+    if (packaged := getattr(form, "packaged", None)) is not None:
+        generate = packaged(spec.source, spec.tasks)
 
     def generated(model: EvaluatedModel, n: int | None, seed: int) -> list[EvalSet]:
         splits = model.material.words
         assert isinstance(splits, WordSplits)
         # Words that no training question contains, so that a run cannot know their answers.
         held_out = (*splits.unseen_words, *splits.unseen_tokens)
-        return _eval_sets(spec.choose(form, form.generate(held_out, n or QUESTIONS, seed)))
+        assert generate is not None
+        return _eval_sets(spec.choose(form, generate(held_out, n or QUESTIONS, seed)))
 
-    if not (source := spec.source):
+    source = spec.source
+    if generate is not None:
         return generated
     from_hub = source.startswith("hf:")
     tables = _data_set(source.removeprefix("hf:")) if from_hub else form.load(Path(source))
@@ -123,7 +139,10 @@ def _benchmark(spec: BenchmarkSpec) -> Suite:
 
 
 def _eval_sets(tasks: Sequence[BenchmarkTask]) -> list[EvalSet]:
-    return [EvalSet(task, ALL, task.items, task.prompt_format, task.read) for task in tasks]
+    return [
+        EvalSet(task, ALL, task.items, task.prompt_format, task.read, task.own_score)
+        for task in tasks
+    ]
 
 
 def _data_set(name: str) -> Tables:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from training.config.phase import Phase
 from training.data.prepare import Data, prepare
 from training.data.replay import keep_base_samples
 from training.data.rivals import RIVALS, data_of, phases_of
-from training.errors import BadInput, Damaged, Interrupted
+from training.errors import BadInput, Damaged, stopped
 from training.files import (
     AGAIN,
     clear_left_overs,
@@ -48,6 +48,7 @@ from training.models.smollm2 import unpack
 from training.train.lines import curve_file
 from training.train.state import METRICS, load_trained
 
+from .begun import command_of, same_code, start
 from .build import assert_paired, build_arm, extend_context, settle
 from .folder import CONFIG, check_folder, locked, read_config, read_facts
 from .identity import check_data, check_same, describe, identity
@@ -55,6 +56,9 @@ from .machine import Machine, check_machine
 
 _ANSWERS, RESULTS, DONE = "answers.jsonl", "results.json", "done.json"
 _TEXT = "text.json"
+TextsByRun = Mapping[tuple[str, int], Mapping[str, TextLosses]]  # by (arm, seed), then by task
+# "seconds" is in the name of every metric that another run of the same config does not repeat.
+TOKENS_PER_SECOND = "tokens_per_training_seconds"
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: tensors have no truth value
@@ -95,8 +99,8 @@ class Run:
             preset: the name of the preset that the config began with, for config.json.
             title: see Run.
 
-        Raises BadInput, before any training, for a config, machine or folder that cannot work, and
-        Interrupted for a Ctrl-C.
+        Raises BadInput, before any training, for a config, machine or folder that cannot work. A
+        Ctrl-C raises Interrupted if the folder holds the run, else KeyboardInterrupt.
         """
         try:
             # The cheap checks come first: preparing the data takes seconds to minutes.
@@ -115,7 +119,7 @@ class Run:
                 run._claim(held, machine, preset, resume)
                 yield run
         except KeyboardInterrupt:
-            raise Interrupted from None
+            raise stopped(folder / CONFIG) from None
 
     @classmethod
     def open(
@@ -156,14 +160,25 @@ class Run:
         return [ArmRun(self, 0, name) for name in self.config.arms]
 
     def _write_config(self, here: dict[str, Any]) -> None:
+        """Write config.json, or add this start to it if it changes the seeds or the code."""
+        begun = [start(command_of(here))]
         if (self.folder / CONFIG).exists():
             saved = self.record
-            check_same(self.folder, saved, here, lambda: all(a.is_finished for a in self.arms()))
-            if read_config(self.folder).seeds == self.config.seeds:
+
+            def finished() -> bool:
+                return all(arm.is_finished for arm in self.arms())
+
+            check_same(self.folder, saved, here, finished)
+            earlier = saved.get("begun", [])
+            grows = read_config(self.folder).seeds != self.config.seeds
+            # A finished page that is written again keeps the code that made its numbers.
+            known = not earlier or same_code(earlier[-1], begun[0])
+            if not grows and (known or finished()):
                 return
-            # More seeds: versions and machine stay those with which the run began.
-            here = {**saved, "config": here["config"]}
-        write_record(self.folder / CONFIG, here)
+            # More seeds or other code: versions and machine stay those with which the run began.
+            # If an older version began it, the first code is unknown, and it stays so.
+            here, begun = {**saved, "config": here["config"]}, earlier and [*earlier, *begun]
+        write_record(self.folder / CONFIG, {**here, **({"begun": begun} if begun else {})})
 
     @property
     def record(self) -> dict[str, Any]:
@@ -194,6 +209,10 @@ class Run:
     def curves(self) -> list[dict[str, Any]]:
         """Return one dict per measurement during training, with arm and seed."""
         return [arm.label | line for arm in self.arms() for line in arm.curves()]
+
+    def text_losses(self) -> TextsByRun:
+        """Return the losses of held-out text by (arm, seed); see `ArmRun.text_losses`."""
+        return {(arm.name, arm.seed): arm.text_losses() for arm in self.arms()}
 
     def answers(self) -> list[dict[str, Any]]:
         """Return one dict per answer, with arm and seed."""
@@ -308,18 +327,20 @@ class ArmRun:
         rows: Sequence[Row],
         answers: Sequence[dict[str, Any]],
         batches: Mapping[str, str],
-        texts: Mapping[str, TextLosses],
+        tokens: Mapping[str, Mapping[str, int]] | None = None,
+        texts: Mapping[str, TextLosses] | None = None,
     ) -> None:
         """Write the results of the arm, and last done.json with the SHA-256 of every result file.
 
         Arguments:
             batches: the hash of all batches of each phase.
-            texts: see `text_losses`.
+            tokens, texts: see the methods `tokens` and `text_losses`; by default none.
         """
         lines = "".join(json.dumps(answer) + "\n" for answer in answers)
         write_atomically(self.folder / _ANSWERS, lines)
-        write_json(self.folder / RESULTS, [asdict(row) for row in rows])
-        write_json(self.folder / _TEXT, {task: each._asdict() for task, each in texts.items()})
+        write_json(self.folder / RESULTS, [row.saved for row in rows])
+        losses = {task: each._asdict() for task, each in (texts or {}).items()}
+        write_json(self.folder / _TEXT, losses)
         names = [_ANSWERS, RESULTS, _TEXT]
         if trained := self.trained_phases:
             # Weights of earlier phases are kept, but a finished arm does not need them.
@@ -327,7 +348,7 @@ class ArmRun:
             names += [name for name in self._curve_files if (self.folder / name).exists()]
         files = {name: sha256((self.folder / name).read_bytes()) for name in names}
         # Last: an arm without done.json is not finished, whatever other files it has.
-        record = {"run": self.identity, "files": files, "batches": batches}
+        record = {"run": self.identity, "files": files, "batches": batches, "tokens": tokens or {}}
         write_record(self.folder / DONE, record)
 
     def rows(self) -> list[Row]:
@@ -370,6 +391,15 @@ class ArmRun:
             bins = [tuple(each) for each in saved["bins"]]
             found[task] = TextLosses(saved["window_nats"], saved["tokens_per_window"], bins)
         return found
+
+    def tokens(self) -> dict[str, dict[str, int]]:
+        """Return the tokens that the model read in each phase, by kind of batch.
+
+        arm.tokens() -> {"pretrain": {"text": 819200}, "finetune": {"question": 2884103, ...}}
+
+        Prompts count, padding does not. A phase of an earlier version has no entry.
+        """
+        return dict(self._done().get("tokens", {}))
 
     def batches(self) -> dict[str, str]:
         """Return the hash of all batches of each phase."""
