@@ -13,7 +13,7 @@ from synthetic_tasks.task import Item
 
 from .format import BenchmarkTask, Format
 
-_TASKS = re.compile(r"[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*")
+_TASKS = re.compile(r"[A-Za-z0-9_/]+(\+[A-Za-z0-9_/]+)*")  # execute has eng/spell
 
 
 class BenchmarkSpec(NamedTuple):
