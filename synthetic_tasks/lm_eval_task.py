@@ -92,7 +92,10 @@ def benchmark_as_lm_eval(
     """
     form, items = task.prompt_format, task.items
     if form.greedy:
-        return as_lm_eval(name, items, facts, _GREEDY)
+        yaml, _ = as_lm_eval(name, items, facts, _GREEDY)
+        # Subtle: of this type, lm-eval puts no target_delimiter before the target.
+        lines = [_as_json(_row(item) | {"target": item.answer}) for item in items]
+        return yaml, "".join(f"{line}\n" for line in lines)
     if items[0].choices:
         return as_lm_eval(name, items, facts)
     rule = RULES.get(task.read)
@@ -147,7 +150,6 @@ _BY_CHOICE = {
 _GREEDY: dict[str, object] = {
     "output_type": "loglikelihood",
     "doc_to_target": "target",
-    "target_delimiter": " ",  # the space that an answer begins with
     "metric_list": [_metric("acc")],
 }
 

@@ -20,7 +20,7 @@ ALL_TASKS = (*TASKS, *RANDOM_TASKS)
 _OTHER_NAMES = {"add_char_rand": "ins_char_rand"}  # the name of the repository's file
 FILES = (*ALL_TASKS, *_OTHER_NAMES)
 _OPENING = ' Answer: "'
-# The authors ask chat models alone and stop nowhere. Other programs, which ask base models, stop at
+# The authors evaluate chat models alone and stop nowhere. Programs for base models stop at
 # the closing quote: such a model goes on with examples of its own, and the last answer is theirs.
 PROMPT_FORMAT = PromptFormat(
     chat=True, opening=_OPENING, max_new_tokens=100, stop="", stop_without_chat='"'

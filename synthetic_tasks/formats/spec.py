@@ -13,7 +13,7 @@ from synthetic_tasks.task import Item
 
 from .format import BenchmarkTask, Format
 
-_TASKS = re.compile(r"[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*")
+_TASKS = re.compile(r"[A-Za-z0-9_/]+(\+[A-Za-z0-9_/]+)*")  # execute has eng/spell
 
 
 class BenchmarkSpec(NamedTuple):
@@ -60,7 +60,7 @@ def parse_spec(spec: str) -> BenchmarkSpec:
     place, colon, after = source.rpartition(":")
     if colon and place != "hf" and _TASKS.fullmatch(after) and not Path(source).exists():
         source, tasks = place, after
-    # Each once: a task that is named twice is asked once.
+    # A task that is named twice counts once.
     return BenchmarkSpec(
         name, marking, source, tuple(dict.fromkeys(filter(None, tasks.split("+"))))
     )

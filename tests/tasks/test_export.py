@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from synthetic_tasks.errors import TaskError
 from synthetic_tasks.export import RESULT_PATTERN, main
 from synthetic_tasks.lm_eval_task import as_lm_eval, benchmark_as_lm_eval
 from synthetic_tasks.words import fingerprint, load_splits, save_splits
-from tests.laboratory.pretrained import gpt2, save, train_tokenizer
+from tests.laboratory.pretrained import gpt2, llama, save, train_tokenizer
 from tests.messages import raises, says
 from tests.tasks.test_formats import DATA, WORDS, junk, made
 from training.ask.evaluated_model import cut
@@ -228,7 +229,7 @@ def test_a_benchmarks_own_files_are_exported_with_its_prompts_and_limits(
         numbers = settings(out / "charembed_charbench_find_first_occurrence.yaml")
         assert numbers.get("description") == ("You answer briefly." if chat else None)
         (olmes,) = rows(out / "charembed_cute_hub_olmes_orth.jsonl")
-        assert (olmes["prompt"][-9:], olmes["target"]) == (". Answer:", '" beam')
+        assert (olmes["prompt"][-9:], olmes["target"]) == (". Answer:", ' " beam')
         assert settings(out / "charembed_cute_hub_olmes_orth.yaml")["output_type"] == (
             "loglikelihood"
         )
@@ -336,6 +337,74 @@ def test_the_real_program_finds_our_scores(splits_file: Path, tmp_path: Path) ->
     assert scores["acc_norm,none"] == pytest.approx(sum(taken_per_letter) / len(taken_per_letter))
 
 
+def taught(folder: Path, items: list[Item], template: str | None) -> None:
+    """Save a small model that has memorised all answers."""
+    tokenizer = train_tokenizer("".join(item.text for item in items))
+    tokenizer.chat_template = template
+    model = llama(max_position_embeddings=1024, hidden_size=64, intermediate_size=128)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    rows = [(tokenizer.encode(item.prompt), tokenizer.encode(item.text)) for item in items]
+    longest = max(len(ids) for _, ids in rows)
+    ids_BT = torch.tensor([ids + [0] * (longest - len(ids)) for _, ids in rows])
+    targets_BT = ids_BT.clone()
+    for row, (prompt, ids) in enumerate(rows):
+        targets_BT[row, : len(prompt)] = targets_BT[row, len(ids) :] = -100
+    for _ in range(180):
+        optimizer.zero_grad()
+        model(input_ids=ids_BT, labels=targets_BT).loss.backward()
+        optimizer.step()
+    save(folder, model.eval(), tokenizer)
+
+
+TEMPLATE = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("lm_eval") is None, reason="needs the extra lm-eval")
+@pytest.mark.parametrize("chat", [False, True])
+def test_the_real_program_finds_our_scores_of_benchmarks(chat: bool, tmp_path: Path) -> None:
+    from training.evaluate.evaluation import evaluate  # torch takes seconds
+
+    suites = [f"cute={DATA / 'cute'}:spell+contains_char+orth+swap_word"]
+    suites += [f"charbench={DATA / 'charbench'}", f"nanochat={DATA / 'nanochat'}"]
+    if not chat:  # answered without the template in both programs
+        suites += [f"spelling_bee={DATA / 'spelling_bee'}", f"cute-hub@olmes={DATA / 'cute-hub'}"]
+    out, n = tmp_path / "out", 4
+    command = [str(out), "--tasks", ",".join(suites), "--questions", str(n)]
+    assert main([*command, *["--chat"] * chat]) == 0
+    shown = {path.stem: rows(path) for path in out.glob("*.jsonl")}
+    items = []
+    for name, questions in sorted(shown.items()):
+        config = settings(out / f"{name}.yaml")
+        opening = config.get("gen_prefix", "")
+        for number, row in enumerate(questions):
+            # the way each benchmark reads an answer; some are wrong on purpose
+            end = '" and so on' if "_cute_" in name else ""
+            written = row["target"] if number % 3 else "x"
+            written = f" #### {written}" if name.endswith("SpellingBee") else written
+            written = f" {written}" if "spelling_bee" in name else written
+            system = config.get("description")
+            before = f"[system]{system}\n" * bool(system) + f"[user]{row['prompt']}\n[assistant]"
+            prompt = before if chat else row["prompt"]
+            items.append(Item(prompt + opening, written + end, name))
+    taught(tmp_path / "model", items, TEMPLATE if chat else None)
+    done = evaluate(str(tmp_path / "model"), ",".join(suites), questions=n)
+    extra = ["--apply_chat_template"] * chat
+    found = run_lm_eval(out, tmp_path / "model", sorted(shown), extra)
+    scores = []
+    for exam in done.eval_sets:
+        name = "charembed_" + "".join(c if c.isalnum() else "_" for c in exam.task.name)
+        metric = "acc,none" if exam.prompt_format.greedy else "exact_match,answer"
+        ours = done.value(exam.task.name)
+        assert found[name][metric] == pytest.approx(ours), name
+        scores.append(ours)
+    assert max(scores) > 0
+    assert min(scores) < 1
+
+
 @torch.no_grad()
 def likelihood(model: Any, tokenizer: Any, prompt: str, choice: str) -> float:
     before, after = tokenizer.encode(prompt), tokenizer.encode(prompt + choice)
@@ -343,7 +412,9 @@ def likelihood(model: Any, tokenizer: Any, prompt: str, choice: str) -> float:
     return sum(float(log_probs[i - 1, after[i]]) for i in range(len(before), len(after)))
 
 
-def run_lm_eval(folder: Path, model: Path, names: list[str]) -> dict[str, dict[str, float]]:
+def run_lm_eval(
+    folder: Path, model: Path, names: list[str], extra: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
     """Run the command that an export prints, offline. Return its results by task."""
     command = [
         sys.executable,
@@ -356,6 +427,7 @@ def run_lm_eval(folder: Path, model: Path, names: list[str]) -> dict[str, dict[s
         f"pretrained={model},dtype=float32",
     ]
     command += ["--include_path", ".", "--tasks", *names, "--device", "cpu", "--batch_size", "4"]
+    command += extra
     offline = {
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
