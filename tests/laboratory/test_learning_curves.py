@@ -19,10 +19,11 @@ from training.ask.learning_curve import LearningCurve, measured_steps
 from training.data.batches import text_batches
 from training.data.prepare import Data
 from training.errors import Damaged, Interrupted
-from training.files import read_record, write_record
+from training.files import read_record, read_tensors, write_record, write_tensors
 from training.run.arm import train_arm
 from training.run.machine import Machine
-from training.run.run import ArmRun, Run
+from training.run.run import TOKENS_PER_SECOND, ArmRun, Run
+from training.train.kinds import phase_batches
 from training.train.loop import take_step
 
 MACHINE = Machine(cache=Path("unused"), cpu=True, progress=False)
@@ -78,7 +79,7 @@ def test_steps_are_spread_evenly_and_end_at_the_last_one(steps: int, times: int)
 def test_both_phases_are_measured_alike_for_all_arms(
     whole: ArmRun, data: Data, tmp_path: Path
 ) -> None:
-    for arm in (whole, trained(tmp_path, data, name="matched")):
+    for arm in (whole, trained(tmp_path, data, name="plain")):
         rows = arm.curves()
         assert [row["step"] for row in rows if row["task"] == "text"] == [3, 6, 5, 10]
         asked = [row for row in rows if row["metric"] == "exact_match"]
@@ -100,7 +101,7 @@ def test_all_arms_and_seeds_get_the_same_questions_and_not_those_of_the_evaluati
                 arm, seed, 12,
             ).eval_sets
         ]
-        for arm, seed in (("lstm", 0), ("matched", 3))
+        for arm, seed in (("lstm", 0), ("plain", 3))
     ]  # fmt: skip
     assert asked[0] == asked[1]
     final = [
@@ -266,3 +267,61 @@ def test_losses_by_frequency_are_those_of_a_slow_twin(whole: ArmRun, data: Data)
     assert found.window_nats == pytest.approx(windows, rel=1e-5)
     for low, _, nats, tokens in found.bins:
         assert [nats, tokens] == pytest.approx(bins[low], rel=1e-5)
+
+
+# Cost
+
+
+def test_tokens_read_are_those_of_all_batches_without_padding(whole: ArmRun, data: Data) -> None:
+    config = data.config
+    read = {
+        "pretrain": {"text": 6 * 4 * 32},
+        # a tenth of the steps replays text
+        "finetune": {"text": 1 * 4 * 32, "question": 0},
+    }
+    finetune, questions = config.phase("finetune"), data.questions(48)
+    batch_at = phase_batches(data, finetune, 0)
+    for k in range(10):
+        if batch_at(k).kind == "question":
+            for row in range(8):
+                item, *ids = questions.item("finetune", 0, k * 8 + row)
+                read["finetune"]["question"] += len(questions.arrange(item, *ids).targets)
+    assert whole.tokens() == read
+
+
+def test_each_phase_has_its_seconds_and_its_rate(whole: ArmRun) -> None:
+    rows = {(row.task, row.metric): row for row in whole.rows()}
+    steps = whole.metrics()
+    for phase, kind in (("pretrain", "text"), ("finetune", "question")):
+        spent = [step["seconds"] for step in steps if step["phase"] == phase]
+        assert rows[phase, "training_seconds"].value == pytest.approx(sum(spent))
+        row = rows[phase, TOKENS_PER_SECOND]
+        median = rows[phase, "median_step_seconds"].value
+        assert row.value * median * row.n == pytest.approx(whole.tokens()[phase][kind])
+    total = rows["all", "training_seconds"].value
+    assert total == pytest.approx(sum(step["seconds"] for step in steps))
+
+
+def test_a_resumed_arm_has_read_the_same_tokens(whole: ArmRun, data: Data, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.train.loop.save_state", stopping_after(3))
+        with pytest.raises(Interrupted):
+            trained(tmp_path, data, replace(MACHINE, save_every=2))
+    assert trained(tmp_path, data).tokens() == whole.tokens()
+
+
+def test_an_arm_that_began_without_a_count_has_no_rate(data: Data, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.train.loop.save_state", stopping_after(1))
+        with pytest.raises(Interrupted):
+            trained(tmp_path, data, replace(MACHINE, save_every=2))
+    (path,) = tmp_path.rglob("state.safetensors")
+    tensors, facts = read_tensors(path)
+    new = ("tokens", "curve_bytes", "curve_sha256")  # fields that an earlier version did not write
+    write_tensors(path, tensors, {key: facts[key] for key in facts if key not in new})
+    (path.parent / CURVES[0]).unlink()
+    arm = trained(tmp_path, data)
+    assert list(arm.tokens()) == ["finetune"]
+    rates = [row.task for row in arm.rows() if row.metric == TOKENS_PER_SECOND]
+    assert rates == ["finetune"]
+    assert [r["step"] for r in arm.curves() if r["phase"] == "pretrain"] == [6], "3 was before"

@@ -129,9 +129,10 @@ def test_what_cannot_be_shipped_is_said_and_nothing_written(
 
 
 NAMES = [
-    "SmolLM2-135M", "my model: v2", "model #2", "@x", "*star", "- dash", "true", "1e3", "2024-01-01",
-    "null", "it's", 'a"b', "back\\slash", "{{ 7 }}", "[x](javascript:alert(1))", "a`b``c", "🍓", "\x7f\U000e0001",
-    "<img src=x onerror=alert(1)>", "x\nlicense: gpl", "x\r\n---\n# y", "a\u2028b", "ends in space ", "é|f",
+    "SmolLM2-135M", "my model: v2", "model #2", "@x", "*star", "- dash", "true", "1e3", "null",
+    "2024-01-01", "it's", 'a"b', "back\\slash", "{{ 7 }}", "[x](javascript:alert(1))", "a`b``c",
+    "\U0001f353", "\x7f\U000e0001", "<img src=x onerror=alert(1)>", "x\nlicense: gpl",
+    "x\r\n---\n# y", "a\u2028b", "ends in space ", "é|f",
 ]  # fmt: skip
 
 

@@ -9,9 +9,12 @@ from random import Random
 from typing import Any
 
 from synthetic_tasks import Material, Task, WordSplits, build_task
-from training.intervals import Marks, Row, summarise, wilson
+from training.differences import summarise
+from training.intervals import Marks, Row, wilson
+from training.report.breakdowns import BinRow
 from training.report.report import write_report
 from training.report.results import Results
+from training.report.verdict import controls_of
 
 WORDS = WordSplits(
     seen=("apple", "onion"),
@@ -121,7 +124,7 @@ def made_up_metrics(
 
 def summary_of(arms: Sequence[str], tasks: Sequence[Task], seeds: int = 1, **how: Any) -> list[Row]:
     rows, marks, _ = made_up(arms, tasks, seeds, **how)
-    return summarise(rows, arms[0], arms, marks)
+    return summarise(rows, controls_of(arms), arms, marks)
 
 
 def results_of(
@@ -130,12 +133,14 @@ def results_of(
     seeds: int = 1,
     phases: Sequence[Any] = PHASES,
     steps: int = 80,
+    by_word: Sequence[BinRow] = (),
     **how: Any,
 ) -> Results:
     rows, marks, answers = made_up(arms, tasks, seeds, **how)
-    summary = summarise(rows, arms[0], arms, marks)
+    summary = summarise(rows, controls_of(arms), arms, marks)
     metrics = made_up_metrics(arms, seeds, phases, steps)
-    return Results(arms, tasks, phases, rows, summary, metrics, answers)
+    found = Results(arms, tasks, phases, rows, summary, metrics, answers)
+    return found._replace(by_word=by_word)
 
 
 def page_of(out: Path, arms: Sequence[str], tasks: Sequence[Task], **how: Any) -> str:

@@ -11,7 +11,7 @@ import pytest
 from tests.messages import says
 from tests.pages.made_up import MIXED, PHASES, built, made_up, page_of
 from training.models.arms import ARMS
-from training.report.figures import DARK, LIGHT, colours, smoothed
+from training.report.figures import DARK, LIGHT, colours, smoothed, smoothing_window
 from training.report.report import models_in_words, sample_answers, split_notes
 
 PAIR = ("matched", "lstm")
@@ -121,15 +121,16 @@ def test_there_is_a_curve_for_each_phase_that_was_run(tmp_path: Path) -> None:
     headings = re.findall("<h2>([^<]+)</h2>", page)
     for title in ("The spelling warm-up", "Pretraining", "Fine-tuning", "Tasks alone"):
         assert title in headings
-    assert len(svgs(page)) == 2 + 1 + 3 * 2 + 1, (
-        "at a glance and by task; spelling; loss and difference; cost"
+    assert len(svgs(page)) == 2 + 4 + 1 + 1 + 3 * 2 + 1, (
+        "at a glance and by task; differences by split and of text; spelling; loss and difference; "
+        "cost"
     )
     says(page, "10 %")
     for phase in ("pretraining", "fine-tuning", "tasks alone"):
         assert re.search(f"<td [^>]*>text, after {phase}</td>", page)
     says(page, "median seconds")
     page = page_of(tmp_path, PAIR, built("reverse"), phases=PHASES[2:3])
-    assert len(svgs(page)) == 2 + 2 + 1
+    assert len(svgs(page)) == 2 + 4 + 1 + 2 + 1
     assert "<h2>Pretraining</h2>" not in page
 
 
@@ -151,19 +152,27 @@ def test_models_are_counted_in_words() -> None:
     }  # fmt: skip
 
 
-def test_three_arms_are_each_compared_with_the_first(tmp_path: Path) -> None:
+def test_several_controls_give_one_comparison_with_the_strongest(tmp_path: Path) -> None:
     page = page_of(
         tmp_path, ("plain", "shuffled", "lstm"), built("reverse", "path_star:2x5"), seeds=3
     )
     assert "3 sets of 3 models" in page
-    for arm in ("shuffled", "lstm"):
-        assert f"<th>{arm} − plain</th>" in page
-        assert re.search(rf"<summary>.*{arm}</span> against .*plain</span>", page)
+    assert "<th>lstm − strongest</th>" in page
+    assert re.search(r"[+]0[.]\d\d shuffled", page), "the table names the control of each line"
+    assert re.search("<summary>.*lstm</span> against the strongest control", page)
     for arm in ("plain", "shuffled", "lstm"):
         assert f"<dd>{ARMS[arm].sentence}</dd>" in page
         assert f"--{arm}: {ARMS[arm].colour};" in page
     says(page, "3 pairs")
-    assert "22 comparisons" in page, "8 cells of answers and 3 of text, twice"
+    assert "11 comparisons" in page, "8 cells of answers and 3 of text"
+
+
+def test_without_an_encoder_arm_each_is_compared_with_the_first(tmp_path: Path) -> None:
+    page = page_of(tmp_path, ("plain", "matched", "shuffled"), built("reverse"), seeds=3)
+    for arm in ("matched", "shuffled"):
+        assert f"<th>{arm} − plain</th>" in page
+        assert re.search(rf"<summary>.*{arm}</span> against .*plain</span>", page)
+    assert "14 comparisons" in page, "4 cells of answers and 3 of text, twice"
 
 
 def test_text_of_one_seed_has_no_intervals(tmp_path: Path) -> None:
@@ -216,10 +225,27 @@ def test_notes_name_the_task_if_tasks_differ() -> None:
 
 
 def test_smoothing_keeps_the_middle_of_its_window_and_no_more_points_than_are_seen() -> None:
-    steps, values = smoothed(range(8), [0.0, 2.0] * 4)
+    steps, values = smoothed(range(8), [0.0, 2.0] * 4, 2)
     assert steps.tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5]
     assert values.tolist() == [1.0] * 7
-    steps, values = smoothed(range(3000), range(3000))
+    steps, values = smoothed(range(3000), range(3000), 25)
     assert len(steps) == len(values) == 240
     assert steps[0] == values[0] == pytest.approx(12)
     assert steps[-1] == pytest.approx(2987)
+
+
+def test_the_window_is_of_the_steps_that_all_curves_have() -> None:
+    assert smoothing_window([range(400), range(400)]) == 25
+    assert smoothing_window([range(400), range(0, 400, 10)]) == 10, "a quarter of the shared steps"
+    assert smoothing_window([range(6)]) == smoothing_window([[]]) == 1
+
+
+@pytest.mark.parametrize(("steps", "window"), [(6, ""), (80, "20"), (400, "25")])
+def test_the_page_says_how_many_steps_a_point_averages(
+    tmp_path: Path, steps: int, window: str
+) -> None:
+    """A run of six steps drew each step, and its page said "a moving average over 25 steps"."""
+    page = page_of(tmp_path, PAIR, built("reverse"), phases=PHASES[1:2], steps=steps)
+    sentence = page.split("<h2>Pretraining</h2>")[1].split("</p>")[0]
+    says(sentence, f"mean of {window} steps" if window else "one step")
+    assert ("25" in sentence) == (window == "25")

@@ -5,23 +5,26 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
 
 import pytest
 from rich.console import Console
 
 from synthetic_tasks import Task
 from tests.messages import says
-from tests.pages.made_up import MIXED, built, results_of, summary_of
-from training.intervals import Row, summarise, wilson
+from tests.pages.made_up import MIXED, built, made_up, results_of, summary_of
+from training.differences import summarise
+from training.intervals import Row, wilson
 from training.models.arms import ARMS
 from training.report.formats import percent, replay_sentence
+from training.report.headline import Headline, headline
 from training.report.page import print_table
 from training.report.report import answer_table
 from training.report.verdict import (
-    Headline,
     by_place,
     comparisons,
-    headline,
+    controls_of,
     how_judged,
     judge,
     tally,
@@ -92,7 +95,7 @@ def test_the_table_has_a_line_for_each_cell_and_no_other() -> None:
 def test_cells_without_questions_are_left_out() -> None:
     tasks = built("reverse")
     summary = [row for row in summary_of(PAIR, tasks) if row.split != "longer_words"]
-    assert "onger" not in " ".join(verdict(summary, tasks, "lstm", "matched"))
+    assert "onger" not in " ".join(verdict(summary, tasks, "lstm"))
 
 
 def test_places_are_shared_by_tasks_of_a_kind_and_the_verdict_begins_with_the_telling_ones() -> (
@@ -142,7 +145,7 @@ def test_the_verdict_tells_gain_loss_likeness_and_nothing_apart() -> None:
                 )
             )
     summary = summarise(rows, "matched", PAIR, right)
-    (sentence,) = verdict(summary, built("reverse", "count", "index", "swap"), "lstm", "matched")
+    (sentence,) = verdict(summary, built("reverse", "count", "index", "swap"), "lstm")
     assert sentence.startswith("Unseen tokens")
     says(sentence.split(":")[0], "lstm matched")
     assert re.search(
@@ -151,7 +154,7 @@ def test_the_verdict_tells_gain_loss_likeness_and_nothing_apart() -> None:
     assert re.search(r"; worse[^;]* index \(0 %[^;]* 90 %", sentence)
     assert re.search(r"; no difference [^;]*5 points[^;]* swap \(100 %[^;]* 100 %", sentence)
     assert re.search(r"; no difference shown[^;]* count \(50 %[^;]* 50 %, \+0 points", sentence)
-    counted = tally(summary, "lstm", "matched")
+    counted = tally(summary, "lstm")
     says(counted, "4")
     for judgement in (
         "better",
@@ -167,15 +170,15 @@ def test_a_verdict_from_few_questions_says_so() -> None:
     chance = {0: 0.5, 1: 0.5}.get
     few = summary_of(PAIR, tasks, asked=16, chance=lambda number, *_: chance(number) or 0)
     many = summary_of(PAIR, tasks, asked=100, chance=lambda number, *_: chance(number) or 0)
-    (first, *_) = verdict(few, tasks, "lstm", "matched")
+    (first, *_) = verdict(few, tasks, "lstm")
     assert first.count("n = 16") == 1, "once for all tasks"
-    assert "n = " not in " ".join(verdict(many, tasks, "lstm", "matched"))
+    assert "n = " not in " ".join(verdict(many, tasks, "lstm"))
     assert any("72" in sentence for sentence in how_judged(few, 1))
 
 
 def test_the_verdict_groups_the_tasks_of_a_place_and_keeps_places_apart() -> None:
     tasks = built("reverse", "swap", "path_star:2x5")
-    sentences = verdict(summary_of(PAIR, tasks), tasks, "lstm", "matched")
+    sentences = verdict(summary_of(PAIR, tasks), tasks, "lstm")
     (words,) = [sentence for sentence in sentences if sentence.startswith("Unseen words")]
     assert "reverse (" in words
     assert "swap (" in words
@@ -185,22 +188,161 @@ def test_the_verdict_groups_the_tasks_of_a_place_and_keeps_places_apart() -> Non
     assert "reverse" not in graphs
 
 
-def test_a_gain_on_text_over_matched_comes_with_its_warning() -> None:
-    tasks = built("reverse")
-    for arms, warning in (
-        (PAIR, "--arms plain,lstm"),
-        (("matched", "plain", "lstm"), "plain against matched"),
-        (("plain", "lstm"), None),
+def text_run(
+    arms: Sequence[str], losses: dict[str, list[float]], windows: int = 0, share: float = 0.5
+) -> list[Row]:
+    """The summary of a run whose arms answer alike, and have these losses on text by seed.
+
+    Arguments:
+        windows: held-out windows, which differ between arms as well; 0 for a run without their losses.
+    """
+    tasks, seeds = built("reverse"), len(next(iter(losses.values())))
+    rows, marks, _ = made_up(arms, tasks, seeds, chance=lambda *_: share)
+    rows = [row for row in rows if not row.task.startswith("text")]
+    marks = {(arm, seed, *cell): marks[arms[0], seed, *cell] for arm, seed, *cell in marks}
+    own = {(row.seed, row.task, row.split): row for row in rows if row.arm == arms[0]}
+    rows = [
+        replace(own[row.seed, row.task, row.split], arm=row.arm)
+        if row.metric == "exact_match" else row for row in rows
+    ]  # fmt: skip
+    table: dict[tuple[str, int, str], list[float]] = {}
+    for arm, of_arm in losses.items():
+        for seed, loss in enumerate(of_arm):
+            task = "text, after pretraining"
+            rows.append(Row(arm, seed, task, "all", "loss_nats", loss, None, None, 9, None))
+            noise = [Random(f"{arm} {k}").gauss(0, 0.2) for k in range(windows)]
+            table[arm, seed, task] = [loss + one - sum(noise) / windows for one in noise]
+    return summarise(rows, controls_of(arms), arms, marks, table if windows else None)
+
+
+def test_a_gain_on_text_over_matched_alone_comes_with_its_warning() -> None:
+    tasks, gain = built("reverse"), [4.9, 4.91, 4.89]
+    for others, warned in (
+        ({"matched": [5.2, 5.21, 5.2]}, True),
+        ({"matched": [4.8, 4.81, 4.8]}, False),  # the arm is worse: no gain to be warned of
+        ({"plain": [5.1, 5.12, 5.1], "matched": [5.2, 5.21, 5.2]}, False),
+        ({"plain": [5.2, 5.21, 5.2]}, False),
     ):
-        sentences = " ".join(verdict(summary_of(arms, tasks), tasks, "lstm", arms[0]))
-        assert ("second table" in sentences) == (warning is not None)
-        assert warning is None or warning in sentences
-        assert re.search(
-            r"Text, after tasks alone, lstm against \w+: \+0.[12]00 nats per token \(one", sentences
-        )
-    assert "second table" not in " ".join(
-        verdict(summary_of(("matched", "plain"), tasks), tasks, "plain", "matched")
+        arms = (*others, "lstm")
+        summary = text_run(arms, {**others, "lstm": gain})
+        sentences = " ".join(verdict(summary, tasks, "lstm"))
+        found = headline(summary, tasks, arms, 3)
+        assert ("second table" in sentences) == warned
+        assert ("second table" in found.basis) == warned, "the headline is what most people read"
+        assert not warned or "--arms plain,lstm" in sentences
+        strongest = next(iter(others))
+        assert re.search(rf"Text, after pretraining, lstm against .*{strongest}", sentences)
+
+
+def test_a_difference_on_text_stands_in_the_headline() -> None:
+    """Three pairs: no difference in answers, and 0.378 nats on text that hold."""
+    tasks = built("reverse")
+    for arms in (("matched", "lstm"), ("plain", "matched", "lstm")):
+        losses = {"plain": [6.0, 6.03, 5.98], "matched": [5.5, 5.53, 5.48]}
+        losses = {arm: losses[arm] for arm in arms[:-1]} | {"lstm": [5.12, 5.15, 5.1]}
+        found = headline(text_run(arms, losses, windows=64), tasks, arms, 3)
+        assert found.sentence.startswith(("No difference in answers", "In answers, there is no"))
+        assert re.search(r"fter pretraining, the loss of the model with characters.* text is 0\.380 "
+                         r"nats per token lower than that of .*", found.sentence)  # fmt: skip
+        assert "(matched)" in found.sentence or len(arms) == 2
+        says(found.basis, "-0.380 3 pairs held-out rows Holm")
+        assert found.claim == "arms"
+        assert "between the models" not in found.sentence
+
+
+def test_a_text_difference_that_does_not_hold_is_no_claim() -> None:
+    arms, tasks = ("plain", "lstm"), built("reverse")
+    summary = text_run(arms, {"plain": [5.0, 5.1, 5.2], "lstm": [5.05, 5.0, 5.21]}, windows=64)
+    found = headline(summary, tasks, arms, 3)
+    assert "loss" not in found.sentence
+    assert found.claim == ""
+
+
+def test_losses_without_their_windows_are_said_to_cover_the_seeds_alone() -> None:
+    arms, tasks = ("plain", "lstm"), built("reverse")
+    losses = {"plain": [5.5, 5.53, 5.48], "lstm": [5.12, 5.14, 5.1]}
+    for windows, covered in ((0, False), (64, True)):
+        summary = text_run(arms, losses, windows)
+        assert ("seeds alone" in " ".join(verdict(summary, tasks, "lstm"))) != covered
+        assert ("does not cover" in how_judged(summary, 3)[0]) != covered
+        assert ("single rows" in headline(summary, tasks, arms, 3).basis) != covered
+
+
+def test_one_seed_speaks_of_its_models_and_not_of_the_arms() -> None:
+    arms, tasks = ("plain", "lstm"), built("reverse")
+    found = said(arms, ("reverse",), asked=250)
+    assert found.sentence.startswith("In this one pair of models, on ")
+    says(found.basis, "one seed --seeds 5")
+    assert found.claim == "models"
+    assert said(arms, ("reverse",), 5, asked=250).claim == "arms"
+    assert "one pair" not in said(arms, ("reverse",), 5, asked=250).sentence
+    summary = text_run(arms, {"plain": [5.5], "lstm": [5.1]}, windows=64)
+    found = headline(summary, tasks, arms, 1)
+    assert "In this one pair of models, after pretraining, the loss of" in found.sentence
+    assert found.claim == "models"
+    says(" ".join(verdict(summary, tasks, "lstm")), "one seed")
+
+
+def test_a_worse_result_is_not_hidden_by_a_better_one() -> None:
+    better = {"unseen_tokens": 0.9, "unseen_words": 0.1}
+
+    def chance(number: int, task: Task, split: str) -> float:
+        return better.get(split, 0.5) if number == 1 else 0.5
+
+    found = said(("plain", "lstm"), ("reverse",), 5, asked=250, chance=chance)
+    assert re.search("with characters reverses (89|90|91) %", found.sentence)
+    assert re.search(
+        r"1 is better and 4 worse, among them lstm - plain at reverse on unseen words \(-\d+ points",
+        found.basis,
     )
+    # without a loss there is no such sentence
+    assert "worse" not in said(("plain", "lstm"), ("reverse",), 5, asked=250).basis.replace(
+        "worse than", ""
+    )
+
+
+def test_the_strongest_control_is_named_for_each_cell() -> None:
+    """plain is the best control at reverse, matched at count; lstm is better at one of them."""
+    arms, tasks = ("plain", "matched", "lstm"), built("reverse", "count")
+    shares = {"reverse": (0.6, 0.1, 0.9), "count": (0.1, 0.85, 0.5)}
+    summary = summary_of(
+        arms, tasks, 5, asked=250, chance=lambda number, task, split: shares[task.name][number]
+    )
+    sentence = verdict(summary, tasks, "lstm")[0]
+    assert "lstm against the strongest control" in sentence
+    assert re.search(r"better at reverse \(\d+ % against \d+ % of plain", sentence)
+    assert re.search(r"worse at count \(\d+ % against \d+ % of matched", sentence)
+    found = headline(summary, tasks, arms, 5)
+    assert "the strongest control (" in found.sentence
+    says(found.basis, "worse better")
+    says(" ".join(how_judged(summary, 5)), "Berger 1982 Bonferroni plain matched")
+    counted = tally(summary, "lstm")
+    says(counted, "8 comparisons of answers 4 better worse 3 of text")
+    assert comparisons(summary) == 8 + 3
+
+
+def test_arms_without_an_encoder_are_controls() -> None:
+    assert controls_of(("plain", "matched", "lstm", "gru")) == ["plain", "matched"]
+    assert controls_of(("lstm", "plain")) == ["plain"], "the order does not matter"
+    assert controls_of(("lstm", "gru")) == ["lstm"], "the first serves as one"
+    assert controls_of(("plain", "matched", "shuffled")) == ["plain"]
+    assert controls_of(("lstm",)) == ["lstm"]
+
+
+def test_a_run_without_a_control_says_which_arm_serves_as_one() -> None:
+    arms, tasks = ("lstm", "gru"), built("reverse")
+    found = said(arms, ("reverse",), 5, asked=250)
+    assert "which serves as the control, " in found.sentence
+    summary = summary_of(arms, tasks, 5, asked=250)
+    says(" ".join(how_judged(summary, 5)), "lstm serves as one")
+    nothing = said(arms, ("reverse",), 5, asked=250, chance=lambda *_: 0.5).sentence
+    assert "which serves as the control" in nothing
+
+
+def test_two_arms_with_the_same_description_are_named() -> None:
+    sentence = said(("plain", "matched"), ("reverse",), 5, asked=250).sentence
+    assert "(plain)" in sentence
+    assert "(matched)" in sentence
 
 
 def test_the_explanation_fits_the_number_of_seeds() -> None:
@@ -270,7 +412,7 @@ def test_one_arm_alone_has_a_headline_without_comparison() -> None:
 def test_among_more_than_two_arms_the_headline_names_them() -> None:
     sentence = said(("plain", "shuffled", "lstm"), ("reverse",)).sentence
     assert re.search(r"\(lstm\) reverses \d+ %", sentence)
-    assert "(plain)" in sentence
+    assert "the strongest control (shuffled)" in sentence
 
 
 def test_every_arm_has_words_for_the_headline_and_a_line_of_its_own() -> None:

@@ -55,6 +55,7 @@ def answer_lines(eval_sets: Sequence[EvalSet], answers: AnswersBySet) -> list[di
         {
             "task": eval_set.task.name,
             "split": eval_set.split,
+            "key": item.key,
             "prompt": item.prompt,
             "expected": item.written.strip(),  # with its scratchpad
             "given": read_answer(answer.given),

@@ -130,7 +130,10 @@ def command_for(name: str, config: CompareConfig) -> str:
             continue
         done |= places
         given = _shown(setting.value)
-        words += [setting.flag, given] if setting.group else ["--set", f"{key}={given}"]
+        if not setting.group:
+            words += ["--set", f"{key}={given}"]
+        else:  # "--corpus -old.txt" would be read as two flags
+            words += [f"{setting.flag}={given}"] if given[:1] == "-" else [setting.flag, given]
     return shlex.join(words)
 
 

@@ -48,6 +48,15 @@ class Batch:
     def num_targets(self) -> int:
         return self.targets_BT.numel() if self.keep_BT is None else int(self.keep_BT.sum())
 
+    @property
+    def num_tokens(self) -> int:
+        """The tokens of all rows that the model reads, prompts included, padding not."""
+        if self.keep_BT is None:
+            return self.ids_BT.numel()
+        # the loss keeps the last token of a row, and padding comes behind it
+        places = torch.arange(1, self.keep_BT.shape[1] + 1)
+        return int((self.keep_BT * places).amax(1).sum())
+
     def rows(self, first: int, step: int) -> Batch:
         """Every `step`-th row from `first` on: the share of one process."""
         tensors = {name: each for name, each in vars(self).items() if isinstance(each, Tensor)}

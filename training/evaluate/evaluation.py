@@ -16,9 +16,10 @@ from training.ask.answers import RECORD, Answers, ask, claim, open_finished
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import BATCH, EvaluatedModel
 from training.ask.scores import breakdown, constant_answer, eval_rows, parsed, rights
+from training.differences import summarise
 from training.errors import BadInput
 from training.files import read_record, write_atomically, write_json
-from training.intervals import Marks, Row, summarise
+from training.intervals import Marks, Row
 from training.progress import Bars, no_bars
 from training.run.folder import locked
 
@@ -200,7 +201,7 @@ def _write(folder: Path, done: Evaluation, counted: str) -> None:
     """Write marks.jsonl, results.json and report.html."""
     lines = _scored_answers(done.eval_sets, done.answers)
     write_atomically(folder / "marks.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    write_json(folder / "results.json", [vars(row) for row in done.rows])
+    write_json(folder / "results.json", [row.saved for row in done.rows])
     others = done.other_answers
     other_lines = None if others is None else _scored_answers(done.eval_sets, others)
     write_page(

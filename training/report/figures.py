@@ -7,8 +7,8 @@ are CSS variables that the page sets for light and dark; the font is the page's.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from .formats import percent
 NARROW, WIDE = 3.65, 4.2  # inches: a panel among others, a figure alone
 _AXIS, _LINE_HEIGHT = 0.24, 0.165  # inches: the axis below bars; a bar or its label
 _POINTS = 240  # of a curve: more cannot be seen at this width
-SMOOTHING = 25  # steps in the moving average of a loss curve
+_SMOOTHING = 25  # steps in the moving average of a loss curve, at most
 
 INK, SOFT, LINE, PAPER = "#202124", "#5b6066", "#dfe2e6", "#ffffff"
 LIGHT = {"ink": INK, "soft": SOFT, "line": LINE, "paper": PAPER}
@@ -37,7 +37,7 @@ COLOURS = {name: ARMS[name].colour for name in arm_names()}
 COLOURS |= {f"series-{number}": colour for number, colour in enumerate(SERIES)}
 FONT = 'system-ui, "Segoe UI", Helvetica, Arial, sans-serif'
 DASHED: Any = (0, (2, 1.5))
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     # "none" writes text as text: it can be searched, and takes the page's font
     "svg.fonttype": "none", "svg.hashsalt": "charembed",
     # matplotlib measures text in its own font, so a figure is the same on every machine
@@ -52,11 +52,15 @@ Runs = Mapping[int, Mapping[int, float]]  # losses in nats by seed and step
 
 @dataclass(frozen=True)
 class Group:
-    """Bars below one label: (value, low, high) by arm; an interval or the baseline can be None."""
+    """Bars below one label: (value, low, high) by arm; an interval or the baseline can be None.
+
+    `dots` are the values of single seeds by arm; {} if there is one seed.
+    """
 
     label: str
     bars: Mapping[str, tuple[float, float | None, float | None]]
     baseline: float | None = None
+    dots: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 class Scale(NamedTuple):
@@ -133,7 +137,7 @@ def alone(svg: str) -> str:
 
 def picture(name: str, label: str, tall: float, draw: Callable[[Axes], None]) -> str:
     """Draw one panel of WIDE x `tall` inches."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDE, tall), layout="constrained")
         draw(figure.subplots())
         return svg_of(figure, name, label)
@@ -146,7 +150,7 @@ def bars(
     name: str, label: str, groups: Sequence[Group], scale: Scale = _SHARES, *, width: float = WIDE
 ) -> str:
     """Draw values as bars with their intervals, and the majority baseline as a dashed line."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         tall = _height(groups)
         figure = Figure(figsize=(width, tall))
         panel = figure.add_axes((0.005, _AXIS / tall, 0.99, 1 - _AXIS / tall))
@@ -164,7 +168,7 @@ def answers_figure(arms: Sequence[str], panels: Sequence[tuple[str, Sequence[Gro
     heights = [0.35 + max(_height(groups) for _, groups in row) for row in rows]
     head = 0.25 + 0.2 * -(-(len(arms) + 1) // 4)  # inches: a legend with four names a line
     wide, tall = across * WIDE, head + sum(heights)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(wide, tall))
         for number, row in enumerate(rows):
             top = head + 0.35 + sum(heights[:number])
@@ -202,7 +206,18 @@ def _draw_bars(panel: Axes, groups: Sequence[Group], scale: Scale) -> None:
                 for colour, width in ((PAPER, 2.4), (INK, 1.0)):
                     line: dict[str, Any] = {"color": colour, "lw": width, "solid_capstyle": "butt"}
                     panel.plot([low, high], [y + 0.5] * 2, **line)
-            end = max(value, high or 0.0, group.baseline or 0.0) + 0.015 * scale.end
+            dots = group.dots.get(arm, ())
+            # paper inside and ink outside: a dot shows on the bar, on its interval and beside it
+            seeds: Any = {
+                "color": INK,
+                "ms": 2.6,
+                "mfc": PAPER,
+                "mec": INK,
+                "mew": 0.7,
+                "clip_on": False,
+            }
+            panel.plot(dots, [y + 0.5] * len(dots), "o", zorder=4, **seeds)
+            end = max(value, high or 0.0, group.baseline or 0.0, *dots) + 0.015 * scale.end
             panel.text(end, y + 0.53, scale.form(value), va="center", ha="left", fontsize=8.5)
             y += 1
         if group.baseline is not None:
@@ -268,8 +283,13 @@ def share_curves(
     return picture(name, label, 2.7 if styles is None else 2.4, draw)
 
 
-def loss_curves(name: str, label: str, by_arm: Mapping[str, Runs], *, zero: bool = False) -> str:
-    """Draw losses over steps: a thin line for each seed and, if there are several, a thick mean."""
+def loss_curves(
+    name: str, label: str, by_arm: Mapping[str, Runs], window: int, *, zero: bool = False
+) -> str:
+    """Draw losses over steps: a thin line for each seed and, if there are several, a thick mean.
+
+    Each point is a mean of `window` steps; see `smoothing_window`.
+    """
 
     def draw(panel: Axes) -> None:
         if zero:
@@ -278,23 +298,36 @@ def loss_curves(name: str, label: str, by_arm: Mapping[str, Runs], *, zero: bool
             several, colour = len(by_seed) > 1, COLOURS[arm]
             width, alpha = (0.6, 0.45) if several else (1.2, None)
             for run in by_seed.values():
-                line = smoothed(list(run), list(run.values()))
+                line = smoothed(list(run), list(run.values()), window)
                 panel.plot(*line, color=colour, linewidth=width, alpha=alpha)
             if several:
                 shared = sorted(set.intersection(*map(set, by_seed.values())))
                 means = [float(np.mean([run[step] for run in by_seed.values()])) for step in shared]
-                panel.plot(*smoothed(shared, means), color=colour, linewidth=1.5)
+                panel.plot(*smoothed(shared, means, window), color=colour, linewidth=1.5)
         panel.set_xlabel("step")
 
     return picture(name, label, 2.3, draw)
 
 
-def smoothed(steps: Any, values: Any) -> tuple[Any, Any]:
+def smoothing_window(runs: Iterable[Iterable[int]]) -> int:
+    """Return the steps in the moving average of all curves of a phase.
+
+    smoothing_window([range(400), range(400)]) -> 25; of six steps 1: they are drawn as they are.
+
+    Arguments:
+        runs: the steps of each curve. A curve of means or of differences has the steps that the
+            others share. The window is at most a quarter of these.
+    """
+    shared = set.intersection(*map(set, runs))
+    return min(_SMOOTHING, max(1, len(shared) // 4))
+
+
+def smoothed(steps: Any, values: Any, window: int) -> tuple[Any, Any]:
     """Return means over a sliding window at its middle, thinned to the points that can be seen.
 
-    The window is at most a quarter of the series, so short series stay as they are.
+    Every point is a mean of `window` steps, at the ends too: a curve begins and ends half a window
+    inside of its series.
     """
-    window = min(SMOOTHING, max(1, len(values) // 4))
     kernel = np.ones(window) / window
     means = np.convolve(steps, kernel, "valid"), np.convolve(values, kernel, "valid")
     num = len(means[0])

@@ -16,14 +16,28 @@ from training.data.prepare import Data
 from training.files import write_atomically, write_json
 from training.intervals import Row
 from training.models.arms import ARMS
-from training.run.run import RESULTS, Run
+from training.run.begun import command_of
+from training.run.run import RESULTS, TOKENS_PER_SECOND, Run
 from training.train.state import METRICS
 
-from .figures import NARROW, SMOOTHING, Group, Scale, answers_figure, bars, loss_curves
+from .breakdowns import LEAST
+from .figures import NARROW, Group, Scale, answers_figure, bars, loss_curves, smoothing_window
 from .formats import bare, replay_sentence
+from .headline import Headline, headline
 from .page import Cell, Sample, Table, difference, print_sentences, print_table, render
+from .pairs import forests, pairwise_table
 from .results import STEPS_TO_LOSS, Results, losses_of
-from .verdict import Headline, by_place, comparisons, headline, how_judged, tally, verdict
+from .verdict import (
+    by_place,
+    comparisons,
+    how_judged,
+    judged,
+    pair_of,
+    tally,
+    text_intervals,
+    verdict,
+)
+from .words import by_word
 
 # By kind of phase: the sentence above its loss curve, and the unit.
 _LOSSES = {
@@ -40,16 +54,16 @@ def finish(run: Run, console: Console) -> None:
     # before any file: paired differences are wrong if the arms saw different batches
     run.assert_same_batches()
     write_atomically(out / METRICS, "".join(json.dumps(row) + "\n" for row in found.metrics))
-    write_json(out / RESULTS, [vars(row) for row in found.rows + found.summary])
+    write_json(out / RESULTS, [row.saved for row in found.rows + found.summary])
     write_report(out, run.record, setting(run.config, run.data), found)
-    summary, (control, *others) = found.summary, found.arms
+    summary = found.summary
     title = "Exact match of freely generated answers"
     print_table(console, answer_table(found), title, comparisons(summary))
     first = headline(summary, found.tasks, found.arms, len(found.seeds))
     sentences = [first.sentence, first.basis]
-    for arm in others:
-        sentences += verdict(summary, found.tasks, arm, control)
-    sentences += how_judged(summary, len(found.seeds)) if others else []
+    for arm in found.judged_arms:
+        sentences += verdict(summary, found.tasks, arm)
+    sentences += how_judged(summary, len(found.seeds)) if found.judged_arms else []
     print_sentences(console, sentences, out / "report.html")
 
 
@@ -70,8 +84,8 @@ def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results)
     """Write `report.html` and `answers.svg` into the run folder.
 
     Arguments:
-        facts: the content of config.json, printed as it is. The page reads `machine` and, from
-            `data`, the counts of the held-out tokens if there are any.
+        facts: the content of config.json, printed as it is. The page reads `machine`, `begun` if
+            there is one and, from `data`, the counts of the held-out tokens if there are any.
         setting: one sentence about the model and its text.
     """
     arms, tasks, summary, seeds = found.arms, found.tasks, found.summary, found.seeds
@@ -86,21 +100,24 @@ def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results)
     costs, ratios = _costs(found)
     # runs without words, and runs of old versions, have no such counts
     counts = facts["data"] if "held_out_tokens_median_count_in_text" in facts["data"] else {}
-    judged = [
-        (arm, tally(summary, arm, control), verdict(summary, tasks, arm, control)) for arm in others
+    verdicts = [
+        (arm, tally(summary, arm), verdict(summary, tasks, arm)) for arm in found.judged_arms
     ]
     page = render(
         "report/report.html.jinja", record="config.json", facts=facts, setting=setting,
-        arms=arms, control=control, others=others, num_seeds=len(seeds), smoothing=SMOOTHING,
+        arms=arms, control=control, controls=found.controls, others=others,
+        num_seeds=len(seeds),
         legend=[(arm, arm, ARMS[arm].sentence) for arm in arms],
         count=models_in_words(len(arms), len(seeds)),
-        headline=first, glance=_glance_plot(found, first), verdicts=judged,
+        headline=first, glance=_glance_plot(found, first), verdicts=verdicts,
         how=how_judged(summary, len(seeds)), comparisons=comparisons(summary),
         notes=split_notes(tasks), plots=_answer_plots(panels, samples),
         counts_of_held_out=counts if counts.get("held_out_tokens") else None,
-        answers=answer_table(found),
-        samples=[sample for of_task in samples.values() for sample in of_task],
+        answers=answer_table(found), forests=forests(summary, tasks),
+        pairwise=pairwise_table(summary, tasks), words=by_word(found.by_word, arms), least=LEAST,
+        command=command_of(facts), samples=[sample for of_task in samples.values() for sample in of_task],
         curves=list(_curves(found)), text=_text_table(summary),
+        text_intervals=text_intervals(summary, len(seeds)) if others else "",
         costs=costs, cost_plot=_cost_plot(control, ratios),
     )  # fmt: skip
     write_atomically(out / "answers.svg", answers_figure(arms, panels))
@@ -131,8 +148,18 @@ def _answer_groups(
         if evaluated:
             label = f"{task.name}: {split.label}" if with_task else split.label
             values = {row.arm: (row.value, row.low, row.high) for row in evaluated}
-            groups.append(Group(label, values, evaluated[0].majority))
+            dots = _dots(found, task.name, split.name)
+            groups.append(Group(label, values, evaluated[0].majority, dots))
     return groups
+
+
+def _dots(found: Results, task: str, split: str) -> dict[str, list[float]]:
+    """The exact match of each seed by arm; {} for one seed, whose value is the bar."""
+    dots: dict[str, list[float]] = {}
+    for row in found.rows if len(found.seeds) > 1 else ():
+        if (row.task, row.split, row.metric) == (task, split, "exact_match"):
+            dots.setdefault(row.arm, []).append(row.value)
+    return dots
 
 
 def _glance_plot(found: Results, first: Headline) -> str:
@@ -175,18 +202,25 @@ def split_notes(tasks: Sequence[Task]) -> list[tuple[str, str]]:
 
 
 def answer_table(found: Results) -> Table:
-    """One line per split and task: the majority baseline, each arm, and each difference."""
-    arms, (control, *others) = found.arms, found.arms
+    """One line per split and task: the majority baseline, each arm, and its judged differences."""
+    arms, one = found.arms, len(found.controls) == 1
+    rows = {(r.arm, r.task, r.split): r for r in found.summary if r.metric == "exact_match"}
+    differences = {
+        (pair_of(row)[0], row.task, row.split): row
+        for row in judged(found.summary, "exact_match_difference")
+    }
     lines: list[list[Cell | str]] = []
     for task, split in (cell for group in by_place(found.tasks) for cell in group):
         cell = task.name, split.name
-        rows = {row.arm: row for row in found.summary if (row.task, row.split) == cell}
-        if first := rows.get(control):  # a split without questions has no rows
-            shares = [first.majority or 0, *(rows[arm].value for arm in arms)]
+        if first := rows.get((arms[0], *cell)):  # a split without questions has no rows
+            shares = [first.majority or 0, *(rows[arm, *cell].value for arm in arms)]
             line = [split.label, task.name, str(first.n), *(f"{share:.2f}" for share in shares)]
-            lines.append([*line, *(difference(rows[f"{arm} - {control}"]) for arm in others)])
+            of_arms = [differences[arm, *cell] for arm in found.judged_arms]
+            # several controls: the strongest is another one from line to line
+            lines.append([*line, *(difference(row, named=not one) for row in of_arms)])
     headings = ["split", "task", "n per arm", "majority baseline", *arms]
-    return Table([*headings, *(f"{arm} − {control}" for arm in others)], lines, left=2)
+    control = found.controls[0] if one else "strongest"
+    return Table([*headings, *(f"{arm} − {control}" for arm in found.judged_arms)], lines, left=2)
 
 
 def sample_answers(
@@ -196,19 +230,21 @@ def sample_answers(
     samples = {}
     for task in tasks:
         label = next(split.label for split in task.splits if split.name == task.main_split)
-        by_prompt: dict[str, dict[str, Mapping[str, Any]]] = {}
+        by_question: dict[str, dict[str, Mapping[str, Any]]] = {}
         for answer in answers:
             if (answer["task"], answer["split"]) == (task.name, task.main_split):
-                # arms have the same questions, so a prompt joins their answers
-                by_prompt.setdefault(answer["prompt"], {})[answer["arm"]] = answer
+                # arms have the same questions, in prompts of their own if an arm writes more;
+                # older runs have no keys, and no such arms
+                question = answer.get("key", answer["prompt"])
+                by_question.setdefault(question, {})[answer["arm"]] = answer
         samples[task.name] = [
             Sample(
                 f"{task.name} · {label}",
-                prompt,
+                next(iter(by_arm.values()))["prompt"],
                 next(iter(by_arm.values()))["expected"],
                 [(arm, arm, one["given"], one["right"]) for arm, one in by_arm.items()],
             )
-            for prompt, by_arm in list(by_prompt.items())[:_SAMPLES]
+            for by_arm in list(by_question.values())[:_SAMPLES]
         ]
     return samples
 
@@ -231,7 +267,8 @@ def _curves(found: Results) -> Iterator[dict[str, Any]]:
         # a kind of phase that has no sentence here still gets its curve
         about, unit = _LOSSES.get(phase.kind, ("Training loss.", "nats"))
         label = f"Loss in {unit} over the steps of {phase.name}."
-        plots = [(f"Loss, {unit}", loss_curves(f"{phase.name}-loss", label, losses))]
+        window = smoothing_window(run for runs in losses.values() for run in runs.values())
+        plots = [(f"Loss, {unit}", loss_curves(f"{phase.name}-loss", label, losses, window))]
         differences = {
             arm: runs
             for arm in losses
@@ -239,10 +276,13 @@ def _curves(found: Results) -> Iterator[dict[str, Any]]:
         }
         if differences:
             label = f"Difference in loss to {control} over the steps of {phase.name}."
-            svg = loss_curves(f"{phase.name}-difference", label, differences, zero=True)
+            svg = loss_curves(f"{phase.name}-difference", label, differences, window, zero=True)
             plots.append((f"Difference to {control}, {unit}; below zero is better", svg))
         replay = replay_sentence(phase.replay_share, phase.replay_target, phase.replay_text)
-        yield {"title": phase.title, "about": about, "replay": replay, "plots": plots}
+        yield {
+            "title": phase.title, "about": about, "replay": replay, "plots": plots,
+            "window": window,
+        }  # fmt: skip
 
 
 def _minus(
@@ -258,11 +298,12 @@ def _minus(
 
 
 def _text_table(summary: list[Row]) -> Table:
-    """One line per phase and arm or difference: the loss on held-out text."""
+    """One line per phase and arm or judged difference: the loss on held-out text."""
     metrics = ("loss_nats", "bits_per_byte")  # bits are comparable between vocabularies
     found: dict[tuple[str, str], dict[str, Cell]] = {}
     for row in summary:
-        if (metric := row.metric.removesuffix("_difference")) in metrics:
+        metric = row.metric.removesuffix("_difference")
+        if metric in metrics and (metric == row.metric or row.controls):
             form = "{:.4f}" if metric == row.metric else "{:+.4f}"
             line = found.setdefault((row.task, row.arm.replace(" - ", " − ")), {})
             line[metric] = difference(row, form)
@@ -279,6 +320,8 @@ def _costs(found: Results) -> tuple[Table, list[Group]]:
     }
     for phase in found.phases:
         names[phase.name, "median_step_seconds"] = f"{phase.title} step, median seconds"
+        names[phase.name, TOKENS_PER_SECOND] = f"{phase.title}, tokens read per second"
+        names[phase.name, "training_seconds"] = f"{phase.title}, seconds"
     names["all", "training_seconds"] = "training, seconds"
     for phase in found.phases:
         names[phase.name, STEPS_TO_LOSS] = f"steps of {phase.title} to the final loss of {control}"
@@ -293,11 +336,21 @@ def _costs(found: Results) -> tuple[Table, list[Group]]:
             # an arm that does not reach the loss in every seed has no median
             medians = {arm: float(np.median(v)) for arm, v in values.items() if len(v) == least}
             ratios = {arm: median / medians[control] for arm, median in medians.items()}
-            groups.append(Group(name, {arm: (ratio, None, None) for arm, ratio in ratios.items()}))
+            if metric != TOKENS_PER_SECOND:  # the inverse of seconds: more is less cost
+                dots = _ratios(values, medians[control]) if len(found.seeds) > 1 else {}
+                bars_of = {arm: (ratio, None, None) for arm, ratio in ratios.items()}
+                groups.append(Group(name, bars_of, dots=dots))
             shown = [_cost(medians[arm]) if arm in medians else "not reached" for arm in arms]
             shown += [f"{ratios[arm]:.2f}" if arm in ratios else "" for arm in others]
             lines.append([name, *shown])
     return Table(["cost", *arms, *(f"{arm} / {control}" for arm in others)], lines), groups
+
+
+def _ratios(values: Mapping[str, Sequence[float]], control: float) -> dict[str, list[float]]:
+    """The cost of each seed as a multiple of the control's median; {} if no seed differs."""
+    if all(len(set(of_arm)) == 1 for of_arm in values.values()):
+        return {}  # counts of parameters
+    return {arm: [value / control for value in of_arm] for arm, of_arm in values.items()}
 
 
 def _cost(median: float) -> str:
@@ -305,6 +358,8 @@ def _cost(median: float) -> str:
 
 
 def _cost_plot(control: str, groups: Sequence[Group]) -> str:
-    largest = max((bar[0] for group in groups for bar in group.bars.values()), default=1.0)
+    values = (bar[0] for group in groups for bar in group.bars.values())
+    dots = (dot for group in groups for of_arm in group.dots.values() for dot in of_arm)
+    largest = max((*values, *dots), default=1.0)
     scale = Scale("{:.2f}".format, largest, {0: "0", 1: f"as {control}"})
     return bars("cost", f"Cost of each arm as a multiple of {control}.", groups, scale)

@@ -8,8 +8,12 @@ from typing import Any, NamedTuple
 
 from synthetic_tasks import Task
 from training.config.phase import Phase
-from training.intervals import Marks, Row, summarise
+from training.differences import Windows, summarise
+from training.intervals import Marks, Row
 from training.run.run import Run
+
+from .breakdowns import BinRow, breakdown
+from .verdict import controls_of
 
 STEPS_TO_LOSS = "steps_to_control_loss"
 _WINDOW = 25  # steps in the mean of a loss; replay steps between the questions do not count
@@ -19,11 +23,15 @@ class Results(NamedTuple):
     """The results of a run.
 
     Attributes:
-        arms: names in ARMS, the control first.
+        arms: names in ARMS, in the order of the config.
         phases: in the order of training.
-        rows: of each arm and seed; `summary`: their means over seeds, and differences.
+        rows: of each arm and seed; `summary`: their means over seeds, and the differences of
+            any two arms.
         metrics: {arm, seed, phase, step, kind, loss_nats, seconds} of every step.
-        answers: {arm, seed, task, split, prompt, expected, given, right} of every question.
+        answers: {arm, seed, task, split, key, prompt, expected, given, right} of every question;
+            older runs have no key.
+        windows: losses of every window of held-out text; None if the run was not read from files.
+        by_word: exact match by properties of the words; see breakdowns.py.
     """
 
     arms: Sequence[str]
@@ -33,6 +41,8 @@ class Results(NamedTuple):
     summary: list[Row]
     metrics: list[dict[str, Any]]
     answers: list[dict[str, Any]]
+    windows: Windows | None = None
+    by_word: Sequence[BinRow] = ()
 
     @classmethod
     def of(cls, run: Run) -> Results:
@@ -44,8 +54,24 @@ class Results(NamedTuple):
         for one in answers:
             cell = one["arm"], one["seed"], one["task"], one["split"]
             scores.setdefault(cell, []).append(one["right"])
-        summary = summarise(rows, arms[0], arms, scores)
-        return cls(arms, run.data.tasks, phases, rows, summary, metrics, answers)
+        windows: Windows = {
+            (arm.name, arm.seed, task): losses.window_nats
+            for arm in run.arms()
+            # an arm of an earlier version has no losses of single windows
+            for task, losses in arm.text_losses().items()
+        }
+        summary = summarise(rows, controls_of(arms), arms, scores, windows)
+        words = breakdown(answers, run.data)
+        return cls(arms, run.data.tasks, phases, rows, summary, metrics, answers, windows, words)
+
+    @property
+    def controls(self) -> list[str]:
+        """The arms that the others are judged against."""
+        return controls_of(self.arms)
+
+    @property
+    def judged_arms(self) -> list[str]:
+        return [arm for arm in self.arms if arm not in self.controls]
 
     @property
     def seeds(self) -> list[int | str]:
@@ -66,10 +92,10 @@ def losses_of(
 def steps_to_loss_rows(
     metrics: Sequence[Mapping[str, Any]], arms: Sequence[str], phases: Iterable[tuple[str, str]]
 ) -> list[Row]:
-    """Return a row for each arm, seed and phase in which the arm reaches the control's final loss.
+    """Return a row for each arm, seed and phase in which the arm reaches the first arm's final loss.
 
-    The value is the first step at which the mean loss of the last 25 steps is at most the control's
-    at its end. The control always reaches it. A phase with fewer steps has no row.
+    The value is the first step at which the mean loss of the last 25 steps is at most the first
+    arm's at its end. The first arm always reaches it. A phase with fewer steps has no row.
 
     Arguments:
         phases: (name, kind); only steps of this kind count.

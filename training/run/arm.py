@@ -41,7 +41,7 @@ from training.train.state import (
 
 from .build import build_model, extend_context, settle
 from .machine import Machine
-from .run import DONE, ArmRun, read_lines
+from .run import DONE, TOKENS_PER_SECOND, ArmRun, read_lines
 
 
 def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
@@ -67,6 +67,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
         position = Position(arm.identity)
         rows: list[Row] = []
         batches: dict[str, str] = {}
+        tokens: dict[str, dict[str, int]] = {}
         texts: dict[str, TextLosses] = {}
         for phase in arm.phases:
             # All processes of an arm call this together: one of them may have got the signal.
@@ -90,6 +91,8 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                 )
                 position = _train_or_load(arm, training, bars)
                 batches[phase.name] = position.batches
+                if position.tokens is not None:
+                    tokens[phase.name] = position.tokens
             if phase.reads_rows:
                 rows += _text_rows(arm, model, phase.title, texts)
             elif phase.steps:  # the warm-up on spelling has changed scale and directions
@@ -99,9 +102,9 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
         # Answers are not saved in between: after a stop the evaluation starts again.
         eval_sets = make_eval_sets(data, seed)
         scored, marked = evaluate_arm(model, data, eval_sets, arm.name, seed, bars)
-        rows += [*scored, *_cost_rows(arm, model), _prompt_row(arm, eval_sets)]
+        rows += [*scored, *_cost_rows(arm, model, tokens), _prompt_row(arm, eval_sets)]
         if main:
-            arm.finish(rows, marked, batches, texts)
+            arm.finish(rows, marked, batches, tokens, texts)
         accelerator.wait_for_everyone()
 
 
@@ -169,22 +172,30 @@ def _text_rows(
         yield _row(arm, task, "bits_per_byte", bits, n)
 
 
-def _cost_rows(arm: ArmRun, model: LanguageModel) -> Iterator[Row]:
-    """Yield the numbers of parameters and the seconds of training."""
+def _cost_rows(
+    arm: ArmRun, model: LanguageModel, tokens: dict[str, dict[str, int]]
+) -> Iterator[Row]:
+    """Yield the numbers of parameters, the seconds of training, and tokens read per second.
+
+    `tokens`: see `ArmRun.tokens`.
+    """
     path = arm.folder / METRICS
     steps: list[dict[str, Any]] = read_lines(path.read_bytes()) if path.exists() else []
     yield _row(arm, "all", "parameters", num_parameters(model))
     for phase in arm.run.config.phases:
-        seconds = [
-            step["seconds"]
-            for step in steps
-            # A phase of questions also has steps on replayed text, which take another time.
-            if (step["phase"], step["kind"]) == (phase.name, phase.kind)
-        ]
+        in_phase = [step for step in steps if step["phase"] == phase.name]
+        # A phase of questions also has steps on replayed text, which take another time.
+        seconds = [step["seconds"] for step in in_phase if step["kind"] == phase.kind]
         if seconds:
             # The median: the first steps, and steps beside other programs, are slower.
             median = statistics.median(seconds)
             yield _row(arm, phase.name, "median_step_seconds", median, len(seconds))
+            total = sum(step["seconds"] for step in in_phase)
+            yield _row(arm, phase.name, "training_seconds", total, len(in_phase))
+            if read := tokens.get(phase.name, {}).get(phase.kind, 0):
+                # The median again, so that the rate is of the same steps as the seconds above.
+                rate = read / len(seconds) / median
+                yield _row(arm, phase.name, TOKENS_PER_SECOND, rate, len(seconds))
     if steps:
         total = sum(step["seconds"] for step in steps)
         yield _row(arm, "all", "training_seconds", total, len(steps))

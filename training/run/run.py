@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from training.models.smollm2 import unpack
 from training.train.lines import curve_file
 from training.train.state import METRICS, load_trained
 
+from .begun import command_of, same_code, start
 from .build import assert_paired, build_arm, extend_context, settle
 from .folder import CONFIG, check_folder, locked, read_config, read_facts
 from .identity import check_data, check_same, describe, identity
@@ -55,6 +56,8 @@ from .machine import Machine, check_machine
 
 _ANSWERS, RESULTS, DONE = "answers.jsonl", "results.json", "done.json"
 _TEXT = "text.json"
+# "seconds" is in the name of every metric that another run of the same config does not repeat.
+TOKENS_PER_SECOND = "tokens_per_training_seconds"
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: tensors have no truth value
@@ -156,14 +159,25 @@ class Run:
         return [ArmRun(self, 0, name) for name in self.config.arms]
 
     def _write_config(self, here: dict[str, Any]) -> None:
+        """Write config.json, or add this start to it if it changes the seeds or the code."""
+        begun = [start(command_of(here))]
         if (self.folder / CONFIG).exists():
             saved = self.record
-            check_same(self.folder, saved, here, lambda: all(a.is_finished for a in self.arms()))
-            if read_config(self.folder).seeds == self.config.seeds:
+
+            def finished() -> bool:
+                return all(arm.is_finished for arm in self.arms())
+
+            check_same(self.folder, saved, here, finished)
+            earlier = saved.get("begun", [])
+            grows = read_config(self.folder).seeds != self.config.seeds
+            # A finished page that is written again keeps the code that made its numbers.
+            known = not earlier or same_code(earlier[-1], begun[0])
+            if not grows and (known or finished()):
                 return
-            # More seeds: versions and machine stay those with which the run began.
-            here = {**saved, "config": here["config"]}
-        write_record(self.folder / CONFIG, here)
+            # More seeds or other code: versions and machine stay those with which the run began.
+            # If an older version began it, the first code is unknown, and it stays so.
+            here, begun = {**saved, "config": here["config"]}, earlier and [*earlier, *begun]
+        write_record(self.folder / CONFIG, {**here, **({"begun": begun} if begun else {})})
 
     @property
     def record(self) -> dict[str, Any]:
@@ -308,17 +322,18 @@ class ArmRun:
         rows: Sequence[Row],
         answers: Sequence[dict[str, Any]],
         batches: Mapping[str, str],
+        tokens: Mapping[str, Mapping[str, int]],
         texts: Mapping[str, TextLosses],
     ) -> None:
         """Write the results of the arm, and last done.json with the SHA-256 of every result file.
 
         Arguments:
             batches: the hash of all batches of each phase.
-            texts: see `text_losses`.
+            tokens, texts: see the methods `tokens` and `text_losses`.
         """
         lines = "".join(json.dumps(answer) + "\n" for answer in answers)
         write_atomically(self.folder / _ANSWERS, lines)
-        write_json(self.folder / RESULTS, [asdict(row) for row in rows])
+        write_json(self.folder / RESULTS, [row.saved for row in rows])
         write_json(self.folder / _TEXT, {task: each._asdict() for task, each in texts.items()})
         names = [_ANSWERS, RESULTS, _TEXT]
         if trained := self.trained_phases:
@@ -327,7 +342,7 @@ class ArmRun:
             names += [name for name in self._curve_files if (self.folder / name).exists()]
         files = {name: sha256((self.folder / name).read_bytes()) for name in names}
         # Last: an arm without done.json is not finished, whatever other files it has.
-        record = {"run": self.identity, "files": files, "batches": batches}
+        record = {"run": self.identity, "files": files, "batches": batches, "tokens": tokens}
         write_record(self.folder / DONE, record)
 
     def rows(self) -> list[Row]:
@@ -370,6 +385,15 @@ class ArmRun:
             bins = [tuple(each) for each in saved["bins"]]
             found[task] = TextLosses(saved["window_nats"], saved["tokens_per_window"], bins)
         return found
+
+    def tokens(self) -> dict[str, dict[str, int]]:
+        """Return the tokens that the model read in each phase, by kind of batch.
+
+        arm.tokens() -> {"pretrain": {"text": 819200}, "finetune": {"question": 2884103, ...}}
+
+        Prompts count, padding does not. A phase of an earlier version has no entry.
+        """
+        return dict(self._done().get("tokens", {}))
 
     def batches(self) -> dict[str, str]:
         """Return the hash of all batches of each phase."""

@@ -94,7 +94,7 @@ def _report(study: Study, size: str, points: Sequence[Point], out: Path) -> Find
     of_seeds = [Measured(point.at, row) for point, row in rows if row.seed != "mean"]
     findings = study.findings(of_seeds)
     # All rows in one file, with their coordinates: a plot needs no other file.
-    placed = [{"point": point.name, **point.at, **vars(row)} for point, row in rows]
+    placed = [{"point": point.name, **point.at, **row.saved} for point, row in rows]
     write_json(out / RESULTS, [*placed, *findings.rows])
     for picture in findings.pictures:
         write_atomically(out / f"{picture.name}.svg", alone(picture.svg))

@@ -70,7 +70,7 @@ class Training:
     def __post_init__(self) -> None:
         fresh = Position()
         self.position = replace(
-            self.position, phase=self.phase.name, step=0, batches="",
+            self.position, phase=self.phase.name, step=0, batches="", tokens={},
             curve_bytes=fresh.curve_bytes, curve_sha256=fresh.curve_sha256,
         )  # fmt: skip
 
@@ -179,7 +179,10 @@ def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str,
     for optimizer in prepared:
         optimizer.step()
         optimizer.zero_grad()
-    t.position = replace(t.position, step=step + 1, batches=digest)
+    tokens = t.position.tokens
+    if tokens is not None:  # else the count of earlier steps is unknown
+        tokens = {**tokens, batch.kind: tokens.get(batch.kind, 0) + batch.num_tokens}
+    t.position = replace(t.position, step=step + 1, batches=digest, tokens=tokens)
     row = {"phase": phase.name, "step": step + 1, "kind": batch.kind, "loss_nats": nats[0]}
     return row | ({"spelling_nats": nats[1] / phase.spelling_loss} if len(nats) > 1 else {})
 

@@ -60,6 +60,8 @@ class Position:
         run: identity of the run; see run/identity.py.
         step: steps done in this phase.
         batches: hash of the batches of this phase so far.
+        tokens: tokens that the model has read in this phase so far, by kind of batch: {"question":
+            31200, "text": 8192}; None in files of versions that did not count them.
         metrics_bytes, metrics_sha256: length and hash of metrics.jsonl at this position.
         curve_bytes, curve_sha256: the same of the phase's learning curve, a file of its own; saved
             files of versions without curves have neither.
@@ -69,6 +71,7 @@ class Position:
     phase: str = ""
     step: int = 0
     batches: str = ""
+    tokens: dict[str, int] | None = None
     metrics_bytes: int = 0
     metrics_sha256: str = sha256("")
     curve_bytes: int = 0
