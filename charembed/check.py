@@ -23,7 +23,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .errors import SpellingError
 from .progress import bar
@@ -123,11 +123,20 @@ def _package(module: str, package: str | None = None) -> Any:
         ) from None
 
 
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are a SpellingError of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        shown = " ".join(message.split())
+        raise SpellingError(f"{shown}. Run '{self.prog} --help' for the flags.")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Check the tokenizer that the command line names. Return the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m charembed.check",
         description="Compare the letters of every token id with the tokenizer's own decode.",
+        allow_abbrev=False,
     )
     parser.add_argument(
         "tokenizer",
@@ -137,8 +146,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--no-texts", action="store_true", help="do not search for ids that no text produces"
     )
-    arguments = parser.parse_args(argv)
     try:
+        arguments = parser.parse_args(argv)
         tokenizer = load_tokenizer(arguments.tokenizer)
         with bar("Checking the letters") as advance:
             report = check_spellings(tokenizer, texts=not arguments.no_texts, progress=advance)

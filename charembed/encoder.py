@@ -5,6 +5,8 @@ Axes: V vocabulary, U distinct tokens, C characters per token (padded), A alphab
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -50,6 +52,20 @@ def on_meta(encoder: nn.Module) -> CharEmbedError:
 def init_name(name: Any) -> Any:
     """Return the current name of an init: "loud" -> "normal", "spelled" -> "pretrained"."""
     return FORMER_INITS.get(name, name) if isinstance(name, str) else name
+
+
+def _warn_of_former(init: str) -> None:
+    """Warn, at the line outside charembed that gave the init, that version 0.3 refuses it."""
+    level, frame = 1, sys._getframe()
+    # "torch.": CharEncoder may be built by a module's __init__ or a factory of torch
+    while frame and frame.f_globals.get("__name__", "").split(".")[0] in ("charembed", "torch"):
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+    warnings.warn(
+        f"init={init!r} is called init={init_name(init)!r} since version 0.2, and will be refused by "
+        "0.3: use the new name.",
+        DeprecationWarning,
+        stacklevel=level,
+    )
 
 
 class CharEncoder(nn.Module):
@@ -107,6 +123,8 @@ class CharEncoder(nn.Module):
         self, spellings: SpellingTable, dim: int, init: str, seed: int, **sizes: Any
     ) -> None:
         super().__init__()
+        if init_name(init) != init:
+            _warn_of_former(init)
         init = init_name(init)
         if init not in (known := (*INIT_STD, *self.other_inits)):
             way = " (or init 'normal', then charembed.warm_up)" if init == PRETRAINED else ""

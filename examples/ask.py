@@ -10,15 +10,18 @@ if the run has one. examples.playground does the same in a browser.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from training.flags import Parser
+from training.interrupts import Stop, run_program
 
-from examples.asking import Panel, panel_of
-from training.errors import exit_status
+if TYPE_CHECKING:  # torch takes seconds, which --help and wrong flags must not take
+    from rich.console import Console
+
+    from examples.asking import Panel
 
 
 def words_to_ask(panel: Panel) -> Iterator[str]:
@@ -56,24 +59,29 @@ def ask(word: str, panel: Panel, console: Console) -> None:
             console.print(answer.text, highlight=False, markup=False)
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _run(argv: Sequence[str] | None, stop: Stop) -> None:
+    parser = Parser("python -m examples.ask", __doc__)
     add = parser.add_argument
     add("--run", help="run folder, or folder or name of a model [the newest run in runs/]")
     add("--word", help="ask about this word and end")
     add("--seed", type=int, help="seed of a run [its first]")
     add("--cache", type=Path, default=Path(".cache"), help="the cache of the run [%(default)s]")
     options = parser.parse_args(argv)
+    from rich.console import Console
+
+    from examples.asking import check_word, panel_of
+
+    stop.at_once = False
+    if options.word is not None:
+        check_word(options.word)  # before the models are loaded, which takes longer
     panel = panel_of(options.run, options.seed, options.cache)
     for word in words_to_ask(panel) if options.word is None else [options.word]:
         ask(word, panel, Console())
-    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return exit_status(lambda: _run(argv))
+    """Run the command. Returns 0; 2 for bad input, 1 for a failure, 130 after a stop signal."""
+    return run_program(lambda stop: _run(argv, stop))
 
 
 if __name__ == "__main__":

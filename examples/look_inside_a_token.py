@@ -7,7 +7,7 @@ It trains the vocabulary of the quick preset once (seconds) and keeps it in the 
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,12 +19,12 @@ from charembed import CharEmbedding, LSTMEncoder, SpellingTable
 from training.config.presets import PRESETS, preset
 from training.data.corpus import load_corpus
 from training.data.encodings import load_encoding
+from training.errors import exit_status
+from training.flags import Parser
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _run(argv: Sequence[str] | None) -> int:
+    parser = Parser("python -m examples.look_inside_a_token", __doc__)
     parser.add_argument("text", nargs="?", default="strawberries are naïve 🍓")
     parser.add_argument(
         "--preset", default="quick", choices=PRESETS, help="the preset of the vocabulary"
@@ -75,7 +75,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         ),
     ):
         console.print(f"{name:12} {tuple(tensor.shape)!s:16} {what}", highlight=False)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Returns 0, or 2 for bad input."""
+    return exit_status(lambda: _run(argv))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,7 +10,6 @@ training. --out saves the extended model, its tokenizer and its character encode
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from training.ask.eval_sets import stop_ids
 from training.data.corpus import load_words
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput, exit_status
+from training.flags import Parser
 from training.models.generate import generate
 from training.run.run import Run
 
@@ -55,9 +55,7 @@ def long_words(tokenizer: HuggingFaceTokenizer, data: Any, number: int) -> list[
 
 
 def program(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("python -m examples.new_tokens", __doc__)
     add = parser.add_argument
     add("run", type=Path, help="run folder")
     add("--words", help="separated by commas [20 drawn ones]")

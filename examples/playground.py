@@ -12,7 +12,6 @@ unless --host gives another address.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import socket
 import sys
@@ -27,16 +26,17 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from charembed import ENCODERS
-from examples.asking import Panel, ShownAnswer, join_arguments, panel_of
 from synthetic_tasks import Item, read_work
 from synthetic_tasks.word_tasks.recipe import Recipe, choices
 from synthetic_tasks.word_tasks.word_task import fill_wording, word_and_arguments
-from training.errors import BadInput, exit_status, user_errors
-from training.models.arms import ARMS
+from training.errors import BadInput, user_errors
+from training.flags import Parser
+from training.interrupts import Stop, run_program
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch takes seconds, which --help and wrong flags must not take
     from flask import Flask
+
+    from examples.asking import Panel, ShownAnswer
 
 PORT = 7860
 ACCENT = "#1f6f8b"  # of a model that is no arm
@@ -83,6 +83,8 @@ def _aligned(given: str, expected: str) -> list[tuple[str, str]]:
 
 def _card(name: str, answer: ShownAnswer, item: Item, spells: bool) -> dict[str, Any]:
     """Return one model's answer for the page; letter by letter if the answer `spells` a word."""
+    from training.models.arms import ARMS
+
     result = read_work(answer.text)[1] if item.work else answer.text
     given, expected = ("".join(text.split()) for text in (result, item.answer))
     pairs = align(given, expected) if spells else [(given, expected)]
@@ -108,6 +110,8 @@ def _rows_to_choose(recipe: Recipe, word: str, arguments: Sequence[str]) -> list
     count, "tent", ["n"] ->
         [{"purpose": "Letter in question", "value": "n", "choices": [("e", "e"), ...]}]
     """
+    from examples.asking import join_arguments
+
     rows = []
     for number, (kind, value) in enumerate(zip(recipe.arguments, arguments, strict=True)):
         possible = ascii_lowercase if kind == "any letter" else choices(kind, word)
@@ -122,6 +126,8 @@ def _rows_to_choose(recipe: Recipe, word: str, arguments: Sequence[str]) -> list
 
 def _result(panel: Panel, task: str, word: str, letters: str) -> dict[str, Any]:
     """Return a question with all answers. Raises BadInput or TaskError if there is no such question."""
+    from examples.asking import join_arguments
+
     item, recipe = panel.item(task, word, letters), panel.tasks[task].recipe
     _, *arguments = word_and_arguments(item)
     expected = "".join(item.answer.split())
@@ -158,6 +164,8 @@ def build_app(panel: Panel, *, local: bool = True, host: str = "localhost") -> F
         host: the name that the server was started with.
     """
     from flask import Flask, abort, render_template, request
+
+    from charembed import ENCODERS
 
     app = Flask("playground", template_folder=str(Path(__file__).parent), static_folder=None)
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
@@ -223,10 +231,8 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _run(argv: Sequence[str] | None, stop: Stop) -> None:
+    parser = Parser("python -m examples.playground", __doc__)
     add = parser.add_argument
     add(
         "run_or_model", nargs="?",
@@ -245,6 +251,9 @@ def _run(argv: Sequence[str] | None) -> int:
         # The socket first: a taken port is reported before the model is loaded.
         with _listen(options.host, options.port) as server_socket:
             address, port, *_ = server_socket.getsockname()
+            from examples.asking import panel_of
+
+            stop.at_once = False
             panel = panel_of(options.run_or_model, options.seed, options.cache)
             app = build_app(panel, local=is_loopback(address), host=options.host)
             logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each request
@@ -255,11 +264,11 @@ def _run(argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         pass
     print("\nThe playground is closed.")
-    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return exit_status(lambda: _run(argv))
+    """Run the command. Returns 0; 2 for bad input, 1 for a failure, 130 after an early Ctrl-C."""
+    return run_program(lambda stop: _run(argv, stop))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from .draws import stream
 from .errors import TaskError
+from .flags import Parser, exit_status
 from .registry import TASKS, build_task
 from .samples import SAMPLE_WORDS, split_sample
 from .task import ANSWER_FORMS, WORDINGS, Item, Material, Task
@@ -86,8 +87,7 @@ def table(words: WordSplits) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m synthetic_tasks", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("python -m synthetic_tasks", __doc__)
     add = parser.add_argument
     add("task", nargs="?", help="a task, with sizes if it has any; default: list all tasks")
     add("--split", help="one of the task's splits (default: the split that training draws from)")
@@ -126,12 +126,8 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        _run(argv)
-    except TaskError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    """Run the command. Returns 0, or 2 for bad input, 130 after Ctrl-C."""
+    return exit_status(lambda: _run(argv))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 from . import words
 from .draws import distinct
 from .errors import TaskError
+from .flags import Parser, exit_status
 from .formats import FORMATS
 from .formats.spec import parse_spec, sample
 from .lm_eval_task import CHAT_TAG, TAG, as_lm_eval, benchmark_as_lm_eval
@@ -36,18 +36,18 @@ _COMMANDS = {TAG: "", CHAT_TAG: "--apply_chat_template"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Returns 0, or 2 for bad input, 130 after Ctrl-C."""
+    return exit_status(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> None:
     options = _parser().parse_args(argv)
-    try:
-        tags = _export(options)
-    except (TaskError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    tags = _export(options)
     print(f"{len(list(options.folder.glob('*.yaml')))} tasks are in {options.folder}. To run them:")
     for tag in tags:
         print(
             f"cd {options.folder} && {_COMMAND} {_COMMANDS[tag]} --tasks {tag}".replace("  ", " ")
         )
-    return 0
 
 
 def _export(options: argparse.Namespace) -> list[str]:
@@ -151,7 +151,7 @@ def _name(spec: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     about = "Export questions to lm-evaluation-harness."
-    parser = argparse.ArgumentParser("python -m synthetic_tasks.export", description=about)
+    parser = Parser("python -m synthetic_tasks.export", about)
     add = parser.add_argument
     sizes = ("path_star:2x5, counting:10x100", *FORMATS, "cute=FOLDER, cute=FOLDER:spell+orth")
     names = ", ".join((*WORD_TASKS, *sizes))

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 BROKE, BAD_INPUT, STOPPED = 1, 2, 130  # exit statuses; 130 is the shell's for Ctrl-C
 
@@ -31,13 +32,18 @@ class Interrupted(Exception):
     """The user stopped the run. Its state was saved first."""
 
 
+def stopped(record: Path) -> Interrupted | KeyboardInterrupt:
+    """Return the error for a Ctrl-C: Interrupted if `record`, which --resume needs, is written."""
+    return Interrupted() if record.is_file() else KeyboardInterrupt("Nothing had begun.")
+
+
 def user_errors() -> tuple[type[Exception], ...]:
     """Return the classes of the errors that a user can correct."""
-    # Imported here: charembed imports torch, and a Ctrl-C must work before that.
-    from charembed.errors import CharEmbedError
-    from synthetic_tasks.errors import TaskError
-
-    return BadInput, TaskError, CharEmbedError
+    # Not imported: charembed imports torch, which takes seconds. The module of an error that was
+    # raised is loaded.
+    others = ("synthetic_tasks.errors", "TaskError"), ("charembed.errors", "CharEmbedError")
+    loaded = [getattr(sys.modules[name], kind) for name, kind in others if name in sys.modules]
+    return BadInput, *loaded
 
 
 # A machine may lack or forbid these at any time. Every other OSError is a defect of the program.
@@ -57,10 +63,8 @@ def sentence(error: Exception) -> str | None:
             "nothing that was saved is lost. Correct this and start again (training.compare with "
             "--resume)."
         )
-    # Imported here, for the same reason: by now it is loaded, or the error is none of torch's.
-    import torch
-
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    torch = sys.modules.get("torch")  # not loaded: the error is none of torch's
+    if isinstance(error, (MemoryError, *([torch.OutOfMemoryError] if torch else []))):
         seen = (str(error) or "none left").splitlines()[0]
         return (
             f"There was not enough memory ({seen}); nothing that was saved is lost. Use --jobs 1, "

@@ -15,7 +15,6 @@ interval and the majority baseline of each task.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -40,6 +39,7 @@ from training.data.corpus import load_words, read_text
 from training.data.encodings import SPLIT
 from training.data.tokenizers import Tiktoken
 from training.errors import BadInput, exit_status
+from training.flags import Parser, check_numbers
 from training.models.language_model import LanguageModel
 from training.run.build import build_arm
 from training.train.state import load_parameters
@@ -133,19 +133,16 @@ def print_scores(model: LanguageModel, arm: str, tokens: list[str], n: int) -> N
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("python -m examples.parent.ask", __doc__)
     add = parser.add_argument
     add("file", type=Path)
     add("--tokens", type=Path, required=True, help="JSON list of the tokens' texts")
     add("--characters", help="the characters of the character table, in order")
     add("--questions", type=int, default=200, help="per task [%(default)s]")
-    options = parser.parse_args(argv)
 
     def program() -> int:
-        if options.questions < 1:
-            raise BadInput(f"--questions is {options.questions}; it must be at least 1.")
+        options = parser.parse_args(argv)
+        check_numbers(options, questions=(1, None))
         tokens = read_tokens(options.tokens)
         single = "".join(token for token in tokens if len(token) == 1)
         model, arm = load(options.file, tokens, options.characters or single + NO_TOKEN)

@@ -16,7 +16,6 @@ and "value"; and "pos" for the position table. A file with a tensor in doubt is 
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from training.errors import BadInput, exit_status
 from training.files import write_tensors
+from training.flags import Parser
 from training.models.hub import first_line
 from training.run.machine import check_place
 
@@ -200,15 +200,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert a file. Returns 0, or 2 for one that cannot be converted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.parent.convert",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m examples.parent.convert", __doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="folder for model.safetensors")
-    options = parser.parse_args(argv)
-    return exit_status(lambda: convert(options.file, options.out / "model.safetensors"))
+
+    def program() -> int:
+        options = parser.parse_args(argv)
+        return convert(options.file, options.out / "model.safetensors")
+
+    return exit_status(program)
 
 
 def convert(source: Path, target: Path) -> int:

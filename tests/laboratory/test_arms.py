@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import charembed
@@ -24,7 +25,9 @@ from training.models.arms import (
     ARMS,
     Parts,
     arm_names,
+    import_path,
     in_unit,
+    is_added,
     num_parameters,
     num_parameters_after_fold,
 )
@@ -175,6 +178,61 @@ def test_an_added_encoder_is_an_arm_without_a_second_edit(cache: Path, tmp_path:
     page = (out / "report.html").read_text()
     assert "the characters of each token, encoded by vowels" in page
     assert ARMS.get("vowels") is None, "it was added in that process alone"
+
+
+@pytest.mark.slow
+def test_an_encoder_of_a_module_is_an_arm_in_processes_of_its_own(
+    cache: Path, tmp_path: Path
+) -> None:
+    definition, rest = VOWELS.split('ENCODERS["vowels"]')
+    (tmp_path / "my_encoders.py").write_text(definition)
+    script = f'import my_encoders\nfrom charembed import ENCODERS\nENCODERS["vowels"]{rest}'
+    script = script.replace("= Vowels", "= my_encoders.Vowels").replace(
+        "import my", "import sys, my", 1
+    )
+    (tmp_path / "script.py").write_text(script)
+    flags = "--preset tiny --arms plain,vowels --questions 2 --cpu --quiet"
+    for jobs in ("1", "2"):
+        places = ["--jobs", jobs, "--out", str(tmp_path / jobs), "--cache", str(cache)]
+        done = subprocess.run(
+            [sys.executable, str(tmp_path / "script.py"), *flags.split(), *places],
+            env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=ROOT, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+    one, two = (
+        load_file(tmp_path / jobs / "seed0" / "vowels" / "finetune.safetensors") for jobs in "12"
+    )
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_replaced_encoder_is_the_one_that_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(ENCODERS["lstm"]):  # type: ignore[misc]
+        pass
+
+    monkeypatch.setitem(ENCODERS, "lstm", Mine)
+    monkeypatch.setitem(ENCODERS, "gru", Mine)
+    table = SpellingTable.from_bytes([b"ab", b"ba", None])
+    parts = Parts(spellings=table, dim=4, char_dim=4, hidden_size=4, init="normal", seed=0)
+    for name in ("lstm", "gru", "shuffled"):
+        assert type(ARMS[name].build(parts)) is Mine
+    assert [name for name in arm_names() if is_added(name)] == [
+        "matched",
+        "shuffled",
+        "lstm",
+        "gru",
+    ]
+    assert not import_path("lstm")  # local to this function
+
+
+@pytest.mark.parametrize("name", ["first", "plain", "shuffled"])
+def test_an_encoder_with_the_name_of_another_arm_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENCODERS, name, ENCODERS["bag"])
+    with raises(ValueError, f"{name} charembed.ENCODERS name"):
+        changed(preset("tiny"), arms=("lstm", name))
 
 
 def test_an_added_encoder_takes_the_sizes_that_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,8 @@ ALLOWED = {
 OUTSIDE = {"tests", "examples", "benchmarks"}
 # The folders and files of training/, each importing from those before it alone.
 LAYERS = (
-    "errors", "interrupts", "files", "progress", "intervals", "differences", "models", "config", "data",
-    "train", "ask", "run", "report", "evaluate", "probe", "compare", "study", "ship",
+    "errors", "flags", "interrupts", "files", "progress", "intervals", "differences", "models", "config", 
+    "data", "train", "ask", "run", "report", "evaluate", "probe", "compare", "study", "ship",
 )  # fmt: skip
 
 

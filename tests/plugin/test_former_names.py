@@ -12,12 +12,15 @@ from torch import Tensor, nn
 import charembed
 from charembed import AttachError, SpellingTable
 from charembed.checkpoint import TENSORS
+from tests.messages import warns
 from tests.plugin.hosts import GPT2, TABLE, VOCABULARY, char_embedding
 
 
 @pytest.mark.parametrize(("former", "new"), [("loud", "normal"), ("spelled", "pretrained")])
 def test_a_former_init_is_the_new_one_to_the_byte(former: str, new: str, tmp_path: Path) -> None:
-    models = [GPT2.attach(GPT2(), init=init) for init in (former, new)]
+    with warns(DeprecationWarning, former, new, "0.3"):
+        old = GPT2.attach(GPT2(), init=former)
+    models = [old, GPT2.attach(GPT2(), init=new)]
     assert [char_embedding(model).encoder.init for model in models] == [new, new]
     for model, folder in zip(models, "ab", strict=True):
         charembed.save(model, tmp_path / folder)
@@ -26,6 +29,17 @@ def test_a_former_init_is_the_new_one_to_the_byte(former: str, new: str, tmp_pat
     assert former.encode() in first  # so version 0.1 reads the file
     loaded = charembed.load(GPT2(), VOCABULARY, tmp_path / "a")
     assert char_embedding(loaded).encoder.config == char_embedding(models[0]).encoder.config
+
+
+def test_the_warning_of_a_former_init_names_the_users_line() -> None:
+    makers = (
+        lambda: charembed.attach(GPT2(), VOCABULARY, init="loud"),
+        lambda: charembed.LSTMEncoder(TABLE, 8, init="loud"),
+    )
+    for make in makers:
+        with pytest.warns(DeprecationWarning, match="loud") as seen:
+            make()
+        assert [Path(one.filename).name for one in seen] == [Path(__file__).name]
 
 
 @pytest.mark.parametrize(

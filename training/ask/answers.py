@@ -20,8 +20,9 @@ from training.files import read_bytes, read_record, write_atomically, write_reco
 from training.interrupts import Stop, deferred, listening
 from training.progress import Bars, no_bars
 
+from . import BATCH
 from .eval_sets import EvalSet
-from .evaluated_model import BATCH, Answer, EvalQuestion, EvaluatedModel
+from .evaluated_model import Answer, EvalQuestion, EvaluatedModel
 
 RECORD = "evaluation.json"
 

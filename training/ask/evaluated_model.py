@@ -28,7 +28,6 @@ from training.models.objectives import OBJECTIVES, GenerationSettings, Objective
 
 from .eval_sets import EvalSet, max_answer_tokens, stop_ids
 
-BATCH = 128  # questions answered together
 # subtle: with a smaller margin, an answer in single letters could not reach its end mark
 _LETTERS = " a n b"  # an answer that every tokenizer must be able to write
 _MARGIN = 2  # tokens beside the letters of an answer that is written in single letters: space, end

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from typing import Any
 
+from charembed import ENCODERS
 from charembed.encoder import PRETRAINED
 from charembed.encoders.pretrained import CHAR_DIM, HIDDEN_SIZE
 from synthetic_tasks import ANSWER_FORMS, TASKS, WORD_FORMS, WORDINGS, Material, build_task
@@ -264,6 +265,11 @@ class CompareConfig:
             raise BadInput(
                 "the arm 'spelling_data' asks for spellings, and the objective is 'every_prefix', "
                 "which they do not fit: choose another objective, or leave the arm out."
+            )
+        if hidden := [arm for arm in self.arms if arm in ENCODERS and ARMS[arm].role != "encoder"]:
+            raise BadInput(
+                f"{hidden[0]!r} is an arm of this laboratory, and also an encoder that was added to "
+                "charembed.ENCODERS: give the encoder another name."
             )
         without = [arm for arm in self.arms if not ARMS[arm].projects]
         for name in ("scale", "low_fisher_share") if without else ():

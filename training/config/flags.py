@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, replace
-from functools import cache, partial
-from pathlib import Path
-from typing import Any, NoReturn
+from functools import cache
+from typing import Any
 
 from training.errors import BadInput
+from training.flags import Parser, add_options, check_options, flag_of
 from training.models.smollm2 import packaged_folder
 
 from .config import DECODER, CompareConfig
@@ -52,7 +51,7 @@ class Setting:
 
     @property
     def flag(self) -> str:
-        return _flag(self.name)
+        return flag_of(self.name)
 
     @property
     def value(self) -> Any:
@@ -141,13 +140,6 @@ def _shown(value: Any) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are BadInput."""
-
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message}. Run '{self.prog} --help' for the flags.")
-
-
 def parse(
     argv: Sequence[str] | None, manual: str | None
 ) -> tuple[CompareConfig, argparse.Namespace]:
@@ -159,7 +151,7 @@ def parse(
     Raises BadInput for unknown flags and for values that cannot work.
     """
     # --help shows the preset's values, so its name comes before all other flags
-    first = Parser(prog=_PROGRAM, add_help=False, allow_abbrev=False)
+    first = Parser(_PROGRAM, add_help=False)
     first.add_argument("--preset")
     first.add_argument("--model", default=DECODER)
     early, _ = first.parse_known_args(argv)
@@ -172,7 +164,7 @@ def parse(
         # "--lr=1" is one argument
         key = unknown[0].partition("=")[0].removeprefix("--").replace("-", "_")
         flags = [*vars(options), *(each for each in known if known[each].group)]
-        hint = f" (use --set {key}=VALUE)" if key in known else _hint(key, flags, _flag)
+        hint = f" (use --set {key}=VALUE)" if key in known else _hint(key, flags, flag_of)
         first.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     check_options(options)
     given = {key: getattr(options, key) for key in known if hasattr(options, key)}
@@ -191,10 +183,7 @@ def _parser(name: str, known: dict[str, Setting], manual: str | None) -> Parser:
     usage = (
         f"{_PROGRAM} [--preset NAME] [--FLAG VALUE ...]\n\nIn brackets: allowed values; default."
     )
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser(
-        prog=_PROGRAM, usage=usage, description=manual, formatter_class=raw, allow_abbrev=False
-    )
+    parser = Parser(_PROGRAM, manual, usage=usage)
     run = add_options(parser)
     usual = "quick, or smollm2 if --model names a pretrained model"
     values = f"values of all fields that no flag sets [one of {', '.join(PRESETS)}; {usual}]"
@@ -245,10 +234,6 @@ def _hint(name: str, known: Sequence[str], show: Callable[[str], str]) -> str:
     return f" (did you mean {show(near[0])}?)" if near else ""
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def _assignment(text: str, known: dict[str, Setting]) -> tuple[str, Any]:
     """An argument of --set: "finetune_warmup=30" -> ("finetune_warmup", 30)."""
     name, equals, given = text.partition("=")
@@ -269,50 +254,5 @@ def _assignment(text: str, known: dict[str, Setting]) -> tuple[str, Any]:
         ) from None
 
 
-def add_options(
-    parser: argparse.ArgumentParser, out: str = "run folder [runs/PRESET-DIGEST]"
-) -> argparse._ArgumentGroup:
-    """Add the flags that do not change the result of a run; `out` is the help of --out."""
-    run = parser.add_argument_group("Run")
-    number = partial(run.add_argument, type=int, metavar="N")
-    folder = partial(run.add_argument, type=_folder, metavar="FOLDER")
-    switch = partial(run.add_argument, action="store_true")
-    folder("--out", help=out)
-    switch("--resume", help="continue an interrupted run, or render a finished one again")
-    at_once = "[1 or more; 2 on a CPU, 1 on a GPU]"
-    number("--jobs", help=f"arms trained at the same time, each in its own process {at_once}")
-    number("--threads", default=1, help="CPU threads per arm [1 or more; 1]")
-    switch("--cpu", help="do not use the GPU")
-    number("--save-every", default=200, help="steps between saved states [1 or more; 200]")
-    curves = "times in each phase that held-out loss and exact match are measured, for curves"
-    number("--measures", default=12, help=f"{curves} [0 or more; %(default)s]")
-    ids = "folder for vocabularies and token ids [.cache]"
-    folder("--cache", default=Path(".cache"), help=ids)
-    switch("--quiet", help="no progress bars")
-    return run
-
-
-def check_options(options: argparse.Namespace) -> None:
-    """Raise BadInput for the first option of a run with an impossible value."""
-    for name in ("threads", "jobs", "save_every"):
-        given = getattr(options, name)
-        if given is not None and given < 1:
-            raise BadInput(f"{_flag(name)} is {given}; it must be 1 or more.")
-    if options.measures < 0:
-        raise BadInput(f"--measures is {options.measures}; it must be 0 or more.")
-    # more threads than cores slow each other down
-    cores = os.cpu_count() or 1
-    if options.threads > cores:
-        seen = f"--threads is {options.threads}, and this machine has {cores} cores"
-        raise BadInput(f"{seen}: choose {cores} or fewer.")
-
-
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
-
-
-def _folder(text: str) -> Path:
-    # Path("") would be the present folder
-    if not text.strip():
-        raise argparse.ArgumentTypeError("an empty name is no folder")
-    return Path(text)

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from rich.console import Console
+from training.ask import BATCH
+from training.flags import Parser, check_numbers
 
-from training.ask.answers import RECORD
-from training.ask.evaluated_model import BATCH
-from training.errors import BadInput
-from training.files import sha256
-from training.progress import in_terminal, no_bars
-from training.run.folder import is_run
+from . import MOST_QUESTIONS, MOST_SHOTS, QUESTIONS
 
-from .evaluation import evaluate
-from .load import FewShotPrompts, Model, load_model
-from .page import print_scores
-from .suites import QUESTIONS, open_suites
+if TYPE_CHECKING:  # see `run_evaluation`: nothing that imports torch is imported here
+    from .load import Model
 
 
 def run_evaluation(options: argparse.Namespace) -> None:
     """Load the models, evaluate them, print the scores and name the page."""
+    # Imported here: torch takes seconds, which --help and wrong flags must not take.
+    import torch
+    from rich.console import Console
+
+    from training.ask.answers import RECORD
+    from training.files import sha256
+    from training.progress import in_terminal, no_bars
+    from training.run.folder import is_run
+
+    from .evaluation import evaluate
+    from .load import FewShotPrompts, load_model
+    from .page import print_scores
+    from .suites import open_suites
+
     if options.threads:
         torch.set_num_threads(options.threads)
     open_suites(options.suite)  # raises before a model is loaded, which takes longer
@@ -55,6 +65,7 @@ def run_evaluation(options: argparse.Namespace) -> None:
         seed=options.questions_seed, out=out, resume=options.resume,
         batch_size=options.batch_size,
         bars=no_bars if options.quiet else in_terminal("answers of"),
+        command=options.command,
     )  # fmt: skip
     console = Console()
     print_scores(console, done.name, done.other, done.rows, done.constants)
@@ -64,11 +75,8 @@ def run_evaluation(options: argparse.Namespace) -> None:
 
 
 def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Namespace:
-    """Parse the flags. Raises BadInput for a number that is too small."""
-    parser = argparse.ArgumentParser(
-        "python -m training.evaluate", description=description, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    """Parse the flags. Raises BadInput for unknown flags and for numbers out of bounds."""
+    parser = Parser("python -m training.evaluate", description)
     named = "run folder, or folder or hub name of a causal model; smollm2"
     parser.add_argument("model", metavar="MODEL", help=named)
     add = parser.add_argument_group("questions").add_argument
@@ -98,8 +106,10 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
     add("--cpu", action="store_true", help="use the CPU even if there is a GPU")
     add("--quiet", action="store_true", help="no progress bars")
     options = parser.parse_args(argv)
-    for name, least in (("questions", 1), ("batch_size", 1), ("shots", 0), ("threads", 1)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise BadInput(f"--{name.replace('_', '-')} is {value}; it must be at least {least}.")
+    check_numbers(
+        options, questions=(1, MOST_QUESTIONS), batch_size=(1, None), shots=(0, MOST_SHOTS),
+        threads=(1, None),
+    )  # fmt: skip
+    given = sys.argv[1:] if argv is None else argv
+    options.command = shlex.join(["python", "-m", "training.evaluate", *given])
     return options

@@ -12,20 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from charembed import __version__
+from training.ask import BATCH
 from training.ask.answers import RECORD, Answers, ask, claim, open_finished
 from training.ask.eval_sets import EvalSet
-from training.ask.evaluated_model import BATCH, EvaluatedModel
+from training.ask.evaluated_model import EvaluatedModel
 from training.ask.scores import breakdown, constant_answer, eval_rows, parsed, rights
 from training.differences import summarise
 from training.errors import BadInput
 from training.files import read_record, write_atomically, write_json
 from training.intervals import Marks, Row
 from training.progress import Bars, no_bars
+from training.run.begun import start
 from training.run.folder import locked
 
+from . import MOST_QUESTIONS, QUESTIONS
 from .load import FewShotPrompts, Model, model_of
 from .page import Constants, write_page
-from .suites import QUESTIONS, hash_of, notes_of, open_suites
+from .suites import hash_of, notes_of, open_suites
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +81,7 @@ def evaluate(
     prompts: FewShotPrompts | None = None,
     tokenizer: Any = None,
     bars: Bars = no_bars,
+    command: str = "",
 ) -> Evaluation:
     """Ask a model the questions of some suites and score its answers.
 
@@ -100,12 +104,16 @@ def evaluate(
         prompts: word questions for models that were not trained here.
         tokenizer: a fast tokenizer of transformers. A model needs it; for a function it decides
             how the words are split.
+        command: the line for a shell that makes the same, for the page.
 
     Raises BadInput before the first question if the model cannot answer one of them.
     """
-    for flag, number in (("questions", questions), ("batch_size", batch_size)):
-        if number is not None and number < 1:
-            raise BadInput(f"{flag} is {number}; it must be at least 1.")
+    for flag, number, most in (
+        ("questions", questions, MOST_QUESTIONS), ("batch_size", batch_size, None),
+    ):  # fmt: skip
+        if number is not None and (number < 1 or (most is not None and number > most)):
+            allowed = "1 or more" if most is None else f"1 to {most}"
+            raise BadInput(f"{flag} is {number}; it must be {allowed}.")
     suites = open_suites(suite)  # before the model, which takes longer to load
     one = model_of(model, name, batched, prompts, tokenizer)
     seed = one.seed if seed is None else seed
@@ -121,6 +129,8 @@ def evaluate(
         "exams": hash_of(eval_sets),
     }
     folder = None if out is None else Path(out)
+    if folder is not None:
+        record["begun"] = [start(command)]
     other, second, others = None, "", None
     if isinstance(against, str | Path) and (Path(against) / RECORD).is_file():
         second, others = open_finished(Path(against), eval_sets, record)

@@ -30,6 +30,8 @@ from training.models.smollm2 import packaged_folder, unpack
 from training.run.folder import is_run
 from training.run.run import Run
 
+from . import MOST_SHOTS
+
 Model = str | Path | PreTrainedModel | EvaluatedModel | Callable[[Any], Any]
 _ENDLESS = 2**31  # context, in tokens, of a model without a limit
 
@@ -42,11 +44,11 @@ class FewShotPrompts:
 
     Attributes:
         wording, form: see `synthetic_tasks.Material`.
-        shots: solved questions before each one, 0 or more.
+        shots: solved questions before each one, 0 to 1,000.
         words: word list, as `words` of DataConfig.
         corpus: text in which tokens are counted, as `corpus` of DataConfig; None for none.
 
-    Raises TaskError for an unknown wording or form.
+    Raises TaskError for an unknown wording or form, and BadInput for too many shots.
     """
 
     wording: str = "compact"
@@ -57,6 +59,9 @@ class FewShotPrompts:
 
     def __post_init__(self) -> None:
         Material(None, self.wording, self.form)  # raises for an unknown value
+        # they are drawn before a prompt can be measured, so a large number would take hours
+        if not 0 <= self.shots <= MOST_SHOTS:
+            raise BadInput(f"shots is {self.shots}; it must be 0 to {MOST_SHOTS}.")
 
     def material(self, tokenizer: Tokenizer | None, counts: TokenCounts | None) -> Material:
         """Return the words, split by the tokens of a tokenizer; by whole words without one."""

@@ -30,9 +30,10 @@ from training.errors import BadInput
 from training.files import sha256
 from training.models.hub import load_dataset
 
+from . import QUESTIONS
+
 LETTERS = "letters"
 ALL = "all"  # the split of a benchmark's items
-QUESTIONS = 250  # per task and split, if the user names no number
 # (model, questions per task and split or None, their seed) -> evaluation sets
 Suite = Callable[[EvaluatedModel, int | None, int], list[EvalSet]]
 

@@ -70,13 +70,14 @@ class Arm:
     projects: bool = True
 
 
-def encoder(kind: Any, *sizes: str) -> Callable[[Parts], nn.Module]:
-    """The `build` of an arm with an encoder class of charembed or of a user.
+def encoder(name: str, *sizes: str) -> Callable[[Parts], nn.Module]:
+    """The `build` of an arm with a class of ENCODERS, charembed's or a user's.
 
     `sizes` are those of _SIZES that the config sets for it; the class has defaults for the rest.
     """
 
     def build(parts: Parts) -> nn.Module:
+        kind = ENCODERS[name]  # now: a script may have replaced the class since
         init = parts.init if parts.init in getattr(kind, "other_inits", ()) else parts.other_init
         known = {"char_dim": parts.char_dim, "hidden_size": parts.hidden_size}
         given = {"init": init, "seed": parts.seed} | {size: known[size] for size in sizes}
@@ -96,7 +97,7 @@ def _encoded_by(name: str, colour: str, by: str, *sizes: str, exactly: str | Non
     """The arm of an encoder, in words such as "a GRU". Raises KeyError for an unknown name."""
     kind = ENCODERS[name]
     return Arm(
-        build=encoder(kind, *sizes),
+        build=encoder(name, *sizes),
         colour=colour,
         called=f"with characters encoded by {by}",
         sentence=f"the characters of each token, encoded by {exactly or by}",
@@ -121,8 +122,29 @@ def arm_names() -> tuple[str, ...]:
 
 def is_added(name: str) -> bool:
     """Whether a script added the arm. A process that imports the laboratory alone lacks it."""
-    makers = filter(None, (ARMS[name].build, ENCODERS.get(name)))
-    return not all(each.__module__.startswith(("charembed.", "training.")) for each in makers)
+    return not (_is_ours(ARMS[name].build) and _is_ours(ENCODERS.get(_encoder_of(name))))
+
+
+def import_path(name: str) -> str:
+    """The import of an added encoder by other processes: "vowels=my_encoders:Vowels".
+
+    "" if there is none: the class is of the script itself or local to a function, or the arm is
+    not an encoder's.
+    """
+    key = _encoder_of(name)
+    kind = ENCODERS.get(key)
+    module, path = getattr(kind, "__module__", "__main__"), getattr(kind, "__qualname__", "<")
+    is_found = _is_ours(ARMS[name].build) and module != "__main__" and "<" not in path
+    return f"{key}={module}:{path}" if is_found else ""
+
+
+def _encoder_of(name: str) -> str:
+    """The name of the encoder that an arm is built with."""
+    return "lstm" if name in ("matched", "shuffled") else name
+
+
+def _is_ours(maker: Any) -> bool:
+    return maker is None or maker.__module__.startswith(("charembed.", "training."))
 
 
 def in_unit(spellings: SpellingTable, unit: str) -> SpellingTable:
@@ -190,7 +212,7 @@ def its_first_letter(spellings: SpellingTable) -> Tensor:
     return torch.where(spellings.lengths_V > 0, first_V, -1)
 
 
-_lstm = encoder(ENCODERS["lstm"], *_SIZES)
+_lstm = encoder("lstm", *_SIZES)
 
 
 def _shuffled(parts: Parts) -> nn.Module:
@@ -238,12 +260,12 @@ ARMS: dict[str, Arm] = _Arms({
     "gru": _encoded_by("gru", "#2f9e8f", "a GRU", *_SIZES),
     "cnn": _encoded_by("cnn", "#6a4c93", "a convolution", exactly="a convolution and a maximum"),
     "bag": Arm(
-        build=encoder(ENCODERS["bag"], "char_dim"), colour="#c2577a",
+        build=encoder("bag", "char_dim"), colour="#c2577a",
         called="with characters in no order",
         sentence="the characters of each token without their order",
     ),
     "bee": Arm(
-        build=encoder(ENCODERS["bee"]), colour="#b07f10", projects=False,
+        build=encoder("bee"), colour="#b07f10", projects=False,
         called="with the mean of its tokens' bytes",
         sentence="the mean of the token's byte vectors, each rotated by its position",
     ),

@@ -1,4 +1,4 @@
-"""The command `python -m training.probe`: its flags, and the probes that they describe.
+"""The command `python -m training.probe`: the probes that its flags describe.
 
 Axes: N tokens that are probed, V vocabulary, D model width.
 """
@@ -24,50 +24,18 @@ from training.files import write_json, write_record
 from training.intervals import Row
 from training.models.smollm2 import packaged_folder, unpack
 from training.progress import in_terminal, no_bars
+from training.run.begun import start
 from training.run.machine import check_place
 
 from .page import Page, print_scores, write_page
 from .plots import Map, map_points
-from .scores import PROBES, difference, means, probe
+from .scores import difference, means, probe
 from .tables import AFTER, BASE, BEFORE, RANDOM, SHUFFLED, SUM, Label, Source, Table, open_source
 from .tokens import ProbedTokens, ProbeSplit
 
 _PAGE, _RESULTS, _FACTS = "probe.html", "results.json", "probe.json"
 _SOURCE_FLAGS = ("arm", "seed", "encoder", "tokenizer", "tensor")  # arguments of open_source too
 _VERSIONS = ("torch", "scipy", "numpy", "safetensors", "transformers")
-
-
-def parse(argv: Sequence[str] | None, manual: str | None) -> argparse.Namespace:
-    """Parse the flags. Raises BadInput for a value that is not allowed."""
-    parser = argparse.ArgumentParser(
-        "python -m training.probe", description=manual, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    add = parser.add_argument
-    add("model", metavar="MODEL", help="run folder, model folder or hub name, or safetensors file")
-    add("--arm", help="arm of a run [all]")
-    add("--seed", type=int, help="seed of a run [all, one for each split in turn]")
-    add("--encoder", metavar="FOLDER", help="character encoder that charembed.save wrote for MODEL")
-    add("--letters", dest="encoder", help=argparse.SUPPRESS)  # its name in 0.1
-    add("--tokenizer", metavar="NAME", help="folder or hub name [the model's own]")
-    add("--tensor", metavar="NAME", help="table of a file [its only one]")
-    add("--probes", default=",".join(PROBES), help="separated by commas [%(default)s]")
-    add("--tokens", type=int, metavar="N", help="tokens, drawn at random [all made of letters]")
-    add("--apart", type=int, metavar="N", help="keep tokens with equal first N letters on one side")
-    add("--splits", type=int, default=5, help="times a fifth is held out [%(default)s]")
-    add("--out", type=Path, help="folder to write [probes/NAME]")
-    add("--cache", type=Path, default=Path(".cache"), help="[%(default)s]")
-    add("--threads", type=int, default=1, help="may change the last digits [%(default)s]")
-    add("--quiet", action="store_true", help="no progress bar")
-    options = parser.parse_args(argv)
-    for name in ("tokens", "apart", "splits", "threads"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise BadInput(f"--{name} is {value}; it must be at least 1.")
-    options.probes = tuple(options.probes.split(","))
-    if unknown := [name for name in options.probes if name not in PROBES]:
-        raise BadInput(f"There is no probe {unknown[0]!r}. Choose from {', '.join(PROBES)}.")
-    return options
 
 
 @dataclass
@@ -119,6 +87,7 @@ def write_probes(found: Results, options: argparse.Namespace) -> None:
         differences += difference(found.rows, ours.name, theirs.name)
     facts = {
         "model": options.model,
+        "begun": [start(options.command)],
         "about": source.about,
         "flags": {flag: getattr(options, flag) for flag in (*_SOURCE_FLAGS, "apart")},
         "probes": options.probes,

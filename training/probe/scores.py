@@ -117,7 +117,6 @@ _LINEAR: dict[str, Callable[[str, Vectors, ProbedTokens, ProbeSplit], list[Row]]
     "contains": _contains_rows,
     "length": _length_rows,
 }
-PROBES = (*_LINEAR, "spell")
 
 
 def probe(

@@ -12,6 +12,8 @@ import json
 import os
 import sys
 import threading
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import TextIO
 
@@ -40,6 +42,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("run", type=Path)
     parser.add_argument("--arm", required=True)
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--encoder", action="append", default=[], metavar="NAME=MODULE:CLASS")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cpu", action="store_true")
@@ -52,6 +55,7 @@ def _parse() -> argparse.Namespace:
 
 def _work(flags: argparse.Namespace, channel: TextIO, stop: Stop) -> int:
     # Imported here: signals that arrive in these seconds are recorded, not lost.
+    from charembed import ENCODERS
     from training.errors import BAD_INPUT, BROKE, sentence, user_errors
     from training.progress import in_messages, no_bars
 
@@ -61,6 +65,10 @@ def _work(flags: argparse.Namespace, channel: TextIO, stop: Stop) -> int:
 
     try:
         stop.check("Nothing had begun.")
+        for added in flags.encoder:
+            name, _, place = added.partition("=")
+            module, _, path = place.partition(":")
+            ENCODERS[name] = attrgetter(path)(import_module(module))
         machine = Machine.of(flags)
         arm = Run.open(flags.run, machine.cache).arm(flags.arm, flags.seed)
         train_arm(arm, machine, in_messages(channel) if machine.progress else no_bars)

@@ -15,7 +15,7 @@ from typing import IO
 
 from training.errors import BAD_INPUT, STOPPED, BadInput, Broke, Interrupted, tell
 from training.interrupts import deferred, held_back
-from training.models.arms import is_added
+from training.models.arms import import_path, is_added
 from training.progress import Bars, Mirror, in_terminal, no_bars
 
 from .arm import train_arm
@@ -34,11 +34,12 @@ def train_all(arms: Sequence[ArmRun], machine: Machine) -> None:
     # Finished arms do not need a process, whose imports take seconds.
     arms = [arm for arm in arms if not arm.is_finished]
     places = machine.side_by_side
-    if added := [arm.name for arm in arms if is_added(arm.name)]:
+    if local := [arm.name for arm in arms if is_added(arm.name) and not import_path(arm.name)]:
         if places > 1:
             tell(
-                f"The arm {added[0]} was added by this script, which a process of its own does not "
-                "run: the arms are trained one after the other, as with --jobs 1."
+                f"The arm {local[0]} was added by this script, which a process of its own does not "
+                "run: the arms are trained one after the other, as with --jobs 1. Define its class "
+                "in a module that the script imports to train them side by side."
             )
         places = 1
     if places == 1 or len(arms) < 2:
@@ -134,8 +135,11 @@ class _Worker:
         self.title = arm.title
         self.error = ""
         self.mirror = Mirror(_bars(arm, machine, place))
-        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        # The paths of this process: from them it imported the modules of added encoders.
+        paths = [str(_ROOT), *filter(None, [*sys.path, os.environ.get("PYTHONPATH")])]
         which = [str(arm.run.folder), "--seed", str(arm.seed), "--arm", arm.name]
+        for name in filter(is_added, arm.run.config.arms):  # the process reads the whole config
+            which += ["--encoder", import_path(name)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "training.run.process", *which, *machine.flags],
             stdin=subprocess.PIPE,  # its end tells the child that this process has died

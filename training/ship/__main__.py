@@ -10,128 +10,39 @@ transformers and must give the same logits, bit for bit. OUT appears only after 
 
 from __future__ import annotations
 
-import argparse
-import os
-import re
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from rich.console import Console
-
-import charembed
-from training.errors import BadInput, exit_status
-from training.models.arms import num_parameters, num_parameters_after_fold
-from training.run.folder import read_config
-from training.run.machine import check_place, readable
-from training.run.run import RESULTS, Run
-
-from .card import PLAIN, model_card
-
-_LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
-
-
-def ship(
-    folder: Path, out: Path, name: str, seed: int | None, licence: str | None, cache: Path
-) -> None:
-    """Write an arm of a finished run as a plain model.
-
-    Raises BadInput, with nothing written, if this cannot be done.
-    """
-    check_place("OUT", out)
-    if out.is_symlink() or (out.exists() and any(out.iterdir())):
-        raise BadInput(f"{out} exists and is not empty, or is a link: name another folder.")
-    if licence is not None and not _LICENCE.fullmatch(licence):
-        raise BadInput(
-            f"The licence is {licence!r}; it must be a name as the hub writes it, such as mit."
-        )
-    # The config alone tells; opening the run prepares its data, which takes seconds.
-    if not read_config(folder).model.pretrained:
-        raise BadInput(
-            f"The run in {folder} trained the decoder of this laboratory, which transformers does "
-            "not know. Ship a run of a pretrained model (--model NAME)."
-        )
-    run = Run.open(folder, cache, name, seed)
-    arm = run.arm(name, seed)
-    if not (folder / RESULTS).is_file():
-        raise BadInput(
-            f"The run in {folder} is not finished. Finish it with --resume, then ship it."
-        )
-    language_model = arm.model()
-    model: Any = language_model.get_submodule("model")
-    added = charembed.count_parameters(model).encoder
-    after = num_parameters_after_fold(language_model)
-    # Folding removes the encoder, and gives a tied output layer a table of its own.
-    untied = after - num_parameters(language_model) + added
-    if untied:
-        print(
-            "The output layer shares the input's table and will have its own table: "
-            f"{untied:,} parameters more, {readable(4 * untied)} of disk."
-        )
-    # Running text that the model was not trained on, cut to its context.
-    ids = run.data.held_out_texts["text"].ids[None, : min(64, language_model.context or 64)].long()
-    # Written beside OUT and renamed: OUT is complete or absent.
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.parent / f".{out.name}.{os.getpid()}"
-    unfinished.mkdir()  # not tempfile: only their owner may read its folders
-    try:
-        expected = _logits(model, ids)
-        if arm.name != PLAIN:
-            charembed.save(model, unfinished / "letters")
-        charembed.fold(model).save_pretrained(unfinished)
-        charembed.complete_config(unfinished)  # for tools that read transformers 4's fields
-        run.data.tokenizer.source.save_pretrained(unfinished)
-        card = model_card(arm, model, licence=licence, untied=untied, folder=out.name)
-        (unfinished / "README.md").write_text(card, "utf-8")
-        import transformers  # takes a second, which a refused command saves
-
-        again = transformers.AutoModelForCausalLM.from_pretrained(unfinished, dtype=torch.float32)
-        if not torch.equal(_logits(again, ids), expected):
-            raise AssertionError("plain transformers computes other logits from the folded model")
-        if out.exists():  # it is empty, as checked at the start
-            out.rmdir()
-        unfinished.rename(out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    print(
-        f"{out}: plain transformers computes bit-equal logits from it. The model card is "
-        f"{out / 'README.md'}."
-    )
-
-
-@torch.no_grad()
-def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = model.eval()(ids).logits
-    return found
-
-
-def _program(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m training.ship",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", type=Path, help="folder of a finished run of a pretrained model")
-    parser.add_argument("out", type=Path, help="folder to write, new or empty")
-    parser.add_argument("--arm", default="lstm", help="arm to write [lstm]")
-    parser.add_argument("--seed", type=int, help="its seed [the first of the run]")
-    parser.add_argument(
-        "--licence", help="licence of the base, as the hub writes it: apache-2.0, mit, llama3.2"
-    )
-    parser.add_argument(
-        "--cache", type=Path, default=Path(".cache"), help="cache of the run [.cache]"
-    )
-    options = parser.parse_args(argv)
-    with Console(stderr=True).status("Reading the run ..."):
-        ship(options.run, options.out, options.arm, options.seed, options.licence, options.cache)
-    return 0
+from training.flags import Parser
+from training.interrupts import Stop, run_program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return exit_status(lambda: _program(argv))
+    """Run the command. Returns 0; 2 for bad input, 1 for a failure, 130 after a stop signal."""
+
+    def program(stop: Stop) -> None:
+        parser = Parser("python -m training.ship", __doc__)
+        add = parser.add_argument
+        add("run", type=Path, metavar="RUN", help="folder of a finished run of a pretrained model")
+        add("out", type=Path, metavar="OUT", help="folder to write, new or empty")
+        add("--arm", default="lstm", help="arm to write [lstm]")
+        add("--seed", type=int, help="its seed [the first of the run]")
+        licence = "licence of the base, as the hub writes it: apache-2.0, mit, llama3.2"
+        add("--licence", help=licence)
+        add("--cache", type=Path, default=Path(".cache"), help="cache of the run [.cache]")
+        options = parser.parse_args(argv)
+        # Imported here: torch takes seconds, which --help and wrong flags must not take.
+        from rich.console import Console
+
+        from .plain_model import ship
+
+        stop.at_once = False
+        which = options.arm, options.seed, options.licence, options.cache
+        with Console(stderr=True).status("Reading the run ..."):
+            ship(options.run, options.out, *which)
+
+    return run_program(program)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ the vocabulary of another model (--model), which was not in training.
 
 from __future__ import annotations
 
-import argparse
 import string
 import sys
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from synthetic_tasks import stream
 from training.data.encodings import published_encoding
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import exit_status
+from training.flags import Parser, check_numbers
 from training.train.loss import letters_read
 
 _LONGEST = 64  # bytes; longer tokens are runs of spaces, which would only cost time
@@ -127,7 +127,7 @@ def _report(
 
 
 def _program(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser("python -m training.ship.speller", __doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--steps", type=int, default=2400)
@@ -135,6 +135,7 @@ def _program(argv: Sequence[str] | None) -> int:
         "--model", help="folder or hub name of a model whose tokens are spelled at the end"
     )
     options = parser.parse_args(argv)
+    check_numbers(options, steps=(1, None))
     torch.set_num_threads(1)  # more threads would change the last digits
     known = vocabularies(options.cache)
     spellings = SpellingTable.from_bytes(

@@ -20,7 +20,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.errors import BadInput
+from training.flags import Parser, add_options, check_options
 from training.interrupts import Stop, run_program
+
+from . import NAMES
 
 
 def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
@@ -44,19 +48,9 @@ def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags. Raises BadInput for unknown names and values that cannot work."""
-    from training.config.flags import Parser, add_options, check_options
-    from training.errors import BadInput
-
-    from .studies import STUDIES, study_named
-
-    parser = Parser(
-        prog="python -m training.study",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("python -m training.study", __doc__)
     add = parser.add_argument
-    add("study", nargs="?", metavar="STUDY", help=f"one of {', '.join(STUDIES)}")
+    add("study", nargs="?", metavar="STUDY", help=f"one of {', '.join(NAMES)}")
     add("--list", action="store_true", help="print the studies and their sizes, and stop")
     add("--size", default="small", help="small, published, or tiny [small]")
     add("--seeds", type=int, default=1, metavar="N", help="models per point [1 or more; 1]")
@@ -67,7 +61,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.list:
         return options
     if options.study is None:
-        raise BadInput(f"No study is named: choose one of {', '.join(STUDIES)}, or use --list.")
+        raise BadInput(f"No study is named: choose one of {', '.join(NAMES)}, or use --list.")
+    # Imported here: torch takes seconds, which --help need not wait for.
+    from .studies import study_named
+
     # Raises for an unknown study or size, and for a config that cannot work.
     study_named(options.study).points(options.size, options.seeds)
     # For config.json of the runs, in the place of a preset's name.
