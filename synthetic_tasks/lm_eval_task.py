@@ -96,12 +96,15 @@ def benchmark_as_lm_eval(
         # Subtle: of this type, lm-eval puts no target_delimiter before the target.
         lines = [_as_json(_row(item) | {"target": item.answer}) for item in items]
         return yaml, "".join(f"{line}\n" for line in lines)
+    lacks = f"{task.name} has a scoring rule that lm-eval lacks. "
+    lacks += "Leave it out, and run it with python -m training.evaluate."
+    if form.ends_choice:  # a request of lm-eval cannot end in a special token of any tokenizer
+        raise TaskError(lacks)
     if items[0].choices:
         return as_lm_eval(name, items, facts)
     rule = RULES.get(task.read)
     if rule is None or task.keeps_blanks or task.equal not in (str.__eq__, same_in_any_case):
-        way_out = "Leave it out, and run it with python -m training.evaluate."
-        raise TaskError(f"{task.name} has a scoring rule that lm-eval lacks. {way_out}")
+        raise TaskError(lacks)
     chat = chat and form.chat
     fields = _benchmark_fields(task, rule, chat)
     if not chat:  # the answer's opening is text like any other

@@ -66,6 +66,8 @@ _STRIDE = 1_000_000  # fresh draws of two seeds do not overlap
 
 
 def _parse_text(name: str, text: str) -> Rows:
+    if not text.strip():
+        raise not_own(name, "is empty")
     return [{"text": text}]
 
 
@@ -149,7 +151,11 @@ def _item(
     file: str, question: str, task: LetterTask, pool: Sequence[str], setting: Setting, name: str,
     rng: Random,
 ) -> Item:  # fmt: skip
-    arguments, answer = task.draw(pool, setting, rng)
+    try:
+        arguments, answer = task.draw(pool, setting, rng)
+    except (ValueError, IndexError):  # of random, for a list that is too short
+        found = f"{name} finds {len(pool)} words or sentences, too few for its questions"
+        raise TaskError(f"{found}. Pass more words, or the package's own files.") from None
     return Item(fill(file, question, *arguments), f" {answer}", key_of(name, *arguments))
 
 

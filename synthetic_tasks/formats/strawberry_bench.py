@@ -80,18 +80,23 @@ def count_in(generated: str) -> str | None:
 def _parse_lists(name: str, text: str) -> Rows:
     """Return a row per list of generate_dataset.py: its difficulty, texts and templates as JSON."""
     tree = parse_python(name, text)
-    rows = []
+    rows, seed = [], assigned(name, tree, "SEED")
+    if not isinstance(seed, int):
+        raise not_own(name, f"assigns {seed!r} to SEED, which is no integer")
     for difficulty, (texts, templates, most) in _LISTS.items():
         values = [assigned(name, tree, variable) for variable in (texts, templates)]
-        if not all(isinstance(value, list) and value for value in values):
-            raise not_own(name, f"assigns no lists to {texts} and {templates}")
-        row = {
-            "difficulty": difficulty,
-            "most": str(most),
-            "seed": str(assigned(name, tree, "SEED")),
-        }
-        rows.append(row | dict(zip(("texts", "templates"), map(json.dumps, values), strict=True)))
+        # A foreign word comes with its language.
+        pairs = [each if isinstance(each, tuple) else (each,) for each in _as_list(values[0])]
+        parts = [part for pair in (*pairs, tuple(_as_list(values[1]))) for part in pair]
+        if not pairs or not values[1] or not all(isinstance(part, str) for part in parts):
+            raise not_own(name, f"assigns no lists of texts to {texts} and {templates}")
+        row = {"difficulty": difficulty, "most": str(most), "seed": str(seed)}
+        rows.append(row | {"texts": json.dumps(pairs), "templates": json.dumps(values[1])})
     return rows
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) and value else [None]  # None is no text
 
 
 def _parse_system(name: str, text: str) -> Rows:
@@ -112,8 +117,7 @@ def _draw(file: str, rows: Rows) -> list[_Drawn]:
     """Draw all questions. Subtle: the draws and their order are those of generate_dataset.py."""
     rng, drawn = Random(int(rows[0]["seed"])), []
     for row in rows:
-        for entry in parse_json(row["texts"]):
-            text, *language = entry if isinstance(entry, list) else [entry]
+        for text, *language in parse_json(row["texts"]):
             present = sorted(set(text.lower().replace(" ", "")))
             letters = rng.sample(present, min(int(row["most"]), len(present)))
             absent = (letter for letter in _LETTERS if letter not in present)

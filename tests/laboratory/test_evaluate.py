@@ -8,7 +8,9 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -554,3 +556,30 @@ def test_names_stand_whole_in_a_narrow_terminal() -> None:
         line.split("│")[1].strip() for line in console.export_text().splitlines() if "│" in line
     ]
     assert "".join(column) == "charbench-like/count_unique_chars"
+
+
+def test_the_letter_tasks_of_reasoning_gym_are_asked_with_their_own_score(
+    prompts: FewShotPrompts, tmp_path: Path
+) -> None:
+    """Exact match beside the package's score, and a note that says which items were asked."""
+
+    def backwards(prompt: str) -> str:
+        word = prompt.split()[1]
+        return f"I think <answer>{word[::-1]}{'x' * (len(word) == 5)}</answer>"
+
+    suite = "reasoning_gym=like:spell_backward,strawberry_bench:easy"
+    done = evaluate(backwards, suite, questions=30, prompts=prompts, out=tmp_path / "out")
+    name = "reasoning_gym-like/spell_backward"
+    (task, other) = (one.task.name for one in done.eval_sets)
+    assert (task, other) == (name, "strawberry_bench-like/easy")
+    right = [item for item in done.eval_sets[0].items if len(item.answer.strip()) != 5]
+    assert 0 < len(right) < 30
+    assert done.value(name) == len(right) / 30
+    assert done.value(name, metric="own_score") > done.value(name)
+    assert "own score" in (tmp_path / "out" / "report.html").read_text("utf-8")
+    with raises(TaskError, "reasoning-gym pip") if not_installed() else nullcontext():
+        evaluate(backwards, "reasoning_gym:spell_backward", questions=2, prompts=prompts)
+
+
+def not_installed() -> bool:
+    return find_spec("reasoning_gym") is None

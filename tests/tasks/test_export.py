@@ -149,6 +149,7 @@ def test_a_list_of_words_is_one_list_and_has_no_splits(words_file: Path, tmp_pat
         (["--tasks", "cuont", "--words", "WORDS"], "cuont"),
         (["--tasks", "cute", "--questions", "3"], "--words --splits-file"),
         (["--tasks", f"cute@paper={DATA / 'cute'}"], "cute@paper"),
+        (["--tasks", f"langgame@stochastok={DATA / 'langgame'}"], "langgame@stochastok"),
         (["--tasks", f"cute={DATA / 'cute'}:spel"], "'spel' spell"),
         (["--tasks", "cute=nowhere"], "nowhere cute"),
         (["--tasks", "cute=hf:leukas/cute"], "hf:leukas/cute"),

@@ -86,6 +86,31 @@ BAD: dict[str, list[tuple[str, bytes | str | None, str]]] = {
         ),
         ("spelling_bee.yaml", None, "spelling_bee.jsonl"),
     ],
+    "reasoning_gym": [
+        ("utils.py", "x = 1\n", "utils.py SYSTEM_PROMPTS"),
+        ("utils.py", "SYSTEM_PROMPTS = {'default': 3}\n", "utils.py SYSTEM_PROMPTS"),
+        ("utils.py", None, "utils"),
+        ("algorithmic/spell_backward.py", "x = 1\n", "spell_backward.py QUESTION_TEMPLATE"),
+        ("algorithmic/word_sorting.py", "QUESTION_TEMPLATE = '{'\n", "word_sorting.py"),
+        ("algorithmic/word_sorting.py", "QUESTION_TEMPLATE = '{}'\n", "word_sorting.py 2"),
+        ("data/words3to10.txt", None, "words3to10"),
+        ("data/words3to10.txt", "", "words3to10.txt empty"),
+        ("data/words3to10.txt", "co-op\n", "spell_backward 0 words"),
+        ("data/in_the_year_2889.txt", "A short book.\n", "letter_jumble 1 words"),
+    ],
+    "strawberry_bench": [
+        ("data/generate_dataset.py", "SEED = 1\n", "generate_dataset.py EASY_WORDS"),
+        ("data/generate_dataset.py", "SEED = 'x'\n", "generate_dataset.py SEED"),
+        ("data/generate_dataset.py", None, "generate_dataset.py dataset.jsonl"),
+        ("prompts.py", "x = 1\n", "prompts.py SYSTEM_PROMPT"),
+        ("prompts.py", "SYSTEM_PROMPT = 1\n", "prompts.py SYSTEM_PROMPT"),
+    ],
+    "execute": [
+        ("prompts.json", "[]", "prompts.json JSON"),
+        ("prompts.json", None, "prompts.json pickle"),
+        ("data/tasks/de/spell.tsv", "input1\tlabel\n", "spell.tsv rows"),
+        ("data/tasks/de/spell.tsv", "input1\ttext\na\tb\n", "spell.tsv label"),
+    ],
     "langgame": [
         (
             "val.jsonl",

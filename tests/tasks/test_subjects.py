@@ -52,6 +52,27 @@ def test_the_subject_of_a_benchmarks_item_is_its_word(name: str) -> None:
             assert task.subject(item) == twin(task.name.partition("/")[2], named(item.key))
 
 
+def test_one_task_of_reasoning_gym_is_about_a_word() -> None:
+    for task in [*published("reasoning_gym").values(), *made("reasoning_gym")]:
+        for item in task.items:
+            is_word = task.name.endswith("/spell_backward")
+            assert task.subject(item) == (Subject(named(item.key)[0]) if is_word else None)
+
+
+def test_the_subject_of_strawberry_bench_ignores_case_and_sentences_have_none() -> None:
+    for task in [*published("strawberry_bench").values(), *made("strawberry_bench")]:
+        for item in task.items:
+            letter, text = named(item.key)
+            subject = None if " " in text else Subject(text, only_letter(text.lower(), [letter]))
+            assert task.subject(item) == subject
+
+
+def test_the_subject_of_execute_is_that_of_cute() -> None:
+    for task in [*published("execute").values(), *made("execute")]:
+        for item in task.items:
+            assert task.subject(item) == twin(task.name.rpartition("/")[2], named(item.key))
+
+
 def test_questions_about_several_words_have_no_subject() -> None:
     tasks: list[BenchmarkTask] = [*published("langgame").values(), *made("langgame")]
     tasks += [published("cute")[f"cute/{task}"] for task in cute.TASKS if task.endswith("_word")]
