@@ -317,6 +317,8 @@ def test_a_busy_port_gets_one_sentence(capsys: pytest.CaptureFixture[str]) -> No
             "no.such.host.invalid:0",
         ),
         (["--port", "0", "--host", "a..b"], "port"),
+        (["--port", "0", "--host", "a\0b"], "--host null"),
+        (["--port", "0", "--host", ""], "--host empty"),
         (["--port", "0", "EMPTY"], "config.json"),
     ],
 )

@@ -23,6 +23,7 @@ from training.files import read_record, write_atomically, write_json
 from training.intervals import Marks, Row
 from training.progress import Bars, no_bars
 from training.run.folder import locked
+from training.run.machine import check_place
 
 from . import MOST_QUESTIONS, QUESTIONS
 from .load import FewShotPrompts, Model, model_of
@@ -106,7 +107,10 @@ def evaluate(
         if number is not None and (number < 1 or (most is not None and number > most)):
             allowed = "1 or more" if most is None else f"1 to {most}"
             raise BadInput(f"{flag} is {number}; it must be {allowed}.")
-    suites = open_suites(suite)  # before the model, which takes longer to load
+    # Both raise before the model is loaded, which takes longer.
+    suites, folder = open_suites(suite), None if out is None else Path(out)
+    if folder is not None:
+        check_place("out", folder)
     one = model_of(model, name, batched, prompts, tokenizer)
     seed = one.seed if seed is None else seed
     eval_sets = [one_set for make in suites.values() for one_set in make(one, questions, seed)]
@@ -120,7 +124,6 @@ def evaluate(
         "questions": questions or QUESTIONS,
         "exams": hash_of(eval_sets),
     }
-    folder = None if out is None else Path(out)
     other, second, others = None, "", None
     if isinstance(against, str | Path) and (Path(against) / RECORD).is_file():
         second, others = open_finished(Path(against), eval_sets, record)
