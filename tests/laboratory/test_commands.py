@@ -110,6 +110,7 @@ def test_the_names_in_help_are_those_of_the_objects() -> None:
         (tasks, "--words", "--words --help"),
         (tasks, "index reverse", "reverse --help"),
         (tasks, "index --words ''", "--words empty"),
+        (tasks, "index --words /dev/zero", "/dev/zero device file"),
         (export, "", "DIR --help"),
         (export, "out --questions 1.5", "--questions '1.5'"),
         (export, "out --format tsv", "--format 'tsv' lm-eval"),
