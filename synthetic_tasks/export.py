@@ -3,7 +3,9 @@
 For lm-evaluation-harness, DIR gets a .yaml and a .jsonl per task and split, and the command to run
 them is printed. The questions equal those of a run with the same splits, seed and number. If the
 items of a task have choices, they are scored by likelihood (acc, acc_norm); else by exact match of
-the text up to a newline, without surrounding space. Takes seconds; needs Python alone.
+the text up to a newline, without surrounding space. Benchmarks keep their authors' prompts and
+scoring: --tasks cute=FOLDER,spelling_bee=FOLDER; with --chat for a model with a chat template.
+Takes seconds; needs Python alone.
 """
 
 from __future__ import annotations
@@ -11,21 +13,26 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from . import words
 from .draws import distinct
 from .errors import TaskError
-from .flags import Parser, exit_status
+from .flags import Parser, exit_status, whole_number
 from .formats import FORMATS
+from .formats.spec import parse_spec, sample
+from .lm_eval_task import CHAT_TAG, TAG, as_lm_eval, benchmark_as_lm_eval
+from .lm_eval_task import RESULT_PATTERN as RESULT_PATTERN
 from .registry import WORD_TASKS, build_task, needs_words
-from .task import ANSWER_FORMS, END, WORDINGS, Item, Material
+from .task import ANSWER_FORMS, WORDINGS, Material
 
-_TAG = "charembed"
 _MIN_LETTERS, _MAX_LETTERS = 3, 20  # letters of a word of --words
-_Drawn = list[tuple[str, list[Item]]]  # names of exported tasks with their items
-_STRIP = ["\\A\\s+", "\\s+\\Z"]
-RESULT_PATTERN = "^(?:.* )?= (.*)$"  # the result of a scratchpad answer follows the last " = "
+_Texts = dict[str, tuple[str, str]]  # name of an exported task -> its .yaml and its .jsonl
+_Facts = dict[str, object]
+_QUESTIONS, _MOST_QUESTIONS = 250, 1_000_000
+_COMMAND = "lm-eval run --model hf --model_args pretrained=MODEL --include_path ."
+_COMMANDS = {TAG: "", CHAT_TAG: "--apply_chat_template"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,116 +42,77 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     options = _parser().parse_args(argv)
-    written = _export(options)
-    command = "lm-eval run --model hf --model_args pretrained=MODEL --include_path ."
-    print(f"{written} tasks are in {options.folder}. To run them:")
-    print(f"cd {options.folder} && {command} --tasks {_TAG}")
+    tags = _export(options)
+    print(f"{len(list(options.folder.glob('*.yaml')))} tasks are in {options.folder}. To run them:")
+    for tag in tags:
+        print(
+            f"cd {options.folder} && {_COMMAND} {_COMMANDS[tag]} --tasks {tag}".replace("  ", " ")
+        )
 
 
-def _export(options: argparse.Namespace) -> int:
-    """Write the tasks of the command line and return their number; on an error, write nothing."""
+def _export(options: argparse.Namespace) -> list[str]:
+    """Write the tasks of the command line and return their tags; on an error, write nothing."""
     folder: Path = options.folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TaskError(f"{folder} exists and is not empty. Name a new folder.")
     splits = _read_splits(options)
-    drawn = [part for spec in options.tasks for part in _draw(spec, splits, options)]
-    facts = {"questions": options.questions, "seed": options.seed}
+    facts: _Facts = {"questions": options.questions or _QUESTIONS, "seed": options.seed}
     facts |= {"splits_sha256": words.fingerprint(splits)} if splits else {}
     # All texts before the first file: an error leaves no half export.
-    texts = {name: as_lm_eval(name, items, facts) for name, items in drawn}
+    texts: _Texts = {}
+    for spec in options.tasks:
+        is_format = parse_spec(spec).name in FORMATS
+        texts |= (_benchmark if is_format else _own)(spec, splits, facts, options)
     folder.mkdir(parents=True, exist_ok=True)
     for name, (yaml, lines) in texts.items():
         (folder / f"{name}.yaml").write_text(yaml, "utf-8")
         (folder / f"{name}.jsonl").write_text(lines, "utf-8")
     if splits and options.splits_file:
         words.save_splits(folder / "splits.json", splits)
-    return len(texts)
+    return [
+        tag
+        for tag in _COMMANDS
+        if any(f"\ntag: {json.dumps(tag)}\n" in y for y, _ in texts.values())
+    ]
 
 
-def as_lm_eval(name: str, items: Sequence[Item], facts: dict[str, object]) -> tuple[str, str]:
-    """Return the .yaml of a task of lm-evaluation-harness, and the .jsonl of its items.
-
-    [Item("count a banana:", " 3", ...)] -> one line, {"prompt": "count a banana:", "target": "3"}
-    """
-    config: dict[str, object] = {
-        "task": name,
-        "tag": _TAG,
-        "dataset_path": "json",  # the loader for local files
-        "dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}},
-        "test_split": "test",
-        "doc_to_text": "prompt",
-        "num_fewshot": 0,  # the prompt is complete
-        **(_BY_CHOICE if items[0].choices else _by_generation(items)),
-        "metadata": {"version": 1.0, **facts},
-    }
-    # JSON values are YAML values too, so no YAML writer is needed.
-    yaml = "".join(f"{key}: {_as_json(value)}\n" for key, value in config.items())
-    return yaml, "".join(f"{_as_json(_row(item))}\n" for item in items)
-
-
-def _as_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _metric(name: str, **more: object) -> dict[str, object]:
-    return {"metric": name, "aggregation": "mean", "higher_is_better": True, **more}
-
-
-_BY_CHOICE = {
-    "output_type": "multiple_choice",
-    "doc_to_choice": "choices",
-    "doc_to_target": "target",
-    "target_delimiter": "",  # each choice begins with its space
-    "metric_list": [_metric("acc"), _metric("acc_norm")],
-}
-
-
-def _by_generation(items: Sequence[Item]) -> dict[str, object]:
-    written = [item.text.removeprefix(item.prompt) for item in items]
-    has_scratchpad = written[0] != items[0].answer + END
-    result = {"function": "regex", "regex_pattern": RESULT_PATTERN, "fallback": ""}
-    filters = [result] if has_scratchpad else []
-    return {
-        "output_type": "generate_until",
-        "doc_to_target": "target",
-        "generation_kwargs": {
-            "until": [END],
-            "do_sample": False,
-            # A token is at least one byte, so the bytes of the longest answer suffice.
-            "max_gen_toks": max(len(text.encode()) for text in written),
-        },
-        "filter_list": [{"name": "answer", "filter": [*filters, {"function": "take_first"}]}],
-        "metric_list": [_metric("exact_match", regexes_to_ignore=_STRIP)],
-    }
-
-
-def _row(item: Item) -> dict[str, object]:
-    choices = list(item.choices)
-    target = choices.index(item.answer) if choices else item.answer.strip()
-    offered = {"choices": choices} if choices else {}
-    return {"prompt": item.prompt, **offered, "target": target, "key": item.key}
-
-
-def _draw(spec: str, splits: words.WordSplits | None, options: argparse.Namespace) -> _Drawn:
-    """Draw a task's items for each split."""
-    n, seed = options.questions, options.seed
-    if spec in FORMATS:
+def _benchmark(
+    spec: str, splits: words.WordSplits | None, facts: _Facts, options: argparse.Namespace
+) -> _Texts:
+    """Write the tasks of a benchmark, from its own files or imitated."""
+    parsed, n, seed = parse_spec(spec), options.questions, options.seed
+    form = FORMATS[parsed.name]
+    if parsed.source.startswith("hf:"):
+        raise TaskError(f"{spec} is on the hub, and files are read here. Save it, name its folder.")
+    if parsed.source:
+        tasks = parsed.choose(form, form.read(form.load(Path(parsed.source))))
+        picked = [sample(task.items, n, task.name, "sample", seed) for task in tasks]
+        tasks = [replace(one, items=tuple(items)) for one, items in zip(tasks, picked, strict=True)]
+    else:
         # Words that no training question had, as in training.evaluate.
         unseen = [*splits.unseen_words, *splits.unseen_tokens] if splits else []
-        made = FORMATS[spec].generate(unseen, n, seed)
-        if not all(item.choices for task in made for item in task.items):
-            way_out = "Leave it out, and run it with python -m training.evaluate."
-            raise TaskError(f"{spec} has a scoring rule that lm-eval lacks. {way_out}")
-        return [(_name(task.name), list(task.items)) for task in made]
+        tasks = parsed.choose(form, form.generate(unseen, n or _QUESTIONS, seed))
+    own = facts | ({} if not parsed.source else {"questions": n or "all", "source": form.source})
+    return {
+        _name(task.name): benchmark_as_lm_eval(_name(task.name), task, own, options.chat)
+        for task in tasks
+    }
+
+
+def _own(
+    spec: str, splits: words.WordSplits | None, facts: _Facts, options: argparse.Namespace
+) -> _Texts:
+    """Draw the items of one of this project's tasks for each split."""
+    n, seed = options.questions or _QUESTIONS, options.seed
     task = build_task(spec, Material(splits, options.wording, options.answer_form))
     about_words = needs_words([spec])
     names = [split.name for split in task.splits]
-    drawn = []
+    texts = {}
     for split in _chosen_splits(splits, options) if about_words else names:
-        name = spec if about_words and not options.splits_file else f"{spec}_{split}"
+        name = _name(spec if about_words and not options.splits_file else f"{spec}_{split}")
         # Subtle: "exam" is part of the key of a run's evaluation set; another word gives others.
-        drawn.append((_name(name), distinct(task, split, n, "exam", split, seed)))
-    return drawn
+        texts[name] = as_lm_eval(name, distinct(task, split, n, "exam", split, seed), facts)
+    return texts
 
 
 def _chosen_splits(splits: words.WordSplits | None, options: argparse.Namespace) -> list[str]:
@@ -167,7 +135,9 @@ def _read_splits(options: argparse.Namespace) -> words.WordSplits | None:
     if options.splits_file:
         return words.load_splits(options.splits_file)
     if not options.words:
-        if needs_words(options.tasks) or set(options.tasks) & set(FORMATS):
+        parsed = map(parse_spec, options.tasks)
+        imitated = any(spec.name in FORMATS and not spec.source for spec in parsed)
+        if needs_words(options.tasks) or imitated:
             raise TaskError("tasks about words need some. Name --words FILE or --splits-file FILE.")
         return None
     listed = [line.strip() for line in words.read_words(options.words)]
@@ -176,14 +146,15 @@ def _read_splits(options: argparse.Namespace) -> words.WordSplits | None:
 
 def _name(spec: str) -> str:
     """Name the exported task: path_star:2x5 -> charembed_path_star_2x5."""
-    return f"{_TAG}_" + "".join(letter if letter.isalnum() else "_" for letter in spec)
+    return f"{TAG}_" + "".join(letter if letter.isalnum() else "_" for letter in spec)
 
 
 def _parser() -> argparse.ArgumentParser:
     about = "Export questions to lm-evaluation-harness."
     parser = Parser("python -m synthetic_tasks.export", about)
     add = parser.add_argument
-    names = ", ".join((*WORD_TASKS, "path_star:2x5, counting:10x100", "langgame"))
+    sizes = ("path_star:2x5, counting:10x100", *FORMATS, "cute=FOLDER, cute=FOLDER:spell+orth")
+    names = ", ".join((*WORD_TASKS, *sizes))
     tasks_help = f"separated by commas, from {names} (default: all tasks about words)"
     splits_help = f"of a file, some of {', '.join(words.SPLITS)} (default: all with words)"
     default = " (default: %(default)s)"
@@ -193,21 +164,29 @@ def _parser() -> argparse.ArgumentParser:
     add("--words", type=Path, metavar="FILE", help="words to ask about, one a line")
     add("--splits-file", type=Path, metavar="FILE", help="the splits of a run, instead of --words")
     add("--splits", type=_listed, default=[], help=splits_help)
-    add("--questions", type=_positive, default=250, help="number per task and split" + default)
+    each = f"number per task and split (default: {_QUESTIONS}; all of a benchmark's own files)"
+    add("--questions", type=_positive, help=each)
     add("--seed", type=int, default=0, help="seed of the questions" + default)
+    add("--chat", action="store_true", help="benchmarks for a model with a chat template")
     add("--wording", choices=WORDINGS, default="sentences", help="of the questions" + default)
     add("--answer-form", choices=ANSWER_FORMS, default="plain", help="of the answers" + default)
     return parser
 
 
 def _listed(text: str) -> list[str]:
-    return list(dict.fromkeys(filter(None, text.split(","))))
+    names = list(dict.fromkeys(filter(None, text.split(","))))
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
+    return names
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
+    number = whole_number(text)
+    if not 1 <= number <= _MOST_QUESTIONS:  # more would be drawn for hours
+        raise argparse.ArgumentTypeError(
+            f"{number} is not a whole number from 1 to {_MOST_QUESTIONS}"
+        )
+    return number
 
 
 if __name__ == "__main__":

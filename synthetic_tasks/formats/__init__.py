@@ -3,7 +3,17 @@
 A new format is a file in this folder and a line here.
 """
 
-from . import charbench, cute, cute_hub, langgame, nanochat, spelling_bee
+from . import (
+    charbench,
+    cute,
+    cute_hub,
+    execute,
+    langgame,
+    nanochat,
+    reasoning_gym,
+    spelling_bee,
+    strawberry_bench,
+)
 from .format import BenchmarkTask as BenchmarkTask
 from .format import Format as Format
 from .format import PromptFormat as PromptFormat
@@ -11,5 +21,8 @@ from .tables import Rows as Rows
 from .tables import Tables as Tables
 from .tables import as_rows as as_rows
 
-_MODULES = (cute, cute_hub, charbench, nanochat, spelling_bee, langgame)
+_MODULES = (
+    *(cute, cute_hub, charbench, nanochat, spelling_bee, langgame),
+    *(reasoning_gym, strawberry_bench, execute),
+)
 FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in _MODULES}

@@ -36,6 +36,7 @@ class PromptFormat:
             one after the tokens before it.
         stop_without_chat: the same for a model without a chat template, which goes on with examples
             of its own; None for `stop`.
+        ends_choice: the likelihood of a choice includes the model's end-of-text token behind it.
     """
 
     chat: bool = False
@@ -45,6 +46,7 @@ class PromptFormat:
     stop: str = END
     stop_without_chat: str | None = None
     greedy: bool = False
+    ends_choice: bool = False
 
     def stop_of(self, with_template: bool) -> str:
         """Return the stop text of a model with or without a chat template."""
@@ -60,7 +62,8 @@ class PromptFormat:
         fields["room"] = fields.pop("max_new_tokens")
         order = ("chat", "system", "opening", "room", "stop")
         # A field that most formats do not have is no part of their hash.
-        return {name: fields[name] for name in order} | ({"greedy": True} if self.greedy else {})
+        rare = {name: True for name in ("greedy", "ends_choice") if fields[name]}
+        return {name: fields[name] for name in order} | rare
 
 
 # The arguments of a question -> the word that it is about; None if it is about none.
@@ -102,6 +105,9 @@ class BenchmarkTask:
         equal: compares a parsed answer with the right one, both without surrounding space.
         keeps_blanks: compare both as they are, with the blanks around them.
         about: finds the word of a question among its arguments, for scores by word length.
+        own_score: the benchmark's own score, from 0 to 1, of a parsed answer (None if there is
+            none) and the right one, if it has one besides exact match.
+        note: a fact about the files, printed with the scores: "words.txt has the SHA-256 2d8c...".
     """
 
     name: str
@@ -111,6 +117,8 @@ class BenchmarkTask:
     equal: Callable[[str, str], bool] = str.__eq__
     about: About = no_word
     keeps_blanks: bool = False
+    own_score: Callable[[str | None, str], float] | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -153,6 +161,10 @@ class BenchmarkTask:
         return max(right) / len(items)
 
 
+# (words, items per task, seed) -> tasks
+Generate = Callable[[Sequence[str], int, int], list[BenchmarkTask]]
+
+
 @dataclass(frozen=True)
 class Format:
     """The format of a benchmark.
@@ -161,8 +173,9 @@ class Format:
 
     Attributes:
         source: paper and repository.
-        files: shell pattern of a file name, without folders -> parser of (name, text), which raises
-            TaskError, with the name, if the text has no rows: {"*.tsv": table}.
+        files: shell pattern of a file name -> parser of (name, text), which raises TaskError, with
+            the name, if the text has no rows: {"*.tsv": table}. A pattern with one folder,
+            "*/spell.tsv", is for files of the same name; their tables are named "zh/spell.tsv".
         read: turns the benchmark's rows into tasks with the authors' prompts and scoring. Raises
             TaskError, with the name of the file, if the rows do not belong to the benchmark.
         generate: (words, n, seed) -> an imitation: the same tasks with n items each, about these
@@ -173,15 +186,18 @@ class Format:
             task with that rule, under another name, "cute@paper/spell".
         other_folders: folders of the benchmark's repository that are not read: they hold other
             files of the same names.
+        packaged: for a benchmark whose items come with an installed package: (source of a spec, its
+            tasks) -> a generator of its own items; None if the source is a path.
     """
 
     name: str
     source: str
     files: Mapping[str, Callable[[str, str], Rows]]
     read: Callable[[Tables], list[BenchmarkTask]]
-    generate: Callable[[Sequence[str], int, int], list[BenchmarkTask]]
+    generate: Generate
     markings: Mapping[str, Callable[[BenchmarkTask], BenchmarkTask]] = field(default_factory=dict)
     other_folders: tuple[str, ...] = ()
+    packaged: Callable[[str, Sequence[str]], Generate | None] | None = None
 
     def load(self, path: Path) -> dict[str, Rows]:
         """Read the format's files from a folder and its subfolders, or from one file.
@@ -196,13 +212,19 @@ class Format:
         for file in files:
             if set(file.relative_to(path).parts[:-1]).intersection(self.other_folders):
                 continue
+            names = (file.name, f"{file.resolve().parent.name}/{file.name}")
             # The first pattern that fits; fnmatchcase ignores the system's rules for case.
-            patterns = [pattern for pattern in self.files if fnmatchcase(file.name, pattern)]
+            fitting = (
+                (names["/" in pattern], parse)
+                for pattern, parse in self.files.items()
+                if fnmatchcase(names["/" in pattern], pattern)
+            )
+            name, parse = next(fitting, ("", None))
             # Tables are found by name, so a second one would replace the first.
-            if patterns and file.name in found:
-                raise TaskError(f"{path} has more than one {file.name}. Name one folder.")
-            if patterns:
-                found[file.name] = self.files[patterns[0]](str(file), read_text(file))
+            if parse is not None and name in found:
+                raise TaskError(f"{path} has more than one {name}. Name one folder.")
+            if parse is not None:
+                found[name] = parse(str(file), read_text(file))
         if not found:
             wanted = f"{', '.join(self.files)}, from {self.source}"
             raise TaskError(f"{path} has no file of {self.name}. Name a folder with {wanted}.")

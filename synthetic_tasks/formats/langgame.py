@@ -7,13 +7,20 @@ list. This module reads the columns question and options, the right option first
 from the question.
 
 Scoring: no text is generated. The likelihood of each option, with a space before it, is computed
-after the question, which ends in "Answer:". The likeliest option must be the right one.
+after the question, which ends in "Answer:". The likeliest option must be the right one. The marking
+"stochastok" is that of its program: two blanks before the option, the model's end-of-text token
+behind it, and a tie is right.
+
+Both sum over tokens, so that an option of few tokens wins in a model that knows nothing: such a
+model is right about the shortest word much more often than one time in four, and about the longest
+one hardly ever. Scores list this floor as `fewest_tokens`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from random import Random
 
@@ -68,6 +75,20 @@ def _item(task: str, question: str, choices: Sequence[str]) -> Item:
     return Item(question, " " + choices[0].strip(), key_of(task, question), ordered)
 
 
+def as_in_stochastok(task: BenchmarkTask) -> BenchmarkTask:
+    """Return a task with the marking of stochastok's program."""
+    name, items = task.name.replace("/", "@stochastok/", 1), []
+    for item in task.items:
+        wrong = [choice for choice in item.choices if choice != item.answer]
+        # The program joins question, blank and option, which begins with a blank. The right option
+        # comes first, and the first of equal likelihoods is taken.
+        choices = tuple(f" {choice}" for choice in (item.answer, *wrong))
+        key = item.key.replace("/", "@stochastok/", 1)
+        items.append(item._replace(answer=choices[0], choices=choices, key=key))
+    form = replace(task.prompt_format, ends_choice=True)
+    return replace(task, name=name, items=tuple(items), prompt_format=form)
+
+
 def _draw_rule(kind: str, words: Sequence[str], rng: Random) -> _Rule | None:
     """Draw the argument, the right word and a test for wrong words; None if this draw has none."""
     # The margins are LangGame's: two of a letter or more against one or none; three letters of
@@ -116,4 +137,5 @@ def _generate(words: Sequence[str], n: int, seed: int) -> list[BenchmarkTask]:
 
 _SOURCE = "arXiv 2506.01687, github.com/anyasims/stochastok (its program draws the items)"
 _FILES = dict.fromkeys(("*.jsonl", "*.csv", "*.tsv"), table)
-FORMAT = Format("langgame", _SOURCE, _FILES, _read, _generate)
+_MARKINGS = {"stochastok": as_in_stochastok}
+FORMAT = Format("langgame", _SOURCE, _FILES, _read, _generate, markings=_MARKINGS)

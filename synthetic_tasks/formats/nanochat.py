@@ -1,9 +1,11 @@
 """nanochat's SpellingBee (count a letter in a word) and SimpleSpelling (2 tasks).
 
-github.com/karpathy/nanochat (MIT), tasks/spellingbee.py and scripts/chat_eval.py. No file holds the
+github.com/karpathy/nanochat (MIT), tasks/spellingbee.py and scripts/chat_eval.py, which were deleted
+on 2026-07-03: the last commit with them is da32e1d657b62cc1110f20f86fbc301d6189726e. No file holds the
 items: random.Random(10,000,000 + i) draws test item i from the word list words_alpha.txt of
 github.com/dwyl/english-words and the question templates of spellingbee.py. From both files this
-module draws the same items.
+module draws the same items. Another word list gives other items, so its hash is printed with the
+scores.
 
 Prompt: one user message, greedy, up to 512 new tokens. Scoring: the first number after "#### ",
 without commas.
@@ -12,6 +14,7 @@ without commas.
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -31,6 +34,8 @@ _ORDER_SEED = 42  # nanochat shuffles the word list for SimpleSpelling
 _COUNT_FORMAT = PromptFormat(chat=True, max_new_tokens=512, stop="")
 # nanochat trains on SimpleSpelling and does not score it: exact match up to the newline is ours.
 _SPELL_FORMAT = PromptFormat(chat=True, max_new_tokens=512)
+# Of words_alpha.txt at commit 20f5cc9b3f0ccc8ce45d814c532b7c2031bba31c of dwyl/english-words.
+_WORDS_HASH = "2d8cf2326673fa0c179bdc3a58053872d16bff5352331580955ae62101f6a34d"
 _TEMPLATES, _OFFSET = "USER_MSG_TEMPLATES", "TEST_RANDOM_SEED_OFFSET"
 _COUNT, _SPELL = "SpellingBee", "SimpleSpelling"
 _NUMBER = re.compile("#### (-?[0-9.,]+)")
@@ -62,7 +67,8 @@ def _parse_words(name: str, text: str) -> Rows:
     words = [line.strip() for line in text.removesuffix("\n").split("\n")]
     if not all(words):
         raise not_own(name, "has an empty line, or no word at all")
-    return [{"word": word} for word in words]
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return [{"word": word, "sha256": digest} for word in words]
 
 
 def _draw_count(
@@ -86,12 +92,13 @@ def _draw_spelling(file: str, template: str, words: Sequence[str], name: str, rn
     return Item(fill(file, template, word=word), f" {word}:{','.join(word)}", key_of(name, word))
 
 
-def _tasks(prefix: str, count: Sequence[Item], spelling: Sequence[Item]) -> list[BenchmarkTask]:
+def _tasks(
+    prefix: str, count: Sequence[Item], spelling: Sequence[Item], note: str = ""
+) -> list[BenchmarkTask]:
+    make = partial(BenchmarkTask, about=word_first, note=note)
     return [
-        BenchmarkTask(
-            f"{prefix}/{_COUNT}", tuple(count), _COUNT_FORMAT, after_hashes, about=word_first
-        ),
-        BenchmarkTask(f"{prefix}/{_SPELL}", tuple(spelling), _SPELL_FORMAT, about=word_first),
+        make(f"{prefix}/{_COUNT}", tuple(count), _COUNT_FORMAT, after_hashes),
+        make(f"{prefix}/{_SPELL}", tuple(spelling), _SPELL_FORMAT),
     ]
 
 
@@ -105,6 +112,7 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
     (file, rows), (list_file, word_rows) = found["spellingbee"], found["words_alpha"]
     templates = need(file, rows, "count", "offset", "spell")
     words = [row["word"] for row in need(list_file, word_rows, "word")]
+    digest = word_rows[0].get("sha256", "unknown")
     # SimpleSpelling draws from the shuffled list, each task from generators of its own.
     shuffled = list(words)
     Random(_ORDER_SEED).shuffle(shuffled)
@@ -114,7 +122,9 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
     seeds = range(first, first + _NUM_ITEMS)
     count = [draw_count(f"nanochat/{_COUNT}", Random(seed)) for seed in seeds]
     spelling = [draw_spelling(f"nanochat/{_SPELL}", Random(seed)) for seed in seeds]
-    return _tasks("nanochat", count, spelling)
+    known = "the list that nanochat downloads" if digest == _WORDS_HASH else "another list than its"
+    note = f"nanochat: {list_file} has {len(words):,} words, SHA-256 {digest} ({known})"
+    return _tasks("nanochat", count, spelling, note)
 
 
 # The imitation

@@ -86,9 +86,11 @@ def assigned(name: str, tree: ast.Module, variable: str) -> Any:
     Raises TaskError if there is no such assignment, or if its value would have to be computed.
     """
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == variable for target in node.targets
-        ):
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        # x = ... has a list of targets, and x: list[str] = ... has one
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if variable in [target.id for target in targets if isinstance(target, ast.Name)]:
             try:
                 return ast.literal_eval(node.value)
             except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
@@ -141,6 +143,19 @@ def fill(name: str, template: str, *values: str, **named: str) -> str:
     except (ValueError, LookupError):
         wanted = ", ".join(f"{{{key}}}" for key in named) or f"{len(values)} times {{}}"
         raise not_own(name, f"has a prompt without {wanted}, {_short(template)}") from None
+
+
+def plain_fields(name: str, template: str) -> str:
+    """Remove the names of a format string's fields: "sort {words}" -> "sort {}".
+
+    Raises TaskError if it is no format string.
+    """
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise not_own(name, f"has a prompt that is no format string ({error})") from None
+    escaped = ((text.replace("{", "{{").replace("}", "}}"), field) for text, field, _, _ in parts)
+    return "".join(text + ("" if field is None else "{}") for text, field in escaped)
 
 
 def parse_json(text: str) -> Any:

@@ -8,12 +8,14 @@ import shlex
 import shutil
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import charembed
 from synthetic_tasks import SPLITS
 from tests import warm
 from tests.conftest import ROOT
@@ -25,6 +27,7 @@ from training.config.presets import preset
 from training.data.prepare import Data
 from training.intervals import read_rows
 from training.models.arms import ARMS
+from training.report.verdict import HELD, judge
 from training.run.arm import train_arm
 from training.run.machine import Machine
 from training.run.run import Run
@@ -46,6 +49,16 @@ def test_the_run_folder_is_complete(finished: Path) -> None:
     for digest in (saved["data"]["corpus_sha256"], saved["weights_sha256"]):
         assert re.fullmatch("[0-9a-f]{64}", digest)
     assert saved["versions"]["torch"] == torch.__version__
+    (begun,) = saved["begun"]
+    flags = shlex.split(begun["command"])[3:]
+    assert parse(flags, None)[0].as_dict() == saved["config"]
+    assert begun["charembed"] == charembed.__version__
+    date = datetime.strptime(begun["date"], "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC)
+    assert abs((datetime.now(UTC) - date).days) <= 1
+    page = (finished / "report.html").read_text()
+    says(page.split("How to get the same numbers")[1], begun["command"], begun["date"])
+    if begun["commit"]:  # the tests run in a checkout, or in an unpacked archive
+        says(page, begun["commit"][:12])
     assert len(losses(finished)) == 2 * 2 * 16
 
 
@@ -54,7 +67,7 @@ def test_every_cell_has_its_row_with_interval_and_majority(finished: Path) -> No
     cells = {(row.arm, row.seed, row.task, row.split) for row in rows}
     assert cells == {
         (arm, seed, task, split)
-        for arm in ("matched", "lstm")
+        for arm in ("plain", "lstm")
         for seed in (0, 1, "mean")
         for task in ("reverse", "count", "index", "swap")
         for split in SPLITS
@@ -69,16 +82,19 @@ def test_every_cell_has_its_row_with_interval_and_majority(finished: Path) -> No
 
 def test_the_report_is_one_file_with_its_plots(finished: Path) -> None:
     page = (finished / "report.html").read_text()
-    assert page.count("<svg") == 1 + 4 + 2 * 2 + 1, (
-        "at a glance, tasks, loss and difference by phase, cost"
-    )
+    # at a glance, tasks, loss and difference by phase, cost
+    count = 1 + 4 + 2 * 2 + 1
+    # during training: held-out text in both phases, and each split; text by token frequency
+    count += 2 + 4 + 2
+    # forest plots and exact match by word beside them
+    assert page.count("<svg") > count
     assert not re.search(r'(src|href)="(?!#)', page), (
         "self-contained: nothing is loaded from elsewhere"
     )
     for words in (
         "reverse",
         "unseen tokens",
-        "lstm − matched",
+        "lstm − plain",
         "nats per token",
         "parameters",
     ):
@@ -150,6 +166,19 @@ def test_two_distributed_processes_give_the_losses_of_one(
     two = losses(tmp_path / "ddp")
     assert [row[:4] for row in two] == [row[:4] for row in one]
     np.testing.assert_allclose([row[4] for row in two], [row[4] for row in one], rtol=1e-4)
+    curves = [
+        [
+            json.loads(line)
+            for path in sorted(folder.glob("seed0/lstm/*.curve.jsonl"))
+            for line in path.read_text().splitlines()
+        ]
+        for folder in (finished, tmp_path / "ddp")
+    ]
+    assert [len(rows) for rows in curves] == [2 + 2 * (1 + 16)] * 2, "only one process writes"
+    for row, other in zip(*curves, strict=True):
+        assert row | {"value": 0} == other | {"value": 0}
+        if row["metric"] == "loss_nats":
+            assert other["value"] == pytest.approx(row["value"], rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +274,7 @@ def test_help_names_every_field(capsys: pytest.CaptureFixture[str]) -> None:
         compare.main(["--help"])
     shown = capsys.readouterr().out
     known = settings(preset("quick"))
-    assert len(re.findall(r"(?m)^  --", shown)) <= 60
+    assert len(re.findall(r"(?m)^  --", shown)) <= 66
     for name, setting in known.items():
         if setting.group:
             assert re.search(rf"{setting.flag} ", shown), name
@@ -362,5 +391,34 @@ def test_a_third_phase_is_an_entry(data: Data, cache: Path, tmp_path: Path) -> N
     assert [steps.count(phase.name) for phase in config.phases] == [0, 6, 10, 3]
 
 
-def test_a_gain_on_text_over_matched_comes_with_its_warning(finished: Path) -> None:
-    assert "--arms plain,lstm" in (finished / "report.html").read_text()
+def test_results_hold_the_differences_of_all_pairs_and_name_their_chance(finished: Path) -> None:
+    found = [row for row in read_rows(finished / "results.json") if " - " in row.arm]
+    assert {row.arm for row in found} == {"lstm - plain"}
+    assert all(row.controls == 1 for row in found)
+    covers = {row.metric: row.covers for row in found}
+    assert covers["exact_match_difference"] == "seeds and questions"
+    assert covers["loss_nats_difference"] == "seeds and windows", "held-out rows are a sample"
+    text = [row for row in found if row.metric == "loss_nats_difference"]
+    assert all(row.p_holm is not None for row in text)
+
+
+@pytest.mark.slow  # six arms, of two layers
+def test_a_text_difference_of_a_real_run_is_in_its_headline(cache: Path, tmp_path: Path) -> None:
+    """The headline said that no difference was shown, above a line that showed one on text."""
+    sizes = ["--layers", "2", "--width", "64", "--heads", "2", "--char-dim", "32"]
+    flags = [*sizes, "--char-hidden", "32", "--steps", "10", "--set", "init=normal"]
+    out = tmp_path / "run"
+    command = [*TINY, "--arms", "plain,lstm", "--seeds", "3", *flags, "--jobs", "1"]
+    assert compare.main([*command, "--out", str(out), "--cache", str(cache)]) == 0
+    page = (out / "report.html").read_text("utf-8")
+    (title,) = re.findall("<h1>(.*?)</h1>", page, re.DOTALL)
+    rows = read_rows(out / "results.json")
+    held = [
+        row
+        for row in rows
+        if row.metric == "loss_nats_difference" and row.controls and judge(row) in HELD
+    ]
+    assert ("nats per token" in title) == bool(held), (title, held)
+    if not any(judge(row) in HELD for row in rows if row.metric == "exact_match_difference"):
+        assert "in answers" in title.lower()
+    assert "between the models" not in title

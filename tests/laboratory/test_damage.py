@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Callable
@@ -284,6 +285,31 @@ def test_other_versions_may_render_a_run_but_not_go_on_with_it(
     says(capsys.readouterr().err, "torch 1.0")
 
 
+def test_a_run_of_a_version_that_recorded_no_start_is_rendered_without_one(
+    run: Path, cache: Path
+) -> None:
+    saved = read_record(run / "config.json")
+    (begun,) = saved.pop("begun")
+    write_record(run / "config.json", saved)
+    assert again(run, cache) == 0
+    assert "begun" not in read_record(run / "config.json"), "the first code stays unknown"
+    page = (run / "report.html").read_text("utf-8").split("How to get the same numbers")[1]
+    says(page, begun["command"], begun["charembed"])
+    assert begun["date"] not in page
+
+
+def test_an_unfinished_run_that_goes_on_with_other_code_names_both(run: Path, cache: Path) -> None:
+    saved = read_record(run / "config.json")
+    saved["begun"][0] |= {"commit": "1" * 40, "date": "2026-01-02 03:04 UTC"}
+    write_record(run / "config.json", saved)
+    assert again(run, cache) == 0
+    assert len(read_record(run / "config.json")["begun"]) == 1, "a finished run is only rendered"
+    (run / ARM / "answers.jsonl").unlink()
+    assert again(run, cache) == 0
+    assert len(read_record(run / "config.json")["begun"]) == 2
+    says((run / "report.html").read_text("utf-8"), "1" * 12, "2026-01-02", "Continued")
+
+
 # More pairs
 
 
@@ -297,7 +323,10 @@ def test_more_pairs_join_those_that_are_there(
     assert compare.main([*common, "--seeds", "2"]) == 0
     assert numbers(out) == numbers(finished)
     assert {path: path.stat().st_mtime_ns for path in (out / "seed0").rglob("*")} == before
-    assert read_record(out / "config.json")["config"]["seeds"] == 2
+    record = read_record(out / "config.json")
+    assert record["config"]["seeds"] == 2
+    first, second = (shlex.split(one["command"]) for one in record["begun"])
+    assert second == [*first, "--seeds", "2"], "the page shows the command of the whole run"
     assert compare.main([*common, "--resume"]) == 2
     says(capsys.readouterr().err, f"{out} 2 1 --seeds --resume")
 
@@ -343,7 +372,7 @@ def test_a_finished_arm_of_another_config_is_refused(
 ) -> None:
     (run / "config.json").unlink()
     assert again(run, cache, "--lr", "0.5") == 2
-    says(capsys.readouterr().err, f"{run / 'seed0' / 'matched'}")
+    says(capsys.readouterr().err, f"{run / 'seed0' / 'plain'}")
 
 
 def test_an_arm_that_is_made_again_is_not_done_until_it_is(

@@ -19,8 +19,10 @@ from synthetic_tasks import Item
 from synthetic_tasks.formats import BenchmarkTask, PromptFormat, cute_hub
 from tests.laboratory import pretrained
 from tests.messages import raises
+from training.ask import evaluated_model
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import EvalQuestion, EvaluatedLanguageModel, cut
+from training.ask.scores import eval_rows
 from training.data.prepare import Data
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
@@ -139,6 +141,31 @@ def test_the_stop_text_depends_on_the_chat_template(tokenizer: Any, words: Path)
         assert [found[number] for number in range(3)] == expected
 
 
+def test_prompts_of_all_lengths_share_a_batch_if_answers_are_long(
+    tokenizer: Any, words: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step for many rows takes hardly longer than for one, and a long answer has hundreds."""
+    model = llama()
+    how = PromptFormat(chat=True, max_new_tokens=40, stop="")
+    items = tuple(Item(f"Now {'go ' * n}spell tea!", " tea", str(n)) for n in range(6))
+    exam = EvalSet(BenchmarkTask("toy/long", items, how), "all", items, how)
+    prompts = FewShotPrompts(words=str(words))
+    asked = from_pretrained(HuggingFace(model), HuggingFaceTokenizer(tokenizer), "it", prompts)
+    asked.check([exam])
+    questions = [EvalQuestion(exam, number) for number in range(len(items))]
+    found = []
+    for long in (41, 40):
+        monkeypatch.setattr(evaluated_model, "_LONG_ANSWER", long)
+        batches = list(asked.answer(questions, 4, lambda number: None))
+        texts = {
+            q.number: a.given for batch, given in batches for q, a in zip(batch, given, strict=True)
+        }
+        found.append(([len(batch) for batch, _ in batches], texts))
+    (one_each, alone), (shared, together) = found
+    assert (one_each, shared) == ([1] * 6, [4, 2])
+    assert together == alone
+
+
 @pytest.mark.usefixtures("toy")
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_model_says_what_a_plain_loop_hears(kind: str, tokenizer: Any, words: Path) -> None:
@@ -233,6 +260,32 @@ def token_by_token(model: Any, ids: Sequence[int], n: int) -> list[int]:
         logits = model(torch.tensor([[*ids, *written]])).logits[0, -1]
         written.append(int(logits.argmax()))
     return written
+
+
+def test_a_choice_may_be_followed_by_the_end_of_text(tokenizer: Any, words: Path) -> None:
+    """LangGame's own rule: question, two blanks, option and the end-of-text token, one text each."""
+    choices = ("  tea", "  overstated", "  of")
+    item = Item("The letters of the. Answer:", choices[0], "k", choices)
+    format_ = PromptFormat(ends_choice=True)
+    exam = EvalSet(BenchmarkTask("t", (item,), format_), "all", [item], format_)
+    model = llama()
+    prompts = FewShotPrompts(words=str(words))
+    asked = from_pretrained(HuggingFace(model), HuggingFaceTokenizer(tokenizer), "it", prompts)
+    asked.check([exam])
+    ((_, (answer,)),) = asked.answer([EvalQuestion(exam, 0)], 8, lambda done: None)
+    for choice, total, length in zip(choices, answer.sums, answer.tokens, strict=True):
+        ids = tokenizer(item.prompt + choice, add_special_tokens=False)["input_ids"]
+        ids.append(tokenizer.eos_token_id)
+        before = len(tokenizer(item.prompt, add_special_tokens=False)["input_ids"])
+        with torch.no_grad():
+            logits = model(torch.tensor([[*asked.start, *ids]])).logits[0].log_softmax(-1)
+        places = range(before, len(ids))
+        expected = sum(float(logits[len(asked.start) + i - 1, ids[i]]) for i in places)
+        assert (total, length) == (pytest.approx(expected, abs=1e-4), len(places))
+    rows = {row.metric: row for row in eval_rows([exam], [[answer]], "x", 0)}
+    fewest = [c for c, n in zip(choices, answer.tokens, strict=True) if n == min(answer.tokens)]
+    floor = (choices[0] in fewest) / len(fewest)
+    assert rows["fewest_tokens"].value == floor
 
 
 def test_likelihoods_do_not_depend_on_their_neighbours() -> None:

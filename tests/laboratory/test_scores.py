@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from synthetic_tasks import Item
 from synthetic_tasks.formats import BenchmarkTask
+from synthetic_tasks.formats import reasoning_gym_marks as marks
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import Answer
 from training.ask.scores import eval_rows, letters_right, parsed
@@ -42,3 +43,17 @@ def test_letters_are_compared_place_by_place() -> None:
     assert letters_right("aet", " a e t") == 1
     assert letters_right("xaet", "aet") == 0
     assert letters_right(None, "aet") == 0
+
+
+def test_a_benchmarks_own_score_is_a_mean_beside_exact_match() -> None:
+    """reasoning-gym gives "17" half a point if 1 is right, and a text without an answer none."""
+    items = [Item(f"q{n}", " 1", f"q {n}") for n in range(4)]
+    exam = EvalSet(BenchmarkTask("counts", tuple(items)), "all", items, own_score=marks.contained)
+    answers = [Answer(text) for text in (" 1", " 17", " 7", "")]
+    rows = {row.metric: row for row in eval_rows([exam], [answers], "x", 0)}
+    assert rows["exact_match"].value == 0.25
+    own = rows["own_score"]
+    assert (own.value, own.n, own.majority) == (0.375, 4, None)
+    assert own.low is not None
+    assert own.high is not None
+    assert 0 <= own.low < 0.375 < own.high <= 1

@@ -19,6 +19,7 @@ from synthetic_tasks import Material, build_task, stream
 from tests import warm
 from tests.conftest import ROOT
 from tests.messages import says
+from training.config.presets import preset
 from training.intervals import Row, read_rows, wilson
 from training.run.folder import read_config
 from training.run.run import Run
@@ -27,7 +28,10 @@ from training.study.findings import Findings, Measured
 from training.study.run import page
 from training.study.studies import STUDIES, Point, study_named
 
-GRIDS = [(name, size) for name, one in STUDIES.items() for size in one.sizes]
+RATES = "learning_rates"
+
+# learning_rates has the tasks and arms of the main job
+GRIDS = [(name, size) for name, one in STUDIES.items() for size in one.sizes if name != RATES]
 
 
 @pytest.mark.parametrize(("name", "size"), GRIDS)
@@ -325,3 +329,41 @@ def test_a_folder_that_holds_something_else_is_refused(
     assert {
         path: path.stat().st_mtime_ns for path in counted.rglob("*") if path.is_file()
     } == before
+
+
+# Learning rates
+
+
+def test_every_arm_gets_the_same_rates_on_seeds_that_no_comparison_reports() -> None:
+    for size in STUDIES[RATES].sizes:
+        points = STUDIES[RATES].points(size, 2)
+        assert {point.config.arms for point in points} == {points[0].config.arms}
+        for point in points:
+            assert list(point.config.seed_range) == [100, 101]
+            usual = preset(STUDIES[RATES].sizes[size].get("preset", "quick"))
+            for phase, other in zip(point.config.phases, usual.phases, strict=True):
+                assert not phase.steps or phase.lr == other.lr * float(point.at["factor"])
+
+
+def measured_rates(scores: dict[str, list[float]]) -> list[Measured]:
+    rows = []
+    for arm, values in scores.items():
+        for factor, value in zip((0.5, 1, 2), values, strict=True):
+            for task, other in (("reverse", 0.1), ("count", -0.1)):
+                one = Row(arm, 100, task, "seen", "exact_match", value + other, None, None, 9, 0.1)
+                rows.append(Measured({"factor": factor}, one))
+    return rows
+
+
+def test_the_best_factor_of_each_arm_is_a_flag_of_the_comparison() -> None:
+    rows = measured_rates({"plain": [0.3, 0.5, 0.4], "lstm": [0.3, 0.5, 0.7]})
+    found = study_named(RATES).findings(rows)
+    says(found.headline, "--lr-factors lstm=2")
+    assert {row["arm"]: row["value"] for row in found.rows} == {"plain": 1, "lstm": 2}
+    says(" ".join(found.sentences), "lstm end of the grid")
+    assert found.lines[0][1:4] == ["0.300", "0.500 *", "0.400"]
+
+
+def test_equal_scores_keep_the_presets_rate() -> None:
+    found = study_named(RATES).findings(measured_rates({"plain": [0.5, 0.5, 0.5]}))
+    says(found.headline, "--lr-factors none")

@@ -17,13 +17,15 @@ from training.run.arm import train_arm
 from training.run.machine import Machine
 from training.run.run import Run
 
+PAIR = ("matched", "lstm")  # both have vectors to add, which some readers need
+
 
 @pytest.fixture(scope="session")
 def half_run(
     tiny: CompareConfig, data: Data, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A run of two pairs with only the first finished: the files that the playground reads."""
-    folder, config = tmp_path_factory.mktemp("runs") / "pair", replace(tiny, seeds=2)
+    folder, config = tmp_path_factory.mktemp("runs") / "pair", replace(tiny, seeds=2, arms=PAIR)
     run = Run(folder, replace(data, config=config))
     for arm in config.arms:
         train_arm(run.arm(arm, 0), Machine(cache=cache, cpu=True))

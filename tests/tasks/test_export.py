@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -12,16 +13,22 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from synthetic_tasks import SPLITS, Item, Material, WordSplits, build_task, distinct
 from synthetic_tasks.errors import TaskError
-from synthetic_tasks.export import RESULT_PATTERN, as_lm_eval, main
+from synthetic_tasks.export import RESULT_PATTERN, main
+from synthetic_tasks.lm_eval_task import as_lm_eval, benchmark_as_lm_eval
 from synthetic_tasks.words import fingerprint, load_splits, save_splits
 from tests.laboratory.pretrained import gpt2, save, train_tokenizer
 from tests.messages import raises, says
-from tests.tasks.test_formats import WORDS
+from tests.tasks.test_formats import DATA, WORDS, junk, made
+from training.ask.evaluated_model import cut
 
 NAME = "charembed_count_seen"
+COUNT_NAME = "spelling_bee_count"
 SPLIT = WordSplits(
     seen=tuple(word for word in WORDS if 2 < len(word) < 7),
     unseen_words=(
@@ -139,10 +146,11 @@ def test_a_list_of_words_is_one_list_and_has_no_splits(words_file: Path, tmp_pat
             "unseen",
         ),
         (["--tasks", "cuont", "--words", "WORDS"], "cuont"),
-        (
-            ["--tasks", "cute", "--words", "WORDS", "--questions", "3"],
-            "cute",
-        ),
+        (["--tasks", "cute", "--questions", "3"], "--words --splits-file"),
+        (["--tasks", f"cute@paper={DATA / 'cute'}"], "cute@paper"),
+        (["--tasks", f"cute={DATA / 'cute'}:spel"], "'spel' spell"),
+        (["--tasks", "cute=nowhere"], "nowhere cute"),
+        (["--tasks", "cute=hf:leukas/cute"], "hf:leukas/cute"),
         (["--tasks", "count", "--words", "nowhere.txt"], "nowhere.txt"),
     ],
 )
@@ -184,6 +192,85 @@ def test_of_shown_work_the_result_is_marked_and_there_is_room_for_all_of_it() ->
     assert f'"max_gen_toks": {len(" b a n = 2") + 1}' in yaml
     yaml, _ = as_lm_eval("plain", [Item("index n banana:", " 2", "index n banana")], {})
     assert "regex_pattern" not in yaml
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """Read an exported .yaml, whose values are JSON."""
+    lines = (line.partition(": ") for line in path.read_text("utf-8").splitlines())
+    return {key: json.loads(value) for key, _, value in lines}
+
+
+def test_a_benchmarks_own_files_are_exported_with_its_prompts_and_limits(
+    tmp_path: Path, capsys: Any
+) -> None:
+    suites = ",".join(f"{name}={DATA / name}" for name in ("cute", "charbench", "spelling_bee"))
+    suites += f",nanochat={DATA / 'nanochat'}:SpellingBee,cute-hub@olmes={DATA / 'cute-hub'}:orth"
+    for chat in ([], ["--chat"]):
+        out = tmp_path / f"out{len(chat)}"
+        assert main([str(out), "--tasks", suites, "--questions", "2", *chat]) == 0
+        printed = capsys.readouterr().out.splitlines()
+        tagged = {"charembed", "charembed_chat"} if chat else {"charembed"}
+        assert {line.split()[-1] for line in printed[1:]} == tagged
+        assert all(
+            ("--apply_chat_template" in line) == line.endswith("_chat") for line in printed[1:]
+        )
+        spell, count = (settings(out / f"charembed_{n}.yaml") for n in ("cute_spell", COUNT_NAME))
+        assert [spell["generation_kwargs"]["until"], count["generation_kwargs"]["until"]] == (
+            [[], ["\n"]] if chat else [['"'], ["\n"]]
+        )
+        assert spell["generation_kwargs"]["max_gen_toks"] == 100
+        assert spell.get("gen_prefix") == (' Answer: "' if chat else None)
+        assert spell["doc_to_target"] == "target"
+        asked = rows(out / "charembed_cute_spell.jsonl")
+        assert len(asked) == 2
+        assert all(row["prompt"].endswith(' Answer: "') != bool(chat) for row in asked)
+        assert count["metric_list"][0]["ignore_case"]
+        numbers = settings(out / "charembed_charbench_find_first_occurrence.yaml")
+        assert numbers.get("description") == ("You answer briefly." if chat else None)
+        (olmes,) = rows(out / "charembed_cute_hub_olmes_orth.jsonl")
+        assert (olmes["prompt"][-9:], olmes["target"]) == (". Answer:", '" beam')
+        assert settings(out / "charembed_cute_hub_olmes_orth.yaml")["output_type"] == (
+            "loglikelihood"
+        )
+
+
+def scored_by_lm_eval(config: dict[str, Any], text: str, target: str) -> bool:
+    """The filters and the metric of lm-eval, written out."""
+    for stop in config["generation_kwargs"]["until"]:
+        text = text.split(stop)[0]
+    for step in config["filter_list"][0]["filter"]:
+        if step["function"] == "regex":
+            found = re.findall(step["regex_pattern"], text)
+            text = found[0].strip() if found else step["fallback"]
+    (metric,) = config["metric_list"]
+    texts = [text, target]
+    for pattern in metric["regexes_to_ignore"]:
+        texts = [re.sub(pattern, "", each) for each in texts]
+    if metric.get("ignore_case"):
+        texts = [each.lower() for each in texts]
+    return texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize("name", ["cute", "charbench", "nanochat", "spelling_bee"])
+@given(text=junk, number=st.integers(0, 50), place=st.integers(0, 3))
+@settings_of_hypothesis(max_examples=150, deadline=None)
+def test_lm_evals_filters_find_the_benchmarks_own_score(
+    name: str, chat: bool, text: str, number: int, place: int
+) -> None:
+    tasks = made(name, 3)
+    task = tasks[number % len(tasks)]
+    item = task.items[0]
+    # the right answer somewhere in the text, so that some texts are right
+    answer = item.answer.strip()
+    text = [text, answer + text, text + answer, text + f'"{answer}"' + text][place]
+    yaml, _ = benchmark_as_lm_eval("it", task, {}, chat)
+    lines = (line.partition(": ") for line in yaml.splitlines())
+    config = {key: json.loads(value) for key, _, value in lines}
+    given_text = cut(text, task.prompt_format.stop_of(chat))
+    if any(letter.isdigit() and not letter.isascii() for letter in text):
+        return  # int() reads digits of other scripts, the filter does not
+    assert scored_by_lm_eval(config, text, answer) == task.is_right(given_text, item)
 
 
 def half_taught(folder: Path, items: list[Item]) -> tuple[Any, Any]:

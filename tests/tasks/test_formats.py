@@ -131,11 +131,14 @@ def test_an_answer_is_scored_as_the_authors_do(
 def test_the_right_answer_is_right_and_an_empty_one_wrong(name: str) -> None:
     says: dict[str, Callable[[str], str]] = {
         "cute": lambda answer: f'{answer}"\n\nDone.',
+        "execute": lambda answer: f'{answer}"',
         "cute-hub": lambda answer: f' {answer} "\n\nDone.',
         "charbench": str,
         "nanochat": lambda answer: f"#### {answer}" if answer.isdigit() else f" {answer}\n",
         "spelling_bee": lambda answer: f" {answer}\nNext",
         "langgame": lambda answer: f" {answer}",
+        "strawberry_bench": lambda answer: f"There are {answer}.",
+        "reasoning_gym": lambda answer: f"So: <answer>{answer}</answer>",
     }
     for task in [*published(name).values(), *made(name)]:
         for item in task.items:
@@ -364,12 +367,28 @@ def test_an_item_made_offline_is_a_function_of_words_and_seed(name: str) -> None
         assert long.name.startswith(f"{name}-like/")
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name != "langgame"])
+@pytest.mark.parametrize("name", ["cute", "charbench", "nanochat", "spelling_bee"])
 def test_answers_made_offline_are_those_of_a_slow_twin(name: str) -> None:
     for task in made(name):
         for item in task.items:
             assert reference_formats.solve(task.name, named(item.key)) == item.answer.strip()
             assert all(thing in item.prompt for thing in named(item.key))
+
+
+def test_langgames_own_rule_has_two_blanks_and_the_right_option_first() -> None:
+    """stochastok's program joins question, blank and option, which begins with a blank."""
+    for kind, task in published("langgame").items():
+        theirs = langgame.as_in_stochastok(task)
+        assert theirs.name == kind.replace("langgame", "langgame@stochastok")
+        assert theirs.prompt_format.ends_choice
+        assert theirs.prompt_format.as_dict()["ends_choice"] is True
+        assert "ends_choice" not in task.prompt_format.as_dict()
+        for one, other in zip(task.items, theirs.items, strict=True):
+            assert one.prompt == other.prompt
+            assert other.choices[0] == other.answer == " " + one.answer
+            assert sorted(other.choices) == [" " + choice for choice in one.choices]
+            assert theirs.is_right(other.choices[0], other)
+            assert not any(theirs.is_right(choice, other) for choice in other.choices[1:])
 
 
 def test_one_option_of_langgame_is_right_and_three_are_wrong() -> None:
@@ -452,3 +471,14 @@ def test_a_blind_guess_scores_nothing_where_letters_are_written() -> None:
             assert task.baseline(task.items) == 0.1
             assert task.copy_baseline(task.items) == 0
     assert spelling_bee.same_in_any_case("TEA", "tea")
+
+
+def test_nanochats_word_list_is_named_by_its_hash() -> None:
+    import hashlib
+
+    path = DATA / "nanochat" / "words_alpha.txt"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for task in published("nanochat").values():
+        assert digest in task.note
+        assert f"{len(path.read_text().split())} words" in task.note
+        assert "another list" in task.note

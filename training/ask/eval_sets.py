@@ -37,6 +37,8 @@ class EvalSet:
     Attributes:
         prompt_format: chat template, opening, stop text and max_new_tokens of a benchmark.
         read: parses the answer from a generated text; None or "" if there is none.
+        own_score: the benchmark's own score (0 to 1) of a parsed answer and the right one; None if
+            it has none besides exact match.
     """
 
     task: ScoredTask
@@ -44,6 +46,7 @@ class EvalSet:
     items: Sequence[Item]
     prompt_format: PromptFormat = _PLAIN
     read: Callable[[str], str | None] = read_answer
+    own_score: Callable[[str | None, str], float] | None = None
 
     @property
     def majority(self) -> float:

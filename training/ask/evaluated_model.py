@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from charembed.files import hash_tensors
-from synthetic_tasks import Item, Material
+from synthetic_tasks import END, Item, Material
 from training.data.prepare import Data
 from training.data.tokenizers import Tokenizer
 from training.errors import BadInput
@@ -32,6 +32,7 @@ from .eval_sets import EvalSet, max_answer_tokens, stop_ids
 _LETTERS = " a n b"  # an answer that every tokenizer must be able to write
 _MARGIN = 2  # tokens beside the letters of an answer that is written in single letters: space, end
 # Choices are batched by the length of their prompts in steps of this many tokens.
+_LONG_ANSWER = 256  # max_new_tokens from which prompts of different lengths share a batch
 _CHOICE_STEP = 32
 
 
@@ -223,10 +224,10 @@ class EvaluatedLanguageModel(EvaluatedModel):
                 yield batch, self._generate(batch, progress)
 
     def _batches(self, questions: Questions, size: int) -> Iterator[Questions]:
-        """Batch prompts of equal length and max_new_tokens.
+        """Batch prompts of equal length and max_new_tokens; for long answers of any length.
 
         If all prompts of a set share a long prefix, they are batched together, as the prefix is
-        then encoded once.
+        then encoded once. Hundreds of steps cost more than padding: `generate` pads such prompts.
         """
         if self.as_in_run:
             yield questions  # the objective makes batches of them itself
@@ -242,7 +243,8 @@ class EvaluatedLanguageModel(EvaluatedModel):
             else:
                 prefix = tuple(ids[: SHARED + 1]) if shares[eval_set] else ()
                 limit, stop = self.max_new_tokens(eval_set), self._stop(eval_set)
-                key = (False, len(ids), limit, stop, prefix)
+                length = len(ids) if limit < _LONG_ANSWER else 0
+                key = (False, length, limit, stop, prefix)
             groups[key].append(question)
         for group in groups.values():  # in the order of their first questions
             for first in range(0, len(group), size):
@@ -308,13 +310,20 @@ class EvaluatedLanguageModel(EvaluatedModel):
     def _encode_pair(self, eval_set: EvalSet, item: Item, choice: str) -> tuple[Ids, Ids]:
         """Return the ids of a prompt and of a choice, encoded as one text."""
         text, start = self._prompt(eval_set, item)
+        end = self._end_of_text if eval_set.prompt_format.ends_choice else []
         # The choice begins with the first token that reaches past the prompt. A space at the end
         # of the prompt belongs to the first word of the choice.
         ids, first = self.tokenizer.encode_cut(text + choice, len(text.rstrip(" ")))
         if before := [*start, *ids[:first]]:
-            return before, ids[first:]
+            return before, [*ids[first:], *end]
         # One token holds the whole prompt and more, so each of the two is encoded alone.
-        return self.tokenizer.encode(text), self.tokenizer.encode(choice)
+        return self.tokenizer.encode(text), [*self.tokenizer.encode(choice), *end]
+
+    @property
+    def _end_of_text(self) -> list[int]:
+        """Return the end-of-text token; a model without one ends its answers with a line break."""
+        end = getattr(self.source, "eos_token_id", None)
+        return [end] if isinstance(end, int) else self.tokenizer.encode(END)
 
     def _choose(self, questions: Questions) -> list[Answer]:
         """Take the choice with the largest log-likelihood of each question."""

@@ -105,8 +105,11 @@ class LearningCurve:
         return [{"phase": self.phase.name, "step": step, **row} for row in rows]
 
     def _text(self) -> Iterator[dict[str, Any]]:
-        ids, context = self.data.held_out_texts["text"].ids, self.data.config.text.context
-        nats, n = text_loss(self.evaluated.model, ids, self.windows, context, _KEY)
+        ids, text = self.data.held_out_texts["text"].ids, self.data.config.text
+        # the optimizer's state is in memory too, so no batch is larger than one of the training
+        nats, n = text_loss(
+            self.evaluated.model, ids, self.windows, text.context, _KEY, min(32, text.batch_size)
+        )
         yield {"task": "text", "split": "all", "metric": "loss_nats", "value": nats, "n": n}
 
     def _answers(self) -> Iterator[dict[str, Any]]:

@@ -85,13 +85,19 @@ class TextLosses(NamedTuple):
 
 
 def text_loss(
-    model: nn.Module, ids: Tensor, rows: int, context: int, key: str = "validation"
+    model: nn.Module,
+    ids: Tensor,
+    rows: int,
+    context: int,
+    key: str = "validation",
+    at_once: int = _ROWS,
 ) -> tuple[float, int]:
     """Return the mean loss (nats per token) on `rows` windows of a text, and the tokens counted.
 
-    The windows are fixed: every arm and every call with the same `key` reads the same ones.
+    The windows are fixed: every arm and every call with the same `key` and `at_once`, the number of
+    windows in a batch, reads the same ones.
     """
-    mean, losses = text_losses(model, ids, rows, context, key=key)
+    mean, losses = text_losses(model, ids, rows, context, key=key, at_once=at_once)
     return mean, len(losses.window_nats) * losses.tokens_per_window
 
 
@@ -103,6 +109,7 @@ def text_losses(
     context: int,
     counts_V: Tensor | None = None,
     key: str = "validation",
+    at_once: int = _ROWS,
 ) -> tuple[float, TextLosses]:
     """Return the mean loss (nats per token) on `rows` windows of a text, and its parts.
 
@@ -113,8 +120,9 @@ def text_losses(
         context: tokens of each window.
         counts_V: count of each token in the training text (V,); without it there are no bins.
         key: of the random stream that draws the windows.
+        at_once: windows in one batch, at most.
     """
-    device, per_batch = next(model.parameters()).device, min(rows, _ROWS)
+    device, per_batch = next(model.parameters()).device, min(rows, at_once)
     batch_at = text_batches(ids, per_batch, context, key)
     total, parts, targets = 0.0, list[Tensor](), list[Tensor]()
     with evaluating(model):

@@ -9,9 +9,13 @@ Metrics of an evaluation set, each with its 95 % interval:
     letters_right           if answers are words: share of the places of the right answer with the
                             right letter, mean over questions (Student's interval)
     first_letter            if answers are words: share with the right first letter
+    fewest_tokens           if there are choices: the score of a model that gives all tokens the
+                            same likelihood, and so takes the choice of the fewest tokens
     exact_match_per_token   if there are choices: the choice with the largest log-likelihood per
                             token; `exact_match` takes the largest sum
     exact_match_per_character   the same per character: acc_norm of lm-evaluation-harness
+    own_score               if a benchmark has a score of its own besides exact match: its mean
+                            (Student's interval)
     parts                   further scores of a task, such as first_step or work_exact_match
 
 `exact_match[word letters=7]` is exact match on the questions about words of 7 letters, all splits
@@ -106,15 +110,23 @@ def _set_rows(
     if majority < 1:  # else no model can be better than the baseline
         yield _corrected(exact, majority)
     texts = parsed(eval_set, answers)
+    if (score := eval_set.own_score) is not None:
+        # as the benchmark's own program parses it: a text that is no number is scored too
+        read = [eval_set.read(answer.given) for answer in answers]
+        pairs_read = zip(read, items, strict=True)
+        values = [score(text, item.answer.strip()) for text, item in pairs_read]
+        yield _mean_row(exact, "own_score", values)
     yield share("unreadable", [text is None for text in texts])
     if all(item.choices for item in items):
+        floors = [_fewest(item, answer) for item, answer in zip(items, answers, strict=True)]
+        yield _mean_row(exact, "fewest_tokens", floors)
         for metric in _CHOICE_METRICS:
             pairs = zip(items, answers, strict=True)
             taken = [_taken(item, answer, metric) for item, answer in pairs]
             yield share(metric, rights(eval_set, taken), majority)
     elif _are_words(eval_set):
         wanted = [item.answer.strip() for item in items]
-        yield _letters_row(exact, list(map(letters_right, texts, wanted)))
+        yield _mean_row(exact, "letters_right", list(map(letters_right, texts, wanted)))
         firsts = [(text or " ")[0] == a[0] for text, a in zip(texts, wanted, strict=True)]
         yield share("first_letter", firsts)
 
@@ -126,12 +138,12 @@ def _corrected(row: Row, majority: float) -> Row:
     return replace(row, metric=f"{row.metric}_corrected", value=value, low=low, high=high)
 
 
-def _letters_row(exact: Row, values: Sequence[float]) -> Row:
-    """Return the row of letters_right, from its value for each question."""
+def _mean_row(exact: Row, metric: str, values: Sequence[float]) -> Row:
+    """Return the row of a metric with a value from 0 to 1 for each question."""
     low, high, _ = over_seeds(values)  # the mean over questions has the formula of one over seeds
     if low is not None and high is not None:
         low, high = max(0.0, low), min(1.0, high)  # Student's interval may leave the scale
-    row = replace(exact, metric="letters_right", value=float(np.mean(values)), majority=None)
+    row = replace(exact, metric=metric, value=float(np.mean(values)), majority=None)
     return replace(row, low=low, high=high)
 
 
@@ -142,6 +154,16 @@ def letters_right(text: str | None, answer: str) -> float:
     """
     ours, theirs = ("".join(part.split()) for part in (text or "", answer))
     return sum(a == b for a, b in zip(ours, theirs, strict=False)) / len(theirs)
+
+
+def _fewest(item: Item, answer: Answer) -> float:
+    """Return the chance of a model that gives all tokens the same likelihood, from 0 to 1.
+
+    Its likeliest choice is the one of the fewest tokens; if several have as few, one of them.
+    """
+    least = min(answer.tokens)
+    best = [c for c, n in zip(item.choices, answer.tokens, strict=True) if n == least]
+    return float(item.answer in best) / len(best)
 
 
 def _taken(item: Item, answer: Answer, metric: str) -> Answer:

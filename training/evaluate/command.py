@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
@@ -67,9 +69,12 @@ def run_evaluation(options: argparse.Namespace) -> None:
         seed=options.questions_seed, out=out, resume=options.resume,
         batch_size=options.batch_size,
         bars=no_bars if options.quiet else in_terminal("answers of"),
+        command=options.command,
     )  # fmt: skip
     console = Console()
     print_scores(console, done.name, done.other, done.rows, done.constants)
+    for note in done.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Page: {out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -110,4 +115,6 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
         options, questions=(1, MOST_QUESTIONS), batch_size=(1, None), shots=(0, MOST_SHOTS),
         threads=(1, None),
     )  # fmt: skip
+    given = sys.argv[1:] if argv is None else argv
+    options.command = shlex.join(["python", "-m", "training.evaluate", *given])
     return options

@@ -22,13 +22,14 @@ from training.errors import BadInput
 from training.files import read_record, write_atomically, write_json
 from training.intervals import Marks, Row
 from training.progress import Bars, no_bars
+from training.run.begun import start
 from training.run.folder import locked
 from training.run.machine import check_place
 
 from . import MOST_QUESTIONS, QUESTIONS
 from .load import FewShotPrompts, Model, model_of
 from .page import Constants, write_page
-from .suites import hash_of, open_suites
+from .suites import hash_of, notes_of, open_suites
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,11 @@ class Evaluation:
         """The constant answer that reaches the majority baseline, by task and split."""
         return {(one.task.name, one.split): constant_answer(one) for one in self.eval_sets}
 
+    @property
+    def notes(self) -> list[str]:
+        """Facts about the files of the benchmarks, each once: the hash of a word list."""
+        return notes_of(self.eval_sets)
+
     def value(self, task: str, split: str = "all", metric: str = "exact_match") -> float:
         """Return one score: evaluation.value("reverse", "unseen_tokens") -> 0.88"""
         cells = {(row.arm, row.task, row.split, row.metric): row.value for row in self.rows}
@@ -76,6 +82,7 @@ def evaluate(
     prompts: FewShotPrompts | None = None,
     tokenizer: Any = None,
     bars: Bars = no_bars,
+    command: str = "",
 ) -> Evaluation:
     """Ask a model the questions of some suites and score its answers.
 
@@ -98,6 +105,7 @@ def evaluate(
         prompts: word questions for models that were not trained here.
         tokenizer: a fast tokenizer of transformers. A model needs it; for a function it decides
             how the words are split.
+        command: the line for a shell that makes the same, for the page.
 
     Raises BadInput before the first question if the model cannot answer one of them.
     """
@@ -124,6 +132,8 @@ def evaluate(
         "questions": questions or QUESTIONS,
         "exams": hash_of(eval_sets),
     }
+    if folder is not None:
+        record["begun"] = [start(command)]
     other, second, others = None, "", None
     if isinstance(against, str | Path) and (Path(against) / RECORD).is_file():
         second, others = open_finished(Path(against), eval_sets, record)
@@ -209,5 +219,6 @@ def _write(folder: Path, done: Evaluation, counted: str) -> None:
     other_lines = None if others is None else _scored_answers(done.eval_sets, others)
     write_page(
         folder / "report.html", done.name, done.about, done.other, done.rows, lines, other_lines,
-        counted=counted, facts=read_record(folder / RECORD), constants=done.constants,
+        counted=counted, notes=done.notes, facts=read_record(folder / RECORD),
+        constants=done.constants,
     )  # fmt: skip

@@ -28,6 +28,8 @@ _AXES = {
 }
 # Columns that only some tasks have: their metric and heading.
 _OPTIONAL = {
+    "own_score": "own score",
+    "fewest_tokens": "random model",
     "letters_right": "letters",
     "first_letter": "first letter",
     "exact_match_per_token": "per token",
@@ -67,6 +69,7 @@ def write_page(
     other_marks: Sequence[dict[str, Any]] | None,
     *,
     counted: str,
+    notes: Sequence[str],
     facts: Mapping[str, Any],
     constants: Constants = NO_CONSTANTS,
 ) -> None:
@@ -76,6 +79,7 @@ def write_page(
         marks: the lines of marks.jsonl, in the order of the evaluation sets and their items;
             `other_marks` those of the other model.
         counted: the text in which tokens were counted; "" if there is none.
+        notes: facts about the files of the benchmarks.
         facts: the content of evaluation.json, printed as it is.
         constants: as for `print_scores`.
     """
@@ -83,7 +87,7 @@ def write_page(
         "evaluate/page.html.jinja", record="evaluation.json", facts=facts,
         name=name, about=about, other=other, num_questions=len(marks),
         tables=_tables(name, other, rows, constants), comparisons=comparisons(rows),
-        breakdowns=_breakdowns(name, rows), axes=_AXES, least=CELL, counted=counted,
+        breakdowns=_breakdowns(name, rows), axes=_AXES, least=CELL, counted=counted, notes=notes,
         samples=_samples(name, other, marks, other_marks),
     )  # fmt: skip
     # a model can write lone surrogates, which no file holds

@@ -7,6 +7,8 @@
     cute=hf:NAME            the same through `datasets`
     cute=FOLDER:spell+orth  some of its tasks; so does cute:spell+orth
     cute-hub@olmes=FOLDER   another rule of scoring that is in use
+    reasoning_gym           the published items of three tasks, from the package reasoning-gym
+    reasoning_gym=fresh     items that no published result has; easy, all, like: see the docs
 
 `synthetic_tasks.formats.FORMATS` lists the benchmarks.
 """
@@ -14,14 +16,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from synthetic_tasks import WORD_TASKS, WordSplits, build_task, distinct, stream
+from synthetic_tasks import WORD_TASKS, WordSplits, build_task, distinct
 from synthetic_tasks.errors import NoQuestion
 from synthetic_tasks.formats import FORMATS, BenchmarkTask, Tables, as_rows
+from synthetic_tasks.formats.spec import BenchmarkSpec, parse_spec, sample
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import EvaluatedModel
 from training.errors import BadInput
@@ -34,7 +36,6 @@ LETTERS = "letters"
 ALL = "all"  # the split of a benchmark's items
 # (model, questions per task and split or None, their seed) -> evaluation sets
 Suite = Callable[[EvaluatedModel, int | None, int], list[EvalSet]]
-_TASKS = re.compile(r"[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*")
 
 
 def open_suites(specs: str) -> dict[str, Suite]:
@@ -47,7 +48,7 @@ def open_suites(specs: str) -> dict[str, Suite]:
         name, equals, source = spec.partition("=")
         if equals and not source:
             raise BadInput(f"The suite {spec!r} has nothing after '='. Write {name} or {name}=...")
-        suites[spec] = _letters(source) if name == LETTERS else _benchmark(name, source)
+        suites[spec] = _letters(source) if name == LETTERS else _benchmark(parse_spec(spec))
     if not suites:
         raise BadInput(f"No suite is named. Choose from {', '.join((LETTERS, *FORMATS))}.")
     return suites
@@ -60,6 +61,12 @@ def hash_of(eval_sets: Sequence[EvalSet]) -> str:
         for one in eval_sets
     ]
     return sha256(json.dumps(content))  # in saved evaluations: the form may not change
+
+
+def notes_of(eval_sets: Sequence[EvalSet]) -> list[str]:
+    """Return the notes of the tasks, each once."""
+    notes = (getattr(one.task, "note", "") for one in eval_sets)
+    return list(dict.fromkeys(filter(None, notes)))
 
 
 def _letters(names: str) -> Suite:
@@ -100,61 +107,42 @@ def word_eval_sets(name: str, model: EvaluatedModel, n: int, seed: int) -> list[
     return eval_sets
 
 
-def _benchmark(spec: str, source: str) -> Suite:
-    """Open the suite of a benchmark: ("cute-hub@olmes", "FOLDER:spell+orth")."""
-    spec, _, chosen = spec.partition(":")
-    name, at, marking = spec.partition("@")
-    if name not in FORMATS:
-        raise BadInput(f"There is no suite {name!r}. Choose from {', '.join((LETTERS, *FORMATS))}.")
-    form = FORMATS[name]
-    markings = getattr(form, "markings", {})  # a format of a user's own may have none
-    if at and marking not in markings:
-        known = ", ".join(f"{name}@{each}" for each in markings) or f"{name} alone"
-        raise BadInput(f"{name} has no scoring rule {marking!r}. Write {known}.")
-    mark = markings.get(marking, lambda task: task)
-
-    def wanted(tasks: Sequence[BenchmarkTask]) -> list[BenchmarkTask]:
-        return [mark(task) for task in _named(name, tasks, chosen)]
+def _benchmark(spec: BenchmarkSpec) -> Suite:
+    if spec.name not in FORMATS:
+        known = ", ".join((LETTERS, *FORMATS))
+        raise BadInput(f"There is no suite {spec.name!r}. Choose from {known}.")
+    form = FORMATS[spec.name]
+    spec.check(form)
+    generate = form.generate if not spec.source else None
+    # Its items come with a package, unless the source is a path. A user's own format has no such
+    # attribute.
+    if (packaged := getattr(form, "packaged", None)) is not None:
+        generate = packaged(spec.source, spec.tasks)
 
     def generated(model: EvaluatedModel, n: int | None, seed: int) -> list[EvalSet]:
         splits = model.material.words
         assert isinstance(splits, WordSplits)
         # Words that no training question contains, so that a run cannot know their answers.
         held_out = (*splits.unseen_words, *splits.unseen_tokens)
-        return _eval_sets(wanted(form.generate(held_out, n or QUESTIONS, seed)))
+        assert generate is not None
+        return _eval_sets(spec.choose(form, generate(held_out, n or QUESTIONS, seed)))
 
-    if not source:
+    source = spec.source
+    if generate is not None:
         return generated
     from_hub = source.startswith("hf:")
-    place, colon, tasks = source.rpartition(":")
-    if colon and place != "hf" and _TASKS.fullmatch(tasks) and not Path(source).exists():
-        source, chosen = place, tasks
     tables = _data_set(source.removeprefix("hf:")) if from_hub else form.load(Path(source))
-    found = _eval_sets(wanted(form.read(tables)))
-    return lambda model, n, seed: [_sample(eval_set, n, seed) for eval_set in found]
-
-
-def _named(name: str, tasks: Sequence[BenchmarkTask], chosen: str) -> Sequence[BenchmarkTask]:
-    """Return the chosen tasks, such as "spell+orth"; all for "". Raises BadInput."""
-    known = {task.name.partition("/")[2]: task for task in tasks}
-    wanted = chosen.split("+") if chosen else []
-    if missing := [each for each in wanted if each not in known]:
-        raise BadInput(f"{name} has no task {missing[0]!r} here. Choose from {', '.join(known)}.")
-    return [known[each] for each in dict.fromkeys(wanted)] or tasks
-
-
-def _sample(eval_set: EvalSet, n: int | None, seed: int) -> EvalSet:
-    """Draw n items of a benchmark's own, in their order; None or a larger n keeps all of them."""
-    items = eval_set.items
-    if n is None or n >= len(items):
-        return eval_set
-    # A larger n keeps the items of a smaller one.
-    order = stream(eval_set.task.name, "sample", seed).sample(range(len(items)), len(items))
-    return replace(eval_set, items=[items[number] for number in sorted(order[:n])])
+    found = _eval_sets(spec.choose(form, form.read(tables)))
+    return lambda model, n, seed: [
+        replace(one, items=sample(one.items, n, one.task.name, "sample", seed)) for one in found
+    ]
 
 
 def _eval_sets(tasks: Sequence[BenchmarkTask]) -> list[EvalSet]:
-    return [EvalSet(task, ALL, task.items, task.prompt_format, task.read) for task in tasks]
+    return [
+        EvalSet(task, ALL, task.items, task.prompt_format, task.read, task.own_score)
+        for task in tasks
+    ]
 
 
 def _data_set(name: str) -> Tables:

@@ -21,6 +21,7 @@ ends it and writes nothing.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,6 +76,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     check_numbers(
         options, tokens=(1, None), apart=(1, None), splits=(1, MOST_SPLITS), threads=(1, None)
     )
+    given = sys.argv[1:] if argv is None else argv
+    options.command = shlex.join(["python", "-m", "training.probe", *given])
     options.probes = tuple(options.probes.split(","))
     if unknown := [name for name in options.probes if name not in PROBES]:
         raise BadInput(f"There is no probe {unknown[0]!r}. Choose from {', '.join(PROBES)}.")

@@ -24,6 +24,7 @@ from training.files import write_json, write_record
 from training.intervals import Row
 from training.models.smollm2 import packaged_folder, unpack
 from training.progress import in_terminal, no_bars
+from training.run.begun import start
 from training.run.machine import check_place
 
 from .page import Page, print_scores, write_page
@@ -86,6 +87,7 @@ def write_probes(found: Results, options: argparse.Namespace) -> None:
         differences += difference(found.rows, ours.name, theirs.name)
     facts = {
         "model": options.model,
+        "begun": [start(options.command)],
         "about": source.about,
         "flags": {flag: getattr(options, flag) for flag in (*_SOURCE_FLAGS, "apart")},
         "probes": options.probes,

@@ -157,5 +157,5 @@ def _samples(tokens: ProbedTokens, texts: Sequence[Sequence[str]]) -> list[list[
         lines.append([Cell(held[number], style="said")])
         for given in (of_table[number] for of_table in texts):
             style = "said right" if given == held[number] else "said"
-            lines[-1].append(Cell(given or "nothing", style=style))
+            lines[-1].append(Cell(given or "(empty)", style=style))
     return lines

@@ -250,8 +250,8 @@ def _rest(
         basis.append(f"Of all comparisons, {better} {verb} better and {len(worse)} worse{more}.")
     if num_seeds == 1:
         basis.append(
-            "One seed shows no difference between the arms: other seeds can give another result. "
-            f"Train {_SEEDS} (--seeds {_SEEDS})."
+            "One seed says nothing about another one: train five (--seeds 5) before you take this "
+            "for a difference between the arms."
         )
     return basis + cost_of_matched(summary, [row for row in stated if row.metric == TEXT])
 

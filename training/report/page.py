@@ -17,7 +17,7 @@ from training.intervals import Row
 
 from .figures import FONT, colours
 from .formats import bounds, capital, p_values, percent, tied
-from .verdict import HELD, judge, pair_of
+from .verdict import HELD, judge
 
 _TRAINING = Path(__file__).parent.parent
 
@@ -61,12 +61,11 @@ def share(row: Row) -> Cell:
     return Cell(percent(row.value), [bounds(row)])
 
 
-def difference(row: Row, form: str = "{:+.2f}", *, named: bool = False) -> Cell:
-    """A difference above its interval and p-values; `named`: with the name of the control."""
+def difference(row: Row, form: str = "{:+.2f}") -> Cell:
+    """A difference above its interval and p-values."""
     # "held" is a CSS class on the page, and a star in the terminal
     style = "held" if judge(row) in HELD else ""
-    text = form.format(row.value) + (f" {pair_of(row)[1]}" if named else "")
-    return Cell(text, [bounds(row, form, 1), p_values(row)], style=style)
+    return Cell(form.format(row.value), [bounds(row, form, 1), p_values(row)], style=style)
 
 
 def render(template: str, **values: Any) -> str:
@@ -84,8 +83,10 @@ def render(template: str, **values: Any) -> str:
     )
     environment.filters |= {"capital": capital, "percent": percent, "tied": tied}
     # the starts of a run, in its config.json or another record; older ones have none
-    begun = values.get("facts", {}).get("begun", [])
-    given = {"command": begun[-1]["command"] if begun else "", "begun": begun} | values
+    facts = values.get("facts", {})
+    begun, version = facts.get("begun", []), facts.get("versions", {}).get("charembed", "")
+    command = begun[-1]["command"] if begun else ""
+    given = {"command": command, "begun": begun, "version": version} | values
     return environment.get_template(template).render(colours=colours(), font=FONT, **given)
 
 
@@ -122,6 +123,7 @@ def print_table(
         console.print(printed)
 
 
+_READABLE = 16  # letters of a name before it is wrapped
 _Column = tuple[str, list[str]]  # a heading and the cells below it, as they are printed
 
 
@@ -131,11 +133,11 @@ def _columns(table: Table, between: str) -> list[_Column]:
     for number, heading in enumerate(table.headings):
         cells = [line[number] for line in table.lines]
         texts = [_plain(cell, between) for cell in cells]
+        # the cells decide the width; a minus sign stays at its name
+        words = heading.replace("− ", "−\u00a0").split(" ")
+        lines = (line for text in (*texts, *words) for line in text.split("\n"))
+        heading = _wrapped(" ".join(words), max(1, *map(cell_len, lines))).replace("\u00a0", " ")
         if number >= table.left:
-            # the numbers decide the width; a minus sign stays at its name
-            words = heading.replace("− ", "−\u00a0").split(" ")
-            lines = (line for text in (*texts, *words) for line in text.split("\n"))
-            heading = _wrapped(" ".join(words), max(map(cell_len, lines))).replace("\u00a0", " ")
             held = [not isinstance(cell, str) and cell.style == "held" for cell in cells]
             heading, *texts = _aligned([heading, *texts], [False, *held])
         columns.append((heading, texts))
@@ -154,12 +156,14 @@ def _aligned(texts: Sequence[str], held: Sequence[bool]) -> list[str]:
 
 
 def _folded(columns: Sequence[_Column], left: int, width: int) -> list[_Column]:
-    """Wrap the columns of text if they leave no room for the widest column of numbers."""
+    """Wrap the columns of text if that makes room for all numbers, or for the widest of them."""
     names, numbers = list(columns[:left]), list(columns[left:])
     widest = max((_width([column]) for column in numbers), default=1)
-    if _width(names) + widest - 1 <= width:
+    longest = (width - _width(numbers)) // left - 3
+    if longest < _READABLE:  # in parts, then
+        longest = max(8, (width - widest) // left - 3)
+    if _width(columns) <= width or (longest < _READABLE and _width(names) + widest - 1 <= width):
         return [*names, *numbers]
-    longest = max(8, (width - widest) // left - 3)
     folded = [[_wrapped(text, longest) for text in (head, *cells)] for head, cells in names]
     return [*((head, cells) for head, *cells in folded), *numbers]
 

@@ -25,8 +25,8 @@ def pair_name(row: Row) -> str:
 
 
 def is_judged(row: Row) -> bool:
-    """Whether a difference is one of those that are corrected together."""
-    return row.p_holm is not None
+    """Whether a difference is one against the strongest control, corrected with all others."""
+    return row.p_holm is not None  # without an interval there is nothing to judge
 
 
 def forests(summary: Iterable[Row], tasks: Sequence[Task]) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ from training.run.run import RESULTS, TOKENS_PER_SECOND, Run
 from training.train.state import METRICS
 
 from .breakdowns import LEAST
+from .curves import by_frequency, during_training
 from .figures import NARROW, Group, Scale, answers_figure, bars, loss_curves, smoothing_window
 from .formats import bare, replay_sentence
 from .headline import Headline, headline
@@ -45,6 +46,7 @@ _LOSSES = {
     "question": ("Loss on the answer tokens alone.", "nats per token"),
     "spelling": ("Loss of predicting the letters of a token from its vector.", "nats per place"),
 }
+_WHOLE = 4  # arms of a run whose whole table is printed in the terminal
 _SAMPLES = 3  # questions shown of each task
 
 
@@ -58,12 +60,16 @@ def finish(run: Run, console: Console) -> None:
     write_report(out, run.record, setting(run.config, run.data), found)
     summary = found.summary
     title = "Exact match of freely generated answers"
-    print_table(console, answer_table(found), title, comparisons(summary))
+    short = len(found.arms) > _WHOLE
+    table = short_table(found) if short else answer_table(found)
+    print_table(console, table, title, comparisons(summary))
     first = headline(summary, found.tasks, found.arms, len(found.seeds))
     sentences = [first.sentence, first.basis]
     for arm in found.judged_arms:
         sentences += verdict(summary, found.tasks, arm)
     sentences += how_judged(summary, len(found.seeds)) if found.judged_arms else []
+    if short:
+        sentences.append("The page has the scores of all arms, and every difference.")
     print_sentences(console, sentences, out / "report.html")
 
 
@@ -106,6 +112,7 @@ def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results)
     page = render(
         "report/report.html.jinja", record="config.json", facts=facts, setting=setting,
         arms=arms, control=control, controls=found.controls, others=others,
+        rivals=[arm for arm in arms if ARMS[arm].role == "rival"],
         num_seeds=len(seeds),
         legend=[(arm, arm, ARMS[arm].sentence) for arm in arms],
         count=models_in_words(len(arms), len(seeds)),
@@ -118,6 +125,8 @@ def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results)
         command=command_of(facts), samples=[sample for of_task in samples.values() for sample in of_task],
         curves=list(_curves(found)), text=_text_table(summary),
         text_intervals=text_intervals(summary, len(seeds)) if others else "",
+        measured=list(during_training(found.curves, found.phases, tasks)),
+        frequencies=by_frequency(found.texts, arms),
         costs=costs, cost_plot=_cost_plot(control, ratios),
     )  # fmt: skip
     write_atomically(out / "answers.svg", answers_figure(arms, panels))
@@ -202,8 +211,11 @@ def split_notes(tasks: Sequence[Task]) -> list[tuple[str, str]]:
 
 
 def answer_table(found: Results) -> Table:
-    """One line per split and task: the majority baseline, each arm, and its judged differences."""
-    arms, one = found.arms, len(found.controls) == 1
+    """One line per split and task: the majority baseline, each arm, and its judged differences.
+
+    With several controls, a column names the strongest one of the line.
+    """
+    arms, several = found.arms, len(found.controls) > 1
     rows = {(r.arm, r.task, r.split): r for r in found.summary if r.metric == "exact_match"}
     differences = {
         (pair_of(row)[0], row.task, row.split): row
@@ -214,13 +226,39 @@ def answer_table(found: Results) -> Table:
         cell = task.name, split.name
         if first := rows.get((arms[0], *cell)):  # a split without questions has no rows
             shares = [first.majority or 0, *(rows[arm, *cell].value for arm in arms)]
-            line = [split.label, task.name, str(first.n), *(f"{share:.2f}" for share in shares)]
+            line = [str(first.n), *(f"{share:.2f}" for share in shares)]
             of_arms = [differences[arm, *cell] for arm in found.judged_arms]
-            # several controls: the strongest is another one from line to line
-            lines.append([*line, *(difference(row, named=not one) for row in of_arms)])
-    headings = ["split", "task", "n per arm", "majority baseline", *arms]
-    control = found.controls[0] if one else "strongest"
-    return Table([*headings, *(f"{arm} − {control}" for arm in found.judged_arms)], lines, left=2)
+            # the same for all arms: it is the control with the best mean
+            strongest = [pair_of(of_arms[0])[1]] if several else []
+            lines.append([split.label, task.name, *strongest, *line, *map(difference, of_arms)])
+    against = "strongest control" if several else found.controls[0]
+    headings = ["split", "task", *([against] if several else []), "n per arm", "majority baseline"]
+    headings += [*arms, *(f"{arm} − {against.split(' ')[0]}" for arm in found.judged_arms)]
+    return Table(headings, lines, left=3 if several else 2)
+
+
+def short_table(found: Results) -> Table:
+    """One line per split and task: the strongest control, and the arms that are judged against it.
+
+    For a terminal, if there are many arms. A score is held (a star) if its difference from the
+    control holds.
+    """
+    rows = {(r.arm, r.task, r.split): r for r in found.summary if r.metric == "exact_match"}
+    differences: dict[tuple[str, str], list[Row]] = {}
+    for row in judged(found.summary, "exact_match_difference"):
+        differences.setdefault((row.task, row.split), []).append(row)
+    lines: list[list[Cell | str]] = []
+    for task, split in (cell for group in by_place(found.tasks) for cell in group):
+        of_cell = differences.get((task.name, split.name), [])
+        for row in of_cell[:1]:
+            control = rows[pair_of(row)[1], task.name, split.name]
+            names = [split.label, task.name, control.arm]
+            lines.append([*names, f"{control.majority or 0:.2f}", f"{control.value:.2f}"])
+            for one in of_cell:
+                value = rows[pair_of(one)[0], task.name, split.name].value
+                lines[-1].append(Cell(f"{value:.2f}", style=difference(one).style))
+    headings = ["split", "task", "strongest control", "majority baseline", "control"]
+    return Table([*headings, *found.judged_arms], lines, left=3)
 
 
 def sample_answers(
@@ -325,6 +363,9 @@ def _costs(found: Results) -> tuple[Table, list[Group]]:
     names["all", "training_seconds"] = "training, seconds"
     for phase in found.phases:
         names[phase.name, STEPS_TO_LOSS] = f"steps of {phase.title} to the final loss of {control}"
+    # Tokens per second are no cost, as more is better; seconds of a phase are those of its steps.
+    in_table_alone = [(phase.name, "training_seconds") for phase in found.phases]
+    in_table_alone += [(phase.name, TOKENS_PER_SECOND) for phase in found.phases]
     lines, groups = [], []
     for (task, metric), name in names.items():
         values: dict[str, list[float]] = {arm: [] for arm in arms}
@@ -336,7 +377,7 @@ def _costs(found: Results) -> tuple[Table, list[Group]]:
             # an arm that does not reach the loss in every seed has no median
             medians = {arm: float(np.median(v)) for arm, v in values.items() if len(v) == least}
             ratios = {arm: median / medians[control] for arm, median in medians.items()}
-            if metric != TOKENS_PER_SECOND:  # the inverse of seconds: more is less cost
+            if (task, metric) not in in_table_alone:
                 dots = _ratios(values, medians[control]) if len(found.seeds) > 1 else {}
                 bars_of = {arm: (ratio, None, None) for arm, ratio in ratios.items()}
                 groups.append(Group(name, bars_of, dots=dots))

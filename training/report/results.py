@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from synthetic_tasks import Task
 from training.config.phase import Phase
 from training.differences import Windows, summarise
 from training.intervals import Marks, Row
-from training.run.run import Run
+from training.run.run import Run, TextsByRun
 
 from .breakdowns import BinRow, breakdown
 from .verdict import controls_of
@@ -32,6 +33,7 @@ class Results(NamedTuple):
             older runs have no key.
         windows: losses of every window of held-out text; None if the run was not read from files.
         by_word: exact match by properties of the words; see breakdowns.py.
+        curves, texts: see Run.curves and Run.text_losses; empty for runs of earlier versions.
     """
 
     arms: Sequence[str]
@@ -43,6 +45,8 @@ class Results(NamedTuple):
     answers: list[dict[str, Any]]
     windows: Windows | None = None
     by_word: Sequence[BinRow] = ()
+    curves: Sequence[Mapping[str, Any]] = ()
+    texts: TextsByRun = MappingProxyType({})
 
     @classmethod
     def of(cls, run: Run) -> Results:
@@ -54,15 +58,19 @@ class Results(NamedTuple):
         for one in answers:
             cell = one["arm"], one["seed"], one["task"], one["split"]
             scores.setdefault(cell, []).append(one["right"])
+        texts = run.text_losses()
         windows: Windows = {
-            (arm.name, arm.seed, task): losses.window_nats
-            for arm in run.arms()
+            (arm, seed, task): losses.window_nats
             # an arm of an earlier version has no losses of single windows
-            for task, losses in arm.text_losses().items()
+            for (arm, seed), own in texts.items()
+            for task, losses in own.items()
         }
         summary = summarise(rows, controls_of(arms), arms, scores, windows)
         words = breakdown(answers, run.data)
-        return cls(arms, run.data.tasks, phases, rows, summary, metrics, answers, windows, words)
+        return cls(
+            arms, run.data.tasks, phases, rows, summary, metrics, answers,
+            windows, words, run.curves(), texts,
+        )  # fmt: skip
 
     @property
     def controls(self) -> list[str]:

@@ -56,6 +56,7 @@ from .machine import Machine, check_machine
 
 _ANSWERS, RESULTS, DONE = "answers.jsonl", "results.json", "done.json"
 _TEXT = "text.json"
+TextsByRun = Mapping[tuple[str, int], Mapping[str, TextLosses]]  # by (arm, seed), then by task
 # "seconds" is in the name of every metric that another run of the same config does not repeat.
 TOKENS_PER_SECOND = "tokens_per_training_seconds"
 
@@ -209,6 +210,10 @@ class Run:
         """Return one dict per measurement during training, with arm and seed."""
         return [arm.label | line for arm in self.arms() for line in arm.curves()]
 
+    def text_losses(self) -> TextsByRun:
+        """Return the losses of held-out text by (arm, seed); see `ArmRun.text_losses`."""
+        return {(arm.name, arm.seed): arm.text_losses() for arm in self.arms()}
+
     def answers(self) -> list[dict[str, Any]]:
         """Return one dict per answer, with arm and seed."""
         return [arm.label | line for arm in self.arms() for line in arm.answers()]
@@ -322,19 +327,20 @@ class ArmRun:
         rows: Sequence[Row],
         answers: Sequence[dict[str, Any]],
         batches: Mapping[str, str],
-        tokens: Mapping[str, Mapping[str, int]],
-        texts: Mapping[str, TextLosses],
+        tokens: Mapping[str, Mapping[str, int]] | None = None,
+        texts: Mapping[str, TextLosses] | None = None,
     ) -> None:
         """Write the results of the arm, and last done.json with the SHA-256 of every result file.
 
         Arguments:
             batches: the hash of all batches of each phase.
-            tokens, texts: see the methods `tokens` and `text_losses`.
+            tokens, texts: see the methods `tokens` and `text_losses`; by default none.
         """
         lines = "".join(json.dumps(answer) + "\n" for answer in answers)
         write_atomically(self.folder / _ANSWERS, lines)
         write_json(self.folder / RESULTS, [row.saved for row in rows])
-        write_json(self.folder / _TEXT, {task: each._asdict() for task, each in texts.items()})
+        losses = {task: each._asdict() for task, each in (texts or {}).items()}
+        write_json(self.folder / _TEXT, losses)
         names = [_ANSWERS, RESULTS, _TEXT]
         if trained := self.trained_phases:
             # Weights of earlier phases are kept, but a finished arm does not need them.
@@ -342,7 +348,7 @@ class ArmRun:
             names += [name for name in self._curve_files if (self.folder / name).exists()]
         files = {name: sha256((self.folder / name).read_bytes()) for name in names}
         # Last: an arm without done.json is not finished, whatever other files it has.
-        record = {"run": self.identity, "files": files, "batches": batches, "tokens": tokens}
+        record = {"run": self.identity, "files": files, "batches": batches, "tokens": tokens or {}}
         write_record(self.folder / DONE, record)
 
     def rows(self) -> list[Row]:

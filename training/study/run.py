@@ -16,7 +16,7 @@ from training.intervals import read_rows
 from training.report.figures import alone
 from training.report.page import print_sentences, print_table, render
 from training.report.report import finish
-from training.run.folder import WAY_OUT, locked
+from training.run.folder import WAY_OUT, locked, read_facts
 from training.run.machine import Machine, check_place
 from training.run.run import RESULTS, Run, check_begin
 from training.run.workers import train_all
@@ -98,17 +98,27 @@ def _report(study: Study, size: str, points: Sequence[Point], out: Path) -> Find
     write_json(out / RESULTS, [*placed, *findings.rows])
     for picture in findings.pictures:
         write_atomically(out / f"{picture.name}.svg", alone(picture.svg))
-    write_atomically(out / "report.html", page(study, size, points, findings))
+    # every point holds the command of the study and its own start
+    begun = [read_facts(out / point.name).get("begun", []) for point in points]
+    starts = begun[0] if all(begun) else []
+    write_atomically(out / "report.html", page(study, size, points, findings, starts))
     return findings
 
 
-def page(study: Study, size: str, points: Sequence[Point], findings: Findings) -> str:
-    """Render the page of a study; its links are relative to the study's folder."""
+def page(
+    study: Study, size: str, points: Sequence[Point], findings: Findings,
+    begun: Sequence[dict[str, Any]] = (),
+) -> str:  # fmt: skip
+    """Render the page of a study; its links are relative to the study's folder.
+
+    `begun`: its starts, as config.json of its runs holds them.
+    """
     first, seeds = points[0], points[0].config.seeds
     count = f"{len(points)} point{'s' if len(points) > 1 else ''} of a grid"
     return render(
         "study/page.html.jinja", study=study, size=size, points=points, findings=findings,
         count=f"{count}, {f'{seeds} seeds' if seeds > 1 else 'one seed'} each",
         pictures=[(one.caption, one.svg) for one in findings.pictures],
-        record=f"The config of {first.name}", facts=first.config.as_dict(),
+        record=f"The config of {first.name}", facts=first.config.as_dict(), begun=begun,
+        command=begun[-1]["command"] if begun else "",
     )  # fmt: skip

@@ -1,0 +1,2 @@
+QUESTION_TEMPLATE = """Put these back: {words}
+"""

@@ -1,0 +1,2 @@
+QUESTION_TEMPALTE = """One palindrome of: {letters}
+"""

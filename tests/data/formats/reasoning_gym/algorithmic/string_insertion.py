@@ -1,0 +1,2 @@
+QUESTION_TEMPLATE = """Insert into this: {string}
+"""

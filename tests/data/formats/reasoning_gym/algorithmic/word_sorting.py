@@ -1,0 +1,2 @@
+QUESTION_TEMPLATE = """In {direction} order: {words}
+"""

@@ -1,0 +1,13 @@
+SEED = 7
+EASY_WORDS = ["tea", "bean", "onion"]
+MEDIUM_WORDS = ["radishes", "cucumber"]
+HARD_WORDS = ["undeniableness"]
+SENTENCES = ["the bean is in the garden"]
+PARAGRAPHS = ["every pea that the gardener sowed in the first week of march grew, and grew"]
+NAMES = ["Ottilie"]
+NON_ENGLISH_WORDS: list[tuple[str, str]] = [("Gurkenglas", "German"), ("pastèque", "French")]
+TEMPLATES = ["'{letter}' of '{word}'?", "'{word}' has which number of '{letter}'?"]
+SENTENCE_TEMPLATES = ["'{letter}' of the line '{word}'?"]
+PARAGRAPH_TEMPLATES = ["'{letter}' of the lines '{word}'?"]
+NAME_TEMPLATES = ["'{letter}' of the name '{word}'?"]
+FOREIGN_TEMPLATES = ["'{letter}' of the {language} '{word}'?"]

@@ -1,0 +1,1 @@
+SYSTEM_PROMPT = "Count. Write a number."
