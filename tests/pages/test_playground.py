@@ -362,7 +362,9 @@ def address(panel: Panel, telling_run: Path, data: Data) -> Iterator[str]:
         yield url
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1400, "light")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(400, "dark"), pytest.param(1400, "light", marks=pytest.mark.slow)]
+)
 def test_in_a_browser_one_types_a_word_and_sees_both_answers(
     browser: Any, address: str, width: int, scheme: str
 ) -> None:
