@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         self.register("type", Path, path_of)
 
     def error(self, message: str) -> NoReturn:
-        """Raise `failure`; its message is one line whatever the user typed."""
+        """Raise `failure`; its message is one line, also if a value has several."""
         shown = " ".join(message.split())
         raise self.failure(f"{shown}. Run '{self.prog} --help' for the flags.")
 

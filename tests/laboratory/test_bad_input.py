@@ -59,6 +59,8 @@ FLAGS: list[tuple[str, str]] = [
     ("--replay-share 1", "replay_share 1.0 0 1"),
     ("--init pretrained", "init char_dim 128 char_hidden 256 16"),
     ("--scale -1", "-1.0 0"),
+    ("--lr inf", "lr inf finite"),
+    ("--lr 1e400", "lr inf finite"),
     ("--other-corpus ''", "other_corpus"),
     ("--set beta2=1", "beta2 1.0 0 1"),
     ("--questions 0", "questions 0 1"),
