@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.flags import Parser
+from training.flags import Parser, check_texts
 from training.interrupts import Stop, run_program
 
 if TYPE_CHECKING:  # torch takes seconds, which --help and wrong flags must not take
@@ -43,19 +43,22 @@ def words_to_ask(panel: Panel) -> Iterator[str]:
 
 def ask(word: str, panel: Panel, console: Console) -> None:
     """Ask every model one question of each word task about a word, and print the answers."""
+    from rich.markup import escape
+
     # All questions first: a word that does not fit is refused before anything is printed.
     questions = {task: panel.item(task, word) for task in panel.tasks}
     split = panel.split(word)
     unseen = [token.text for token in panel.tokens(word) if token.unseen]
     about = split.label if split else "not in the word list" if panel.splits else ""
-    about += f", unseen: {unseen}" if unseen else ""
+    about += escape(f", unseen: {unseen}") if unseen else ""
     console.print(f"[bold]{word}[/]  {about}", highlight=False)
     for task, item in questions.items():
-        console.print(f"  {item.prompt}  [dim]{item.written.strip()}[/]", highlight=False)
+        prompt, written = escape(item.prompt), escape(item.written.strip())
+        console.print(f"  {prompt}  [dim]{written}[/]", highlight=False)
         for name, answer in panel.answers(task, item):
             mark = "[green]✓[/]" if answer.right else "[red]✗[/]"
             # Apart from the mark: an answer may contain square brackets, which are rich's markup.
-            console.print(f"    {name:8} {mark} ", end="")
+            console.print(f"    {escape(f'{name:8}')} {mark} ", end="")
             console.print(answer.text, highlight=False, markup=False)
 
 
@@ -67,6 +70,7 @@ def _run(argv: Sequence[str] | None, stop: Stop) -> None:
     add("--seed", type=int, help="seed of a run [its first]")
     add("--cache", type=Path, default=Path(".cache"), help="the cache of the run [%(default)s]")
     options = parser.parse_args(argv)
+    check_texts(options)
     from rich.console import Console
 
     from examples.asking import check_word, panel_of

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from charembed import CharEmbedding, LSTMEncoder, SpellingTable
@@ -49,14 +50,14 @@ def _run(argv: Sequence[str] | None) -> int:
     # The encoder is slow, so the embedding runs it once for each distinct token.
     ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
     char_UD = embedding.encoder(ids_U)
-    table = Table(title=repr(options.text))
+    table = Table(title=escape(repr(options.text)))
     for heading in ("id", "bytes", "characters", "length", "‖token‖", "‖encoder‖"):
         table.add_column(heading, justify="left" if heading in ("bytes", "characters") else "right")
     for place, token_id in enumerate(ids):
         table.add_row(
             str(token_id),
-            repr(encoding.decode_single_token_bytes(token_id)),
-            " ".join(map(repr, spellings.spell(token_id))),
+            escape(repr(encoding.decode_single_token_bytes(token_id))),
+            escape(" ".join(map(repr, spellings.spell(token_id)))),
             str(int(spellings.lengths_V[token_id])),
             f"{embedding.weight[token_id].norm():.2f}",
             f"{char_UD[which_BT[0, place]].norm():.2f}",

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import charembed
@@ -25,7 +26,7 @@ from training.ask.eval_sets import stop_ids
 from training.data.corpus import load_words
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput, exit_status
-from training.flags import Parser
+from training.flags import Parser, check_texts
 from training.models.generate import generate
 from training.run.run import Run
 
@@ -63,6 +64,7 @@ def program(argv: Sequence[str] | None) -> int:
     add("--out", type=Path, help="folder for the extended model")
     add("--cache", type=Path, default=Path(".cache"), help="the cache of the run [%(default)s]")
     options = parser.parse_args(argv)
+    check_texts(options)
     run = Run.open(options.run, options.cache)
     config, data = run.config, run.data
     if not config.model.pretrained or options.arm not in config.arms:
@@ -95,7 +97,9 @@ def program(argv: Sequence[str] | None) -> int:
     as_token = answers(language_model, after, prompts)
     table = Table("word", "tokens", "spelled then", "tokens now", "spelled now")
     for word, then, old, new in zip(words, pieces, as_pieces, as_token, strict=True):
-        table.add_row(word, str(then), old, str(len(after.encode_word(word))), new)
+        # escaped: an answer with square brackets would be read as a style
+        cells = [word, str(then), old, str(len(after.encode_word(word))), new]
+        table.add_row(*map(escape, cells))
     Console().print(table)
     for name, given in (("in pieces", as_pieces), ("as one token", as_token)):
         right = sum(text == " ".join(word) for word, text in zip(words, given, strict=True))

@@ -30,7 +30,7 @@ from synthetic_tasks import Item, read_work
 from synthetic_tasks.word_tasks.recipe import Recipe, choices
 from synthetic_tasks.word_tasks.word_task import fill_wording, word_and_arguments
 from training.errors import BadInput, user_errors
-from training.flags import Parser
+from training.flags import Parser, check_texts
 from training.interrupts import Stop, run_program
 
 if TYPE_CHECKING:  # torch takes seconds, which --help and wrong flags must not take
@@ -243,6 +243,7 @@ def _run(argv: Sequence[str] | None, stop: Stop) -> None:
     add("--seed", type=int, help="seed of a run [its first]")
     add("--cache", type=Path, default=Path(".cache"), help="the cache of the run [%(default)s]")
     options = parser.parse_args(argv)
+    check_texts(options)
     if find_spec("flask") is None:
         raise BadInput("The playground needs flask, which is not installed: pip install flask")
     from werkzeug.serving import make_server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 
 # Byte order marks and their encodings. UTF-32 first: its mark begins with that of UTF-16.
@@ -56,6 +57,8 @@ def decode_text(content: bytes) -> str:
 def read_text(path: Path) -> str:
     """Return a file's text, line ends unchanged. Raises TaskError if it is missing or not UTF-8."""
     try:
+        if path.is_char_device() and str(path) != os.devnull:  # /dev/zero has no end
+            raise ValueError("it is a device")
         # Bytes, not text mode, which would change line ends.
         content = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte

@@ -19,7 +19,7 @@ from pathlib import Path
 from . import words
 from .draws import distinct
 from .errors import TaskError
-from .flags import Parser, exit_status
+from .flags import Parser, exit_status, whole_number
 from .formats import FORMATS
 from .formats.spec import parse_spec, sample
 from .lm_eval_task import CHAT_TAG, TAG, as_lm_eval, benchmark_as_lm_eval
@@ -30,7 +30,7 @@ from .task import ANSWER_FORMS, WORDINGS, Material
 _MIN_LETTERS, _MAX_LETTERS = 3, 20  # letters of a word of --words
 _Texts = dict[str, tuple[str, str]]  # name of an exported task -> its .yaml and its .jsonl
 _Facts = dict[str, object]
-_QUESTIONS = 250
+_QUESTIONS, _MOST_QUESTIONS = 250, 1_000_000
 _COMMAND = "lm-eval run --model hf --model_args pretrained=MODEL --include_path ."
 _COMMANDS = {TAG: "", CHAT_TAG: "--apply_chat_template"}
 
@@ -174,13 +174,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _listed(text: str) -> list[str]:
-    return list(dict.fromkeys(filter(None, text.split(","))))
+    names = list(dict.fromkeys(filter(None, text.split(","))))
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
+    return names
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
+    number = whole_number(text)
+    if not 1 <= number <= _MOST_QUESTIONS:  # more would be drawn for hours
+        raise argparse.ArgumentTypeError(
+            f"{number} is not a whole number from 1 to {_MOST_QUESTIONS}"
+        )
+    return number
 
 
 if __name__ == "__main__":

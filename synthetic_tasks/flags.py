@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         self.register("type", Path, path_of)
 
     def error(self, message: str) -> NoReturn:
-        """Raise `failure`; its message is one line whatever the user typed."""
+        """Raise `failure`; its message is one line, also if a value has several."""
         shown = " ".join(message.split())
         raise self.failure(f"{shown}. Run '{self.prog} --help' for the flags.")
 
@@ -70,6 +70,7 @@ def exit_status(program: Callable[[], None]) -> int:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"{error.filename or 'Standard output'}: {error.strerror}.", file=sys.stderr)
+        place = error.filename or "Standard output"
+        print(f"{place} cannot be used ({error.strerror}). Name another one.", file=sys.stderr)
         return 2
     return 0

@@ -43,6 +43,17 @@ def check_numbers(options: argparse.Namespace, **bounds: tuple[int, int | None])
         raise BadInput(f"{seen}: choose {cores} or fewer.")
 
 
+def check_texts(options: argparse.Namespace) -> None:
+    """Raise BadInput for a text that names nothing: an empty one, or one with a null byte."""
+    # An empty name would be the present folder.
+    for name, given in vars(options).items():
+        if isinstance(given, str) and (not given.strip() or "\0" in given):
+            seen = f"holds a null byte: {given!r}" if given.strip() else "is empty"
+            raise BadInput(
+                f"{name.upper()} (or {flag_of(name)}) {seen}. Give it a value that names something."
+            )
+
+
 def add_options(
     parser: argparse.ArgumentParser, out: str = "run folder [runs/PRESET-DIGEST]"
 ) -> argparse._ArgumentGroup:

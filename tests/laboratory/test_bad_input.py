@@ -59,6 +59,8 @@ FLAGS: list[tuple[str, str]] = [
     ("--replay-share 1", "replay_share 1.0 0 1"),
     ("--init pretrained", "init char_dim 128 char_hidden 256 16"),
     ("--scale -1", "-1.0 0"),
+    ("--lr inf", "lr inf finite"),
+    ("--lr 1e400", "lr inf finite"),
     ("--other-corpus ''", "other_corpus"),
     ("--set beta2=1", "beta2 1.0 0 1"),
     ("--questions 0", "questions 0 1"),
@@ -270,12 +272,12 @@ def test_what_is_no_number_is_refused_in_every_field(
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        ("--width 7", "width 7"),
-        ("--lr nan", "lr nan"),
-        ("--corpus FILES/latin1.txt", "UTF-8"),
-        ("--layers 10000000", "GB memory"),
+        pytest.param("--width 7", "width 7", marks=pytest.mark.slow),
+        pytest.param("--lr nan", "lr nan", marks=pytest.mark.slow),
+        pytest.param("--corpus FILES/latin1.txt", "UTF-8", marks=pytest.mark.slow),
+        pytest.param("--layers 10000000", "GB memory", marks=pytest.mark.slow),
         ("--model no/such-model", "no/such-model"),
-        ("--corpus hf:no/such-dataset", "no/such-dataset"),
+        pytest.param("--corpus hf:no/such-dataset", "no/such-dataset", marks=pytest.mark.slow),
     ],
 )
 def test_a_process_of_its_own_says_the_same(
@@ -354,6 +356,7 @@ def test_an_internal_error_is_no_bad_input(
     says(errors, "defect")
 
 
+@pytest.mark.slow  # in the default tests, training.evaluate asks such models
 def test_a_pretrained_model_may_be_asked_as_it_is(files: Path, cache: Path, tmp_path: Path) -> None:
     """--resume is also allowed in the first command, for scripts."""
     flags = ["--model", str(files / "model"), "--arms", "plain,lstm", "--jobs", "1", "--resume"]

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import synthetic_tasks.__main__ as tasks
+from examples import look_inside_a_token
 from synthetic_tasks import export
 from tests.conftest import ROOT
 from tests.messages import says
 from training import compare
 from training.evaluate import __main__ as evaluate
 from training.probe import PROBES, scores
+from training.report.page import print_sentences
 from training.run import run
 from training.study import NAMES
 from training.study import __main__ as study
@@ -97,6 +100,8 @@ def test_the_names_in_help_are_those_of_the_objects() -> None:
         (evaluate, "MODEL --cache ''", "--cache empty"),
         (evaluate, "MODEL OTHER", "OTHER --help"),
         (evaluate, "MODEL --quest 5", "--quest 5"),
+        (evaluate, "''", "MODEL empty"),
+        (evaluate, "MODEL --against ''", "--against empty"),
         (study, "counting --seeds many", "--seeds 'many'"),
         (study, "counting --jobs 0", "--jobs 0 1"),
         (study, "count", "'count' counting path_star"),
@@ -105,8 +110,13 @@ def test_the_names_in_help_are_those_of_the_objects() -> None:
         (tasks, "--words", "--words --help"),
         (tasks, "index reverse", "reverse --help"),
         (tasks, "index --words ''", "--words empty"),
+        (tasks, "index --words /dev/zero", "/dev/zero device file"),
         (export, "", "DIR --help"),
         (export, "out --questions 1.5", "--questions '1.5'"),
+        (export, "out --questions 0", "--questions 0 1"),
+        (export, f"out --questions {10**12}", f"--questions {10**12} 1000000"),
+        (export, "out --tasks ''", "--tasks nothing"),
+        (export, "/dev/null/x --tasks path_star:2x5", "/dev/null/x another"),
         (export, "out --format tsv", "--format 'tsv' lm-eval"),
         (export, "out --answer-form long", "--answer-form 'long' plain"),
     ],
@@ -151,6 +161,39 @@ def test_a_stop_before_the_folder_exists_offers_no_resume(
     says(errors, "Stopped")
     assert "--resume" not in errors
     assert not list(out.rglob("config.json"))
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "message"),
+    [
+        (evaluate, "MODEL --suite letters=reverse --out FILE", "--out FILE folder"),
+        (evaluate, "MODEL --suite letters=reverse --out FILE/below", "--out FILE folder"),
+        (
+            evaluate,
+            "MODEL --suite letters=reverse --out /proc/nowhere",
+            "--out /proc/nowhere folder",
+        ),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_a_model_is_loaded(
+    command: Any, flags: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file := tmp_path / "file").write_text("mine")
+    assert command.main(flags.replace("FILE", str(file)).split()) == 2
+    says(capsys.readouterr().err, message.replace("FILE", str(file)))
+
+
+def test_a_path_with_brackets_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """In rich's markup "[/b]" closes a style, and is an error if none is open."""
+    console = Console(soft_wrap=True, width=200)
+    print_sentences(console, ["[x]"], Path("runs/x[/b]/report.html"))
+    assert "runs/x[/b]/report.html" in capsys.readouterr().out
+
+
+def test_a_token_with_brackets_is_shown(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--preset", "tiny", "--cache", str(cache), "[/b] [red]"]
+    assert look_inside_a_token.main(flags) == 0
+    assert "'[/b] [red]'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [tasks, export])

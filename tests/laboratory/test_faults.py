@@ -104,7 +104,7 @@ def test_asked_to_stop_it_saves_and_leaves_nobody_behind(
     goes_on_to_the_same_numbers(out, whole, cache)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_it_leaves_nobody_behind_and_goes_on(
     jobs: int, whole: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -222,7 +222,7 @@ def test_what_dead_processes_left_is_cleared(tmp_path: Path, cache: Path) -> Non
 
 
 @pytest.mark.usefixtures("data")  # whose files in the cache are larger than the limit
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_disk_that_takes_no_more_gets_a_sentence(jobs: int, cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     flags = ["--jobs", str(jobs), "--out", out, "--cache", cache]

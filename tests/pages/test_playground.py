@@ -317,6 +317,8 @@ def test_a_busy_port_gets_one_sentence(capsys: pytest.CaptureFixture[str]) -> No
             "no.such.host.invalid:0",
         ),
         (["--port", "0", "--host", "a..b"], "port"),
+        (["--port", "0", "--host", "a\0b"], "--host null"),
+        (["--port", "0", "--host", ""], "--host empty"),
         (["--port", "0", "EMPTY"], "config.json"),
     ],
 )
@@ -360,7 +362,9 @@ def address(panel: Panel, telling_run: Path, data: Data) -> Iterator[str]:
         yield url
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1400, "light")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(400, "dark"), pytest.param(1400, "light", marks=pytest.mark.slow)]
+)
 def test_in_a_browser_one_types_a_word_and_sees_both_answers(
     browser: Any, address: str, width: int, scheme: str
 ) -> None:

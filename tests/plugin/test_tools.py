@@ -23,6 +23,7 @@ from tests.plugin.hosts import (
     DECODER,
     GEMMA3,
     GPT2,
+    HOSTS,
     IDS,
     NANOGPT,
     Host,
@@ -288,8 +289,16 @@ def compiled(model: nn.Module, **kwargs: Any) -> Any:
     )
 
 
+# Compiling a host takes ten seconds: the default tests have a plain embedding and a scaled one.
+COMPILED = [
+    pytest.param(one, id=one.name, marks=() if one in (GPT2, GEMMA3) else pytest.mark.slow)
+    for one in HOSTS
+]
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("host", COMPILED)
 def test_the_graph_stays_whole(host: Host) -> None:
     model = host.attach(host(), init="normal").eval()
     for training in (False, True):

@@ -142,7 +142,8 @@ def check_field(item: Field[Any], given: Any, name: str) -> None:
     elif not _is_allowed(item, given):
         former = {old: new for new, old in item.metadata.get("saved_values", {}).items()}
         now = f" ({given} is now {former[given]})" if given in former else ""
-        raise BadInput(f"{name} is {given!r}; it must be {allowed(item)}{now}.")
+        finite = ", and finite" if isinstance(given, float) and not math.isfinite(given) else ""
+        raise BadInput(f"{name} is {given!r}; it must be {allowed(item)}{finite}{now}.")
     elif isinstance(given, int) and given > _LARGEST:
         raise BadInput(f"{name} is {given}; it must be at most {_LARGEST}.")
 

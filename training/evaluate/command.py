@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.ask import BATCH
-from training.flags import Parser, check_numbers
+from training.flags import Parser, check_numbers, check_texts
 
 from . import MOST_QUESTIONS, MOST_SHOTS, QUESTIONS
 
@@ -31,6 +31,7 @@ def run_evaluation(options: argparse.Namespace) -> None:
     from training.files import sha256
     from training.progress import in_terminal, no_bars
     from training.run.folder import is_run
+    from training.run.machine import check_place
 
     from .evaluation import evaluate
     from .load import FewShotPrompts, load_model
@@ -39,7 +40,10 @@ def run_evaluation(options: argparse.Namespace) -> None:
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    open_suites(options.suite)  # raises before a model is loaded, which takes longer
+    # Both raise before a model is loaded, which takes longer.
+    open_suites(options.suite)
+    if options.out is not None:
+        check_place("--out", options.out)
     # The flags have the names of the fields.
     chosen = {field.name: getattr(options, field.name) for field in fields(FewShotPrompts)}
     prompts = FewShotPrompts(**chosen)
@@ -71,7 +75,7 @@ def run_evaluation(options: argparse.Namespace) -> None:
     print_scores(console, done.name, done.other, done.rows, done.constants)
     for note in done.notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"Page: {out / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"Page: {out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
 
 def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Namespace:
@@ -106,6 +110,7 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
     add("--cpu", action="store_true", help="use the CPU even if there is a GPU")
     add("--quiet", action="store_true", help="no progress bars")
     options = parser.parse_args(argv)
+    check_texts(options)
     check_numbers(
         options, questions=(1, MOST_QUESTIONS), batch_size=(1, None), shots=(0, MOST_SHOTS),
         threads=(1, None),

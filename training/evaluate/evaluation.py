@@ -24,6 +24,7 @@ from training.intervals import Marks, Row
 from training.progress import Bars, no_bars
 from training.run.begun import start
 from training.run.folder import locked
+from training.run.machine import check_place
 
 from . import MOST_QUESTIONS, QUESTIONS
 from .load import FewShotPrompts, Model, model_of
@@ -114,7 +115,10 @@ def evaluate(
         if number is not None and (number < 1 or (most is not None and number > most)):
             allowed = "1 or more" if most is None else f"1 to {most}"
             raise BadInput(f"{flag} is {number}; it must be {allowed}.")
-    suites = open_suites(suite)  # before the model, which takes longer to load
+    # Both raise before the model is loaded, which takes longer.
+    suites, folder = open_suites(suite), None if out is None else Path(out)
+    if folder is not None:
+        check_place("out", folder)
     one = model_of(model, name, batched, prompts, tokenizer)
     seed = one.seed if seed is None else seed
     eval_sets = [one_set for make in suites.values() for one_set in make(one, questions, seed)]
@@ -128,7 +132,6 @@ def evaluate(
         "questions": questions or QUESTIONS,
         "exams": hash_of(eval_sets),
     }
-    folder = None if out is None else Path(out)
     if folder is not None:
         record["begun"] = [start(command)]
     other, second, others = None, "", None

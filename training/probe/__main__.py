@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.errors import BadInput
-from training.flags import Parser, check_numbers
+from training.flags import Parser, check_numbers, check_texts
 from training.interrupts import Stop, held_back, run_program
 
 from . import MOST_SPLITS, PROBES
@@ -72,6 +72,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--threads", type=int, default=1, help="may change the last digits [%(default)s]")
     add("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(argv)
+    check_texts(options)
     check_numbers(
         options, tokens=(1, None), apart=(1, None), splits=(1, MOST_SPLITS), threads=(1, None)
     )

@@ -104,7 +104,7 @@ def write_probes(found: Results, options: argparse.Namespace) -> None:
     write_page(out / _PAGE, page)
     console = Console()  # last: a closed terminal loses no file
     print_scores(console, page)
-    console.print(f"Page: {out / _PAGE}", highlight=False, soft_wrap=True)
+    console.print(f"Page: {out / _PAGE}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _probe_tables(found: Results, num_splits: int, probes: Sequence[str], bar: Any) -> None:

@@ -195,7 +195,7 @@ def print_sentences(console: Console, sentences: Sequence[str], page: Path) -> N
     for sentence in sentences:
         console.print(sentence, highlight=False, markup=False)
     # soft_wrap: a path that is broken into two lines cannot be copied
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _plain(cell: Cell | str, between: str) -> str:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.flags import Parser
+from training.flags import Parser, check_texts
 from training.interrupts import Stop, run_program
 
 
@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         add("--licence", help=licence)
         add("--cache", type=Path, default=Path(".cache"), help="cache of the run [.cache]")
         options = parser.parse_args(argv)
+        check_texts(options)
         # Imported here: torch takes seconds, which --help and wrong flags must not take.
         from rich.console import Console
 
