@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
@@ -31,8 +31,8 @@ from .eval_sets import EvalSet, max_answer_tokens, stop_ids
 # subtle: with a smaller margin, an answer in single letters could not reach its end mark
 _LETTERS = " a n b"  # an answer that every tokenizer must be able to write
 _MARGIN = 2  # tokens beside the letters of an answer that is written in single letters: space, end
-# Choices are batched by the length of their prompts in steps of this many tokens.
 _LONG_ANSWER = 256  # max_new_tokens from which prompts of different lengths share a batch
+# Choices are batched by the length of their prompts in steps of this many tokens.
 _CHOICE_STEP = 32
 
 
@@ -125,6 +125,8 @@ class EvaluatedLanguageModel(EvaluatedModel):
         as_in_run: the settings of a run's own evaluation: one max_new_tokens for all sets, one
             call of the objective for all questions, and the stop token is dropped. The saved
             answers of runs depend on these three to the last letter.
+        run_limits: max_new_tokens of the tasks of a run in its own evaluation. With a smaller one, an
+            answer that never ends would be cut where it happens to be right.
     """
 
     model: LanguageModel
@@ -136,6 +138,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
     end: frozenset[int] = frozenset()
     source: Any = None
     as_in_run: bool = False
+    run_limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._limits: dict[str, int] = {}  # max_new_tokens by the name of a task
@@ -175,6 +178,10 @@ class EvaluatedLanguageModel(EvaluatedModel):
         for eval_set in eval_sets:
             # One limit for all splits of a task: the answers of none are cut shorter.
             task, own = eval_set.task.name, longest or self._longest_answer(eval_set)
+            if of_run := self.run_limits.get(task):
+                # a longer prompt than those of the run may leave less room
+                read = max(len(self.encode(eval_set, item)) for item in eval_set.items)
+                own = max(own, min(of_run, self.context - read))
             self._limits[task] = max(own, self._limits.get(task, 0))
         for eval_set in eval_sets:
             for item in eval_set.items:

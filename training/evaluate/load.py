@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 import charembed
 from synthetic_tasks import WORD_TASKS, Material, split_words, usable_words
+from training.ask.eval_sets import make_eval_sets, max_answer_tokens
 from training.ask.evaluated_model import (
     EvaluatedFunction,
     EvaluatedLanguageModel,
@@ -144,7 +145,10 @@ def from_run(
     model, name = one.model(), folder.resolve().name
     about = f"the arm {one.name}, seed {one.seed}, of the run {name}"
     counts = _count(data.train_ids.long(), data.spellings.num_tokens, one.run.config.data.corpus)
-    settings = {"about": about, "counts": counts}
+    own_sets = make_eval_sets(data, one.seed)
+    longest = max_answer_tokens(data.tokenizer, own_sets)
+    limits = {eval_set.task.name: longest for eval_set in own_sets}
+    settings = {"about": about, "counts": counts, "run_limits": limits}
     return EvaluatedLanguageModel.of_arm(model, data, one.name, one.seed, **settings)
 
 
