@@ -110,7 +110,7 @@ RUNS = {
         --replay-share 0.5 --replay-text both --replay-weight 4
     """,
 }
-SAVED_RUN_FLAGS = "--preset tiny --tasks reverse,count --questions 4 --width 8"
+SAVED_RUN_FLAGS = "--preset tiny --arms matched,lstm --tasks reverse,count --questions 4 --width 8"
 STUDIES = {"path_star": "path_star --size tiny", "functions": "functions --size tiny"}
 # Two arms of one run, by free generation and by likelihood; a pretrained model, one shot; a probe of
 # the tables of a run.
