@@ -10,6 +10,7 @@ from .errors import TaskError
 from .formats import BenchmarkTask, PromptFormat
 from .formats.charbench import whole_number
 from .formats.cute_tasks import between_quotes
+from .formats.execute import between_quotes_of_turn
 from .formats.nanochat import after_hashes
 from .scoring import END, read_answer, same_in_any_case
 from .task import Item
@@ -20,8 +21,9 @@ _STRIP = ["\\A\\s+", "\\s+\\Z"]
 RESULT_PATTERN = "^(?:.* )?= (.*)$"  # the result of a scratchpad answer follows the last " = "
 
 # The answer of CUTE: no "Answer:" follows, or it is behind the last one and its quote; up to a quote.
-_NO_END = '(?:(?!</s>)[^"])*'
-_QUOTED = rf'(?s)\A(?:(?!.*Answer:)|.*Answer:(?!.*Answer:){_NO_END}")({_NO_END})'
+_QUOTED = r'(?s)\A(?:(?!.*Answer:)|.*Answer:(?!.*Answer:)%s")(%s)'
+_IN_CUTE = _QUOTED % (('(?:(?!</s>)[^"])*',) * 2)
+_IN_EXECUTE = _QUOTED % ((r'(?:(?!</s>|<\|eot_id\|>)[^"])*',) * 2)
 # The digits of a text that int() takes, without sign and leading zeros; a negative number is wrong.
 _INTEGER = r"\A\s*(?:\+|-(?=[0_]*\s*\Z))?(?:0_?)*([0-9]+(?:_[0-9]+)*)\s*\Z"
 
@@ -42,7 +44,8 @@ class Rule:
 # A benchmark's function that reads the answer from a text -> the same in lm-eval.
 RULES: dict[Callable[[str], str | None], Rule] = {
     read_answer: Rule(),
-    between_quotes: Rule(_QUOTED),
+    between_quotes: Rule(_IN_CUTE),
+    between_quotes_of_turn: Rule(_IN_EXECUTE),
     whole_number: Rule(_INTEGER, ("_",)),
     after_hashes: Rule("#### (-?[0-9.,]+)", (",",)),
 }
