@@ -91,7 +91,7 @@ def benchmark_as_lm_eval(
 
     `chat`: for a model with a chat template, which lm-eval has to apply.
 
-    Raises TaskError if lm-eval cannot score as the task does.
+    Raises TaskError if the task's rule is not among RULES.
     """
     form, items = task.prompt_format, task.items
     if form.greedy:
@@ -99,15 +99,15 @@ def benchmark_as_lm_eval(
         # Subtle: of this type, lm-eval puts no target_delimiter before the target.
         lines = [_as_json(_row(item) | {"target": item.answer}) for item in items]
         return yaml, "".join(f"{line}\n" for line in lines)
-    lacks = f"{task.name} has a scoring rule that lm-eval lacks. "
-    lacks += "Leave it out, and run it with python -m training.evaluate."
+    unwritten = f"The scoring rule of {task.name} is not written for lm-eval. "
+    unwritten += "Leave it out, and run it with python -m training.evaluate."
     if form.ends_choice:  # a request of lm-eval cannot end in a special token of any tokenizer
-        raise TaskError(lacks)
+        raise TaskError(unwritten)
     if items[0].choices:
         return as_lm_eval(name, items, facts)
     rule = RULES.get(task.read)
     if rule is None or task.keeps_blanks or task.equal not in (str.__eq__, same_in_any_case):
-        raise TaskError(lacks)
+        raise TaskError(unwritten)
     chat = chat and form.chat
     fields = _benchmark_fields(task, rule, chat)
     if not chat:  # the answer's opening is text like any other
