@@ -232,8 +232,8 @@ class Format:
 
 def _last_parts(file: Path, number: int) -> str:
     """Return the name of a file with the folders before it: (a/b/c.tsv, 2) -> "b/c.tsv"."""
-    folders = file.resolve().parts[:-1]
-    # The name of the link, not of the file that it points to.
+    # The folder of a link, not of the file that it points to: the hub's cache has such links.
+    folders = file.parent.resolve().parts
     return "/".join((*folders[len(folders) - number + 1 :], file.name))
 
 

@@ -153,3 +153,13 @@ def test_answers_have_500_tokens_and_end_where_its_program_ends_them() -> None:
         assert task.is_right(right, item), right
     for wrong in ("", '"', '<|eot_id|>ጣ ዕ ም"', 'ጣ ዕ ም" Answer: "no"'):
         assert not task.is_right(wrong, item), wrong
+
+
+def test_linked_files_have_the_folder_of_their_link(tmp_path: Path) -> None:
+    """The hub's cache and some installers keep files elsewhere, under other names."""
+    folder = converted_checkout(tmp_path)
+    for number, path in enumerate(sorted(p for p in folder.rglob("*") if p.is_file())):
+        path.rename(tmp_path / f"blob{number}")
+        path.symlink_to(tmp_path / f"blob{number}")
+    tasks = {task.name for task in FORMATS["execute"].read(FORMATS["execute"].load(folder))}
+    assert {"execute/am/spell", "execute/kor/g2c"} < tasks
