@@ -10,6 +10,7 @@ from .errors import TaskError
 from .formats import BenchmarkTask, PromptFormat
 from .formats.charbench import whole_number
 from .formats.cute_tasks import between_quotes
+from .formats.execute import between_quotes_of_turn
 from .formats.nanochat import after_hashes
 from .scoring import END, read_answer, same_in_any_case
 from .task import Item
@@ -20,8 +21,9 @@ _STRIP = ["\\A\\s+", "\\s+\\Z"]
 RESULT_PATTERN = "^(?:.* )?= (.*)$"  # the result of a scratchpad answer follows the last " = "
 
 # The answer of CUTE: no "Answer:" follows, or it is behind the last one and its quote; up to a quote.
-_NO_END = '(?:(?!</s>)[^"])*'
-_QUOTED = rf'(?s)\A(?:(?!.*Answer:)|.*Answer:(?!.*Answer:){_NO_END}")({_NO_END})'
+_QUOTED = r'(?s)\A(?:(?!.*Answer:)|.*Answer:(?!.*Answer:)%s")(%s)'
+_IN_CUTE = _QUOTED % (('(?:(?!</s>)[^"])*',) * 2)
+_IN_EXECUTE = _QUOTED % ((r'(?:(?!</s>|<\|eot_id\|>)[^"])*',) * 2)
 # The digits of a text that int() takes, without sign and leading zeros; a negative number is wrong.
 _INTEGER = r"\A\s*(?:\+|-(?=[0_]*\s*\Z))?(?:0_?)*([0-9]+(?:_[0-9]+)*)\s*\Z"
 
@@ -42,7 +44,8 @@ class Rule:
 # A benchmark's function that reads the answer from a text -> the same in lm-eval.
 RULES: dict[Callable[[str], str | None], Rule] = {
     read_answer: Rule(),
-    between_quotes: Rule(_QUOTED),
+    between_quotes: Rule(_IN_CUTE),
+    between_quotes_of_turn: Rule(_IN_EXECUTE),
     whole_number: Rule(_INTEGER, ("_",)),
     after_hashes: Rule("#### (-?[0-9.,]+)", (",",)),
 }
@@ -88,7 +91,7 @@ def benchmark_as_lm_eval(
 
     `chat`: for a model with a chat template, which lm-eval has to apply.
 
-    Raises TaskError if lm-eval cannot score as the task does.
+    Raises TaskError if the task's rule is not among RULES.
     """
     form, items = task.prompt_format, task.items
     if form.greedy:
@@ -96,15 +99,15 @@ def benchmark_as_lm_eval(
         # Subtle: of this type, lm-eval puts no target_delimiter before the target.
         lines = [_as_json(_row(item) | {"target": item.answer}) for item in items]
         return yaml, "".join(f"{line}\n" for line in lines)
-    lacks = f"{task.name} has a scoring rule that lm-eval lacks. "
-    lacks += "Leave it out, and run it with python -m training.evaluate."
+    unwritten = f"The scoring rule of {task.name} is not written for lm-eval. "
+    unwritten += "Leave it out, and run it with python -m training.evaluate."
     if form.ends_choice:  # a request of lm-eval cannot end in a special token of any tokenizer
-        raise TaskError(lacks)
+        raise TaskError(unwritten)
     if items[0].choices:
         return as_lm_eval(name, items, facts)
     rule = RULES.get(task.read)
     if rule is None or task.keeps_blanks or task.equal not in (str.__eq__, same_in_any_case):
-        raise TaskError(lacks)
+        raise TaskError(unwritten)
     chat = chat and form.chat
     fields = _benchmark_fields(task, rule, chat)
     if not chat:  # the answer's opening is text like any other

@@ -174,7 +174,7 @@ class Format:
     Attributes:
         source: paper and repository.
         files: shell pattern of a file name -> parser of (name, text), which raises TaskError, with
-            the name, if the text has no rows: {"*.tsv": table}. A pattern with one folder,
+            the name, if the text has no rows: {"*.tsv": table}. A pattern with folders,
             "*/spell.tsv", is for files of the same name; their tables are named "zh/spell.tsv".
         read: turns the benchmark's rows into tasks with the authors' prompts and scoring. Raises
             TaskError, with the name of the file, if the rows do not belong to the benchmark.
@@ -212,12 +212,11 @@ class Format:
         for file in files:
             if set(file.relative_to(path).parts[:-1]).intersection(self.other_folders):
                 continue
-            names = (file.name, f"{file.resolve().parent.name}/{file.name}")
             # The first pattern that fits; fnmatchcase ignores the system's rules for case.
             fitting = (
-                (names["/" in pattern], parse)
+                (_last_parts(file, pattern.count("/") + 1), parse)
                 for pattern, parse in self.files.items()
-                if fnmatchcase(names["/" in pattern], pattern)
+                if fnmatchcase(_last_parts(file, pattern.count("/") + 1), pattern)
             )
             name, parse = next(fitting, ("", None))
             # Tables are found by name, so a second one would replace the first.
@@ -229,6 +228,13 @@ class Format:
             wanted = f"{', '.join(self.files)}, from {self.source}"
             raise TaskError(f"{path} has no file of {self.name}. Name a folder with {wanted}.")
         return found
+
+
+def _last_parts(file: Path, number: int) -> str:
+    """Return the name of a file with the folders before it: (a/b/c.tsv, 2) -> "b/c.tsv"."""
+    # The folder of a link, not of the file that it points to: the hub's cache has such links.
+    folders = file.parent.resolve().parts
+    return "/".join((*folders[len(folders) - number + 1 :], file.name))
 
 
 def key_of(task: str, *arguments: str) -> str:

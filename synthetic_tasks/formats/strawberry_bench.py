@@ -23,6 +23,7 @@ from synthetic_tasks.errors import TaskError
 from synthetic_tasks.task import Item, Subject
 from synthetic_tasks.word_tasks.recipes import RECIPES
 
+from .charbench import whole_number
 from .format import (
     BenchmarkTask,
     Format,
@@ -156,7 +157,10 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
             if row["difficulty"] not in TASKS:
                 problem = f"has the difficulty {row['difficulty']!r}, not in {', '.join(TASKS)}"
                 raise TaskError(f"row {number} of {name} {problem}. Leave that row out.")
-            items.append(_item(prefix, _Drawn(*(row[c] for c in columns)), row["answer"]))
+            if (answer := whole_number(row["answer"])) is None:
+                problem = f"has the answer {row['answer']!r}, which is no whole number"
+                raise TaskError(f"row {number} of {name} {problem}. Leave that row out.")
+            items.append(_item(prefix, _Drawn(*(row[c] for c in columns)), answer))
     return _tasks(prefix, items, system or _OWN_SYSTEM)
 
 

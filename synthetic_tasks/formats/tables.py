@@ -170,10 +170,10 @@ def options(name: str, number: int, text: str) -> list[str]:
     """Parse a cell with a JSON list of different texts. Raises TaskError."""
     found = parse_json(text)
     found = found if isinstance(found, list) else []
-    if len(found) < 2 or not all(isinstance(option, str) for option in found):
+    if len(found) < 2 or not all(isinstance(option, str) and option.strip() for option in found):
         raise TaskError(f"row {number} of {name} has {_short(text)}. Write a JSON list of texts.")
     # The likelihoods of equal options cannot tell them apart.
-    if len(set(found)) < len(found):
+    if len({option.strip() for option in found}) < len(found):
         raise TaskError(f"row {number} of {name} has an option twice, {_short(text)}. Omit it.")
     return found
 

@@ -24,7 +24,7 @@ from scipy.stats import binomtest
 
 from synthetic_tasks import Item, one_list
 from synthetic_tasks.errors import TaskError
-from synthetic_tasks.formats import BenchmarkTask, PromptFormat
+from synthetic_tasks.formats import FORMATS, BenchmarkTask, PromptFormat
 from tests.conftest import ROOT
 from tests.messages import raises, says
 from tests.tasks.reference_tasks import solve_word
@@ -33,7 +33,7 @@ from training.ask.scores import count_bin, word_facts
 from training.errors import BadInput, Damaged, Interrupted
 from training.evaluate import suites
 from training.evaluate.__main__ import main
-from training.evaluate.command import parse
+from training.evaluate.command import parse, questions_of
 from training.evaluate.evaluation import Evaluation, evaluate
 from training.evaluate.load import FewShotPrompts, from_function
 from training.evaluate.page import print_scores
@@ -150,6 +150,49 @@ def test_the_page_names_command_version_and_date(prompts: FewShotPrompts, tmp_pa
     says(page.replace("&#39;", "'"), command, begun["date"], begun["charembed"])
     options = parse(["a model", "--questions", "5"], None)
     assert shlex.split(options.command) == [*command.split()[:3], "a model", "--questions", "5"]
+
+
+OWN_FILE = f"cute={ROOT / 'tests' / 'data' / 'formats' / 'cute'}:spell"
+
+
+def test_the_record_counts_the_questions_that_a_file_has(tmp_path: Path) -> None:
+    out, record = tmp_path / "out", tmp_path / "out" / "evaluation.json"
+    for number in (None, 1000):  # all four items, and more than there are
+        evaluate(lambda p: " 1", OWN_FILE, questions=number, out=out, resume=number is not None)
+        assert json.loads(record.read_text())["questions"] == 4
+    with raises(BadInput, "4 2 SHA-256"):
+        evaluate(lambda p: " 1", OWN_FILE, questions=2, out=out, resume=True)
+
+
+def test_other_questions_get_another_folder() -> None:
+    def chosen(suite: str, *flags: str) -> Any:
+        return questions_of(parse(["model", "--suite", suite, *flags], None), {"shots": 4})
+
+    default = ("--questions", "250")
+    assert chosen("letters=count,cute") == chosen("letters=count,cute", *default)
+    # A file is asked whole without the flag: 250 of its items are other questions.
+    assert chosen(OWN_FILE) != chosen(OWN_FILE, *default)
+    assert chosen(OWN_FILE) == chosen(OWN_FILE) != chosen(OWN_FILE, "--questions", "3")
+
+
+@pytest.mark.parametrize(
+    ("spec", "seen"),
+    [
+        ("cute:speling", "speling spell sub_word"),
+        ("execute=:eng/spell", "eng/spell spell"),
+        *((f"{name}:nope", "nope") for name in FORMATS),
+        ("letters:reverse+swap", "letters=reverse+swap"),
+        ("letters@paper", "letters=reverse+count"),
+    ],
+)
+def test_an_unknown_task_is_refused_before_a_model_is_loaded(spec: str, seen: str) -> None:
+    with raises(ValueError, seen):
+        suites.open_suites(spec)
+
+
+def test_a_task_that_is_named_twice_counts_once(prompts: FewShotPrompts) -> None:
+    done = evaluate(lambda p: " 1", "letters=count+count", questions=3, prompts=prompts)
+    assert {row.task for row in done.rows} == {"count"}
 
 
 def test_a_split_of_which_a_task_can_ask_nothing_is_left_out(prompts: FewShotPrompts) -> None:
@@ -552,10 +595,11 @@ def test_names_stand_whole_in_a_narrow_terminal() -> None:
             for m in ("exact_match", "unreadable")]  # fmt: skip
     console = Console(width=60, record=True, file=io.StringIO())
     print_scores(console, "it", "", rows)
-    column = [
-        line.split("│")[1].strip() for line in console.export_text().splitlines() if "│" in line
-    ]
-    assert "".join(column) == "charbench-like/count_unique_chars"
+    parts = console.export_text().split("(part ")[1:]  # each repeats the names
+    for part in parts:
+        column = [line.split("│")[1].strip() for line in part.splitlines() if "│" in line]
+        assert "".join(column) == "charbench-like/count_unique_chars"
+    assert parts
 
 
 def test_the_letter_tasks_of_reasoning_gym_are_asked_with_their_own_score(

@@ -48,11 +48,12 @@ def pretrained_folder(data: Data, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture
-def telling_run(half_run: Path, data: Data, tmp_path: Path) -> Path:
+def telling_run(half_run: Path, tiny: CompareConfig, data: Data, tmp_path: Path) -> Path:
     """The run with changed scores: `lstm` answers all questions of three tasks correctly."""
     copy = shutil.copytree(half_run, tmp_path / "telling")
-    for name in ("matched", "lstm"):
-        arm = Run(copy, data).arm(name, 0)
+    of_pair = replace(data, config=replace(tiny, arms=PAIR))
+    for name in PAIR:
+        arm = Run(copy, of_pair).arm(name, 0)
         answers = arm.answers()
         for answer in answers:
             answer["right"] = name == "lstm" and answer["task"] != "index"

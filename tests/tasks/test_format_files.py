@@ -127,6 +127,17 @@ BAD: dict[str, list[tuple[str, bytes | str | None, str]]] = {
             '{"question": "Is longest?", "options": ["a", "a"]}\n',
             "option",
         ),
+        # A blank is put before each option, whatever the file has.
+        (
+            "val.jsonl",
+            '{"question": "Is longest?", "options": ["a", " a "]}\n',
+            "option",
+        ),
+        (
+            "val.jsonl",
+            '{"question": "Is longest?", "options": ["a", " "]}\n',
+            "JSON",
+        ),
     ],
 }
 

@@ -143,3 +143,16 @@ def test_the_excerpts_counts_are_those_of_the_rule() -> None:
         assert row["difficulty"] in strawberry_bench.TASKS
         assert strawberry_bench._solve(row["word"], row["letter"]) == str(row["expected"])
         assert strawberry_bench.count_in(f"ANSWER: {row['expected']}") == str(row["expected"])
+
+
+@pytest.mark.parametrize("answer", ["three", "3.0", "", None, "[3]"])
+def test_a_row_whose_answer_is_no_count_is_refused(answer: str | None) -> None:
+    """No text would be right: the rule reads whole numbers."""
+    row = {"difficulty": "easy", "word": "tea", "letter": "e", "question": "?"}
+    form = FORMATS["strawberry_bench"]
+    for good in (1, "1", " 01"):
+        (task,) = form.read({"test": as_rows([row | {"answer": good}])})
+        assert task.is_right("ANSWER: 1", task.items[0])
+    rows = as_rows([row | {"answer": 1}, row | {"answer": answer}])
+    with raises(TaskError, "row 2 test whole"):
+        form.read({"test": rows})

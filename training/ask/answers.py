@@ -152,7 +152,7 @@ def _same_questions(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     held = read_record(folder / RECORD)
     if held["exams"] != record["exams"]:  # the hash of all questions, under its first name
         here, there = (
-            f"suites {', '.join(one['suites'])}, {one['questions']} each, "
+            f"suites {', '.join(one['suites'])}, at most {one['questions']} each, "
             f"SHA-256 {one['exams'][:12]}"
             for one in (record, held)
         )

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from training.ask import BATCH
 from training.flags import Parser, check_numbers, check_texts
 
-from . import MOST_QUESTIONS, MOST_SHOTS, QUESTIONS
+from . import LETTERS, MOST_QUESTIONS, MOST_SHOTS, QUESTIONS
 
 if TYPE_CHECKING:  # see `run_evaluation`: nothing that imports torch is imported here
     from .load import Model
@@ -57,9 +57,7 @@ def run_evaluation(options: argparse.Namespace) -> None:
             # --seed is of runs; OTHER without --against-arm may be a pretrained model
             seed = options.seed if options.against_arm else None
             against = load(options.against or options.model, arm=options.against_arm, seed=seed)
-    # Another model or other questions get another folder, the same ones find theirs for --resume.
-    questions = [options.questions or QUESTIONS, options.questions_seed, vars(prompts)]
-    digest = sha256(json.dumps([one.identity, options.suite.split(","), questions]))[:8]
+    digest = sha256(json.dumps([one.identity, *questions_of(options, vars(prompts))]))[:8]
     out = Path("evaluations") / f"{one.name}-{digest}"
     if is_run(options.model):
         out = Path(options.model) / "evaluations" / f"{one.name}-seed{one.seed}-{digest}"
@@ -76,6 +74,20 @@ def run_evaluation(options: argparse.Namespace) -> None:
     for note in done.notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Page: {out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+
+
+def questions_of(options: argparse.Namespace, prompts: dict[str, Any]) -> list[Any]:
+    """Return the flags that choose the questions, which name the default folder.
+
+    Another model or other questions get another folder, the same ones find theirs for --resume.
+    """
+    suites = options.suite.split(",")
+    questions = [options.questions or QUESTIONS, options.questions_seed, prompts]
+    own_files = any("=" in suite for suite in suites if not suite.strip().startswith(f"{LETTERS}="))
+    # Without the flag, a benchmark's own files are asked whole, which may be more than the default.
+    if own_files and options.questions == QUESTIONS:
+        questions.append("drawn")
+    return [suites, questions]
 
 
 def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Namespace:

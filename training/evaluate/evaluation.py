@@ -26,7 +26,7 @@ from training.run.begun import start
 from training.run.folder import locked
 from training.run.machine import check_place
 
-from . import MOST_QUESTIONS, QUESTIONS
+from . import MOST_QUESTIONS
 from .load import FewShotPrompts, Model, model_of
 from .page import Constants, write_page
 from .suites import hash_of, notes_of, open_suites
@@ -129,7 +129,8 @@ def evaluate(
     one.check(eval_sets)
     record = {
         "suites": list(suites),
-        "questions": questions or QUESTIONS,
+        # As asked: files may hold fewer than wanted, and without a number all of them are asked.
+        "questions": max(len(one_set.items) for one_set in eval_sets),
         "exams": hash_of(eval_sets),
     }
     if folder is not None:

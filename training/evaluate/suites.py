@@ -21,8 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from synthetic_tasks import WORD_TASKS, WordSplits, build_task, distinct
-from synthetic_tasks.errors import NoQuestion
+from synthetic_tasks.errors import NoQuestion, TaskError
 from synthetic_tasks.formats import FORMATS, BenchmarkTask, Tables, as_rows
+from synthetic_tasks.formats.format import Generate
 from synthetic_tasks.formats.spec import BenchmarkSpec, parse_spec, sample
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import EvaluatedModel
@@ -30,9 +31,8 @@ from training.errors import BadInput
 from training.files import sha256
 from training.models.hub import load_dataset
 
-from . import QUESTIONS
+from . import LETTERS, QUESTIONS
 
-LETTERS = "letters"
 ALL = "all"  # the split of a benchmark's items
 # (model, questions per task and split or None, their seed) -> evaluation sets
 Suite = Callable[[EvaluatedModel, int | None, int], list[EvalSet]]
@@ -70,7 +70,7 @@ def notes_of(eval_sets: Sequence[EvalSet]) -> list[str]:
 
 
 def _letters(names: str) -> Suite:
-    tasks = tuple(names.split("+")) if names else WORD_TASKS
+    tasks = tuple(dict.fromkeys(names.split("+"))) if names else WORD_TASKS
     if unknown := [name for name in tasks if name not in WORD_TASKS]:
         known = ", ".join(WORD_TASKS)
         raise BadInput(f"There is no word task {unknown[0]!r}. Choose from {known}.")
@@ -108,6 +108,9 @@ def word_eval_sets(name: str, model: EvaluatedModel, n: int, seed: int) -> list[
 
 
 def _benchmark(spec: BenchmarkSpec) -> Suite:
+    if spec.name == LETTERS:  # letters:reverse, letters@x
+        wanted = "+".join(spec.tasks) or "reverse+count"
+        raise BadInput(f"The tasks of {LETTERS} follow '=', as in {LETTERS}={wanted}.")
     if spec.name not in FORMATS:
         known = ", ".join((LETTERS, *FORMATS))
         raise BadInput(f"There is no suite {spec.name!r}. Choose from {known}.")
@@ -118,6 +121,8 @@ def _benchmark(spec: BenchmarkSpec) -> Suite:
     # attribute.
     if (packaged := getattr(form, "packaged", None)) is not None:
         generate = packaged(spec.source, spec.tasks)
+    elif generate is not None and spec.tasks:
+        _check_tasks(spec, generate)
 
     def generated(model: EvaluatedModel, n: int | None, seed: int) -> list[EvalSet]:
         splits = model.material.words
@@ -136,6 +141,22 @@ def _benchmark(spec: BenchmarkSpec) -> Suite:
     return lambda model, n, seed: [
         replace(one, items=sample(one.items, n, one.task.name, "sample", seed)) for one in found
     ]
+
+
+# Of several lengths, with repeated letters: every imitation can ask about them.
+_SOME_WORDS = (
+    *("tea", "bean", "plum", "onion", "apple", "banana", "cherry", "turnip", "coconut"),
+    *("parsley", "asparagus", "blackberry", "strawberry", "cauliflower", "pomegranate"),
+)
+
+
+def _check_tasks(spec: BenchmarkSpec, generate: Generate) -> None:
+    """Raise TaskError for an unknown task of an imitation, before a model is loaded."""
+    try:
+        tasks = generate(_SOME_WORDS, 1, 0)
+    except TaskError:  # an own format that needs other words: its tasks are checked later
+        return
+    spec.choose(FORMATS[spec.name], tasks)
 
 
 def _eval_sets(tasks: Sequence[BenchmarkTask]) -> list[EvalSet]:
