@@ -64,6 +64,17 @@ def test_a_rival_changes_rows_of_the_batches_that_all_arms_share(
     assert (rival(0).spelled_N is None) == (arm != "spelling_loss")
 
 
+@pytest.mark.parametrize("arm", ["spelling_data", "stochastok"])
+def test_a_spelling_loss_of_all_arms_is_one_of_rivals_too(data: Data, arm: str) -> None:
+    data = with_values(data, spelling_loss=0.3)
+    for phase in phases_of(arm, data.config):
+        if phase.name in ROWS:
+            plain, rival = (phase_batches(data, phase, 3, one)(1) for one in ("plain", arm))
+            assert torch.equal(plain.spelled_N, rival.spelled_N)  # type: ignore[arg-type]
+            # a run compares these at its end, and must not fail there
+            assert rival.digest("") == plain.digest("")
+
+
 def test_rows_of_a_batch_are_those_that_were_padded(data: Data) -> None:
     phase = data.config.phase("finetune")
     examples = [
