@@ -14,6 +14,7 @@ from training.config.config import CompareConfig
 from training.data.prepare import Data
 from training.files import write_record
 from training.run.arm import train_arm
+from training.run.folder import read_config
 from training.run.machine import Machine
 from training.run.run import Run
 
@@ -31,6 +32,11 @@ def half_run(
         train_arm(run.arm(arm, 0), Machine(cache=cache, cpu=True))
     write_record(folder / "config.json", {"config": config.as_dict(), "data": data.facts})
     return folder
+
+
+def run_in(folder: Path, data: Data) -> Run:
+    """The run in a folder, with its own arms and without a search for its data."""
+    return Run(folder, replace(data, config=read_config(folder)))
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +58,7 @@ def telling_run(half_run: Path, data: Data, tmp_path: Path) -> Path:
     """The run with changed scores: `lstm` answers all questions of three tasks correctly."""
     copy = shutil.copytree(half_run, tmp_path / "telling")
     for name in ("matched", "lstm"):
-        arm = Run(copy, data).arm(name, 0)
+        arm = run_in(copy, data).arm(name, 0)
         answers = arm.answers()
         for answer in answers:
             answer["right"] = name == "lstm" and answer["task"] != "index"
