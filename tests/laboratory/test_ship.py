@@ -163,8 +163,9 @@ NAMES = [
 def card(**changes: Any) -> str:
     values = {
         "base": "b", "title": "b", "folder": "out", "added": "x", "licence": "mit", "kind": "K",
-        "rival": None, "licence_sentence": "y", "parameters": 1, "untied": 0, "example": "spell a:", "seeds": 1,
-        "seed": 0, "arm": "lstm", "arms": ["lstm"], "answers": [], "sentences": {"lstm": "s"},
+        "rival": None, "licence_sentence": "y", "parameters": 1, "untied": 0,
+        "example": "spell a:", "seeds": 1, "seed": 0, "arm": "lstm", "arms": ["lstm"],
+        "answers": [], "sentences": {"lstm": "s"},
         "texts": [], "setting": "s", "form": "f", "phases": [], "version": "1", "command": "c",
     }  # fmt: skip
     return render_card(values | changes)
