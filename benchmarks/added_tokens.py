@@ -136,6 +136,8 @@ def program(argv: Sequence[str] | None) -> int:
     run = Run.open(options.run, options.cache)
     if run.config.model.pretrained:
         raise BadInput(f"{options.run} is a run of a pretrained model: use benchmarks.new_tokens.")
+    if run.data.splits is None:
+        raise BadInput(f"{options.run} has no task about words: name another run.")
     words = new_words(run.data, options.words)
     print(machine())
     print(f"{len(words)} new tokens: {', '.join(words[:6])}, ...")

@@ -243,7 +243,7 @@ def program(argv: Sequence[str] | None) -> int:
             model: Any = language_model.get_submodule("model")
             tokenizer = copy.deepcopy(data.tokenizer.source)
             WAYS[name](model, tokenizer, words)
-            here = replace(data, tokenizer=HuggingFaceTokenizer(tokenizer))
+            here = replace(run.arm(arm).data, tokenizer=HuggingFaceTokenizer(tokenizer))
             for steps in (0, options.train) if options.train else (0,):
                 if steps:
                     go_on(model, here.tokenizer, learn, steps)

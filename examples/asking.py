@@ -25,12 +25,13 @@ from synthetic_tasks import (
     needs_words,
     read_answer,
 )
+from synthetic_tasks.word_tasks.word_task import word_and_arguments
 from training.ask.answers import Answers, ask
 from training.ask.eval_sets import EvalSet, make_eval_sets
 from training.ask.evaluated_model import EvaluatedLanguageModel
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
-from training.evaluate.load import from_pretrained
+from training.evaluate.load import from_pretrained, run_limits
 from training.models.huggingface import HuggingFace
 from training.run.folder import is_run, read_config
 from training.run.run import Run
@@ -105,22 +106,34 @@ class Panel:
         the task draws them. Raises BadInput or TaskError if there is no such question.
         """
         check_word(word)
-        # Seeded by task and word: the URL of a question gives the same question every time.
-        chosen, rng = self.tasks[task], Random(f"{task} {word}")
-        several = len(chosen.recipe.arguments) > 1 and " " not in letters
-        arguments = list(letters) if several else letters.split()
-        item = chosen.ask_about(word, arguments, rng) if letters else chosen.ask(word, rng)
-        for model in self.models.values():
-            model.check([self._questions(task, item)])  # before the first model answers
+        item = _drawn(self.tasks[task], word, letters)
+        for name, model in self.models.items():
+            # before the first model answers
+            model.check([self._questions(task, self.item_for(name, task, item))])
         return item
+
+    def item_for(self, model: str, task: str, item: Item) -> Item:
+        """Return an item of `item` as a model was trained to read it.
+
+        It is the item itself, except for arms whose questions also give the letters of the word.
+        """
+        material = self.models[model].material
+        if not material.letters_in_prompts:
+            return item
+        word, *arguments = word_and_arguments(item)
+        own = WordTask(self.tasks[task].recipe, material)
+        # the wording is drawn after the arguments, if these were drawn too
+        ways = ("", join_arguments(arguments))
+        way = next(each for each in ways if _drawn(self.tasks[task], word, each) == item)
+        return _drawn(own, word, way)
 
     def _questions(self, task: str, item: Item) -> EvalSet:
         return EvalSet(self.tasks[task], "all", [item], read=self.read)
 
     def answers(self, task: str, item: Item) -> Iterator[tuple[str, ShownAnswer]]:
         """Yield the name of each model and its answer."""
-        questions = self._questions(task, item)
         for name, model in self.models.items():
+            questions = self._questions(task, self.item_for(name, task, item))
             model.check([questions])  # sets max_new_tokens for this item
             answers = Answers([questions])
             ask(model, answers)
@@ -145,6 +158,15 @@ class Panel:
         words, splits = self.splits, next(iter(self.tasks.values())).splits
         # Any task will do: all word tasks have the same splits.
         return next((split for split in splits if words and word in words[split.name]), None)
+
+
+def _drawn(task: WordTask, word: str, letters: str) -> Item:
+    """Return a question about a word, the same one each time; see `Panel.item`."""
+    # Seeded by task and word: the URL of a question gives the same question every time.
+    rng = Random(f"{task.name} {word}")
+    several = len(task.recipe.arguments) > 1 and " " not in letters
+    arguments = list(letters) if several else letters.split()
+    return task.ask_about(word, arguments, rng) if letters else task.ask(word, rng)
 
 
 def check_word(word: str) -> None:
@@ -204,12 +226,14 @@ def panel_of_run(folder: Path, seed: int | None, cache: Path) -> Panel:
     assert data.splits is not None
     # Not Data.held_out_ids: tokens outside the splits are unseen too.
     seen = {token for word in data.splits.seen for token in data.tokenizer.encode_word(word)}
-    name = folder.resolve().name
+    name, limits = folder.resolve().name, run_limits(data, seed)
     return Panel(
         name=f"{name}, seed {seed}" if run.config.seeds > 1 else name,
         models={
-            arm: EvaluatedLanguageModel.of_arm(run.arm(arm, seed).model(), data, arm, seed)
+            # the data of the arm: a rival may have prompts of its own
+            arm: EvaluatedLanguageModel.of_arm(one.model(), one.data, arm, seed, run_limits=limits)
             for arm in run.config.arms
+            for one in [run.arm(arm, seed)]
         },
         tasks={task.name: task for task in data.tasks if isinstance(task, WordTask)},
         seen_tokens=frozenset(seen),
@@ -260,13 +284,18 @@ def suggestions(run: Run, seed: int) -> Iterator[Suggestion]:
     if control in ENCODERS or with_characters == control:
         return
     ours, theirs = (
-        {(line["task"], line["prompt"]): line["right"] for line in run.arm(arm, seed).answers()}
+        # by key: a rival may have prompts of its own; older runs have no keys, and no such arms
+        {
+            (line["task"], line.get("key", line["prompt"])): line["right"]
+            for line in run.arm(arm, seed).answers()
+        }
         for arm in (with_characters, control)
     )
     for eval_set in make_eval_sets(run.data, seed):
         task, found = eval_set.task.name, dict[str, Suggestion]()
         for item in eval_set.items if eval_set.split == "unseen_tokens" else ():
-            if ours.get((task, item.prompt)) and not theirs.get((task, item.prompt), True):
+            place = (task, item.key if (task, item.key) in ours else item.prompt)
+            if ours.get(place) and not theirs.get(place, True):
                 _, *arguments, word = item.key.split()
                 # one question a word, and the first ones: suggestions are the same every time
                 found.setdefault(word, Suggestion(task, word, join_arguments(arguments)))

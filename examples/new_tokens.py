@@ -80,12 +80,15 @@ def program(argv: Sequence[str] | None) -> int:
         )
     if options.out and options.out.exists():
         raise BadInput(f"{options.out} exists. Name a new folder.")
-    language_model = run.arm(options.arm).model()
+    arm = run.arm(options.arm)
+    language_model = arm.model()
     model: Any = language_model.get_submodule("model")
     tokenizer = data.tokenizer.source
     before = HuggingFaceTokenizer(tokenizer)
     words = options.words.split(",") if options.words else long_words(before, data, 20)
-    prompts = [f"spell {word}:" for word in words]
+    # a rival may have been trained on questions that also give the letters
+    letters = [f" {' '.join(word)}" if arm.data.letters_in_prompts else "" for word in words]
+    prompts = [f"spell {word}{spelled}:" for word, spelled in zip(words, letters, strict=True)]
     # Counted now: afterwards the tokenizer knows each word as one token.
     pieces = [len(before.encode_word(word)) for word in words]
     as_pieces = answers(language_model, before, prompts)

@@ -123,7 +123,7 @@ def _pair(found: list[Row], against: list[Row], right: Marks, windows: Windows) 
         covers.append("questions")
     elif table and others:
         bounds = partial(over_windows, np.subtract(table, others).tolist())
-        covers.append("windows")
+        covers += ["windows"] * (len(table[0]) > 1)  # a single one has no interval of its own
     low, high, p = bounds(ALPHA)
     # bits per byte are nats in another unit: a p-value would count one comparison twice
     row = Row(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from training.data.rivals import (
     share_split,
     split_at_random,
 )
+from training.errors import BadInput
 from training.intervals import read_rows
 from training.models.arms import ARMS
 from training.run.identity import identity
@@ -62,6 +64,17 @@ def test_a_rival_changes_rows_of_the_batches_that_all_arms_share(
     same_rows = torch.equal(rival(1).ids_BT, plain(1).ids_BT)
     assert same_rows == (arm == "spelling_loss")
     assert (rival(0).spelled_N is None) == (arm != "spelling_loss")
+
+
+@pytest.mark.parametrize("arm", ["spelling_data", "stochastok"])
+def test_a_spelling_loss_of_all_arms_is_one_of_rivals_too(data: Data, arm: str) -> None:
+    data = with_values(data, spelling_loss=0.3)
+    for phase in phases_of(arm, data.config):
+        if phase.name in ROWS:
+            plain, rival = (phase_batches(data, phase, 3, one)(1) for one in ("plain", arm))
+            assert torch.equal(plain.spelled_N, rival.spelled_N)  # type: ignore[arg-type]
+            # a run compares these at its end, and must not fail there
+            assert rival.digest("") == plain.digest("")
 
 
 def test_rows_of_a_batch_are_those_that_were_padded(data: Data) -> None:
@@ -145,6 +158,22 @@ def test_the_share_of_split_words_rises_with_the_rate_and_differs_from_it(data: 
     assert shares[0] == 0 < shares[1] < shares[2] < 1
 
 
+def test_words_without_tokens_do_not_end_a_finished_training(data: Data) -> None:
+    class Dropping:
+        """A tokenizer that drops some words, as BERT's drops control characters."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(data.tokenizer, name)
+
+        def encode_word(self, word: str) -> list[int]:
+            if word.startswith("t"):
+                raise BadInput(f"no token for {word!r}")
+            return data.tokenizer.encode_word(word)
+
+    dropping: Any = Dropping()
+    assert 0 < share_split(replace(with_values(data, split_rate=0.3), tokenizer=dropping), 500) < 1
+
+
 def test_a_spelled_prompt_asks_the_same_questions_with_the_letters(data: Data) -> None:
     spelled = data_of("spelled_prompt", data)
     ours, theirs = make_eval_sets(spelled, 0), make_eval_sets(data, 0)
@@ -188,6 +217,8 @@ def test_an_arm_has_its_own_learning_rates(tiny: CompareConfig) -> None:
         ({"spelling_share": 1.5}, "spelling_share 1.5 0 to 1"),
         ({"split_rate": -1}, "split_rate -1 0 to 10"),
         ({"arms": ("plain", "spelling_loss"), "spelling_loss": 0.3}, "spelling_loss"),
+        ({"arms": ("plain", "spelled_prompt"), "tasks": ("counting:3x8",)}, "spelled_prompt words"),
+        ({"lr_factors": "lstm=2,lstm=3"}, "lr_factors lstm twice"),
     ],
 )
 def test_values_that_cannot_work_are_refused(

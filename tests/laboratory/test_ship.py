@@ -18,10 +18,12 @@ from markdown_it import MarkdownIt
 import charembed
 from examples import new_tokens
 from tests.laboratory.pretrained import ROWS
+from tests.laboratory.runs import TINY
 from tests.laboratory.test_models import finished as finished
 from tests.laboratory.test_models import pretrained as pretrained
 from tests.laboratory.test_models import tokenizer as tokenizer
 from tests.messages import says
+from training import compare
 from training.config.flags import parse
 from training.intervals import read_rows
 from training.run.folder import read_config
@@ -100,6 +102,28 @@ def test_an_arm_is_shipped_as_a_plain_model_with_its_card(
     says(capsys.readouterr().err, "empty")
 
 
+@pytest.mark.slow
+def test_a_rival_is_shipped_without_an_encoder_and_its_card_speaks_of_it(
+    pretrained: Path, cache: Path, tmp_path: Path
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    flags = ["--model", str(pretrained), "--arms", "spelled_prompt,stochastok", "--jobs", "1"]
+    flags += ["--lr-factors", "spelled_prompt=0.5", "--out", str(run), "--cache", str(cache)]
+    assert compare.main([*TINY, *flags]) == 0
+    flags = [str(run), str(out), "--arm", "spelled_prompt", "--cache", str(cache)]
+    assert ship.main(flags) == 0
+    assert not (out / "letters").exists()
+    card = (out / "README.md").read_text("utf-8")
+    assert "with characters" not in card
+    assert "Added vectors" not in card
+    assert "each question also gives the letters of its word" in card.split("## Results")[0]
+    # the prompt that the arm was trained to read: "reverse tea t e a:"
+    assert re.search(r"All questions look like `\w+( \w+)* \w{3,}( \w){3,}:`", card)
+    rate = read_config(run).phase("finetune").lr
+    assert f"rate {rate / 2:g}." in card
+    assert f"rate {rate:g}." not in card
+
+
 def plain_base(run: Path) -> str:
     folder: str = json.loads((run / "config.json").read_text())["config"]["model"]["model"]
     return folder
@@ -139,8 +163,9 @@ NAMES = [
 def card(**changes: Any) -> str:
     values = {
         "base": "b", "title": "b", "folder": "out", "added": "x", "licence": "mit", "kind": "K",
-        "licence_sentence": "y", "parameters": 1, "untied": 0, "example": "spell a:", "seeds": 1,
-        "seed": 0, "arm": "lstm", "arms": ["lstm"], "answers": [], "sentences": {"lstm": "s"},
+        "rival": None, "licence_sentence": "y", "parameters": 1, "untied": 0,
+        "example": "spell a:", "seeds": 1, "seed": 0, "arm": "lstm", "arms": ["lstm"],
+        "answers": [], "sentences": {"lstm": "s"},
         "texts": [], "setting": "s", "form": "f", "phases": [], "version": "1", "command": "c",
     }  # fmt: skip
     return render_card(values | changes)

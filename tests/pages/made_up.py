@@ -143,10 +143,13 @@ def results_of(
     return found._replace(by_word=by_word)
 
 
-def page_of(out: Path, arms: Sequence[str], tasks: Sequence[Task], **how: Any) -> str:
+def page_of(
+    out: Path, arms: Sequence[str], tasks: Sequence[Task], *, lr_factors: str = "", **how: Any
+) -> str:
     """Run all steps of compare after training. Return the page. `how`: see results_of."""
+    # runs of older versions have no lr_factors
     facts = {
-        "config": {"arms": list(arms)},
+        "config": {"arms": list(arms)} | ({"lr_factors": lr_factors} if lr_factors else {}),
         "data": {
             "held_out_tokens": 299,
             "held_out_tokens_median_count_in_text": 216.0,

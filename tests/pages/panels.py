@@ -14,6 +14,7 @@ from training.config.config import CompareConfig
 from training.data.prepare import Data
 from training.files import write_record
 from training.run.arm import train_arm
+from training.run.folder import read_config
 from training.run.machine import Machine
 from training.run.run import Run
 
@@ -33,6 +34,11 @@ def half_run(
     return folder
 
 
+def run_in(folder: Path, data: Data) -> Run:
+    """The run in a folder, with its own arms and without a search for its data."""
+    return Run(folder, replace(data, config=read_config(folder)))
+
+
 @pytest.fixture(scope="session")
 def panel(half_run: Path, cache: Path) -> Panel:
     return panel_of(str(half_run), None, cache)
@@ -48,12 +54,11 @@ def pretrained_folder(data: Data, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture
-def telling_run(half_run: Path, tiny: CompareConfig, data: Data, tmp_path: Path) -> Path:
+def telling_run(half_run: Path, data: Data, tmp_path: Path) -> Path:
     """The run with changed scores: `lstm` answers all questions of three tasks correctly."""
     copy = shutil.copytree(half_run, tmp_path / "telling")
-    of_pair = replace(data, config=replace(tiny, arms=PAIR))
-    for name in PAIR:
-        arm = Run(copy, of_pair).arm(name, 0)
+    for name in ("matched", "lstm"):
+        arm = run_in(copy, data).arm(name, 0)
         answers = arm.answers()
         for answer in answers:
             answer["right"] = name == "lstm" and answer["task"] != "index"

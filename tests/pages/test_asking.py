@@ -10,10 +10,15 @@ import pytest
 
 from examples.asking import Panel, first_word, panel_of, suggestions
 from tests.messages import raises
-from training.data.prepare import Data
+from tests.pages.panels import run_in
+from training.config.config import CompareConfig
+from training.config.flags import changed
+from training.data.prepare import Data, prepare
 from training.errors import BadInput, Damaged
 from training.files import write_record
+from training.run.arm import train_arm
 from training.run.folder import read_config
+from training.run.machine import Machine
 from training.run.run import Run
 
 
@@ -29,6 +34,31 @@ def test_the_panel_says_what_the_arms_said_in_their_exam(panel: Panel, half_run:
                 (row["given"], answer.text), key=len
             )  # both are stopped somewhere
             assert longer.startswith(shorter)
+
+
+@pytest.mark.parametrize("wording", ["compact", "sentences"])
+def test_a_rival_with_prompts_of_its_own_is_asked_in_these(
+    tiny: CompareConfig, cache: Path, tmp_path: Path, wording: str
+) -> None:
+    arms = ("plain", "spelled_prompt")
+    config = changed(tiny, arms=arms, wording=wording, finetune_context=160, questions=2)
+    run = Run(tmp_path, prepare(config, cache))
+    for name in arms:
+        train_arm(run.arm(name, 0), Machine(cache=cache, cpu=True))
+    write_record(tmp_path / "config.json", {"config": config.as_dict(), "data": run.data.facts})
+    panel = panel_of(str(tmp_path), None, cache)
+    for letters in ("", "n"):
+        item = panel.item("count", "banana", letters)
+        own = panel.item_for("spelled_prompt", "count", item)
+        assert panel.item_for("plain", "count", item) == item
+        assert own.prompt == item.prompt.replace("banana", "banana b a n a n a")
+        assert (own.key, own.answer) == (item.key, item.answer)
+    recorded = run.arm("spelled_prompt", 0).answers()[::5]
+    for row in recorded if wording == "compact" else ():
+        task, *rest, word = row["key"].split()
+        item = panel.item(task, word, "".join(rest))
+        assert panel.item_for("spelled_prompt", task, item).prompt == row["prompt"]
+        assert dict(panel.answers(task, item))["spelled_prompt"].right == row["right"]
 
 
 @pytest.mark.parametrize(
@@ -53,8 +83,8 @@ def test_suggested_are_words_with_unseen_tokens_that_letters_alone_got_right(
     telling_run: Path, data: Data
 ) -> None:
     assert data.splits is not None
-    found = list(suggestions(Run(telling_run, data), 0))
-    assert found == list(suggestions(Run(telling_run, data), 0))
+    found = list(suggestions(run_in(telling_run, data), 0))
+    assert found == list(suggestions(run_in(telling_run, data), 0))
     assert {one.task for one in found} == {"reverse", "count", "swap"}
     for task in ("reverse", "count", "swap"):
         words = [one.word for one in found if one.task == task]
@@ -72,7 +102,7 @@ def test_without_a_telling_exam_nothing_is_suggested(half_run: Path, data: Data)
 def test_damaged_answers_are_named(telling_run: Path, data: Data) -> None:
     (telling_run / "seed0" / "lstm" / "answers.jsonl").write_text('{"task": "reverse"')
     with raises(Damaged, "lstm/answers.jsonl --resume"):
-        list(suggestions(Run(telling_run, data), 0))
+        list(suggestions(run_in(telling_run, data), 0))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +136,7 @@ def test_what_cannot_be_asked_is_refused(
 def test_a_run_about_no_word_is_refused(half_run: Path, cache: Path, tmp_path: Path) -> None:
     config = read_config(half_run)
     (tmp_path / "seed0").mkdir()
-    changed = replace(config, data=replace(config.data, tasks=("counting:3x8",)))
-    write_record(tmp_path / "config.json", {"config": changed.as_dict()})
+    counting = replace(config, data=replace(config.data, tasks=("counting:3x8",)))
+    write_record(tmp_path / "config.json", {"config": counting.as_dict()})
     with raises(BadInput, "words"):
         panel_of(str(tmp_path), None, cache)

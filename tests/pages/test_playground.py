@@ -27,9 +27,9 @@ from examples import playground
 from examples.asking import Panel, panel_of, suggestions
 from tests.conftest import ROOT
 from tests.messages import says
+from tests.pages.panels import run_in
 from training.config.presets import QUICK
 from training.data.prepare import Data
-from training.run.run import Run
 
 texts = st.text(alphabet="abc", max_size=12)
 
@@ -205,7 +205,7 @@ def test_a_model_that_knows_the_answer_is_marked_right(panel: Panel) -> None:
 def test_suggested_words_are_links_and_the_first_one_is_on_the_first_page(
     panel: Panel, telling_run: Path, data: Data
 ) -> None:
-    found = list(suggestions(Run(telling_run, data), 0))
+    found = list(suggestions(run_in(telling_run, data), 0))
     page = playground.build_app(replace(panel, suggestions=tuple(found))).test_client()
     first = page.get("/").text
     assert "Words that show the difference" in first
@@ -357,7 +357,7 @@ def served(panel: Panel) -> Iterator[str]:
 
 @pytest.fixture
 def address(panel: Panel, telling_run: Path, data: Data) -> Iterator[str]:
-    found = tuple(suggestions(Run(telling_run, data), 0))
+    found = tuple(suggestions(run_in(telling_run, data), 0))
     with served(replace(panel, suggestions=found)) as url:
         yield url
 

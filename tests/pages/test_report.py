@@ -176,6 +176,33 @@ def test_without_an_encoder_arm_each_is_compared_with_the_first(tmp_path: Path) 
     assert "14 comparisons" in page, "4 cells of answers and 3 of text, twice"
 
 
+def test_the_page_names_everything_in_which_the_arms_differ(tmp_path: Path) -> None:
+    tasks, embedding = built("reverse"), "differ only in the input embedding"
+    assert f"{embedding}." in page_of(tmp_path, ("plain", "lstm"), tasks, lr_factors="none")
+    page = page_of(tmp_path, ("plain", "lstm"), tasks, lr_factors="lstm=0.5")
+    assert f"{embedding} and the learning rates (--lr-factors lstm=0.5)." in page
+    assert "on the same batches" in page
+    page = page_of(tmp_path, ("plain", "stochastok"), tasks)
+    assert "input embedding" not in page
+    says(page, "share differ only rows of the batches, or the loss, of rivals")
+    says(page, "on the same batches, except for rivals")
+    page = page_of(tmp_path, ("plain", "stochastok", "lstm"), tasks, lr_factors="lstm=2")
+    assert re.search(r"the input embedding, rows .* of rivals and the learning rates", page)
+
+
+def test_a_sample_shows_the_prompt_without_the_letters_of_a_rival() -> None:
+    tasks = built("reverse")
+    plain, longer = "reverse lemon:", "reverse lemon l e m o n:"
+    answers = [
+        {"task": "reverse", "split": tasks[0].main_split, "key": "reverse lemon", "given": "x",
+         "expected": "n", "right": False, "arm": arm, "prompt": prompt}
+        for arm, prompt in (("spelled_prompt", longer), ("plain", plain), ("lstm", plain))
+    ]  # fmt: skip
+    (sample,) = sample_answers(tasks, answers)["reverse"]
+    assert sample.prompt == plain
+    assert [answer[0] for answer in sample.given] == ["spelled_prompt", "plain", "lstm"]
+
+
 def test_text_of_one_seed_has_no_intervals(tmp_path: Path) -> None:
     page = page_of(tmp_path, PAIR, built("reverse"))
     text = page.split("<h2>Text</h2>")[1].split("</table>")[0]

@@ -398,6 +398,57 @@ def test_a_headline_without_a_difference_says_so(arms: tuple[str, ...]) -> None:
     assert little.cell is alike.cell is None
 
 
+def test_no_difference_from_a_control_is_none_between_two_encoders() -> None:
+    """lstm 3 points above plain and gru 3 below: 6 points between them, more than the margin."""
+    arms, shares = ("plain", "lstm", "gru"), (0.5, 0.53, 0.47)
+    for seeds in (1, 5):
+        found = said(arms, ("reverse",), seeds, asked=25, chance=lambda number, *_: shares[number])
+        assert re.search(r"difference in answers from the model without characters \(plain\) was "
+                         r"shown for .*\(lstm\) and .*\(gru\)", found.sentence)  # fmt: skip
+        says(found.basis, "each other not judged")
+        assert "between" not in found.sentence
+
+
+def test_likeness_is_claimed_of_the_splits_that_show_it_and_of_one_seeds_models() -> None:
+    unlike = said(
+        PAIR, ("reverse",), 5, asked=250,
+        chance=lambda number, task, split: 0.0 if split == "unseen_tokens" else 0.5,
+    )  # fmt: skip
+    says(unlike.sentence, "most informative splits no difference 5 points")
+    alike = said(PAIR, ("reverse",), 5, asked=250, chance=lambda *_: 0.0)
+    assert "most informative" not in alike.sentence + alike.basis
+    assert "this one pair" not in alike.sentence
+    one = said(PAIR, ("reverse",), 1, asked=250, chance=lambda *_: 0.0)
+    says(one.sentence, "this one pair of models")
+    says(one.basis, "one seed --seeds 5")
+
+
+def test_few_questions_of_one_split_are_not_said_of_each() -> None:
+    arms, tasks = PAIR, built("reverse")
+    summary = summary_of(arms, tasks, asked=8, chance=lambda *_: 0.0)
+    says(headline(summary, tasks, arms, 1).basis, "8 each split")
+    tasks = built("reverse", "count")
+    summary = summary_of(arms, tasks, asked=8, chance=lambda *_: 0.0)
+    summary = [replace(row, n=400) if row.task == "count" else row for row in summary]
+    basis = headline(summary, tasks, arms, 1).basis
+    says(basis, "8 one split")
+    assert "each split" not in basis
+
+
+def test_a_loss_against_an_arm_that_serves_as_the_control_is_a_sentence() -> None:
+    losses = {"lstm": [5.5, 5.53, 5.48], "gru": [5.12, 5.14, 5.1]}
+    found = headline(text_run(tuple(losses), losses, 64), built("reverse"), tuple(losses), 3)
+    assert "which serves as the control." in found.sentence
+    assert ",." not in found.sentence
+
+
+def test_one_held_out_row_is_no_sample_of_rows() -> None:
+    arms, losses = ("plain", "lstm"), {"plain": [5.5, 5.53, 5.48], "lstm": [5.12, 5.14, 5.1]}
+    summary = text_run(arms, losses, windows=1)
+    assert {row.covers for row in summary if row.metric == "loss_nats_difference"} == {"seeds"}
+    assert "does not cover" in how_judged(summary, 3)[0]
+
+
 def test_two_pairs_that_show_nothing_ask_for_more() -> None:
     basis = said(PAIR, ("reverse",), 2, asked=250, chance=lambda *_: 0.5).basis
     says(basis, "2 pairs five")

@@ -14,7 +14,15 @@ from typing import Any
 from charembed import ENCODERS
 from charembed.encoder import PRETRAINED
 from charembed.encoders.pretrained import CHAR_DIM, HIDDEN_SIZE
-from synthetic_tasks import ANSWER_FORMS, TASKS, WORD_FORMS, WORDINGS, Material, build_task
+from synthetic_tasks import (
+    ANSWER_FORMS,
+    TASKS,
+    WORD_FORMS,
+    WORDINGS,
+    Material,
+    build_task,
+    needs_words,
+)
 from training.errors import BadInput
 from training.models.arms import ARMS, arm_names
 from training.models.objectives import OBJECTIVES
@@ -120,7 +128,8 @@ class ModelConfig:
     char_hidden: int = _encoder(128, "width H of the character LSTM", low=1)
     init: str = _encoder(
         "normal",
-        "initial values of character encoders and controls; pretrained is an LSTM that was trained "
+        "initial values of character encoders and controls, except for matched, which always begins "
+        "with zero vectors; pretrained is an LSTM that was trained "
         "to spell, and normal for other encoders",
         choices=("zero", "normal", "parent", PRETRAINED),
         saved_values={"normal": "loud", PRETRAINED: "spelled"},
@@ -261,6 +270,11 @@ class CompareConfig:
                 "the arm 'spelling_loss' has a spelling loss that the other arms lack, and "
                 "spelling_loss gives one to all arms: leave one of them out."
             )
+        if "spelled_prompt" in self.arms and not needs_words(self.data.tasks):
+            raise BadInput(
+                "the arm 'spelled_prompt' gives the letters of the word in question, and no task of "
+                f"{','.join(self.data.tasks)} is about words: leave the arm out, or add such a task."
+            )
         if "spelling_data" in self.arms and self.objective == "every_prefix":
             raise BadInput(
                 "the arm 'spelling_data' asks for spellings, and the objective is 'every_prefix', "
@@ -299,6 +313,10 @@ class CompareConfig:
         factors: dict[str, float] = {}
         for part in parts:
             arm, _, number = part.partition("=")
+            if arm in factors:
+                raise BadInput(
+                    f"lr_factors is {self.lr_factors!r}, which names {arm} twice: name it once."
+                )
             try:
                 factors[arm] = float(number)
             except ValueError:

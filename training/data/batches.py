@@ -134,7 +134,10 @@ def with_spelling(batch_at: BatchAt, ids_L: Tensor, num_tokens: int, *key: int |
     """The same batches, each with tokens drawn from `ids_L` for the spelling loss."""
 
     def batch_with(k: int) -> Batch:
-        return replace(batch_at(k), spelled_N=_drawn(ids_L, num_tokens, *key, k))
+        batch, spelled_N = batch_at(k), _drawn(ids_L, num_tokens, *key, k)
+        # the batch that a rival's is made of gets them too: the other arms read it with them
+        shared = batch.shared and replace(batch.shared, spelled_N=spelled_N)
+        return replace(batch, spelled_N=spelled_N, shared=shared)
 
     return batch_with
 

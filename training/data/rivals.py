@@ -240,11 +240,12 @@ def share_split(data: Data, words: int = 5000) -> float:
     pairs, rng, seen, split = pairs_of(data.tokenizer), stream("words split"), 0, 0
     text = data.tokenizer.decode(data.train_ids[: 4 * words].tolist())
     for word in text.split()[:words]:
-        ids = data.tokenizer.encode_word(word)
-        seen, split = (
-            seen + 1,
-            split + (split_at_random(ids, pairs, data.config.split_rate, rng) != ids),
-        )
+        try:
+            ids = data.tokenizer.encode_word(word)
+        except BadInput:  # a word without tokens of its own; the training is done and must count
+            continue
+        seen += 1
+        split += split_at_random(ids, pairs, data.config.split_rate, rng) != ids
     return split / max(1, seen)
 
 

@@ -23,7 +23,7 @@ from training.ask.evaluated_model import (
 )
 from training.config.config import DataConfig
 from training.data.corpus import load_corpus, load_words
-from training.data.prepare import split_by_token
+from training.data.prepare import Data, split_by_token
 from training.data.tokenizers import HuggingFaceTokenizer, Tokenizer
 from training.errors import BadInput
 from training.models.huggingface import HuggingFace
@@ -145,11 +145,15 @@ def from_run(
     model, name = one.model(), folder.resolve().name
     about = f"the arm {one.name}, seed {one.seed}, of the run {name}"
     counts = _count(data.train_ids.long(), data.spellings.num_tokens, one.run.config.data.corpus)
-    own_sets = make_eval_sets(data, one.seed)
-    longest = max_answer_tokens(data.tokenizer, own_sets)
-    limits = {eval_set.task.name: longest for eval_set in own_sets}
-    settings = {"about": about, "counts": counts, "run_limits": limits}
+    settings = {"about": about, "counts": counts, "run_limits": run_limits(data, one.seed)}
     return EvaluatedLanguageModel.of_arm(model, data, one.name, one.seed, **settings)
+
+
+def run_limits(data: Data, seed: int) -> dict[str, int]:
+    """Return the max_new_tokens of each task of a run in its own evaluation."""
+    own_sets = make_eval_sets(data, seed)
+    longest = max_answer_tokens(data.tokenizer, own_sets)
+    return {eval_set.task.name: longest for eval_set in own_sets}
 
 
 def _count(ids: Tensor, vocab_size: int, corpus: str | None) -> TokenCounts:

@@ -33,6 +33,7 @@ from .verdict import (
 )
 
 _SEEDS = 5  # recommended: with fewer, Student's interval over seeds is wide
+_ONE_SEED = "One seed says nothing about another one: train five (--seeds 5)"
 _LISTED = 3  # worse differences that the basis names
 
 
@@ -84,7 +85,9 @@ def headline(
             sentences, basis = _uncertain(cell, found, shares, arms, summary, num_seeds)
         else:
             cell = None
-            sentences, basis = _nothing(telling or answers, arms, num_seeds)
+            sentences, basis = _nothing(answers, telling, arms, num_seeds)
+            if num_seeds == 1 and not texts:  # else `_rest` says it
+                basis.append(f"{_ONE_SEED}.")
     first = len(sentences) if lead is None else 0
     sentences += [_text_sentence(row, arms) for row in texts]
     basis += [_text_basis(row, num_seeds) for row in texts]
@@ -117,7 +120,8 @@ def _text_sentence(row: Row, arms: Sequence[str]) -> str:
     way = "higher" if row.value > 0 else "lower"
     return (
         f"{capital(f'{when}, ' if text else '')}the loss of {_model(arm, arms)} on {where} is "
-        f"{abs(row.value):.3f} nats per token {way} than that of {_opposed(control, arms)}."
+        f"{abs(row.value):.3f} nats per token {way} than that of "
+        f"{_opposed(control, arms).removesuffix(',')}."
     )
 
 
@@ -163,26 +167,46 @@ def _uncertain(
 
 
 def _nothing(
-    rows: Sequence[Row], arms: Sequence[str], num_seeds: int
+    answers: Sequence[Row], telling: Sequence[Row], arms: Sequence[str], num_seeds: int
 ) -> tuple[list[str], list[str]]:
     """Say that no difference in answers was shown, or that there is none above the margin."""
-    controls = controls_of(arms)
-    others = [arm for arm in arms if arm not in controls]
-    sides = [*(_model(arm, arms) for arm in others), _opposed(controls[0], arms).rstrip(",")]
-    if len(controls) > 1:
-        sides[-1] = f"the strongest of the controls {listed(controls)}"
-    among = listed(sides)
+    rows = telling or answers
+    several = len(arms) - len(controls_of(arms)) > 1
+    others = ["Differences of these arms from each other are not judged."] * several
     if rows and all(judge(row) == ALIKE[ANSWERS] for row in rows):
-        basis = "All 95 % intervals on the most informative splits are within this margin."
-        return [f"In answers, there is {ALIKE[ANSWERS]} between {among}."], [basis]
+        everywhere = all(judge(row) == ALIKE[ANSWERS] for row in answers)
+        where = "" if everywhere else " on the most informative splits"
+        begin, basis = f"In answers{where}", [f"All 95 % intervals{where} are within this margin."]
+        if num_seeds == 1:
+            begin = f"In this one {_together(len(arms))}, in answers{where}"
+        return [f"{begin}, {_no_difference(f'there is {ALIKE[ANSWERS]}', arms)}."], [
+            *basis,
+            *others,
+        ]
     # the split with the fewest questions has the widest interval
-    least = min((row.n for row in rows), default=0)
+    numbers = {row.n for row in rows} or {0}
     found = ["This does not prove that there is none."]
-    if few_questions(least):
-        found.append(f"There were few questions: {least} on each split of a task.")
+    if few_questions(least := min(numbers)):
+        of = "each split of a task" if len(numbers) == 1 else "one split of a task or more"
+        found.append(f"There were few questions: {least} on {of}.")
     elif 1 < num_seeds < _SEEDS:
         found.append(f"{num_seeds} pairs of models say little about another pair: train five.")
-    return [f"No difference in answers was shown between {among}."], found
+    return [f"{_no_difference('No difference in answers', arms, ' was shown')}."], [*found, *others]
+
+
+def _no_difference(start: str, arms: Sequence[str], end: str = "") -> str:
+    """Name the two sides of all judged differences, after the start of a sentence.
+
+    Several judged arms also differ from each other, so the sentence must not speak of all arms.
+    """
+    controls = controls_of(arms)
+    control = _opposed(controls[0], arms).removesuffix(",")
+    if len(controls) > 1:
+        control = f"the strongest of the controls {listed(controls)}"
+    others = [_model(arm, arms) for arm in arms if arm not in controls]
+    if len(others) == 1:
+        return f"{start}{end} between {others[0]} and {control}"
+    return f"{start} from {control}{end} for {listed(others)}"
 
 
 def _alone(cells: Sequence[Cell], shares: Shares, arm: str) -> Headline:
@@ -219,7 +243,7 @@ def _text_basis(row: Row, num_seeds: int) -> str:
     over = {
         "seeds and windows": f"{num_seeds} pairs of models and the held-out rows",
         "windows": "the held-out rows of one pair of models",
-        "seeds": f"{num_seeds} pairs of models alone, because the run has no losses of single rows",
+        "seeds": f"{num_seeds} pairs of models alone, because the run has no losses of several single rows",
     }.get(row.covers, f"{num_seeds} pairs of models")
     # the name: the largest gain and the largest loss can be those of two arms
     return (
@@ -249,10 +273,7 @@ def _rest(
         verb = "is" if better == 1 else "are"
         basis.append(f"Of all comparisons, {better} {verb} better and {len(worse)} worse{more}.")
     if num_seeds == 1:
-        basis.append(
-            "One seed says nothing about another one: train five (--seeds 5) before you take this "
-            "for a difference between the arms."
-        )
+        basis.append(f"{_ONE_SEED} before you take this for a difference between the arms.")
     return basis + cost_of_matched(summary, [row for row in stated if row.metric == TEXT])
 
 

@@ -24,7 +24,7 @@ from .answers import answer_table, short_table
 from .breakdowns import LEAST
 from .curves import by_frequency, during_training
 from .figures import NARROW, Group, Scale, answers_figure, bars, loss_curves, smoothing_window
-from .formats import bare, replay_sentence
+from .formats import bare, listed, replay_sentence
 from .headline import Headline, headline
 from .page import Cell, Sample, Table, difference, print_sentences, print_table, render
 from .pairs import forests, pairwise_table
@@ -111,7 +111,7 @@ def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results)
     page = render(
         "report/report.html.jinja", record="config.json", facts=facts, setting=setting,
         arms=arms, control=control, controls=found.controls, others=others,
-        rivals=[arm for arm in arms if ARMS[arm].role == "rival"],
+        rivals=_rivals(arms), differ=_differ(arms, facts["config"].get("lr_factors", "none")),
         num_seeds=len(seeds),
         legend=[(arm, arm, ARMS[arm].sentence) for arm in arms],
         count=models_in_words(len(arms), len(seeds)),
@@ -130,6 +130,22 @@ def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results)
     )  # fmt: skip
     write_atomically(out / "answers.svg", answers_figure(arms, panels))
     write_atomically(out / "report.html", page)
+
+
+def _rivals(arms: Sequence[str]) -> list[str]:
+    return [arm for arm in arms if ARMS[arm].role == "rival"]
+
+
+def _differ(arms: Sequence[str], lr_factors: str) -> str:
+    """Name everything in which the arms differ: "the input embedding", for example."""
+    rivals, parts = _rivals(arms), []
+    if {*arms} - {"plain", *rivals}:
+        parts.append("the input embedding")
+    if rivals:
+        parts.append("rows of the batches, or the loss, of rivals")
+    if lr_factors != "none":
+        parts.append(f"the learning rates (--lr-factors {lr_factors})")
+    return listed(parts)
 
 
 def models_in_words(num_arms: int, num_seeds: int) -> str:
@@ -226,7 +242,8 @@ def sample_answers(
         samples[task.name] = [
             Sample(
                 f"{task.name} · {label}",
-                next(iter(by_arm.values()))["prompt"],
+                # the shortest one: a rival may be given the letters too, and the others are not
+                min((one["prompt"] for one in by_arm.values()), key=len),
                 next(iter(by_arm.values()))["expected"],
                 [(arm, arm, one["given"], one["right"]) for arm, one in by_arm.items()],
             )

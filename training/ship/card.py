@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import charembed
 from training.ask.eval_sets import make_eval_sets
 from training.config.config import CompareConfig
 from training.config.flags import command_for
+from training.config.phase import Phase
 from training.data.prepare import Data
 from training.intervals import Row, read_rows
 from training.models.arms import ARMS, num_parameters
@@ -21,8 +22,6 @@ from training.models.smollm2 import HUB_NAMES, LICENCES, SMOLLM2
 from training.report.formats import percent, replay_sentence
 from training.report.report import setting
 from training.run.run import RESULTS, ArmRun
-
-PLAIN = "plain"  # the name of the arm without added vectors
 
 
 def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, folder: str) -> str:
@@ -35,7 +34,7 @@ def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, fol
             longer shares the input's table.
         folder: the name of the folder that will hold the model.
     """
-    config, data = arm.run.config, arm.run.data
+    config, data = arm.run.config, arm.data  # a rival may have prompts of its own
     rows = read_rows(arm.run.folder / RESULTS)
     base = Path(config.model.model)
     name = HUB_NAMES.get(base.name, base.name if base.is_dir() else config.model.model)
@@ -56,7 +55,8 @@ def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, fol
         {
             "base": name,
             "title": name.rpartition("/")[2],
-            "added": None if arm.name == PLAIN else ARMS[arm.name].sentence,
+            "added": ARMS[arm.name].sentence if has_encoder(arm.name) else None,
+            "rival": ARMS[arm.name].sentence if ARMS[arm.name].role == "rival" else None,
             "licence": known or "other",
             "licence_sentence": licence_sentence,
             "kind": type(model).__name__,
@@ -73,7 +73,7 @@ def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, fol
             "texts": list(_text_lines(config, rows)),
             "setting": setting(config, data).replace(config.model.model, name),
             "form": form,
-            "phases": list(_phase_lines(config)),
+            "phases": list(_phase_lines(arm.phases)),
             "version": charembed.__version__,
             "command": command_for(
                 arm.run.record["preset"],
@@ -81,6 +81,11 @@ def model_card(arm: ArmRun, model: Any, *, licence: str | None, untied: int, fol
             ),
         }
     )
+
+
+def has_encoder(arm: str) -> bool:
+    """Whether an arm adds vectors to the token embeddings: not plain, and not the rivals."""
+    return arm != "plain" and ARMS[arm].role != "rival"
 
 
 def render_card(values: Mapping[str, Any]) -> str:
@@ -129,9 +134,9 @@ def _text_lines(config: CompareConfig, rows: list[Row]) -> Iterator[dict[str, An
         yield {"when": when, "by_arm": values}
 
 
-def _phase_lines(config: CompareConfig) -> Iterator[str]:
-    """Yield a sentence for each phase of training."""
-    for phase in config.phases:
+def _phase_lines(phases: Iterable[Phase]) -> Iterator[str]:
+    """Yield a sentence for each phase of training, with the learning rates of the arm."""
+    for phase in phases:
         if phase.steps:
             size = f"{phase.steps:,} steps of {phase.batch_size}, rate {phase.lr:g}."
             replay = replay_sentence(phase.replay_share, phase.replay_target, phase.replay_text)

@@ -17,7 +17,7 @@ from training.run.folder import read_config
 from training.run.machine import check_place, readable
 from training.run.run import RESULTS, Run
 
-from .card import PLAIN, model_card
+from .card import has_encoder, model_card
 
 _LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 
@@ -67,7 +67,7 @@ def ship(
     unfinished.mkdir()  # not tempfile: only their owner may read its folders
     try:
         expected = _logits(model, ids)
-        if arm.name != PLAIN:
+        if has_encoder(arm.name):
             charembed.save(model, unfinished / "letters")
         charembed.fold(model).save_pretrained(unfinished)
         charembed.complete_config(unfinished)  # for tools that read transformers 4's fields

@@ -27,7 +27,8 @@ def learning_rates(measured: list[Measured]) -> Findings:
     sentences = [
         "Each factor multiplies the learning rates of pretraining and fine-tuning. The score is "
         "the mean exact match over all tasks and splits.",
-        "The seeds of this study are not those of a comparison, which begins with seed 0.",
+        f"The factors were chosen on {_seeds(measured)}. Report a comparison on other seeds; by "
+        "default it begins with seed 0.",
     ]
     if at_end:
         sentences.append(
@@ -64,6 +65,12 @@ def _means(measured: list[Measured], metric: str, task: str) -> _Cells:
         if row.metric == metric and task in ("", row.task):
             values.setdefault((row.arm, float(at["factor"])), []).append(row.value)
     return {cell: float(np.mean(each)) for cell, each in values.items()}
+
+
+def _seeds(measured: list[Measured]) -> str:
+    """Name the seeds of the study: "seed 100", "the seeds 100 to 102"."""
+    seeds = sorted({int(row.seed) for _, row in measured})
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"the seeds {seeds[0]} to {seeds[-1]}"
 
 
 def _listed(chosen: dict[str, float]) -> str:
