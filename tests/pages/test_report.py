@@ -277,3 +277,13 @@ def test_the_page_says_how_many_steps_a_point_averages(
     sentence = page.split("<h2>Pretraining</h2>")[1].split("</p>")[0]
     says(sentence, f"mean of {window} steps" if window else "one step")
     assert ("25" in sentence) == (window == "25")
+
+
+@pytest.mark.parametrize(
+    "arms", [("plain",), ("lstm",), ("spelling_data",), ("plain", "stochastok")]
+)
+def test_a_run_without_a_second_embedding_has_its_page(
+    tmp_path: Path, arms: tuple[str, ...]
+) -> None:
+    page = page_of(tmp_path, arms, built("reverse"))
+    assert ("they differ only in" in page) == (len(arms) > 1)

@@ -137,7 +137,7 @@ def _rivals(arms: Sequence[str]) -> list[str]:
 
 
 def _differ(arms: Sequence[str], lr_factors: str) -> str:
-    """Name everything in which the arms differ: "the input embedding", for example."""
+    """Name everything in which the arms differ: "the input embedding"; "" for `plain` alone."""
     rivals, parts = _rivals(arms), []
     if {*arms} - {"plain", *rivals}:
         parts.append("the input embedding")
@@ -145,7 +145,7 @@ def _differ(arms: Sequence[str], lr_factors: str) -> str:
         parts.append("rows of the batches, or the loss, of rivals")
     if lr_factors != "none":
         parts.append(f"the learning rates (--lr-factors {lr_factors})")
-    return listed(parts)
+    return listed(parts) if parts else ""
 
 
 def models_in_words(num_arms: int, num_seeds: int) -> str:
