@@ -114,3 +114,16 @@ def test_the_wheel_holds_charembed_alone(tmp_path: Path) -> None:
         "charembed/encoders/pretrained.safetensors",
         *(path.relative_to(ROOT).as_posix() for path in (ROOT / "charembed").rglob("*.py")),
     } <= set(names)
+
+
+def test_the_repository_holds_no_large_file_and_no_stray_folder() -> None:
+    """A model of 538 MB was committed once: a command had written its folder into the checkout."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("this is no git checkout")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    large = [path for path in files if path.exists() and path.stat().st_size > 1_000_000]
+    assert not large
+    folders = {path.relative_to(ROOT).parts[0] for path in files if path.parent != ROOT}
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert not [folder for folder in folders if f"{folder}/" not in readme and folder[0] != "."]
