@@ -30,9 +30,10 @@ from .tables import Rows, Tables, fill, need, not_own, parse_json, table
 PROMPT_FORMAT = replace(_OF_CUTE, max_new_tokens=500)
 _INPUTS, _LABELS = ("input1", "input2", "input3"), ("label", "answer")
 _FILE, _EXTRA = "prompts.json", "extra_tasks/"
+# dicts and texts need no class, so a pickle that asks for one is refused before it can run code
 _CONVERT = (
-    "import json, pathlib, pickle; "
-    "[p.with_suffix('.json').write_text(json.dumps(pickle.loads(p.read_bytes()))) "
+    "import json, pathlib, pickle; Plain = type('Plain', (pickle.Unpickler,), {'find_class': None}); "
+    "[p.with_suffix('.json').write_text(json.dumps(Plain(p.open('rb')).load())) "
     "for p in pathlib.Path('EXECUTE/data').rglob('prompts.pkl')]"
 )
 _Prompts = Mapping[frozenset[str], str]
@@ -67,7 +68,9 @@ def _read(tables: Tables) -> list[BenchmarkTask]:
     files = {name: rows for name, rows in tables.items() if name.rpartition("/")[2] == _FILE}
     others = {name: rows for name, rows in tables.items() if name not in files}
     if not files:
-        way_out = f'If you trust its pickles, convert them: python -c "{_CONVERT}"'
+        way_out = (
+            f'Convert its pickles, of which only dicts and texts are read: python -c "{_CONVERT}"'
+        )
         raise TaskError(f"execute needs a file prompts.json. {way_out}.")
     if not others:
         raise TaskError("execute has prompts but no items. Add its data/tasks/LANGUAGE/TASK.tsv.")
