@@ -237,9 +237,13 @@ def _control(
     return lambda parts: TableEncoder(rows(parts.spellings), parts.char_dim, parts, trained)
 
 
+def _no_encoder(parts: Parts) -> None:
+    """The `build` of the untouched model: of `plain`, and of the rivals."""
+
+
 ARMS: dict[str, Arm] = _Arms({
     "plain": Arm(
-        build=lambda parts: None, colour="#8a8f98", called="without characters",
+        build=_no_encoder, colour="#8a8f98", called="without characters",
         sentence="the model as it is: a token is an id, without its characters",
         role="control",
     ),
@@ -290,22 +294,22 @@ ARMS: dict[str, Arm] = _Arms({
         role="control",
     ),
     "spelling_data": Arm(
-        build=lambda parts: None, colour="#7d8a2b", called="trained on spellings",
+        build=_no_encoder, colour="#7d8a2b", called="trained on spellings",
         sentence="the model as it is; a share of its questions spells a token of the vocabulary",
         role="rival",
     ),
     "spelled_prompt": Arm(
-        build=lambda parts: None, colour="#b07a14", called="with the letters in the question",
+        build=_no_encoder, colour="#b07a14", called="with the letters in the question",
         sentence="the model as it is; each question also gives the letters of its word",
         role="rival",
     ),
     "stochastok": Arm(
-        build=lambda parts: None, colour="#5f8f8a", called="trained on randomly split tokens",
+        build=_no_encoder, colour="#5f8f8a", called="trained on randomly split tokens",
         sentence="the model as it is; in training some tokens are split into smaller ones",
         role="rival",
     ),
     "spelling_loss": Arm(
-        build=lambda parts: None, colour="#9b6a6c", called="with a spelling loss",
+        build=_no_encoder, colour="#9b6a6c", called="with a spelling loss",
         sentence="the model as it is; heads learn to predict a token's letters from its vector",
         role="rival",
     ),
