@@ -10,7 +10,7 @@ position, N kept positions, M positions of all rows without padding, V vocabular
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -195,6 +195,17 @@ class HuggingFace(LanguageModel):
     def repeat_row(self, cache: Any, num_rows: int) -> None:
         cache.batch_repeat_interleave(num_rows)
 
+    def join(self, caches: Sequence[Any]) -> Any:
+        joined = self.new_cache()
+        longest = max(cache.get_seq_length() for cache in caches)
+        for number, layers in enumerate(zip(*(cache.layers for cache in caches), strict=True)):
+            keys, values = (
+                torch.cat([F.pad(each, (0, 0, 0, longest - each.shape[2])) for each in parts])
+                for parts in zip(*((layer.keys, layer.values) for layer in layers), strict=True)
+            )
+            joined.update(keys, values, number)
+        return joined
+
     @cached_property
     def shares(self) -> bool:  # type: ignore[override]
         """Whether a row in two pieces, with a shared first one, gives the same logits."""
@@ -223,6 +234,27 @@ class HuggingFace(LanguageModel):
 
         rows = [ids_BT[:1, :4], ids_BT[1:, 2:4], ids_BT[:1], ids_BT[1:, 2:]]
         return self._agrees(padded, lambda: torch.cat([self._last(row) for row in rows]))
+
+    @cached_property
+    def joins(self) -> bool:  # type: ignore[override]
+        """Whether rows with prefixes of different lengths, and their continuation, have the logits
+        that each has alone.
+        """
+        if not (self.shares and self.pads):
+            return False
+        ids_BT = self._ids([[0, 1, 2, 3, 4], [5, 9, 9, 6, 7]])
+
+        def together() -> Tensor:
+            prefixes = [self.new_cache(), self.new_cache()]
+            for cache, prefix_BT in zip(prefixes, (ids_BT[:1, :2], ids_BT[1:, :1]), strict=True):
+                self._last(prefix_BT, cache)
+            cache, real_BS = self.join(prefixes), ids_BT != 9
+            first = self._last(ids_BT[:, 2:4], cache, real_BS[:, :4])
+            return torch.cat([first, self._last(ids_BT[:, 4:], cache, real_BS)])
+
+        second = ids_BT[1:, [0, 3, 4]]
+        rows = [ids_BT[:1, :4], second[:, :2], ids_BT[:1], second]
+        return self._agrees(together, lambda: torch.cat([self._last(row) for row in rows]))
 
     def _last(self, ids_BT: Tensor, cache: Any = None, real_BS: Mask = None) -> Tensor:
         logits: Tensor = self(ids_BT, last_places(ids_BT), cache, real_BS)
