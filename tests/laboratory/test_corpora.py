@@ -155,9 +155,7 @@ def test_the_vocabulary_is_of_the_whole_text_or_of_an_even_sample(
     monkeypatch.setattr(prepared, "SAMPLE", 2000)
     sample = prepared._sample(corpus.pieces())
     assert 1000 <= len(sample.encode()) <= 2000
-    assert {"dog", "text?", "жук", "line end"} <= {
-        word for word in ("dog", "text?", "жук", "line end") if word in sample
-    }
+    assert all(word in sample for word in ("dog", "text?", "жук", "line end"))
 
 
 # Formats
@@ -186,7 +184,7 @@ def test_every_format_gives_the_same_documents(kind: str, tmp_path: Path) -> Non
             file.unlink()
         if kind == "stream":  # a value that is no date, for `datasets` reads dates as times
             file.write_text(file.read_text().replace("2024-01-02", "2024-01-x"))
-            name, kept = f"stream:{place}", [text.replace("02", "x") for text in kept]
+            name, kept = f"stream:{place}", [text.replace("-02", "-x") for text in kept]
     assert list(find_source(name, "body").read()) == kept
     first = list(find_source(name, "body", 2).read())
     assert first == kept[:2]

@@ -134,7 +134,7 @@ def read_documents(name: str) -> list[str]:
 
 
 def load_corpus(
-    name: str, alphabet: str = "bytes", *, column: str = "text", documents: int = 0,
+    name: str, alphabet: str = "bytes", column: str = "text", documents: int = 0,
     validation_by: str = "tail", at_once: bool = True,
 ) -> Corpus:  # fmt: skip
     """Find a corpus, whose text is held out in part; see `find_source` and `Corpus`.

@@ -114,13 +114,11 @@ def prepare(
     data, name = config.data, config.evaluation.other_corpus
     # cheap steps first: a missing corpus or word list is refused before a text is encoded
     pretrained = config.model.pretrained
-    corpus = load_corpus(
-        data.corpus, "bytes" if pretrained else data.alphabet, column=data.column,
-        documents=data.documents, validation_by=data.validation, at_once=False,
-    )  # fmt: skip
-    corpora = {"text": corpus}
+    alphabet = "bytes" if pretrained else data.alphabet
+    how = data.column, data.documents, data.validation, False
+    corpora = {"text": load_corpus(data.corpus, alphabet, *how)}
     if name != "none":
-        corpora["other text"] = load_corpus(name, column=data.column, at_once=False)
+        corpora["other text"] = load_corpus(name, "bytes", data.column, at_once=False)
     words: list[str] = []
     if needs_words(data.tasks):
         listed = load_words(data.words, data.num_words)
