@@ -48,10 +48,13 @@ def encode(rows):
     return {{"ids": [encoding.encode_ordinary(text) for text in rows["text"]]}}
 
 datasets.disable_progress_bars()
-rows = datasets.load_dataset("json", data_files={file!r}, split="train", cache_dir={cache!r} + "/hf")
+rows = datasets.load_dataset(
+    "json", data_files={file!r}, split="train", cache_dir={cache!r} + "/hf"
+)
 import resource, time
 began, before = time.perf_counter(), sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
-rows.map(encode, batched=True, num_proc={processes}, load_from_cache_file=False, remove_columns=rows.column_names)
+options = {{"load_from_cache_file": False, "remove_columns": rows.column_names}}
+rows.map(encode, batched=True, num_proc={processes}, **options)
 print(time.perf_counter() - began, sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before)
 """
 

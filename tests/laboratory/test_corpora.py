@@ -26,7 +26,7 @@ from tests.laboratory import pretrained
 from tests.laboratory.runs import alive, children, finish, left_overs, losses, start
 from tests.messages import raises, says
 from training.config.config import CompareConfig
-from training.config.flags import changed
+from training.config.flags import changed, command_for, parse
 from training.data import crew, ids, prepared, readers, tokenizers
 from training.data.batches import epoch_batches, num_windows, steps_of, text_batches
 from training.data.corpus import Corpus, load_corpus, read_documents
@@ -381,6 +381,11 @@ def test_epochs_decide_the_steps(tiny: CompareConfig, cache: Path, tmp_path: Pat
     batch = phase_batches(data, text, 0)(0)
     assert batch.ids_BT.shape == (text.batch_size, text.context)
     assert config.without_epoch_steps() == data.config.without_epoch_steps()
+    # the command of the run names the epochs alone
+    command = command_for("tiny", data.config)
+    assert parse(command.split()[3:], None)[0] == config
+    with raises(BadInput, "epochs 1.0 steps 5"):
+        parse(["--preset", "tiny", "--epochs", "1", "--steps", "5"], None)
     with raises(BadInput, "context 10000000 sotu"):
         prepare(changed(tiny, context=10**7, finetune_context=10**7, epochs=1.0), cache)
 
