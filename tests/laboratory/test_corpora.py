@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import resource
+import signal
 import threading
 import time
 from collections import Counter
@@ -22,10 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.laboratory import pretrained
-from tests.laboratory.runs import left_overs
+from tests.laboratory.runs import alive, children, finish, left_overs, losses, start
 from tests.messages import raises, says
 from training.config.config import CompareConfig
-from training.config.flags import changed
+from training.config.flags import changed, command_for, parse
 from training.data import crew, ids, prepared, readers, tokenizers
 from training.data.batches import epoch_batches, num_windows, steps_of, text_batches
 from training.data.corpus import Corpus, load_corpus, read_documents
@@ -36,6 +37,7 @@ from training.data.prepared import Vocabulary, count_tokens, tokenized
 from training.data.tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
 from training.errors import BadInput, Broke, Damaged, sentence
 from training.files import read_tensors
+from training.run.folder import check_folder, read_config
 from training.train.kinds import phase_batches
 
 WORDS = "the cat sat on the mat, and the dog lay by the door. It's 1,234 o'clock!\n"
@@ -379,6 +381,11 @@ def test_epochs_decide_the_steps(tiny: CompareConfig, cache: Path, tmp_path: Pat
     batch = phase_batches(data, text, 0)(0)
     assert batch.ids_BT.shape == (text.batch_size, text.context)
     assert config.without_epoch_steps() == data.config.without_epoch_steps()
+    # the command of the run names the epochs alone
+    command = command_for("tiny", data.config)
+    assert parse(command.split()[3:], None)[0] == config
+    with raises(BadInput, "epochs 1.0 steps 5"):
+        parse(["--preset", "tiny", "--epochs", "1", "--steps", "5"], None)
     with raises(BadInput, "context 10000000 sotu"):
         prepare(changed(tiny, context=10**7, finetune_context=10**7, epochs=1.0), cache)
 
@@ -475,3 +482,64 @@ def test_a_killed_encoding_process_ends_the_preparation(
         tokenized(Corpus(find_source(str(folder))), trained, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
     assert all(process.returncode is not None for process in started)
+
+
+# Runs
+
+
+@pytest.mark.slow
+def test_a_run_on_rows_of_json_goes_on_in_epochs(
+    trained: Tiktoken, cache: Path, tmp_path: Path
+) -> None:
+    texts = load_corpus("sotu").train.split("\n\n")[:4000]
+    rows(tmp_path / "a.jsonl", texts, "body")
+    flags: list[str | Path] = [
+        "--corpus", tmp_path / "a.jsonl", "--column", "body", "--validation", "documents",
+        "--epochs", "0.02", "--jobs", "2", "--cache", cache, "--out",
+    ]  # fmt: skip
+    finish(*flags, tmp_path / "run")
+    config = read_config(tmp_path / "run")
+    assert config.text.steps > 20
+    check_folder(tmp_path / "run", changed(config, steps=6), resume=True)
+    # killed and resumed, it has the same losses
+    process = start(*flags, tmp_path / "other", "--save-every", "5")
+    while not list((tmp_path / "other").glob("seed0/*/state.safetensors")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    finish(*flags, tmp_path / "other", "--save-every", "5", "--resume")
+    assert losses(tmp_path / "other") == losses(tmp_path / "run")
+    # another epoch is another run
+    with raises(BadInput, "epochs 0.02 1.0"):
+        check_folder(tmp_path / "run", changed(config, epochs=1.0), resume=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_preparation_begins_again(
+    number: signal.Signals, trained: Tiktoken, tmp_path: Path
+) -> None:
+    text = (load_corpus("sotu").train * 5)[:40_000_000]
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text(text)
+    cache, out = tmp_path / "cache", tmp_path / "run"
+    flags: list[str | Path] = ["--corpus", tmp_path, "--cache", cache, "--out", out]
+    process = start(*flags, "--arms", "plain", cold=True)
+    while not list(cache.glob(".*.part")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    time.sleep(1)
+    encoders = children(process.pid)
+    os.kill(process.pid, number)
+    _, errors = process.communicate()
+    assert process.returncode == (130 if number == signal.SIGINT else -9)
+    if number == signal.SIGINT:
+        assert len(errors.splitlines()) == 1, errors
+        says(errors, "Stopped")
+        assert not left_overs(cache)
+    deadline = time.monotonic() + 60
+    while any(map(alive, encoders)):
+        assert time.monotonic() < deadline, "an encoding process lives on"
+        time.sleep(0.05)
+    assert not out.exists() or not list(out.iterdir())

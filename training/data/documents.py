@@ -11,7 +11,7 @@ from typing import Any
 
 from training.errors import BadInput
 from training.files import packaged_files
-from training.models.hub import dataset_revision, first_line
+from training.models.hub import dataset_revision
 
 from .readers import (
     Document,
@@ -24,6 +24,7 @@ from .readers import (
     parts_of,
     plain_suffix,
     text_file,
+    unreadable,
 )
 
 _KINDS = {
@@ -97,10 +98,7 @@ class Source:
                         found += 1
                         yield document
             except OSError as error:
-                raise BadInput(
-                    f"the corpus file {str(file)!r} cannot be read "
-                    f"({error.strerror or first_line(error)}): restore it, or name another corpus."
-                ) from None
+                raise BadInput(unreadable(file, error)) from None
             if not found and len(self.files) > 1 and self.kind != "packaged":
                 raise BadInput(
                     f"the corpus file {str(file)!r} holds no text: restore it, or take it out of "

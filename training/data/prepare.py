@@ -29,7 +29,7 @@ from training.models.objectives import OBJECTIVES
 from training.progress import Bars, no_bars
 
 from .batches import check_length, steps_of
-from .corpus import load_corpus, load_words
+from .corpus import Corpus, load_corpus, load_words
 from .prepared import Tokenized, Vocabulary, tokenized
 from .questions import Questions
 from .replay import base_samples
@@ -111,40 +111,23 @@ def prepare(
 
     Raises BadInput for a corpus or a word list that is missing, empty or too small.
     """
-    data, name = config.data, config.evaluation.other_corpus
+    data, corpora = config.data, _corpora(config)
     # cheap steps first: a missing corpus or word list is refused before a text is encoded
-    pretrained = config.model.pretrained
-    alphabet = "bytes" if pretrained else data.alphabet
-    how = data.column, data.documents, data.validation, False
-    corpora = {"text": load_corpus(data.corpus, alphabet, *how)}
-    if name != "none":
-        corpora["other text"] = load_corpus(name, "bytes", data.column, at_once=False)
     words: list[str] = []
     if needs_words(data.tasks):
         listed = load_words(data.words, data.num_words)
         words, left = sort_words(listed, data.min_letters, data.longest_letters, data.word_forms)
-    # the embedding may have more rows than there are tokens
-    num_rows = text_config(config.model.model).vocab_size if pretrained else data.vocab_size
-    by = (
-        HuggingFaceTokenizer.load(config.model.model) if pretrained
-        else Vocabulary(data.vocab_size, data.alphabet)
-    )  # fmt: skip
-    found: dict[str, Tokenized] = {}
-    for key, each in corpora.items():
-        # the other corpus has the vocabulary of the first
-        by = found["text"].tokenizer if found else by
-        found[key] = tokenized(each, by, cache, data.separator, bars)
-        for part, ids in found[key].ids.items():
-            check_length(
-                ids, config.text.context, f"the {part} text of the corpus {each.source.name!r}"
-            )
-    text = found["text"]
-    tokenizer, train_ids = text.tokenizer, text.ids["train"]
-    config = _with_steps(config, train_ids)
+    found = _tokenized(config, corpora, cache, bars)
+    text, tokenizer = found["text"], found["text"].tokenizer
+    train_ids, config = text.ids["train"], _with_steps(config, text.ids["train"])
     texts = {
         key: HeldOut(held := each.ids["validation"], each.validation_bytes / len(held))
         for key, each in found.items()
     }
+    # the embedding may have more rows than there are tokens
+    pretrained, model = config.model.pretrained, config.model.model
+    num_rows = text_config(model).vocab_size if pretrained else data.vocab_size
+    others = {key: each.sha256 for key, each in found.items() if key != "text"}
     facts: Facts = {
         "corpus_sha256": text.sha256,
         "vocabulary": tokenizer.name,
@@ -152,7 +135,7 @@ def prepare(
         "train_tokens": len(train_ids),
         "validation_tokens": len(texts["text"].ids),
         "bytes_per_token": round(texts["text"].bytes_per_token, 4),
-        **({"other_corpus_sha256": found["other text"].sha256} if name != "none" else {}),
+        **({"other_corpus_sha256": others["other text"]} if others else {}),
     }
     # one row for each row of the embedding, also for rows without a token
     spellings = SpellingTable.from_tokenizer(tokenizer.source, num_rows)
@@ -178,6 +161,36 @@ def prepare(
         tasks=tuple(build_task(spec, material) for spec in data.tasks),
         dummy=int(counts_V[: len(tokenizer.spellings)].argmin()), facts=facts,
     )  # fmt: skip
+
+
+def _corpora(config: CompareConfig) -> dict[str, Corpus]:
+    """The corpora of a config, "text" and perhaps "other text"; found, and not read."""
+    data, other = config.data, config.evaluation.other_corpus
+    alphabet = "bytes" if config.model.pretrained else data.alphabet
+    how = data.column, data.documents, data.validation, False
+    found = {"text": load_corpus(data.corpus, alphabet, *how)}
+    if other != "none":
+        found["other text"] = load_corpus(other, "bytes", data.column, at_once=False)
+    return found
+
+
+def _tokenized(
+    config: CompareConfig, corpora: dict[str, Corpus], cache: Path, bars: Bars
+) -> dict[str, Tokenized]:
+    """The token ids of the corpora, all under the tokenizer of the model."""
+    data, found, by = config.data, dict[str, Tokenized](), None
+    if config.model.pretrained:
+        by = HuggingFaceTokenizer.load(config.model.model)
+    for key, corpus in corpora.items():
+        # a vocabulary is trained on the first corpus alone
+        using = (
+            found["text"].tokenizer if found else by or Vocabulary(data.vocab_size, data.alphabet)
+        )
+        found[key] = tokenized(corpus, using, cache, data.separator, bars)
+        for part, ids in found[key].ids.items():
+            seen = f"the {part} text of the corpus {corpus.source.name!r}"
+            check_length(ids, config.text.context, seen)
+    return found
 
 
 def _with_steps(config: CompareConfig, ids: Tensor) -> CompareConfig:

@@ -193,8 +193,10 @@ def _make(
 ) -> Tokenized:
     tokenizer = by
     if isinstance(by, Vocabulary):
-        sample = _sample(_shown(corpus, bars, "read"))
-        tokenizer = Tiktoken(load_encoding(sample, by.size, by.alphabet, cache))
+        # the sample has no name, so that its memory is free for the next step
+        tokenizer = Tiktoken(
+            load_encoding(_sample(_shown(corpus, bars, "read")), by.size, by.alphabet, cache)
+        )
     assert not isinstance(tokenizer, Vocabulary)
     pieces, tally = _shown(corpus, bars, "tokenize"), _Tally()
     # the bytes of a temporary file without a name go with its process

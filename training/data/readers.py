@@ -33,6 +33,15 @@ _OPENERS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+def unreadable(file: Path, error: OSError) -> str:
+    """The message for a file of a corpus that cannot be read to its end."""
+    reason = error.strerror or first_line(error)
+    return (
+        f"the corpus file {str(file)!r} cannot be read ({reason}): restore it, or name another "
+        "corpus."
+    )
+
+
 def compression(file: Path) -> str:
     return file.suffix if file.suffix in _OPENERS else ""
 
@@ -51,9 +60,12 @@ class LongText:
     def pieces(self) -> Iterator[str]:
         """The text in pieces. Raises BadInput, with the place, if it is no text."""
         nulls, length = 0, 0
-        for piece in _decoded(self.path):
-            nulls, length = nulls + piece.count("\0"), length + len(piece)
-            yield piece
+        try:
+            for piece in _decoded(self.path):
+                nulls, length = nulls + piece.count("\0"), length + len(piece)
+                yield piece
+        except OSError as error:
+            raise BadInput(unreadable(self.path, error)) from None
         # UTF-16 without a byte order mark: see decode_text
         if nulls > length // 4:
             raise BadInput(
@@ -107,7 +119,8 @@ class _opened:
 
 def text_file(path: Path, column: str) -> Iterator[Document]:
     """A text file is one document."""
-    if compression(path) or path.stat().st_size <= WHOLE:
+    # text shrinks to a third or a quarter; the size is known when it is read
+    if path.stat().st_size * (4 if compression(path) else 1) <= WHOLE:
         yield read_text(path, "the corpus")
         return
     long = LongText(path)
@@ -117,7 +130,7 @@ def text_file(path: Path, column: str) -> Iterator[Document]:
 
 def _decoded(path: Path) -> Iterator[str]:
     """The text of a file in pieces, with every line end as "\\n". Raises BadInput with the place."""
-    with open(path, "rb") as file:
+    with _opened(path) as file:
         mark, encoding = byte_order_mark(file.read(4))
         file.seek(len(mark))
         decoder = codecs.getincrementaldecoder(encoding)()

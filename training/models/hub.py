@@ -131,7 +131,12 @@ def num_parameters(name: str) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def first_line(error: Exception) -> str:
-    """The first line of a library's error message, without its full stop."""
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error message, without its full stop.
+
+    `datasets` says "An error occurred while generating the dataset"; its cause is the message.
+    """
+    while type(error).__name__ == "DatasetGenerationError" and error.__cause__ is not None:
+        error = error.__cause__
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".:")
