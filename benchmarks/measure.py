@@ -20,17 +20,22 @@ torch.set_num_threads(1)
 
 
 def interleaved(
-    candidates: Mapping[str, Callable[[], object]], rounds: int = 15
+    candidates: Mapping[str, Callable[[], object]],
+    rounds: int = 15,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Return median seconds of each candidate; in turn, so that a slow moment meets all."""
+    """Return median seconds of each candidate; in turn, so that a slow moment meets all.
+
+    `clock` may be time.process_time on a machine that does other work.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for candidate in candidates.values():
         candidate()
     for _ in range(rounds):
         for name, candidate in candidates.items():
-            began = time.perf_counter()
+            began = clock()
             candidate()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(clock() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

@@ -23,7 +23,7 @@ from tests.laboratory import pairs
 from tests.laboratory.pairs import joined
 from tests.laboratory.pretrained import llama
 from tests.laboratory.runs import COMMAND, TINY, losses, numbers
-from tests.laboratory.test_steps import QUESTIONS, lettered, questions
+from tests.laboratory.test_step_flags import QUESTIONS, lettered, questions
 from tests.laboratory.test_training import PHASE, TABLE, batches, small_model
 from tests.laboratory.test_training import losses as steps_of
 from tests.messages import raises, says

@@ -1,319 +1,296 @@
-"""A step in parts, compiled, in bf16 or with checkpoints: the same batches and nearly the same losses."""
+"""A training step against its slow twins: packed rows, and the loss in chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from torch import Tensor
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
-import charembed
-from charembed.spelling_loss import ids_with_characters
-from tests.laboratory.pretrained import LLAMA, gemma2, llama, save, train_tokenizer
-from tests.laboratory.runs import TINY
-from tests.laboratory.test_training import PHASE, TABLE, batches, losses, small_model
-from tests.messages import raises, says
-from training import compare
-from training.config.flags import changed, parse
-from training.config.phase import Phase
-from training.config.presets import preset
-from training.data.batches import BatchAt, pad_examples, with_spelling
-from training.errors import BadInput
-from training.models import blocks
-from training.models.arms import ARMS
-from training.models.blocks import blocks_of
+from tests.laboratory.pretrained import ROWS, gemma2, gpt2, llama
+from tests.laboratory.twins import padded_loss
+from training.models import chunked_loss
+from training.models.chunked_loss import cross_entropy, rows_at_once
+from training.models.decoder import Decoder, DecoderConfig
 from training.models.huggingface import HuggingFace
-from training.models.language_model import LanguageModel
-from training.models.objectives import Example
-from training.run.begun import command_of
-from training.run.machine import Machine
-from training.run.processes import check_processes
-from training.train.loop import Training, train
-from training.train.loss import heads_for
+from training.models.language_model import Mask
+from training.train.loss import summed_loss
 
-TEXT = replace(PHASE, steps=6)
-QUESTIONS = replace(TEXT, name="finetune", kind="question", title="fine-tuning")
+SMALL = DecoderConfig(vocab_size=50, context=24, n_layer=2, n_head=2, n_embd=16, init_std=0.3)
+Loss = Callable[[nn.Module, Tensor, Tensor, Mask], Tensor]
+Found = dict[str, Tensor]
 
 
-@pytest.fixture(autouse=True)
-def _forget_accelerate() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)  # it would keep the precision
+def gradients(loss: Loss, model: nn.Module, *batch: Any, seed: int = 0) -> Found:
+    """The loss and the gradient of each parameter, zeros if it has none."""
+    model.zero_grad()
+    torch.manual_seed(seed)
+    nats = loss(model, *batch)
+    nats.backward()  # type: ignore[no-untyped-call]
+    of = model.named_parameters()
+    found = {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in of}
+    return {**found, "loss": nats.detach()}
 
 
-def questions(k: int) -> Any:
-    """Return rows of different lengths with a loss at their ends alone."""
-    rows = []
-    for row in range(5):
-        ids = [(7 * k + 3 * row + place) % 49 for place in range(6 + row)]
-        rows.append(Example(ids, [*ids[1:], 49], 3))
-    return pad_examples(rows)
+def assert_same(found: Found, expected: Found, **bounds: float) -> None:
+    assert found.keys() == expected.keys()
+    for name, right in expected.items():
+        close = torch.allclose(found[name], right, **bounds)
+        assert close, f"{name} differs by {float((found[name] - right).abs().max())}"
 
 
-def trained(
-    folder: Path,
-    model: LanguageModel,
-    batch_at: BatchAt,
-    phase: Phase = TEXT,
-    precision: str = "no",
-    **how: Any,
-) -> list[float]:
-    """Train a model in place; return its losses."""
-    heads = heads_for(model, model.embedding, TABLE, 0) if phase.spells else None
-    train(
-        Training(
-            model=model, phase=phase, batch_at=batch_at, folder=folder, seed=0, heads=heads,
-            accelerator=Accelerator(cpu=True, mixed_precision=precision), **how,
-        )
-    )  # fmt: skip
-    return losses(folder)
+def rows_of(lengths: list[tuple[int, int]], columns: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of (prompt, answer) tokens; the answer has the loss."""
+    draw = torch.Generator().manual_seed(0)
+    ids_BT, targets_BT = torch.randint(50, (2, len(lengths), columns), generator=draw)
+    places = torch.arange(columns)
+    prompts, answers = (torch.tensor(each)[:, None] for each in zip(*lengths, strict=True))
+    return ids_BT, targets_BT, (places >= prompts) & (places < prompts + answers)
 
 
-def lettered(host: Any) -> HuggingFace:
-    """Wrap a Hugging Face model and attach an LSTM of a few cells to it."""
-    model = HuggingFace(host)
-    table = charembed.SpellingTable.from_bytes(
-        [bytes([97 + i % 26, 97 + i // 26]) for i in range(host.config.vocab_size)]
-    )
-    return charembed.attach(
-        model, table, module=model.embedding, char_dim=4, hidden_size=6, init="normal"
-    )
-
-
-def weights(model: torch.nn.Module) -> list[Tensor]:
-    return [parameter.detach() for parameter in model.parameters()]
-
-
-@pytest.mark.parametrize("parts", [2, 3, 4, 100])
-@pytest.mark.parametrize("kind", ["text", "questions", "spelling"])
-def test_a_step_in_parts_is_the_same_step(kind: str, parts: int, tmp_path: Path) -> None:
-    phase, batch_at = TEXT, batches()
-    if kind == "questions":
-        phase, batch_at = QUESTIONS, questions
-    if kind == "spelling":
-        phase = replace(TEXT, spelling_loss=0.3)
-        batch_at = with_spelling(batches(), ids_with_characters(TABLE), 16, "x", 0)
-    whole, split = small_model(), small_model()
-    expected = trained(tmp_path / "whole", whole, batch_at, phase)
-    found = trained(tmp_path / "parts", split, batch_at, phase, accumulate=parts)
-    assert found == pytest.approx(expected, rel=1e-5)
-    for one, other in zip(weights(whole), weights(split), strict=True):
-        # Muon multiplies in bf16, so a last digit of a gradient becomes the third of a step
-        torch.testing.assert_close(one, other, rtol=0, atol=0.05 * TEXT.steps * TEXT.lr)
-
-
-def test_parts_need_less_memory_at_once(tmp_path: Path) -> None:
-    def watched(rows: list[int]) -> LanguageModel:
-        model = small_model(arm="plain")
-        model.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
-        return model
-
-    seen: list[int] = []
-    trained(tmp_path, watched(seen), questions, QUESTIONS, accumulate=3)
-    assert max(seen) == 2, "of 5 rows"
-    assert len(seen) == 3 * QUESTIONS.steps
-
-
-@pytest.mark.parametrize("make", [llama, gemma2], ids=["llama", "gemma2"])
-@pytest.mark.parametrize("arithmetic", ["no", "bf16"])
-def test_checkpoints_change_no_number(make: Any, arithmetic: str, tmp_path: Path) -> None:
-    plain, again = lettered(make()), lettered(make())
-    again.checkpoint_gradients()
-    calls = [0, 0]
-    for number, model in enumerate((plain, again)):
-        layer = blocks_of(model)[0]
-        module: Any = layer.get_submodule("mlp")
-
-        def count(*_: Any, number: int = number) -> None:
-            calls[number] += 1
-
-        module.register_forward_pre_hook(count)
-    phase = replace(QUESTIONS, steps=3)
-    expected = trained(tmp_path / "plain", plain, questions, phase, arithmetic)
-    assert trained(tmp_path / "again", again, questions, phase, arithmetic) == expected
-    assert all(torch.equal(p, q) for p, q in zip(weights(plain), weights(again), strict=True))
-    assert calls == [3, 6], "each block is computed twice"
-
-
-def test_what_has_no_checkpoints_says_so() -> None:
-    with raises(BadInput, "Decoder --gradient-checkpointing --accumulate"):
-        small_model().checkpoint_gradients()
-    host = llama()
-    host.supports_gradient_checkpointing = False
-    with raises(BadInput, "LlamaForCausalLM --gradient-checkpointing"):
-        HuggingFace(host).checkpoint_gradients()
-
-
-@pytest.mark.parametrize("arm", ARMS)
-def test_every_arm_trains_in_bf16(arm: str, tmp_path: Path) -> None:
-    batch_at = with_spelling(batches(), ids_with_characters(TABLE), 16, "x", 0)
-    phase = replace(TEXT, spelling_loss=0.3)
-    expected = trained(tmp_path / "fp32", small_model(arm=arm), batch_at, phase)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    model = small_model(arm=arm)
-    found = trained(tmp_path / "bf16", model, batch_at, phase, "bf16")
-    assert found == pytest.approx(expected, rel=0.02)
-    assert found != expected, "it did compute in bf16"
-    assert {weight.dtype for weight in weights(model)} == {torch.float32}, "weights stay fp32"
-
-
-@pytest.mark.parametrize("model_type", ["gpt2", "llama", "gpt_neox", "opt", "mamba", "bloom"])
-def test_every_family_trains_in_bf16_and_in_parts(model_type: str, tmp_path: Path) -> None:
-    sizes: dict[str, Any] = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2}
-    if model_type == "llama":
-        sizes |= {name: LLAMA[name] for name in ("num_attention_heads", "num_key_value_heads")}
-    if model_type in ("gpt_neox", "opt"):
-        sizes |= {"num_attention_heads": 2, "intermediate_size": 32, "ffn_dim": 32}
-        sizes |= {"word_embed_proj_dim": 16} if model_type == "opt" else {}
-    if model_type in ("gpt2", "bloom"):
-        sizes |= {"n_head": 2, "pad_token_id": 0}
-    no_dropout = {"dropout": 0.0, "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
-    config = transformers.AutoConfig.for_model(
-        model_type, **sizes, **no_dropout, bos_token_id=0, eos_token_id=0
-    )
-
-    def fresh() -> HuggingFace:
-        torch.manual_seed(0)
-        return lettered(transformers.AutoModelForCausalLM.from_config(config))
-
-    phase = replace(QUESTIONS, steps=3, optimizer="adamw", lr=1e-3)
-    expected = trained(tmp_path / "fp32", fresh(), questions, phase)
-    split = trained(tmp_path / "split", fresh(), questions, phase, accumulate=2)
-    assert split == pytest.approx(expected, rel=1e-4)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    found = trained(tmp_path / "bf16", fresh(), questions, phase, "bf16")
-    assert found == pytest.approx(expected, rel=0.02)
-
-
-@pytest.mark.parametrize("arm", ["plain", "lstm", "cnn", "transformer"])
-def test_the_blocks_are_those_of_the_model_and_not_of_the_encoder(arm: str) -> None:
-    model = small_model(arm=arm)
-    assert blocks_of(model) == list(model.get_submodule("blocks"))
-    assert [type(block).__name__ for block in blocks_of(lettered(llama()))] == [
-        "LlamaDecoderLayer"
-    ] * 2
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own imports
-@pytest.mark.parametrize("model", ["decoder", "llama"])
-def test_compiled_blocks_give_nearly_the_same_losses(model: str, tmp_path: Path) -> None:
-    def fresh() -> LanguageModel:
-        return small_model() if model == "decoder" else lettered(llama())
-
-    expected = trained(tmp_path / "plain", fresh(), questions, QUESTIONS)
-    fast = fresh()
-    names = list(fast.state_dict())
-    found = trained(tmp_path / "fast", fast, questions, QUESTIONS, compile=True)
-    assert found == pytest.approx(expected, rel=1e-4)
-    assert list(fast.state_dict()) == names
-    assert not any("forward" in vars(block) for block in blocks_of(fast)), "it is undone"
-    if model == "llama":
-        both = fresh()
-        both.checkpoint_gradients()
-        with_both = trained(tmp_path / "both", both, questions, QUESTIONS, compile=True)
-        assert with_both == pytest.approx(expected, rel=1e-4)
-
-
-def test_compiled_blocks_evaluate_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In evaluation mode the compiled forward is not called."""
-
-    def never(*_: Any, **__: Any) -> Any:
-        raise AssertionError("compiled code in evaluation mode")
-
-    monkeypatch.setattr(blocks.torch, "compile", lambda forward: never)
-    model = small_model().eval()
-    ids = torch.arange(12).view(2, 6)
-    expected = model(ids)
-    with blocks.compiled(blocks_of(model)):
-        assert torch.equal(model(ids), expected)
-        with raises(AssertionError):
-            model.train()(ids)
-    assert torch.equal(model.train()(ids), expected)
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--accumulate", "0"], "--accumulate 0 1"),
-        (["--accumulate", "5"], "pretrain 4 5 --accumulate"),
-        (["--accumulate", "5", "--batch-size", "8", "--finetune-batch-size", "3"], "finetune 3 5"),
-        (["--gradient-checkpointing"], "--gradient-checkpointing decoder --accumulate"),
-    ],
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=5),
+    st.integers(18, 20),
 )
-def test_flags_that_do_not_fit_are_refused_before_any_work(
-    flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_questions_of_any_lengths_have_the_loss_and_gradients_of_padded_ones(
+    lengths: list[tuple[int, int]], columns: int
 ) -> None:
-    out, cache = tmp_path / "run", tmp_path / "cache"
-    assert compare.main([*TINY, *flags, "--out", str(out), "--cache", str(cache)]) == 2
-    errors = capsys.readouterr().err
-    says(errors, message)
-    assert errors.count("\n") == 1, errors
-    assert not out.exists()
-    assert not cache.exists()
+    torch.manual_seed(0)
+    model, batch = Decoder(SMALL).double(), rows_of(lengths, columns)
+    expected = gradients(padded_loss, model, *batch)
+    assert_same(gradients(summed_loss, model, *batch), expected, rtol=1e-9, atol=1e-12)
 
 
-def test_a_machine_without_a_compiler_is_told_before_any_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=4))
+def test_any_positions_may_be_kept(kept: list[list[bool]]) -> None:
+    torch.manual_seed(0)
+    model, keep_BT = Decoder(SMALL).double(), torch.tensor(kept)
+    batch = *torch.randint(50, (2, *keep_BT.shape)), keep_BT
+    expected = gradients(padded_loss, model, *batch)
+    assert_same(gradients(summed_loss, model, *batch), expected, rtol=1e-9, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(model(batch[0], keep_BT), model(batch[0])[keep_BT])
+
+
+def test_dropout_drops_the_units_that_it_drops_in_padded_rows() -> None:
+    torch.manual_seed(0)
+    model = Decoder(replace(SMALL, dropout=0.3)).double()
+    batch = rows_of([(3, 4), (9, 2), (1, 1), (5, 0)], 12)
+    expected = gradients(padded_loss, model, *batch, seed=5)
+    assert_same(gradients(summed_loss, model, *batch, seed=5), expected, rtol=1e-9, atol=1e-12)
+    other = gradients(summed_loss, model, *batch, seed=6)
+    assert not torch.equal(other["loss"], expected["loss"])
+
+
+def test_text_has_the_loss_and_the_gradients_of_all_logits_at_once() -> None:
+    torch.manual_seed(0)
+    for tie in (False, True):
+        model = Decoder(replace(SMALL, tie=tie)).double()
+        batch = *torch.randint(50, (2, 3, 20)), None
+        expected = gradients(padded_loss, model, *batch)
+        assert_same(gradients(summed_loss, model, *batch), expected, rtol=1e-9, atol=1e-12)
+
+
+class Shapes(TorchDispatchMode):
+    """Records the shape of every new tensor, and of the inputs of matrix products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[torch.Size] = []
+        self.multiplied: list[torch.Size] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.made += [each.shape for each in (out,) if isinstance(each, Tensor)]
+        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            self.multiplied += [each.shape for each in args if each.dim() == 2]
+        return out
+
+
+def test_padding_is_in_no_matrix_product_and_the_last_block_reads_answers_alone() -> None:
+    batch = rows_of([(17, 2), (3, 2), (2, 2)], 19)
+    with Shapes() as seen:
+        summed_loss(Decoder(SMALL), *batch).backward()
+    rows = {shape[0] for shape in seen.multiplied if shape[1] in (16, 48, 64)} - {16, 32, 48, 64}
+    assert rows == {19 + 5 + 4, 6, 50}, "real positions, answers, the vocabulary"
+    mlp = [shape for shape in seen.multiplied if shape[1] == 64 and shape[0] in (28, 6)]
+    assert {shape[0] for shape in mlp} == {28, 6}
+
+
+def test_there_are_never_the_logits_of_all_positions() -> None:
+    model = Decoder(replace(SMALL, vocab_size=3000, context=64))
+    ids_BT, targets_BT = torch.randint(3000, (2, 9, 64))
+    rows = rows_at_once(16, 3000)
+    assert 3 * rows < 9 * 64
+    with Shapes() as seen:
+        summed_loss(model, ids_BT, targets_BT, None).backward()
+    assert max(math.prod(shape) for shape in seen.made) == rows * 3000
+    with torch.no_grad(), Shapes() as seen:
+        summed_loss(model, ids_BT, targets_BT, None)
+    assert max(math.prod(shape) for shape in seen.made) == rows * 3000
+
+
+@contextmanager
+def chunks_of(monkeypatch: pytest.MonkeyPatch, rows: int) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setattr(chunked_loss, "rows_at_once", lambda width, vocabulary: rows)
+        yield
+
+
+def loss_and_slopes(loss: Callable[..., Tensor], *inputs: Tensor | None) -> list[Tensor]:
+    leaves = [
+        None if each is None else each.detach().clone().requires_grad_(each.requires_grad)
+        for each in inputs
+    ]
+    nats = loss(*leaves)
+    (0.3 * nats).backward()  # type: ignore[no-untyped-call]
+    return [nats.detach(), *(x.grad for x in leaves if x is not None and x.grad is not None)]
+
+
+def at_once(vectors: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+    logits = F.linear(vectors, weight, bias)
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return F.cross_entropy(logits.to(wide), targets, reduction="sum")
+
+
+@pytest.mark.parametrize("rows", [1, 4, 11, 12])
+@pytest.mark.parametrize(
+    "trained", ["vectors weight bias", "vectors weight", "vectors", "weight", "weight bias"]
+)
+def test_chunks_have_the_loss_and_the_gradients_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, rows: int, trained: str
 ) -> None:
-    def broken(function: Any) -> Any:
-        raise RuntimeError("no C++ compiler\nand a long report")
+    torch.manual_seed(0)
+    shapes = {"vectors": (11, 6), "weight": (9, 6), "bias": (9,)}
+    inputs: list[Tensor | None] = [
+        torch.randn(shape, dtype=torch.float64, requires_grad=name in trained)
+        for name, shape in shapes.items()
+    ]
+    if "bias" not in trained:
+        inputs[2] = None
+    targets_N = torch.randint(9, (11,))
+    expected = loss_and_slopes(at_once, *inputs, targets_N)
+    with chunks_of(monkeypatch, rows):
+        found = loss_and_slopes(cross_entropy, *inputs, targets_N)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
 
-    monkeypatch.setattr(blocks.torch, "compile", broken)
-    out = tmp_path / "run"
-    flags = ["--compile", "--out", str(out), "--cache", str(tmp_path / "cache")]
-    assert compare.main([*TINY, *flags]) == 2
-    errors = capsys.readouterr().err
-    says(errors, "--compile compiler")
-    assert errors.count("\n") == 1, errors
-    assert not out.exists()
+
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_a_sure_model_has_an_exact_loss(size: float) -> None:
+    vectors_ND, targets_N = size * torch.eye(4, 3), torch.tensor([0, 1, 1, 2])
+    weight_VD = torch.eye(3).requires_grad_()
+    found = loss_and_slopes(cross_entropy, vectors_ND, weight_VD, None, targets_N)
+    expected = loss_and_slopes(at_once, vectors_ND, weight_VD, None, targets_N)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
 
 
-def test_a_pretrained_model_without_checkpoints_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_loss_that_is_no_number_stays_one() -> None:
+    vectors_ND = torch.full((2, 3), math.inf)
+    nats = cross_entropy(vectors_ND, torch.ones(4, 3), None, torch.tensor([0, 1]))
+    assert not math.isfinite(float(nats))
+
+
+def test_no_position_at_all_has_no_loss_and_zero_gradients() -> None:
+    weight_VD = torch.randn(5, 3, requires_grad=True)
+    none = torch.zeros(0, dtype=torch.long)
+    nats, slope = loss_and_slopes(cross_entropy, torch.zeros(0, 3), weight_VD, None, none)
+    assert float(nats) == 0
+    assert not slope.any()
+
+
+def test_products_in_bf16_are_added_up_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    vectors_ND, weight_VD = torch.randn(64, 16), torch.randn(40, 16)
+    bias_V, targets_N = torch.randn(40), torch.randint(40, (64,))
+    inputs = *(each.requires_grad_() for each in (vectors_ND, weight_VD, bias_V)), targets_N
+
+    def in_bf16(*given_: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return cross_entropy(*given_)
+
+    exact = loss_and_slopes(at_once, *inputs)
+    whole = loss_and_slopes(in_bf16, *inputs)
+    assert not torch.equal(whole[0], exact[0]), "the products are in bf16"
+    with chunks_of(monkeypatch, 1):
+        rows = loss_and_slopes(in_bf16, *inputs)
+    for one, other, right in zip(rows, whole, exact, strict=True):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(other, right, rtol=0.03, atol=0.03 * float(right.abs().max()))
+        # 64 roundings of a sum to bf16 would differ by more
+        torch.testing.assert_close(one, other, rtol=0.01, atol=5e-3 * float(right.abs().max()))
+
+
+MODELS: dict[str, Callable[[], Any]] = {"llama": llama, "gpt2": gpt2}
+
+
+def usual_loss(model: nn.Module, ids_BT: Tensor, targets_BT: Tensor, keep_BT: Mask) -> Tensor:
+    assert isinstance(model, HuggingFace)
+    logits = model.model(input_ids=ids_BT).logits
+    keep_BT = torch.ones_like(ids_BT, dtype=torch.bool) if keep_BT is None else keep_BT
+    return F.cross_entropy(logits[keep_BT], targets_BT[keep_BT], reduction="sum")
+
+
+@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("text", [True, False])
+def test_a_model_of_transformers_has_its_own_loss(
+    monkeypatch: pytest.MonkeyPatch, family: str, text: bool
 ) -> None:
-    tokenizer = train_tokenizer("the quick brown fox jumps over the lazy dog " * 50)
-    model = save(tmp_path / "model", llama(vocab_size=len(tokenizer)), tokenizer)
-    kind = transformers.LlamaForCausalLM
-    monkeypatch.setattr(kind, "supports_gradient_checkpointing", False)
-    out = tmp_path / "run"
-    flags = ["--model", str(model), "--gradient-checkpointing", "--out", str(out)]
-    assert compare.main([*TINY, *flags, "--cache", str(tmp_path / "cache")]) == 2
-    says(capsys.readouterr().err, "LlamaForCausalLM --gradient-checkpointing")
-    assert not out.exists()
+    torch.manual_seed(0)
+    model = HuggingFace(MODELS[family]().double()).eval()
+    assert model.linear_head
+    ids_BT, targets_BT, keep_BT = rows_of([(3, 4), (9, 2), (1, 1), (5, 0)], 12)
+    batch = ids_BT, targets_BT, None if text else keep_BT
+    expected = gradients(usual_loss, model, *batch)
+    with chunks_of(monkeypatch, 3), Shapes() as seen:
+        found = gradients(summed_loss, model, *batch)
+    # transformers makes its masks and norms in fp32
+    assert_same(found, expected, rtol=1e-4, atol=1e-5)
+    vocabulary = len(model.model.get_output_embeddings().weight)
+    made = [shape for shape in seen.made if shape[-1:] == (vocabulary,)]
+    positions = {math.prod(shape[:-1]) for shape in made} - {32}  # the transposed weight
+    assert max(positions) == 3
 
 
-def test_the_way_of_a_step_is_recorded_and_in_the_command(cache: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    flags = [*TINY, "--out", str(out), "--cache", str(cache), "--measures", "0"]
-    assert compare.main([*flags, "--accumulate", "2", "--jobs", "1"]) == 0
-    from training.run.folder import read_facts
-
-    facts = read_facts(out)
-    assert facts["machine"]["accumulate"] == 2
-    assert "compile" not in facts["machine"]
-    assert command_of(facts).endswith("--accumulate 2")
-    done = out / "seed0" / "lstm" / "done.json"
-    done.unlink()
-    assert compare.main([*flags, "--jobs", "1", "--resume"]) == 2, "other digits"
+def loss_by_hand(model: HuggingFace) -> tuple[Tensor, Tensor]:
+    batch = *torch.randint(ROWS, (2, 3, 8)), None
+    return summed_loss(model, *batch), usual_loss(model, *batch)
 
 
-def test_a_machine_gives_its_flags_to_the_process_of_an_arm(tmp_path: Path) -> None:
-    _, options = parse([*TINY, "--accumulate", "2", "--compile", "--gradient-checkpointing"], None)
-    machine = Machine.of(options)
-    assert (machine.accumulate, machine.compile, machine.gradient_checkpointing) == (2, True, True)
-    for flag in ("--accumulate 2", "--compile", "--gradient-checkpointing"):
-        assert flag in " ".join(machine.flags)
+def test_a_scale_or_a_cap_of_logits_is_kept() -> None:
+    class Scaled(type(llama())):  # type: ignore[misc]
+        def forward(self, *args: Any, **others: Any) -> Any:
+            out = super().forward(*args, **others)
+            out.logits = out.logits * 3
+            return out
+
+    for host in (gemma2(), Scaled(llama().config)):
+        model = HuggingFace(host).eval()
+        assert not model.linear_head
+        torch.testing.assert_close(*loss_by_hand(model))
 
 
-def test_a_replayed_batch_of_few_rows_gets_fewer_parts() -> None:
-    config = changed(preset("tiny"), batch_size=2, finetune_batch_size=8, steps=0)
-    machine = Machine(cache=Path("unused"), cpu=True, accumulate=4)
-    check_processes(config, machine)  # replayed text has 2 rows, and then 2 parts
+def test_a_head_replaced_after_loading_is_used() -> None:
+    class Doubled(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    model = HuggingFace(llama()).eval()
+    head = model.model.get_output_embeddings()
+    doubled = Doubled(head.in_features, head.out_features, bias=False)
+    doubled.weight = head.weight
+    model.model.set_output_embeddings(doubled)
+    assert model.linear_head
+    torch.testing.assert_close(*loss_by_hand(model))

@@ -36,21 +36,26 @@ def blocks_of(model: LanguageModel) -> list[nn.Module]:
 
 @contextmanager
 def compiled(blocks: Sequence[nn.Module]) -> Iterator[None]:
-    """Compile the forward of each block for the `with` block, in training mode alone.
+    """Compile the methods that compute each block for the `with` block, in training mode alone.
 
     Evaluation stays as it is: its rows grow token by token, and each length would compile anew.
     """
-    own = [vars(block).get("forward") for block in blocks]
-    for block in blocks:
+    own = [(block, name, vars(block).get(name)) for block in blocks for name in ways_of(block)]
+    for block, name, _ in own:
         # on the instance: names of parameters and hooks stay, and no other model is touched
-        block.forward = _in_training(block, block.forward)
+        setattr(block, name, _in_training(block, getattr(block, name)))
     try:
         yield
     finally:
-        for block, before in zip(blocks, own, strict=True):
-            del block.forward
+        for block, name, before in own:
+            delattr(block, name)
             if before is not None:
-                block.forward = before
+                setattr(block, name, before)
+
+
+def ways_of(block: nn.Module) -> list[str]:
+    """The methods that compute a block: `forward`, and `packed` of the decoder's blocks."""
+    return [name for name in ("forward", "packed") if hasattr(block, name)]
 
 
 def _in_training(block: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:

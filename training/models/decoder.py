@@ -3,7 +3,8 @@
 It is the parent experiment's decoder at any size: pre-norm blocks, learned positions, a ReLU MLP of
 4x width, and no bias in queries, keys and values.
 
-Axes: B batch, T tokens per row, S tokens so far (cached and new), V vocabulary, D model width.
+Axes: B batch, T tokens per row, S tokens so far (cached and new), M positions of all rows without
+padding, N kept positions, V vocabulary, D model width, E several times D.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from torch.nn import functional as F
 
 from training.errors import BadInput
 
+from .chunked_loss import cross_entropy
 from .language_model import LanguageModel, Mask
+from .packing import Kept, Places
 
 KeyValues = tuple[Tensor, Tensor]  # of one block, each (B, heads, S, D / heads)
 Cache = list[KeyValues]  # of all blocks
@@ -56,9 +59,26 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.n_embd, config.n_embd)
 
     def forward(self, x_BTD: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
-        B, T, D = x_BTD.shape
+        y_BTD, present = self._attend(*self.qkv(x_BTD).chunk(3, dim=2), past)
+        return self.proj(y_BTD), present
+
+    def packed(self, x_MD: Tensor, real: Places, kept: Kept | None) -> Tensor:
+        """The same for packed rows: (M, D) -> (M, D), or (N, D) for kept positions alone."""
+        if kept is None:
+            parts = real.spread(self.qkv(x_MD)).chunk(3, dim=2)
+            return self.proj(real.gather(self._attend(*parts)[0]))
+        # every position has a key and a value, and only kept ones have a query
+        weight_DD, others_ED = self.qkv.weight.split([x_MD.shape[1], 2 * x_MD.shape[1]])
+        q_BTD = kept.places.spread(F.linear(kept.of(x_MD), weight_DD))
+        k_BTD, v_BTD = real.spread(F.linear(x_MD, others_ED)).chunk(2, dim=2)
+        return self.proj(kept.places.gather(self._attend(q_BTD, k_BTD, v_BTD)[0]))
+
+    def _attend(
+        self, q_BTD: Tensor, k_BTD: Tensor, v_BTD: Tensor, past: KeyValues | None = None
+    ) -> tuple[Tensor, KeyValues]:
+        B, T, D = q_BTD.shape
         heads = B, T, self.n_head, D // self.n_head
-        q, k, v = (part.view(heads).transpose(1, 2) for part in self.qkv(x_BTD).split(D, dim=2))
+        q, k, v = (part.view(heads).transpose(1, 2) for part in (q_BTD, k_BTD, v_BTD))
         if past is not None:
             k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
         mask_TS, S = None, k.shape[2]
@@ -70,7 +90,7 @@ class Attention(nn.Module):
         y = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask_TS, is_causal=past is None, dropout_p=dropout
         )
-        return self.proj(y.transpose(1, 2).reshape(B, T, D)), (k, v)
+        return y.transpose(1, 2).reshape(B, T, D), (k, v)
 
 
 class Block(nn.Module):
@@ -89,9 +109,32 @@ class Block(nn.Module):
         x_BTD = x_BTD + self.drop(attended_BTD)
         return x_BTD + self.mlp(self.ln_2(x_BTD)), present
 
+    def packed(self, x_MD: Tensor, real: Places, kept: Kept | None = None) -> Tensor:
+        """The same for packed rows: (M, D) -> (M, D), or (N, D) for kept positions alone."""
+        attended, here = self.attn.packed(self.ln_1(x_MD), real, kept), real
+        if kept is not None:
+            x_MD, here = kept.of(x_MD), kept.places
+        x_MD = x_MD + _dropped(self.drop, attended, here)
+        *layers, drop = self.mlp
+        h_MD = self.ln_2(x_MD)
+        for layer in layers:
+            h_MD = layer(h_MD)
+        return x_MD + _dropped(drop, h_MD, here)
+
+
+def _dropped(drop: nn.Module, x_MD: Tensor, here: Places) -> Tensor:
+    """Dropout of packed rows; drawn for the padded block, so that the same units drop out there."""
+    assert isinstance(drop, nn.Dropout)
+    if not drop.training or drop.p == 0:
+        return x_MD
+    return here.gather(drop(here.spread(x_MD)))
+
 
 class Decoder(LanguageModel):
     """ids_BT (B, T) -> logits (B, T, V), or (N, V) for the N positions where `keep_BT` is true.
+
+    Without a cache, rows are read up to their last kept position, and the last block computes kept
+    positions alone.
 
     Raises BadInput if the row, with the cache, is longer than the context.
     """
@@ -117,8 +160,9 @@ class Decoder(LanguageModel):
             self.lm_head.weight = self.wte.weight
 
     def forward(
-        self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None
-    ) -> Tensor:
+        self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None,
+        targets_N: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         assert real_BS is None, "the decoder does not support padding on the left"
         # the length of the cached keys of the first block
         seen = cache[0][0].shape[2] if cache else 0
@@ -128,17 +172,39 @@ class Decoder(LanguageModel):
                 f"{length} tokens do not fit the context of {self.wpe.num_embeddings}: shorten the "
                 "prompt or the answer, or train with a longer context."
             )
-        x_BTD = self.wte(ids_BT) + self.wpe(torch.arange(seen, length, device=ids_BT.device))
+        if keep_BT is not None and cache is None:
+            x_ND = self._kept(ids_BT, keep_BT)
+        else:
+            x_BTD = self._every(ids_BT, seen, cache)
+            x_ND = x_BTD if keep_BT is None else x_BTD[keep_BT]
+        x_ND = self.ln_f(x_ND)
+        if targets_N is not None:
+            head = self.lm_head
+            return cross_entropy(x_ND.flatten(0, -2), head.weight, head.bias, targets_N)
+        logits: Tensor = self.lm_head(x_ND)
+        return logits
+
+    def _every(self, ids_BT: Tensor, seen: int, cache: Any) -> Tensor:
+        """The vectors of all positions, (B, T, D), after `seen` cached ones."""
+        places_T = torch.arange(seen, seen + ids_BT.shape[1], device=ids_BT.device)
+        x_BTD = self.wte(ids_BT) + self.wpe(places_T)
         presents: Cache = []
         for number, block in enumerate(self.blocks):
             x_BTD, present = block(x_BTD, cache[number] if cache else None)
             presents.append(present)
         if cache is not None:
             cache[:] = presents
-        x_BTD = self.ln_f(x_BTD)
-        # only kept positions: in a small model the output layer takes most of the time
-        logits: Tensor = self.lm_head(x_BTD if keep_BT is None else x_BTD[keep_BT])
-        return logits
+        return x_BTD
+
+    def _kept(self, ids_BT: Tensor, keep_BT: Tensor) -> Tensor:
+        """The vectors of kept positions alone, (N, D); nothing is computed for padding."""
+        real, kept = Kept.of_rows(keep_BT)
+        places_M = real.flat_M % real.columns
+        x_MD = self.wte(ids_BT.flatten()[real.flat_M]) + self.wpe(places_M)
+        *blocks, last = self.blocks
+        for block in blocks:
+            x_MD = block.packed(x_MD, real)
+        return last.packed(x_MD, real, kept)
 
     @property
     def context(self) -> int:

@@ -63,7 +63,17 @@ def _reading(name: str, kind: str, wanted: str) -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def load_dataset(name: str, wanted: str, **options: Any) -> Any:
+def dataset_revision(name: str) -> str:
+    """The commit of a dataset on the hub; "" if the hub does not answer.
+
+    Raises BadInput if the hub has no such dataset.
+    """
+    if constants.HF_HUB_OFFLINE or not _is_reachable(name, "dataset"):
+        return ""
+    return HfApi().repo_info(name, repo_type="dataset", timeout=_TIMEOUT).sha or ""
+
+
+def load_dataset(name: str, wanted: str, /, **options: Any) -> Any:
     """Load a dataset with `datasets.load_dataset` from a folder or a hub name.
 
     `wanted` names the dataset in messages, such as "dataset with a split 'train'".

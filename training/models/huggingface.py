@@ -16,13 +16,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import charembed
 from training.errors import BadInput
 
+from .chunked_loss import cross_entropy
 from .generate import evaluating, last_places
 from .hub import read
 from .language_model import LanguageModel, Mask
+from .packing import real_positions
 
 # errors of model code that gets arguments or caches that it was not written for
 _UNSUPPORTED = TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError
@@ -37,10 +40,28 @@ def check_context(known: int | None, wanted: int) -> None:
         )
 
 
+def _one_row(ids_BT: Tensor, keep_BT: Tensor) -> tuple[dict[str, Any], Tensor]:
+    """Arguments of a model for one long row, and the kept places of it.
+
+    About a third of a batch of questions is padding, which is not computed here.
+    """
+    real_BT = real_positions(keep_BT)
+    rows_M, positions_M = real_BT.nonzero(as_tuple=True)
+    # a block-diagonal causal mask: tokens attend within their own row
+    same_row_MM = rows_M[:, None] == rows_M
+    mask_MM = same_row_MM & (positions_M[:, None] >= positions_M)
+    arguments = {
+        "input_ids": ids_BT[real_BT][None], "position_ids": positions_M[None],
+        "attention_mask": mask_MM[None, None], "use_cache": False,
+    }  # fmt: skip
+    return arguments, keep_BT[real_BT].nonzero().squeeze(1)
+
+
 class HuggingFace(LanguageModel):
     """A causal model of transformers, `model`, in fp32.
 
     Its own forward() computes the logits, so that a scale or a cap that it applies to them is kept.
+    The loss is computed in chunks if logits are nothing but a linear layer (`linear_head`).
     """
 
     def __init__(self, model: Any) -> None:
@@ -50,6 +71,7 @@ class HuggingFace(LanguageModel):
         self.training = model.training
         self.keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.packs = self.keeps_logits and self._packs_exactly()
+        self.linear_head = self._reads_linearly()
 
     @classmethod
     def load(cls, name: str, context: int) -> HuggingFace:
@@ -79,8 +101,11 @@ class HuggingFace(LanguageModel):
         return path
 
     def forward(
-        self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None
-    ) -> Tensor:
+        self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None,
+        targets_N: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        if targets_N is not None:
+            return self._loss(ids_BT, keep_BT, targets_N)
         if self.packs and keep_BT is not None and cache is None:
             return self._packed(ids_BT, keep_BT)
         options: dict[str, Any] = {"use_cache": cache is not None}
@@ -102,21 +127,45 @@ class HuggingFace(LanguageModel):
 
     def _packed(self, ids_BT: Tensor, keep_BT: Tensor) -> Tensor:
         """The same logits from one long row: each row up to its last kept position."""
-        # about a third of a batch of questions is padding, and this computes none of it
-        places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
-        ends_B = torch.where(keep_BT, places_T + 1, 0).amax(dim=1)
-        real_BT = places_T < ends_B[:, None]
-        rows_M, positions_M = real_BT.nonzero(as_tuple=True)
-        # a block-diagonal causal mask: tokens attend within their own row
-        same_row_MM = rows_M[:, None] == rows_M
-        logits: Tensor = self.model(
-            input_ids=ids_BT[real_BT][None],
-            position_ids=positions_M[None],
-            attention_mask=(same_row_MM & (positions_M[:, None] >= positions_M))[None, None],
-            logits_to_keep=keep_BT[real_BT].nonzero().squeeze(1),
-            use_cache=False,
-        ).logits
+        arguments, kept_N = _one_row(ids_BT, keep_BT)
+        logits: Tensor = self.model(**arguments, logits_to_keep=kept_N).logits
         return logits[0]
+
+    def _loss(self, ids_BT: Tensor, keep_BT: Mask, targets_N: Tensor) -> Tensor:
+        """Cross-entropy in nats, summed over the kept positions."""
+        head = self.model.get_output_embeddings()
+        # the head may have been replaced since the trial, by one with an adapter
+        if not self.linear_head or type(head) is not nn.Linear:
+            logits_NV = self(ids_BT, keep_BT).flatten(0, -2)
+            # in fp32: bf16 would lose digits in a sum over thousands of tokens
+            return F.cross_entropy(logits_NV.float(), targets_N, reduction="sum")
+        vectors_ND = self._vectors(ids_BT, keep_BT)
+        return cross_entropy(vectors_ND, head.weight, head.bias, targets_N)
+
+    def _vectors(self, ids_BT: Tensor, keep_BT: Mask = None) -> Tensor:
+        """The vectors that the head reads, (N, D), of all positions or of the kept ones."""
+        if self.packs and keep_BT is not None:
+            arguments, kept_N = _one_row(ids_BT, keep_BT)
+            found: Tensor = self.model.base_model(**arguments).last_hidden_state
+            return found[0, kept_N]
+        found = self.model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
+        return found.flatten(0, 1) if keep_BT is None else found[keep_BT]
+
+    @torch.no_grad()
+    def _reads_linearly(self) -> bool:
+        """Whether the logits are a plain linear layer of the base model's vectors."""
+        head = self.model.get_output_embeddings()
+        if type(head) is not nn.Linear or head.weight.is_meta:
+            return False
+        ids_BT = self._ids([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]])
+        with evaluating(self):
+            expected = self.model(input_ids=ids_BT, use_cache=False).logits
+            try:
+                found = head(self._vectors(ids_BT).view(*ids_BT.shape, -1))
+            except _UNSUPPORTED:
+                return False
+        # subtle: every bit, because a cap at 30 changes small logits by very little
+        return torch.equal(found, expected)
 
     def _packs_exactly(self) -> bool:
         """Whether two packed rows give the logits that they give one below the other."""

@@ -19,6 +19,9 @@ Mask = Tensor | None  # of booleans; None: all true
 class LanguageModel(nn.Module):
     """ids_BT (B, T) -> logits (B, T, V), or (N, V) for the N positions where `keep_BT` is true.
 
+    With `targets_N`, one for each of these positions, it returns their cross-entropy instead, in
+    nats, summed: (). The logits of all positions need not exist together for it.
+
     A `cache` is extended in place. Start with `new_cache()`, feed the prompt at once or in pieces,
     then one token at a time. `real_BS` is false at padding, for all tokens in the cache and in
     ids_BT; padding comes first in a row, or directly after a prefix that all rows share.
@@ -34,8 +37,9 @@ class LanguageModel(nn.Module):
     pads: bool = False
 
     def forward(
-        self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None
-    ) -> Tensor:
+        self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None,
+        targets_N: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         raise NotImplementedError
 
     @property

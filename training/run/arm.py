@@ -168,9 +168,8 @@ def _text_rows(
     """
     config, data = arm.run.config, arm.run.data
     context, rows = config.text.context, config.evaluation.validation_rows
-    counts_V = torch.bincount(data.train_ids.long(), minlength=data.spellings.num_tokens)
     for name, text in data.held_out_texts.items():
-        loss_nats, losses = text_losses(model, text.ids, rows, context, counts_V)
+        loss_nats, losses = text_losses(model, text.ids, rows, context, data.counts_V)
         n = len(losses.window_nats) * losses.tokens_per_window
         task, bits = f"{name}, after {title}", loss_nats / math.log(2) / text.bytes_per_token
         texts[task] = losses

@@ -99,7 +99,7 @@ def command_of(record: Mapping[str, Any]) -> str:
     """
     name = record.get("preset", "")
     try:
-        config = CompareConfig.from_dict(record["config"])
+        config = CompareConfig.from_dict(record["config"]).without_epoch_steps()
         command = _of_study(name, config) or command_for(name, _portable(config))
     except (BadInput, KeyError):
         return ""

@@ -27,6 +27,7 @@ from training.config.phase import Phase
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
 from training.models.blocks import blocks_of, check_compiler
+from training.models.chunked_loss import rows_at_once
 from training.models.hub import num_parameters, text_config
 from training.models.huggingface import HuggingFace, check_context
 from training.models.precision import resolve_precision
@@ -282,9 +283,10 @@ def _copies_trained(phase: Phase) -> int:
 
 
 def _batch_floats(phase: Phase, size: Size) -> int:
-    """Numbers of one batch at least: logits with their gradient, and activations of the blocks."""
+    """Numbers of one batch at least: a chunk of logits, and activations of the blocks."""
     read, predicted = KINDS[phase.kind].least_tokens(phase)
-    return phase.batch_size * (2 * predicted * size.rows + read * size.width * size.layers)
+    chunk = min(phase.batch_size * predicted, rows_at_once(size.width, size.rows))
+    return chunk * size.rows + phase.batch_size * read * size.width * size.layers
 
 
 def size_of(config: CompareConfig) -> Size:

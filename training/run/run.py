@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list
 from rich.console import Console
+from rich.status import Status
 
 from training.ask.eval_sets import check_lengths
 from training.ask.run_evaluation import TextLosses
@@ -45,6 +46,7 @@ from training.files import (
 from training.intervals import Row
 from training.models.language_model import LanguageModel
 from training.models.smollm2 import unpack
+from training.progress import Bars, in_terminal, no_bars
 from training.train.lines import curve_file
 from training.train.state import METRICS, load_trained
 
@@ -107,10 +109,11 @@ class Run:
             # The cheap checks come first: preparing the data takes seconds to minutes.
             check_begin(folder, config, machine, resume)
             status = Console().status("Corpus, vocabulary, spellings, words, base samples ...")
+            bars = _in_turn(status, machine.progress)
             # The main process fills the cache, and the other ones read it.
             with machine.state.main_process_first(), status:
                 clear_left_overs(machine.cache)
-                run = cls(folder, prepare(config, machine.cache, folder), title)
+                run = cls(folder, prepare(config, machine.cache, folder, bars), title)
             check_lengths(run.data)
             for each in filter(None, (RIVALS.get(arm) for arm in config.arms)):
                 if (own := each.data(run.data)) is not run.data:
@@ -423,6 +426,16 @@ class ArmRun:
         if self._done()["files"][name] != sha256(content):
             raise Damaged(f"{path} is damaged (its content is not what was saved): {AGAIN}.")
         return content
+
+
+def _in_turn(status: Status, shown: bool) -> Bars:
+    """Bars that take the line of the status, which would draw over them."""
+
+    def bar(what: str, total: int, done: int = 0) -> Any:
+        status.stop()
+        return in_terminal("")(what, total, done)
+
+    return bar if shown else no_bars
 
 
 def read_lines(content: bytes) -> list[dict[str, Any]]:

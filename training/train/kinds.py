@@ -20,7 +20,13 @@ from torch.optim import AdamW, Optimizer
 import charembed
 from charembed.spelling_loss import SpellingHeads, ids_with_characters
 from training.config.phase import Phase
-from training.data.batches import BatchAt, spelling_batches, text_batches, with_spelling
+from training.data.batches import (
+    BatchAt,
+    epoch_batches,
+    spelling_batches,
+    text_batches,
+    with_spelling,
+)
 from training.data.prepare import Data
 from training.data.replay import mixed_batches, with_other_tokens
 from training.data.rivals import RIVALS, Rival
@@ -71,7 +77,8 @@ def phase_batches(data: Data, phase: Phase, seed: int, arm: str = "plain") -> Ba
 
 
 def _text(data: Data, phase: Phase, seed: int) -> BatchAt:
-    return text_batches(data.train_ids, phase.batch_size, phase.context, phase.name, seed)
+    batches = epoch_batches if phase.epochs else text_batches
+    return batches(data.train_ids, phase.batch_size, phase.context, phase.name, seed)
 
 
 def _questions(data: Data, phase: Phase, seed: int) -> BatchAt:

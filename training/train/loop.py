@@ -22,7 +22,7 @@ from training.config.phase import Phase
 from training.data.batches import Batch, BatchAt
 from training.errors import Broke, Interrupted
 from training.interrupts import Stop, deferred
-from training.models.blocks import blocks_of, compiled
+from training.models.blocks import blocks_of, compiled, ways_of
 from training.models.language_model import LanguageModel
 from training.progress import Bars, no_bars
 
@@ -121,6 +121,8 @@ def _train(t: Training, bars: Bars) -> Position:
     # FSDP2 shards block by block; accelerate looks for their classes here
     learner._no_split_modules = sorted({type(block).__name__ for block in blocks_of(model)})
     wrapped, *prepared = t.accelerator.prepare(learner, *t.optimizers)
+    if t.accelerator.is_fsdp2:
+        _gather_in_all_ways(model)
     # after FSDP2 has exchanged the parameters of the optimizers
     t.position = load(t.folder, t.position, t.trained, t.optimizers)
     t.saved = t.position.step
@@ -179,6 +181,16 @@ def _whole_aside(t: Training) -> Iterator[None]:
     gather(t.trained, t.parts)
     t.trained = t.parts
     t.model.to(t.accelerator.device)
+
+
+def _gather_in_all_ways(model: LanguageModel) -> None:
+    """Let each method that computes a block gather its weights; FSDP2 knows `forward` alone."""
+    from torch.distributed.fsdp import register_fsdp_forward_method
+
+    for block in blocks_of(model):
+        for name in ways_of(block):
+            if name != "forward":
+                register_fsdp_forward_method(block, name)
 
 
 @contextmanager

@@ -75,10 +75,10 @@ class SpellingLearner(nn.Module):
 
 def summed_loss(model: nn.Module, ids_BT: Tensor, targets_BT: Tensor, keep_BT: Mask) -> Tensor:
     """Cross-entropy in nats, summed over the kept positions; other logits are not computed."""
-    # in fp32 below: bf16 would lose digits in a sum over thousands of tokens
-    logits = model(ids_BT, keep_BT)
-    targets = targets_BT.flatten() if keep_BT is None else targets_BT[keep_BT]
-    return F.cross_entropy(logits.float().view(-1, logits.shape[-1]), targets, reduction="sum")
+    targets_N = targets_BT.flatten() if keep_BT is None else targets_BT[keep_BT]
+    # a call of the model itself, which hooks and wrappers of it see
+    nats: Tensor = model(ids_BT, keep_BT, targets_N=targets_N)
+    return nats
 
 
 def divergence(model: nn.Module, base: nn.Module, ids_BT: Tensor) -> Tensor:
