@@ -25,7 +25,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises OSError, with the path of the file, if it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{threading.get_ident()}.part")
+    temporary = temporary_name(path)
     try:
         with open(temporary, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -42,6 +42,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
+
+
+def temporary_name(path: Path) -> Path:
+    """Return the name of a file until it is complete; `is_left_over` knows such names."""
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{threading.get_ident()}.part")
 
 
 def is_left_over(path: Path) -> bool:

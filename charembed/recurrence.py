@@ -3,7 +3,7 @@
 Axes: U tokens, N nodes of a plan, A alphabet, K characters of a plan, E width of a character's
 embedding, H encoder width, G gates (4H for an LSTM, 3H for a GRU), D model width.
 
-The gradient is written by hand, a dozen operations per level, because the gradient of the weights
+The gradient is written by hand, six operations per level, because the gradient of the weights
 is then one product for all levels. Autograd over the levels has the same speed, but it adds up in
 another order, and the last digits of the result change training.
 
@@ -45,12 +45,29 @@ class Tape(NamedTuple):
         inner_NH: a value inside the cell: tanh(c) of an LSTM, the candidate's part of the recurrent
             product of a GRU.
         before: (N, H) for each part of the state: the state of the nodes' parents. The first level
-            has no parents, and its rows are not used.
+            has no parents, and its rows are zero.
     """
 
     gates_NG: Tensor
     inner_NH: Tensor
     before: Tensor
+
+
+class Slopes(NamedTuple):
+    """The factors of the backward pass that depend on the forward alone, one row per node.
+
+    A step back multiplies the rows of its level by the gradients of the state, in place. A product
+    for each factor and level would start several times as many kernels.
+
+    Attributes:
+        gates_NG: derivative of the state after each gate.
+        recurrent_NG: the same after the recurrent product; the same tensor if it is equal.
+        inner_NH: derivative of h after c, of an LSTM.
+    """
+
+    gates_NG: Tensor
+    recurrent_NG: Tensor
+    inner_NH: Tensor
 
 
 class LSTM:
@@ -87,34 +104,31 @@ class LSTM:
         torch.mul(o, torch.tanh(c, out=inner), out=h)
 
     @staticmethod
-    def back(
-        gates: Views,
-        inner: Tensor,
-        before: Views | None,
-        grads: Views,
-        above: Views,
-        recurrent: Tensor,
-        direct: Views,
-    ) -> None:
-        """Write the gradient of the gates, and the direct one of the state before.
+    def slopes(tape: Tape) -> Slopes:
+        gates_NG, tanh_NH = tape.gates_NG, tape.inner_NH
+        i, _, g, o = gates_NG.chunk(4, 1)
+        # of sigmoid at three of the gates, of tanh at g
+        of_NG = (1 - gates_NG).mul_(gates_NG)
+        of_i, of_f, of_g, of_o = of_NG.chunk(4, 1)
+        of_g.copy_(1 - g.square())
+        of_i.mul_(g)
+        of_f.mul_(tape.before.chunk(2, 1)[1])
+        of_g.mul_(i)
+        of_o.mul_(tanh_NH)
+        return Slopes(of_NG, of_NG, (1 - tanh_NH.square()).mul_(o))
 
-        The gates and the recurrent product have one gradient. h has no direct one.
-        """
-        (whole, i, f, g, o), (_, grad_h, grad_c) = gates, grads
-        above_G, above_i, above_f, above_g, above_o = above
-        grad_c.addcmul_(grad_h * o, 1 - inner.square())
-        torch.mul(grad_c, g, out=above_i)
-        torch.mul(grad_c, i, out=above_g)
-        torch.mul(grad_h, inner, out=above_o)
-        if before is None:
-            above_f.zero_()
-        else:
-            torch.mul(grad_c, before[2], out=above_f)
-            torch.mul(grad_c, f, out=direct[2])
-        # the slope of sigmoid at three of the gates, of tanh at g
-        slopes, H = (1 - whole).mul_(whole), g.shape[1]
-        slopes[:, 2 * H : 3 * H] = 1 - g.square()
-        above_G.mul_(slopes)
+    @staticmethod
+    def back(
+        gates: Views, above: Views, recurrent: Tensor, inner: Tensor, grads: Views, direct: Views
+    ) -> None:
+        # h has no direct gradient
+        (whole, *_, above_o), (_, grad_h, grad_c) = above, grads
+        grad_c.addcmul_(grad_h, inner)
+        # one call for the three gates that are side by side
+        H = grad_c.shape[1]
+        whole[:, : 3 * H].view(-1, 3, H).mul_(grad_c[:, None])
+        above_o.mul_(grad_h)
+        torch.mul(grad_c, gates[2], out=direct[2])
 
 
 class GRU:
@@ -137,35 +151,37 @@ class GRU:
         """Write a level's state, and all that `back` needs; the gates hold their input half."""
         (whole, r, z, n), (_, h), H = gates, state, inner.shape[1]
         recurrent = bias[0][None]
-        if before is not None:
+        if before is not None and weight_HG.dtype == whole.dtype:
+            recurrent = torch.addmm(recurrent, before[1], weight_HG)
+        elif before is not None:
             recurrent = before[1].to(weight_HG.dtype) @ weight_HG + recurrent
         inner.copy_(recurrent[:, 2 * H :])
         whole[:, : 2 * H].add_(recurrent[:, : 2 * H]).sigmoid_()
-        n.add_(r * inner).tanh_()
+        n.addcmul_(r, inner).tanh_()
         if before is None:
             torch.mul(1 - z, n, out=h)
         else:
-            torch.add(n, z * (before[1] - n), out=h)
+            torch.lerp(n, before[1], z, out=h)
+
+    @staticmethod
+    def slopes(tape: Tape) -> Slopes:
+        (r, z, n), of_NG = tape.gates_NG.chunk(3, 1), torch.empty_like(tape.gates_NG)
+        of_r, of_z, of_n = of_NG.chunk(3, 1)
+        torch.mul(1 - n.square(), 1 - z, out=of_n)
+        torch.mul(1 - z, z, out=of_z).mul_(tape.before - n)
+        torch.mul(1 - r, r, out=of_r).mul_(tape.inner_NH).mul_(of_n)
+        # the recurrent product has a gradient of its own, which `back` writes
+        return Slopes(of_NG, torch.empty_like(of_NG), of_n)
 
     @staticmethod
     def back(
-        gates: Views,
-        inner: Tensor,
-        before: Views | None,
-        grads: Views,
-        above: Views,
-        recurrent: Tensor,
-        direct: Views,
+        gates: Views, above: Views, recurrent: Tensor, inner: Tensor, grads: Views, direct: Views
     ) -> None:
-        """Write the gradients of gates and recurrent product, and the direct one of h before."""
-        (_, r, z, n), (above_G, above_r, above_z, above_n), (_, grad_h) = gates, above, grads
-        torch.mul(grad_h * (1 - z), 1 - n.square(), out=above_n)
-        torch.mul(grad_h * (-n if before is None else before[1] - n) * z, 1 - z, out=above_z)
-        torch.mul(above_n * inner * r, 1 - r, out=above_r)
-        recurrent.copy_(above_G)
-        recurrent[:, 2 * r.shape[1] :].mul_(r)
-        if before is not None:
-            torch.mul(grad_h, z, out=direct[1])
+        grad_h, H = grads[1], inner.shape[1]
+        above[0].view(-1, 3, H).mul_(grad_h[:, None])
+        recurrent.copy_(above[0])
+        recurrent[:, 2 * H :].mul_(gates[1])
+        torch.mul(grad_h, gates[2], out=direct[1])
 
 
 CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU}
@@ -237,6 +253,7 @@ def _forward(
     gates_NG, weight_HG = gates_KG.index_select(0, plan.which_N), weight_GH.t().to(dtype)
     N, H, parts = len(gates_NG), weight_GH.shape[1], CELLS[cell].parts
     tape = Tape(gates_NG, gates_NG.new_empty(N, H), gates_NG.new_empty(N, parts * H))
+    tape.before[: plan.sizes[0]].zero_()
     # row 0 is the state of a token without characters
     states = gates_NG.new_empty(1 + N, parts * H)
     states[0].zero_()
@@ -276,34 +293,28 @@ def _backward(
     # the gradients of the state's parts are side by side: one call adds them to the parents'
     grads_N = grad_UH.new_zeros(1 + N, parts * H)
     grads_N[:, :H].index_add_(0, plan.last_U, grad_UH)
-    above_NG = torch.empty_like(tape.gates_NG)
-    # with a bias of its own the recurrent product has another gradient than the gates
-    recurrent_NG = torch.empty_like(above_NG) if bias else above_NG
+    # each step back turns the factors of its level into gradients
+    above_NG, recurrent_NG, inner_NH = CELLS[cell].slopes(tape)
     levels = list(
         zip(
             _levels(plan, tape.gates_NG, H),
-            _levels(plan, tape.inner_NH),
-            _levels(plan, tape.before, H),
-            _levels(plan, grads_N[1:], H),
             _levels(plan, above_NG, H),
             _levels(plan, recurrent_NG),
+            _levels(plan, inner_NH),
+            _levels(plan, grads_N[1:], H),
             _levels(plan, plan.parents_N),
             strict=True,
         )
     )
     for number in reversed(range(len(levels))):
-        gates, (inner,), before, grads, above, (recurrent,), (parents,) = levels[number]
+        gates, above, (recurrent,), (inner,), grads, (parents,) = levels[number]
         to_parents = torch.empty_like(grads[0])
-        views = (to_parents, *torch.split(to_parents, H, 1))
-        CELLS[cell].back(gates, inner, before if number else None, grads, above, recurrent, views)
+        direct = to_parents, *torch.split(to_parents, H, 1)
+        CELLS[cell].back(gates, above, recurrent, inner, grads, direct)
         if number:
-            through = recurrent.to(dtype) @ weight
-            if cell == "gru":
-                views[1].add_(through)
-            else:
-                views[1].copy_(through)
+            _through(recurrent, weight, direct[1], add=cell == "gru")
             # siblings share a parent, so their gradients are summed
-            levels[number - 1][3][0].index_add_(0, parents, to_parents)
+            levels[number - 1][4][0].index_add_(0, parents, to_parents)
     later = slice(plan.sizes[0], None)  # level 0 has no state before
     grad_KG = above_NG.new_zeros(len(plan.used_K), len(weight))
     grad_KG = grad_KG.index_add_(0, plan.which_N, above_NG).to(dtype)
@@ -321,6 +332,17 @@ def _backward(
         *([recurrent_NG.sum(0)] if bias else []),
     ]
     return [grad.to(of.dtype) for grad, of in zip(grads_of, weights, strict=True)]
+
+
+def _through(recurrent: Tensor, weight_GH: Tensor, grad_h: Tensor, add: bool) -> None:
+    """Write the gradient of h that passes through the recurrent product, or add it."""
+    if weight_GH.dtype != recurrent.dtype:
+        product = recurrent.to(weight_GH.dtype) @ weight_GH
+        grad_h.add_(product) if add else grad_h.copy_(product)
+    elif add:
+        grad_h.addmm_(recurrent, weight_GH)
+    else:
+        torch.mm(recurrent, weight_GH, out=grad_h)
 
 
 class _Recurrence(torch.autograd.Function):

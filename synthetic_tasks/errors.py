@@ -25,6 +25,15 @@ class NoQuestion(TaskError):
     """A split has words, but the task has no question about any of them."""
 
 
+def byte_order_mark(content: bytes) -> tuple[bytes, str]:
+    """Return the byte order mark at the start of a file, and the encoding of the rest.
+
+    b"\\xff\\xfea\\0" -> (b"\\xff\\xfe", "utf-16-le"); b"abc" -> (b"", "utf-8")
+    """
+    mark = next((one for one in _MARKS if content.startswith(one)), b"")
+    return mark, _MARKS.get(mark, "utf-8")
+
+
 def decode_text(content: bytes) -> str:
     """Decode a file: UTF-8, or UTF-16 or UTF-32 if it begins with their byte order mark.
 
@@ -33,8 +42,7 @@ def decode_text(content: bytes) -> str:
     The mark is dropped, and line ends are unchanged. Raises ValueError whose message follows the
     name of the file: "is not UTF-8: ...".
     """
-    mark = next((one for one in _MARKS if content.startswith(one)), b"")
-    encoding = _MARKS.get(mark, "utf-8")
+    mark, encoding = byte_order_mark(content)
     try:
         text = content[len(mark) :].decode(encoding)
     except UnicodeDecodeError as error:

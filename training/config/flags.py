@@ -120,7 +120,11 @@ def command_for(name: str, config: CompareConfig) -> str:
     base = preset(name)
     if config.model.pretrained and not base.model.pretrained:
         base = replace(base, model=RETROFIT)
-    words, done = [*_PROGRAM.split(), "--preset", name], set[tuple[_Place, str]]()
+    words = [*_PROGRAM.split(), "--preset", name]
+    # the steps of epochs are those of the text
+    done: set[tuple[_Place, str]] = {
+        (number, "steps") for number, phase in enumerate(config.phases) if phase.epochs
+    }
     usual = {key: setting.values for key, setting in settings(base).items()}
     for key, setting in settings(config).items():
         places = {(place, setting.item.name) for place in setting.places}
@@ -173,6 +177,11 @@ def parse(
         for key, setting in settings(replace(base, model=RETROFIT)).items():
             if setting.places == ("model",):  # the character encoder as a trained model needs it
                 given.setdefault(key, setting.value)
+    if given.get("epochs") and "steps" in given:
+        raise BadInput(
+            f"epochs is {given['epochs']} and steps is {given['steps']}, and each decides the steps: "
+            "leave one of them out."
+        )
     config = changed(base, **given)
     # the name of the packaged model becomes its folder in the cache
     model = replace(config.model, model=packaged_folder(config.model.model, options.cache))

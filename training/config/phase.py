@@ -29,6 +29,13 @@ class Phase:
     kind: str
     title: str
     steps: int = _each(400, "steps", low=0)
+    epochs: float = _each(
+        0.0,
+        "passes over the training text, which decide the steps; each window of the text is read once "
+        "in each, in an order of its own. 0: as many steps as `steps` says, at random places",
+        low=0,
+        kinds=("text",),
+    )
     batch_size: int = _each(
         32, "per step: rows of text, questions, or tokens of the spelling warm-up", low=1
     )

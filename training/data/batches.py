@@ -8,9 +8,11 @@ Axes: B rows, T tokens per row, N tokens drawn from the vocabulary, L a list of 
 from __future__ import annotations
 
 import hashlib
+import math
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,6 +21,8 @@ from torch import Tensor
 from synthetic_tasks import stream
 from training.errors import BadInput
 from training.models.objectives import Example
+
+from .ids import windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +34,7 @@ class Batch:
         keep_BT: the positions that count in the loss; None for all.
         kind: of the rows: "text", "question" or "spelling".
         spelled_N: tokens for the spelling loss, if there is one.
+        among_M: of a part of a batch, the tokens for the spelling loss of the whole batch.
         shared: the batch of the other arms, if this one was made of it for a rival (rivals.py).
     """
 
@@ -38,11 +43,12 @@ class Batch:
     keep_BT: Tensor | None = None
     kind: str = "text"
     spelled_N: Tensor | None = None
+    among_M: Tensor | None = None
     shared: Batch | None = None
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
-        return self.ids_BT, self.targets_BT, self.keep_BT, self.spelled_N
+        return self.ids_BT, self.targets_BT, self.keep_BT, self.spelled_N, self.among_M
 
     @property
     def num_targets(self) -> int:
@@ -57,11 +63,20 @@ class Batch:
         places = torch.arange(1, self.keep_BT.shape[1] + 1)
         return int((self.keep_BT * places).amax(1).sum())
 
+    @property
+    def shares(self) -> int:
+        """The largest number of parts that `rows` can make without an empty one."""
+        rows, spelled = len(self.ids_BT), 0 if self.spelled_N is None else len(self.spelled_N)
+        return min(rows, spelled) if rows and spelled else rows or spelled
+
     def rows(self, first: int, step: int) -> Batch:
         """Every `step`-th row from `first` on: the share of one process."""
+        if step == 1:
+            return self
         tensors = {name: each for name, each in vars(self).items() if isinstance(each, Tensor)}
         parts: dict[str, Any] = {name: each[first::step] for name, each in tensors.items()}
-        return replace(self, **parts)
+        whole = self.spelled_N if self.among_M is None else self.among_M
+        return replace(self, **parts | {"among_M": whole})
 
     def digest(self, before: str) -> str:
         """Continue the hash `before` with this batch.
@@ -86,20 +101,65 @@ def text_batches(ids: Tensor, batch_size: int, context: int, *key: int | str) ->
 
     Raises BadInput if the text is shorter than one window and the token after it.
     """
-    if len(ids) <= context:
-        raise BadInput(
-            f"the text has {len(ids)} tokens, too few for rows of {context} and the next one: use "
-            "more text or a smaller context."
-        )
+    check_length(ids, context)
 
     def batch_at(k: int) -> Batch:
         rng = stream("text", *key, k)
         starts = torch.tensor([rng.randrange(len(ids) - context) for _ in range(batch_size)])
-        # ids are int32 to halve the memory; torch indexes with int64
-        windows = ids[starts[:, None] + torch.arange(context + 1)].long()
-        return Batch(windows[:, :-1].contiguous(), windows[:, 1:].contiguous())
+        return _rows_of_text(ids, starts, context)
 
     return batch_at
+
+
+def _rows_of_text(ids: Tensor, starts: Tensor, context: int) -> Batch:
+    rows = windows(ids, starts, context + 1)
+    return Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())
+
+
+def num_windows(ids: Tensor, context: int) -> int:
+    """The windows of `context` tokens, side by side, that have a token after them."""
+    return (len(ids) - 1) // context
+
+
+def steps_of(epochs: float, ids: Tensor, batch_size: int, context: int) -> int:
+    """The steps in which each window is read `epochs` times; the last batch is filled up.
+
+    steps_of(1.0, torch.arange(101), 4, 10) -> 3: ten windows, and two of the next epoch
+    """
+    return math.ceil(epochs * num_windows(ids, context) / batch_size)
+
+
+def epoch_batches(ids: Tensor, batch_size: int, context: int, *key: int | str) -> BatchAt:
+    """Windows of `context` tokens side by side, each once per epoch, in an order drawn from (key, epoch).
+
+    Row r of batch k is number k * batch_size + r of an endless row of epochs, so batch k is a
+    function of (key, k), and a batch may hold the end of one epoch and the start of the next.
+
+    Raises BadInput as `text_batches` does.
+    """
+    check_length(ids, context)
+    count = num_windows(ids, context)
+
+    @lru_cache(maxsize=2)  # a batch may need two epochs
+    def order(epoch: int) -> Tensor:
+        generator = generator_of("epoch", *key, epoch)
+        return torch.randperm(count, generator=generator, dtype=torch.int32)
+
+    def batch_at(k: int) -> Batch:
+        places = [divmod(k * batch_size + row, count) for row in range(batch_size)]
+        chosen = [int(order(epoch)[number]) for epoch, number in places]
+        return _rows_of_text(ids, context * torch.tensor(chosen), context)
+
+    return batch_at
+
+
+def check_length(ids: Tensor, context: int, seen: str = "the text") -> None:
+    """Raise BadInput if a text is shorter than one window and the token after it."""
+    if len(ids) <= context:
+        raise BadInput(
+            f"{seen} has {len(ids)} tokens, too few for rows of {context} and the next one: use "
+            "more text or a smaller context."
+        )
 
 
 def pad_examples(examples: list[Example]) -> Batch:

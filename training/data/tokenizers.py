@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import tiktoken
@@ -12,7 +13,18 @@ from training.errors import BadInput
 from training.files import sha256
 from training.models.hub import read
 
+from .encode import Ids, Pieces, encode_fast, encode_tiktoken
+
 _LINES = 2_000  # lines of a long text per call; more would need too much memory
+_PIECE = 50_000  # characters of a long text per call, at least
+# The pattern of GPT-4's tokenizer: a word includes the space before it; digits are in threes.
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# Places that SPLIT always splits at, whatever text comes before and after. No part of SPLIT matches
+# a character that is no white space and then a space, or a line feed and then such a character.
+_CUT = re.compile(r"(?<=\S)(?= )|(?<=\n)(?=\S)")
 
 
 class Tokenizer(Protocol):
@@ -22,11 +34,13 @@ class Tokenizer(Protocol):
         name: differs between tokenizers that give other ids; part of the names of cached files.
         spellings: the bytes of each id; None for ids without characters, such as special tokens.
         source: the tokenizer object that charembed reads spellings from.
+        end: the id of the token that ends a document; None if the tokenizer has none.
     """
 
     name: str
     spellings: list[bytes | None]
     source: Any
+    end: int | None
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without special tokens."""
@@ -48,9 +62,23 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids."""
 
+    def pieces(self, texts: Iterable[str]) -> Iterator[str]:
+        """A long text, given in parts, cut so that its pieces give the same ids as the whole.
+
+        encode("".join(texts)) == [id for piece in pieces(texts) for id in encode_pieces([piece])]
+        """
+
+    def encode_pieces(self, pieces: Pieces) -> Ids:
+        """The ids of pieces of text, one after the other, as an array; None is the end token."""
+
+    def recipe(self) -> dict[str, Any]:
+        """A description in JSON, from which `encode.encoder` makes `encode_pieces`."""
+
 
 class Tiktoken:
     """A tokenizer from a tiktoken.Encoding."""
+
+    end = None  # a vocabulary that is trained here has no special tokens
 
     def __init__(self, encoding: tiktoken.Encoding) -> None:
         self.source, self.name = encoding, encoding.name
@@ -76,6 +104,29 @@ class Tiktoken:
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.source.decode(ids))
 
+    def pieces(self, texts: Iterable[str]) -> Iterator[str]:
+        if self.source._pat_str != SPLIT:  # another pattern may have no place to cut at
+            yield "".join(texts)
+            return
+        rest = ""
+        for text in texts:
+            # the end of `rest` is searched again, as a place to cut at has two sides
+            rest, begin, search = rest + text, 0, max(_PIECE, len(rest) - 1)
+            while found := _CUT.search(rest, search):
+                yield rest[begin : found.start()]
+                begin, search = found.start(), found.start() + _PIECE
+            rest = rest[begin:]
+        if rest:
+            yield rest
+
+    def encode_pieces(self, pieces: Pieces) -> Ids:
+        return encode_tiktoken(self.source, pieces)
+
+    def recipe(self) -> dict[str, Any]:
+        spellings = [(spelling or b"").hex() for spelling in self.spellings]
+        pattern = self.source._pat_str
+        return {"kind": "tiktoken", "name": self.name, "pattern": pattern, "spellings": spellings}
+
 
 class HuggingFaceTokenizer:
     """A tokenizer from a fast tokenizer of transformers."""
@@ -85,6 +136,7 @@ class HuggingFaceTokenizer:
         # a hash of the whole tokenizer: a folder of the same name may get another one
         self.name = f"hf-{sha256(tokenizer.backend_tokenizer.to_str())[:16]}"
         self.spellings = token_bytes(tokenizer)
+        self.end: int | None = tokenizer.eos_token_id
 
     @classmethod
     def load(cls, name: str) -> HuggingFaceTokenizer:
@@ -98,11 +150,29 @@ class HuggingFaceTokenizer:
         return cls(tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        lines = text.splitlines(keepends=True)
-        pieces = ["".join(lines[first : first + _LINES]) for first in range(0, len(lines), _LINES)]
         # the Rust backend encodes the pieces of a batch in parallel
-        encoded = self.source.backend_tokenizer.encode_batch(pieces, add_special_tokens=False)
-        return [token for piece in encoded for token in piece.ids]
+        ids: list[int] = self.encode_pieces(list(self.pieces([text]))).tolist()
+        return ids
+
+    def pieces(self, texts: Iterable[str]) -> Iterator[str]:
+        lines, rest = list[str](), ""
+        for text in texts:
+            found = (rest + text).splitlines(keepends=True)
+            # the last line may go on, and "\r" may be the first half of a line end
+            rest = found.pop() if found else ""
+            lines += found
+            whole = len(lines) - len(lines) % _LINES
+            yield from ("".join(lines[i : i + _LINES]) for i in range(0, whole, _LINES))
+            del lines[:whole]
+        if lines or rest:
+            yield "".join([*lines, rest])
+
+    def encode_pieces(self, pieces: Pieces) -> Ids:
+        return encode_fast(self.source.backend_tokenizer, self.end, pieces)
+
+    def recipe(self) -> dict[str, Any]:
+        described = self.source.backend_tokenizer.to_str()
+        return {"kind": "tokenizers", "tokenizer": described, "end": self.end}
 
     def encode_cut(self, text: str, place: int) -> tuple[list[int], int]:
         encoded = self.source.backend_tokenizer.encode(text, add_special_tokens=False)

@@ -24,6 +24,7 @@ from training.ask.evaluated_model import (
 from training.config.config import DataConfig
 from training.data.corpus import load_corpus, load_words
 from training.data.prepare import Data, split_by_token
+from training.data.prepared import count_tokens
 from training.data.tokenizers import HuggingFaceTokenizer, Tokenizer
 from training.errors import BadInput
 from training.models.huggingface import HuggingFace
@@ -144,7 +145,7 @@ def from_run(
         raise BadInput(f"The run in {folder} has no task about words. Name another run.")
     model, name = one.model(), folder.resolve().name
     about = f"the arm {one.name}, seed {one.seed}, of the run {name}"
-    counts = _count(data.train_ids.long(), data.spellings.num_tokens, one.run.config.data.corpus)
+    counts = _counted(data.counts_V, one.run.config.data.corpus)
     settings = {"about": about, "counts": counts, "run_limits": run_limits(data, one.seed)}
     return EvaluatedLanguageModel.of_arm(model, data, one.name, one.seed, **settings)
 
@@ -156,9 +157,9 @@ def run_limits(data: Data, seed: int) -> dict[str, int]:
     return {eval_set.task.name: longest for eval_set in own_sets}
 
 
-def _count(ids: Tensor, vocab_size: int, corpus: str | None) -> TokenCounts:
-    text = f"the training part of the corpus {corpus}, {len(ids):,} tokens"
-    return TokenCounts(torch.bincount(ids, minlength=vocab_size), text)
+def _counted(counts_V: Tensor, corpus: str) -> TokenCounts:
+    text = f"the training part of the corpus {corpus}, {int(counts_V.sum()):,} tokens"
+    return TokenCounts(counts_V, text)
 
 
 def from_pretrained(
@@ -174,8 +175,7 @@ def from_pretrained(
     """
     prompts, source, counts = prompts or FewShotPrompts(), tokenizer.source, None
     if (corpus := prompts.corpus) is not None:
-        ids = torch.tensor(tokenizer.encode(load_corpus(corpus).train))
-        counts = _count(ids, len(tokenizer.spellings), corpus)
+        counts = _counted(count_tokens(load_corpus(corpus), tokenizer), corpus)
     # A chat model ends its turns with another token than its texts; both end an answer.
     configs = (source, getattr(model.model, "generation_config", None))
     found = [getattr(config, "eos_token_id", None) for config in configs]

@@ -63,7 +63,17 @@ def _reading(name: str, kind: str, wanted: str) -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def load_dataset(name: str, wanted: str, **options: Any) -> Any:
+def dataset_revision(name: str) -> str:
+    """The commit of a dataset on the hub; "" if the hub does not answer.
+
+    Raises BadInput if the hub has no such dataset.
+    """
+    if constants.HF_HUB_OFFLINE or not _is_reachable(name, "dataset"):
+        return ""
+    return HfApi().repo_info(name, repo_type="dataset", timeout=_TIMEOUT).sha or ""
+
+
+def load_dataset(name: str, wanted: str, /, **options: Any) -> Any:
     """Load a dataset with `datasets.load_dataset` from a folder or a hub name.
 
     `wanted` names the dataset in messages, such as "dataset with a split 'train'".
@@ -121,7 +131,12 @@ def num_parameters(name: str) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def first_line(error: Exception) -> str:
-    """The first line of a library's error message, without its full stop."""
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error message, without its full stop.
+
+    `datasets` says "An error occurred while generating the dataset"; its cause is the message.
+    """
+    while type(error).__name__ == "DatasetGenerationError" and error.__cause__ is not None:
+        error = error.__cause__
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".:")

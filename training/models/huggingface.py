@@ -276,6 +276,16 @@ class HuggingFace(LanguageModel):
         atol = 1e-4 * float(expected.abs().max())
         return bool(torch.allclose(found, expected, rtol=1e-3, atol=atol))
 
+    def checkpoint_gradients(self) -> None:
+        if not getattr(self.model, "supports_gradient_checkpointing", False):
+            raise BadInput(
+                f"the model is a {type(self.model).__name__}, which has no gradient checkpointing "
+                "in transformers: leave --gradient-checkpointing out (--accumulate also saves "
+                "memory)."
+            )
+        # the reentrant form loses gradients if the inputs of a block need none
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
+
     def inner_matrices(self) -> list[nn.Parameter]:
         # Muon is for hidden matrices; embeddings, head and encoder train with AdamW
         outer = set(charembed.parameters(self))

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.errors import BadInput
+
 Mask = Tensor | None  # of booleans; None: all true
 
 
@@ -70,6 +72,17 @@ class LanguageModel(nn.Module):
         An empty cache among others has no rows, so none may be empty.
         """
         raise NotImplementedError
+
+    def checkpoint_gradients(self) -> None:
+        """Compute the blocks again in the backward pass, from now on: less memory, equal numbers.
+
+        Raises BadInput if the model cannot.
+        """
+        raise BadInput(
+            "gradient checkpointing is for Hugging Face models, and this is a "
+            f"{type(self).__name__}: leave --gradient-checkpointing out (--accumulate also saves "
+            "memory)."
+        )
 
     def inner_matrices(self) -> list[nn.Parameter]:
         """The matrices between embeddings and output layer, in a fixed order; Muon trains them."""

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-import torch
-
 from synthetic_tasks import Item, Task
 from training.ask.eval_sets import make_eval_sets
 from training.data.prepare import Data
@@ -126,7 +124,7 @@ def _items(asked: Iterable[Mapping[str, Any]], data: Data) -> Any:
 
 def _binner(data: Data) -> Any:
     """Return a function from a word and its prompt to (axis, bin) of each axis."""
-    counts_V = torch.bincount(data.train_ids.long(), minlength=len(data.tokenizer.spellings))
+    counts_V = data.counts_V
 
     @cache
     def token_bins(word: str) -> tuple[tuple[str, Bin], ...]:

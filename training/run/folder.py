@@ -74,7 +74,8 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
         if not resume or not any(out.glob("seed*")):
             raise BadInput(f"{out} exists and is no run folder: choose another --out.")
         return
-    held = read_config(out)
+    # the steps of an epoch are known when the text is, and they are compared with it
+    held, config = read_config(out).without_epoch_steps(), config.without_epoch_steps()
     if held.seeds > config.seeds and held == replace(config, seeds=held.seeds):
         raise BadInput(
             f"{out} already holds {held.seeds} pairs, more than the {config.seeds} of this "

