@@ -28,7 +28,7 @@ from training.models.hub import first_line, load_dataset
 WHOLE = 2**25  # bytes; a larger text file is read in pieces
 _PIECE = 2**20  # bytes of such a piece
 _ROWS = 1000  # rows of Parquet or of a dataset read at once
-_OPENERS: dict[str, Callable[..., Any]] = {
+_OPENERS: dict[str, Callable[..., IO[bytes]]] = {
     "": open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open
 }  # fmt: skip
 
@@ -179,13 +179,15 @@ def _from_line(line: bytes, column: str, seen: str) -> str | None:
         raise BadInput(f"{seen} holds {_kind(row)}, not an object: write one object per line.")
     if column not in row:
         raise BadInput(_no_column(seen, column, list(row)))
-    text = row[column]
-    if text is not None and not isinstance(text, str):
+    text: object = row[column]
+    if text is None:
+        return None
+    if not isinstance(text, str):
         raise BadInput(
             f"{seen} has {_kind(text)} in the column {column!r}, not text: name another --column."
         )
     # JSON may escape one half of a character, which no encoding of text can hold
-    if text is not None and b"\\u" in line:
+    if b"\\u" in line:
         try:
             text.encode()
         except UnicodeEncodeError as error:
