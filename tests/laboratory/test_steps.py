@@ -276,10 +276,27 @@ def test_a_scale_or_a_cap_of_logits_is_kept() -> None:
             out.logits = out.logits * 3
             return out
 
-    for host in (gemma2(), Scaled(llama().config)):
-        model = HuggingFace(host).eval()
+    class DropsOut(type(llama())):  # type: ignore[misc]
+        def forward(self, input_ids: Any, logits_to_keep: Any = 0, **others: Any) -> Any:
+            out = super().forward(input_ids, logits_to_keep=logits_to_keep, **others)
+            out.logits = F.dropout(out.logits, 0.5, self.training)
+            return out
+
+    for host in (gemma2(), Scaled(llama().config), DropsOut(llama().config).eval()):
+        model = HuggingFace(host)
         assert not model.linear_head
-        torch.testing.assert_close(*loss_by_hand(model))
+        torch.testing.assert_close(*loss_by_hand(model.eval()))
+
+
+def test_the_trial_of_the_head_moves_no_random_numbers_and_no_mode() -> None:
+    host = gpt2().eval()  # with dropout in training mode
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    model = HuggingFace(host)
+    assert torch.equal(torch.rand(4), expected)
+    assert model.linear_head
+    assert not any(module.training for module in model.modules())
 
 
 def test_a_head_replaced_after_loading_is_used() -> None:

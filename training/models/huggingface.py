@@ -157,15 +157,28 @@ class HuggingFace(LanguageModel):
         head = self.model.get_output_embeddings()
         if type(head) is not nn.Linear or head.weight.is_meta:
             return False
-        ids_BT = self._ids([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]])
-        with evaluating(self):
-            expected = self.model(input_ids=ids_BT, use_cache=False).logits
-            try:
-                found = head(self._vectors(ids_BT).view(*ids_BT.shape, -1))
-            except _UNSUPPORTED:
-                return False
+        ids_BT, device, was_training = (
+            self._ids([list(range(8))]),
+            head.weight.device,
+            self.training,
+        )
+        found = []
+        # in training mode, which may drop out some of what the head reads
+        self.train()
+        try:
+            for vectors in (False, True):
+                with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                    torch.manual_seed(0)  # both ways drop out the same units
+                    if vectors:
+                        found.append(head(self._vectors(ids_BT)[None]))
+                    else:
+                        found.append(self.model(input_ids=ids_BT, use_cache=False).logits)
+        except _UNSUPPORTED:
+            return False
+        finally:
+            self.train(was_training)
         # subtle: every bit, because a cap at 30 changes small logits by very little
-        return torch.equal(found, expected)
+        return torch.equal(*found)
 
     def _packs_exactly(self) -> bool:
         """Whether two packed rows give the logits that they give one below the other."""
