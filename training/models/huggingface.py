@@ -106,7 +106,7 @@ class HuggingFace(LanguageModel):
     ) -> Tensor:  # fmt: skip
         if targets_N is not None:
             return self._loss(ids_BT, keep_BT, targets_N)
-        if self.packs and keep_BT is not None and cache is None:
+        if keep_BT is not None and cache is None and self._packs(ids_BT):
             return self._packed(ids_BT, keep_BT)
         options: dict[str, Any] = {"use_cache": cache is not None}
         if cache is not None:
@@ -144,7 +144,7 @@ class HuggingFace(LanguageModel):
 
     def _vectors(self, ids_BT: Tensor, keep_BT: Mask = None) -> Tensor:
         """The vectors that the head reads, (N, D), of all positions or of the kept ones."""
-        if self.packs and keep_BT is not None:
+        if keep_BT is not None and self._packs(ids_BT):
             arguments, kept_N = _one_row(ids_BT, keep_BT)
             found: Tensor = self.model.base_model(**arguments).last_hidden_state
             return found[0, kept_N]
@@ -179,6 +179,16 @@ class HuggingFace(LanguageModel):
             self.train(was_training)
         # subtle: every bit, because a cap at 30 changes small logits by very little
         return torch.equal(*found)
+
+    def _packs(self, ids_BT: Tensor) -> bool:
+        """Whether rows as long as these may be packed."""
+        # subtle: transformers takes a mask of four axes as it is, so the window of an attention that
+        # has one is not applied; the rows of the trial are too short to show it
+        config = self.model.config.get_text_config()
+        windows = (
+            getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")
+        )
+        return self.packs and all(not each or ids_BT.shape[1] <= each for each in windows)
 
     def _packs_exactly(self) -> bool:
         """Whether two packed rows give the logits that they give one below the other."""
