@@ -28,7 +28,7 @@ from training.models.hub import first_line, load_dataset
 WHOLE = 2**25  # bytes; a larger text file is read in pieces
 _PIECE = 2**20  # bytes of such a piece
 _ROWS = 1000  # rows of Parquet or of a dataset read at once
-_OPENERS: dict[str, Callable[..., IO[bytes]]] = {
+_OPENERS: dict[str, Callable[..., Any]] = {
     "": open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open
 }  # fmt: skip
 
