@@ -108,8 +108,9 @@ class _opened:
         self.path = path
 
     def __enter__(self) -> IO[bytes]:
-        self.file: IO[bytes] = _OPENERS[compression(self.path)](self.path, "rb")
-        return self.file
+        file: IO[bytes] = _OPENERS[compression(self.path)](self.path, "rb")
+        self.file = file
+        return file
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.file.close()
