@@ -111,7 +111,7 @@ def test_a_changed_file_of_an_unfinished_run_is_named(
     ]
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patch:
-        patch.setattr("training.train.loop.save_state", stopping_after(2))
+        patch.setattr("training.train.shards.save_state", stopping_after(2))
         assert compare.main([*TINY, *flags]) == 130
     path = tmp_path / "run" / "seed0" / "lstm" / name
     flip(path, path.stat().st_size // 2, 5)

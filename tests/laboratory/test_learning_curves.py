@@ -144,7 +144,7 @@ def test_a_stopped_arm_ends_with_the_same_curve(
 ) -> None:
     machine = replace(MACHINE, save_every=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.train.loop.save_state", stopping_after(saves))
+        patch.setattr("training.train.shards.save_state", stopping_after(saves))
         with pytest.raises(Interrupted):
             trained(tmp_path, data, machine)
     arm = trained(tmp_path, data, machine)
@@ -304,7 +304,7 @@ def test_each_phase_has_its_seconds_and_its_rate(whole: ArmRun) -> None:
 
 def test_a_resumed_arm_has_read_the_same_tokens(whole: ArmRun, data: Data, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.train.loop.save_state", stopping_after(3))
+        patch.setattr("training.train.shards.save_state", stopping_after(3))
         with pytest.raises(Interrupted):
             trained(tmp_path, data, replace(MACHINE, save_every=2))
     assert trained(tmp_path, data).tokens() == whole.tokens()
@@ -312,7 +312,7 @@ def test_a_resumed_arm_has_read_the_same_tokens(whole: ArmRun, data: Data, tmp_p
 
 def test_an_arm_that_began_without_a_count_has_no_rate(data: Data, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.train.loop.save_state", stopping_after(1))
+        patch.setattr("training.train.shards.save_state", stopping_after(1))
         with pytest.raises(Interrupted):
             trained(tmp_path, data, replace(MACHINE, save_every=2))
     (path,) = tmp_path.rglob("state.safetensors")
