@@ -28,7 +28,7 @@ from training.models.hub import first_line, load_dataset
 WHOLE = 2**25  # bytes; a larger text file is read in pieces
 _PIECE = 2**20  # bytes of such a piece
 _ROWS = 1000  # rows of Parquet or of a dataset read at once
-_OPENERS: dict[str, Callable[..., IO[bytes]]] = {
+_OPENERS: dict[str, Callable[..., Any]] = {
     "": open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open
 }  # fmt: skip
 
@@ -108,8 +108,9 @@ class _opened:
         self.path = path
 
     def __enter__(self) -> IO[bytes]:
-        self.file: IO[bytes] = _OPENERS[compression(self.path)](self.path, "rb")
-        return self.file
+        file: IO[bytes] = _OPENERS[compression(self.path)](self.path, "rb")
+        self.file = file
+        return file
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.file.close()
