@@ -5,6 +5,7 @@ the machine does not count.
 
     python -m benchmarks.evaluate
     python -m benchmarks.evaluate --model smollm2 --questions 2   # a real model, fewer questions
+    python -m benchmarks.evaluate --model smollm2 --by-length --questions 10 --suite-questions 0
     python -m benchmarks.evaluate --run runs/quick-1234abcd       # the whole suite on a trained run
 """
 
@@ -86,6 +87,26 @@ def against_a_plain_loop(name: str, cache: Path, questions: int) -> None:
     )
 
 
+def against_batches_by_length(name: str, cache: Path, questions: int, rounds: int = 2) -> None:
+    """Compare batches of all tasks and lengths with those of one task and one length, in turn."""
+    asked = load_model(name, cache_folder=cache, prompts=FewShotPrompts(), device="cpu")
+    evaluate(asked, "letters=count", questions=1)  # untimed, as above; and tries joined caches
+    took, given = {True: [], False: []}, {}
+    for joins in [True, False] * rounds:
+        vars(asked.model)["joins"] = joins  # in the place of the trial's result
+        spent, done = seconds(lambda: evaluate(asked, TASKS, questions=questions))
+        took[joins].append(spent)
+        given[joins] = [answer.given for one in done.eval_sets for answer in done.answers.of(one)]
+    alike = sum(one == other for one, other in zip(given[True], given[False], strict=True))
+    together, apart = min(took[True]), min(took[False])
+    print(
+        f"{name}: {len(given[True])} questions of {TASKS}, 4 shots; {alike} answers are identical"
+    )
+    print(
+        f"  by length {apart:.1f} s, together {together:.1f} s: {together / apart:.2f} of the time"
+    )
+
+
 def small_model(cache: Path, folder: Path) -> str:
     """Build an untrained Llama: 5 million weights and its tables, packaged tokenizer."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(cache / "smollm2")
@@ -127,13 +148,15 @@ def main() -> None:
     )
     parser.add_argument("--suite-questions", type=int, default=250, help="0 leaves the suite out")
     parser.add_argument("--run", type=Path)
+    parser.add_argument("--by-length", action="store_true", help="batches by length, not the loop")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     options = parser.parse_args()
     print(machine())
     if options.questions:
         with tempfile.TemporaryDirectory() as folder:
             name = options.model or small_model(options.cache, Path(folder) / "small-llama")
-            against_a_plain_loop(name, options.cache, options.questions)
+            compared = against_batches_by_length if options.by_length else against_a_plain_loop
+            compared(name, options.cache, options.questions)
     if options.suite_questions:
         whole_suite(options.run, options.cache, options.suite_questions)
 

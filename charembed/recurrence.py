@@ -126,7 +126,7 @@ class LSTM:
         grad_c.addcmul_(grad_h, inner)
         # one call for the three gates that are side by side
         H = grad_c.shape[1]
-        whole[:, : 3 * H].unflatten(1, (3, H)).mul_(grad_c[:, None])
+        whole[:, : 3 * H].view(-1, 3, H).mul_(grad_c[:, None])
         above_o.mul_(grad_h)
         torch.mul(grad_c, gates[2], out=direct[2])
 
@@ -178,7 +178,7 @@ class GRU:
         gates: Views, above: Views, recurrent: Tensor, inner: Tensor, grads: Views, direct: Views
     ) -> None:
         grad_h, H = grads[1], inner.shape[1]
-        above[0].unflatten(1, (3, H)).mul_(grad_h[:, None])
+        above[0].view(-1, 3, H).mul_(grad_h[:, None])
         recurrent.copy_(above[0])
         recurrent[:, 2 * H :].mul_(gates[1])
         torch.mul(grad_h, gates[2], out=direct[1])

@@ -79,12 +79,25 @@ class SpellingHeads(nn.Module):
         """Return the number of characters and ends that the loss sums over."""
         return int((self.targets_VP[ids_N.to(self.targets_VP.device)] != IGNORED).sum())
 
-    def forward(self, vectors_ND: Tensor, ids_N: Tensor) -> Tensor:
-        """Return the cross-entropy in nats, summed over all targets of these tokens."""
+    def forward(self, vectors_ND: Tensor, ids_N: Tensor, among_M: Tensor | None = None) -> Tensor:
+        """Return the cross-entropy in nats, summed over all targets of these tokens.
+
+        Arguments:
+            vectors_ND: (N, D) the vectors of the tokens.
+            ids_N: (N,) their ids.
+            among_M: (M,) ids that include `ids_N`. A character is predicted among those that occur
+                in them, so the losses of parts of a batch add up if each gets the ids of all parts.
+                Default: None, ids_N.
+        """
         targets_NP = self.targets_VP[ids_N]
         real_NP = targets_NP != IGNORED
         # logits only over characters that occur here: large alphabets have thousands of characters
-        occurring, right_L = torch.unique(targets_NP[real_NP], return_inverse=True)
+        if among_M is None:
+            occurring, right_L = torch.unique(targets_NP[real_NP], return_inverse=True)
+        else:
+            all_MP = self.targets_VP[among_M]
+            occurring = torch.unique(all_MP[all_MP != IGNORED])
+            right_L = torch.searchsorted(occurring, targets_NP[real_NP])
         logits = self.codes(vectors_ND)[real_NP] @ self.codes_AK[occurring].T
         return F.cross_entropy(logits.float(), right_L, reduction="sum")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -63,6 +64,12 @@ def sentence(error: Exception) -> str | None:
             "nothing that was saved is lost. Correct this and start again (training.compare with "
             "--resume)."
         )
+    if lost := _lost_process(error):
+        return (
+            f"Another process of this run has ended or cannot be reached ({lost}), so this one ends "
+            "too; nothing that was saved is lost. Correct the cause, which that process may have "
+            "printed, and start again (training.compare with --resume)."
+        )
     torch = sys.modules.get("torch")  # not loaded: the error is none of torch's
     if isinstance(error, (MemoryError, *([torch.OutOfMemoryError] if torch else []))):
         seen = (str(error) or "none left").splitlines()[0]
@@ -71,6 +78,19 @@ def sentence(error: Exception) -> str | None:
             "smaller batches or a smaller model."
         )
     return None
+
+
+def _lost_process(error: Exception) -> str:
+    """Return the reason why processes cannot exchange tensors; "" if this is another error."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return ""
+    # NCCL's errors have a class of their own, gloo's only have its name in their text
+    if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+        return ""
+    # "[.../pair.cc:553] Connection closed by peer [127.0.0.1]:63152. This is ..."
+    known = re.search(r"[Cc]onnection \w+( \w+)*|[Tt]im(ed out|eout)( \w+)*", str(error))
+    return known[0] if known else type(error).__name__
 
 
 def tell(text: str) -> None:

@@ -68,6 +68,20 @@ def add_options(
     number("--jobs", help=f"arms trained at the same time, each in its own process {at_once}")
     number("--threads", default=1, help="CPU threads per arm [1 or more; 1]")
     switch("--cpu", help="do not use the GPU")
+    parts = "compute the batch of a step in N parts and sum their gradients: less memory, the same"
+    number(
+        "--accumulate",
+        default=1,
+        help=f"{parts} batch and step; changes last digits [1 or more; 1]",
+    )
+    compiled = (
+        "compile the transformer blocks with torch.compile for training: steps are faster after"
+    )
+    switch("--compile", help=f"{compiled} a minute or more; changes last digits")
+    again = (
+        "compute the blocks of a Hugging Face model again in the backward pass: less memory, about"
+    )
+    switch("--gradient-checkpointing", help=f"{again} a third more time, the same numbers")
     number("--save-every", default=200, help="steps between saved states [1 or more; 200]")
     curves = "times in each phase that held-out loss and exact match are measured, for curves"
     number("--measures", default=12, help=f"{curves} [0 or more; %(default)s]")
@@ -79,5 +93,5 @@ def add_options(
 
 def check_options(options: argparse.Namespace) -> None:
     """Raise BadInput for the first option of `add_options` with an impossible value."""
-    least = {"threads": 1, "jobs": 1, "save_every": 1, "measures": 0}
+    least = {"threads": 1, "jobs": 1, "accumulate": 1, "save_every": 1, "measures": 0}
     check_numbers(options, **{name: (number, None) for name, number in least.items()})

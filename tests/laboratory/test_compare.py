@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ import charembed
 from synthetic_tasks import SPLITS
 from tests import warm
 from tests.conftest import ROOT
+from tests.laboratory import pairs
 from tests.laboratory.runs import COMMAND, TINY, losses, numbers
 from tests.messages import raises, says
 from training import compare
@@ -140,28 +140,10 @@ def test_a_finished_run_is_rendered_again_without_training(
 def test_two_distributed_processes_give_the_losses_of_one(
     finished: Path, cache: Path, tmp_path: Path
 ) -> None:
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "0",
-        "--num_cpu_threads_per_process",
-        "1",
-        "-m",
-        "training.compare",
-    ]
-    done = warm.run([*launch, *TINY, "--out", tmp_path / "ddp", "--cache", cache], cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    flags = ["--out", tmp_path / "ddp", "--cache", cache]
+    pairs.well(pairs.start([*COMMAND[1:], *flags]))
+    facts = json.loads((tmp_path / "ddp" / "config.json").read_text())
+    assert facts["machine"]["processes_per_arm"] == 2
     one = [row for row in losses(finished) if row[1] == 0]
     two = losses(tmp_path / "ddp")
     assert [row[:4] for row in two] == [row[:4] for row in one]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,7 @@ from charembed import SpellingTable
 from charembed.low_fisher import SHARE
 from charembed.scale import SCALE
 from synthetic_tasks import Item
-from tests import warm
-from tests.conftest import ROOT
+from tests.laboratory import pairs
 from tests.laboratory.pretrained import ROWS, gemma2, gpt2, llama, save, train_tokenizer
 from tests.messages import raises, says
 from training import compare
@@ -152,13 +149,6 @@ def test_a_long_text_is_cut_at_line_ends_alone(tokenizer: Any) -> None:
     assert ours.decode(ours.encode(text)) == text
 
 
-def launched(
-    pretrained: Path, out: Path, cache: Path, *before: str
-) -> subprocess.CompletedProcess[str]:
-    flags = [*TINY, "--model", pretrained, "--arms", "plain,lstm", "--out", out, "--cache", cache]
-    return warm.run([sys.executable, "-m", *before, "training.compare", *flags], cwd=ROOT)
-
-
 def losses(out: Path) -> list[float]:
     return [
         json.loads(line)["loss_nats"] for line in (out / "metrics.jsonl").read_text().splitlines()
@@ -277,25 +267,8 @@ def test_a_finished_pretrained_run_is_rendered_again(
 def test_two_processes_train_a_pretrained_model_as_one_does(
     finished: Path, pretrained: Path, cache: Path, tmp_path: Path
 ) -> None:
-    launch = [
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "0",
-        "--num_cpu_threads_per_process",
-        "1",
-        "-m",
-    ]
-    done = launched(pretrained, tmp_path / "ddp", cache, *launch)
-    assert done.returncode == 0, done.stderr
+    flags = ["--model", pretrained, "--arms", "plain,lstm", "--out", tmp_path / "ddp"]
+    pairs.well(pairs.start(["-m", "training.compare", *TINY, *flags, "--cache", cache]))
     np.testing.assert_allclose(losses(tmp_path / "ddp"), losses(finished), rtol=1e-4)
 
 

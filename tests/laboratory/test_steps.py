@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.laboratory.pretrained import ROWS, gemma2, gpt2, llama
+from tests.laboratory.pretrained import LLAMA, ROWS, gemma2, gpt2, llama
 from tests.laboratory.twins import padded_loss
 from training.models import chunked_loss
 from training.models.chunked_loss import cross_entropy, rows_at_once
@@ -276,10 +277,48 @@ def test_a_scale_or_a_cap_of_logits_is_kept() -> None:
             out.logits = out.logits * 3
             return out
 
-    for host in (gemma2(), Scaled(llama().config)):
-        model = HuggingFace(host).eval()
+    class DropsOut(type(llama())):  # type: ignore[misc]
+        def forward(self, input_ids: Any, logits_to_keep: Any = 0, **others: Any) -> Any:
+            out = super().forward(input_ids, logits_to_keep=logits_to_keep, **others)
+            out.logits = F.dropout(out.logits, 0.5, self.training)
+            return out
+
+    for host in (gemma2(), Scaled(llama().config), DropsOut(llama().config).eval()):
+        model = HuggingFace(host)
         assert not model.linear_head
-        torch.testing.assert_close(*loss_by_hand(model))
+        torch.testing.assert_close(*loss_by_hand(model.eval()))
+
+
+def test_the_trial_of_the_head_moves_no_random_numbers_and_no_mode() -> None:
+    host = gpt2().eval()  # with dropout in training mode
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    model = HuggingFace(host)
+    assert torch.equal(torch.rand(4), expected)
+    assert model.linear_head
+    assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("columns", [6, 14])
+def test_packed_rows_keep_a_sliding_window(columns: int) -> None:
+    config = transformers.MistralConfig(**LLAMA, sliding_window=6, head_dim=16)
+    model = HuggingFace(transformers.MistralForCausalLM(config)).eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=0.3)  # or far tokens would hardly matter
+    ids_BT = torch.randint(ROWS, (3, columns))
+    keep_BT = torch.arange(columns) >= columns - 3
+    keep_BT = keep_BT & torch.tensor([[True], [True], [False]])
+    with torch.no_grad():
+        expected = model.model(ids_BT).logits[keep_BT]
+        torch.testing.assert_close(model(ids_BT, keep_BT), expected, rtol=1e-4, atol=1e-4)
+    with Shapes() as seen:
+        loss = summed_loss(model, ids_BT, ids_BT, keep_BT)
+    targets_N = ids_BT[keep_BT]
+    torch.testing.assert_close(loss, F.cross_entropy(expected, targets_N, reduction="sum"))
+    packed = torch.Size([1, 2 * columns, 32]) in seen.made
+    assert packed == (columns <= 6), "rows within the window are packed"
 
 
 def test_a_head_replaced_after_loading_is_used() -> None:

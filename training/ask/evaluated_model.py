@@ -24,7 +24,13 @@ from training.errors import BadInput
 from training.files import sha256
 from training.models.generate import SHARED, greedy_tokens, log_likelihoods
 from training.models.language_model import LanguageModel
-from training.models.objectives import OBJECTIVES, GenerationSettings, Objective, Progress
+from training.models.objectives import (
+    OBJECTIVES,
+    GenerationSettings,
+    NextToken,
+    Objective,
+    Progress,
+)
 
 from .eval_sets import EvalSet, max_answer_tokens, stop_ids
 
@@ -233,12 +239,14 @@ class EvaluatedLanguageModel(EvaluatedModel):
     def _batches(self, questions: Questions, size: int) -> Iterator[Questions]:
         """Batch prompts of equal length and max_new_tokens; for long answers of any length.
 
-        If all prompts of a set share a long prefix, they are batched together, as the prefix is
-        then encoded once. Hundreds of steps cost more than padding: `generate` pads such prompts.
+        Sets with a long prefix in all their prompts, such as solved questions, are batched together
+        if the model joins caches: `generate` encodes each prefix once and pads the rest. Hundreds
+        of steps cost more than padding, so `generate` pads prompts of long answers, too.
         """
         if self.as_in_run:
             yield questions  # the objective makes batches of them itself
             return
+        mixes = isinstance(self.objective, NextToken) and self.model.joins
         shares = {one: self._shares_prefix(one) for one in {q.eval_set for q in questions}}
         groups: defaultdict[tuple[object, ...], list[EvalQuestion]] = defaultdict(list)
         for question in questions:
@@ -247,6 +255,8 @@ class EvaluatedLanguageModel(EvaluatedModel):
             greedy = eval_set.prompt_format.greedy
             if greedy or item.choices:  # one pass with padding, so that similar lengths will do
                 key: tuple[object, ...] = (True, greedy, len(ids) // _CHOICE_STEP)
+            elif shares[eval_set] and mixes:
+                key = (False,)
             else:
                 prefix = tuple(ids[: SHARED + 1]) if shares[eval_set] else ()
                 limit, stop = self.max_new_tokens(eval_set), self._stop(eval_set)
@@ -258,20 +268,30 @@ class EvaluatedLanguageModel(EvaluatedModel):
                 yield group[first : first + size]
 
     def _generate(self, questions: Questions, progress: Progress) -> list[Answer]:
-        """Generate greedy answers to questions of one max_new_tokens and one stop text."""
-        eval_set = questions[0].eval_set
-        stop, limit = self._stop(eval_set), self.max_new_tokens(eval_set)
-        if stop not in self._stops:  # kept, because `stop_ids` reads the whole vocabulary
-            self._stops[stop] = stop_ids(self.tokenizer, stop) | self.end
-        ends = self._stops[stop]
+        """Generate greedy answers, each up to max_new_tokens and the stop text of its own set."""
+        limits = [self.max_new_tokens(question.eval_set) for question in questions]
+        stops = [self._stop(question.eval_set) for question in questions]
+        ends = [self._ends(stop) for stop in stops]
+        # objectives that write whole answers at once take one limit for all
+        alike = len(set(limits)) == 1 and len(set(stops)) == 1
         # subtle: the stop text may share its token with the last letters of the answer
         keep_stop = not self.as_in_run
-        settings = GenerationSettings(limit, ends, self.dummy, self.context, keep_stop)
+        settings = GenerationSettings(
+            limits[0] if alike else limits, ends[0] if alike else ends,
+            self.dummy, self.context, keep_stop,
+        )  # fmt: skip
         prompts = [self.encode(question.eval_set, question.item) for question in questions]
+        found = self.objective.answers(self.model, prompts, settings, progress)
         return [
-            Answer(self._text(ids, stop), cut=len(ids) == limit and ids[-1] not in ends)
-            for ids in self.objective.answers(self.model, prompts, settings, progress)
+            Answer(self._text(ids, stop), cut=len(ids) == limit and ids[-1] not in end)
+            for ids, stop, limit, end in zip(found, stops, limits, ends, strict=True)
         ]
+
+    def _ends(self, stop: str) -> frozenset[int]:
+        """Return the tokens that end an answer with this stop text."""
+        if stop not in self._stops:  # kept, because `stop_ids` reads the whole vocabulary
+            self._stops[stop] = stop_ids(self.tokenizer, stop) | self.end
+        return self._stops[stop]
 
     @property
     def _has_template(self) -> bool:

@@ -34,6 +34,7 @@ class Batch:
         keep_BT: the positions that count in the loss; None for all.
         kind: of the rows: "text", "question" or "spelling".
         spelled_N: tokens for the spelling loss, if there is one.
+        among_M: of a part of a batch, the tokens for the spelling loss of the whole batch.
         shared: the batch of the other arms, if this one was made of it for a rival (rivals.py).
     """
 
@@ -42,11 +43,12 @@ class Batch:
     keep_BT: Tensor | None = None
     kind: str = "text"
     spelled_N: Tensor | None = None
+    among_M: Tensor | None = None
     shared: Batch | None = None
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
-        return self.ids_BT, self.targets_BT, self.keep_BT, self.spelled_N
+        return self.ids_BT, self.targets_BT, self.keep_BT, self.spelled_N, self.among_M
 
     @property
     def num_targets(self) -> int:
@@ -61,11 +63,20 @@ class Batch:
         places = torch.arange(1, self.keep_BT.shape[1] + 1)
         return int((self.keep_BT * places).amax(1).sum())
 
+    @property
+    def shares(self) -> int:
+        """The largest number of parts that `rows` can make without an empty one."""
+        rows, spelled = len(self.ids_BT), 0 if self.spelled_N is None else len(self.spelled_N)
+        return min(rows, spelled) if rows and spelled else rows or spelled
+
     def rows(self, first: int, step: int) -> Batch:
         """Every `step`-th row from `first` on: the share of one process."""
+        if step == 1:
+            return self
         tensors = {name: each for name, each in vars(self).items() if isinstance(each, Tensor)}
         parts: dict[str, Any] = {name: each[first::step] for name, each in tensors.items()}
-        return replace(self, **parts)
+        whole = self.spelled_N if self.among_M is None else self.among_M
+        return replace(self, **parts | {"among_M": whole})
 
     def digest(self, before: str) -> str:
         """Continue the hash `before` with this batch.

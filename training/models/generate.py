@@ -2,7 +2,7 @@
 
 Prompts of equal length are batched without padding. If there are few of a length and the model
 supports padding, prompts of similar length are batched with padding on the left. A long prefix that
-all prompts of a batch share, such as the examples of a few-shot prompt, is encoded once.
+several prompts of a batch share, such as the examples of a few-shot prompt, is encoded once.
 
 Axes: B rows, T tokens per forward pass, S tokens so far, N tokens of all continuations,
 V vocabulary.
@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from training.errors import BadInput
 
@@ -25,6 +26,9 @@ _ROWS, _TOKENS = 512, 32_768  # largest batch, in prompts and in tokens of promp
 _FULL = 64  # rows above which padding for more rows does not pay: larger batches are hardly faster
 _SCORED_ROWS, _SCORED_TOKENS = 64, 8_192  # largest batch for likelihoods, padding included
 SHARED = 16  # tokens of a prefix above which encoding it once pays
+_DROPPED = (
+    8  # stopped rows are dropped when they are an eighth of the batch: dropping copies the cache
+)
 
 Pair = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and a continuation, not empty
 
@@ -34,8 +38,8 @@ def generate(
     model: LanguageModel,
     prompts: Sequence[Sequence[int]],
     *,
-    max_new_tokens: int,
-    stop: Collection[int] = (),
+    max_new_tokens: int | Sequence[int],
+    stop: Collection[int] | Sequence[Collection[int]] = (),
     context: int,
     progress: Callable[[int], object] | None = None,
     keep_stop: bool = False,
@@ -45,32 +49,53 @@ def generate(
     [[5, 6], [9]] -> [[7, 8], [4]]
 
     Arguments:
+        max_new_tokens, stop: of all prompts, or one for each prompt.
         context: the longest row, prompt and answer together.
         progress: called with the number of prompts after each batch.
         keep_stop: include the token in `stop`, which may hold the last letters of an answer too.
 
     Raises BadInput before it generates for a prompt that is empty or does not fit the context.
     """
-    check_prompts(prompts, max_new_tokens, context)
+    limits = _each(max_new_tokens, prompts)
+    # a collection of ids is one stop, a sequence of collections has one for each prompt
+    one_stop = all(isinstance(token, int) for token in stop)
+    stops = _each(frozenset(stop) if one_stop else stop, prompts)
+    check_prompts(prompts, limits, context)
     answers: list[list[int]] = [[] for _ in prompts]
     with evaluating(model):
         for numbers in chunks(prompts, padded=model.pads):
-            together = [prompts[number] for number in numbers]
-            for row, token in _continue(model, together, max_new_tokens, set(stop), keep_stop):
+            asked = [Asked(prompts[n], limits[n], stops[n]) for n in numbers]
+            for row, token in _answers(model, asked, keep_stop):
                 answers[numbers[row]].append(token)
             if progress is not None:
                 progress(len(numbers))
     return answers
 
 
-def check_prompts(prompts: Sequence[Sequence[int]], max_new_tokens: int, context: int) -> None:
+class Asked(NamedTuple):
+    """A prompt with its limit of new tokens and the tokens that end its answer."""
+
+    prompt: Sequence[int]
+    limit: int
+    stop: Collection[int]
+
+
+def _each(value: Any, prompts: Sequence[object]) -> Sequence[Any]:
+    return value if isinstance(value, Sequence) else [value] * len(prompts)
+
+
+def check_prompts(
+    prompts: Sequence[Sequence[int]], max_new_tokens: int | Sequence[int], context: int
+) -> None:
     """Raise BadInput if a prompt is empty, or does not fit the context with its answer."""
-    for number, prompt in enumerate(prompts):
+    for number, (prompt, limit) in enumerate(
+        zip(prompts, _each(max_new_tokens, prompts), strict=True)
+    ):
         if not prompt:
             raise BadInput(f"prompt {number} is empty: a prompt needs at least one token.")
-        if len(prompt) + max_new_tokens > context:
+        if len(prompt) + limit > context:
             raise BadInput(
-                f"prompt {number} has {len(prompt)} tokens and the answer up to {max_new_tokens}, "
+                f"prompt {number} has {len(prompt)} tokens and the answer up to {limit}, "
                 f"but the context is {context}: shorten the prompt, or train with a larger "
                 "finetune_context."
             )
@@ -125,6 +150,46 @@ def num_shared(prompts: Sequence[Sequence[int]]) -> int:
     return next((place for place in range(shortest) if first[place] != last[place]), shortest)
 
 
+class Group(NamedTuple):
+    """Rows that share a prefix of `shared` tokens: Group([0, 3, 4], 57)."""
+
+    rows: list[int]
+    shared: int
+
+
+def grouped_by_prefix(prompts: Sequence[Sequence[int]]) -> list[Group]:
+    """Divide prompts so that encoding each group's prefix once leaves the fewest tokens to encode.
+
+    A group costs SHARED tokens more than it has, because another forward pass has a price, too.
+    Prompts that share no long prefix come as groups of one with `shared` 0.
+    """
+    order = sorted(range(len(prompts)), key=lambda row: list(prompts[row]))
+    common = [num_shared([prompts[row] for row in pair]) for pair in pairwise(order)]
+    # prompts with a common prefix are neighbours now; the best division of the first n of them is
+    # the best division of fewer and one group of the rest
+    best: list[tuple[int, int, int]] = [
+        (0, 0, 0)
+    ]  # tokens, where the last group begins, its prefix
+    for end in range(1, len(order) + 1):
+        last = prompts[order[end - 1]]
+        alone = best[end - 1][0] + len(last), end - 1, 0
+        shared, whole, candidates = len(last) - 1, len(last), [alone]
+        for first in range(end - 2, -1, -1):
+            shared = min(shared, common[first])
+            if shared < SHARED:
+                break
+            whole += len(prompts[order[first]])
+            tokens = whole - (end - first - 1) * shared
+            candidates.append((best[first][0] + SHARED + tokens, first, shared))
+        best.append(min(candidates))
+    groups, end = [], len(order)
+    while end:
+        _, first, shared = best[end]
+        groups.append(Group(order[first:end], shared))
+        end = first
+    return groups[::-1]
+
+
 def last_places(ids_BT: Tensor) -> Tensor:
     """A mask that keeps the last position of each row."""
     last_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
@@ -132,53 +197,87 @@ def last_places(ids_BT: Tensor) -> Tensor:
     return last_BT
 
 
-def _continue(
-    model: LanguageModel,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    stop: set[int],
-    keep_stop: bool,
+def _answers(
+    model: LanguageModel, asked: Sequence[Asked], keep_stop: bool
 ) -> Iterator[tuple[int, int]]:
-    """Yield (row, token) for each new token; rows that have stopped leave the batch."""
+    """Yield (row, token) for each new token of the answers to a batch of prompts."""
+    prompts, everyone = [each.prompt for each in asked], list(range(len(asked)))
+    groups = [Group(everyone, num_shared(prompts))]
+    # a single prompt shares nothing, and repeating the cache has a price, too
+    if len(asked) == 1 or not model.shares:
+        groups = [Group(everyone, 0)]
+    elif model.joins:
+        groups = grouped_by_prefix(prompts)
+    elif groups[0].shared < SHARED:
+        groups = [Group(everyone, 0)]
+    sharing = [group for group in groups if group.shared]
+    whole = [row for group in groups if not group.shared for row in group.rows]
+    # apart: prompts without a prefix would be padding beside the short rests of the others
+    for part in (sharing, [Group(whole, 0)] if whole else []):
+        rows = [row for group in part for row in group.rows]
+        if rows:
+            for place, token in _continue(model, [asked[row] for row in rows], part, keep_stop):
+                yield rows[place], token
+
+
+def _read_prefixes(model: LanguageModel, asked: Sequence[Asked], groups: Sequence[Group]) -> Any:
+    """A cache of all rows that holds the prefix of each group, encoded once."""
+    device, caches, first = next(model.parameters()).device, [], 0
+    for group in groups:
+        cache = model.new_cache()
+        if group.shared:
+            ids_BT = torch.tensor([list(asked[first].prompt[: group.shared])], device=device)
+            # no position is kept, so no logits are computed: only the cache is needed
+            model(ids_BT, torch.zeros_like(ids_BT, dtype=torch.bool), cache)
+            model.repeat_row(cache, len(group.rows))
+        caches.append(cache)
+        first += len(group.rows)
+    return caches[0] if len(caches) == 1 else model.join(caches)
+
+
+def _continue(
+    model: LanguageModel, asked: Sequence[Asked], groups: Sequence[Group], keep_stop: bool
+) -> Iterator[tuple[int, int]]:
+    """Yield (row, token) for each new token; rows are in the order of the groups.
+
+    Rows that have stopped leave the batch; if the model supports padding, several at once.
+    """
     device = next(model.parameters()).device
-    rows, longest = list(range(len(prompts))), max(map(len, prompts))
-    shared = num_shared(prompts)
-    # repeating the cache has a price, too
-    if len(rows) == 1 or shared < SHARED or not model.shares:
-        shared = 0
-    padding = [longest - len(prompt) for prompt in prompts]
-    cache, real_BS = model.new_cache(), None
-    if any(padding):
-        # padding goes between the shared prefix, which is cached once, and the rest
-        real = [
-            [True] * shared + [False] * gap + [True] * (longest - shared - gap) for gap in padding
-        ]
-        real_BS = torch.tensor(real, device=device)
-    if shared:
-        first_BT = torch.tensor([list(prompts[0][:shared])], device=device)
-        # no position is kept, so no logits are computed: only the cache is needed
-        model(first_BT, torch.zeros_like(first_BT, dtype=torch.bool), cache)
-        model.repeat_row(cache, len(rows))
-    own = [[0] * gap + list(prompt[shared:]) for gap, prompt in zip(padding, prompts, strict=True)]
-    ids_BT = torch.tensor(own, device=device)
-    for _ in range(max_new_tokens):
+    shared = [group.shared for group in groups for _ in group.rows]
+    own = [list(each.prompt[length:]) for each, length in zip(asked, shared, strict=True)]
+    columns, width = max(shared), max(map(len, own))
+    # padding goes between the prefix and the rest of a row
+    real = [
+        [True] * length + [False] * (columns - length + width - len(rest)) + [True] * len(rest)
+        for length, rest in zip(shared, own, strict=True)
+    ]
+    real_BS = None if all(map(all, real)) else torch.tensor(real, device=device)
+    ids_BT = torch.tensor([[0] * (width - len(rest)) + rest for rest in own], device=device)
+    cache = _read_prefixes(model, asked, groups)
+    rows, going = list(range(len(asked))), [True] * len(asked)
+    for step in range(1, max(each.limit for each in asked) + 1):
         next_B = model(ids_BT, last_places(ids_BT), cache, real_BS).argmax(-1)
-        tokens = next_B.tolist()
-        # stopped rows would cost as much as running ones
-        going = [place for place, token in enumerate(tokens) if token not in stop]
-        shown = range(len(rows)) if keep_stop else going
-        yield from ((rows[place], tokens[place]) for place in shown)
-        if not going:
+        for place, (row, token) in enumerate(zip(rows, next_B.tolist(), strict=True)):
+            stops = token in asked[row].stop
+            if going[place] and (keep_stop or not stops):
+                yield row, token
+            going[place] &= not stops and step < asked[row].limit
+        if not any(going):
             return
-        if len(going) < len(rows):
-            rows = [rows[place] for place in going]
-            kept = torch.tensor(going, device=device)
-            next_B = next_B[kept]
-            real_BS = None if real_BS is None else real_BS[kept]
-            model.drop_rows(cache, kept)
         # from here on, one new token per row
         ids_BT = next_B[:, None]
-        real_BS = None if real_BS is None else F.pad(real_BS, (0, 1), value=True)
+        stopped = going.count(False)
+        if stopped and (not model.pads or _DROPPED * stopped >= len(rows)):
+            kept = torch.tensor([place for place, goes in enumerate(going) if goes], device=device)
+            rows, going = [rows[place] for place in kept.tolist()], [True] * len(kept)
+            ids_BT, real_BS = ids_BT[kept], None if real_BS is None else real_BS[kept]
+            model.drop_rows(cache, kept)
+        elif stopped and real_BS is None:
+            real_BS = torch.ones(len(rows), columns + width + step - 1, dtype=torch.bool)
+            real_BS = real_BS.to(device)
+        if real_BS is not None:
+            # the new tokens of stopped rows are padding: their positions stay within the context
+            real_BS = torch.cat([real_BS, torch.tensor(going, device=device)[:, None]], dim=1)
 
 
 def log_likelihoods(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:

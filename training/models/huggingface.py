@@ -10,7 +10,7 @@ position, N kept positions, M positions of all rows without padding, V vocabular
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -106,7 +106,7 @@ class HuggingFace(LanguageModel):
     ) -> Tensor:  # fmt: skip
         if targets_N is not None:
             return self._loss(ids_BT, keep_BT, targets_N)
-        if self.packs and keep_BT is not None and cache is None:
+        if keep_BT is not None and cache is None and self._packs(ids_BT):
             return self._packed(ids_BT, keep_BT)
         options: dict[str, Any] = {"use_cache": cache is not None}
         if cache is not None:
@@ -144,7 +144,7 @@ class HuggingFace(LanguageModel):
 
     def _vectors(self, ids_BT: Tensor, keep_BT: Mask = None) -> Tensor:
         """The vectors that the head reads, (N, D), of all positions or of the kept ones."""
-        if self.packs and keep_BT is not None:
+        if keep_BT is not None and self._packs(ids_BT):
             arguments, kept_N = _one_row(ids_BT, keep_BT)
             found: Tensor = self.model.base_model(**arguments).last_hidden_state
             return found[0, kept_N]
@@ -157,15 +157,38 @@ class HuggingFace(LanguageModel):
         head = self.model.get_output_embeddings()
         if type(head) is not nn.Linear or head.weight.is_meta:
             return False
-        ids_BT = self._ids([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]])
-        with evaluating(self):
-            expected = self.model(input_ids=ids_BT, use_cache=False).logits
-            try:
-                found = head(self._vectors(ids_BT).view(*ids_BT.shape, -1))
-            except _UNSUPPORTED:
-                return False
+        ids_BT, device, was_training = (
+            self._ids([list(range(8))]),
+            head.weight.device,
+            self.training,
+        )
+        found = []
+        # in training mode, which may drop out some of what the head reads
+        self.train()
+        try:
+            for vectors in (False, True):
+                with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                    torch.manual_seed(0)  # both ways drop out the same units
+                    if vectors:
+                        found.append(head(self._vectors(ids_BT)[None]))
+                    else:
+                        found.append(self.model(input_ids=ids_BT, use_cache=False).logits)
+        except _UNSUPPORTED:
+            return False
+        finally:
+            self.train(was_training)
         # subtle: every bit, because a cap at 30 changes small logits by very little
-        return torch.equal(found, expected)
+        return torch.equal(*found)
+
+    def _packs(self, ids_BT: Tensor) -> bool:
+        """Whether rows as long as these may be packed."""
+        # subtle: transformers takes a mask of four axes as it is, so the window of an attention that
+        # has one is not applied; the rows of the trial are too short to show it
+        config = self.model.config.get_text_config()
+        windows = (
+            getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")
+        )
+        return self.packs and all(not each or ids_BT.shape[1] <= each for each in windows)
 
     def _packs_exactly(self) -> bool:
         """Whether two packed rows give the logits that they give one below the other."""
@@ -194,6 +217,17 @@ class HuggingFace(LanguageModel):
 
     def repeat_row(self, cache: Any, num_rows: int) -> None:
         cache.batch_repeat_interleave(num_rows)
+
+    def join(self, caches: Sequence[Any]) -> Any:
+        joined = self.new_cache()
+        longest = max(cache.get_seq_length() for cache in caches)
+        for number, layers in enumerate(zip(*(cache.layers for cache in caches), strict=True)):
+            keys, values = (
+                torch.cat([F.pad(each, (0, 0, 0, longest - each.shape[2])) for each in parts])
+                for parts in zip(*((layer.keys, layer.values) for layer in layers), strict=True)
+            )
+            joined.update(keys, values, number)
+        return joined
 
     @cached_property
     def shares(self) -> bool:  # type: ignore[override]
@@ -224,6 +258,27 @@ class HuggingFace(LanguageModel):
         rows = [ids_BT[:1, :4], ids_BT[1:, 2:4], ids_BT[:1], ids_BT[1:, 2:]]
         return self._agrees(padded, lambda: torch.cat([self._last(row) for row in rows]))
 
+    @cached_property
+    def joins(self) -> bool:  # type: ignore[override]
+        """Whether rows with prefixes of different lengths, and their continuation, have the logits
+        that each has alone.
+        """
+        if not (self.shares and self.pads):
+            return False
+        ids_BT = self._ids([[0, 1, 2, 3, 4], [5, 9, 9, 6, 7]])
+
+        def together() -> Tensor:
+            prefixes = [self.new_cache(), self.new_cache()]
+            for cache, prefix_BT in zip(prefixes, (ids_BT[:1, :2], ids_BT[1:, :1]), strict=True):
+                self._last(prefix_BT, cache)
+            cache, real_BS = self.join(prefixes), ids_BT != 9
+            first = self._last(ids_BT[:, 2:4], cache, real_BS[:, :4])
+            return torch.cat([first, self._last(ids_BT[:, 4:], cache, real_BS)])
+
+        second = ids_BT[1:, [0, 3, 4]]
+        rows = [ids_BT[:1, :4], second[:, :2], ids_BT[:1], second]
+        return self._agrees(together, lambda: torch.cat([self._last(row) for row in rows]))
+
     def _last(self, ids_BT: Tensor, cache: Any = None, real_BS: Mask = None) -> Tensor:
         logits: Tensor = self(ids_BT, last_places(ids_BT), cache, real_BS)
         return logits
@@ -243,6 +298,16 @@ class HuggingFace(LanguageModel):
         # two orders of summation round differently; a wrong mask or position changes much more
         atol = 1e-4 * float(expected.abs().max())
         return bool(torch.allclose(found, expected, rtol=1e-3, atol=atol))
+
+    def checkpoint_gradients(self) -> None:
+        if not getattr(self.model, "supports_gradient_checkpointing", False):
+            raise BadInput(
+                f"the model is a {type(self.model).__name__}, which has no gradient checkpointing "
+                "in transformers: leave --gradient-checkpointing out (--accumulate also saves "
+                "memory)."
+            )
+        # the reentrant form loses gradients if the inputs of a block need none
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
 
     def inner_matrices(self) -> list[nn.Parameter]:
         # Muon is for hidden matrices; embeddings, head and encoder train with AdamW

@@ -6,10 +6,13 @@ V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from training.errors import BadInput
 
 Mask = Tensor | None  # of booleans; None: all true
 
@@ -28,11 +31,13 @@ class LanguageModel(nn.Module):
         embedding: path of the input embedding inside the model.
         shares: whether a prompt in pieces gives its logits; then rows may share the first piece.
         pads: whether padding on the left leaves a row's logits; then `real_BS` may be given.
+        joins: whether caches of different lengths may be joined, with padding behind short ones.
     """
 
     embedding: str
     shares: bool = True
     pads: bool = False
+    joins: bool = False
 
     def forward(
         self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None,
@@ -60,6 +65,24 @@ class LanguageModel(nn.Module):
     def repeat_row(self, cache: Any, num_rows: int) -> None:
         """Repeat the only row of a cache `num_rows` times, in place."""
         raise NotImplementedError
+
+    def join(self, caches: Sequence[Any]) -> Any:
+        """Return a cache of all rows of several caches; shorter ones are padded at their end.
+
+        An empty cache among others has no rows, so none may be empty.
+        """
+        raise NotImplementedError
+
+    def checkpoint_gradients(self) -> None:
+        """Compute the blocks again in the backward pass, from now on: less memory, equal numbers.
+
+        Raises BadInput if the model cannot.
+        """
+        raise BadInput(
+            "gradient checkpointing is for Hugging Face models, and this is a "
+            f"{type(self).__name__}: leave --gradient-checkpointing out (--accumulate also saves "
+            "memory)."
+        )
 
     def inner_matrices(self) -> list[nn.Parameter]:
         """The matrices between embeddings and output layer, in a fixed order; Muon trains them."""

@@ -31,14 +31,15 @@ class GenerationSettings(NamedTuple):
     """The limits of a generated answer.
 
     Attributes:
-        stop: token ids that end an answer.
+        max_new_tokens, stop: the most tokens of an answer, and the ids that end it. Objectives that
+            decode one token at a time take one of each for every prompt, too.
         dummy: the token in place of unknown ones (teacherless).
         context: tokens of prompt and answer together, at most.
         keep_stop: whether the answer includes its stop token, if tokens are generated in order.
     """
 
-    max_new_tokens: int
-    stop: frozenset[int]
+    max_new_tokens: int | Sequence[int]
+    stop: frozenset[int] | Sequence[frozenset[int]]
     dummy: int
     context: int
     keep_stop: bool = False
@@ -139,7 +140,9 @@ class Teacherless:
     def answers(
         self, model: LanguageModel, prompts: Rows, settings: GenerationSettings, progress: Progress
     ) -> Rows:
-        length = settings.max_new_tokens
+        length, stop = settings.max_new_tokens, settings.stop
+        assert isinstance(length, int), "all answers are as long"
+        assert isinstance(stop, frozenset), stop
         check_prompts(prompts, length, settings.context)
         written: Rows = [[] for _ in prompts]
         device = next(model.parameters()).device
@@ -152,7 +155,7 @@ class Teacherless:
                 keep_BT[:, -length:] = True
                 tokens = model(ids_BT, keep_BT).argmax(-1).view(len(numbers), length).tolist()
                 for number, row in zip(numbers, tokens, strict=True):
-                    written[number] = list(takewhile(lambda token: token not in settings.stop, row))
+                    written[number] = list(takewhile(lambda token: token not in stop, row))
                 progress(len(numbers))
         return written
 

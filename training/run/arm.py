@@ -29,9 +29,9 @@ from training.train.kinds import phase_batches
 from training.train.lines import curve_file
 from training.train.loop import Training, stopping, train
 from training.train.loss import heads_for
+from training.train.shards import forget
 from training.train.state import (
     METRICS,
-    STATE,
     Position,
     check_curve,
     check_metrics,
@@ -41,6 +41,7 @@ from training.train.state import (
 
 from .build import build_model, extend_context, settle
 from .machine import Machine
+from .processes import accelerator_of
 from .run import DONE, TOKENS_PER_SECOND, ArmRun, read_lines
 
 
@@ -56,12 +57,13 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
         if arm.is_finished:
             return
         torch.set_num_threads(machine.threads)
-        mixed = {"bf16": "bf16", "fp32": "no"}[machine.precision(config)]
-        accelerator = Accelerator(cpu=machine.cpu, mixed_precision=mixed)
+        accelerator = accelerator_of(machine, config)
         main = accelerator.is_main_process
         if main:
             (arm.folder / DONE).unlink(missing_ok=True)  # from here on the arm is not finished
         model = arm.first_model(accelerator.device)
+        if machine.gradient_checkpointing:
+            model.checkpoint_gradients()
         # One set of heads for all phases: a later phase goes on with the trained ones.
         heads = _heads(arm, model, accelerator)
         position = Position(arm.identity)
@@ -75,6 +77,9 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                 raise Interrupted(f"{phase.name} has not begun; what was done before is saved.")
             extend_context(model, phase, seed)
             if phase.steps:
+                curve = LearningCurve.of(
+                    model, data, phase, arm.name, seed, machine.measures, accelerator.autocast
+                )
                 training = Training(
                     model=model,
                     phase=phase,
@@ -84,10 +89,11 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                     seed=seed,
                     position=position,
                     heads=heads,
-                    measure=LearningCurve.of(
-                        model, data, phase, arm.name, seed, machine.measures, accelerator.autocast
-                    ),
+                    measure=curve,
+                    measured=curve.steps,
                     save_every=machine.save_every,
+                    accumulate=machine.accumulate,
+                    compile=machine.compile,
                 )
                 position = _train_or_load(arm, training, bars)
                 batches[phase.name] = position.batches
@@ -135,7 +141,7 @@ def _train_or_load(arm: ArmRun, training: Training, bars: Bars) -> Position:
         for later in phases[phases.index(phase) :]:
             arm.weights(later).unlink(missing_ok=True)
         if not has_metrics:
-            (folder / STATE).unlink(missing_ok=True)
+            forget(folder)
     accelerator.wait_for_everyone()
     if phase.replay_target == "base":
         # The base is the model before any training; its weights come from the seed or its folder.
@@ -144,7 +150,7 @@ def _train_or_load(arm: ArmRun, training: Training, bars: Bars) -> Position:
     if main:
         # In this order: after a kill between the two, the finished weights count.
         save_state(path, position, training.parts)
-        (folder / STATE).unlink(missing_ok=True)
+        forget(folder)
     accelerator.wait_for_everyone()
     return position
 

@@ -19,7 +19,10 @@ from charembed import __version__
 from training.config.config import CompareConfig
 from training.config.flags import command_for
 from training.errors import BadInput
+from training.flags import flag_of
 from training.models.smollm2 import SMOLLM2
+
+from .machine import USUAL
 
 _ROOT = Path(__file__).parent.parent.parent  # of the checkout: training/ is in no wheel
 _CODE = ("charembed/", "training/", "synthetic_tasks/")
@@ -105,8 +108,12 @@ def command_of(record: Mapping[str, Any]) -> str:
         command += f" --threads {threads}"
     if machine.get("gpu") and record.get("device") == "cpu":
         command += " --cpu"
+    for name in USUAL.keys() & machine.keys():
+        given = machine[name]
+        command += f" {flag_of(name)}" + ("" if given is True else f" {given}")
     if (processes := machine.get("processes_per_arm", 1)) > 1:
-        launched = f"accelerate launch --num_processes {processes} -m"
+        file = " --config_file examples/accelerate/fsdp2.yaml" if "sharding" in machine else ""
+        launched = f"accelerate launch{file} --num_processes {processes} -m"
         command = command.replace("python -m", launched, 1)
     return command
 

@@ -17,8 +17,10 @@ from charembed import __version__
 from training.config.config import CompareConfig
 from training.data.prepare import Data, Facts
 from training.errors import BadInput
+from training.flags import flag_of
 
-from .machine import Machine
+from .machine import USUAL, Machine, departures
+from .processes import facts_of
 
 # config.json records the versions of these packages.
 _PACKAGES = (
@@ -69,7 +71,8 @@ def describe(data: Data, machine: Machine, preset: str, weights: str) -> dict[st
             "cores": os.cpu_count(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "threads_per_arm": machine.threads,
-            "processes_per_arm": machine.state.num_processes,
+            **facts_of(machine),
+            **departures(machine),
         },
     }
 
@@ -102,9 +105,32 @@ def _decisive(facts: Mapping[str, Any]) -> dict[str, Any]:
         "device": facts.get("device"),
         "first weights (SHA-256)": facts.get("weights_sha256"),
         "threads per arm": facts.get("machine", {}).get("threads_per_arm"),
-        "processes per arm": facts.get("machine", {}).get("processes_per_arm"),
+        **{
+            flag_of(name): facts.get("machine", {}).get(name, usual)
+            for name, usual in USUAL.items()
+        },
         **{package: facts.get("versions", {}).get(package) for package in _DECISIVE},
     }
+
+
+def other_processes(saved: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Return a note for a run that goes on over other processes than it began with; "" if not.
+
+    The batches are the same functions of seed and step, so such a run may go on.
+    """
+
+    def shown(facts: Mapping[str, Any]) -> str:
+        known = facts.get("machine", {})
+        count, sharding = known.get("processes_per_arm", 1), known.get("sharding")
+        return f"{count} process{'es' if count > 1 else ''}" + f" ({sharding})" * bool(sharding)
+
+    was, now = shown(saved), shown(here)
+    if was == now:
+        return ""
+    return (
+        f"The run began with {was} per arm, and goes on with {now}: the batches stay the same, and "
+        "last digits may change (with dropout, other units are dropped)."
+    )
 
 
 def check_data(out: Path, saved: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

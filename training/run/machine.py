@@ -26,6 +26,7 @@ from training.config.config import CompareConfig
 from training.config.phase import Phase
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
+from training.models.blocks import blocks_of, check_compiler
 from training.models.chunked_loss import rows_at_once
 from training.models.hub import num_parameters, text_config
 from training.models.huggingface import HuggingFace, check_context
@@ -47,6 +48,12 @@ class Machine:
         cache: folder for vocabularies and token ids.
         threads: CPU threads of one arm, 1 or more. May change the last digits of the numbers.
         cpu: do not use a GPU. May change the last digits of the numbers.
+        accumulate: parts of the batch of a step that are computed one after the other, 1 or more.
+            Their gradients are summed, so the batch and the step stay the same; the last digits
+            change. With dropout, other units are dropped.
+        compile: train with compiled transformer blocks. May change the last digits of the numbers.
+        gradient_checkpointing: compute the blocks of a Hugging Face model again in the backward
+            pass, which needs less memory. No number changes.
         save_every: steps between saved states, 1 or more.
         progress: show progress bars.
         measures: times in each phase that held-out loss and exact match are measured; 0 for never.
@@ -57,6 +64,9 @@ class Machine:
     cache: Path
     threads: int = 1
     cpu: bool = False
+    accumulate: int = 1
+    compile: bool = False
+    gradient_checkpointing: bool = False
     save_every: int = 200
     progress: bool = True
     measures: int = 12
@@ -69,6 +79,9 @@ class Machine:
             cache=flags.cache,
             threads=flags.threads,
             cpu=flags.cpu,
+            accumulate=flags.accumulate,
+            compile=flags.compile,
+            gradient_checkpointing=flags.gradient_checkpointing,
             save_every=flags.save_every,
             progress=not flags.quiet,
             measures=flags.measures,
@@ -79,16 +92,25 @@ class Machine:
     def flags(self) -> list[str]:
         """The flags for the process of one arm, as `of` reads them."""
         numbers = {
-            "--threads": self.threads, "--save-every": self.save_every, "--measures": self.measures
+            "--threads": self.threads, "--accumulate": self.accumulate,
+            "--save-every": self.save_every, "--measures": self.measures,
         }  # fmt: skip
         named = [text for flag, number in numbers.items() for text in (flag, str(number))]
-        bare = ["--cpu"] * self.cpu + ["--quiet"] * (not self.progress)
-        return ["--cache", str(self.cache), *named, *bare]
+        switches = {
+            "--cpu": self.cpu, "--compile": self.compile,
+            "--gradient-checkpointing": self.gradient_checkpointing, "--quiet": not self.progress,
+        }  # fmt: skip
+        return ["--cache", str(self.cache), *named, *(flag for flag, on in switches.items() if on)]
 
     @property
     def state(self) -> PartialState:
         """The processes over which accelerate spreads an arm; usually one."""
         return PartialState(cpu=self.cpu)
+
+    @property
+    def shards(self) -> bool:
+        """Whether accelerate was asked to shard each arm over its processes, by FSDP."""
+        return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
     @property
     def has_gpu(self) -> bool:
@@ -104,6 +126,16 @@ class Machine:
     def precision(self, config: CompareConfig) -> str:
         """Return the arithmetic of a training step here: "bf16" or "fp32"."""
         return resolve_precision(config.precision, self.cpu)
+
+
+# How a step is computed, as far as it may change last digits or the time, with the usual values.
+USUAL = {"accumulate": 1, "compile": False, "gradient_checkpointing": False}
+
+
+def departures(machine: Machine) -> dict[str, int | bool]:
+    """Return the values that are not usual, for config.json: {"accumulate": 4}."""
+    given = {name: getattr(machine, name) for name in USUAL}
+    return {name: value for name, value in given.items() if value != USUAL[name]}
 
 
 class Size(NamedTuple):
@@ -124,19 +156,25 @@ def check_machine(config: CompareConfig, machine: Machine, out: Path) -> None:
         raise BadInput("precision is bf16, which this machine cannot compute: use fp32 or auto.")
     size = size_of(config)
     side_by_side = min(machine.jobs or 1, config.seeds * len(config.arms))
-    _check_memory(memory_needed(config, size, side_by_side), machine)
+    processes = machine.state.num_processes
+    parts, shards = processes * machine.accumulate, processes if machine.shards else 1
+    _check_memory(memory_needed(config, size, side_by_side, parts, shards), machine)
     check_disk(weights_size(config, size), states_size(config, size, side_by_side), out)
     if config.model.pretrained:
         tokenizer = HuggingFaceTokenizer.load(config.model.model)
         SpellingTable.from_tokenizer(
             tokenizer.source, size.rows
         )  # raises if rows and tokens differ
-        HuggingFace.load(config.model.model, config.context)
-    if (processes := machine.state.num_processes) > 1 and (machine.jobs or 1) > 1:
-        raise BadInput(
-            f"jobs is {machine.jobs}, but accelerate already spreads each arm over {processes} "
-            "processes. Leave --jobs out."
-        )
+        model = HuggingFace.load(config.model.model, config.context)
+        if machine.gradient_checkpointing:
+            model.checkpoint_gradients()
+        if machine.compile and not blocks_of(model):
+            raise BadInput(
+                f"the model {config.model.model!r} has no list of equal blocks to compile: leave "
+                "--compile out."
+            )
+    if machine.compile:
+        check_compiler(machine.state.device)
 
 
 def check_place(flag: str, folder: Path) -> None:
@@ -202,18 +240,24 @@ def readable(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 10**9 else f"{num_bytes / 1e9:,.1f} GB"
 
 
-def memory_needed(config: CompareConfig, size: Size, side_by_side: int) -> int:
-    """Return a lower bound of the bytes in memory.
+def memory_needed(
+    config: CompareConfig, size: Size, side_by_side: int, parts: int = 1, shards: int = 1
+) -> int:
+    """Return a lower bound of the bytes in memory of a process.
 
     Weights with gradients and optimizer states, the largest batch, and the evaluation sets.
+
+    Arguments:
+        parts: of a batch, of which one is in memory at a time.
+        shards: of the weights, gradients and optimizer states, of which one is in memory.
     """
     trained = [phase for phase in config.phases if phase.steps]
     parameters = max(arm_parameters(config, size, arm) for arm in config.arms)
     copies = max((_copies_trained(phase) for phase in trained), default=1)
-    batch = max((_batch_floats(phase, size) for phase in trained), default=0)
+    batch = max((_batch_floats(phase, size) for phase in trained), default=0) // parts
     base = size.parameters * any(phase.replay_target == "base" for phase in trained)
     items = config.evaluation.questions * len(config.data.tasks) * _ITEM
-    return side_by_side * _FLOAT * (copies * parameters + base + batch) + items
+    return side_by_side * _FLOAT * (copies * parameters // shards + base + batch) + items
 
 
 def weights_size(config: CompareConfig, size: Size) -> int:

@@ -32,7 +32,7 @@ from training.config.phase import Phase
 from training.data.prepare import Data, prepare
 from training.data.replay import keep_base_samples
 from training.data.rivals import RIVALS, data_of, phases_of
-from training.errors import BadInput, Damaged, stopped
+from training.errors import BadInput, Damaged, stopped, tell
 from training.files import (
     AGAIN,
     clear_left_overs,
@@ -53,8 +53,9 @@ from training.train.state import METRICS, load_trained
 from .begun import command_of, same_code, start
 from .build import assert_paired, build_arm, extend_context, settle
 from .folder import CONFIG, check_folder, locked, read_config, read_facts
-from .identity import check_data, check_same, describe, identity
+from .identity import check_data, check_same, describe, identity, other_processes
 from .machine import Machine, check_machine
+from .processes import check_processes
 
 _ANSWERS, RESULTS, DONE = "answers.jsonl", "results.json", "done.json"
 _TEXT = "text.json"
@@ -173,11 +174,14 @@ class Run:
 
             check_same(self.folder, saved, here, finished)
             earlier = saved.get("begun", [])
+            note = other_processes(saved, here)
             grows = read_config(self.folder).seeds != self.config.seeds
             # A finished page that is written again keeps the code that made its numbers.
             known = not earlier or same_code(earlier[-1], begun[0])
-            if not grows and (known or finished()):
+            if not grows and ((known and not note) or finished()):
                 return
+            if note:
+                tell(note)
             # More seeds or other code: versions and machine stay those with which the run began.
             # If an older version began it, the first code is unknown, and it stays so.
             here, begun = {**saved, "config": here["config"]}, earlier and [*earlier, *begun]
@@ -452,6 +456,7 @@ def _check_arm(folder: Path, config: CompareConfig, name: str | None, seed: int 
 
 def check_begin(folder: Path, config: CompareConfig, machine: Machine, resume: bool) -> None:
     """Raise BadInput if the run cannot be made on this machine or in this folder; write nothing."""
+    check_processes(config, machine)
     unpack(config.model.model)  # half a minute, once, if the model is the packaged one
     check_machine(config, machine, folder)
     check_folder(folder, config, resume)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
 import charembed
 from charembed.spelling_loss import SpellingHeads, ids_with_characters
@@ -33,6 +33,7 @@ from training.data.rivals import RIVALS, Rival
 from training.models.language_model import LanguageModel
 
 from .loss import Learner, SpellingLearner
+from .muon import WholeMuon
 
 SPELLING_TOKENS = 256  # tokens drawn from the vocabulary in each step with a spelling loss
 _BETA1 = 0.9
@@ -145,7 +146,7 @@ def build_optimizers(
     optimizers: list[Optimizer] = []
     if matrices and phase.optimizer == "muon":
         # updates get the size of AdamW's, so that one learning rate serves both
-        optimizers.append(Muon([inner], lr=phase.lr, adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(WholeMuon([inner], lr=phase.lr, adjust_lr_fn="match_rms_adamw"))
     elif matrices:
         groups.insert(0, inner)
     # fused: one kernel for all parameters of a group

@@ -40,7 +40,12 @@ class Learner(nn.Module):
         self.base = [base]
 
     def forward(
-        self, ids_BT: Tensor, targets_BT: Tensor, keep_BT: Mask, spelled_N: Tensor | None
+        self,
+        ids_BT: Tensor,
+        targets_BT: Tensor,
+        keep_BT: Mask,
+        spelled_N: Tensor | None,
+        among_M: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         # rows of questions have a mask, rows of text have none
         if keep_BT is None and self.base[0] is not None:
@@ -50,7 +55,8 @@ class Learner(nn.Module):
         # every learner returns two losses; without heads the second one is zero
         if self.heads is None or spelled_N is None:
             return nats, torch.zeros_like(nats)
-        return nats, self.heads(reader(self.model, self.model.embedding)(spelled_N), spelled_N)
+        vectors_ND = reader(self.model, self.model.embedding)(spelled_N)
+        return nats, self.heads(vectors_ND, spelled_N, among_M)
 
 
 class SpellingLearner(nn.Module):
@@ -62,8 +68,8 @@ class SpellingLearner(nn.Module):
         self.reader, self.heads = reader(model, model.embedding), heads
 
     def forward(self, *tensors: Any) -> tuple[Tensor, Tensor]:
-        spelled_N: Tensor = tensors[-1]
-        nats: Tensor = self.heads(self.reader(spelled_N), spelled_N)
+        spelled_N, among_M = tensors[3:]
+        nats: Tensor = self.heads(self.reader(spelled_N), spelled_N, among_M)
         return torch.zeros_like(nats), nats
 
 

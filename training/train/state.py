@@ -16,6 +16,8 @@ from torch.optim import Optimizer
 from training.errors import BadInput, Damaged
 from training.files import AGAIN, read_tensors, sha256, write_tensors
 
+from .dtensors import sharded_like
+
 Parts = Mapping[str, nn.Module]  # the model and, if there are any, its heads, by name
 STATE = "state.safetensors"
 METRICS = "metrics.jsonl"
@@ -49,7 +51,7 @@ def load_parameters(model: nn.Module, tensors: Mapping[str, Tensor], source: Pat
             "use the config that it was saved with."
         )
     for name, parameter in own.items():
-        parameter.copy_(tensors[name])
+        parameter.copy_(sharded_like(tensors[name], parameter))
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,18 @@ def save_state(
     path: Path, position: Position, parts: Parts, optimizers: Sequence[Optimizer] = ()
 ) -> None:
     """Write the parameters of a model and of its heads, and the states of optimizers."""
-    tensors = _named(parts)
+    write_tensors(path, named_tensors(parts, optimizers), asdict(position))
+
+
+def named_tensors(parts: Parts, optimizers: Sequence[Optimizer] = ()) -> dict[str, Tensor]:
+    """Return all tensors of a state: {"model/wte.weight": ..., "optimizer/0/3/exp_avg": ...}."""
+    trained = {part: trained_parameters(module) for part, module in parts.items()}
+    tensors = {f"{part}/{name}": own[name] for part, own in trained.items() for name in own}
     for number, optimizer in enumerate(optimizers):
         # safetensors holds flat names, so the nested state is written as a path
         for index, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{index}/{key}": value for key, value in values.items()}
-    write_tensors(path, tensors, asdict(position))
+    return tensors
 
 
 def load_state(
@@ -112,16 +120,33 @@ def load_state(
     # the state is of an earlier phase: this one has not saved any yet
     if position.phase != start.phase:
         return start
-    _load_parts(parts, tensors, path)
+    fill(parts, optimizers, tensors, path)
+    return position
+
+
+def fill(
+    parts: Parts, optimizers: Sequence[Optimizer], tensors: Mapping[str, Tensor], source: Path
+) -> None:
+    """Set modules and optimizers to the tensors of a state, as `named_tensors` names them.
+
+    If the modules are sharded, whole tensors are sharded like them.
+    """
+    _load_parts(parts, tensors, source)
     for number, optimizer in enumerate(optimizers):
         # a new optimizer has no state yet; only its parameter groups are filled
         saved = optimizer.state_dict()
+        trained = parameters_of(optimizer)
         for name in tensors:
             if name.startswith(f"optimizer/{number}/"):
                 index, key = name.split("/")[2:]
-                saved["state"].setdefault(int(index), {})[key] = tensors[name]
+                value = sharded_like(tensors[name], trained[int(index)])
+                saved["state"].setdefault(int(index), {})[key] = value
         optimizer.load_state_dict(saved)
-    return position
+
+
+def parameters_of(optimizer: Optimizer) -> list[Tensor]:
+    """Return the parameters of an optimizer in the order of the indices of its state."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def check_metrics(path: Path, position: Position, cut: bool = False) -> Any:
@@ -156,17 +181,17 @@ def _check_lines(path: Path, size: int, expected: str, cut: bool, way_out: str) 
 
 def _read(path: Path, run: str) -> tuple[dict[str, Tensor], Position]:
     tensors, facts = read_tensors(path)
+    return tensors, position_of(facts, run, path)
+
+
+def position_of(facts: Mapping[str, Any], run: str, path: Path) -> Position:
+    """Return a saved position. Raises BadInput if it belongs to another run."""
     position = Position(**facts)
     # the identity covers config, data, seed and arm
     if position.run != run:
         what = "another run (with another config, data, seed or arm)"
         raise BadInput(f"{path} belongs to {what}: move it back, or delete it.")
-    return tensors, position
-
-
-def _named(parts: Parts) -> dict[str, Tensor]:
-    trained = {part: trained_parameters(module) for part, module in parts.items()}
-    return {f"{part}/{name}": own[name] for part, own in trained.items() for name in own}
+    return position
 
 
 def _load_parts(parts: Parts, tensors: Mapping[str, Tensor], source: Path) -> None:
