@@ -4,8 +4,8 @@
 # IterableDataset.state_dict() is meant for resuming. A shuffled stream of 12 rows is read for 5 rows
 # of epoch 1, and its state is loaded into a new stream. The guess beforehand: the other 7 rows
 # follow. The state does not hold the epoch: the new stream begins epoch 0, with all 12 rows. After
-# set_epoch(1) it goes on in epoch 1, but the rows that were in the shuffle buffer are lost, and a row
-# that was read comes again. The warning about the buffer mentions neither.
+# set_epoch(1) it goes on in epoch 1, but the rows of the shuffle buffer are missing, and a row that
+# was read comes again. The warning says that the buffer is refilled, and not that its rows are lost.
 #
 # Installs the pinned packages into a temporary virtual environment, runs a small program and prints
 # the result. Needs Python 3.11 or later (PYTHON=... selects the interpreter) and pip. Exit status: 0

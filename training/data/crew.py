@@ -18,8 +18,8 @@ import numpy as np
 from training.errors import Broke
 from training.interrupts import held_back
 
-from .encode import Ids, Pieces
-from .tokenizers import Tokenizer
+from .encode import Pieces
+from .tokenizers import Ids, Tokenizer
 
 CHARACTERS = 500_000  # of text in a batch
 SMALL = 32  # batches; a shorter text is encoded here, before the processes would have started

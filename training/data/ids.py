@@ -28,7 +28,7 @@ from charembed.files import temporary_name
 from training.errors import Damaged
 from training.files import CACHED, hash_with_facts
 
-from .encode import Ids
+from .tokenizers import Ids
 
 _HEADER = 4096  # bytes kept for the header, which is known when everything else is written
 _READ = 2**20

@@ -6,14 +6,18 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import tiktoken
+from numpy.typing import NDArray
 
 from charembed.tokenizers import token_bytes
 from training.errors import BadInput
 from training.files import sha256
 from training.models.hub import read
 
-from .encode import Ids, Pieces, encode_fast, encode_tiktoken
+from .encode import Pieces, encode_fast, encode_tiktoken
+
+Ids = NDArray[np.int32]
 
 _LINES = 2_000  # lines of a long text per call; more would need too much memory
 _PIECE = 50_000  # characters of a long text per call, at least
@@ -120,7 +124,7 @@ class Tiktoken:
             yield rest
 
     def encode_pieces(self, pieces: Pieces) -> Ids:
-        return encode_tiktoken(self.source, pieces)
+        return np.array(encode_tiktoken(self.source, pieces), np.int32)
 
     def recipe(self) -> dict[str, Any]:
         spellings = [(spelling or b"").hex() for spelling in self.spellings]
@@ -168,7 +172,8 @@ class HuggingFaceTokenizer:
             yield "".join([*lines, rest])
 
     def encode_pieces(self, pieces: Pieces) -> Ids:
-        return encode_fast(self.source.backend_tokenizer, self.end, pieces)
+        ids = encode_fast(self.source.backend_tokenizer, self.end, pieces)
+        return np.array(ids, np.int32)
 
     def recipe(self) -> dict[str, Any]:
         described = self.source.backend_tokenizer.to_str()
