@@ -30,7 +30,7 @@ from tests.messages import raises, says
 from training import compare
 from training.config.flags import changed
 from training.config.presets import preset
-from training.data.batches import Batch, BatchAt, with_spelling
+from training.data.batches import Batch, BatchAt, spelling_batches, with_spelling
 from training.errors import BadInput, Broke, Interrupted, exit_status
 from training.models.language_model import LanguageModel
 from training.run import arm as arm_of
@@ -44,6 +44,9 @@ from training.train.loss import heads_for
 STEPS = 50
 TEXT = replace(PHASE, steps=STEPS, lr=3e-3)  # the rate of the laboratory
 ASKED = replace(QUESTIONS, steps=STEPS, lr=3e-3)
+WARM_UP = replace(
+    TEXT, name="warmup_spelling", kind="spelling", steps=10, batch_size=32, optimizer="adamw"
+)
 SPELLED = replace(TEXT, steps=20, spelling_loss=0.3)
 
 
@@ -62,6 +65,7 @@ CASES: dict[str, Any] = {
     "text": (small_model, TEXT, batches()),
     "questions": (small_model, ASKED, questions),
     "spelling": (small_model, SPELLED, rich),
+    "warm_up": (small_model, WARM_UP, spelling_batches(ids_with_characters(TABLE), 32, "x", 0)),
     "llama": (lambda: lettered(llama()), replace(ASKED, steps=20, lr=1e-3), questions),
 }
 

@@ -178,18 +178,16 @@ def _tokenized(
     config: CompareConfig, corpora: dict[str, Corpus], cache: Path, bars: Bars
 ) -> dict[str, Tokenized]:
     """The token ids of the corpora, all under the tokenizer of the model."""
-    data, found, by = config.data, dict[str, Tokenized](), None
+    data, found = config.data, dict[str, Tokenized]()
+    using: Tokenizer | Vocabulary = Vocabulary(data.vocab_size, data.alphabet)
     if config.model.pretrained:
-        by = HuggingFaceTokenizer.load(config.model.model)
+        using = HuggingFaceTokenizer.load(config.model.model)
     for key, corpus in corpora.items():
-        # a vocabulary is trained on the first corpus alone
-        using = (
-            found["text"].tokenizer if found else by or Vocabulary(data.vocab_size, data.alphabet)
-        )
         found[key] = tokenized(corpus, using, cache, data.separator, bars)
         for part, ids in found[key].ids.items():
             seen = f"the {part} text of the corpus {corpus.source.name!r}"
             check_length(ids, config.text.context, seen)
+        using = found[key].tokenizer  # a vocabulary is trained on the first corpus alone
     return found
 
 

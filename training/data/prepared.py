@@ -141,7 +141,7 @@ def _kept(record: Path, by: Tokenizer | Vocabulary, cache: Path) -> Tokenized | 
     if not record.exists():
         return None
     facts = read_record(record, CACHED)
-    tokenizer = by
+    tokenizer: Tokenizer | Vocabulary = by
     if isinstance(by, Vocabulary):
         if (encoding := kept_encoding(facts["tokenizer"], cache)) is None:
             return None
@@ -191,7 +191,7 @@ def _alone(record: Path, name: str) -> Iterator[None]:
 def _make(
     record: Path, corpus: Corpus, by: Tokenizer | Vocabulary, ends: bool, cache: Path, bars: Bars
 ) -> Tokenized:
-    tokenizer = by
+    tokenizer: Tokenizer | Vocabulary = by
     if isinstance(by, Vocabulary):
         # the sample has no name, so that its memory is free for the next step
         tokenizer = Tiktoken(

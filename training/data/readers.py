@@ -108,8 +108,9 @@ class _opened:
         self.path = path
 
     def __enter__(self) -> IO[bytes]:
-        self.file: IO[bytes] = _OPENERS[compression(self.path)](self.path, "rb")
-        return self.file
+        file: IO[bytes] = _OPENERS[compression(self.path)](self.path, "rb")
+        self.file = file
+        return file
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.file.close()
@@ -179,13 +180,15 @@ def _from_line(line: bytes, column: str, seen: str) -> str | None:
         raise BadInput(f"{seen} holds {_kind(row)}, not an object: write one object per line.")
     if column not in row:
         raise BadInput(_no_column(seen, column, list(row)))
-    text = row[column]
-    if text is not None and not isinstance(text, str):
+    text: object = row[column]
+    if text is None:
+        return None
+    if not isinstance(text, str):
         raise BadInput(
             f"{seen} has {_kind(text)} in the column {column!r}, not text: name another --column."
         )
     # JSON may escape one half of a character, which no encoding of text can hold
-    if text is not None and b"\\u" in line:
+    if b"\\u" in line:
         try:
             text.encode()
         except UnicodeEncodeError as error:

@@ -78,7 +78,7 @@ class Tokenizer(Protocol):
 class Tiktoken:
     """A tokenizer from a tiktoken.Encoding."""
 
-    end = None  # a vocabulary that is trained here has no special tokens
+    end: int | None = None  # a vocabulary that is trained here has no special tokens
 
     def __init__(self, encoding: tiktoken.Encoding) -> None:
         self.source, self.name = encoding, encoding.name

@@ -59,19 +59,24 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.n_embd, config.n_embd)
 
     def forward(self, x_BTD: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
-        y_BTD, present = self._attend(*self.qkv(x_BTD).chunk(3, dim=2), past)
+        q_BTD, k_BTD, v_BTD = self.qkv(x_BTD).chunk(3, dim=2)
+        y_BTD, present = self._attend(q_BTD, k_BTD, v_BTD, past)
         return self.proj(y_BTD), present
 
     def packed(self, x_MD: Tensor, real: Places, kept: Kept | None) -> Tensor:
         """The same for packed rows: (M, D) -> (M, D), or (N, D) for kept positions alone."""
+        projected: Tensor
         if kept is None:
-            parts = real.spread(self.qkv(x_MD)).chunk(3, dim=2)
-            return self.proj(real.gather(self._attend(*parts)[0]))
+            q_BTD, k_BTD, v_BTD = real.spread(self.qkv(x_MD)).chunk(3, dim=2)
+            projected = self.proj(real.gather(self._attend(q_BTD, k_BTD, v_BTD)[0]))
+            return projected
         # every position has a key and a value, and only kept ones have a query
-        weight_DD, others_ED = self.qkv.weight.split([x_MD.shape[1], 2 * x_MD.shape[1]])
+        sizes = [x_MD.shape[1], 2 * x_MD.shape[1]]
+        weight_DD, others_ED = torch.split(self.qkv.weight, sizes)
         q_BTD = kept.places.spread(F.linear(kept.of(x_MD), weight_DD))
         k_BTD, v_BTD = real.spread(F.linear(x_MD, others_ED)).chunk(2, dim=2)
-        return self.proj(kept.places.gather(self._attend(q_BTD, k_BTD, v_BTD)[0]))
+        projected = self.proj(kept.places.gather(self._attend(q_BTD, k_BTD, v_BTD)[0]))
+        return projected
 
     def _attend(
         self, q_BTD: Tensor, k_BTD: Tensor, v_BTD: Tensor, past: KeyValues | None = None
@@ -187,7 +192,7 @@ class Decoder(LanguageModel):
     def _every(self, ids_BT: Tensor, seen: int, cache: Any) -> Tensor:
         """The vectors of all positions, (B, T, D), after `seen` cached ones."""
         places_T = torch.arange(seen, seen + ids_BT.shape[1], device=ids_BT.device)
-        x_BTD = self.wte(ids_BT) + self.wpe(places_T)
+        x_BTD: Tensor = self.wte(ids_BT) + self.wpe(places_T)
         presents: Cache = []
         for number, block in enumerate(self.blocks):
             x_BTD, present = block(x_BTD, cache[number] if cache else None)
@@ -201,10 +206,11 @@ class Decoder(LanguageModel):
         real, kept = Kept.of_rows(keep_BT)
         places_M = real.flat_M % real.columns
         x_MD = self.wte(ids_BT.flatten()[real.flat_M]) + self.wpe(places_M)
-        *blocks, last = self.blocks
-        for block in blocks:
+        blocks: list[Any] = list(self.blocks)
+        for block in blocks[:-1]:
             x_MD = block.packed(x_MD, real)
-        return last.packed(x_MD, real, kept)
+        vectors_ND: Tensor = blocks[-1].packed(x_MD, real, kept)
+        return vectors_ND
 
     @property
     def context(self) -> int:

@@ -60,7 +60,7 @@ def generate(
     limits = _each(max_new_tokens, prompts)
     # a collection of ids is one stop, a sequence of collections has one for each prompt
     one_stop = all(isinstance(token, int) for token in stop)
-    stops = _each(frozenset(stop) if one_stop else stop, prompts)  # type: ignore[arg-type]
+    stops = _each(frozenset(stop) if one_stop else stop, prompts)
     check_prompts(prompts, limits, context)
     answers: list[list[int]] = [[] for _ in prompts]
     with evaluating(model):

@@ -29,7 +29,8 @@ class Places(NamedTuple):
     @classmethod
     def where(cls, chosen_BT: Tensor) -> Places:
         """The positions at which a mask is true."""
-        return cls(*chosen_BT.shape, chosen_BT.flatten().nonzero().squeeze(1))
+        rows, columns = chosen_BT.shape
+        return cls(rows, columns, chosen_BT.flatten().nonzero().squeeze(1))
 
     def gather(self, x_BTD: Tensor) -> Tensor:
         """The values at the positions: (B, T, D) -> (M, D)."""

@@ -94,8 +94,8 @@ class Training:
 
     @property
     def used_heads(self) -> SpellingHeads | None:
-        found: Any = self.trained.get("heads") if self.phase.spells else None
-        return found
+        heads = self.trained.get("heads")
+        return heads if self.phase.spells and isinstance(heads, SpellingHeads) else None
 
 
 def train(training: Training, bars: Bars = no_bars) -> Position:
@@ -112,24 +112,32 @@ def train(training: Training, bars: Bars = no_bars) -> Position:
         return _train(training, bars)
 
 
-def _train(t: Training, bars: Bars) -> Position:
-    phase, main = t.phase, t.accelerator.is_main_process
+def _prepared(t: Training) -> tuple[nn.Module, list[Any], list[nn.Module]]:
+    """Let accelerate wrap what is trained, and load the state. Return the blocks, too."""
     model: Any = t.trained["model"]
     # made before the state is loaded, which fills them
-    t.optimizers = build_optimizers(model, phase, t.used_heads)
-    learner: Any = KINDS[phase.kind].learner(model, t.used_heads, t.base)
+    t.optimizers = build_optimizers(model, t.phase, t.used_heads)
+    learner: Any = KINDS[t.phase.kind].learner(model, t.used_heads, t.base)
     # FSDP2 shards block by block; accelerate looks for their classes here
-    learner._no_split_modules = sorted({type(block).__name__ for block in blocks_of(model)})
+    inside = set(learner.modules())
+    blocks = [block for block in blocks_of(model) if block in inside]
+    learner._no_split_modules = sorted({type(block).__name__ for block in blocks})
     wrapped, *prepared = t.accelerator.prepare(learner, *t.optimizers)
     if t.accelerator.is_fsdp2:
-        _gather_in_all_ways(model)
+        _gather_in_all_ways(blocks)
     # after FSDP2 has exchanged the parameters of the optimizers
     t.position = load(t.folder, t.position, t.trained, t.optimizers)
     t.saved = t.position.step
     model.train()
-    blocks = compiled(blocks_of(model)) if t.compile else nullcontext()
+    return wrapped, prepared, blocks
+
+
+def _train(t: Training, bars: Bars) -> Position:
+    phase, main = t.phase, t.accelerator.is_main_process
+    wrapped, prepared, blocks = _prepared(t)
+    fast = compiled(blocks) if t.compile else nullcontext()
     # other processes compute the same rows and write them nowhere
-    with blocks, Record.open(t.folder, t.position, writes=main) as record, deferred() as stop:
+    with fast, Record.open(t.folder, t.position, writes=main) as record, deferred() as stop:
         bar = (bars if main else no_bars)(phase.name, phase.steps, t.position.step)
         while t.position.step < phase.steps:
             began = time.perf_counter()
@@ -183,11 +191,11 @@ def _whole_aside(t: Training) -> Iterator[None]:
     t.model.to(t.accelerator.device)
 
 
-def _gather_in_all_ways(model: LanguageModel) -> None:
+def _gather_in_all_ways(blocks: list[nn.Module]) -> None:
     """Let each method that computes a block gather its weights; FSDP2 knows `forward` alone."""
     from torch.distributed.fsdp import register_fsdp_forward_method
 
-    for block in blocks_of(model):
+    for block in blocks:
         for name in ways_of(block):
             if name != "forward":
                 register_fsdp_forward_method(block, name)
@@ -277,7 +285,7 @@ def _add_gradients(t: Training, wrapped: nn.Module, batch: Batch, weight: float)
         sums.append(torch.stack([each.detach() for each in losses]))
     # summed over parts, then over processes
     total: Tensor = accelerator.reduce(sum(sums[1:], sums[0]), "sum")
-    return total.tolist()  # type: ignore[no-any-return]
+    return total.tolist()
 
 
 def _losses(t: Training, wrapped: nn.Module, batch: Batch, mine: Batch) -> list[Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,16 +24,16 @@ class WholeMuon(Muon):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        groups = self.param_groups
+        groups, step = self.param_groups, cast(Any, super().step)
         if not any(is_sharded(matrix) for group in groups for matrix in group["params"]):
-            return super().step(closure)
+            return step(closure)
         assert closure is None, "the loop has no closure"
         try:
             for group in groups:
                 for matrix in group["params"]:
                     self.param_groups = [{**group, "params": [matrix]}]
                     with self._whole(matrix):
-                        super().step()
+                        step()
         finally:
             self.param_groups = groups
 

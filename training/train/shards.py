@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
+import torch.distributed.checkpoint
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
@@ -46,6 +46,7 @@ from .state import (
     trained_parameters,
 )
 
+_DCP: Any = torch.distributed.checkpoint  # its types do not export what it exports
 _SHARDS, _RECORD = "shards", "record.json"
 
 
@@ -119,8 +120,8 @@ def _write_shards(
     with _one_sentence(place):
         # contiguous, as the format wants it
         plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-        writer = dcp.HuggingFaceStorageWriter(str(place), save_distributed=True)
-        dcp.save(plain, storage_writer=writer)
+        writer = _DCP.HuggingFaceStorageWriter(str(place), save_distributed=True)
+        _DCP.save(plain, storage_writer=writer)
     paths = sorted(place.glob("*.safetensors"))
     mine = paths[accelerator.process_index :: accelerator.num_processes]
     digests = gather_object([(path.name, _sha256(path)) for path in mine])
@@ -153,7 +154,7 @@ def _read_shards(
             raise Damaged(
                 f"{place / name} is damaged (its content is not what was saved): {AGAIN}."
             )
-    reader = dcp.HuggingFaceStorageReader(str(place))
+    reader = _DCP.HuggingFaceStorageReader(str(place))
     tensors = dict[str, Tensor]()
     for name, saved in reader.read_metadata().state_dict_metadata.items():
         # the key of an optimizer's value follows the index of its parameter
@@ -167,7 +168,7 @@ def _read_shards(
         # torch warns that it reads in a single process, also if that was asked for
         warnings.simplefilter("ignore", UserWarning)
         alone = not any(map(is_sharded, tensors.values()))
-        dcp.load(tensors, storage_reader=reader, no_dist=alone)
+        _DCP.load(tensors, storage_reader=reader, no_dist=alone)
     return tensors
 
 
