@@ -70,9 +70,11 @@ def test_each_prefix_is_read_once_and_all_rests_together() -> None:
     assert model.joins
     seen = asked_shapes(model)
     generate(model, prompts, max_new_tokens=2, context=64)
-    rests = max(len(prompt) - (20 if len(prompt) < 30 else 33) for prompt in prompts)
-    assert sorted(seen[:2]) == [(1, 20), (1, 33)]
-    assert seen[2:] == [(12, rests), (12, 1)]
+    short = [len(prompt) - 20 for prompt in prompts if len(prompt) < 30]
+    long = [len(prompt) - 33 for prompt in prompts if len(prompt) > 30]
+    reads = [(1, 20), (5, max(short)), (1, 33), (7, max(long))]
+    assert sorted(seen[:4]) == sorted(reads)
+    assert seen[4:] == [(12, 1)]
 
 
 def test_stopped_rows_that_stay_in_the_batch_do_not_leave_the_context() -> None:

@@ -263,6 +263,8 @@ class EvaluatedLanguageModel(EvaluatedModel):
                 length = len(ids) if limit < _LONG_ANSWER else 0
                 key = (False, length, limit, stop, prefix)
             groups[key].append(question)
+        # neighbours share a prefix, so that few batches read the same one
+        groups.get((False,), []).sort(key=lambda q: self.encode(q.eval_set, q.item))
         for group in groups.values():  # in the order of their first questions
             for first in range(0, len(group), size):
                 yield group[first : first + size]

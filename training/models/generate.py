@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from training.errors import BadInput
 
@@ -63,12 +64,13 @@ def generate(
     check_prompts(prompts, limits, context)
     answers: list[list[int]] = [[] for _ in prompts]
     with evaluating(model):
-        for numbers in chunks(prompts, padded=model.pads):
-            asked = [Asked(prompts[n], limits[n], stops[n]) for n in numbers]
-            for row, token in _answers(model, asked, keep_stop):
-                answers[numbers[row]].append(token)
+        for groups in batches_of(model, prompts):
+            rows = [row for group in groups for row in group.rows]
+            asked = [Asked(prompts[row], limits[row], stops[row]) for row in rows]
+            for place, token in _continue(model, asked, groups, keep_stop):
+                answers[rows[place]].append(token)
             if progress is not None:
-                progress(len(numbers))
+                progress(len(rows))
     return answers
 
 
@@ -101,17 +103,22 @@ def check_prompts(
             )
 
 
-def chunks(prompts: Sequence[Sequence[int]], padded: bool = False) -> Iterator[list[int]]:
+def chunks(
+    prompts: Sequence[Sequence[int]], padded: bool = False, slack: int = 0
+) -> Iterator[list[int]]:
     """Indices of the prompts of each batch: prompts of equal length, at most _ROWS.
 
-    If `padded`, batches of fewer than _FULL rows are filled with prompts of up to twice the length.
+    If `padded`, batches of fewer than _FULL rows are filled with prompts of up to twice the length
+    and `slack` tokens more.
     """
 
     def joins(batch: list[int], number: int) -> bool:
         length, shortest, longest = (len(prompts[n]) for n in (number, batch[0], batch[-1]))
         if len(batch) == _ROWS or (len(batch) + 1) * length > _TOKENS:
             return False
-        return length == longest or (padded and len(batch) < _FULL and length <= 2 * shortest)
+        return length == longest or (
+            padded and len(batch) < _FULL and length <= 2 * shortest + slack
+        )
 
     return _grouped(sorted(range(len(prompts)), key=lambda n: len(prompts[n])), joins)
 
@@ -197,42 +204,65 @@ def last_places(ids_BT: Tensor) -> Tensor:
     return last_BT
 
 
-def _answers(
-    model: LanguageModel, asked: Sequence[Asked], keep_stop: bool
-) -> Iterator[tuple[int, int]]:
-    """Yield (row, token) for each new token of the answers to a batch of prompts."""
-    prompts, everyone = [each.prompt for each in asked], list(range(len(asked)))
-    groups = [Group(everyone, num_shared(prompts))]
-    # a single prompt shares nothing, and repeating the cache has a price, too
-    if len(asked) == 1 or not model.shares:
-        groups = [Group(everyone, 0)]
-    elif model.joins:
-        groups = grouped_by_prefix(prompts)
-    elif groups[0].shared < SHARED:
-        groups = [Group(everyone, 0)]
-    sharing = [group for group in groups if group.shared]
-    whole = [row for group in groups if not group.shared for row in group.rows]
-    # apart: prompts without a prefix would be padding beside the short rests of the others
-    for part in (sharing, [Group(whole, 0)] if whole else []):
-        rows = [row for group in part for row in group.rows]
-        if rows:
-            for place, token in _continue(model, [asked[row] for row in rows], part, keep_stop):
-                yield rows[place], token
+def batches_of(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> Iterator[list[Group]]:
+    """The prompts that are decoded together, with their shared prefixes.
+
+    A model that joins caches reads each group by itself, and continues all of them together.
+    """
+    # a single prompt shares nothing
+    if len(prompts) == 1 or not (model.shares and model.joins):
+        for rows in chunks(prompts, padded=model.pads):
+            shared = num_shared([prompts[row] for row in rows])
+            # repeating the cache has a price, too
+            pays = len(rows) > 1 and shared >= SHARED and model.shares
+            yield [Group(rows, shared if pays else 0)]
+        return
+    order = sorted(range(len(prompts)), key=lambda row: list(prompts[row]))
+    most = max(1, min(_ROWS, _TOKENS // max(map(len, prompts))))
+    batch: list[Group] = []
+    alone: list[int] = []
+    # in parts, because the search for the best division takes the square of their size
+    for first in range(0, len(order), _ROWS):
+        part = order[first : first + _ROWS]
+        for places, shared in grouped_by_prefix([prompts[row] for row in part]):
+            rows = [part[place] for place in places]
+            if not shared:
+                alone += rows
+                continue
+            # slack: another piece would read the prefix again
+            for piece in chunks([prompts[row][shared:] for row in rows], True, slack=SHARED):
+                group = Group([rows[place] for place in piece], shared)
+                if batch and sum(len(each.rows) for each in batch) + len(piece) > most:
+                    yield batch
+                    batch = []
+                batch.append(group)
+    if batch:
+        yield batch
+    for piece in chunks([prompts[row] for row in alone], padded=True):
+        yield [Group([alone[place] for place in piece], 0)]
 
 
-def _read_prefixes(model: LanguageModel, asked: Sequence[Asked], groups: Sequence[Group]) -> Any:
-    """A cache of all rows that holds the prefix of each group, encoded once."""
-    device, caches, first = next(model.parameters()).device, [], 0
-    for group in groups:
-        cache = model.new_cache()
-        if group.shared:
-            ids_BT = torch.tensor([list(asked[first].prompt[: group.shared])], device=device)
-            # no position is kept, so no logits are computed: only the cache is needed
-            model(ids_BT, torch.zeros_like(ids_BT, dtype=torch.bool), cache)
-            model.repeat_row(cache, len(group.rows))
-        caches.append(cache)
-        first += len(group.rows)
-    return caches[0] if len(caches) == 1 else model.join(caches)
+def _read(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], shared: int
+) -> tuple[Tensor, Any, Tensor]:
+    """Read the prompts of a group. Return the next tokens, the cache, and its real positions."""
+    device, cache = next(model.parameters()).device, model.new_cache()
+    if shared:
+        ids_BT = torch.tensor([list(prompts[0][:shared])], device=device)
+        # no position is kept, so no logits are computed: only the cache is needed
+        model(ids_BT, torch.zeros_like(ids_BT, dtype=torch.bool), cache)
+        model.repeat_row(cache, len(prompts))
+    own = [list(prompt[shared:]) for prompt in prompts]
+    width = max(map(len, own))
+    # padding goes between the prefix and the rest of a row
+    real_BS = torch.tensor(
+        [[True] * shared + [False] * (width - len(rest)) + [True] * len(rest) for rest in own],
+        device=device,
+    )
+    ids_BT = torch.tensor([[0] * (width - len(rest)) + rest for rest in own], device=device)
+    padded = any(len(rest) < width for rest in own)
+    logits = model(ids_BT, last_places(ids_BT), cache, real_BS if padded else None)
+    return logits.argmax(-1), cache, real_BS
 
 
 def _continue(
@@ -242,21 +272,22 @@ def _continue(
 
     Rows that have stopped leave the batch; if the model supports padding, several at once.
     """
-    device = next(model.parameters()).device
-    shared = [group.shared for group in groups for _ in group.rows]
-    own = [list(each.prompt[length:]) for each, length in zip(asked, shared, strict=True)]
-    columns, width = max(shared), max(map(len, own))
-    # padding goes between the prefix and the rest of a row
-    real = [
-        [True] * length + [False] * (columns - length + width - len(rest)) + [True] * len(rest)
-        for length, rest in zip(shared, own, strict=True)
-    ]
-    real_BS = None if all(map(all, real)) else torch.tensor(real, device=device)
-    ids_BT = torch.tensor([[0] * (width - len(rest)) + rest for rest in own], device=device)
-    cache = _read_prefixes(model, asked, groups)
+    read, first = [], 0
+    for group in groups:
+        own = asked[first : first + len(group.rows)]
+        read.append(_read(model, [each.prompt for each in own], group.shared))
+        first += len(own)
+    found, caches, reals = zip(*read, strict=True)
+    cache, length = caches[0], max(real.shape[1] for real in reals)
+    if len(caches) > 1:
+        cache = model.join(caches)
+    next_B = torch.cat(found)
+    whole_BS = torch.cat([F.pad(real, (0, length - real.shape[1])) for real in reals])
+    # a model without padding takes no mask
+    real_BS = whole_BS if model.pads and not whole_BS.all() else None
+    del read, caches, found
     rows, going = list(range(len(asked))), [True] * len(asked)
     for step in range(1, max(each.limit for each in asked) + 1):
-        next_B = model(ids_BT, last_places(ids_BT), cache, real_BS).argmax(-1)
         for place, (row, token) in enumerate(zip(rows, next_B.tolist(), strict=True)):
             stops = token in asked[row].stop
             if going[place] and (keep_stop or not stops):
@@ -264,20 +295,21 @@ def _continue(
             going[place] &= not stops and step < asked[row].limit
         if not any(going):
             return
-        # from here on, one new token per row
-        ids_BT = next_B[:, None]
         stopped = going.count(False)
         if stopped and (not model.pads or _DROPPED * stopped >= len(rows)):
-            kept = torch.tensor([place for place, goes in enumerate(going) if goes], device=device)
+            kept = torch.tensor([n for n, goes in enumerate(going) if goes], device=next_B.device)
             rows, going = [rows[place] for place in kept.tolist()], [True] * len(kept)
-            ids_BT, real_BS = ids_BT[kept], None if real_BS is None else real_BS[kept]
+            next_B, real_BS = next_B[kept], None if real_BS is None else real_BS[kept]
             model.drop_rows(cache, kept)
         elif stopped and real_BS is None:
-            real_BS = torch.ones(len(rows), columns + width + step - 1, dtype=torch.bool)
-            real_BS = real_BS.to(device)
+            real_BS = torch.ones(len(rows), length, dtype=torch.bool, device=next_B.device)
+        length += 1
         if real_BS is not None:
             # the new tokens of stopped rows are padding: their positions stay within the context
-            real_BS = torch.cat([real_BS, torch.tensor(going, device=device)[:, None]], dim=1)
+            real_BS = torch.cat([real_BS, next_B.new_tensor(going, dtype=torch.bool)[:, None]], 1)
+        # from here on, one new token per row
+        ids_BT = next_B[:, None]
+        next_B = model(ids_BT, last_places(ids_BT), cache, real_BS).argmax(-1)
 
 
 def log_likelihoods(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
