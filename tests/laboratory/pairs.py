@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -59,11 +59,14 @@ def forged(accelerator: Accelerator, way: str) -> Accelerator:
     assert accelerator.num_processes == 2
     if way != "ddp":
         accelerator.state.distributed_type = DistributedType.FSDP
+        # every new AcceleratorState, as of a prepared optimizer, copies this one
+        PartialState._shared_state["distributed_type"] = DistributedType.FSDP
         accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(
             fsdp_version=2, auto_wrap_policy="transformer_based_wrap",
             cpu_ram_efficient_loading=False, reshard_after_forward=True,
         )  # fmt: skip
         use_autocast(accelerator)
+        AcceleratorState()
         assert accelerator.is_fsdp2
     return accelerator
 

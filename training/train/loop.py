@@ -122,6 +122,10 @@ def _prepared(t: Training) -> tuple[nn.Module, list[Any], list[nn.Module]]:
     inside = set(learner.modules())
     blocks = [block for block in blocks_of(model) if block in inside]
     learner._no_split_modules = sorted({type(block).__name__ for block in blocks})
+    if t.accelerator.is_fsdp2:
+        # accelerate would keep those of the phase before, which may have other ones or none
+        names = learner._no_split_modules
+        t.accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = names
     wrapped, *prepared = t.accelerator.prepare(learner, *t.optimizers)
     if t.accelerator.is_fsdp2:
         _gather_in_all_ways(blocks)
