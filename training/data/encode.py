@@ -39,7 +39,10 @@ def encode_fast(tokenizer: Any, end: int | None, pieces: Pieces) -> array[int]:
     encoded = iter(tokenizer.encode_batch_fast(texts, add_special_tokens=False))
     ids = array("i")
     for piece in pieces:
-        ids.extend([end] if piece is None else next(encoded).ids)
+        if piece is not None:
+            ids.extend(next(encoded).ids)
+        elif end is not None:
+            ids.append(end)
     return ids
 
 
