@@ -71,6 +71,14 @@ def forged(accelerator: Accelerator, way: str) -> Accelerator:
     return accelerator
 
 
+def forged_again(accelerator_of: Callable[..., Accelerator], *given: Any) -> Accelerator:
+    """Return a forged Accelerator of the next arm in the same process."""
+    # the state of the arm before would name FSDP before the product has looked
+    AcceleratorState._reset_state()
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_CPU
+    return forged(accelerator_of(*given), "fsdp2")
+
+
 def environments() -> list[dict[str, str]]:
     """Return the environments of two processes, as torchrun sets them."""
     with socket.socket() as free:

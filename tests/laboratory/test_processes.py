@@ -316,8 +316,7 @@ def test_a_disk_that_takes_no_more_of_a_shard(tmp_path: Path) -> None:
 
 def forged_command(out: str, cache: str) -> None:
     """Run the command in one of two processes, with FSDP2."""
-    real = accelerator_of
-    arm_of.accelerator_of = lambda *given: pairs.forged(real(*given), "fsdp2")  # type: ignore
+    arm_of.accelerator_of = lambda *given: pairs.forged_again(accelerator_of, *given)  # type: ignore
     flags = ["--out", out, "--cache", cache, "--save-every", "4"]
     status = compare.main([*TINY, *flags, "--arms", "plain,lstm", "--accumulate", "2"])
     sys.exit(status)
