@@ -63,7 +63,7 @@ run "accelerate launch --config_file (MULTI_CPU, num_processes 2):" \
     "$bin/python" -m accelerate.commands.launch --config_file "$dir/cpu.yaml" "$dir/program.py"
 file=$(cat "$dir/out")
 run "torchrun --nproc_per_node 2:" \
-    "$bin/torchrun" --nproc_per_node 2 --master_port 0 "$dir/program.py"
+    "$bin/torchrun" --standalone --nproc_per_node 2 "$dir/program.py"
 two=$(sort "$dir/out")
 
 one="process 0 of 1, DistributedType.NO"
