@@ -53,7 +53,7 @@ def test_every_rival_is_an_arm_without_an_encoder() -> None:
 def test_a_rival_changes_rows_of_the_batches_that_all_arms_share(
     data: Data, arm: str, name: str
 ) -> None:
-    data = with_values(data, spelling_text_share=0.5, split_rate=0.5)
+    data = with_values(data, spelling_share=0.5, spelling_text_share=0.5, split_rate=0.5)
     (phase,) = (each for each in phases_of(arm, data.config) if each.name == name)
     plain = phase_batches(data, data.config.phase(name), 3)
     rival, again = (phase_batches(data, phase, 3, arm) for _ in range(2))
