@@ -27,7 +27,7 @@ from tests.laboratory.runs import alive, children, finish, left_overs, losses, s
 from tests.messages import raises, says
 from training.config.config import CompareConfig
 from training.config.flags import changed, command_for, parse
-from training.data import crew, ids, prepared, readers, tokenizers
+from training.data import crew, hashes, ids, prepared, readers, tokenizers
 from training.data.batches import epoch_batches, num_windows, steps_of, text_batches
 from training.data.corpus import Corpus, load_corpus, read_documents
 from training.data.documents import find_source
@@ -249,7 +249,7 @@ def test_a_second_start_reads_no_text(
 def test_a_changed_or_damaged_file_is_noticed(
     limit: int, folder: Path, trained: Tiktoken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepared, "WHOLE", limit)
+    monkeypatch.setattr(hashes, "WHOLE", limit)
     old = time.time_ns() - 10**10
     for file in folder.iterdir():
         os.utime(file, ns=(old, old))

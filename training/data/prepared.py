@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -29,21 +27,20 @@ import torch
 from torch import Tensor
 
 from training.errors import BadInput, tell
-from training.files import CACHED, read_record, sha256, write_json, write_record
+from training.files import CACHED, read_record, sha256, write_record
 from training.progress import Bars, no_bars
 
 from .corpus import PARTS, TRAIN, VALIDATION, Corpus, Piece, joined
 from .crew import encoded
 from .documents import Source
 from .encodings import kept_encoding, load_encoding
+from .hashes import file_hashes, remembered
 from .ids import Writer, check_ids, mapped_ids, writing
-from .readers import WHOLE
 from .tokenizers import Tiktoken, Tokenizer
 
 SAMPLE = 100_000_000  # bytes of text that a vocabulary is trained on, at most
 _PIECE = 10_000  # characters of a piece of the sample
 _FORMAT = 1  # of corpus-KEY.json
-_SETTLED = 2_000_000_000  # ns; see `_known`
 SEPARATORS = ("auto", "blank_line", "end_token")
 
 
@@ -150,7 +147,7 @@ def _kept(record: Path, by: Tokenizer | Vocabulary, cache: Path) -> Tokenized | 
     path = cache / facts["ids"]
     if not path.exists():
         return None
-    _known([path], cache, lambda path: check_ids(path, facts["facts"]))
+    remembered([path], cache, lambda path: check_ids(path, facts["facts"]))
     return _mapped(path, tokenizer, facts)
 
 
@@ -215,7 +212,7 @@ def _make(
     }  # fmt: skip
     write_record(record, found)
     # nobody else has written this file, however new it is
-    _known([writer.path], cache, lambda path: writer.digest, settled=0)
+    remembered([writer.path], cache, lambda path: writer.digest, settled=0)
     return _mapped(writer.path, tokenizer, found)
 
 
@@ -339,54 +336,3 @@ def count_tokens(corpus: Corpus, tokenizer: Tokenizer) -> Tensor:
     for ids in encoded(tokenizer, tokenizer.pieces(texts)):
         counts += np.bincount(ids, minlength=len(counts))
     return torch.from_numpy(counts)
-
-
-# Hashes of files
-
-
-def file_hashes(files: Sequence[Path], cache: Path) -> list[str]:
-    """The SHA-256 of files. A large file is read again only if its size or times have changed.
-
-    Raises BadInput for a file that cannot be read.
-    """
-
-    def of(path: Path) -> str:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    try:
-        return _known(files, cache, of)
-    except OSError as error:
-        raise BadInput(
-            f"the corpus file {error.filename!r} cannot be read ({error.strerror}): restore it, or "
-            "name another corpus."
-        ) from None
-
-
-def _known(
-    files: Sequence[Path], cache: Path, find: Callable[[Path], str], settled: int = _SETTLED
-) -> list[str]:
-    """`find` of each file; of large files that have not changed, as it was found before.
-
-    It is noted for files that had not changed for `settled` nanoseconds: within the grain of the
-    clock a file may change twice and have the same times.
-    """
-    stats = [os.stat(path) for path in files]
-    if sum(stat.st_size for stat in stats) < WHOLE:
-        return [find(path) for path in files]
-    names = [str(path.absolute()) for path in files]
-    memo, known = cache / f"files-{sha256(json.dumps(names))[:16]}.json", dict[str, Any]()
-    with suppress(OSError, ValueError):
-        known = json.loads(memo.read_bytes())
-    found, values = dict[str, list[Any]](), list[str]()
-    for path, name, stat in zip(files, names, stats, strict=True):
-        seen = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        *before, value = known.get(name, [None])
-        age = time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns)
-        values.append(value if before == seen else find(path))
-        if age >= settled or before == seen:
-            found[name] = [*seen, values[-1]]
-    if found != known:
-        with suppress(OSError):  # a cache that is full or read-only costs time alone
-            write_json(memo, found)
-    return values
