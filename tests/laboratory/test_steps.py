@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.laboratory.pretrained import LLAMA, ROWS, gemma2, gpt2, llama
 from tests.laboratory.twins import padded_loss
 from training.models import chunked_loss
-from training.models.chunked_loss import cross_entropy, rows_at_once
+from training.models.chunked_loss import Head, cross_entropy, divergence, rows_at_once
 from training.models.decoder import Decoder, DecoderConfig
 from training.models.huggingface import HuggingFace
 from training.models.language_model import Mask
@@ -186,6 +186,62 @@ def test_chunks_have_the_loss_and_the_gradients_of_the_whole(
         found = loss_and_slopes(cross_entropy, *inputs, targets_N)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
+
+
+def divergence_at_once(
+    vectors: Tensor, weight: Tensor, bias: Tensor | None, base_NV: Tensor
+) -> Tensor:
+    logs_NV, base_NV = (
+        each.log_softmax(1) for each in (F.linear(vectors, weight, bias), base_NV.detach())
+    )
+    return (base_NV.exp() * (base_NV - logs_NV)).sum()
+
+
+@pytest.mark.parametrize("rows", [1, 4, 12])
+@pytest.mark.parametrize("trained", ["vectors weight bias", "vectors", "weight bias"])
+@pytest.mark.parametrize("linear", [True, False])
+def test_chunks_have_the_divergence_and_the_gradients_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, rows: int, trained: str, linear: bool
+) -> None:
+    torch.manual_seed(0)
+    shapes = {"vectors": (11, 6), "weight": (9, 6), "bias": (9,)}
+    inputs: list[Tensor | None] = [
+        torch.randn(shape, dtype=torch.float64, requires_grad=name in trained)
+        for name, shape in shapes.items()
+    ]
+    if "bias" not in trained:
+        inputs[2] = None
+    # a base of another width; its gradient is not asked for
+    layer = torch.randn(11, 4).double(), torch.randn(9, 4).double().requires_grad_(), None
+    base = Head(*layer) if linear else F.linear(*layer).detach()
+    expected = loss_and_slopes(divergence_at_once, *inputs, F.linear(*layer))
+    with chunks_of(monkeypatch, rows):
+        found = loss_and_slopes(lambda *own: divergence(Head(*own), base), *inputs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
+    assert layer[1].grad is None
+
+
+def test_a_divergence_without_a_linear_head_is_the_same() -> None:
+    torch.manual_seed(0)
+    head, base = (Head(torch.randn(5, 4), torch.randn(7, 4), torch.randn(7)) for _ in range(2))
+    logits_NV = F.linear(*head)
+    for own in (head, logits_NV):
+        for other in (base, F.linear(*base)):
+            torch.testing.assert_close(
+                divergence(own, other), divergence_at_once(*head, F.linear(*base))
+            )
+
+
+def test_the_logits_of_a_divergence_do_not_exist_together() -> None:
+    models = [
+        Decoder(DecoderConfig(vocab_size=3000, context=64, n_layer=1, n_head=2, n_embd=16))
+        for _ in range(2)
+    ]
+    ids_BT = torch.randint(3000, (9, 64))
+    with Shapes() as seen:
+        models[0](ids_BT, base=models[1]).backward()
+    assert max(math.prod(shape) for shape in seen.made) == rows_at_once(16, 3000) * 3000
 
 
 @pytest.mark.parametrize("size", [1.0, 1e4])

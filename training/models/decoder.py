@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from training.errors import BadInput
 
-from .chunked_loss import cross_entropy
+from .chunked_loss import Head, cross_entropy
 from .language_model import LanguageModel, Mask
 from .packing import Kept, Places
 
@@ -178,9 +178,24 @@ class Decoder(LanguageModel):
 
     def forward(
         self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None,
-        targets_N: Tensor | None = None,
+        targets_N: Tensor | None = None, base: LanguageModel | None = None,
     ) -> Tensor:  # fmt: skip
         assert real_BS is None, "the decoder does not support padding on the left"
+        if base is not None:
+            return self.divergence_from(base, ids_BT)
+        x_ND, weight_VD = self._read(ids_BT, keep_BT, cache)
+        if targets_N is not None:
+            return cross_entropy(x_ND.flatten(0, -2), weight_VD, self.lm_head.bias, targets_N)
+        return F.linear(x_ND, weight_VD, self.lm_head.bias)
+
+    def output(self, ids_BT: Tensor) -> Head:
+        x_BTD, weight_VD = self._read(ids_BT)
+        return Head(x_BTD.flatten(0, 1), weight_VD, self.lm_head.bias)
+
+    def _read(
+        self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """The vectors that the output layer reads, and its weight."""
         # the length of the cached keys of the first block
         seen = cache[0][0].shape[2] if cache else 0
         length = seen + ids_BT.shape[1]
@@ -197,9 +212,7 @@ class Decoder(LanguageModel):
             x_ND = x_BTD if keep_BT is None else x_BTD[keep_BT]
         x_ND = self.ln_f(x_ND)
         weight_VD = self.lm_head.weight if vectors_VD is None else vectors_VD
-        if targets_N is not None:
-            return cross_entropy(x_ND.flatten(0, -2), weight_VD, self.lm_head.bias, targets_N)
-        return F.linear(x_ND, weight_VD, self.lm_head.bias)
+        return x_ND, weight_VD
 
     def _vocabulary(self, device: torch.device) -> Tensor | None:
         """The vectors of all tokens, (V, D), if the output layer needs them."""

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 import charembed
 from training.errors import BadInput
 
-from .chunked_loss import cross_entropy
+from .chunked_loss import Head, cross_entropy
 from .generate import evaluating, last_places
 from .hub import read
 from .language_model import LanguageModel, Mask
@@ -102,8 +102,10 @@ class HuggingFace(LanguageModel):
 
     def forward(
         self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None,
-        targets_N: Tensor | None = None,
+        targets_N: Tensor | None = None, base: LanguageModel | None = None,
     ) -> Tensor:  # fmt: skip
+        if base is not None:
+            return self.divergence_from(base, ids_BT)
         if targets_N is not None:
             return self._loss(ids_BT, keep_BT, targets_N)
         if keep_BT is not None and cache is None and self._packs(ids_BT):
@@ -133,14 +135,18 @@ class HuggingFace(LanguageModel):
 
     def _loss(self, ids_BT: Tensor, keep_BT: Mask, targets_N: Tensor) -> Tensor:
         """Cross-entropy in nats, summed over the kept positions."""
+        found = self.output(ids_BT, keep_BT)
+        if isinstance(found, Head):
+            return cross_entropy(*found, targets_N)
+        # in fp32: bf16 would lose digits in a sum over thousands of tokens
+        return F.cross_entropy(found.float(), targets_N, reduction="sum")
+
+    def output(self, ids_BT: Tensor, keep_BT: Mask = None) -> Head | Tensor:
         head = self.model.get_output_embeddings()
         # the head may have been replaced since the trial, by one with an adapter
         if not self.linear_head or type(head) is not nn.Linear:
-            logits_NV = self(ids_BT, keep_BT).flatten(0, -2)
-            # in fp32: bf16 would lose digits in a sum over thousands of tokens
-            return F.cross_entropy(logits_NV.float(), targets_N, reduction="sum")
-        vectors_ND = self._vectors(ids_BT, keep_BT)
-        return cross_entropy(vectors_ND, head.weight, head.bias, targets_N)
+            return self(ids_BT, keep_BT).flatten(0, -2)  # type: ignore[no-any-return]
+        return Head(self._vectors(ids_BT, keep_BT), head.weight, head.bias)
 
     def _vectors(self, ids_BT: Tensor, keep_BT: Mask = None) -> Tensor:
         """The vectors that the head reads, (N, D), of all positions or of the kept ones."""
