@@ -106,8 +106,8 @@ def _by_products(query: Tensor, key: Tensor, value: Tensor, rows: int, scale: fl
     queries = query.view(len(key), groups * T, -1)
     # rows are keys here, and the future of a query is below its column's diagonal
     future = query.new_full((T, T), -torch.inf).tril(-1).repeat(1, groups)
-    # subtle: because softmax over a last axis of less than 16 numbers uses no vectors of the CPU,
-    # and takes nine times the time
+    # subtle: because softmax over a last axis of less than 16 numbers uses no vectors of the CPU:
+    # findings/torch_softmax_short_rows.sh
     scores = torch.baddbmm(future, key, queries.transpose(1, 2), alpha=scale)
     return torch.bmm(scores.softmax(1).transpose(1, 2), value).view(*query.shape[:2], -1)
 
