@@ -314,6 +314,36 @@ def test_two_starts_at_once_prepare_once(
     assert not list((tmp_path / "cache").glob(".*"))
 
 
+def test_a_start_that_waits_goes_on_if_the_first_one_fails(
+    folder: Path, trained: Tiktoken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, cache, make = Corpus(find_source(str(folder))), tmp_path / "cache", prepared._make
+    begun, waits, failed = threading.Event(), threading.Event(), list[BadInput]()
+
+    def fail_once(*args: Any) -> Any:
+        if begun.is_set():
+            return make(*args)
+        begun.set()
+        waits.wait(60)
+        raise BadInput("a fault")
+
+    def first() -> None:
+        with pytest.raises(BadInput, match="a fault") as raised:
+            tokenized(corpus, trained, cache)
+        failed.append(raised.value)
+
+    monkeypatch.setattr(prepared, "_make", fail_once)
+    monkeypatch.setattr(prepared, "tell", lambda text: waits.set())
+    thread = threading.Thread(target=first)
+    thread.start()
+    begun.wait(60)
+    # the first one removes the new cache, in which the second one waits
+    assert both(tokenized(corpus, trained, cache)) == whole_text(folder, trained)
+    thread.join()
+    assert len(failed) == 1
+    assert not list(cache.glob(".*"))
+
+
 @contextmanager
 def a_full_disk(size: int) -> Iterator[None]:
     """No file can grow above `size` bytes."""
