@@ -1,7 +1,8 @@
 """Measure an evaluation: against a plain loop over `generate`, and the whole suite of word tasks.
 
-Takes a minute or two of one core (with CTranslate2 four). All times are CPU seconds of this process, so that other work on
-the machine does not count. --ctranslate2 needs `pip install ctranslate2==4.8.5`.
+Takes a minute or two of one core (with CTranslate2 four). All times are CPU seconds of this
+process, so that other work on the machine does not count. --ctranslate2 needs
+`pip install ctranslate2==4.8.5`.
 
     python -m benchmarks.evaluate
     python -m benchmarks.evaluate --model smollm2 --questions 2   # a real model, fewer questions
