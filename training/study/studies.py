@@ -22,8 +22,13 @@ from .counting import counting
 from .findings import Findings, Measured
 from .functions import functions
 from .learning_rates import learning_rates
-from .map_shares import shares_by_vocabulary
+from .map_page import write_map
 from .path_star import path_star
+
+
+def no_findings(measured: list[Measured]) -> Findings:
+    """For a study that writes its own page."""
+    return Findings("", [], [], [], [])
 
 
 class Point(NamedTuple):
@@ -50,6 +55,8 @@ class Study:
         findings: makes the findings from the rows of all points.
         seeds: models of each point by default; None: the sizes say it for each point.
         measures: times in each phase that arms are measured by default, for learning curves.
+        write: writes the tables and the page of a study whose cells are arms, also if some failed.
+            The time of such a study is estimated first, and its arms are asked about added tokens.
     """
 
     name: str
@@ -61,6 +68,7 @@ class Study:
     findings: Callable[[list[Measured]], Findings]
     seeds: int | None = 1
     measures: int = 0
+    write: Callable[..., Findings] | None = None
 
     def points(self, size: str, seeds: int | None = None) -> list[Point]:
         """Return the points of a size, with `seeds` models each. Raises BadInput for another size.
@@ -308,7 +316,7 @@ _ALL = (
             },
             "small": {
                 "cells": dict.fromkeys((512, 2048), (2, ("plain", "shuffled", "lstm"))),
-                "again": 512, "steps": 100, "finetune_steps": 500,
+                "again": 512, "steps": 100, "finetune_steps": 450,
             },
             "published": {
                 "cells": {
@@ -317,9 +325,10 @@ _ALL = (
                 "again": 4096,
             },
         },
-        findings=shares_by_vocabulary,
+        findings=no_findings,
         seeds=None,
         measures=12,
+        write=write_map,
     ),
 )  # fmt: skip
 STUDIES = {study.name: study for study in _ALL}
