@@ -17,13 +17,16 @@ from training.ask.added_tokens import WAYS
 from training.data.prepare import Data
 from training.intervals import Row, share_row
 from training.run.folder import read_facts
-from training.run.run import Run
+from training.run.machine import Machine
+from training.run.run import ArmRun, Run
 from training.study import __main__ as study
+from training.study import estimate
 from training.study.added import ADDED
 from training.study.estimate import Estimate, in_words
 from training.study.map_answers import answers
 from training.study.map_rows import HELPS, HURTS, NOT_SHOWN, Vocabulary, judged, verdict
 from training.study.studies import STUDIES
+from training.train.loop import NotFinite
 
 MAP = STUDIES["map"]
 FLAGS = ["map", "--size", "tiny", "--quiet", "--cpu"]
@@ -105,6 +108,27 @@ def test_the_time_is_estimated_before_and_stored_after(
     assert study.main(again) == 0
     assert "stimated" not in capsys.readouterr().out, "nothing is left to train"
     assert len(json.loads((mapped / "times.json").read_text())) == 1
+
+
+def test_an_arm_whose_steps_fail_is_left_out_of_the_estimate(
+    data: Data, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run = Run(tmp_path, data, "v512")
+    timed = estimate.timed_steps
+
+    def breaks(arm: ArmRun, machine: Machine) -> list[float]:
+        if arm.name == "lstm":
+            raise NotFinite("the pretrain loss is nan")
+        return timed(arm, machine, 2)
+
+    monkeypatch.setattr(estimate, "timed_steps", breaks)
+    found = estimate.estimate(run.arms(), Machine(cache=cache, cpu=True, jobs=1))
+    assert set(found.each) == {"v512 plain"}
+    assert found.seconds > 0
+    says(found, "1 cell v512 lstm")
+    says(capsys.readouterr().err, "v512 lstm nan")
+    assert not list(tmp_path.iterdir()), "the folder of the run is left as it is"
 
 
 def test_an_estimate_states_hours_and_cells() -> None:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from training.errors import Interrupted, tell
 from training.run.arm import heads_of
 from training.run.build import extend_context
 from training.run.machine import Machine
@@ -39,17 +40,21 @@ TIMES = "times.json"
 class Estimate(NamedTuple):
     """The seconds of each arm that is left, by point and name, and of all of them together.
 
-    Estimate({"v512 lstm": 270.0}, 5, 2, 675.0) -> str: "0.2 hours for 5 cells, 2 at a time"
+    str(Estimate({"v512 lstm": 270.0}, 5, 2, 675.0)) -> "11 minutes for 5 cells, 2 at a time"
+
+    `unknown`: arms whose steps failed; their time is not in the sum.
     """
 
     each: dict[str, float]
     cells: int
     jobs: int
     seconds: float
+    unknown: Sequence[str] = ()
 
     def __str__(self) -> str:
         many = f"{self.cells} cell{'s' if self.cells != 1 else ''}"
-        return f"{in_hours(self.seconds)} for {many}, {self.jobs} at a time"
+        without = f"; without {', '.join(self.unknown)}, whose steps failed" if self.unknown else ""
+        return f"{in_hours(self.seconds)} for {many}, {self.jobs} at a time{without}"
 
 
 def in_hours(seconds: float) -> str:
@@ -65,8 +70,15 @@ def estimate(arms: Iterable[ArmRun], machine: Machine) -> Estimate:
     by_kind: dict[str, list[ArmRun]] = {}
     for arm in arms:
         by_kind.setdefault(f"{arm.run.title} {arm.name}", []).append(arm)
-    each = {kind: seconds_of(of_kind[0], machine) for kind, of_kind in by_kind.items()}
-    cells = Counter({kind: len(of_kind) for kind, of_kind in by_kind.items()})
+    each: dict[str, float] = {}
+    for kind, of_kind in by_kind.items():
+        try:
+            each[kind] = seconds_of(of_kind[0], machine)
+        except Interrupted:
+            raise
+        except Exception as error:  # a cell that fails stops no other: its own start reports it
+            tell(f"The steps of {kind} could not be timed: {error}")
+    cells = Counter({kind: len(by_kind[kind]) for kind in each})
     jobs = min(machine.side_by_side, cells.total()) or 1
     total = sum(each[kind] * number for kind, number in cells.items())
     # the longest cell is trained in one process

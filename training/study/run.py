@@ -64,10 +64,9 @@ def run_study(options: argparse.Namespace) -> None:
             failed = train_all(arms, machine, isolated=True)
         else:
             failed = _train_cells(arms, machine, out, console)
-        incomplete = {one.arm.run.folder for one in failed}
         with console.status("Reports of the runs ..."):
             for run in runs:
-                if run.folder not in incomplete:
+                if not failed or all(map(_is_finished, run.arms())):
                     finish(run, Console(quiet=True))  # one table of all runs is printed instead
             if study.write is not None:
                 sizes = [int(point.at["vocabulary"]) for point in points]
