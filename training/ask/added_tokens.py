@@ -139,7 +139,9 @@ def ask_about_words(
     """
     if way != IN_PIECES:
         grow(model, data, words, way)
-        data = replace(data, tokenizer=WithWords(data.tokenizer, words))
+        # Any: it encodes questions alone, no corpus, and so lacks the methods for one
+        tokenizer: Any = WithWords(data.tokenizer, words)
+        data = replace(data, tokenizer=tokenizer)
     material = replace(data.material, words=one_list(list(words)))
     tasks = [build_task(spec, material) for spec in data.config.data.tasks]
     sets = [EvalSet(task, way, distinct(task, "seen", questions, "added")) for task in tasks]

@@ -83,7 +83,8 @@ def estimate(arms: Iterable[ArmRun], machine: Machine) -> Estimate:
     total = sum(each[kind] * number for kind, number in cells.items())
     # the longest cell is trained in one process
     longest = max(each.values(), default=0.0)
-    return Estimate(each, cells.total(), jobs, max(total / jobs, longest) + _ADDED * cells.total())
+    seconds = max(total / jobs, longest) + _ADDED * cells.total()
+    return Estimate(each, cells.total(), jobs, seconds, [k for k in by_kind if k not in each])
 
 
 def seconds_of(arm: ArmRun, machine: Machine) -> float:
