@@ -162,7 +162,7 @@ class Decoder(LanguageModel):
         self.wpe = nn.Embedding(config.context, config.n_embd)  # position embeddings
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size)
+        self.lm_head: Any = nn.Linear(config.n_embd, config.vocab_size)
         for module in self.modules():
             # as GPT-2 does; LayerNorm keeps torch's initial values
             if isinstance(module, nn.Linear | nn.Embedding):
@@ -211,7 +211,7 @@ class Decoder(LanguageModel):
             x_BTD = self._every(ids_BT, seen, cache, vectors_VD)
             x_ND = x_BTD if keep_BT is None else x_BTD[keep_BT]
         x_ND = self.ln_f(x_ND)
-        weight_VD = self.lm_head.weight if vectors_VD is None else vectors_VD
+        weight_VD: Tensor = self.lm_head.weight if vectors_VD is None else vectors_VD
         return x_ND, weight_VD
 
     def _vocabulary(self, device: torch.device) -> Tensor | None:
@@ -229,7 +229,7 @@ class Decoder(LanguageModel):
     def _every(self, ids_BT: Tensor, seen: int, cache: Any, vectors_VD: Tensor | None) -> Tensor:
         """The vectors of all positions, (B, T, D), after `seen` cached ones."""
         places_T = torch.arange(seen, seen + ids_BT.shape[1], device=ids_BT.device)
-        x_BTD = self._tokens(ids_BT, vectors_VD) + self.wpe(places_T)
+        x_BTD: Tensor = self._tokens(ids_BT, vectors_VD) + self.wpe(places_T)
         presents: Cache = []
         for number, block in enumerate(self.blocks):
             x_BTD, present = block(x_BTD, cache[number] if cache else None)
