@@ -162,7 +162,7 @@ class Decoder(LanguageModel):
         self.wpe = nn.Embedding(config.context, config.n_embd)  # position embeddings
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd)
-        self.lm_head: Any = nn.Linear(config.n_embd, config.vocab_size)  # or a `_Bias`
+        self.lm_head: Any = nn.Linear(config.n_embd, config.vocab_size)
         for module in self.modules():
             # as GPT-2 does; LayerNorm keeps torch's initial values
             if isinstance(module, nn.Linear | nn.Embedding):
@@ -211,7 +211,7 @@ class Decoder(LanguageModel):
             x_BTD = self._every(ids_BT, seen, cache, vectors_VD)
             x_ND = x_BTD if keep_BT is None else x_BTD[keep_BT]
         x_ND = self.ln_f(x_ND)
-        weight_VD = self.lm_head.weight if vectors_VD is None else vectors_VD
+        weight_VD: Tensor = self.lm_head.weight if vectors_VD is None else vectors_VD
         return x_ND, weight_VD
 
     def _vocabulary(self, device: torch.device) -> Tensor | None:
