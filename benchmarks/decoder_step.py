@@ -1,6 +1,6 @@
 """Time a training step of the own decoder against its slow form and against nanoGPT's.
 
-    python -m benchmarks.decoder_step              # all tables, five minutes of one core
+    python -m benchmarks.decoder_step              # all tables, six minutes of one core
     python -m benchmarks.decoder_step --only peer --rounds 7
 
 The candidates of a table run in turn in one process with one thread. A value is the median CPU time

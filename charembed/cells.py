@@ -24,7 +24,7 @@ class Tape(NamedTuple):
     """Input of the backward pass, one row per node; each step writes the rows of its level.
 
     Attributes:
-        gates_NG: after their sigmoid or tanh. The part of g of an LSTM is not used.
+        gates_NG: after their sigmoid; the candidate's part is not used.
         inner_NH: a value inside the cell: tanh(c) of an LSTM, the candidate's part of the recurrent
             product of a GRU.
         candidate_NH: g of an LSTM, n of a GRU, after tanh.
@@ -148,7 +148,7 @@ class GRU:
 
     @staticmethod
     def slopes(tape: Tape) -> Slopes:
-        (r, z, _), n, of_NG = tape.gates_NG.chunk(3, 1), tape.candidate_NH, None
+        (r, z, _), n = tape.gates_NG.chunk(3, 1), tape.candidate_NH
         of_NG = torch.empty_like(tape.gates_NG)
         of_r, of_z, of_n = of_NG.chunk(3, 1)
         inner_NH = _tanh_backward(1 - z, n, grad_input=torch.empty_like(n))

@@ -15,11 +15,11 @@ from __future__ import annotations
 import hashlib
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed.checkpoint
@@ -40,7 +40,7 @@ from .state import (
     fill,
     load_state,
     named_tensors,
-    parameters_of,
+    owners,
     position_of,
     save_state,
     trained_parameters,
@@ -94,12 +94,7 @@ def load(folder: Path, start: Position, parts: Parts, optimizers: Sequence[Optim
     if found is None:
         return load_state(folder / STATE, start, parts, optimizers)
     place, files, position = found
-    like = {f"{part}/{name}": value for part, module in parts.items()
-            for name, value in trained_parameters(module).items()}  # fmt: skip
-    for number, optimizer in enumerate(optimizers):
-        for index, parameter in enumerate(parameters_of(optimizer)):
-            like[f"optimizer/{number}/{index}"] = parameter
-    fill(parts, optimizers, _read_shards(place, files, like), place)
+    fill(parts, optimizers, _read_shards(place, files, owners(parts, optimizers)), place)
     return position
 
 
@@ -143,9 +138,9 @@ def _newest(folder: Path, start: Position) -> tuple[Path, dict[str, str], Positi
 
 
 def _read_shards(
-    place: Path, files: Mapping[str, str], like: Mapping[str, Tensor]
+    place: Path, files: Mapping[str, str], owner_of: Callable[[str], Tensor | None]
 ) -> dict[str, Tensor]:
-    """Read a state. A tensor of the shape of its parameter in `like` is sharded as this one is.
+    """Read a state. A tensor of the shape of its parameter is sharded as this one is.
 
     Raises Damaged if a file is missing or has other content than was saved.
     """
@@ -157,11 +152,9 @@ def _read_shards(
     reader = _DCP.HuggingFaceStorageReader(str(place))
     tensors = dict[str, Tensor]()
     for name, saved in reader.read_metadata().state_dict_metadata.items():
-        # the key of an optimizer's value follows the index of its parameter
-        other = like.get(name.rpartition("/")[0] if name.startswith("optimizer/") else name)
-        facts: Any = saved
-        if other is not None and is_sharded(other) and other.shape == facts.size:
-            tensors[name] = torch.empty_like(other, dtype=facts.properties.dtype)
+        owner, facts = owner_of(name), cast(Any, saved)
+        if owner is not None and is_sharded(owner) and owner.shape == facts.size:
+            tensors[name] = torch.empty_like(owner, dtype=facts.properties.dtype)
         else:
             tensors[name] = torch.empty(facts.size, dtype=facts.properties.dtype)
     with _one_sentence(place), warnings.catch_warnings():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from .dtensors import sharded_like
 
 Parts = Mapping[str, nn.Module]  # the model and, if there are any, its heads, by name
 STATE = "state.safetensors"
+_OPTIMIZER = "optimizer"  # the first word of the names of the tensors of optimizers
 METRICS = "metrics.jsonl"
 _FIGURE = "delete it; only a figure of the report loses its lines"
 
@@ -106,8 +107,27 @@ def named_tensors(parts: Parts, optimizers: Sequence[Optimizer] = ()) -> dict[st
     for number, optimizer in enumerate(optimizers):
         # safetensors holds flat names, so the nested state is written as a path
         for index, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{number}/{index}/{key}": value for key, value in values.items()}
+            own = f"{_OPTIMIZER}/{number}/{index}"
+            tensors |= {f"{own}/{key}": value for key, value in values.items()}
     return tensors
+
+
+def owners(parts: Parts, optimizers: Sequence[Optimizer]) -> Callable[[str], Tensor | None]:
+    """Return a function from the name of a tensor of a state to its parameter; None if unknown.
+
+    owners(parts, optimizers)("optimizer/0/3/exp_avg") is parameters_of(optimizers[0])[3]
+    """
+    found = named_tensors(parts)
+    for number, optimizer in enumerate(optimizers):
+        for index, parameter in enumerate(parameters_of(optimizer)):
+            found[f"{_OPTIMIZER}/{number}/{index}"] = parameter
+
+    def owner_of(name: str) -> Tensor | None:
+        # the key of an optimizer's value follows the index of its parameter
+        of_optimizer = name.startswith(f"{_OPTIMIZER}/")
+        return found.get(name.rpartition("/")[0] if of_optimizer else name)
+
+    return owner_of
 
 
 def load_state(
@@ -137,7 +157,7 @@ def fill(
         saved = optimizer.state_dict()
         trained = parameters_of(optimizer)
         for name in tensors:
-            if name.startswith(f"optimizer/{number}/"):
+            if name.startswith(f"{_OPTIMIZER}/{number}/"):
                 index, key = name.split("/")[2:]
                 value = sharded_like(tensors[name], trained[int(index)])
                 saved["state"].setdefault(int(index), {})[key] = value
