@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
-from training.errors import BadInput
+from training.errors import BadInput, Broke, Interrupted
 from training.files import read_record, write_atomically, write_json, write_record
 from training.intervals import read_rows
 from training.report.figures import alone
@@ -18,9 +20,11 @@ from training.report.page import print_sentences, print_table, render
 from training.report.report import finish
 from training.run.folder import WAY_OUT, locked, read_facts
 from training.run.machine import Machine, check_place
-from training.run.run import RESULTS, Run, check_begin
-from training.run.workers import train_all
+from training.run.run import RESULTS, ArmRun, Run, check_begin
+from training.run.workers import Failure, failure_of, train_all
 
+from .added import measure_added, words_of
+from .estimate import Clock, estimate
 from .findings import Findings, Measured
 from .studies import Point, Study, study_named
 
@@ -30,8 +34,8 @@ _STUDY = "study.json"
 def run_study(options: argparse.Namespace) -> None:
     """Train the missing arms of every point, then write and print the findings.
 
-    Raises BadInput before any training, and Interrupted for a Ctrl-C during it, after all state has
-    been saved.
+    An arm that fails does not stop the others. Raises BadInput before any training, Interrupted for
+    a Ctrl-C during it, after all state has been saved, and an error that lists the failed arms.
     """
     console = Console()
     study, out, resume = study_named(options.study), options.out, options.resume
@@ -55,14 +59,88 @@ def run_study(options: argparse.Namespace) -> None:
         runs = [held.enter_context(run) for run in begun]
         # After all runs have begun: a refused study leaves no record behind.
         write_record(out / _STUDY, record)
-        train_all([arm for run in runs for arm in run.arms()], machine)
+        arms = [arm for run in runs for arm in run.arms()]
+        if study.write is None:
+            failed = train_all(arms, machine, isolated=True)
+        else:
+            failed = _train_cells(arms, machine, out, console)
         with console.status("Reports of the runs ..."):
             for run in runs:
-                finish(run, Console(quiet=True))  # one table of all runs is printed instead
-        findings = _report(study, options.size, points, out)
-    title = "Shares of freely generated answers that are right, on new questions"
-    print_table(console, findings.table, title)
-    print_sentences(console, [findings.headline, *findings.sentences], out / "report.html")
+                if not failed or all(map(_is_finished, run.arms())):
+                    finish(run, Console(quiet=True))  # one table of all runs is printed instead
+            if study.write is not None:
+                sizes = [int(point.at["vocabulary"]) for point in points]
+                placed = list(zip(runs, sizes, strict=True))
+                findings = study.write(out, options.size, study, placed, failed)
+            elif not failed:
+                findings = _report(study, options.size, points, out)
+    if study.write is not None or not failed:
+        title = "Shares of freely generated answers that are right, on new questions"
+        print_table(console, findings.table, title)
+        print_sentences(console, [findings.headline, *findings.sentences], out / "report.html")
+    if failed:
+        raise _failures(failed, partial=study.write is not None)
+
+
+def _train_cells(
+    arms: Sequence[ArmRun], machine: Machine, out: Path, console: Console
+) -> list[Failure]:
+    """Estimate the time, train the missing arms, and ask each about words added as tokens."""
+    missing = [arm for arm in arms if not _is_finished(arm)]
+    clock = None
+    if missing:
+        with console.status("Timing a few steps of each kind of arm ..."):
+            found = estimate(missing, machine)
+        console.print(f"Estimated from timed steps on this machine: {found}.", highlight=False)
+        clock = Clock(out, found, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    try:
+        failed = train_all(arms, machine, isolated=True)
+        failed += _ask_about_added(arms, {one.arm for one in failed}, machine)
+    finally:
+        if clock is not None:
+            clock.write()
+    return failed
+
+
+def _is_finished(arm: ArmRun) -> bool:
+    try:
+        return arm.is_finished
+    except BadInput:
+        return False
+
+
+def _ask_about_added(
+    arms: Sequence[ArmRun], without: Collection[ArmRun], machine: Machine
+) -> list[Failure]:
+    """Measure the answers about added tokens of each arm that has none. Return the failures."""
+    failed, words = list[Failure](), dict[Path, list[str]]()
+    torch.set_num_threads(machine.threads)
+    for arm in arms:
+        if arm in without:
+            continue
+        try:
+            if arm.run.folder not in words:
+                words[arm.run.folder] = words_of(arm.run.data)
+            measure_added(arm, words[arm.run.folder])
+        except Interrupted:
+            raise
+        except Exception as error:  # any failure of one cell leaves the others their results
+            failed.append(failure_of(arm, error))
+    return failed
+
+
+def _failures(failed: Sequence[Failure], *, partial: bool) -> BadInput | Broke:
+    """The error of a study in which some arms failed: it lists all of them.
+
+    `partial`: the page shows the others, so the study broke, whatever the cause of the failures.
+    """
+    count = f"{len(failed)} arm{'s' if len(failed) > 1 else ''} of this study failed"
+    kind = BadInput if not partial and all(one.bad_input for one in failed) else Broke
+    listed = "\n".join(f"- {one.message}" for one in failed)
+    return kind(
+        f"{count}; the others are finished and saved:\n{listed}\nThe same command with --resume "
+        "tries the failed ones again."
+    )
 
 
 def _check_study(out: Path, record: dict[str, Any], resume: bool) -> None:
