@@ -78,7 +78,7 @@ def _within_rows(
         places.spread(x_1HMD[0].transpose(0, 1).flatten(0, 1))
         for x_1HMD, places in ((query, queries), (key, keys), (value, keys))
     ]
-    attend = _by_products if kind == "cpu" and real_BT.shape[1] <= LONGEST else _by_kernel
+    attend: Any = _by_products if kind == "cpu" and real_BT.shape[1] <= LONGEST else _by_kernel
     with torch.autocast(kind, enabled=False):
         out = attend(*blocks, len(real_BT), scale)
     return queries.gather(out).view(1, -1, query.shape[1], value.shape[3])
@@ -114,7 +114,7 @@ def _by_products(query: Tensor, key: Tensor, value: Tensor, rows: int, scale: fl
 
 def _by_kernel(query: Tensor, key: Tensor, value: Tensor, rows: int, scale: float) -> Tensor:
     """The same by torch's kernel."""
-    query, key, value = (x.unflatten(0, (rows, -1)) for x in (query, key, value))
+    query, key, value = (x.view(rows, -1, *x.shape[1:]) for x in (query, key, value))
     shared = query.shape[1] != key.shape[1]
     out = F.scaled_dot_product_attention(
         query, key, value, is_causal=True, scale=scale, enable_gqa=shared
