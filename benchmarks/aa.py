@@ -28,7 +28,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -45,7 +44,6 @@ from training.config.presets import preset
 from training.differences import summarise
 from training.errors import Interrupted
 from training.intervals import ALPHA, Marks, Row, share_row, wilson
-from training.models.arms import ARMS, Parts
 from training.report.headline import Headline, headline
 from training.report.results import Results
 from training.report.verdict import controls_of
@@ -53,7 +51,7 @@ from training.run.arm import train_arm
 from training.run.machine import Machine
 from training.run.run import Run
 
-AGAIN = "again"
+AGAIN = "again"  # the arm lstm with other initial values
 CONTROLS = ("plain", "matched", "shuffled")
 # Components of variance of the simulation. Scores are logits: 0.4 is 10 points at a score of 0.5.
 MODEL, MODEL_AND_SPLIT = 0.4, 0.4  # standard deviation between the models of an arm
@@ -66,16 +64,6 @@ AT_ONCE = 200  # runs in memory
 
 
 # Real runs
-
-
-def add_arm() -> None:
-    """Add the arm `again`: the encoder of `lstm` with initial values from another seed."""
-    lstm = ARMS["lstm"]
-
-    def build(parts: Parts) -> object:
-        return lstm.build(replace(parts, seed=parts.seed + 1_000_000))
-
-    ARMS[AGAIN] = replace(lstm, build=build, role="control", called="with the same characters")
 
 
 def setting(first_seed: int, seeds: int) -> CompareConfig:
@@ -276,7 +264,6 @@ def main() -> None:
 
 def _print_real(options: argparse.Namespace, console: Console) -> None:
     """Print a line for each run, and the shares of all finished ones, also after a Ctrl-C."""
-    add_arm()
     gc.freeze()  # a phase ends with a collection, which would walk through all of torch each time
     began, whole, alone, values = time.process_time(), [], [], []
     with suppress(KeyboardInterrupt, Interrupted):

@@ -55,9 +55,16 @@ def check_texts(options: argparse.Namespace) -> None:
 
 
 def add_options(
-    parser: argparse.ArgumentParser, out: str = "run folder [runs/PRESET-DIGEST]"
+    parser: argparse.ArgumentParser,
+    out: str = "run folder [runs/PRESET-DIGEST]",
+    measures: str = "12",
 ) -> argparse._ArgumentGroup:
-    """Add the flags that do not change the result of a run; `out` is the help of --out."""
+    """Add the flags that do not change the result of a run.
+
+    Arguments:
+        out: the help of --out.
+        measures: the default of --measures as its help prints it.
+    """
     run = parser.add_argument_group("Run")
     number = partial(run.add_argument, type=int, metavar="N")
     folder = partial(run.add_argument, type=Path, metavar="FOLDER")
@@ -84,7 +91,7 @@ def add_options(
     switch("--gradient-checkpointing", help=f"{again} a third more time, the same numbers")
     number("--save-every", default=200, help="steps between saved states [1 or more; 200]")
     curves = "times in each phase that held-out loss and exact match are measured, for curves"
-    number("--measures", default=12, help=f"{curves} [0 or more; %(default)s]")
+    number("--measures", default=12, help=f"{curves} [0 or more; {measures}]")
     ids = "folder for vocabularies and token ids [.cache]"
     folder("--cache", default=Path(".cache"), help=ids)
     switch("--quiet", help="no progress bars")

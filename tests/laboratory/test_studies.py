@@ -28,10 +28,12 @@ from training.study.findings import Findings, Measured
 from training.study.run import page
 from training.study.studies import STUDIES, Point, study_named
 
-RATES = "learning_rates"
+RATES, MAP = "learning_rates", "map"
 
-# learning_rates has the tasks and arms of the main job
-GRIDS = [(name, size) for name, one in STUDIES.items() for size in one.sizes if name != RATES]
+# learning_rates and the map have the tasks and arms of the main job
+GRIDS = [
+    (name, size) for name, one in STUDIES.items() for size in one.sizes if name not in (RATES, MAP)
+]
 
 
 @pytest.mark.parametrize(("name", "size"), GRIDS)

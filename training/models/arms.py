@@ -27,6 +27,7 @@ from .language_model import LanguageModel
 
 _PALETTE = ("#b4532a", "#4f6d7a", "#7a5195", "#3f7d44", "#a23b72", "#6b705c")  # of added encoders
 _LONGEST = 32  # tokens of this length or more share a row
+AGAIN = "again"  # the A/A arm
 _SIZES = ("char_dim", "hidden_size")  # the sizes of an encoder that the config sets
 
 
@@ -140,7 +141,7 @@ def import_path(name: str) -> str:
 
 def _encoder_of(name: str) -> str:
     """The name of the encoder that an arm is built with."""
-    return "lstm" if name in ("matched", "shuffled") else name
+    return "lstm" if name in ("matched", "shuffled", AGAIN) else name
 
 
 def _is_ours(maker: Any) -> bool:
@@ -237,6 +238,11 @@ def _control(
     return lambda parts: TableEncoder(rows(parts.spellings), parts.char_dim, parts, trained)
 
 
+def _again(parts: Parts) -> nn.Module:
+    # far from the seeds of any run, so that no arm of another seed begins with these values
+    return _lstm(replace(parts, seed=parts.seed + 1_000_000))
+
+
 def _no_encoder(parts: Parts) -> None:
     """The `build` of the untouched model: of `plain`, and of the rivals."""
 
@@ -312,6 +318,12 @@ ARMS: dict[str, Arm] = _Arms({
         build=_no_encoder, colour="#9b6a6c", called="with a spelling loss",
         sentence="the model as it is; heads learn to predict a token's letters from its vector",
         role="rival",
+    ),
+    AGAIN: Arm(
+        build=_again, colour="#74808c", called="with the same characters, begun otherwise",
+        sentence="the arm lstm with other initial values of its encoder: an A/A test, in which no "
+        "difference is real",
+        role="control",
     ),
 })  # fmt: skip
 

@@ -119,11 +119,18 @@ def command_of(record: Mapping[str, Any]) -> str:
 
 
 def _of_study(name: str, config: CompareConfig) -> str:
-    """The command of a study, whose runs have "study counting, tiny" for a preset; else ""."""
+    """The command of a study, whose runs have "study counting, tiny" for a preset; else "".
+
+    The preset of a study whose points have their own numbers of seeds is "study map, tiny", or
+    "study map, tiny, seeds 4" if the command gave a number for all of them.
+    """
     if not name.startswith("study "):
         return ""
-    study, _, size = name.removeprefix("study ").partition(", ")
-    seeds = ["--seeds", str(config.seeds)] if config.seeds > 1 else []
+    study, size, *given = name.removeprefix("study ").split(", ")
+    if study == "map":
+        seeds = [word for one in given for word in f"--{one}".split()]
+    else:
+        seeds = ["--seeds", str(config.seeds)] if config.seeds > 1 else []
     return shlex.join(["python", "-m", "training.study", study, "--size", size, *seeds])
 
 

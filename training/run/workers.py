@@ -8,12 +8,22 @@ import selectors
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
-from training.errors import BAD_INPUT, STOPPED, BadInput, Broke, Interrupted, tell
+from training.errors import (
+    BAD_INPUT,
+    STOPPED,
+    BadInput,
+    Broke,
+    Interrupted,
+    sentence,
+    tell,
+    user_errors,
+)
 from training.interrupts import deferred, held_back
 from training.models.arms import import_path, is_added
 from training.progress import Bars, Mirror, in_terminal, no_bars
@@ -25,16 +35,30 @@ from .run import ArmRun
 _ROOT = Path(__file__).parent.parent.parent  # where `training` is imported from
 
 
-def train_all(arms: Sequence[ArmRun], machine: Machine) -> None:
+class Failure(NamedTuple):
+    """An arm that could not be trained or evaluated, and the reason in a sentence."""
+
+    arm: ArmRun
+    message: str
+    bad_input: bool = False
+
+
+def train_all(arms: Sequence[ArmRun], machine: Machine, *, isolated: bool = False) -> list[Failure]:
     """Train and evaluate every arm that is not finished.
 
-    Raises Interrupted for a Ctrl-C, after all arms have saved their state, and Broke or BadInput if
-    an arm failed.
+    train_all(run.arms(), machine) -> []
+
+    Arguments:
+        isolated: an arm that fails does not keep the others from being trained. The failures are
+            returned, in the order of the arms; without this there are none to return.
+
+    Raises Interrupted for a Ctrl-C, after all arms have saved their state. Unless `isolated`, raises
+    Broke or BadInput if an arm failed.
     """
     # Finished arms do not need a process, whose imports take seconds.
-    arms = [arm for arm in arms if not arm.is_finished]
+    missing, failed = _missing(arms, isolated)
     places = machine.side_by_side
-    if local := [arm.name for arm in arms if is_added(arm.name) and not import_path(arm.name)]:
+    if local := [one.name for one in missing if is_added(one.name) and not import_path(one.name)]:
         if places > 1:
             tell(
                 f"The arm {local[0]} was added by this script, which a process of its own does not "
@@ -42,11 +66,62 @@ def train_all(arms: Sequence[ArmRun], machine: Machine) -> None:
                 "in a module that the script imports to train them side by side."
             )
         places = 1
-    if places == 1 or len(arms) < 2:
-        for arm in arms:
-            train_arm(arm, machine, _bars(arm, machine))
-        return
-    crew = _Crew(machine)
+    if places == 1 or len(missing) < 2:
+        for arm in missing:
+            failed += _trained_here(arm, machine, isolated)
+    else:
+        failed += _trained_side_by_side(missing, machine, places, isolated)
+    order = {arm: place for place, arm in enumerate(arms)}
+    return sorted(failed, key=lambda one: order[one.arm])
+
+
+def _missing(arms: Sequence[ArmRun], isolated: bool) -> tuple[list[ArmRun], list[Failure]]:
+    """The arms that are not finished, and those whose files are damaged if `isolated`."""
+    missing, failed = list[ArmRun](), list[Failure]()
+    for arm in arms:
+        try:
+            if not arm.is_finished:
+                missing.append(arm)
+        except BadInput as error:
+            if not isolated:
+                raise
+            failed.append(_failure(arm, str(error), True))
+    return missing, failed
+
+
+def _failure(arm: ArmRun, reason: str, bad_input: bool) -> Failure:
+    """Report a failure that does not stop the others, and return it."""
+    failure = Failure(arm, _broke_off(arm.title, reason), bad_input)
+    tell(f"{failure.message} The other arms go on.")
+    return failure
+
+
+def _broke_off(title: str, reason: str) -> str:
+    return f"The arm {title} broke off: {reason}"
+
+
+def _trained_here(arm: ArmRun, machine: Machine, isolated: bool) -> list[Failure]:
+    """Train an arm in this process. Return its failure, if it has one and is isolated."""
+    try:
+        train_arm(arm, machine, _bars(arm, machine))
+    except Interrupted:
+        raise
+    except Exception as error:
+        if not isolated:
+            raise
+        reason = sentence(error)
+        if reason is None:  # a defect: its place is in the traceback
+            tell(traceback.format_exc().rstrip())
+            reason = f"{type(error).__name__}: {error}"
+        return [_failure(arm, reason, isinstance(error, user_errors()))]
+    return []
+
+
+def _trained_side_by_side(
+    arms: Sequence[ArmRun], machine: Machine, places: int, isolated: bool
+) -> list[Failure]:
+    """Train arms in processes. Return the failures if they are isolated, else raise one error."""
+    crew = _Crew(machine, isolated)
     try:
         crew.work(arms, places)
     except KeyboardInterrupt:
@@ -57,12 +132,14 @@ def train_all(arms: Sequence[ArmRun], machine: Machine) -> None:
             crew.end()
             if crew.stopped or stop.asked:
                 who = "Every other arm" if crew.failed else "Every arm"
-                raise Interrupted(" ".join([*crew.failed, f"{who} saved its state."]))
-    if crew.failed:
-        kind = BadInput if crew.bad_input else Broke
+                raise Interrupted(" ".join([*crew.messages, f"{who} saved its state."]))
+    if crew.failed and not isolated:
+        kind = BadInput if crew.failed[-1].bad_input else Broke
         raise kind(
-            f"{' '.join(crew.failed)} Nothing that was saved is lost: --resume goes on from there."
+            f"{' '.join(crew.messages)} Nothing that was saved is lost: --resume goes on from "
+            "there."
         )
+    return crew.failed
 
 
 def _bars(arm: ArmRun, machine: Machine, place: int = 0) -> Bars:
@@ -74,24 +151,34 @@ class _Crew:
 
     Attributes:
         running: the processes by place; the place is the line of the progress bar.
-        failed: one message for each arm that failed.
-        bad_input: the last failure was one that the user can correct.
+        isolated: a failure does not stop the other arms.
+        failed: the failures, in their order.
         stopped: an arm was stopped by a signal and saved its state.
     """
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, isolated: bool = False) -> None:
         self.machine = machine
-        self.bad_input = False
+        self.isolated = isolated
         self.running: dict[int, _Worker] = {}
-        self.failed: list[str] = []
+        self.failed: list[Failure] = []
         self.stopped = False
 
+    @property
+    def messages(self) -> list[str]:
+        """One sentence for each failure."""
+        return [one.message for one in self.failed]
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether no further arm is begun."""
+        return bool(self.failed) and not self.isolated
+
     def work(self, arms: Sequence[ArmRun], places: int) -> None:
-        """Keep `places` processes busy until no arm is left, or one has failed or was stopped."""
+        """Keep `places` processes busy until no arm is left, one was stopped, or one has failed."""
         waiting = list(arms)
         with selectors.DefaultSelector() as selector:
             while self.running or waiting:
-                while waiting and len(self.running) < places and not self.failed:
+                while waiting and len(self.running) < places and not self.gives_up:
                     place = min(set(range(places)) - self.running.keys())
                     # No signal may come between the start of a process and the note that it runs.
                     with held_back():
@@ -103,7 +190,7 @@ class _Crew:
                     if not self.running[key.data].listen():
                         selector.unregister(key.fileobj)
                         self._dismiss(key.data)
-                if self.stopped or (self.failed and not self.running):
+                if self.stopped or (self.gives_up and not self.running):
                     return
 
     def end(self) -> None:
@@ -122,17 +209,17 @@ class _Crew:
         if status == STOPPED:
             self.stopped = True
         elif status:
-            self.bad_input = status == BAD_INPUT
-            self.failed.append(worker.failure(status))
-            if self.running:
-                tell(f"{self.failed[-1]} The other arms go on.")
+            failure = Failure(worker.arm, worker.failure(status), status == BAD_INPUT)
+            self.failed.append(failure)
+            if self.running or self.isolated:
+                tell(f"{failure.message} The other arms go on.")
 
 
 class _Worker:
     """A process that trains one arm."""
 
     def __init__(self, arm: ArmRun, machine: Machine, place: int) -> None:
-        self.title = arm.title
+        self.arm, self.title = arm, arm.title
         self.error = ""
         self.mirror = Mirror(_bars(arm, machine, place))
         # The paths of this process: from them it imported the modules of added encoders.
@@ -178,4 +265,4 @@ class _Worker:
             memory = "; most likely the machine ran out of memory, and --jobs 1 needs less"
             reason = memory if -status == signal.SIGKILL else ""
             return f"The arm {self.title} was killed from outside by {name}{reason}."
-        return f"The arm {self.title} broke off: {self.error or 'its error is printed above.'}"
+        return _broke_off(self.title, self.error or "its error is printed above.")

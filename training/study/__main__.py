@@ -4,6 +4,7 @@
     python -m training.study counting                   # minutes on two cores
     python -m training.study path_star --seeds 3        # intervals over seeds
     python -m training.study functions --size published   # for a GPU
+    python -m training.study map --size published         # hours of two cores
 
 Every point of the grid is a run folder below --out, such as
 counting-small/d8-m4, which every other tool can open. The folder of the study
@@ -53,9 +54,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("study", nargs="?", metavar="STUDY", help=f"one of {', '.join(NAMES)}")
     add("--list", action="store_true", help="print the studies and their sizes, and stop")
     add("--size", default="small", help="small, published, or tiny [small]")
-    add("--seeds", type=int, default=1, metavar="N", help="models per point [1 or more; 1]")
-    add_options(parser, out="folder of the study [runs/STUDY-SIZE]")
-    parser.set_defaults(measures=0)  # the page of a study has no learning curves
+    own = "1; map: as many as its size says"
+    add("--seeds", type=int, metavar="N", help=f"models per point [1 or more; {own}]")
+    usual = "0; map: 12"  # the pages of other studies have no learning curves
+    add_options(parser, out="folder of the study [runs/STUDY-SIZE]", measures=usual)
+    parser.set_defaults(measures=None)
     options = parser.parse_args(argv)
     check_options(options)
     if options.list:
@@ -65,10 +68,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     # Imported here: torch takes seconds, which --help need not wait for.
     from .studies import study_named
 
-    # Raises for an unknown study or size, and for a config that cannot work.
-    study_named(options.study).points(options.size, options.seeds)
+    study = study_named(options.study)
+    # Raises for an unknown size, and for a config that cannot work.
+    study.points(options.size, options.seeds)
+    if options.measures is None:
+        options.measures = study.measures
     # For config.json of the runs, in the place of a preset's name.
     options.preset = f"study {options.study}, {options.size}"
+    if study.seeds is None and options.seeds is not None:
+        options.preset += f", seeds {options.seeds}"
     options.out = options.out or Path("runs") / f"{options.study}-{options.size}"
     return options
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from training.errors import BadInput
+from training.errors import BadInput, Broke
 from training.files import read_record, write_atomically, write_json, write_record
 from training.intervals import read_rows
 from training.report.figures import alone
@@ -19,7 +19,7 @@ from training.report.report import finish
 from training.run.folder import WAY_OUT, locked, read_facts
 from training.run.machine import Machine, check_place
 from training.run.run import RESULTS, Run, check_begin
-from training.run.workers import train_all
+from training.run.workers import Failure, train_all
 
 from .findings import Findings, Measured
 from .studies import Point, Study, study_named
@@ -30,8 +30,8 @@ _STUDY = "study.json"
 def run_study(options: argparse.Namespace) -> None:
     """Train the missing arms of every point, then write and print the findings.
 
-    Raises BadInput before any training, and Interrupted for a Ctrl-C during it, after all state has
-    been saved.
+    An arm that fails does not stop the others. Raises BadInput before any training, Interrupted for
+    a Ctrl-C during it, after all state has been saved, and an error that lists the failed arms.
     """
     console = Console()
     study, out, resume = study_named(options.study), options.out, options.resume
@@ -55,14 +55,29 @@ def run_study(options: argparse.Namespace) -> None:
         runs = [held.enter_context(run) for run in begun]
         # After all runs have begun: a refused study leaves no record behind.
         write_record(out / _STUDY, record)
-        train_all([arm for run in runs for arm in run.arms()], machine)
+        failed = train_all([arm for run in runs for arm in run.arms()], machine, isolated=True)
+        incomplete = {one.arm.run.folder for one in failed}
         with console.status("Reports of the runs ..."):
             for run in runs:
-                finish(run, Console(quiet=True))  # one table of all runs is printed instead
+                if run.folder not in incomplete:
+                    finish(run, Console(quiet=True))  # one table of all runs is printed instead
+        if failed:
+            raise _failures(failed)
         findings = _report(study, options.size, points, out)
     title = "Shares of freely generated answers that are right, on new questions"
     print_table(console, findings.table, title)
     print_sentences(console, [findings.headline, *findings.sentences], out / "report.html")
+
+
+def _failures(failed: Sequence[Failure]) -> BadInput | Broke:
+    """The error of a study in which some arms failed: it lists all of them."""
+    count = f"{len(failed)} arm{'s' if len(failed) > 1 else ''} of this study failed"
+    kind = BadInput if all(one.bad_input for one in failed) else Broke
+    listed = "\n".join(f"- {one.message}" for one in failed)
+    return kind(
+        f"{count}; the others are finished and saved:\n{listed}\nThe same command with --resume "
+        "tries the failed ones again."
+    )
 
 
 def _check_study(out: Path, record: dict[str, Any], resume: bool) -> None:

@@ -16,11 +16,13 @@ from training.config.config import CompareConfig
 from training.config.flags import changed
 from training.config.presets import PRESETS, QUICK
 from training.errors import BadInput
+from training.models.arms import AGAIN
 
 from .counting import counting
 from .findings import Findings, Measured
 from .functions import functions
 from .learning_rates import learning_rates
+from .map_shares import shares_by_vocabulary
 from .path_star import path_star
 
 
@@ -46,6 +48,8 @@ class Study:
         sizes: the arguments of `grid`. `small` takes minutes on two cores, `published` is for a
             GPU, and `tiny` is for tests: seconds, in which no model learns anything.
         findings: makes the findings from the rows of all points.
+        seeds: models of each point by default; None: the sizes say it for each point.
+        measures: times in each phase that arms are measured by default, for learning curves.
     """
 
     name: str
@@ -55,12 +59,17 @@ class Study:
     grid: Callable[..., list[Point]]
     sizes: Mapping[str, Mapping[str, Any]]
     findings: Callable[[list[Measured]], Findings]
+    seeds: int | None = 1
+    measures: int = 0
 
-    def points(self, size: str, seeds: int = 1) -> list[Point]:
-        """Return the points of a size, with `seeds` models each. Raises BadInput for another size."""
+    def points(self, size: str, seeds: int | None = None) -> list[Point]:
+        """Return the points of a size, with `seeds` models each. Raises BadInput for another size.
+
+        `seeds`: None for the study's own number.
+        """
         if size not in self.sizes:
             raise BadInput(f"There is no size {size!r}; choose one of {', '.join(self.sizes)}.")
-        return self.grid(seeds=seeds, **self.sizes[size])
+        return self.grid(seeds=self.seeds if seeds is None else seeds, **self.sizes[size])
 
 
 def _point(name: str, at: Mapping[str, int | float | str], **given: Any) -> Point:
@@ -118,6 +127,27 @@ def _learning_rates_grid(
     return points
 
 
+def _map_grid(
+    cells: Mapping[int, tuple[int, Sequence[str]]], again: int, seeds: int | None,
+    preset: str = "quick", **given: Any,
+) -> list[Point]:  # fmt: skip
+    """A run for each vocabulary, and one of the A/A arm beside the run of the vocabulary `again`.
+
+    `cells` are the number of seeds and the arms by vocabulary; `seeds` replaces all these numbers.
+    """
+    points = []
+    for vocabulary, (number, arms) in cells.items():
+        runs = [(f"v{vocabulary}", arms)]
+        if vocabulary == again:
+            # alone in its run: as one more control it would change how the other arms are judged
+            runs.append((f"aa-v{vocabulary}", (AGAIN,)))
+        for name, of_run in runs:
+            fields = {"vocab_size": vocabulary, "seeds": number if seeds is None else seeds}
+            config = changed(PRESETS[preset], arms=of_run, **fields, **given)
+            points.append(Point(name, {"vocabulary": vocabulary}, config))
+    return points
+
+
 _TINY = {
     "vocab_size": 512, "heads": 2, "finetune_steps": 6, "finetune_batch_size": 4, "questions": 20,
 }  # fmt: skip
@@ -149,6 +179,11 @@ def _counting_sizes(task: str, **small: Any) -> dict[str, dict[str, Any]]:
     sizes = _COUNTING | {"small": _COUNTING["small"] | small}
     return {size: {"task": task, **given} for size, given in sizes.items()}
 
+
+_MAP_ARMS = (
+    "plain", "matched", "shuffled", "lstm", "bee", "cnn", "spelling_data", "spelled_prompt"
+)  # fmt: skip
+_MAP_LARGE = ("plain", "matched", "shuffled", "lstm", "spelling_data")  # its steps take longest
 
 _COUNTING_PAPER = "Yehudai et al., When Can Transformers Count to n?, arXiv 2407.15160"
 _ALL = (
@@ -259,6 +294,32 @@ _ALL = (
             },
         },
         findings=learning_rates,
+    ),
+    Study(
+        name="map",
+        asks="When does a character encoder help, and when not?",
+        published="With 512 tokens, all of them seen in training, no difference.",
+        source="the parent experiment, docs/laboratory.md",
+        grid=_map_grid,
+        sizes={
+            "tiny": {
+                "cells": {512: (2, ("plain", "shuffled", "lstm"))}, "again": 512,
+                "preset": "tiny",
+            },
+            "small": {
+                "cells": dict.fromkeys((512, 2048), (2, ("plain", "shuffled", "lstm"))),
+                "again": 512, "steps": 100, "finetune_steps": 500,
+            },
+            "published": {
+                "cells": {
+                    512: (5, _MAP_ARMS), 4096: (5, (*_MAP_ARMS, "bag")), 32_768: (3, _MAP_LARGE),
+                },
+                "again": 4096,
+            },
+        },
+        findings=shares_by_vocabulary,
+        seeds=None,
+        measures=12,
     ),
 )  # fmt: skip
 STUDIES = {study.name: study for study in _ALL}
