@@ -1,4 +1,4 @@
-"""Pairs for lexical decision: a word and a nonword that no letter trigram tells apart.
+"""Pairs for lexical decision: a word and a nonword that letter trigrams do not tell apart.
 
 In lexical decision (Bunzeck & Zarrieß, ACL 2025, arXiv 2502.12835) a model gives a word and a
 nonword a probability each, and is right if the word's is larger. A nonword that is shorter, has
@@ -125,6 +125,7 @@ def make_pairs(
     n: int,
     *,
     seed: int,
+    letters: LetterNGrams,
     known: Collection[str],
     pieces_of: PiecesOf,
     counts: Mapping[bytes, int],
@@ -134,14 +135,16 @@ def make_pairs(
 
     {"often": ["harvest", ...]}, 700 -> [Pair("harvest", "harmest", "often"), ...]
 
-    Nonwords are drawn from the letter trigrams of the words of all bands. The log-probabilities of a pair differ by at most half a nat under these trigrams, and by as much
-    under the frequencies of their tokens. The nonword's is the larger one in every second pair, for
-    letters and tokens in all four combinations in turn: a model of trigrams or of token frequencies
-    alone is right in half of the pairs. A word without such a nonword is left out.
+    Nonwords are drawn from `letters`. The log-probabilities of a pair differ by at most half a nat
+    under it, and by as much under the frequencies of their tokens. The nonword's is the larger one
+    in every second pair, for letters and tokens in all four combinations in turn: a model of these
+    n-grams or of token frequencies alone is right in half of the pairs. A word without such a
+    nonword is left out, and so is a word of one token: no nonword is a token, but by accident.
 
     Arguments:
-        bands: words by band, lower-case ASCII letters.
+        bands: words by band, of lower-case ASCII letters.
         n: pairs, 1 or more, divided evenly among the bands that have words.
+        letters: the n-grams of a word list; of order 3 in the laboratory.
         seed: of the choice of words and nonwords; the result is a function of it and the other
             arguments.
         known: strings that are no nonwords: all words of a dictionary and of the training text.
@@ -153,10 +156,12 @@ def make_pairs(
     """
     filled = {band: words for band, words in bands.items() if words}
     if not filled or n < len(filled):
-        raise TaskError(f"{n} pairs of {len(filled)} bands: give at least one pair to each band.")
-    words = {word: 1 for band in filled.values() for word in band}
-    finder = _Finder(LetterNGrams(words), pieces_of, counts)
-    finder.fill(words.keys() | set(known), stream("nonwords", seed), pool)
+        raise TaskError(
+            f"n is {n} and {len(filled)} bands have words: ask for a pair of each band at least."
+        )
+    finder = _Finder(letters, pieces_of, counts)
+    words = {word for band in filled.values() for word in band}
+    finder.fill(words | set(known), stream("nonwords", seed), pool)
     pairs = list[Pair]()
     for number, (band, members) in enumerate(filled.items()):
         wanted = n // len(filled) + (number < n % len(filled))
@@ -182,9 +187,9 @@ class _Finder:
     """Nonwords by number of letters and tokens, sorted by the probability of their letters."""
 
     def __init__(
-        self, trigrams: LetterNGrams, pieces_of: PiecesOf, counts: Mapping[bytes, int]
+        self, letters: LetterNGrams, pieces_of: PiecesOf, counts: Mapping[bytes, int]
     ) -> None:
-        self.trigrams, self.pieces_of = trigrams, pieces_of
+        self.letters, self.pieces_of = letters, pieces_of
         total = math.log(sum(counts.values()) + len(counts))
         self.logs = {piece: math.log(count + 1) - total for piece, count in counts.items()}
         self.unseen = -total  # of a token without a count
@@ -193,18 +198,20 @@ class _Finder:
     def _measured(self, text: str) -> tuple[tuple[int, int], _Candidate]:
         pieces = self.pieces_of(text)
         tokens = sum(self.logs.get(piece, self.unseen) for piece in pieces)
-        letters = self.trigrams.log_probability(text)
+        letters = self.letters.log_probability(text)
         return (len(text), len(pieces)), _Candidate(letters, tokens, text)
 
     def fill(self, known: Collection[str], rng: Random, pool: int) -> None:
         # a dict as an ordered set: each string once
-        drawn = dict.fromkeys(self.trigrams.draw(rng) for _ in range(pool))
+        drawn = dict.fromkeys(self.letters.draw(rng) for _ in range(pool))
         groups: defaultdict[tuple[int, int], list[_Candidate]] = defaultdict(list)
         for text in drawn:
             if text not in known and text:
                 group, candidate = self._measured(text)
                 groups[group].append(candidate)
-        self.groups = {group: sorted(each) for group, each in groups.items()}
+        # a nonword that is one token is the beginning of words
+        several = {group: each for group, each in groups.items() if group[1] > 1}
+        self.groups = {group: sorted(each) for group, each in several.items()}
 
     def find(self, word: str, number: int) -> str:
         """The nearest unused nonword for pair `number` of a band; "" if none is near enough."""

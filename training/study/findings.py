@@ -16,10 +16,14 @@ Cells = dict[tuple[Any, ...], list[Row]]  # one row per seed, by coordinates in 
 
 
 class Measured(NamedTuple):
-    """A row of one seed of a run, and the coordinates of the run in the grid: {"d": 8, "m": 4}."""
+    """A row of one seed of a run, and the coordinates of the run in the grid: {"d": 8, "m": 4}.
+
+    `each`: the values of which the row's is the mean, if the study keeps them.
+    """
 
     at: Mapping[str, Any]
     row: Row
+    each: Sequence[float] = ()
 
 
 class Picture(NamedTuple):
@@ -39,6 +43,7 @@ class Findings:
         sentences: how to read the numbers, and which are missing.
         headings, lines: one table, of text.
         rows: computed numbers for results.json, in addition to the rows of the runs.
+        about: the meaning of the numbers in the table.
     """
 
     headline: str
@@ -47,6 +52,10 @@ class Findings:
     lines: Sequence[Sequence[str]]
     pictures: Sequence[Picture]
     rows: Sequence[Mapping[str, Any]] = ()
+    about: str = (
+        "Shares of right answers, generated freely, on questions outside of training; 95 % intervals "
+        "in brackets."
+    )
 
     @property
     def table(self) -> Table:

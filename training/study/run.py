@@ -63,9 +63,13 @@ def run_study(options: argparse.Namespace) -> None:
                     finish(run, Console(quiet=True))  # one table of all runs is printed instead
         if failed:
             raise _failures(failed)
-        findings = _report(study, options.size, points, out)
-    title = "Shares of freely generated answers that are right, on new questions"
-    print_table(console, findings.table, title)
+        measured = list[Measured]()
+        if study.score_run is not None:
+            with console.status("Scores of the finished arms ..."):
+                for point, run in zip(points, runs, strict=True):
+                    measured += study.score_run(point.at, run, machine.cache)
+        findings = _report(study, options.size, points, out, measured)
+    print_table(console, findings.table, findings.about)
     print_sentences(console, [findings.headline, *findings.sentences], out / "report.html")
 
 
@@ -102,14 +106,20 @@ def _check_study(out: Path, record: dict[str, Any], resume: bool) -> None:
         raise BadInput(f"{out} holds another grid of this study: choose another --out.")
 
 
-def _report(study: Study, size: str, points: Sequence[Point], out: Path) -> Findings:
-    """Write the rows of all runs and the findings: results.json, pictures, report.html."""
+def _report(
+    study: Study, size: str, points: Sequence[Point], out: Path, more: Sequence[Measured] = ()
+) -> Findings:
+    """Write the rows of all runs and the findings: results.json, pictures, report.html.
+
+    `more`: the rows that the study itself measured.
+    """
     rows = [(point, row) for point in points for row in read_rows(out / point.name / RESULTS)]
     # Rows of the seed "mean" are the summaries of single runs; the findings make their own.
     of_seeds = [Measured(point.at, row) for point, row in rows if row.seed != "mean"]
-    findings = study.findings(of_seeds)
+    findings = study.findings([*of_seeds, *more])
     # All rows in one file, with their coordinates: a plot needs no other file.
     placed = [{"point": point.name, **point.at, **row.saved} for point, row in rows]
+    placed += [{**one.at, **one.row.saved} for one in more]
     write_json(out / RESULTS, [*placed, *findings.rows])
     for picture in findings.pictures:
         write_atomically(out / f"{picture.name}.svg", alone(picture.svg))
