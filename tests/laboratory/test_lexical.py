@@ -154,6 +154,15 @@ def test_a_token_that_begins_with_a_letter_does_not_end_a_word(subwords: Tiktoke
         assert bool(ends) == (chr(piece[0]) not in string.ascii_letters)
 
 
+@pytest.mark.parametrize(("alphabet", "size"), [("bytes", 256), ("printable", 100)])
+def test_a_vocabulary_as_large_as_its_alphabet_has_no_merges(alphabet: str, size: int) -> None:
+    ranks = train_ranks(TEXT, size, alphabet)
+    assert sorted({len(piece) for piece in ranks}) == [1]
+    assert len({*ranks}) == size
+    tokenizer = Tiktoken(_encoding("characters", ranks))
+    assert len(tokenizer.encode("the garden")) == len("the garden")
+
+
 # Pairs of a text
 
 

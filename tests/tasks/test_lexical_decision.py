@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from itertools import product
 
 import pytest
@@ -42,8 +43,7 @@ def made(n: int, seed: int) -> list[Pair]:
     )  # fmt: skip
 
 
-def right(pairs: list[Pair], log: object) -> float:
-    assert callable(log)
+def right(pairs: list[Pair], log: Callable[[str], float]) -> float:
     logs = [(log(pair.word), log(pair.nonword)) for pair in pairs]
     return sum(word > other for word, other in logs) / len(logs)
 

@@ -71,7 +71,8 @@ def pairs_of_text(corpus: str, vocab_size: int, n: int, cache: Path, seed: int =
     """
     text = load_corpus(corpus)
     data = tokenized(text, Vocabulary(vocab_size, "bytes"), cache)
-    tokenizer, counts_V = data.tokenizer, data.counts.tolist()
+    tokenizer = data.tokenizer
+    counts_V = data.counts_of(len(tokenizer.spellings)).tolist()
     counts = {
         piece or b"": count for piece, count in zip(tokenizer.spellings, counts_V, strict=True)
     }
