@@ -44,6 +44,7 @@ class Findings:
         headings, lines: one table, of text.
         rows: computed numbers for results.json, in addition to the rows of the runs.
         about: the meaning of the numbers in the table.
+        left: columns of text, at the left of the table.
     """
 
     headline: str
@@ -56,10 +57,11 @@ class Findings:
         "Shares of right answers, generated freely, on questions outside of training; 95 % intervals "
         "in brackets."
     )
+    left: int = 1
 
     @property
     def table(self) -> Table:
-        return Table(self.headings, self.lines)
+        return Table(self.headings, self.lines, left=self.left)
 
 
 def cells_of(measured: Iterable[Measured], split: str, metric: str, axes: tuple[str, ...]) -> Cells:

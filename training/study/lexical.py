@@ -189,6 +189,7 @@ def lexical(measured: list[Measured]) -> Findings:
         rows,
         "Shares of pairs whose word has more probability than its nonword (chance is 0.50); 95 % "
         "intervals in brackets.",
+        left=2,
     )  # fmt: skip
 
 
