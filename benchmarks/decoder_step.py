@@ -147,7 +147,7 @@ def peer(config: CompareConfig, data: Data, rounds: int) -> None:
     phase, size = config.text, config.model
     V, T, D = config.data.vocab_size, phase.context, size.width
     ours = DecoderConfig(
-        vocab_size=V, context=T, n_embd=D, n_head=size.heads, n_layer=size.layers, tie=True
+        vocab_size=V, context=T, n_embd=D, n_head=size.heads, n_layer=size.layers, output="tokens"
     )
     batches = batches_of(data, phase)
     theirs = NanoGPT(V, T, D, size.heads, size.layers)

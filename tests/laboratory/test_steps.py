@@ -96,8 +96,8 @@ def test_dropout_drops_the_units_that_it_drops_in_padded_rows() -> None:
 
 def test_text_has_the_loss_and_the_gradients_of_all_logits_at_once() -> None:
     torch.manual_seed(0)
-    for tie in (False, True):
-        model = Decoder(replace(SMALL, tie=tie)).double()
+    for output in ("own", "tokens"):
+        model = Decoder(replace(SMALL, output=output)).double()
         batch = *torch.randint(50, (2, 3, 20)), None
         expected = gradients(padded_loss, model, *batch)
         assert_same(gradients(summed_loss, model, *batch), expected, rtol=1e-9, atol=1e-12)

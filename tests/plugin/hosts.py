@@ -166,7 +166,14 @@ GPT2 = _host(
 DECODER = Host(
     "decoder",
     lambda tie: Decoder(
-        DecoderConfig(vocab_size=V, context=16, n_layer=2, n_head=2, n_embd=16, tie=tie)
+        DecoderConfig(
+            vocab_size=V,
+            context=16,
+            n_layer=2,
+            n_head=2,
+            n_embd=16,
+            output="tokens" if tie else "own",
+        )
     ),
     "wte",
     hugging_face=False,

@@ -134,6 +134,12 @@ class ModelConfig:
     heads: int = _decoder(4, "attention heads", low=1)
     width: int = _decoder(128, "model width D", low=1)
     dropout: float = _decoder(0.0, "dropout in the decoder", low=0, below=1)
+    output: str = _decoder(
+        "own",
+        "weight of the decoder's output layer: its own; tokens (the token table); or vectors (the "
+        "input vectors, token table plus character vectors)",
+        choices=("own", "tokens", "vectors"),
+    )
     init_std: float = _decoder(
         0.02,
         "standard deviation of the decoder's initial weights; narrow decoders (width below about "

@@ -31,7 +31,8 @@ class DecoderConfig:
     """Size of a decoder.
 
     Attributes:
-        tie: the output layer shares the token embedding's weight.
+        output: weight of the output layer: its own; "tokens", the token embedding's table; or
+            "vectors", the vectors that the embedding returns, with its character vectors.
         init_std: weights start as N(0, init_std^2); GPT-2's is 0.02.
     """
 
@@ -41,7 +42,7 @@ class DecoderConfig:
     n_head: int = 4
     n_embd: int = 128
     dropout: float = 0.0
-    tie: bool = False
+    output: str = "own"
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
@@ -135,6 +136,14 @@ def _dropped(drop: nn.Module, x_MD: Tensor, here: Places) -> Tensor:
     return here.gather(drop(here.spread(x_MD)))
 
 
+class _Bias(nn.Module):
+    """What is left of an output layer whose weight is computed: its bias (V,)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(size))
+
+
 class Decoder(LanguageModel):
     """ids_BT (B, T) -> logits (B, T, V), or (N, V) for the N positions where `keep_BT` is true.
 
@@ -161,8 +170,11 @@ class Decoder(LanguageModel):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         # after the initial values, so that both keep the embedding's
-        if config.tie:
+        if config.output == "tokens":
             self.lm_head.weight = self.wte.weight
+        elif config.output == "vectors":
+            # No weight of its own: fold would otherwise keep the table without characters in it.
+            self.lm_head = _Bias(config.vocab_size)
 
     def forward(
         self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None,
@@ -177,22 +189,34 @@ class Decoder(LanguageModel):
                 f"{length} tokens do not fit the context of {self.wpe.num_embeddings}: shorten the "
                 "prompt or the answer, or train with a longer context."
             )
+        vectors_VD = self._vocabulary(ids_BT.device)
         if keep_BT is not None and cache is None:
-            x_ND = self._kept(ids_BT, keep_BT)
+            x_ND = self._kept(ids_BT, keep_BT, vectors_VD)
         else:
-            x_BTD = self._every(ids_BT, seen, cache)
+            x_BTD = self._every(ids_BT, seen, cache, vectors_VD)
             x_ND = x_BTD if keep_BT is None else x_BTD[keep_BT]
         x_ND = self.ln_f(x_ND)
+        weight_VD = self.lm_head.weight if vectors_VD is None else vectors_VD
         if targets_N is not None:
-            head = self.lm_head
-            return cross_entropy(x_ND.flatten(0, -2), head.weight, head.bias, targets_N)
-        logits: Tensor = self.lm_head(x_ND)
-        return logits
+            return cross_entropy(x_ND.flatten(0, -2), weight_VD, self.lm_head.bias, targets_N)
+        return F.linear(x_ND, weight_VD, self.lm_head.bias)
 
-    def _every(self, ids_BT: Tensor, seen: int, cache: Any) -> Tensor:
+    def _vocabulary(self, device: torch.device) -> Tensor | None:
+        """The vectors of all tokens, (V, D), if the output layer needs them."""
+        if self.config.output != "vectors":
+            return None
+        vectors_VD: Tensor = self.wte(torch.arange(self.config.vocab_size, device=device))
+        return vectors_VD
+
+    def _tokens(self, ids: Tensor, vectors_VD: Tensor | None) -> Tensor:
+        """The vectors of some tokens, (..., D); they are not computed a second time."""
+        tokens: Tensor = self.wte(ids) if vectors_VD is None else F.embedding(ids, vectors_VD)
+        return tokens
+
+    def _every(self, ids_BT: Tensor, seen: int, cache: Any, vectors_VD: Tensor | None) -> Tensor:
         """The vectors of all positions, (B, T, D), after `seen` cached ones."""
         places_T = torch.arange(seen, seen + ids_BT.shape[1], device=ids_BT.device)
-        x_BTD: Tensor = self.wte(ids_BT) + self.wpe(places_T)
+        x_BTD = self._tokens(ids_BT, vectors_VD) + self.wpe(places_T)
         presents: Cache = []
         for number, block in enumerate(self.blocks):
             x_BTD, present = block(x_BTD, cache[number] if cache else None)
@@ -201,11 +225,11 @@ class Decoder(LanguageModel):
             cache[:] = presents
         return x_BTD
 
-    def _kept(self, ids_BT: Tensor, keep_BT: Tensor) -> Tensor:
+    def _kept(self, ids_BT: Tensor, keep_BT: Tensor, vectors_VD: Tensor | None) -> Tensor:
         """The vectors of kept positions alone, (N, D); nothing is computed for padding."""
         real, kept = Kept.of_rows(keep_BT)
         places_M = real.flat_M % real.columns
-        x_MD = self.wte(ids_BT.flatten()[real.flat_M]) + self.wpe(places_M)
+        x_MD = self._tokens(ids_BT.flatten()[real.flat_M], vectors_VD) + self.wpe(places_M)
         blocks: list[Any] = list(self.blocks)
         for block in blocks[:-1]:
             x_MD = block.packed(x_MD, real)

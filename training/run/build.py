@@ -39,6 +39,7 @@ def build_model(config: CompareConfig, seed: int) -> LanguageModel:
                 n_head=config.model.heads,
                 n_embd=config.model.width,
                 dropout=config.model.dropout,
+                output=config.model.output,
                 init_std=config.model.init_std,
             )
         )
