@@ -246,7 +246,7 @@ _MAP_LARGE = ("plain", "matched", "shuffled", "lstm", "spelling_data")  # its st
 # embedding and the head of a small subword model are most of it.
 _SMALLEST = LexicalCell("0.5M", 4096, 3, 48, 104, 274, 3)
 _LEXICAL = (_SMALLEST, LexicalCell("2M", 4096, 5, 128, 176, 274, 3))
-# A step of the model that reads bytes takes 9 s of a core at 8M.
+# The model of 8M that reads bytes takes some five times as long as that of 2M.
 _LEXICAL_LARGE = (
     LexicalCell("8M", 4096, 7, 256, 296, 274, 1),
     LexicalCell("4.5M", 32_768, 5, 64, 264, 273, 1),
