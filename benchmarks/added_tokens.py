@@ -18,108 +18,26 @@ trained. The scores are exact match on all tasks of the run, in mean over its se
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-import charembed
 from benchmarks.measure import machine
-from charembed.new_tokens import predicted_rows
-from synthetic_tasks import build_task, distinct, one_list, stream
-from training.ask.eval_sets import EvalSet
-from training.ask.run_evaluation import evaluate_arm
-from training.data.prepare import Data
-from training.data.tokenizers import Tokenizer
+from training.ask.added_tokens import IN_PIECES, MEAN, SPELLED, ask_about_words, new_words
 from training.errors import BadInput, exit_status
-from training.models.language_model import LanguageModel
 from training.run.run import ArmRun, Run
 
-WAYS = ("in pieces", "mean of pieces", "from spelling")
-
-
-class WithWords:
-    """A tokenizer in which some words, after a space, are one token each."""
-
-    def __init__(self, tokenizer: Tokenizer, words: Sequence[str]) -> None:
-        self.tokenizer, self.source = tokenizer, tokenizer.source
-        self.spellings = [*tokenizer.spellings, *(f" {word}".encode() for word in words)]
-        self.name = f"{tokenizer.name}+{len(words)}"
-        self._ids = {word: len(tokenizer.spellings) + i for i, word in enumerate(words)}
-        one_of = "|".join(sorted(words, key=len, reverse=True))
-        self._words = re.compile(rf" ({one_of})(?![a-z])")
-
-    def encode(self, text: str) -> list[int]:
-        # a new token begins with a space, where the tokenizer splits too
-        parts = self._words.split(text)
-        ids = []
-        for number, part in enumerate(parts):
-            ids += [self._ids[part]] if number % 2 else self.tokenizer.encode(part)
-        return ids
-
-    def encode_cut(self, text: str, place: int) -> tuple[list[int], int]:
-        ids, reached = self.encode(text), 0
-        for number, token in enumerate(ids):
-            reached += len(self.spellings[token] or b"")
-            if reached > place:
-                return ids, number
-        raise AssertionError(f"no token of {text!r} ends after {place} characters")
-
-    def encode_word(self, word: str) -> list[int]:
-        return self.encode(" " + word)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return b"".join(self.spellings[token] or b"" for token in ids).decode(errors="replace")
-
-
-def new_words(data: Data, number: int) -> list[str]:
-    """Unseen words of several tokens, the same ones for every arm and seed."""
-    assert data.splits is not None
-    several = [w for w in data.splits["unseen_words"] if len(data.tokenizer.encode_word(w)) > 1]
-    if len(several) < number:
-        raise BadInput(
-            f"--words is {number}, and the run has {len(several)} such words: use fewer."
-        )
-    return stream("added tokens").sample(several, number)
-
-
-@torch.no_grad()
-def grow(model: LanguageModel, data: Data, words: Sequence[str], way: str) -> None:
-    """Add a row for each word to the input embedding, in place. The output layer stays."""
-    embedding: Any = model.get_submodule(model.embedding)
-    table, first = embedding.weight.data, len(embedding.weight)
-    spellings = [*data.tokenizer.spellings, *(f" {word}".encode() for word in words)]
-    assert first == len(data.tokenizer.spellings)
-    pieces = {first + i: data.tokenizer.encode_word(word) for i, word in enumerate(words)}
-    if way == "mean of pieces":
-        rows = torch.stack([table[ids].mean(0) for ids in pieces.values()])
-    else:
-        (rows,) = predicted_rows([table], spellings, first, pieces)
-    grown: Tensor = torch.cat([table, rows.to(table)])
-    embedding.weight = torch.nn.Parameter(grown, requires_grad=embedding.weight.requires_grad)
-    embedding.num_embeddings = len(grown)
-    if isinstance(embedding, charembed.CharEmbedding):
-        charembed.update_spellings(model, spellings)
+WAYS = {"in pieces": IN_PIECES, "mean of pieces": MEAN, "from spelling": SPELLED}
 
 
 def scores(arm: ArmRun, words: Sequence[str], way: str, questions: int) -> dict[str, float]:
-    """Exact match by task on questions about these words."""
-    data, model = arm.data, arm.model()
-    if way != "in pieces":
-        grow(model, data, words, way)
-        data = replace(data, tokenizer=WithWords(data.tokenizer, words))
-    material = replace(data.material, words=one_list(list(words)))
-    tasks = [build_task(spec, material) for spec in data.config.data.tasks]
-    sets = [EvalSet(task, "seen", distinct(task, "seen", questions, "added")) for task in tasks]
-    rows, _ = evaluate_arm(model, data, sets, arm.name, arm.seed)
+    """Exact match by task on questions about these words; `way` is a key of WAYS."""
+    given = arm.model(), arm.data, arm.name, arm.seed, words, WAYS[way], questions
+    rows = ask_about_words(*given).rows
     return {row.task: row.value for row in rows if row.metric == "exact_match"}
 
 

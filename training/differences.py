@@ -63,7 +63,7 @@ def summarise(
                 low, high, _ = over_windows(table)
                 summary[-1] = replace(summary[-1], low=low, high=high)
         summary += _of_cell(by_arm, controls, right, windows or {})
-    return _corrected(summary)
+    return corrected(summary)
 
 
 def _of_cell(
@@ -181,8 +181,8 @@ def _window_table(found: Sequence[Row], windows: Windows) -> list[list[float]]:
     return [[unit * loss for loss in each] for unit, each in zip(units, of_seeds, strict=True)]
 
 
-def _corrected(summary: list[Row]) -> list[Row]:
-    """Add `p_holm` to every judged row with a p."""
+def corrected(summary: list[Row]) -> list[Row]:
+    """Add `p_holm` to every judged row with a p: Holm 1979, over all of them together."""
     judged = [k for k, row in enumerate(summary) if row.controls and row.p is not None]
     if judged:
         adjusted = multipletests([summary[k].p for k in judged], ALPHA, method="holm")[1]

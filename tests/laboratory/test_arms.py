@@ -222,6 +222,7 @@ def test_a_replaced_encoder_is_the_one_that_is_trained(monkeypatch: pytest.Monke
         "shuffled",
         "lstm",
         "gru",
+        "again",
     ]
     assert not import_path("lstm")  # local to this function
 

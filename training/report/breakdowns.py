@@ -19,6 +19,7 @@ from training.intervals import Row, share_over_runs
 
 LEAST = 10  # questions of a bin; fewer have intervals of half the scale
 LETTERS, TOKENS, RAREST = "word letters", "word tokens", "rarest token"
+LONGEST = "longest token"  # not on the page of a run
 AXES = {
     LETTERS: "Letters of the word",
     TOKENS: "Tokens of the word",
@@ -43,7 +44,9 @@ class BinRow(NamedTuple):
     row: Row
 
 
-def breakdown(answers: Sequence[Mapping[str, Any]], data: Data) -> list[BinRow]:
+def breakdown(
+    answers: Sequence[Mapping[str, Any]], data: Data, *, longest: bool = False
+) -> list[BinRow]:
     """Return exact match by axis, task, bin and arm, over seeds, in this order.
 
     A task that is not about words has no rows. Nor has one whose questions cannot be found again:
@@ -51,6 +54,7 @@ def breakdown(answers: Sequence[Mapping[str, Any]], data: Data) -> list[BinRow]:
 
     Arguments:
         answers: the lines of answers.jsonl with arm and seed.
+        longest: also by the letters of the word's longest token.
     """
     tasks = {task.name: task for task in data.tasks}
     items = _items(answers, data)
@@ -67,11 +71,12 @@ def breakdown(answers: Sequence[Mapping[str, Any]], data: Data) -> list[BinRow]:
             continue
         if (subject := task.subject(item)) is not None:
             for axis, of_word in bins_of(subject.word, item.prompt):
+                if axis == LONGEST and not longest:
+                    continue
                 cells[axis, task.name, of_word].append((one, item))
     order = list(tasks)
-    places = sorted(
-        cells, key=lambda cell: (list(AXES).index(cell[0]), order.index(cell[1]), cell[2])
-    )
+    axes = [*AXES, LONGEST]
+    places = sorted(cells, key=lambda cell: (axes.index(cell[0]), order.index(cell[1]), cell[2]))
     return [
         BinRow(axis, of_word, row)
         for axis, name, of_word in places
@@ -133,7 +138,13 @@ def _binner(data: Data) -> Any:
         except BadInput:  # a word without tokens of its own
             return ()
         rarest = min(int(counts_V[i]) for i in ids)
-        return (TOKENS, Bin(len(ids), str(len(ids)), str(len(ids)))), (RAREST, count_bin(rarest))
+        spellings = (data.tokenizer.spellings[i] or b"" for i in ids)
+        most = max(len(spelling.decode(errors="replace").strip()) for spelling in spellings)
+        return (
+            (TOKENS, Bin(len(ids), str(len(ids)), str(len(ids)))),
+            (RAREST, count_bin(rarest)),
+            (LONGEST, Bin(most, str(most), str(most))),
+        )
 
     def bins_of(word: str, prompt: str) -> Iterator[tuple[str, Bin]]:
         yield LETTERS, Bin(len(word), str(len(word)), str(len(word)))

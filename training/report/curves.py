@@ -55,19 +55,19 @@ def during_training(
         plots = []
         if text:
             label = f"Loss on held-out text over the steps of {phase.name}."
-            svg = _band_curves(f"{phase.name}-held-out", label, _by_arm(text))
+            svg = band_curves(f"{phase.name}-held-out", label, by_arm_of(text))
             plots.append(("Held-out text, nats per token", svg))
         labels = {split.name: split.label for group in by_place(tasks) for _, split in group}
         for number, (split, name) in enumerate(labels.items()):
-            if values := _by_arm(row for row in asked if row["split"] == split):
+            if values := by_arm_of(row for row in asked if row["split"] == split):
                 label = f"Share of exactly right answers, {name}, over the steps of {phase.name}."
-                svg = _band_curves(f"{phase.name}-asked-{number}", label, values, share=True)
+                svg = band_curves(f"{phase.name}-asked-{number}", label, values, share=True)
                 plots.append((f"{capital(name)}, exact match, mean of the tasks", svg))
         questions, tokens = (max((row["n"] for row in kind), default=0) for kind in (asked, text))
         yield Measured(phase.title, questions, tokens, plots)
 
 
-def _by_arm(rows: Iterable[Mapping[str, Any]]) -> ByArm:
+def by_arm_of(rows: Iterable[Mapping[str, Any]]) -> ByArm:
     """The mean over tasks of each arm, seed and step."""
     found: dict[tuple[str, int, int], list[float]] = {}
     for row in rows:
@@ -78,7 +78,7 @@ def _by_arm(rows: Iterable[Mapping[str, Any]]) -> ByArm:
     return by_arm
 
 
-def _band_curves(name: str, label: str, by_arm: Mapping[str, Runs], *, share: bool = False) -> str:
+def band_curves(name: str, label: str, by_arm: Mapping[str, Runs], *, share: bool = False) -> str:
     """Draw a line for each arm: the mean over seeds, with a band from the least to the largest."""
     form = "{:.0%}".format if share else "{:.2f}".format
 

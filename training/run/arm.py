@@ -65,7 +65,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
         if machine.gradient_checkpointing:
             model.checkpoint_gradients()
         # One set of heads for all phases: a later phase goes on with the trained ones.
-        heads = _heads(arm, model, accelerator)
+        heads = heads_of(arm, model, accelerator)
         position = Position(arm.identity)
         rows: list[Row] = []
         batches: dict[str, str] = {}
@@ -114,7 +114,7 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
         accelerator.wait_for_everyone()
 
 
-def _heads(arm: ArmRun, model: LanguageModel, accelerator: Accelerator) -> SpellingHeads | None:
+def heads_of(arm: ArmRun, model: LanguageModel, accelerator: Accelerator) -> SpellingHeads | None:
     """Return the heads of the spelling loss, if a phase of the run has one."""
     if not any(phase.spells for phase in arm.trained_phases):
         return None

@@ -26,6 +26,7 @@ from training.config.config import CompareConfig
 from training.config.phase import Phase
 from training.data.tokenizers import HuggingFaceTokenizer
 from training.errors import BadInput
+from training.models.arms import AGAIN
 from training.models.blocks import blocks_of, check_compiler
 from training.models.chunked_loss import rows_at_once
 from training.models.hub import num_parameters, text_config
@@ -312,6 +313,6 @@ def arm_parameters(config: CompareConfig, size: Size, arm: str) -> int:
     lstm = _SYMBOLS * E + 4 * H * (E + H + 2) + H * D + D
     gru = _SYMBOLS * E + 3 * H * (E + H + 2) + H * D + D
     table = E * D + D
-    extra = dict.fromkeys(("lstm", "matched", "shuffled"), lstm) | {"gru": gru}
+    extra = dict.fromkeys(("lstm", "matched", "shuffled", AGAIN), lstm) | {"gru": gru}
     extra |= dict.fromkeys(("bag", "length", "first", "random"), table)
     return size.parameters + extra.get(arm, 0)

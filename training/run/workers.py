@@ -85,13 +85,17 @@ def _missing(arms: Sequence[ArmRun], isolated: bool) -> tuple[list[ArmRun], list
         except BadInput as error:
             if not isolated:
                 raise
-            failed.append(_failure(arm, str(error), True))
+            failed.append(failure_of(arm, error))
     return missing, failed
 
 
-def _failure(arm: ArmRun, reason: str, bad_input: bool) -> Failure:
-    """Report a failure that does not stop the others, and return it."""
-    failure = Failure(arm, _broke_off(arm.title, reason), bad_input)
+def failure_of(arm: ArmRun, error: Exception) -> Failure:
+    """Print the failure of an arm that stops no other, and return it. Call it in an `except`."""
+    reason = sentence(error)
+    if reason is None:  # a defect: its place is in the traceback
+        tell(traceback.format_exc().rstrip())
+        reason = f"{type(error).__name__}: {error}"
+    failure = Failure(arm, _broke_off(arm.title, reason), isinstance(error, user_errors()))
     tell(f"{failure.message} The other arms go on.")
     return failure
 
@@ -109,11 +113,7 @@ def _trained_here(arm: ArmRun, machine: Machine, isolated: bool) -> list[Failure
     except Exception as error:
         if not isolated:
             raise
-        reason = sentence(error)
-        if reason is None:  # a defect: its place is in the traceback
-            tell(traceback.format_exc().rstrip())
-            reason = f"{type(error).__name__}: {error}"
-        return [_failure(arm, reason, isinstance(error, user_errors()))]
+        return [failure_of(arm, error)]
     return []
 
 

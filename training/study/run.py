@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
-from training.errors import BadInput, Broke
+from training.errors import BadInput, Broke, Interrupted
 from training.files import read_record, write_atomically, write_json, write_record
 from training.intervals import read_rows
 from training.report.figures import alone
@@ -18,9 +20,11 @@ from training.report.page import print_sentences, print_table, render
 from training.report.report import finish
 from training.run.folder import WAY_OUT, locked, read_facts
 from training.run.machine import Machine, check_place
-from training.run.run import RESULTS, Run, check_begin
-from training.run.workers import Failure, train_all
+from training.run.run import RESULTS, ArmRun, Run, check_begin
+from training.run.workers import Failure, failure_of, train_all
 
+from .added import measure_added, words_of
+from .estimate import Clock, estimate
 from .findings import Findings, Measured
 from .studies import Point, Study, study_named
 
@@ -55,28 +59,99 @@ def run_study(options: argparse.Namespace) -> None:
         runs = [held.enter_context(run) for run in begun]
         # After all runs have begun: a refused study leaves no record behind.
         write_record(out / _STUDY, record)
-        failed = train_all([arm for run in runs for arm in run.arms()], machine, isolated=True)
-        incomplete = {one.arm.run.folder for one in failed}
+        arms = [arm for run in runs for arm in run.arms()]
+        if study.write is None and study.score_run is None:
+            failed = train_all(arms, machine, isolated=True)
+        else:
+            failed = _train_cells(arms, machine, out, console, added=study.write is not None)
         with console.status("Reports of the runs ..."):
             for run in runs:
-                if run.folder not in incomplete:
+                if not failed or all(map(_is_finished, run.arms())):
                     finish(run, Console(quiet=True))  # one table of all runs is printed instead
-        if failed:
-            raise _failures(failed)
-        measured = list[Measured]()
-        if study.score_run is not None:
-            with console.status("Scores of the finished arms ..."):
-                for point, run in zip(points, runs, strict=True):
-                    measured += study.score_run(point.at, run, machine.cache)
-        findings = _report(study, options.size, points, out, measured)
-    print_table(console, findings.table, findings.about)
-    print_sentences(console, [findings.headline, *findings.sentences], out / "report.html")
+            if study.write is not None:
+                sizes = [int(point.at["vocabulary"]) for point in points]
+                placed = list(zip(runs, sizes, strict=True))
+                findings = study.write(out, options.size, study, placed, failed)
+        if study.write is None and not failed:
+            more = _scores(study, points, runs, machine, console)
+            findings = _report(study, options.size, points, out, more)
+    if study.write is not None or not failed:
+        print_table(console, findings.table, findings.about)
+        print_sentences(console, [findings.headline, *findings.sentences], out / "report.html")
+    if failed:
+        raise _failures(failed, partial=study.write is not None)
 
 
-def _failures(failed: Sequence[Failure]) -> BadInput | Broke:
-    """The error of a study in which some arms failed: it lists all of them."""
+def _scores(
+    study: Study, points: Sequence[Point], runs: Sequence[Run], machine: Machine, console: Console
+) -> list[Measured]:
+    """The rows that the study itself measures on the finished arms."""
+    if study.score_run is None:
+        return []
+    torch.set_num_threads(machine.threads)
+    with console.status("Scores of the finished arms ..."):
+        return [
+            row
+            for point, run in zip(points, runs, strict=True)
+            for row in study.score_run(point.at, run, machine.cache)
+        ]
+
+
+def _train_cells(
+    arms: Sequence[ArmRun], machine: Machine, out: Path, console: Console, *, added: bool
+) -> list[Failure]:
+    """Estimate the time, train the missing arms, and if `added` ask about words added as tokens."""
+    missing = [arm for arm in arms if not _is_finished(arm)]
+    clock = None
+    if missing:
+        with console.status("Timing a few steps of each kind of arm ..."):
+            found = estimate(missing, machine)
+        console.print(f"Estimated from timed steps on this machine: {found}.", highlight=False)
+        clock = Clock(out, found, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    try:
+        failed = train_all(arms, machine, isolated=True)
+        if added:
+            failed += _ask_about_added(arms, {one.arm for one in failed}, machine)
+    finally:
+        if clock is not None:
+            clock.write()
+    return failed
+
+
+def _is_finished(arm: ArmRun) -> bool:
+    try:
+        return arm.is_finished
+    except BadInput:
+        return False
+
+
+def _ask_about_added(
+    arms: Sequence[ArmRun], without: Collection[ArmRun], machine: Machine
+) -> list[Failure]:
+    """Measure the answers about added tokens of each arm that has none. Return the failures."""
+    failed, words = list[Failure](), dict[Path, list[str]]()
+    torch.set_num_threads(machine.threads)
+    for arm in arms:
+        if arm in without:
+            continue
+        try:
+            if arm.run.folder not in words:
+                words[arm.run.folder] = words_of(arm.run.data)
+            measure_added(arm, words[arm.run.folder])
+        except Interrupted:
+            raise
+        except Exception as error:  # any failure of one cell leaves the others their results
+            failed.append(failure_of(arm, error))
+    return failed
+
+
+def _failures(failed: Sequence[Failure], *, partial: bool) -> BadInput | Broke:
+    """The error of a study in which some arms failed: it lists all of them.
+
+    `partial`: the page shows the others, so the study broke, whatever the cause of the failures.
+    """
     count = f"{len(failed)} arm{'s' if len(failed) > 1 else ''} of this study failed"
-    kind = BadInput if all(one.bad_input for one in failed) else Broke
+    kind = BadInput if not partial and all(one.bad_input for one in failed) else Broke
     listed = "\n".join(f"- {one.message}" for one in failed)
     return kind(
         f"{count}; the others are finished and saved:\n{listed}\nThe same command with --resume "

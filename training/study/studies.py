@@ -25,8 +25,13 @@ from .findings import Findings, Measured
 from .functions import functions
 from .learning_rates import learning_rates
 from .lexical import CHARACTERS, TOKENS, lexical, score_run
-from .map_shares import shares_by_vocabulary
+from .map_page import write_map
 from .path_star import path_star
+
+
+def no_findings(measured: list[Measured]) -> Findings:
+    """For a study that writes its own page."""
+    return Findings("", [], [], [], [])
 
 
 class Point(NamedTuple):
@@ -55,6 +60,9 @@ class Study:
         measures: times in each phase that arms are measured by default, for learning curves.
         score_run: yields the rows that the study itself measures on the finished arms of a point,
             from its coordinates, its run and the cache.
+        write: writes the tables and the page of a study whose cells are arms, also if some failed.
+            The time of such a study, and of one with `score_run`, is estimated first; the arms of the
+            first are asked about added tokens.
     """
 
     name: str
@@ -67,6 +75,7 @@ class Study:
     seeds: int | None = 1
     measures: int = 0
     score_run: Callable[[Mapping[str, Any], Run, Path], Iterable[Measured]] | None = None
+    write: Callable[..., Findings] | None = None
 
     def points(self, size: str, seeds: int | None = None) -> list[Point]:
         """Return the points of a size, with `seeds` models each. Raises BadInput for another size.
@@ -376,7 +385,7 @@ _ALL = (
             },
             "small": {
                 "cells": dict.fromkeys((512, 2048), (2, ("plain", "shuffled", "lstm"))),
-                "again": 512, "steps": 100, "finetune_steps": 500,
+                "again": 512, "steps": 100, "finetune_steps": 450,
             },
             "published": {
                 "cells": {
@@ -385,9 +394,10 @@ _ALL = (
                 "again": 4096,
             },
         },
-        findings=shares_by_vocabulary,
+        findings=no_findings,
         seeds=None,
         measures=12,
+        write=write_map,
     ),
     Study(
         name="lexical",
