@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.measure import interleaved, machine, show
-from tests.laboratory.twins import padded_loss
+from tests.laboratory.twins import padded_loss, whole_divergence
 from training.config.config import CompareConfig
 from training.config.phase import Phase
 from training.config.presets import preset
@@ -37,11 +37,13 @@ from training.models.decoder import Decoder, DecoderConfig
 from training.models.language_model import Mask
 from training.run.build import build_arm, extend_context
 from training.train.kinds import build_optimizers, phase_batches
-from training.train.loss import summed_loss
+from training.train.loss import divergence, summed_loss
 
 Loss = Callable[[nn.Module, Tensor, Tensor, Mask], Tensor]
 FORMS: dict[str, Loss] = {"slow": padded_loss, "fast": summed_loss}
-TABLES = ("finetune", "pretrain", "peer", "memory")
+# of a step on text whose loss is the divergence from a base model
+DIVERGENCES = {"slow divergence": whole_divergence, "fast divergence": divergence}
+TABLES = ("finetune", "pretrain", "peer", "divergence", "memory")
 BATCHES = 12
 
 
@@ -118,7 +120,14 @@ def step_of_arm(
 ) -> Callable[[], None]:
     model = build_arm(config, arm, 0, data.spellings)
     extend_context(model, phase, 0)
-    return step_of(model, phase, batches_of(data, phase), FORMS[form])
+    loss = FORMS.get(form)
+    if loss is None:
+        base, between = build_arm(config, arm, 1, data.spellings).eval(), DIVERGENCES[form]
+
+        def loss(model: nn.Module, ids_BT: Tensor, _: Tensor, __: Mask) -> Tensor:
+            return between(model, base, ids_BT)
+
+    return step_of(model, phase, batches_of(data, phase), loss)
 
 
 def batches_of(data: Data, phase: Phase) -> list[Batch]:
@@ -161,6 +170,13 @@ def peer(config: CompareConfig, data: Data, rounds: int) -> None:
     show(title, interleaved(steps, rounds, time.process_time), "nanoGPT")
 
 
+def divergences(config: CompareConfig, data: Data, rounds: int) -> None:
+    """A step on text whose loss is the divergence from another model of the same shape."""
+    steps = {form: step_of_arm(config, data, config.text, "plain", form) for form in DIVERGENCES}
+    took = interleaved(steps, rounds, time.process_time)
+    show("step on text with the divergence from a base", took, "slow divergence")
+
+
 def peak_of_a_step(step: Callable[[], None]) -> float:
     """MiB of the process at its peak within a step, beyond those before it (Linux)."""
 
@@ -179,7 +195,7 @@ def peak_of_a_step(step: Callable[[], None]) -> float:
 def memory() -> None:
     # every freed block goes back to the system at once, or an earlier step would hide a later one
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
-    for form in FORMS:
+    for form in (*FORMS, *DIVERGENCES):
         command = [sys.executable, "-m", "benchmarks.decoder_step", "--peak", form]
         subprocess.run(command, env=environment, check=True)
 
@@ -191,7 +207,7 @@ def main() -> None:
     parser.add_argument("--only", choices=TABLES, action="append", help="one table; repeatable")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
-    parser.add_argument("--peak", choices=FORMS, help=argparse.SUPPRESS)
+    parser.add_argument("--peak", choices=(*FORMS, *DIVERGENCES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     config = preset("quick")
     data = prepare(config, options.cache)
@@ -203,6 +219,8 @@ def main() -> None:
     for table in options.only or TABLES:
         if table == "peer":
             peer(config, data, options.rounds)
+        elif table == "divergence":
+            divergences(config, data, options.rounds)
         elif table == "memory":
             memory()
         else:

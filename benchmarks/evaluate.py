@@ -1,11 +1,13 @@
 """Measure an evaluation: against a plain loop over `generate`, and the whole suite of word tasks.
 
-Takes a minute or two of one core. All times are CPU seconds of this process, so that other work on
-the machine does not count.
+Takes a minute or two of one core (with CTranslate2 four). All times are CPU seconds of this
+process, so that other work on the machine does not count. --ctranslate2 needs
+`pip install ctranslate2==4.8.5`.
 
     python -m benchmarks.evaluate
     python -m benchmarks.evaluate --model smollm2 --questions 2   # a real model, fewer questions
     python -m benchmarks.evaluate --model smollm2 --by-length --questions 10 --suite-questions 0
+    python -m benchmarks.evaluate --model smollm2 --ctranslate2 --questions 10 --suite-questions 0
     python -m benchmarks.evaluate --run runs/quick-1234abcd       # the whole suite on a trained run
 """
 
@@ -14,7 +16,9 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +27,13 @@ import transformers
 
 from benchmarks.measure import machine
 from training.ask.eval_sets import EvalSet, stop_ids
-from training.ask.evaluated_model import EvaluatedLanguageModel, cut
+from training.ask.evaluated_model import EvalQuestion, EvaluatedLanguageModel, cut
 from training.config.presets import preset
 from training.data.prepare import prepare
 from training.evaluate.evaluation import evaluate
 from training.evaluate.load import FewShotPrompts, from_run, load_model
+from training.models.generate import num_shared
+from training.models.smollm2 import packaged_folder
 from training.run.build import build_arm
 
 TASKS = "letters=reverse+count+index+swap"
@@ -68,10 +74,14 @@ def plain_loop(asked: EvaluatedLanguageModel, exams: list[EvalSet]) -> list[str]
                 eos_token_id=ends,
                 pad_token_id=0,
             )
-            written = out[0, ids["input_ids"].shape[1] :].tolist()
-            written = [token for token in written if token not in asked.end]
-            texts.append(cut(tokenizer.decode(written), exam.prompt_format.stop))
+            texts.append(text_of(asked, exam, out[0, ids["input_ids"].shape[1] :].tolist()))
     return texts
+
+
+def text_of(asked: EvaluatedLanguageModel, exam: EvalSet, written: list[int]) -> str:
+    """Decode an answer up to its stop text."""
+    ids = [token for token in written if token not in asked.end]
+    return cut(asked.source.decode(ids), exam.prompt_format.stop)
 
 
 def against_a_plain_loop(name: str, cache: Path, questions: int) -> None:
@@ -105,6 +115,85 @@ def against_batches_by_length(name: str, cache: Path, questions: int, rounds: in
     print(
         f"  by length {apart:.1f} s, together {together:.1f} s: {together / apart:.2f} of the time"
     )
+
+
+class CTranslate2:
+    """The same questions to CTranslate2: fp32, one thread, greedy, at most 32 in a batch.
+
+    CTranslate2 sorts its prompts by length and stops at the same tokens. One call has one limit of
+    new tokens and one static prompt.
+    """
+
+    def __init__(self, asked: EvaluatedLanguageModel, folder: str, exams: list[EvalSet]) -> None:
+        import ctranslate2
+
+        converter = ctranslate2.converters.TransformersConverter(folder)
+        with tempfile.TemporaryDirectory() as place:
+            self.generator = ctranslate2.Generator(
+                converter.convert(f"{place}/model"), compute_type="float32", inter_threads=1,
+                intra_threads=1,
+            )  # fmt: skip
+        self.asked = asked
+        self.questions = [EvalQuestion(one, n) for one in exams for n in range(len(one.items))]
+        self.prompts = [asked.encode(one.eval_set, one.item) for one in self.questions]
+        self.ends = sorted(asked.end | stop_ids(asked.tokenizer))
+
+    def together(self) -> list[str]:
+        """Ask the questions of all tasks in one call, with the longest limit."""
+        return self._texts([list(range(len(self.prompts)))], reads_once=False)
+
+    def by_task(self, reads_once: bool) -> list[str]:
+        """Ask one task after another; `reads_once`: the common prefix is a static prompt."""
+        tasks: defaultdict[str, list[int]] = defaultdict(list)
+        for row, question in enumerate(self.questions):
+            tasks[question.eval_set.task.name].append(row)
+        return self._texts(tasks.values(), reads_once)
+
+    def _texts(self, calls: Collection[list[int]], reads_once: bool) -> list[str]:
+        texts = {}
+        for rows in calls:
+            shared = num_shared([self.prompts[row] for row in rows]) if reads_once else 0
+            words = [self.asked.source.convert_ids_to_tokens(self.prompts[row]) for row in rows]
+            limits = [self.asked.max_new_tokens(self.questions[row].eval_set) for row in rows]
+            found = self.generator.generate_batch(
+                [tokens[shared:] for tokens in words], static_prompt=words[0][:shared] or None,
+                cache_static_prompt=False, max_batch_size=32, max_length=max(limits),
+                sampling_topk=1, include_prompt_in_result=False, end_token=self.ends,
+                return_end_token=True,
+            )  # fmt: skip
+            for row, limit, each in zip(rows, limits, found, strict=True):
+                ids = each.sequences_ids[0][:limit]
+                texts[row] = text_of(self.asked, self.questions[row].eval_set, ids)
+        return [texts[row] for row in range(len(texts))]
+
+
+def against_ctranslate2(name: str, cache: Path, questions: int, rounds: int = 3) -> None:
+    """Compare with CTranslate2 in its ways, in turn; the least CPU time of each counts."""
+    asked = load_model(name, cache_folder=cache, prompts=FewShotPrompts(), device="cpu")
+    done = evaluate(asked, TASKS, questions=questions)  # untimed: words and splits are made once
+    other = CTranslate2(asked, packaged_folder(name, cache), done.eval_sets)
+
+    def here() -> list[str]:
+        answers = evaluate(asked, TASKS, questions=questions).answers.by_set()
+        return [answer.given for answer in chain.from_iterable(answers)]
+
+    ways: dict[str, Callable[[], list[str]]] = {
+        "evaluation": here,
+        "CTranslate2, all tasks in one call": other.together,
+        "CTranslate2, one call a task": lambda: other.by_task(reads_once=False),
+        "CTranslate2, the examples of a task as its static prompt": lambda: other.by_task(True),
+    }
+    took: defaultdict[str, list[float]] = defaultdict(list)
+    texts = {}
+    for way, ask in list(ways.items()) * rounds:
+        spent, texts[way] = seconds(ask)
+        took[way].append(spent)
+    ours, given = min(took["evaluation"]), texts["evaluation"]
+    print(f"{name}: {len(given)} questions of {TASKS}, 4 shots; evaluation {ours:.1f} s")
+    for way in list(ways)[1:]:
+        alike = sum(one == two for one, two in zip(given, texts[way], strict=True))
+        best = min(took[way])
+        print(f"  {way}: {best:.1f} s; evaluation {ours / best:.2f} of it; {alike} alike")
 
 
 def small_model(cache: Path, folder: Path) -> str:
@@ -149,13 +238,16 @@ def main() -> None:
     parser.add_argument("--suite-questions", type=int, default=250, help="0 leaves the suite out")
     parser.add_argument("--run", type=Path)
     parser.add_argument("--by-length", action="store_true", help="batches by length, not the loop")
+    parser.add_argument("--ctranslate2", action="store_true", help="CTranslate2, not the loop")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     options = parser.parse_args()
     print(machine())
     if options.questions:
         with tempfile.TemporaryDirectory() as folder:
             name = options.model or small_model(options.cache, Path(folder) / "small-llama")
-            compared = against_batches_by_length if options.by_length else against_a_plain_loop
+            compared = against_a_plain_loop
+            if options.by_length or options.ctranslate2:
+                compared = against_batches_by_length if options.by_length else against_ctranslate2
             compared(name, options.cache, options.questions)
     if options.suite_questions:
         whole_suite(options.run, options.cache, options.suite_questions)

@@ -29,11 +29,12 @@ from pathlib import Path
 from benchmarks.measure import machine
 from synthetic_tasks import stream
 from training.data.corpus import Corpus, load_corpus
-from training.data.crew import encoded, num_cores
 from training.data.documents import find_source
+from training.data.encode import encoded, num_cores
 from training.data.prepared import Vocabulary, tokenized
 from training.data.tokenizers import Tiktoken
 
+VOCABULARY = 4096
 ROWS = 1000  # characters of a row for datasets.map, about
 MAP = """
 import sys
@@ -116,20 +117,23 @@ def measured(what: str, do: Callable[[], object]) -> None:
 
 
 def of_process(*command: str) -> str:
-    """The output of a Python process."""
+    """The output of a Python process. Its errors are shown."""
     return subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, check=True
+        [sys.executable, *command], stdout=subprocess.PIPE, text=True, check=True
     ).stdout
 
 
 def arm_memory(corpus: str, cache: Path, folder: Path) -> float:
-    """The peak of memory (MB) of a process that trains one arm on a corpus."""
+    """The peak of memory (MB) of a process that trains one arm on a corpus that is prepared."""
+    # not ru_maxrss: Linux begins it with the memory of the process that starts this one
     script = (
-        "import resource; from training import compare; "
+        "from pathlib import Path; from training import compare; "
         f"status = compare.main(['--preset', 'tiny', '--quiet', '--cpu', '--arms', 'plain', "
-        f"'--steps', '300', '--corpus', {corpus!r}, '--cache', {str(cache)!r}, "
-        f"'--out', {str(folder)!r}, '--jobs', '1']); assert status == 0; "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)"
+        f"'--steps', '50', '--vocab-size', '{VOCABULARY}', '--corpus', {corpus!r}, "
+        f"'--cache', {str(cache)!r}, '--out', {str(folder)!r}, '--jobs', '1']); assert status == 0; "
+        "lines = Path('/proc/self/status').read_text().splitlines(); "
+        "(peak,) = (line.split()[1] for line in lines if line.startswith('VmHWM')); "
+        "print(int(peak) / 1000)"
     )
     return float(of_process("-c", script).splitlines()[-1])
 
@@ -188,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{text.stat().st_size / 1e6:,.0f} MB of text, {num_cores()} cores")
         print(f"memory before: {memory_of(os.getpid()):,.0f} MB")
         made: list[Tiktoken] = []
-        size = Vocabulary(4096, "bytes")
+        size = Vocabulary(VOCABULARY, "bytes")
 
         def prepared() -> None:
             found = tokenized(Corpus(find_source(str(text))), size, cache)
@@ -203,12 +207,11 @@ def main(argv: list[str] | None = None) -> int:
             small = place / "small.txt"
             with open(small, "w") as file:
                 file.writelines(varied_text(12))
-            sizes = {
-                each.stem: arm_memory(str(each), cache, place / each.stem) for each in (small, text)
-            }
-            print(
-                f"peak of an arm: 12 MB of text {sizes['small']:,.0f} MB, this text {sizes['text']:,.0f} MB"
-            )
+            tokenized(Corpus(find_source(str(small))), size, cache)
+            for each in (small, text):
+                megabytes = arm_memory(str(each), cache, place / each.stem)
+                of = each.stat().st_size / 1e6
+                print(f"peak of an arm over {of:,.0f} MB of text: {megabytes:,.0f} MB", flush=True)
     return 0
 
 

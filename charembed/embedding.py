@@ -275,7 +275,7 @@ class CharEmbedding(nn.Embedding):
         # lives for one forward, so a table would not pay off.
         elif not (self.training or "_is_replica" in self.__dict__ or _transformed(self)):
             return self.look_up(ids)
-        return self.encode(ids, look_up() if look_up else nn.Embedding.forward(self, ids))
+        return self.encode(ids, look_up)
 
     def _needs_gradient(self) -> bool:
         """True if a tensor of the embedding or of the encoder requires a gradient."""
@@ -295,7 +295,7 @@ class CharEmbedding(nn.Embedding):
             self._table.drop()
         # An exported graph must not need this process, so it encodes the ids.
         if with_gradient or self.training or torch.compiler.is_exporting():
-            return self.encode(ids, look_up() if look_up else nn.Embedding.forward(self, ids))
+            return self.encode(ids, look_up)
         looked_up: Tensor = _look_up(ids, self.weight.detach(), self._key)
         return looked_up
 
@@ -317,20 +317,30 @@ class CharEmbedding(nn.Embedding):
         vectors += torch.embedding(char_VD, ids)
         return vectors
 
-    def encode(self, ids_BT: Tensor, token_BTD: Tensor) -> Tensor:
+    def encode(self, ids_BT: Tensor, look_up: Callable[[], Tensor] | None = None) -> Tensor:
         """Return token + character vectors with gradients: ids_BT (B, T) -> (B, T, D).
 
         Each distinct token of the batch is encoded once. Until the encoder changes, equal ids get
         equal vectors, bit for bit, in whatever batch (if `encoder.deterministic` is True). Argument
-        token_BTD: the token vectors.
+        look_up: function that returns the token vectors (B, T, D) of a host with its own look-up.
+        Default: None, the rows of the weight.
         """
-        which_BT: Tensor | None = None
         if torch.compiler.is_compiling():
             # The number of distinct ids is data-dependent and would break the graph. The recurrent
             # encoders find the distinct ids inside their custom op.
-            ids_U = ids_BT.flatten()
-        else:
-            ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
+            token_BTD = look_up() if look_up else nn.Embedding.forward(self, ids_BT)
+            return token_BTD + self._characters(ids_BT.flatten()).view(token_BTD.shape)
+        ids_U, which_BT = torch.unique(ids_BT, return_inverse=True)
+        # Each distinct row is added once, and the gradients of its places are summed once, in the
+        # order of a plain embedding. A gradient by frequency needs the places themselves.
+        if look_up is None and not (self.scale_grad_by_freq or self.sparse):
+            token_UD = nn.Embedding.forward(self, ids_U)
+            return nn.functional.embedding(which_BT, token_UD + self._characters(ids_U))
+        token_BTD = look_up() if look_up else nn.Embedding.forward(self, ids_BT)
+        return token_BTD + nn.functional.embedding(which_BT, self._characters(ids_U))
+
+    def _characters(self, ids_U: Tensor) -> Tensor:
+        """Return the character vectors (U, D) with gradients; the ids are distinct in eager mode."""
         # nn.DataParallel: the holder of the encoder may be on another device than this replica
         char_UD: Tensor = self.encoder(ids_U.to(self._holder.weight.device))
         char_UD = char_UD.to(self.weight.device, self.weight.dtype)
@@ -343,9 +353,7 @@ class CharEmbedding(nn.Embedding):
         if self.padding_idx is not None:
             # as nn.Embedding does for its own row: the padding token gives no gradient
             char_UD = torch.where((ids_U == self.padding_idx)[:, None], char_UD.detach(), char_UD)
-        if which_BT is None:
-            return token_BTD + char_UD.view(token_BTD.shape)
-        return token_BTD + nn.functional.embedding(which_BT, char_UD)
+        return char_UD
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode, as every module does. The next look-up compares all values."""

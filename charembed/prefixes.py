@@ -1,7 +1,7 @@
 """A vocabulary's spellings as a tree of prefixes, so that equal prefixes are computed once.
 
-Axes: V vocabulary, U distinct tokens, N nodes (distinct prefixes), S the characters of all tokens,
-L lengths, K distinct characters, E tokens without characters.
+Axes: V vocabulary, U distinct tokens, N nodes (distinct prefixes), P nodes that have children,
+S the characters of all tokens, L lengths, K distinct characters, E tokens without characters.
 
 A recurrent encoder has the same states for "the", "then" and "there" up to "the". Each distinct
 prefix is a node of the tree, and the recurrence takes one step per node. So no state is computed
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .device_tensors import DeviceTensors
 from .spelling import SpellingTable
@@ -27,8 +28,12 @@ class Plan(NamedTuple):
     Attributes:
         sizes: number of nodes of each length, from length 1 on. At least two entries, so the
             recurrent weights always take part in the computation and get a gradient.
+        inner_sizes: number of nodes of each length that have children.
         parents_N: (N,) for each node, the index of its parent among the nodes one character
             shorter.
+        siblings_N: (N,) the same among those of them that have children.
+        inner_P: (P,) for each node with children, its index among the nodes of its length.
+        first_P: (P,) its first child.
         chars_N: (N,) last character of each node.
         last_U: (U,) node of each token, counted from 1; 0 for a token without characters.
         used_K: (K,) the distinct characters of the nodes, ascending.
@@ -37,7 +42,11 @@ class Plan(NamedTuple):
     """
 
     sizes: list[int]
+    inner_sizes: list[int]
     parents_N: Tensor
+    siblings_N: Tensor
+    inner_P: Tensor
+    first_P: Tensor
     chars_N: Tensor
     last_U: Tensor
     used_K: Tensor
@@ -89,7 +98,6 @@ class PrefixTree(DeviceTensors):
                 path_S[place] = (which + starts[-1]).int()
                 starts.append(starts[-1] + len(keys))
             path_S[-1] = starts[-1]  # no node: the path of the empty dummy token
-            pad = torch.nn.functional.pad
             first_V, lengths_V = pad(first_V, (0, 1), value=len(path_S) - 1), pad(lengths_V, (0, 1))
             parents_N, chars_N = torch.cat(parents), torch.cat(chars)
             return cls(
@@ -109,47 +117,64 @@ class PrefixTree(DeviceTensors):
         # subtle: this and `tolist` below are the two waits; sizes given to repeat_interleave and
         # nonzero_static avoid more of them
         total = int(lengths_U.sum())
-        shift_U = first_U - (lengths_U.cumsum(0) - lengths_U)
-        place_S = torch.arange(total, device=device) + shift_U.repeat_interleave(
-            lengths_U, output_size=total
-        )
-        nodes_S, new_S = _sorted(self.path_S[place_S])
-        number_S = torch.nn.functional.pad(new_S.cumsum(0), (1, 0))  # nodes before each place
-        starts_L = number_S[torch.searchsorted(nodes_S, self.starts_L.int())]
-        chars_S, other_S = _sorted(self.chars_N[nodes_S].long())
-        without_U = lengths_U == 0
+        ends_U = lengths_U.cumsum(0)
+        place_S = torch.arange(total, device=device) + (
+            first_U - (ends_U - lengths_U)
+        ).repeat_interleave(lengths_U, output_size=total)
+        nodes_S, from_S = self.path_S[place_S].sort()
+        # the first level has no parents, and none of its nodes is a sibling of a longer prefix
+        above_S = self.parents_N[nodes_S].masked_fill(nodes_S < self.starts_L[1:2], -1)
+        new_S, eldest_S = _changes(nodes_S), _changes(above_S)
+        number_S, family_S = new_S.cumsum(0), eldest_S.cumsum(0)
+        chars_S = self.chars_N[nodes_S].sort().values
+        other_S, without_U = _changes(chars_S), lengths_U == 0
+        at_L = torch.searchsorted(nodes_S, self.starts_L.int())
+        # numbers of nodes and of families before each level
+        starts_L, families_L = (pad(each, (1, 0))[at_L] for each in (number_S, family_S))
         counts = torch.stack([other_S.sum(), without_U.sum()])
-        *starts, kinds, empty = torch.cat([starts_L, counts]).tolist()
-        kept_N = nodes_S[torch.nonzero_static(new_S, size=starts[-1]).squeeze(1)]
-        sizes = [last - first for first, last in itertools.pairwise(starts) if last > first]
-        # at least two levels, see Plan.sizes
-        sizes += [0] * (2 - len(sizes))
-        # A parent's index within its level is its number minus the nodes of shorter lengths. On the
-        # first level the value is not used.
-        level_N = torch.bucketize(kept_N, self.starts_L, right=True) - 1
-        before_N = starts_L[(level_N - 1).clamp(min=0)]
-        last_S = torch.where(lengths_U > 0, first_U + lengths_U - 1, len(self.path_S) - 1)
-        chars_N = self.chars_N[kept_N].long()
+        found = torch.cat([starts_L, families_L, counts]).tolist()
+        *starts, kinds, empty = found[: len(at_L)] + found[-2:]
+        families = found[len(at_L) : -2]
+        kept_N = torch.nonzero_static(new_S, size=starts[-1]).squeeze(1)
+        level_N = torch.bucketize(nodes_S[kept_N], self.starts_L, right=True) - 1
+        # the number of each place of each token; the place before is that of the parent
+        number_at_S = number_S.new_zeros(total + 1).index_copy_(0, from_S, number_S)
+        parents_N = number_at_S[from_S[kept_N] - 1] - 1 - starts_L[(level_N - 1).clamp(min=0)]
+        parents_N = torch.where(level_N > 0, parents_N, 0)
+        # the first family is the first level
+        first_P = number_S[torch.nonzero_static(eldest_S, size=families[-1]).squeeze(1)[1:]] - 1
+        chars_N = self.chars_N[nodes_S[kept_N]]
         used_K = chars_S[torch.nonzero_static(other_S, size=kinds).squeeze(1)]
+        sizes = _sizes(starts)
         return Plan(
             sizes=sizes,
-            parents_N=torch.searchsorted(kept_N, self.parents_N[kept_N]) - before_N,
-            chars_N=chars_N,
-            last_U=torch.where(
-                lengths_U > 0, torch.searchsorted(kept_N, self.path_S[last_S]) + 1, 0
-            ),
-            used_K=used_K,
+            inner_sizes=[*_sizes(families)[1 : len(sizes)], 0],
+            parents_N=parents_N,
+            siblings_N=family_S[kept_N] - 1 - families_L[level_N],
+            inner_P=parents_N[first_P],
+            first_P=first_P,
+            chars_N=chars_N.long(),
+            last_U=number_at_S[torch.where(without_U, total, ends_U - 1)],
+            used_K=used_K.long(),
             which_N=torch.searchsorted(used_K, chars_N),
             without_E=torch.nonzero_static(without_U, size=empty).squeeze(1),
         )
 
 
-def _sorted(values_S: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the values in ascending order, and True for the first of each.
+def _changes(values_S: Tensor) -> Tensor:
+    """Return True for each value that differs from the one before it, and for the first.
 
     torch.unique would wait for the device, because the size of its result is data-dependent.
     """
-    values_S = values_S.sort().values
     new_S = torch.ones_like(values_S, dtype=torch.bool)
     torch.ne(values_S[1:], values_S[:-1], out=new_S[1:])
-    return values_S, new_S
+    return new_S
+
+
+def _sizes(starts: list[int]) -> list[int]:
+    """Return the differences up to the first that is zero: [0, 2, 5, 5] -> [2, 3].
+
+    At least two; see `Plan.sizes`.
+    """
+    sizes = [last - first for first, last in itertools.pairwise(starts) if last > first]
+    return sizes + [0] * (2 - len(sizes))

@@ -199,6 +199,9 @@ LATE = (
 )
 
 
+TORCHRUN = "torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler"
+
+
 # In the forked process
 
 
@@ -232,6 +235,8 @@ def prepare(request: dict[str, Any], fds: Sequence[int]) -> None:
     sys.stderr = open(2, "w", 1, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
     subprocess.Popen = Forking  # type: ignore[misc]
+    if torchrun := sys.modules.get(TORCHRUN):
+        torchrun.Popen = Forking  # type: ignore[attr-defined]
     if interrupts := sys.modules.get("training.interrupts"):
         interrupts._stop = None  # of the process that forked
 
@@ -253,9 +258,10 @@ def limit(file_size: int | None) -> None:
 def execute(command: Sequence[str]) -> int:
     """Run `-m MODULE`, `-c CODE` or a file as the main program. Returns the exit status."""
     try:
-        while command[0] == "-W":
-            warnings.simplefilter(command[1])  # type: ignore[arg-type]
-            command = command[2:]
+        while command[0] in ("-W", "-u"):
+            if command[0] == "-W":
+                warnings.simplefilter(command[1])  # type: ignore[arg-type]
+            command = command[1 + (command[0] == "-W") :]
         kind, rest = command[0], command[1:]
         sys.argv = [*command] if kind not in ("-m", "-c") else [kind, *rest[1:]]
         if kind == "-m":

@@ -30,12 +30,21 @@ class Broke(Exception):
 
 
 class Interrupted(Exception):
-    """The user stopped the run. Its state was saved first."""
+    """The user stopped the run. Its state was saved first.
+
+    Attributes:
+        others_tell: all processes of the run stop together, and another one prints the sentence.
+    """
+
+    def __init__(self, *words: str, others_tell: bool = False) -> None:
+        super().__init__(*words)
+        self.others_tell = others_tell
 
 
-def stopped(record: Path) -> Interrupted | KeyboardInterrupt:
+def stopped(record: Path | None) -> Interrupted | KeyboardInterrupt:
     """Return the error for a Ctrl-C: Interrupted if `record`, which --resume needs, is written."""
-    return Interrupted() if record.is_file() else KeyboardInterrupt("Nothing had begun.")
+    there = record is not None and record.is_file()
+    return Interrupted() if there else KeyboardInterrupt("Nothing had begun.")
 
 
 def user_errors() -> tuple[type[Exception], ...]:
@@ -64,7 +73,7 @@ def sentence(error: Exception) -> str | None:
             "nothing that was saved is lost. Correct this and start again (training.compare with "
             "--resume)."
         )
-    if lost := _lost_process(error):
+    if lost := lost_process(error):
         return (
             f"Another process of this run has ended or cannot be reached ({lost}), so this one ends "
             "too; nothing that was saved is lost. Correct the cause, which that process may have "
@@ -80,7 +89,7 @@ def sentence(error: Exception) -> str | None:
     return None
 
 
-def _lost_process(error: Exception) -> str:
+def lost_process(error: Exception) -> str:
     """Return the reason why processes cannot exchange tensors; "" if this is another error."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():

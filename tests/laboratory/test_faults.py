@@ -28,6 +28,7 @@ from tests.laboratory.runs import (
 )
 from tests.messages import says
 from training import compare
+from training.evaluate import __main__ as evaluate
 from training.interrupts import held_back, listening
 from training.run.folder import locked
 
@@ -282,3 +283,93 @@ def test_nobody_reads_the_progress_any_more(whole: Path, cache: Path, tmp_path: 
     os.close(writer)
     assert done.returncode == 0
     assert numbers(out) == numbers(whole)
+
+
+# Evaluations
+
+EVALUATE = [sys.executable, "-m", "training.evaluate"]
+
+
+def evaluating(run: Path, out: Path, cache: Path, *more: str) -> list[str]:
+    asked = ["--suite", "letters=reverse+count", "--questions", "20", "--batch-size", "4"]
+    place = ["--out", str(out), "--cache", str(cache), "--cpu", "--quiet"]
+    return [str(run), *asked, *place, *more]
+
+
+@pytest.fixture(scope="module")
+def evaluated(finished: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The results of an undisturbed evaluation."""
+    out = tmp_path_factory.mktemp("evaluated") / "out"
+    assert evaluate.main(evaluating(finished, out, cache)) == 0
+    return (out / "results.json").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_disturbed_evaluation_asks_the_remaining_questions(
+    number: signal.Signals, finished: Path, evaluated: str, cache: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    process = start(*evaluating(finished, out, cache), command=EVALUATE)
+    wait_until(lambda: list(out.glob("answers/*.jsonl")), process)
+    process.send_signal(number)
+    errors = process.communicate(timeout=PATIENCE)[1]
+    if number == signal.SIGINT:
+        assert process.returncode == 130, errors
+        assert errors.startswith("Stopped")
+        assert errors.count("\n") == 1, errors
+        says(errors, "160 kept --resume")
+    else:
+        assert (process.returncode, errors) == (-number, "")
+    kept = sum(len(path.read_text().splitlines()) for path in out.glob("answers/*"))
+    assert 0 < kept < 160
+    assert not (out / "results.json").exists()
+    assert evaluate.main(evaluating(finished, out, cache, "--resume")) == 0
+    assert (out / "results.json").read_text() == evaluated
+    assert sum(len(path.read_text().splitlines()) for path in out.glob("answers/*")) == 160
+    assert left_overs(out) == []
+
+
+def signalled(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("place", ["evaluation._write", "load.load_model", "evaluation._open"])
+def test_a_stop_beside_the_questions_says_what_is_kept(
+    place: str, finished: Path, evaluated: str, cache: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Reading a model and making the page take seconds to minutes of a large evaluation."""
+    out = tmp_path / "out"
+    flags = evaluating(finished, out, cache)
+    if place != "evaluation._open":
+        # nobody answers again what was answered
+        with monkeypatch.context() as patch:
+            patch.setattr("training.evaluate.evaluation._write", signalled)
+            assert evaluate.main(flags) == 130
+        says(errors := capsys.readouterr().err, "Stopped --resume")
+        assert errors.count("\n") == 1
+        flags.append("--resume")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"training.evaluate.{place}", lambda *_, **__: signalled())
+        assert evaluate.main(flags) == 130
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert ("--resume" in errors) == ("--resume" in flags), errors
+    assert evaluate.main(evaluating(finished, out, cache, "--resume")) == 0
+    assert (out / "results.json").read_text() == evaluated
+
+
+def test_a_kill_before_the_first_answer_lets_the_command_begin_again(
+    finished: Path, evaluated: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+
+    def killed(*_: object) -> None:
+        raise SystemExit  # nothing is cleared up, as after SIGKILL
+
+    with monkeypatch.context() as patch:
+        patch.setattr("training.ask.answers.write_record", killed)
+        with pytest.raises(SystemExit):
+            evaluate.main(evaluating(finished, out, cache))
+    assert evaluate.main(evaluating(finished, out, cache)) == 0
+    assert (out / "results.json").read_text() == evaluated

@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.laboratory.pretrained import LLAMA, ROWS, gemma2, gpt2, llama
 from tests.laboratory.twins import padded_loss
-from training.models import chunked_loss
-from training.models.chunked_loss import cross_entropy, rows_at_once
+from training.models import chunked_loss, packed_attention
+from training.models.chunked_loss import Head, cross_entropy, divergence, rows_at_once
 from training.models.decoder import Decoder, DecoderConfig
 from training.models.huggingface import HuggingFace
 from training.models.language_model import Mask
@@ -188,6 +188,62 @@ def test_chunks_have_the_loss_and_the_gradients_of_the_whole(
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
 
 
+def divergence_at_once(
+    vectors: Tensor, weight: Tensor, bias: Tensor | None, base_NV: Tensor
+) -> Tensor:
+    logs_NV, base_NV = (
+        each.log_softmax(1) for each in (F.linear(vectors, weight, bias), base_NV.detach())
+    )
+    return (base_NV.exp() * (base_NV - logs_NV)).sum()
+
+
+@pytest.mark.parametrize("rows", [1, 4, 12])
+@pytest.mark.parametrize("trained", ["vectors weight bias", "vectors", "weight bias"])
+@pytest.mark.parametrize("linear", [True, False])
+def test_chunks_have_the_divergence_and_the_gradients_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, rows: int, trained: str, linear: bool
+) -> None:
+    torch.manual_seed(0)
+    shapes = {"vectors": (11, 6), "weight": (9, 6), "bias": (9,)}
+    inputs: list[Tensor | None] = [
+        torch.randn(shape, dtype=torch.float64, requires_grad=name in trained)
+        for name, shape in shapes.items()
+    ]
+    if "bias" not in trained:
+        inputs[2] = None
+    # a base of another width; its gradient is not asked for
+    layer = torch.randn(11, 4).double(), torch.randn(9, 4).double().requires_grad_(), None
+    base = Head(*layer) if linear else F.linear(*layer).detach()
+    expected = loss_and_slopes(divergence_at_once, *inputs, F.linear(*layer))
+    with chunks_of(monkeypatch, rows):
+        found = loss_and_slopes(lambda *own: divergence(Head(*own), base), *inputs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
+    assert layer[1].grad is None
+
+
+def test_a_divergence_without_a_linear_head_is_the_same() -> None:
+    torch.manual_seed(0)
+    head, base = (Head(torch.randn(5, 4), torch.randn(7, 4), torch.randn(7)) for _ in range(2))
+    logits_NV = F.linear(*head)
+    for own in (head, logits_NV):
+        for other in (base, F.linear(*base)):
+            torch.testing.assert_close(
+                divergence(own, other), divergence_at_once(*head, F.linear(*base))
+            )
+
+
+def test_the_logits_of_a_divergence_do_not_exist_together() -> None:
+    models = [
+        Decoder(DecoderConfig(vocab_size=3000, context=64, n_layer=1, n_head=2, n_embd=16))
+        for _ in range(2)
+    ]
+    ids_BT = torch.randint(3000, (9, 64))
+    with Shapes() as seen:
+        models[0](ids_BT, base=models[1]).backward()
+    assert max(math.prod(shape) for shape in seen.made) == rows_at_once(16, 3000) * 3000
+
+
 @pytest.mark.parametrize("size", [1.0, 1e4])
 def test_a_sure_model_has_an_exact_loss(size: float) -> None:
     vectors_ND, targets_N = size * torch.eye(4, 3), torch.tensor([0, 1, 1, 2])
@@ -319,6 +375,134 @@ def test_packed_rows_keep_a_sliding_window(columns: int) -> None:
     torch.testing.assert_close(loss, F.cross_entropy(expected, targets_N, reduction="sum"))
     packed = torch.Size([1, 2 * columns, 32]) in seen.made
     assert packed == (columns <= 6), "rows within the window are packed"
+
+
+def question_model(kind: str = "llama") -> HuggingFace:
+    torch.manual_seed(0)
+    host = llama().double() if kind == "llama" else gpt2()
+    for parameter in host.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=0.2)  # or other tokens would hardly matter
+    return HuggingFace(host).eval()
+
+
+def in_both_ways(model: HuggingFace, *batch: Any, **others: Any) -> tuple[Found, Found]:
+    """The gradients with attention on the padded block, and with a mask over the long row."""
+    assert model.blocks
+    found = gradients(summed_loss, model, *batch, **others)
+    model.blocks = False
+    expected = gradients(summed_loss, model, *batch, **others)
+    model.blocks = True
+    return found, expected
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 30)), min_size=1, max_size=7),
+    st.sampled_from([0, packed_attention.LONGEST]),
+)
+def test_attention_within_rows_has_the_gradients_of_padded_rows(
+    lengths: list[tuple[int, int]], longest: int
+) -> None:
+    model, batch = question_model(), rows_of(lengths, 40)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_attention, "LONGEST", longest)  # 0: torch's kernel
+        found, expected = in_both_ways(model, *batch)
+    # transformers makes its norms in fp32
+    assert_same(found, expected, rtol=1e-5, atol=1e-5)
+    assert_same(found, gradients(usual_loss, model, *batch), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("longest", [0, packed_attention.LONGEST])
+def test_no_score_is_made_between_questions(monkeypatch: pytest.MonkeyPatch, longest: int) -> None:
+    monkeypatch.setattr(packed_attention, "LONGEST", longest)
+    model = question_model()
+    largest = {}
+    for rows in (32, 64):
+        with Shapes() as seen:
+            summed_loss(model, *rows_of([(5, 2), (9, 13)] * (rows // 2), 24)).backward()
+        positions = rows // 2 * (7 + 22)
+        assert not [shape for shape in seen.made if list(shape).count(positions) > 1]
+        largest[rows] = max(math.prod(shape) for shape in seen.made)
+    assert largest[64] <= 2 * largest[32]
+
+
+def test_one_long_question_among_short_ones_keeps_the_mask_of_the_long_row() -> None:
+    model, batch = question_model(), rows_of([(20, 20)] + [(1, 1)] * 30, 40)
+    found, expected = in_both_ways(model, *batch)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_evaluation_has_the_bits_of_the_mask_of_the_long_row() -> None:
+    model, (ids_BT, _, keep_BT) = question_model(), rows_of([(3, 4), (9, 2), (1, 1)], 12)
+    with torch.no_grad():
+        found = model(ids_BT, keep_BT)
+        model.blocks = False
+        assert torch.equal(found, model(ids_BT, keep_BT))
+
+
+def test_dropout_of_attention_drops_the_units_of_the_long_row() -> None:
+    model = question_model("gpt2").train()
+    found, expected = in_both_ways(model, *rows_of([(3, 4), (9, 2), (1, 1)], 12), seed=3)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_attention_within_rows_is_computed_again_under_gradient_checkpointing() -> None:
+    model, batch = question_model(), rows_of([(3, 4), (9, 2), (1, 1)], 12)
+    expected = gradients(summed_loss, model, *batch)
+    model.train().checkpoint_gradients()
+    found = gradients(summed_loss, model, *batch)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_bf16_errs_within_rows_no_more_than_in_the_long_row() -> None:
+    model = question_model().float()
+    batch = rows_of([(5, 2), (9, 13), (4, 20)] * 4, 24)
+    right = gradients(summed_loss, model, *batch)
+
+    def in_bf16(*given_: Any) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return summed_loss(*given_)
+
+    errors = {}
+    for model.blocks in (True, False):
+        found = gradients(in_bf16, model, *batch)
+        apart = {name: float((found[name] - right[name]).norm()) for name in right}
+        errors[model.blocks] = math.hypot(*apart.values())
+    assert errors[True] < 1.2 * errors[False]
+
+
+def test_attention_that_is_not_sdpa_keeps_the_mask_of_the_long_row() -> None:
+    sinks = transformers.GptOssConfig(
+        **LLAMA | {"tie_word_embeddings": False}, head_dim=16, num_local_experts=2,
+        num_experts_per_tok=1, sliding_window=64,
+    )  # fmt: skip
+    eager = llama()
+    eager.set_attn_implementation("eager")
+    for host in (eager, transformers.GptOssForCausalLM(sinks)):
+        model = HuggingFace(host).eval()
+        assert not model.blocks
+        batch = rows_of([(3, 4), (9, 2), (1, 1)], 12)
+        expected = gradients(usual_loss, model, *batch)
+        assert_same(gradients(summed_loss, model, *batch), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_rows_longer_than_the_best_few_of_a_sparse_attention_are_not_packed() -> None:
+    torch.manual_seed(0)
+    config = transformers.DeepseekV32Config(
+        **LLAMA | {"num_key_value_heads": 2}, kv_lora_rank=8, q_lora_rank=8, qk_rope_head_dim=8,
+        qk_nope_head_dim=8, v_head_dim=12, n_routed_experts=4, n_group=1, topk_group=1,
+        num_experts_per_tok=2, moe_intermediate_size=16, index_topk=8, index_n_heads=2,
+        index_head_dim=16,
+    )  # fmt: skip
+    model = HuggingFace(transformers.DeepseekV32ForCausalLM(config)).eval()
+    assert model.packs
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=0.2)
+    batch = rows_of([(3, 17), (3, 4), (9, 2)], 20)
+    found = summed_loss(model, *batch)
+    torch.testing.assert_close(found, usual_loss(model, *batch))
 
 
 def test_a_head_replaced_after_loading_is_used() -> None:

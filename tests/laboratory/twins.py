@@ -23,3 +23,12 @@ def padded_loss(model: nn.Module, ids_BT: Tensor, targets_BT: Tensor, keep_BT: M
     # fp32 at least, as in training with bf16
     wide = torch.promote_types(logits.dtype, torch.float32)
     return F.cross_entropy(logits_NV.to(wide), targets_N, reduction="sum")
+
+
+def whole_divergence(model: nn.Module, base: nn.Module, ids_BT: Tensor) -> Tensor:
+    """KL(base, model) from the logits of all positions at once."""
+    with torch.no_grad():
+        base_BTV = base(ids_BT).float().log_softmax(-1)
+    model_BTV = model(ids_BT).float().log_softmax(-1)
+    # kl_div(input, target) is KL(target, input): the base comes second
+    return F.kl_div(model_BTV, base_BTV, log_target=True, reduction="sum")

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from charembed import ENCODERS, AttachError, CharEmbedError, LSTMEncoder, SpellingTable
-from charembed.prefixes import PrefixTree
+from charembed.prefixes import Plan, PrefixTree
 from charembed.recurrence import last_states
 from tests.messages import raises
 from tests.plugin.hosts import GPT2, SMALL
@@ -89,6 +89,23 @@ def test_a_plan_has_exactly_the_nodes_of_its_tokens(
     wanted = [(spellings[i] or b"").decode() for i in ids]
     assert [["", *texts][node] for node in plan.last_U.tolist()] == wanted
     assert sorted(texts) == sorted({word[:n] for word in wanted for n in range(1, len(word) + 1)})
+    check_families(plan)
+
+
+def check_families(plan: Plan) -> None:
+    """The nodes with children, and for each node the number of its parent among them."""
+    levels = [part.tolist() for part in plan.parents_N.split(plan.sizes)]
+    siblings = [part.tolist() for part in plan.siblings_N.split(plan.sizes)]
+    inner = [part.tolist() for part in plan.inner_P.split(plan.inner_sizes)]
+    first, number = plan.first_P.tolist(), plan.sizes[0]
+    assert len(inner) == len(levels)
+    assert inner[-1] == []
+    for above, parents, ranks in zip(inner, levels[1:], siblings[1:], strict=False):
+        assert above == sorted(set(parents))
+        assert [above[rank] for rank in ranks] == parents
+        assert first[: len(above)] == [number + parents.index(parent) for parent in above]
+        first, number = first[len(above) :], number + len(parents)
+    assert first == []
 
 
 @kinds

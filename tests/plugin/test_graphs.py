@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import charembed
-from charembed import ENCODERS, SpellingTable, recurrence
+from charembed import ENCODERS, SpellingTable, compiled_recurrence
 from tests import warm
 from tests.conftest import ROOT
 from tests.plugin.hosts import IDS, NANOGPT, SMALL, char_embedding, logits_and_loss, logits_of
@@ -163,13 +163,15 @@ def test_a_compiled_backward_pass_uses_the_tape_of_its_forward_pass(
 ) -> None:
     encoder = encoder_of(kind)
     run, expected = compiled(encoder), eager_gradients(encoder, REPEATED)
-    calls, forward = [], recurrence._forward
-    monkeypatch.setattr(recurrence, "_forward", lambda *args: calls.append(1) or forward(*args))
-    recurrence._passed.clear()
+    calls, forward = [], compiled_recurrence.forward
+    monkeypatch.setattr(
+        compiled_recurrence, "forward", lambda *args: calls.append(1) or forward(*args)
+    )
+    compiled_recurrence._passed.clear()
     loss = run(REPEATED).square().sum()
-    assert (len(calls), len(recurrence._passed)) == (1, 1)
+    assert (len(calls), len(compiled_recurrence._passed)) == (1, 1)
     loss.backward()
-    assert (len(calls), len(recurrence._passed)) == (1, 0)
+    assert (len(calls), len(compiled_recurrence._passed)) == (1, 0)
     for ours, theirs in zip(gradients(encoder), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
@@ -180,7 +182,7 @@ def test_compiled_gradients_are_right_without_the_tape_and_in_any_order(kind: st
     run, batches = compiled(encoder), [REPEATED.roll(i) for i in range(4)]
     expected = [eager_gradients(encoder, ids) for ids in batches]
     losses = [run(ids).square().sum() for ids in batches]  # more forward passes than tapes are kept
-    assert len(recurrence._passed) <= 2
+    assert len(compiled_recurrence._passed) <= 2
     for loss, wanted in [*zip(losses, expected, strict=True)][::-1]:
         loss.backward()
         for ours, theirs in zip(gradients(encoder), wanted, strict=True):
@@ -191,9 +193,9 @@ def test_compiled_gradients_are_right_without_the_tape_and_in_any_order(kind: st
 @torch.no_grad()
 def test_a_compiled_forward_pass_without_gradients_keeps_no_tape(kind: str) -> None:
     encoder = encoder_of(kind)
-    recurrence._passed.clear()
+    compiled_recurrence._passed.clear()
     torch.testing.assert_close(compiled(encoder)(REPEATED), encoder(REPEATED), rtol=1e-6, atol=1e-6)
-    assert not recurrence._passed
+    assert not compiled_recurrence._passed
 
 
 def test_a_compiled_encoder_with_another_projection_equals_the_eager_one() -> None:

@@ -28,9 +28,15 @@ RECORD = "evaluation.json"
 
 
 class Answers:
-    """The known answers of each evaluation set, also saved if there is a folder."""
+    """The known answers of each evaluation set, also saved if there is a folder.
 
-    def __init__(self, eval_sets: Sequence[EvalSet], folder: Path | None = None) -> None:
+    `repairs`: cut off the half of a line that a killed process left. Another process may still be
+    writing into a folder that is only read.
+    """
+
+    def __init__(
+        self, eval_sets: Sequence[EvalSet], folder: Path | None = None, repairs: bool = True
+    ) -> None:
         self.eval_sets, self.folder = eval_sets, folder
         self._found: dict[EvalSet, dict[int, Answer]] = {one: {} for one in eval_sets}
         self._paths: dict[EvalSet, Path] = {}
@@ -40,7 +46,7 @@ class Answers:
             # The number tells apart names that are equal without special characters.
             name = re.sub(r"[^\w.-]+", "_", f"{place:03}-{one.task.name}-{one.split}")
             self._paths[one] = folder / "answers" / f"{name}.jsonl"
-            self._found[one] = _read(self._paths[one], len(one.items))
+            self._found[one] = _read(self._paths[one], len(one.items), repairs)
 
     def missing(self) -> list[EvalQuestion]:
         """Return the questions without an answer, in the order of the sets and their items."""
@@ -61,6 +67,7 @@ class Answers:
                 line |= {"sums": answer.sums, "tokens": answer.tokens}
             lines.setdefault(eval_set, []).append(json.dumps(line) + "\n")
         for eval_set, own in lines.items() if self.folder else ():
+            self._paths[eval_set].parent.mkdir(exist_ok=True)
             with self._paths[eval_set].open("a") as file:
                 file.write("".join(own))
                 file.flush()
@@ -126,7 +133,7 @@ def claim(folder: Path, record: dict[str, Any], resume: bool) -> None:
     """
     # Not hidden files: the lock of this process is one.
     if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
-        (folder / "answers").mkdir(parents=True, exist_ok=True)
+        # Before any other file: a folder without it would be refused after a SIGKILL.
         write_record(folder / RECORD, record)
         return
     if not (folder / RECORD).is_file():
@@ -170,7 +177,8 @@ def open_finished(
 
     Raises BadInput if it is unfinished or has other questions.
     """
-    name, answers = str(_same_questions(folder, record)["name"]), Answers(eval_sets, folder)
+    name = str(_same_questions(folder, record)["name"])
+    answers = Answers(eval_sets, folder, repairs=False)
     if missing := len(answers.missing()):
         raise BadInput(
             f"The evaluation in {folder} is not finished ({missing} answers are missing). "
@@ -179,12 +187,12 @@ def open_finished(
     return name, answers
 
 
-def _read(path: Path, num_items: int) -> dict[int, Answer]:
+def _read(path: Path, num_items: int, repairs: bool) -> dict[int, Answer]:
     """Read a file of answers. Raises Damaged for a line that is not an answer."""
     if not path.exists():
         return {}
     whole, _, rest = read_bytes(path).decode("utf-8", "replace").rpartition("\n")
-    if rest:  # the process died while it wrote the last line: drop that line
+    if rest and repairs:  # the process died while it wrote the last line: drop that line
         write_atomically(path, f"{whole}\n" if whole else "")
     found = {}
     for number, line in enumerate(whole.splitlines(), 1):

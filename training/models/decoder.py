@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from training.errors import BadInput
 
-from .chunked_loss import cross_entropy
+from .chunked_loss import Head, cross_entropy
 from .language_model import LanguageModel, Mask
 from .packing import Kept, Places
 
@@ -162,7 +162,7 @@ class Decoder(LanguageModel):
         self.wpe = nn.Embedding(config.context, config.n_embd)  # position embeddings
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size)
+        self.lm_head: Any = nn.Linear(config.n_embd, config.vocab_size)
         for module in self.modules():
             # as GPT-2 does; LayerNorm keeps torch's initial values
             if isinstance(module, nn.Linear | nn.Embedding):
@@ -178,9 +178,24 @@ class Decoder(LanguageModel):
 
     def forward(
         self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None,
-        targets_N: Tensor | None = None,
+        targets_N: Tensor | None = None, base: LanguageModel | None = None,
     ) -> Tensor:  # fmt: skip
         assert real_BS is None, "the decoder does not support padding on the left"
+        if base is not None:
+            return self.divergence_from(base, ids_BT)
+        x_ND, weight_VD = self._read(ids_BT, keep_BT, cache)
+        if targets_N is not None:
+            return cross_entropy(x_ND.flatten(0, -2), weight_VD, self.lm_head.bias, targets_N)
+        return F.linear(x_ND, weight_VD, self.lm_head.bias)
+
+    def output(self, ids_BT: Tensor) -> Head:
+        x_BTD, weight_VD = self._read(ids_BT)
+        return Head(x_BTD.flatten(0, 1), weight_VD, self.lm_head.bias)
+
+    def _read(
+        self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """The vectors that the output layer reads, and its weight."""
         # the length of the cached keys of the first block
         seen = cache[0][0].shape[2] if cache else 0
         length = seen + ids_BT.shape[1]
@@ -196,10 +211,8 @@ class Decoder(LanguageModel):
             x_BTD = self._every(ids_BT, seen, cache, vectors_VD)
             x_ND = x_BTD if keep_BT is None else x_BTD[keep_BT]
         x_ND = self.ln_f(x_ND)
-        weight_VD = self.lm_head.weight if vectors_VD is None else vectors_VD
-        if targets_N is not None:
-            return cross_entropy(x_ND.flatten(0, -2), weight_VD, self.lm_head.bias, targets_N)
-        return F.linear(x_ND, weight_VD, self.lm_head.bias)
+        weight_VD: Tensor = self.lm_head.weight if vectors_VD is None else vectors_VD
+        return x_ND, weight_VD
 
     def _vocabulary(self, device: torch.device) -> Tensor | None:
         """The vectors of all tokens, (V, D), if the output layer needs them."""
@@ -216,7 +229,7 @@ class Decoder(LanguageModel):
     def _every(self, ids_BT: Tensor, seen: int, cache: Any, vectors_VD: Tensor | None) -> Tensor:
         """The vectors of all positions, (B, T, D), after `seen` cached ones."""
         places_T = torch.arange(seen, seen + ids_BT.shape[1], device=ids_BT.device)
-        x_BTD = self._tokens(ids_BT, vectors_VD) + self.wpe(places_T)
+        x_BTD: Tensor = self._tokens(ids_BT, vectors_VD) + self.wpe(places_T)
         presents: Cache = []
         for number, block in enumerate(self.blocks):
             x_BTD, present = block(x_BTD, cache[number] if cache else None)

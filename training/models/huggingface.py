@@ -21,11 +21,11 @@ from torch.nn import functional as F
 import charembed
 from training.errors import BadInput
 
-from .chunked_loss import cross_entropy
+from .chunked_loss import Head, cross_entropy
 from .generate import evaluating, last_places
 from .hub import read
 from .language_model import LanguageModel, Mask
-from .packing import real_positions
+from .packing import real_positions, same_row_mask
 
 # errors of model code that gets arguments or caches that it was not written for
 _UNSUPPORTED = TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError
@@ -38,23 +38,6 @@ def check_context(known: int | None, wanted: int) -> None:
             f"the model reads {known} tokens at most, and the config has rows of {wanted}: choose "
             "a smaller context and finetune_context, or another model."
         )
-
-
-def _one_row(ids_BT: Tensor, keep_BT: Tensor) -> tuple[dict[str, Any], Tensor]:
-    """Arguments of a model for one long row, and the kept places of it.
-
-    About a third of a batch of questions is padding, which is not computed here.
-    """
-    real_BT = real_positions(keep_BT)
-    rows_M, positions_M = real_BT.nonzero(as_tuple=True)
-    # a block-diagonal causal mask: tokens attend within their own row
-    same_row_MM = rows_M[:, None] == rows_M
-    mask_MM = same_row_MM & (positions_M[:, None] >= positions_M)
-    arguments = {
-        "input_ids": ids_BT[real_BT][None], "position_ids": positions_M[None],
-        "attention_mask": mask_MM[None, None], "use_cache": False,
-    }  # fmt: skip
-    return arguments, keep_BT[real_BT].nonzero().squeeze(1)
 
 
 class HuggingFace(LanguageModel):
@@ -71,6 +54,7 @@ class HuggingFace(LanguageModel):
         self.training = model.training
         self.keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.packs = self.keeps_logits and self._packs_exactly()
+        self.blocks = self.packs and self._attends_in_blocks()
         self.linear_head = self._reads_linearly()
 
     @classmethod
@@ -102,11 +86,13 @@ class HuggingFace(LanguageModel):
 
     def forward(
         self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None,
-        targets_N: Tensor | None = None,
+        targets_N: Tensor | None = None, base: LanguageModel | None = None,
     ) -> Tensor:  # fmt: skip
+        if base is not None:
+            return self.divergence_from(base, ids_BT)
         if targets_N is not None:
             return self._loss(ids_BT, keep_BT, targets_N)
-        if keep_BT is not None and cache is None and self._packs(ids_BT):
+        if keep_BT is not None and cache is None and self._packs(ids_BT, keep_BT):
             return self._packed(ids_BT, keep_BT)
         options: dict[str, Any] = {"use_cache": cache is not None}
         if cache is not None:
@@ -127,25 +113,50 @@ class HuggingFace(LanguageModel):
 
     def _packed(self, ids_BT: Tensor, keep_BT: Tensor) -> Tensor:
         """The same logits from one long row: each row up to its last kept position."""
-        arguments, kept_N = _one_row(ids_BT, keep_BT)
+        arguments, kept_N = self._one_row(ids_BT, keep_BT)
         logits: Tensor = self.model(**arguments, logits_to_keep=kept_N).logits
         return logits[0]
 
+    def _one_row(self, ids_BT: Tensor, keep_BT: Tensor) -> tuple[dict[str, Any], Tensor]:
+        """Arguments of the model for one long row, and the kept places of it.
+
+        About a third of a batch of questions is padding, which is not computed here.
+        """
+        real_BT = real_positions(keep_BT)
+        _, positions_M = real_BT.nonzero(as_tuple=True)
+        arguments = {
+            "input_ids": ids_BT[real_BT][None], "position_ids": positions_M[None],
+            "attention_mask": self._mask(real_BT), "use_cache": False,
+        }  # fmt: skip
+        return arguments, keep_BT[real_BT].nonzero().squeeze(1)
+
+    def _mask(self, real_BT: Tensor) -> Tensor:
+        """The mask of packed rows: the usual one, or in training only the places of the rows."""
+        if not (self.blocks and torch.is_grad_enabled()):
+            return same_row_mask(real_BT)
+        from .packed_attention import mask_of
+
+        return mask_of(real_BT)
+
     def _loss(self, ids_BT: Tensor, keep_BT: Mask, targets_N: Tensor) -> Tensor:
         """Cross-entropy in nats, summed over the kept positions."""
+        found = self.output(ids_BT, keep_BT)
+        if isinstance(found, Head):
+            return cross_entropy(*found, targets_N)
+        # in fp32: bf16 would lose digits in a sum over thousands of tokens
+        return F.cross_entropy(found.float(), targets_N, reduction="sum")
+
+    def output(self, ids_BT: Tensor, keep_BT: Mask = None) -> Head | Tensor:
         head = self.model.get_output_embeddings()
         # the head may have been replaced since the trial, by one with an adapter
         if not self.linear_head or type(head) is not nn.Linear:
-            logits_NV = self(ids_BT, keep_BT).flatten(0, -2)
-            # in fp32: bf16 would lose digits in a sum over thousands of tokens
-            return F.cross_entropy(logits_NV.float(), targets_N, reduction="sum")
-        vectors_ND = self._vectors(ids_BT, keep_BT)
-        return cross_entropy(vectors_ND, head.weight, head.bias, targets_N)
+            return self(ids_BT, keep_BT).flatten(0, -2)  # type: ignore[no-any-return]
+        return Head(self._vectors(ids_BT, keep_BT), head.weight, head.bias)
 
     def _vectors(self, ids_BT: Tensor, keep_BT: Mask = None) -> Tensor:
         """The vectors that the head reads, (N, D), of all positions or of the kept ones."""
-        if keep_BT is not None and self._packs(ids_BT):
-            arguments, kept_N = _one_row(ids_BT, keep_BT)
+        if keep_BT is not None and self._packs(ids_BT, keep_BT):
+            arguments, kept_N = self._one_row(ids_BT, keep_BT)
             found: Tensor = self.model.base_model(**arguments).last_hidden_state
             return found[0, kept_N]
         found = self.model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
@@ -180,24 +191,44 @@ class HuggingFace(LanguageModel):
         # subtle: every bit, because a cap at 30 changes small logits by very little
         return torch.equal(*found)
 
-    def _packs(self, ids_BT: Tensor) -> bool:
-        """Whether rows as long as these may be packed."""
+    def _packs(self, ids_BT: Tensor, keep_BT: Tensor) -> bool:
+        """Whether these rows may be packed."""
+        if not self.packs or not keep_BT.any():
+            return False  # model code fails on a row without tokens
         # subtle: transformers takes a mask of four axes as it is, so the window of an attention that
-        # has one is not applied; the rows of the trial are too short to show it
+        # has one is not applied, and one that reads the best few positions (index_topk) breaks ties
+        # otherwise among all rows; the rows of the trial are too short to show it
         config = self.model.config.get_text_config()
-        windows = (
-            getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")
-        )
-        return self.packs and all(not each or ids_BT.shape[1] <= each for each in windows)
+        names = "sliding_window", "attention_chunk_size", "index_topk"
+        windows = (getattr(config, name, None) for name in names)
+        return all(not each or ids_BT.shape[1] <= each for each in windows)
 
     def _packs_exactly(self) -> bool:
         """Whether two packed rows give the logits that they give one below the other."""
-        self.packs = False  # forward() must take the usual way in the trial
+        self.packs = self.blocks = False  # forward() must take the usual way in the trial
         if next(self.parameters()).device.type == "meta":
             return False  # nothing can be computed, so nothing can be tried
+        batch = self._questions()
+        return self._agrees(lambda: self._packed(*batch), lambda: self(*batch))
+
+    def _attends_in_blocks(self) -> bool:
+        """Whether the model hands on the mask that lets `packed_rows` attend on the padded block.
+
+        Attention other than transformers' own sdpa, which may have sinks or caps, refuses it.
+        """
+        batch = self._questions()
+
+        def in_blocks() -> Tensor:
+            self.blocks = True
+            with torch.enable_grad():
+                return self._packed(*batch)
+
+        return self._agrees(in_blocks, lambda: self._packed(*batch))
+
+    def _questions(self) -> tuple[Tensor, Tensor]:
+        """Two rows of different lengths, for trials."""
         ids_BT = self._ids([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]])
-        keep_BT = self._ids([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]]).bool()
-        return self._agrees(lambda: self._packed(ids_BT, keep_BT), lambda: self(ids_BT, keep_BT))
+        return ids_BT, self._ids([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]]).bool()
 
     @property
     def context(self) -> int | None:

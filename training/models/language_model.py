@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from training.errors import BadInput
 
+from .chunked_loss import Head, divergence
+
 Mask = Tensor | None  # of booleans; None: all true
 
 
@@ -21,7 +23,8 @@ class LanguageModel(nn.Module):
     """ids_BT (B, T) -> logits (B, T, V), or (N, V) for the N positions where `keep_BT` is true.
 
     With `targets_N`, one for each of these positions, it returns their cross-entropy instead, in
-    nats, summed: (). The logits of all positions need not exist together for it.
+    nats, summed: (). With `base`, another model, it returns KL(base, model) at all positions,
+    summed. The logits of all positions need not exist together for either.
 
     A `cache` is extended in place. Start with `new_cache()`, feed the prompt at once or in pieces,
     then one token at a time. `real_BS` is false at padding, for all tokens in the cache and in
@@ -41,9 +44,22 @@ class LanguageModel(nn.Module):
 
     def forward(
         self, ids_BT: Tensor, keep_BT: Mask = None, cache: Any = None, real_BS: Mask = None,
-        targets_N: Tensor | None = None,
+        targets_N: Tensor | None = None, base: LanguageModel | None = None,
     ) -> Tensor:  # fmt: skip
         raise NotImplementedError
+
+    def output(self, ids_BT: Tensor) -> Head | Tensor:
+        """The output layer with the vectors that it reads at all positions, (N, D).
+
+        The logits, (N, V), if they are not a linear layer of such vectors.
+        """
+        raise NotImplementedError
+
+    def divergence_from(self, base: LanguageModel, ids_BT: Tensor) -> Tensor:
+        """KL(base, model) in nats, summed over all positions; `base` gets no gradient."""
+        with torch.no_grad():
+            known = base.output(ids_BT)
+        return divergence(self.output(ids_BT), known)
 
     @property
     def context(self) -> int | None:

@@ -79,6 +79,14 @@ def real_positions(keep_BT: Tensor) -> Tensor:
     return keep_BT.flip(1).cumsum(1).flip(1) > 0
 
 
+def same_row_mask(real_BT: Tensor) -> Tensor:
+    """The mask of one long row in which packed rows attend within themselves: (1, 1, M, M)."""
+    rows_M, positions_M = real_BT.nonzero(as_tuple=True)
+    same_row_MM = rows_M[:, None] == rows_M
+    mask_MM = same_row_MM & (positions_M[:, None] >= positions_M)
+    return mask_MM[None, None]
+
+
 # A position is gathered or written once. So the gradient of one is the other, and not a sum over
 # repeated indices, as autograd's own would be; that takes twice the time.
 class _Gather(torch.autograd.Function):

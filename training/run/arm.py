@@ -74,7 +74,8 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
         for phase in arm.phases:
             # All processes of an arm call this together: one of them may have got the signal.
             if stopping(accelerator, stop):
-                raise Interrupted(f"{phase.name} has not begun; what was done before is saved.")
+                done = f"{phase.name} has not begun; what was done before is saved."
+                raise Interrupted(done, others_tell=not main)
             extend_context(model, phase, seed)
             if phase.steps:
                 curve = LearningCurve.of(
@@ -104,7 +105,8 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
             elif phase.steps:  # the warm-up on spelling has changed scale and directions
                 settle(model, data)
         if stopping(accelerator, stop):
-            raise Interrupted("Training is finished and saved; the questions come when it goes on.")
+            done = "Training is finished and saved; the questions come when it goes on."
+            raise Interrupted(done, others_tell=not main)
         # Answers are not saved in between: after a stop the evaluation starts again.
         eval_sets = make_eval_sets(data, seed)
         scored, marked = evaluate_arm(model, data, eval_sets, arm.name, seed, bars)

@@ -167,7 +167,7 @@ def _train(t: Training, bars: Bars) -> Position:
             if asked and not done:
                 bar.close()
                 seen = f"{phase.name} stopped after step {t.saved} of {phase.steps}"
-                raise Interrupted(f"{seen}; its state is saved.")
+                raise Interrupted(f"{seen}; its state is saved.", others_tell=not main)
         bar.close()
     # the next phase wraps the model anew, with other optimizers
     if not t.accelerator.is_fsdp2:

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import charembed
 from charembed import SpellingTable
@@ -81,17 +80,15 @@ def summed_loss(model: nn.Module, ids_BT: Tensor, targets_BT: Tensor, keep_BT: M
     return nats
 
 
-def divergence(model: nn.Module, base: nn.Module, ids_BT: Tensor) -> Tensor:
-    """KL(base, model) in nats, summed over all tokens.
+def divergence(model: nn.Module, base: LanguageModel, ids_BT: Tensor) -> Tensor:
+    """KL(base, model) in nats, summed over all tokens; the logits do not exist together.
 
     Distillation from the model before training: learning without forgetting (Li & Hoiem 2016, arXiv
     1606.09282), on text.
     """
-    with torch.no_grad():
-        base_BTV = base(ids_BT).float().log_softmax(-1)
-    model_BTV = model(ids_BT).float().log_softmax(-1)
-    # kl_div(input, target) is KL(target, input): the base comes second
-    return F.kl_div(model_BTV, base_BTV, log_target=True, reduction="sum")
+    # a call of the model itself, which hooks and wrappers of it see
+    nats: Tensor = model(ids_BT, base=base)
+    return nats
 
 
 def reader(model: nn.Module, path: str) -> nn.Module:
