@@ -67,7 +67,7 @@ class Findings:
 def cells_of(measured: Iterable[Measured], split: str, metric: str, axes: tuple[str, ...]) -> Cells:
     """Collect the rows of all seeds by their coordinates on some axes."""
     cells: Cells = {}
-    for at, row in measured:
+    for at, row, *_ in measured:
         if (row.split, row.metric) == (split, metric):
             cells.setdefault(tuple(at[axis] for axis in axes), []).append(row)
     return cells

@@ -192,7 +192,9 @@ def _lexical_grid(
     for cell in cells:
         # rows hold equally much text
         context = round(cell.bytes_per_row / _BYTES_PER_TOKEN[cell.vocabulary])
-        at = {"size": cell.size, "vocabulary": cell.vocabulary, "pairs": pairs}
+        at: dict[str, int | float | str] = {
+            "size": cell.size, "vocabulary": cell.vocabulary, "pairs": pairs,
+        }  # fmt: skip
         runs: dict[str, dict[str, Any]] = {
             TOKENS: {
                 "vocab_size": cell.vocabulary, "width": cell.width, "context": context,
