@@ -32,7 +32,11 @@ RATES, MAP = "learning_rates", "map"
 
 # learning_rates and the map have the tasks and arms of the main job
 GRIDS = [
-    (name, size) for name, one in STUDIES.items() for size in one.sizes if name not in (RATES, MAP)
+    (name, size)
+    for name, one in STUDIES.items()
+    for size in one.sizes
+    # the text of these studies is no question
+    if name not in (RATES, MAP, "lexical")
 ]
 
 

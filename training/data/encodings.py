@@ -37,7 +37,8 @@ FILES = {
 def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[bytes]:
     """Train a BPE; returns the bytes of each token, in the order of ids.
 
-    `alphabet`: "bytes" (256 single bytes) or "printable" (the 100 printable ASCII characters).
+    `alphabet`: "bytes" (256 single bytes) or "printable" (the 100 printable ASCII characters). A
+    vocabulary of that size has no merges: its model reads characters.
 
     Raises BadInput if the vocabulary is smaller than its alphabet, or the text too short to fill
     it.
@@ -46,10 +47,10 @@ def train_ranks(text: str, vocab_size: int, alphabet: str = "bytes") -> list[byt
     start = sorted(characters.values())
     if alphabet == "printable":
         start = sorted(characters[ord(letter)] for letter in string.printable)
-    if vocab_size <= len(start):
+    if vocab_size < len(start):
         raise BadInput(
             f"vocab_size is {vocab_size}, but the alphabet alone has {len(start)} characters: "
-            "choose a larger vocabulary."
+            "choose that number, for a model of single characters, or a larger one."
         )
     bpe = Tokenizer(models.BPE())
     # ByteLevel writes each byte as one visible character; its own regex would split differently

@@ -324,6 +324,31 @@ def log_likelihoods(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
     return [float(of_pair.sum()) for of_pair in _per_token(model, pairs, taken)]
 
 
+def log_likelihoods_with_end(
+    model: LanguageModel, pairs: Sequence[Pair], ends_V: Tensor
+) -> list[tuple[float, float]]:
+    """The log-likelihood of each continuation, and that of an end behind it, in nats.
+
+    [([5, 6], [7, 8])], ends_V -> [(-3.1, -0.2)]: the next token is one of `ends_V` with exp(-0.2)
+
+    Arguments:
+        ends_V: true for each token that ends a continuation (V,), such as those that do not begin
+            with a letter, behind a word.
+    """
+    device = next(model.parameters()).device
+    others_V = torch.zeros(len(ends_V)).masked_fill(~ends_V, -torch.inf).to(device)
+
+    def taken(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+        logs_NV = logits_NV.log_softmax(-1)
+        ends_N = (logs_NV + others_V).logsumexp(-1)
+        return torch.stack([logs_NV.gather(1, targets_N[:, None]).squeeze(1), ends_N], 1)
+
+    # one more token, which is never read, so that there is a prediction behind the last one
+    longer = [(prompt, [*after, after[-1]]) for prompt, after in pairs]
+    found = _per_token(model, longer, taken)
+    return [(float(one[:-1, 0].sum()), float(one[-1, 1])) for one in found]
+
+
 def greedy_tokens(model: LanguageModel, pairs: Sequence[Pair]) -> list[list[int]]:
     """The most likely token at each place of each continuation, after the right tokens before it.
 

@@ -298,12 +298,12 @@ class ArmRun:
         trained = self.trained_phases
         # The file of a trained phase holds every parameter: no need to scale and project.
         model = self.built() if trained else self.first_model()
-        # The saved position embeddings have the length of the longest phase.
         for phase in self.run.config.phases:
             extend_context(model, phase, self.seed)
-        if trained:
-            last = trained[-1]
-            load_trained(self.weights(last), {"model": model}, self.identity, last.name)
+            # The saved position embeddings have the length of the longest phase up to this one; as
+            # in training, a later phase without steps adds fresh ones.
+            if trained and phase.name == trained[-1].name:
+                load_trained(self.weights(phase), {"model": model}, self.identity, phase.name)
         return model.eval()
 
     @property

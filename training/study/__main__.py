@@ -90,7 +90,7 @@ def listed() -> str:
         lines.append(f"{study.name}: {study.asks} ({study.source})")
         for size in study.sizes:
             configs = [point.config for point in study.points(size)]
-            steps = max(config.phase("finetune").steps for config in configs)
+            steps = max(sum(phase.steps for phase in config.phases) for config in configs)
             lines.append(
                 f"  --size {size}: {len(configs)} run{'s' * (len(configs) > 1)} of up to {steps:,} steps"
             )

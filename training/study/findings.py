@@ -16,10 +16,14 @@ Cells = dict[tuple[Any, ...], list[Row]]  # one row per seed, by coordinates in 
 
 
 class Measured(NamedTuple):
-    """A row of one seed of a run, and the coordinates of the run in the grid: {"d": 8, "m": 4}."""
+    """A row of one seed of a run, and the coordinates of the run in the grid: {"d": 8, "m": 4}.
+
+    `each`: the values of which the row's is the mean, if the study keeps them.
+    """
 
     at: Mapping[str, Any]
     row: Row
+    each: Sequence[float] = ()
 
 
 class Picture(NamedTuple):
@@ -39,6 +43,8 @@ class Findings:
         sentences: how to read the numbers, and which are missing.
         headings, lines: one table, of text.
         rows: computed numbers for results.json, in addition to the rows of the runs.
+        about: the meaning of the numbers in the table.
+        left: columns of text, at the left of the table.
     """
 
     headline: str
@@ -47,16 +53,21 @@ class Findings:
     lines: Sequence[Sequence[str]]
     pictures: Sequence[Picture]
     rows: Sequence[Mapping[str, Any]] = ()
+    about: str = (
+        "Shares of right answers, generated freely, on questions outside of training; 95 % intervals "
+        "in brackets."
+    )
+    left: int = 1
 
     @property
     def table(self) -> Table:
-        return Table(self.headings, self.lines)
+        return Table(self.headings, self.lines, left=self.left)
 
 
 def cells_of(measured: Iterable[Measured], split: str, metric: str, axes: tuple[str, ...]) -> Cells:
     """Collect the rows of all seeds by their coordinates on some axes."""
     cells: Cells = {}
-    for at, row in measured:
+    for at, row, *_ in measured:
         if (row.split, row.metric) == (split, metric):
             cells.setdefault(tuple(at[axis] for axis in axes), []).append(row)
     return cells

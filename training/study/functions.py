@@ -20,7 +20,7 @@ def functions(measured: list[Measured]) -> Findings:
     """Compare the error inside of the training's mixture of functions with that outside of it."""
     right: Cells = {}
     known: Cells = {}  # answers that a function of the mixture gives
-    for _, row in measured:
+    for _, row, *_ in measured:
         if row.metric in ("exact_match", "of_the_mixture"):
             # The number of examples is in the name of the task: "functions:4x8".
             k = int(row.task.removeprefix("functions:").split("x")[0])

@@ -61,7 +61,7 @@ def learning_rates(measured: list[Measured]) -> Findings:
 
 def _means(measured: list[Measured], metric: str, task: str) -> _Cells:
     values: dict[tuple[str, float], list[float]] = {}
-    for at, row in measured:
+    for at, row, *_ in measured:
         if row.metric == metric and task in ("", row.task):
             values.setdefault((row.arm, float(at["factor"])), []).append(row.value)
     return {cell: float(np.mean(each)) for cell, each in values.items()}
@@ -69,7 +69,7 @@ def _means(measured: list[Measured], metric: str, task: str) -> _Cells:
 
 def _seeds(measured: list[Measured]) -> str:
     """Name the seeds of the study: "seed 100", "the seeds 100 to 102"."""
-    seeds = sorted({int(row.seed) for _, row in measured})
+    seeds = sorted({int(row.seed) for _, row, *_ in measured})
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"the seeds {seeds[0]} to {seeds[-1]}"
 
 

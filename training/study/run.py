@@ -60,10 +60,10 @@ def run_study(options: argparse.Namespace) -> None:
         # After all runs have begun: a refused study leaves no record behind.
         write_record(out / _STUDY, record)
         arms = [arm for run in runs for arm in run.arms()]
-        if study.write is None:
+        if study.write is None and study.score_run is None:
             failed = train_all(arms, machine, isolated=True)
         else:
-            failed = _train_cells(arms, machine, out, console)
+            failed = _train_cells(arms, machine, out, console, added=study.write is not None)
         with console.status("Reports of the runs ..."):
             for run in runs:
                 if not failed or all(map(_is_finished, run.arms())):
@@ -72,20 +72,35 @@ def run_study(options: argparse.Namespace) -> None:
                 sizes = [int(point.at["vocabulary"]) for point in points]
                 placed = list(zip(runs, sizes, strict=True))
                 findings = study.write(out, options.size, study, placed, failed)
-            elif not failed:
-                findings = _report(study, options.size, points, out)
+        if study.write is None and not failed:
+            more = _scores(study, points, runs, machine, console)
+            findings = _report(study, options.size, points, out, more)
     if study.write is not None or not failed:
-        title = "Shares of freely generated answers that are right, on new questions"
-        print_table(console, findings.table, title)
+        print_table(console, findings.table, findings.about)
         print_sentences(console, [findings.headline, *findings.sentences], out / "report.html")
     if failed:
         raise _failures(failed, partial=study.write is not None)
 
 
+def _scores(
+    study: Study, points: Sequence[Point], runs: Sequence[Run], machine: Machine, console: Console
+) -> list[Measured]:
+    """The rows that the study itself measures on the finished arms."""
+    if study.score_run is None:
+        return []
+    torch.set_num_threads(machine.threads)
+    with console.status("Scores of the finished arms ..."):
+        return [
+            row
+            for point, run in zip(points, runs, strict=True)
+            for row in study.score_run(point.at, run, machine.cache)
+        ]
+
+
 def _train_cells(
-    arms: Sequence[ArmRun], machine: Machine, out: Path, console: Console
+    arms: Sequence[ArmRun], machine: Machine, out: Path, console: Console, *, added: bool
 ) -> list[Failure]:
-    """Estimate the time, train the missing arms, and ask each about words added as tokens."""
+    """Estimate the time, train the missing arms, and if `added` ask about words added as tokens."""
     missing = [arm for arm in arms if not _is_finished(arm)]
     clock = None
     if missing:
@@ -95,7 +110,8 @@ def _train_cells(
         clock = Clock(out, found, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
     try:
         failed = train_all(arms, machine, isolated=True)
-        failed += _ask_about_added(arms, {one.arm for one in failed}, machine)
+        if added:
+            failed += _ask_about_added(arms, {one.arm for one in failed}, machine)
     finally:
         if clock is not None:
             clock.write()
@@ -165,14 +181,20 @@ def _check_study(out: Path, record: dict[str, Any], resume: bool) -> None:
         raise BadInput(f"{out} holds another grid of this study: choose another --out.")
 
 
-def _report(study: Study, size: str, points: Sequence[Point], out: Path) -> Findings:
-    """Write the rows of all runs and the findings: results.json, pictures, report.html."""
+def _report(
+    study: Study, size: str, points: Sequence[Point], out: Path, more: Sequence[Measured] = ()
+) -> Findings:
+    """Write the rows of all runs and the findings: results.json, pictures, report.html.
+
+    `more`: the rows that the study itself measured.
+    """
     rows = [(point, row) for point in points for row in read_rows(out / point.name / RESULTS)]
     # Rows of the seed "mean" are the summaries of single runs; the findings make their own.
     of_seeds = [Measured(point.at, row) for point, row in rows if row.seed != "mean"]
-    findings = study.findings(of_seeds)
+    findings = study.findings([*of_seeds, *more])
     # All rows in one file, with their coordinates: a plot needs no other file.
     placed = [{"point": point.name, **point.at, **row.saved} for point, row in rows]
+    placed += [{**one.at, **one.row.saved} for one in more]
     write_json(out / RESULTS, [*placed, *findings.rows])
     for picture in findings.pictures:
         write_atomically(out / f"{picture.name}.svg", alone(picture.svg))

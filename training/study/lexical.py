@@ -1,0 +1,332 @@
+"""Lexical decision: the grid, the scores of finished arms, and the share of the gap that is closed.
+
+A cell of the grid is a size and a vocabulary. It has two runs: the arms that read tokens, and one
+model that reads bytes ("characters"), with about as many parameters, blocks and characters of text
+in a step. Both are scored on the same pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from statsmodels.stats.multitest import multipletests
+
+from training.ask.lexical_decision import (
+    BANDS,
+    Differences,
+    LexicalPairs,
+    marks,
+    pairs_of_text,
+    score,
+)
+from training.errors import BadInput, Damaged
+from training.files import read_record, write_record
+from training.intervals import ALPHA, Bounds, Row, over_windows, wilson
+from training.report.figures import Spot, share_curves
+from training.run.run import ArmRun, Run
+
+from .findings import Findings, Measured, Picture
+
+CHARACTERS, TOKENS = "characters", "tokens"
+TASK, WITH_END, WITHOUT_END = "lexical_decision", "word_preferred", "word_preferred_without_end"
+MARGIN = 0.02  # of a share of pairs: a smaller difference does not matter
+_FILE = "lexical_decision.json"
+_CONTROLS = ("plain", "matched", "shuffled")
+Table = NDArray[np.float64]  # marks of the pairs by seed (S, P)
+_pairs = lru_cache(maxsize=8)(pairs_of_text)
+
+
+# Score
+
+
+def score_run(at: Mapping[str, Any], run: Run, cache: Path) -> Iterator[Measured]:
+    """Yield the shares of pairs whose word is preferred: of every arm, and of the baselines.
+
+    The scores of a finished arm are kept in its folder. `at` are the coordinates of the run.
+    """
+    corpus, seed = run.config.data.corpus, run.config.first_seed
+    found = _pairs(corpus, int(at["vocabulary"]), int(at["pairs"]), cache)
+    for arm in run.arms():
+        yield from _rows(at, arm.name, arm.seed, found, _differences(arm, found))
+    if at["reads"] == TOKENS:
+        for name, logs in found.baselines.items():
+            yield from _rows(at, name, seed, found, Differences(logs, logs))
+
+
+def _differences(arm: ArmRun, found: LexicalPairs) -> Differences:
+    """The scores of an arm, from the file in its folder if it is of these pairs and this arm."""
+    path = arm.folder / _FILE
+    key = {
+        "run": arm.identity,
+        "pairs": hashlib.sha256(json.dumps(found.pairs).encode()).hexdigest(),
+    }
+    try:
+        kept = read_record(path)
+    except (BadInput, Damaged):
+        kept = {}
+    if any(kept.get(name) != value for name, value in key.items()):
+        kept = score(arm.model(), arm.data.tokenizer, found.pairs)._asdict()
+        write_record(path, key | kept)
+    return Differences(kept["with_end"], kept["without_end"])
+
+
+def _rows(
+    at: Mapping[str, Any], arm: str, seed: int, found: LexicalPairs, differences: Differences
+) -> Iterator[Measured]:
+    for metric, each in zip((WITH_END, WITHOUT_END), differences, strict=True):
+        right = marks(each)
+        for split in ("all", *BANDS):
+            here = [
+                mark
+                for mark, pair in zip(right, found.pairs, strict=True)
+                if split in ("all", pair.band)
+            ]
+            if here:  # a vocabulary may have every frequent word as one token
+                bounds = wilson(round(sum(here)), len(here))
+                row = Row(
+                    arm, seed, TASK, split, metric, float(np.mean(here)), *bounds, len(here), 0.5
+                )
+                yield Measured(at, row, here)
+
+
+# Judge
+
+
+class Contrast(NamedTuple):
+    """A difference of two arms over seeds and pairs, and the share of the gap if it is one."""
+
+    name: str
+    value: float
+    bounds: Bounds
+
+
+def contrast(name: str, ours: Table, theirs: Table) -> Contrast:
+    """Subtract the marks of two arms on the same pairs, seed by seed; see `over_windows`."""
+    difference_SP = ours - theirs
+    return Contrast(name, float(difference_SP.mean()), over_windows(difference_SP.tolist()))
+
+
+def share_closed(plain: Table, ours: Table, characters: Table) -> Contrast:
+    """The share of the gap between `plain` and `characters` that an arm closes.
+
+    share_closed(plain, lstm, characters) -> Contrast("share", 0.4, (0.1, 0.8, nan))
+
+    The interval has every share s for which ours - plain - s (characters - plain) is not shown to
+    differ from zero over seeds and pairs (Fieller 1954). Without a gap it has no bounds.
+    """
+    gain_SP, gap_SP = ours - plain, characters - plain
+    low, _, _ = over_windows(gap_SP.tolist())
+    if low is None or low <= 0:
+        return Contrast("share", float("nan"), (None, None, None))
+    value = float(gain_SP.mean() / gap_SP.mean())
+
+    def rejected(share: float) -> bool:
+        low, high, _ = over_windows((gain_SP - share * gap_SP).tolist())
+        return low is not None and high is not None and not low <= 0 <= high
+
+    ends = [_end(rejected, value, sign) for sign in (-1, 1)]
+    return Contrast("share", value, (ends[0], ends[1], float("nan")))
+
+
+def _end(rejected: Callable[[float], bool], inside: float, sign: int) -> float:
+    """The last share that is not rejected, in one direction from one that is not; at most 64 away."""
+    step = 0.125
+    while step < 64 and not rejected(inside + sign * step):
+        step *= 2
+    near, far = 0.0, step
+    for _ in range(20):
+        middle = (near + far) / 2
+        near, far = (near, middle) if rejected(inside + sign * middle) else (middle, far)
+    return inside + sign * near
+
+
+def verdict(bounds: Bounds, p_holm: float) -> str:
+    """Judge a difference in shares: "helps", "hurts", "no difference larger than ...", "not shown"."""
+    low, high, _ = bounds
+    if low is None or high is None:
+        return "not shown"
+    if p_holm < ALPHA and (low > 0 or high < 0):
+        return "helps" if low > 0 else "hurts"
+    if max(-low, high) < MARGIN:
+        return f"no difference larger than {100 * MARGIN:.0f} points"
+    return "not shown"
+
+
+# Findings
+
+
+def lexical(measured: list[Measured]) -> Findings:
+    """Compare the arms of each cell with the model of characters."""
+    cells = _cells(measured)
+    judged = [(cell, each) for cell, found in cells.items() for each in _contrasts(found.tables)]
+    ps = [1.0 if one.bounds[2] is None else one.bounds[2] for _, one in judged]
+    adjusted = multipletests(ps, ALPHA, method="holm")[1] if ps else []
+    sentences, rows = list[str](), list[dict[str, Any]]()
+    for (cell, one), p_holm in zip(judged, adjusted, strict=True):
+        says = verdict(one.bounds, float(p_holm))
+        sentences.append(f"{_named(cell)}: {one.name} {_points(one)}: {says}.")
+        rows.append(_saved(cell, one) | {"p_holm": float(p_holm), "verdict": says})
+    shares = {cell: _share(found.tables) for cell, found in cells.items()}
+    for cell, share in shares.items():
+        if share is not None:
+            rows.append(_saved(cell, share))
+    return Findings(
+        " ".join(_headline(cell, share) for cell, share in shares.items()),
+        [*sentences, *_how(cells)],
+        [
+            "model", "arm", "all pairs", *BANDS, "without the end", "bits per byte",
+            "seconds a step", "parameters",
+        ],
+        [line for cell, found in cells.items() for line in found.lines(cell)],
+        _pictures(cells),
+        rows,
+        "Shares of pairs whose word has more probability than its nonword (chance is 0.50); 95 % "
+        "intervals in brackets.",
+        left=2,
+    )  # fmt: skip
+
+
+Cell = tuple[str, int]  # size and vocabulary
+
+
+class _Found(NamedTuple):
+    """The rows of a cell by arm, split or task, and metric; and the marks of all pairs by arm."""
+
+    rows: dict[tuple[str, str, str], list[Row]]
+    tables: dict[str, Table]
+
+    def lines(self, cell: Cell) -> Iterator[list[str]]:
+        arms = list(dict.fromkeys(arm for arm, split, _ in self.rows if split == "all"))
+        for arm in arms:
+            if (arm, "all", WITH_END) in self.rows:
+                yield [
+                    _named(cell), arm, self._share(arm, "all", True),
+                    *(self._share(arm, band) for band in BANDS),
+                    self._share(arm, "all", metric=WITHOUT_END),
+                    self._mean(arm, "text, after pretraining", "bits_per_byte", "{:.3f}"),
+                    self._mean(arm, "pretrain", "median_step_seconds", "{:.3f}"),
+                    self._mean(arm, "all", "parameters", "{:,.0f}"),
+                ]  # fmt: skip
+
+    def _share(self, arm: str, split: str, bounds: bool = False, metric: str = WITH_END) -> str:
+        found = self.rows.get((arm, split, metric))
+        if not found:
+            return ""
+        text = f"{np.mean([row.value for row in found]):.3f}"
+        if bounds and arm in self.tables:
+            low, high, _ = over_windows(self.tables[arm].tolist())
+            text += "" if low is None else f" ({low:.3f} to {high:.3f})"
+        return text
+
+    def _mean(self, arm: str, place: str, metric: str, form: str) -> str:
+        found = self.rows.get((arm, place, metric))
+        return form.format(np.mean([row.value for row in found])) if found else ""
+
+
+def _cells(measured: Sequence[Measured]) -> dict[Cell, _Found]:
+    rows: dict[Cell, dict[tuple[str, str, str], list[Row]]] = {}
+    each: dict[Cell, dict[str, dict[int, Sequence[float]]]] = {}
+    for at, row, values in measured:
+        cell = str(at["size"]), int(at["vocabulary"])
+        arm = CHARACTERS if at["reads"] == CHARACTERS else row.arm
+        place = row.split if row.task == TASK else row.task
+        rows.setdefault(cell, {}).setdefault((arm, place, row.metric), []).append(row)
+        if (row.split, row.metric) == ("all", WITH_END):
+            each.setdefault(cell, {}).setdefault(arm, {})[int(row.seed)] = values
+    found = {}
+    for cell, by_arm in each.items():
+        # a baseline is no model and has one seed
+        arms = [arm for arm in by_arm if arm in (CHARACTERS, *_CONTROLS, "lstm")]
+        seeds = sorted(set.intersection(*(set(by_arm[arm]) for arm in arms)))
+        tables = {arm: np.array([by_arm[arm][seed] for seed in seeds]) for arm in arms}
+        found[cell] = _Found(rows[cell], tables)
+    return found
+
+
+def _contrasts(tables: dict[str, Table]) -> Iterator[Contrast]:
+    if "lstm" in tables:
+        for control in _CONTROLS:
+            if control in tables:
+                yield contrast(f"lstm - {control}", tables["lstm"], tables[control])
+    if CHARACTERS in tables and "plain" in tables:
+        yield contrast(f"{CHARACTERS} - plain", tables[CHARACTERS], tables["plain"])
+
+
+def _share(tables: dict[str, Table]) -> Contrast | None:
+    wanted = "plain", "lstm", CHARACTERS
+    return share_closed(*(tables[arm] for arm in wanted)) if tables.keys() >= {*wanted} else None
+
+
+def _saved(cell: Cell, one: Contrast) -> dict[str, Any]:
+    low, high, p = one.bounds
+    metric = "share_of_gap_closed" if one.name == "share" else f"{WITH_END}_difference"
+    value = None if np.isnan(one.value) else one.value
+    row = {"arm": "lstm" if one.name == "share" else one.name, "metric": metric, "value": value}
+    where = {"size": cell[0], "vocabulary": cell[1]}
+    return where | row | {"low": low, "high": high} | ({} if one.name == "share" else {"p": p})
+
+
+def _named(cell: Cell) -> str:
+    return f"{cell[0]}, {cell[1]:,} tokens"
+
+
+def _points(one: Contrast) -> str:
+    low, high, _ = one.bounds
+    text = f"{100 * one.value:+.1f} points"
+    return (
+        text if low is None or high is None else f"{text} ({100 * low:+.1f} to {100 * high:+.1f})"
+    )
+
+
+def _headline(cell: Cell, share: Contrast | None) -> str:
+    if share is None:
+        return f"{_named(cell)}: an arm is missing, so there is no share of the gap."
+    low, high, _ = share.bounds
+    if low is None or high is None:
+        return f"{_named(cell)}: no gap between characters and plain is shown."
+    return (
+        f"{_named(cell)}: the encoder closes {share.value:.2f} of the gap between plain and "
+        f"characters (95 % interval {low:.2f} to {high:.2f})."
+    )
+
+
+def _how(cells: dict[Cell, _Found]) -> list[str]:
+    seeds = {len(table) for found in cells.values() for table in found.tables.values()}
+    sentences = [
+        "A word and its nonword have equally many letters and tokens; letter trigrams of the word "
+        "list, and the frequencies of the tokens, are right in half of the pairs.",
+        "often: ten times or more in the training text; rare: less often; never: in the dictionary "
+        "alone. A word of one token has no nonword, so a large vocabulary has no frequent words.",
+        "The score is the probability of the string with its end; the column without the end leaves "
+        "this out.",
+        "Intervals are over seeds and pairs together (min F'); p-values are corrected for all "
+        "differences above (Holm).",
+    ]
+    if 1 in seeds:
+        sentences.append("The intervals of one seed hold for its models, and not for another seed.")
+    return sentences
+
+
+def _pictures(cells: dict[Cell, _Found]) -> list[Picture]:
+    pictures = []
+    for vocabulary in sorted({cell[1] for cell in cells}):
+        curves: dict[str, list[Spot]] = {}
+        for (_, of), found in cells.items():
+            for arm, table in found.tables.items() if of == vocabulary else ():
+                sizes = found.rows.get(("plain", "all", "parameters"))
+                if sizes:
+                    low, high, _ = over_windows(table.tolist())
+                    spot = Spot(round(sizes[0].value / 1e6, 2), float(table.mean()), low, high)
+                    curves.setdefault(arm, []).append(spot)
+        label = f"Share of pairs whose word is preferred, {vocabulary:,} tokens, by the size of the model."
+        name = f"lexical-{vocabulary}"
+        svg = share_curves(name, label, curves, "parameters of plain, millions", log=True)
+        pictures.append(Picture(name, label, svg))
+    return pictures
