@@ -141,6 +141,19 @@ def test_an_estimate_states_hours_and_cells() -> None:
     )
 
 
+def test_the_time_of_a_study_that_went_on_is_compared_with_the_estimate_of_all_cells() -> None:
+    first, second = (
+        {"seconds": 7200, "estimated_seconds": 18_000},
+        {"seconds": 10_800, "estimated_seconds": 10_000},
+    )
+    says(in_words([first, second]), "5.0 hours 2 starts 5.0 hours")
+    assert "2.8 hours" not in in_words([first, second])
+    # the time of a killed start is unknown
+    killed = {"seconds": None, "estimated_seconds": 20_000}
+    says(in_words([killed, second]), "3.0 hours 5.6 hours 1 start killed")
+    assert in_words([killed]) == ""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_cell_that_fails_is_on_the_page_and_stops_no_other(

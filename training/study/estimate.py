@@ -167,10 +167,16 @@ def read_times(out: Path) -> list[dict[str, Any]]:
 
 
 def in_words(starts: Sequence[dict[str, Any]]) -> str:
-    """State the time that a study took beside its estimate; "" if it was not estimated."""
-    ended = [one for one in starts if one["seconds"] is not None]
+    """State the time that a study took beside its first estimate; "" if no start has ended."""
+    ended = [one["seconds"] for one in starts if one["seconds"] is not None]
     if not ended:
         return ""
-    took, said = (sum(one[name] for one in ended) for name in ("seconds", "estimated_seconds"))
-    more = f", in {len(ended)} starts" if len(ended) > 1 else ""
-    return f"The runs took {in_hours(took)}{more}; the estimate before them was {in_hours(said)}."
+    # a later start estimates the cells that are left, which the first estimate already holds
+    said = in_hours(starts[0]["estimated_seconds"])
+    more = f" in {len(ended)} starts" if len(ended) > 1 else ""
+    killed = len(starts) - len(ended)
+    of = "1 start that was" if killed == 1 else f"{killed} starts that were"
+    unknown = f", without the time of {of} killed" if killed else ""
+    return (
+        f"The runs took {in_hours(sum(ended))}{more}{unknown}; the estimate before them was {said}."
+    )
