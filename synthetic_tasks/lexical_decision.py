@@ -30,7 +30,7 @@ PiecesOf = Callable[[str], Sequence[bytes]]
 class Pair(NamedTuple):
     """A word and its nonword: Pair("harvest", "harmest", "rare").
 
-    `band` tells how often the training text has the word.
+    `band` is how often the training text has the word.
     """
 
     word: str
