@@ -37,7 +37,7 @@ from training.data.tokenizers import Tiktoken
 VOCABULARY = 4096
 ROWS = 1000  # characters of a row for datasets.map, about
 MAP = """
-import sys
+import resource, sys, tempfile, time
 import datasets, tiktoken
 sys.path.insert(0, {root!r})
 from pathlib import Path
@@ -48,20 +48,19 @@ encoding = kept_encoding({name!r}, Path({cache!r}))
 def encode(rows):
     return {{"ids": [encoding.encode_ordinary(text) for text in rows["text"]]}}
 
-datasets.disable_progress_bars()
-rows = datasets.load_dataset(
-    "json", data_files={file!r}, split="train", cache_dir={cache!r} + "/hf"
-)
-import resource, time
-
 def cpu():
     kinds = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
     return sum(sum(resource.getrusage(kind)[:2]) for kind in kinds)
 
+datasets.disable_progress_bars()
+whole, whole_before = time.perf_counter(), cpu()
+made = tempfile.TemporaryDirectory(dir={cache!r})
+rows = datasets.load_dataset("json", data_files={file!r}, split="train", cache_dir=made.name)
 began, before = time.perf_counter(), cpu()
 options = {{"load_from_cache_file": False, "remove_columns": rows.column_names}}
 rows.map(encode, batched=True, num_proc={processes}, **options)
 print(time.perf_counter() - began, cpu() - before)
+print(time.perf_counter() - whole, cpu() - whole_before)
 """
 
 
@@ -151,7 +150,7 @@ def second_start(corpus: str, cache: Path) -> float:
 
 
 def against_map(text: Path, tokenizer: Tiktoken, cache: Path, rounds: int = 2) -> None:
-    """Tokenize rows with `datasets.map` in a plain script, and with our processes; print both."""
+    """Tokenize rows with `datasets.map` in a plain script, and here; print both."""
     rows, processes = cache / "rows.jsonl", num_cores()
     with open(text) as file, open(rows, "w") as out:
         while row := file.read(ROWS):
@@ -159,22 +158,22 @@ def against_map(text: Path, tokenizer: Tiktoken, cache: Path, rounds: int = 2) -
     script = MAP.format(
         root=os.getcwd(), name=tokenizer.name, cache=str(cache), file=str(rows), processes=processes
     )
-    ours: list[tuple[float, float]] = []
-    plain: list[tuple[float, float]] = []
+    times: dict[str, list[tuple[float, float]]] = {"here, reading included": []}
     for _ in range(rounds):  # in turn, so that a slow moment meets both
         began, before = time.perf_counter(), cpu_seconds()
         pieces = tokenizer.pieces(find_source(str(rows)).read())  # type: ignore[arg-type]
         count = sum(len(ids) for ids in encoded(tokenizer, pieces))
-        ours.append((time.perf_counter() - began, cpu_seconds() - before))
-        seconds, cpu = map(float, of_process("-c", script).split())
-        plain.append((seconds, cpu))
-    print(f"{count:,} ids by {processes} processes, seconds (CPU seconds), the best of {rounds}:")
-    print(f"  here, reading included: {min(ours)[0]:.1f} ({min(each[1] for each in ours):.1f})")
-    print(f"  datasets.map alone: {min(plain)[0]:.1f} ({min(each[1] for each in plain):.1f})")
-    print(
-        f"  speed here / datasets.map: {min(plain)[0] / min(ours)[0]:.2f}; of the CPU "
-        f"{min(each[1] for each in plain) / min(each[1] for each in ours):.2f}"
-    )
+        mine = time.perf_counter() - began, cpu_seconds() - before
+        times["here, reading included"].append(mine)
+        lines = of_process("-c", script).splitlines()
+        for name, line in zip(("datasets.map alone", "with load_dataset"), lines, strict=True):
+            seconds, cpu = map(float, line.split())
+            times.setdefault(name, []).append((seconds, cpu))
+    print(f"{count:,} ids, {processes} threads or processes, the best of {rounds}:")
+    ours, *_ = least = [[min(each) for each in zip(*of, strict=True)] for of in times.values()]
+    for name, (seconds, cpu) in zip(times, least, strict=True):
+        ratios = f"{seconds / ours[0]:.2f} ({cpu / ours[1]:.2f})"
+        print(f"  {name}: {seconds:.1f} s ({cpu:.1f} s of CPU); of ours {ratios}")
 
 
 def main(argv: list[str] | None = None) -> int:
