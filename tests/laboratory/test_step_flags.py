@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
+from torch._inductor.exc import CppCompileError
 
 import charembed
 from charembed.spelling_loss import ids_with_characters
@@ -25,7 +28,8 @@ from training.config.flags import changed, parse
 from training.config.phase import Phase
 from training.config.presets import preset
 from training.data.batches import BatchAt, pad_examples, with_spelling
-from training.errors import BadInput
+from training.errors import BadInput, Interrupted
+from training.interrupts import listening
 from training.models import blocks
 from training.models.arms import ARMS
 from training.models.blocks import blocks_of
@@ -258,6 +262,26 @@ def test_flags_that_do_not_fit_are_refused_before_any_work(
     assert errors.count("\n") == 1, errors
     assert not out.exists()
     assert not cache.exists()
+
+
+@pytest.mark.parametrize("signalled", [True, False])
+def test_a_ctrl_c_that_also_ends_the_compiler_is_a_stopped_run(
+    signalled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(function: Any) -> Any:
+        def compiles(*args: Any) -> Any:
+            if signalled:
+                os.kill(os.getpid(), signal.SIGINT)
+            raise CppCompileError(["g++", "-O3"], "killed")
+
+        return compiles
+
+    monkeypatch.setattr(blocks.torch, "compile", ends)
+    kind = Interrupted if signalled else CppCompileError
+    with listening(), pytest.raises(kind) as raised:
+        trained(tmp_path, small_model(), batches(), compile=True)
+    if signalled:
+        says(raised.value, f"step 0 {TEXT.steps}")
 
 
 def test_a_machine_without_a_compiler_is_told_before_any_work(

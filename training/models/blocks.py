@@ -80,5 +80,14 @@ def check_compiler(device: torch.device) -> None:
         ) from None
 
 
+def of_compiler(error: Exception) -> bool:
+    """Whether torch.compile raised an error, such as that of a C++ compiler that was stopped."""
+    # imported here: the compiler of torch takes a second to import, and most runs do not use it
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._inductor.exc import CppCompileError
+
+    return isinstance(error, TorchDynamoException | CppCompileError)
+
+
 def _trial(x: torch.Tensor) -> torch.Tensor:
     return x.sin() + 1

@@ -22,7 +22,7 @@ from training.config.phase import Phase
 from training.data.batches import Batch, BatchAt
 from training.errors import Broke, Interrupted
 from training.interrupts import Stop, deferred
-from training.models.blocks import blocks_of, compiled, ways_of
+from training.models.blocks import blocks_of, compiled, of_compiler, ways_of
 from training.models.language_model import LanguageModel
 from training.progress import Bars, no_bars
 
@@ -136,6 +136,21 @@ def _prepared(t: Training) -> tuple[nn.Module, list[Any], list[nn.Module]]:
     return wrapped, prepared, blocks
 
 
+@contextmanager
+def _compiling(t: Training, stop: Stop) -> Iterator[None]:
+    """Raise Interrupted if a terminal's Ctrl-C has also ended the compiler that torch started."""
+    try:
+        yield
+    except Exception as error:
+        if not (t.compile and stop.asked and of_compiler(error)):
+            raise
+        seen = f"{t.phase.name} stopped while torch compiled it"
+        raise Interrupted(
+            f"{seen}; its last saved step is {t.saved} of {t.phase.steps}.",
+            others_tell=not t.accelerator.is_main_process,
+        ) from None
+
+
 def _train(t: Training, bars: Bars) -> Position:
     phase, main = t.phase, t.accelerator.is_main_process
     wrapped, prepared, blocks = _prepared(t)
@@ -145,7 +160,8 @@ def _train(t: Training, bars: Bars) -> Position:
         bar = (bars if main else no_bars)(phase.name, phase.steps, t.position.step)
         while t.position.step < phase.steps:
             began = time.perf_counter()
-            row = take_step(t, wrapped, prepared)
+            with _compiling(t, stop):
+                row = take_step(t, wrapped, prepared)
             row["seconds"] = round(time.perf_counter() - began, 4)
             record.metrics.write(row)
             # after the seconds of the step; in all processes, so that none waits for another one
