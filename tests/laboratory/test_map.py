@@ -22,7 +22,7 @@ from training.run.run import ArmRun, Run
 from training.study import __main__ as study
 from training.study import estimate
 from training.study.added import ADDED
-from training.study.estimate import Estimate, in_words
+from training.study.estimate import TIMES, Estimate, in_words, read_times
 from training.study.map_answers import answers
 from training.study.map_rows import HELPS, HURTS, NOT_SHOWN, Vocabulary, judged, verdict
 from training.study.studies import STUDIES
@@ -152,6 +152,36 @@ def test_the_time_of_a_study_that_went_on_is_compared_with_the_estimate_of_all_c
     killed = {"seconds": None, "estimated_seconds": 20_000}
     says(in_words([killed, second]), "3.0 hours 5.6 hours 1 start killed")
     assert in_words([killed]) == ""
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "{}\n", '[{"seconds": 1}]'])
+def test_damaged_times_are_left_out(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / TIMES).write_text(content)
+    assert read_times(tmp_path) == []
+    # an object without members is read as no starts
+    assert TIMES in capsys.readouterr().err or content == "{}\n"
+
+
+@pytest.mark.slow
+def test_the_ways_out_of_damaged_files_of_a_finished_map(
+    mapped: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*FLAGS, "--out", str(mapped), "--cache", str(cache), "--resume"]
+    record, table = mapped / "study.json", (mapped / "map.csv").read_text()
+    kept, times = record.read_text(), (mapped / TIMES).read_text()
+    record.write_text("{}")
+    assert study.main(flags) == 2
+    says(capsys.readouterr().err, "study.json delete --resume")
+    record.unlink()
+    (mapped / TIMES).write_text("{")
+    assert study.main(flags) == 0
+    assert record.read_text() == kept
+    assert (mapped / "map.csv").read_text() == table
+    (mapped / TIMES).write_text(times)
+    # the arms stay beside their values, in however many parts the table is printed
+    assert capsys.readouterr().out.count("shuffled") > 1
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 from training.errors import Interrupted, tell
+from training.files import write_json
 from training.run.arm import heads_of
 from training.run.build import extend_context
 from training.run.machine import Machine
@@ -157,13 +158,22 @@ class Clock:
         """Write the seconds since the start; a killed study keeps those of the last call."""
         self.starts[-1]["seconds"] = round(time.perf_counter() - self.began, 1)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(self.starts, indent=1) + "\n")
+        write_json(self.path, self.starts)
 
 
 def read_times(out: Path) -> list[dict[str, Any]]:
-    """Return the starts of a study with their estimates; [] if it has none."""
+    """Return the starts of a study with their estimates; [] if it has none, or if they are damaged."""
     path = out / TIMES
-    return list(json.loads(path.read_text())) if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        starts = [dict(start) for start in json.loads(path.read_text())]
+        in_words(starts)  # the values are there
+    except (ValueError, TypeError, KeyError):
+        # no result depends on it
+        tell(f"{path} is damaged, so the times of earlier starts are left out.")
+        return []
+    return starts
 
 
 def in_words(starts: Sequence[dict[str, Any]]) -> str:

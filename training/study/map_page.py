@@ -107,6 +107,8 @@ def write_map(
     return Findings(
         str(said[0]), [str(one) for one in said[1:]], table.headings,
         [[str(cell) for cell in line] for line in table.lines], [],
+        about="Exact match of freely generated answers, mean of the tasks and seeds.",
+        left=table.left,
     )  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def _train_cells(
     arms: Sequence[ArmRun], machine: Machine, out: Path, console: Console, *, added: bool
 ) -> list[Failure]:
     """Estimate the time, train the missing arms, and if `added` ask about words added as tokens."""
-    missing = [arm for arm in arms if not _is_finished(arm)]
+    missing = [arm for arm in arms if _is_missing(arm)]
     clock = None
     if missing:
         with console.status("Timing a few steps of each kind of arm ..."):
@@ -121,6 +121,14 @@ def _train_cells(
 def _is_finished(arm: ArmRun) -> bool:
     try:
         return arm.is_finished
+    except BadInput:
+        return False
+
+
+def _is_missing(arm: ArmRun) -> bool:
+    """Whether steps of an arm are left. A damaged one is refused before any step."""
+    try:
+        return not arm.is_finished
     except BadInput:
         return False
 
@@ -166,8 +174,8 @@ def _check_study(out: Path, record: dict[str, Any], resume: bool) -> None:
     if not there:
         return
     if _STUDY not in there:
-        # A study that was killed before its record was written has nothing but points.
-        if not resume or not there <= record["points"].keys():
+        # The record may be deleted, as the message of a damaged one says. Each point checks its own.
+        if not resume or not there & record["points"].keys():
             raise BadInput(f"{out} exists and is no folder of a study: choose another --out.")
         return
     # The number of seeds is no part of the record: a study may grow.
