@@ -63,6 +63,8 @@ FLAGS: list[tuple[str, str]] = [
     ("--lr inf", "lr inf finite"),
     ("--lr 1e400", "lr inf finite"),
     ("--other-corpus ''", "other_corpus"),
+    ("--epochs 1e300", "epochs 1e+300 0 1000000"),
+    ("--epochs 1.7e308", "epochs 1.7e+308 0 1000000"),
     ("--set beta2=1", "beta2 1.0 0 1"),
     ("--questions 0", "questions 0 1"),
     ("--num-words 0", "num_words 0 1"),
