@@ -70,7 +70,7 @@ FLAGS: list[tuple[str, str]] = [
     ("--num-words 0", "num_words 0 1"),
     ("--min-letters 11", "min_letters 11"),
     ("--longest-letters 9", "longest_letters 9"),
-    ("--finetune-context 8", "finetune_context 8 32"),
+    ("--finetune-context 8", "finetune_context 8 32 smaller"),
     ("--steps 0 --finetune-steps 0", "step"),
     # how to run it
     ("--threads 0", "--threads 0 1"),

@@ -328,7 +328,8 @@ class CompareConfig:
             if phase.kind == "question" and phase.context < self.text.context:
                 raise BadInput(
                     f"{phase.name}_context is {phase.context}, below context {self.text.context}: "
-                    "rows of replayed text would not fit."
+                    f"rows of replayed text would not fit. Set {phase.name}_context to "
+                    f"{self.text.context} or more, or choose a smaller context."
                 )
 
     @cached_property
