@@ -27,6 +27,7 @@ from training.config.fields import allowed
 from training.config.flags import changed, settings
 from training.config.presets import PRESETS, preset
 from training.data.prepare import Data
+from training.data.readers import COMPRESSIONS
 from training.errors import BAD_INPUT, BROKE
 from training.files import write_record
 from training.models.arms import num_parameters
@@ -62,12 +63,14 @@ FLAGS: list[tuple[str, str]] = [
     ("--lr inf", "lr inf finite"),
     ("--lr 1e400", "lr inf finite"),
     ("--other-corpus ''", "other_corpus"),
+    ("--epochs 1e300", "epochs 1e+300 0 1000000"),
+    ("--epochs 1.7e308", "epochs 1.7e+308 0 1000000"),
     ("--set beta2=1", "beta2 1.0 0 1"),
     ("--questions 0", "questions 0 1"),
     ("--num-words 0", "num_words 0 1"),
     ("--min-letters 11", "min_letters 11"),
     ("--longest-letters 9", "longest_letters 9"),
-    ("--finetune-context 8", "finetune_context 8 32"),
+    ("--finetune-context 8", "finetune_context 8 32 smaller"),
     ("--steps 0 --finetune-steps 0", "step"),
     # how to run it
     ("--threads 0", "--threads 0 1"),
@@ -418,6 +421,7 @@ def test_help_shows_every_fields_choices_and_bounds(
         match[1]: " ".join(match[0].split())
         for match in re.finditer(r"(?ms)^  --([\w-]+).*?(?=^  -|\Z)", shown)
     }
+    says(paragraphs["corpus"], *COMPRESSIONS)
     for name, setting in settings(preset("quick")).items():
         if not setting.group and len(setting.places) == 1:
             continue  # a field of all phases, by its name in one of them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,10 @@ def fresh(command: str, *flags: str) -> subprocess.CompletedProcess[str]:
 def test_help_imports_nothing_that_takes_seconds(command: str) -> None:
     done = fresh(command, "--help")
     says(done.stdout, f"usage: {command} --help")
+    # the examples use flags that the help lists, and none of an earlier version
+    listed = set(re.findall(r"(?m)^ +(?:-\w, )?(--[\w-]+)", done.stdout))
+    examples = re.findall(rf"python -m {re.escape(command)} .*", done.stdout)
+    assert set(re.findall(r" (--[\w-]+)", " ".join(examples))) <= listed
     assert done.stdout.splitlines()[-1] == "status 0", done.stdout + done.stderr
 
 

@@ -38,7 +38,7 @@ from training.data.prepare import prepare
 from training.data.prepared import Vocabulary, count_tokens, tokenized
 from training.data.tokenizers import HuggingFaceTokenizer, Tiktoken, Tokenizer
 from training.errors import BadInput, Damaged, sentence
-from training.files import read_tensors
+from training.files import read_tensors, write_record
 from training.run.folder import check_folder, read_config
 from training.train.kinds import phase_batches
 
@@ -418,6 +418,12 @@ def test_epochs_decide_the_steps(tiny: CompareConfig, cache: Path, tmp_path: Pat
     # the command of the run names the epochs alone
     command = command_for("tiny", data.config)
     assert parse(command.split()[3:], None)[0] == config
+    # the message about a folder of this run names no steps, which are those of the text
+    (tmp_path / "run").mkdir()
+    write_record(tmp_path / "run" / "config.json", {"config": data.config.as_dict()})
+    with raises(BadInput, "epochs 0.001 0.0") as raised:
+        check_folder(tmp_path / "run", tiny, resume=True)
+    assert "steps is" not in str(raised.value)
     with raises(BadInput, "epochs 1.0 steps 5"):
         parse(["--preset", "tiny", "--epochs", "1", "--steps", "5"], None)
     with raises(BadInput, "context 10000000 sotu"):
@@ -438,6 +444,9 @@ BAD = {
     "h.txt.gz": (gzip.compress(b"a text " * 1000)[:-20], "h.txt.gz cut short"),
     "i.txt.gz": (b"no gzip at all", "i.txt.gz"),
     "j.txt.zst": (b"(\xb5/\xfd", "j.txt.zst truncated"),
+    "j.parquet.gz": (gzip.compress(b"PAR1"), "j.parquet.gz decompress"),
+    "j.tar.gz": (gzip.compress(b"any"), "j.tar.gz archive unpack"),
+    "j.tgz": (gzip.compress(b"any"), "j.tgz archive unpack"),
     "j.txt.lz4": (b"\x04\x22\x4d\x18", "j.txt.lz4 .gz .zst"),
     "k.txt": (b"a text " * 50 + b"\xe9t\xe9 " + b"a text " * 50, "k.txt UTF-8 350"),
 }

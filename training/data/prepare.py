@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,8 +23,10 @@ from synthetic_tasks import (
     split_weight,
     split_words,
 )
-from synthetic_tasks.words import describe_left_out, fingerprint
+from synthetic_tasks.errors import TaskError
+from synthetic_tasks.words import describe_left_out, fingerprint, num_letters
 from training.config.config import CompareConfig, DataConfig
+from training.errors import BadInput
 from training.models.hub import text_config
 from training.models.objectives import OBJECTIVES
 from training.progress import Bars, no_bars
@@ -209,20 +212,44 @@ def split_by_token(
 
     Tokens that frame a question are never held out. If `counts_V`, the tokens' counts in the
     training text, is given, neither are rare tokens: no model could know them from text.
+
+    Raises BadInput if a split is empty because too few tokens of the words are frequent enough in
+    the training text, and TaskError if the words themselves are too few.
     """
     # the tokens of the task's own words, such as "reverse" and ":"
     material = Material(None, data.wording, data.answer_form)
     fixed = [text for spec in data.tasks for text in build_task(spec, material).fixed_texts()]
     protected = {i for text in fixed for i in tokenizer.encode(text)}
-    if counts_V is not None:
-        protected |= set((counts_V < RARE).nonzero().squeeze(1).tolist())
     pieces = tokenizer.spellings
-    return split_words(
-        words,
-        lambda word: [pieces[i] or b"" for i in tokenizer.encode_word(word)],
-        seed=0,
-        max_letters=data.max_letters,
-        protected={pieces[i] or b"" for i in protected if i < len(pieces)},
+    rare: set[int] = set()
+    if counts_V is not None:
+        rare = set((counts_V < RARE).nonzero().squeeze(1).tolist())
+    cut = partial(split_words, words, seed=0, max_letters=data.max_letters)
+    try:
+        return cut(
+            lambda word: [pieces[i] or b"" for i in tokenizer.encode_word(word)],
+            protected={pieces[i] or b"" for i in protected | rare if i < len(pieces)},
+        )
+    except TaskError as error:
+        if counts_V is None:
+            raise
+        # if the words are enough when each is a token, their tokens are too few or too rare
+        cut(lambda word: [word.encode()])
+        raise BadInput(_too_rare(error, data, words, tokenizer, rare)) from None
+
+
+def _too_rare(
+    error: TaskError, data: DataConfig, words: list[str], tokenizer: Tokenizer, rare: set[int]
+) -> str:
+    """The message for a text in which too few tokens of the words occur often enough."""
+    used = {i for word in words for i in tokenizer.encode_word(word)}
+    used = {i for i in used if num_letters(tokenizer.spellings[i] or b"") > 1}
+    empty = str(error).partition(":")[0]
+    return (
+        f"{empty}: only {len(used - rare)} of the {len(used)} tokens of {len(words)} words occur "
+        f"{RARE} times or more in the training text of the corpus {data.corpus!r}, and rarer ones are not "
+        "held out. Use more text, text that writes words as the word list does, a smaller "
+        "vocabulary (vocab_size), more words, or tasks without words."
     )
 
 

@@ -39,6 +39,7 @@ def _open_zstd(path: Path, mode: str) -> Any:
 _OPENERS: dict[str, Callable[..., Any]] = {
     "": open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _open_zstd
 }  # fmt: skip
+COMPRESSIONS = tuple(filter(None, _OPENERS))
 
 
 def unreadable(file: Path, error: OSError) -> str:

@@ -3,7 +3,7 @@
     python -m training.evaluate runs/quick-1234abcd                   # a run: last arm, first seed
     python -m training.evaluate runs/quick-1234abcd --arm lstm --against-arm matched
     python -m training.evaluate HuggingFaceTB/SmolLM2-135M --suite letters,cute=FOLDER
-    python -m training.evaluate BASE --letters FOLDER    # a base model and its character encoder
+    python -m training.evaluate BASE --encoder FOLDER    # a base model and its character encoder
     python -m training.evaluate MODEL --against OTHER    # paired: the same questions to both
 
 Suites: letters (every word task on every split), letters=reverse+count, and the benchmarks of the

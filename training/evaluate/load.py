@@ -68,8 +68,9 @@ class FewShotPrompts:
     def material(self, tokenizer: Tokenizer | None, counts: TokenCounts | None) -> Material:
         """Return the words, split by the tokens of a tokenizer; by whole words without one."""
         data = DataConfig(
-            words=self.words, tasks=WORD_TASKS, wording=self.wording, answer_form=self.form
-        )
+            corpus=self.corpus or DataConfig.corpus,
+            words=self.words, tasks=WORD_TASKS, wording=self.wording, answer_form=self.form,
+        )  # fmt: skip
         words, letters = _usable_words(data), data.max_letters
         if tokenizer is None:
             # Every word is its own token, so the splits differ in words alone.

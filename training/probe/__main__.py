@@ -3,7 +3,7 @@
     python -m training.probe smollm2                    # the packaged model: five minutes of a core
     python -m training.probe runs/quick-1234abcd        # all arms, before and after training
     python -m training.probe runs/quick-1234abcd --arm lstm --seed 0
-    python -m training.probe FOLDER-OR-HUB-NAME --letters FOLDER
+    python -m training.probe FOLDER-OR-HUB-NAME --encoder FOLDER
     python -m training.probe table.safetensors --tokenizer FOLDER-OR-HUB-NAME
 
 A linear probe predicts the letter at each place, from the start and from the end, the letters

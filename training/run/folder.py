@@ -12,7 +12,9 @@ from typing import Any
 import filelock
 
 from training.config.config import CompareConfig
+from training.config.fields import described
 from training.config.flags import settings
+from training.config.phase import Phase
 from training.errors import BadInput
 from training.files import clear_left_overs, read_record
 
@@ -82,10 +84,16 @@ def check_folder(out: Path, config: CompareConfig, resume: bool) -> None:
             f"command: use --seeds {held.seeds} --resume, or choose another --out."
         )
     saved, wanted = settings(held), settings(config)
+    (steps,) = (item for item in described(Phase) if item.name == "steps")
+    # of a phase in epochs, either here or there, the number of steps is a placeholder
+    placeholders = {"seeds"} | {
+        phase.setting(steps) for phase in (*held.phases, *config.phases) if phase.epochs
+    }
     different = [
         name
         for name in wanted
-        if name != "seeds" and (name not in saved or saved[name].value != wanted[name].value)
+        if name not in placeholders
+        and (name not in saved or saved[name].value != wanted[name].value)
     ]
     if different or replace(held, seeds=1).as_dict() != replace(config, seeds=1).as_dict():
         values = [
