@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import string
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,24 @@ def test_an_encoder_without_an_effect_is_not_found_to_help() -> None:
     rows = measured(3, 0.0)
     told = {row["arm"]: row["verdict"] for row in lexical(rows).rows if "verdict" in row}
     assert told["lstm - plain"] in ("not shown", "no difference larger than 2 points")
+
+
+def test_one_size_has_a_bar_for_each_arm_and_several_sizes_have_curves() -> None:
+    """Points at one size cover each other. Arms have the colours of all pages in both pictures."""
+    rows = measured(2, 0.5)
+    larger = [one._replace(at={**one.at, "size": "2M"}) for one in rows]
+    (one,), (two,) = lexical(rows).pictures, lexical(rows + larger).pictures
+    for arm in ("plain", "matched", "lstm", "characters"):
+        assert f">{arm}</text>" in one.svg
+        assert f">{arm}</text>" in two.svg
+        assert arm == "characters" or f"var(--{arm}," in one.svg
+        assert arm == "characters" or f"var(--{arm}," in two.svg
+    assert "parameters" not in one.svg
+    assert "parameters of plain, millions" in two.svg
+    says(one.caption, "0.5M", "4,096")
+    assert re.search(r">\d\d\.\d %</text>", one.svg), "arms may differ by less than a point"
+    (single,) = lexical(measured(1, 0.5)).pictures
+    assert single.svg.count("<use") < one.svg.count("<use"), "the bar of one seed has no dots"
 
 
 # The study

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -144,12 +144,19 @@ def results_of(
 
 
 def page_of(
-    out: Path, arms: Sequence[str], tasks: Sequence[Task], *, lr_factors: str = "", **how: Any
+    out: Path,
+    arms: Sequence[str],
+    tasks: Sequence[Task],
+    *,
+    lr_factors: str = "",
+    model: Mapping[str, Any] | None = None,
+    **how: Any,
 ) -> str:
     """Run all steps of compare after training. Return the page. `how`: see results_of."""
     # runs of older versions have no lr_factors
+    optional = {"lr_factors": lr_factors, "model": model}
     facts = {
-        "config": {"arms": list(arms)} | ({"lr_factors": lr_factors} if lr_factors else {}),
+        "config": {"arms": list(arms)} | {name: one for name, one in optional.items() if one},
         "data": {
             "held_out_tokens": 299,
             "held_out_tokens_median_count_in_text": 216.0,

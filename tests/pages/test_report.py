@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,9 +11,11 @@ import pytest
 
 from tests.messages import says
 from tests.pages.made_up import MIXED, PHASES, built, made_up, page_of
+from training.config.presets import PRESETS
+from training.data.prepare import prepare
 from training.models.arms import ARMS
 from training.report.figures import DARK, LIGHT, colours, smoothed, smoothing_window
-from training.report.report import models_in_words, sample_answers, split_notes
+from training.report.report import models_in_words, sample_answers, setting, split_notes
 
 PAIR = ("matched", "lstm")
 
@@ -188,6 +191,38 @@ def test_the_page_names_everything_in_which_the_arms_differ(tmp_path: Path) -> N
     says(page, "on the same batches, except for rivals")
     page = page_of(tmp_path, ("plain", "stochastok", "lstm"), tasks, lr_factors="lstm=2")
     assert re.search(r"the input embedding, rows .* of rivals and the learning rates", page)
+
+
+@pytest.mark.parametrize(
+    ("output", "weight"),
+    [("own", ""), ("tokens", "token table"), ("vectors", "token table plus character vectors")],
+)
+def test_the_sentence_about_the_model_names_its_output_layer(
+    output: str, weight: str, cache: Path
+) -> None:
+    config = replace(PRESETS["tiny"], model=replace(PRESETS["tiny"].model, output=output))
+    sentence = setting(config, prepare(config, cache))
+    assert ("output layer" in sentence) == (output != "own")
+    if output != "own":
+        says(sentence, weight, f"(--output {output})")
+
+
+def test_an_output_layer_of_the_input_vectors_differs_too(tmp_path: Path) -> None:
+    tasks, also = built("reverse"), r"differ only in the input embedding \(.*output layer.*tied"
+
+    def page(output: str, *arms: str, model: str = "decoder") -> str:
+        return page_of(tmp_path, arms, tasks, model={"model": model, "output": output})
+
+    assert re.search(also, page("vectors", "plain", "lstm"))
+    assert re.search(
+        also + r".* and rows .* of rivals", page("vectors", "plain", "gru", "stochastok")
+    )
+    assert "output layer" not in page("vectors", "plain", "stochastok")
+    # in both, the weight of the output layer has no character vectors
+    for output in ("own", "tokens"):
+        assert "output layer" not in page(output, "plain", "lstm")
+    # a field of the decoder alone
+    assert "output layer" not in page("vectors", "plain", "lstm", model="a/b")
 
 
 def test_a_sample_shows_the_prompt_without_the_letters_of_a_rival() -> None:

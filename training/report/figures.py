@@ -95,6 +95,11 @@ def colours() -> dict[str, dict[str, str]]:
     return {"light": LIGHT | COLOURS, "dark": DARK | pale}
 
 
+def _colour_of(arm: str) -> str:
+    """The colour of an arm, or of a model that is compared with arms and is none of them."""
+    return COLOURS.get(arm, SERIES[0])
+
+
 def _pale(colour: str) -> str:
     red, green, blue = ((2 * part + 1) / 3 for part in to_rgb(colour))
     return to_hex((red, green, blue))
@@ -200,7 +205,7 @@ def _draw_bars(panel: Axes, groups: Sequence[Group], scale: Scale) -> None:
         y += 1.4
         top = y
         for arm, (value, low, high) in group.bars.items():
-            panel.barh(y + 0.5, value, 0.8, color=COLOURS[arm])
+            panel.barh(y + 0.5, value, 0.8, color=_colour_of(arm))
             if low is not None and high is not None:
                 # first a wider line in the paper's colour: the interval shows on any bar
                 for colour, width in ((PAPER, 2.4), (INK, 1.0)):
@@ -246,17 +251,20 @@ def share_curves(
     reference: tuple[str, Sequence[tuple[float, float]]] | None = None,
     log: bool = False,
     styles: Mapping[str, Mapping[str, Any]] | None = None,
+    arms: bool = False,
 ) -> str:
     """Draw shares over x with their intervals, and a dashed reference line.
 
     Arguments:
         styles: line properties by curve, explained by the page; None for a series with a legend.
+        arms: whether the curves of a series are arms, with the colours that these have on all pages.
     """
 
     def draw(panel: Axes) -> None:
         for number, (curve, spots) in enumerate(curves.items()):
             # different markers show lines that coincide
-            series = {"color": SERIES[number % 6], "marker": "osD^vP"[number % 6], "linewidth": 1.5}
+            colour = _colour_of(curve) if arms else SERIES[number % 6]
+            series = {"color": colour, "marker": "osD^vP"[number % 6], "linewidth": 1.5}
             style = series if styles is None else styles[curve]
             xs = [spot.x for spot in spots]
             panel.plot(xs, [spot.share for spot in spots], markersize=4, label=curve, **style)

