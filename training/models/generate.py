@@ -27,9 +27,8 @@ _ROWS, _TOKENS = 512, 32_768  # largest batch, in prompts and in tokens of promp
 _FULL = 64  # rows above which padding for more rows does not pay: larger batches are hardly faster
 _SCORED_ROWS, _SCORED_TOKENS = 64, 8_192  # largest batch for likelihoods, padding included
 SHARED = 16  # tokens of a prefix above which encoding it once pays
-_DROPPED = (
-    8  # stopped rows are dropped when they are an eighth of the batch: dropping copies the cache
-)
+# stopped rows are dropped when they are an eighth of the batch: dropping copies the cache
+_DROPPED = 8
 
 Pair = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and a continuation, not empty
 
