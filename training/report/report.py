@@ -87,7 +87,8 @@ def setting(config: CompareConfig, data: Data) -> str:
     weight of the output layer (--output tokens), on the corpus ..."
     """
     model, output = config.model, ""
-    built = f"A decoder of {model.layers} layers, {model.width} wide,"
+    layers = f"{model.layers} layer{'s' if model.layers > 1 else ''}"
+    built = f"A decoder of {layers}, {model.width} wide,"
     size = f"The pretrained model {model.model}" if model.pretrained else built
     if not model.pretrained and model.output in _TIED:
         weight = _TIED[model.output]
