@@ -39,6 +39,7 @@ def attach(
     module: str | None = None,
     encoder: str | nn.Module = "lstm",
     scale: float | Literal["auto"] | None = "auto",
+    row_dropout: float = 0.0,
     **arguments: Any,
 ) -> Model:
     """Add character vectors to the model's input embedding, in place, and return the model.
@@ -69,6 +70,10 @@ def attach(
         scale: standard deviation of the character vectors relative to the token embeddings, as in
             `set_scale`. None: no rescaling. "auto" (the default): 0.35 with init "pretrained", None
             with other inits.
+        row_dropout: share of the vocabulary, 0 or more and below 1, whose token vectors are
+            replaced by the mean row of the table in a training step. The model then has to read
+            the characters of known tokens too, and so of unseen ones. Default: 0.0. It is an
+            attribute of the CharEmbedding, applies in training mode alone, and is not saved.
         arguments: keyword arguments of the named encoder: init="zero", seed=0 and its sizes. The
             LSTM has char_dim=128 and hidden_size=128, or hidden_size=256 with init "pretrained".
 
@@ -82,6 +87,8 @@ def attach(
         scale = SCALE if init_name(arguments.get("init")) == PRETRAINED else None
     if scale is not None:
         check_scale(scale)
+    if not isinstance(row_dropout, (int, float)) or not 0 <= row_dropout < 1:
+        raise AttachError(f"row_dropout is {row_dropout!r}: give a share of 0 or more and below 1.")
     # parameters that are created in inference mode could not be trained
     with torch.inference_mode(False):
         made = (
@@ -93,6 +100,8 @@ def attach(
         if scale is not None:
             scale_vectors(made, hosts[0].weight, scale)
         put(model, hosts, made)
+    for host in hosts:
+        host.row_dropout = row_dropout  # type: ignore[assignment]
     _warn_of_optimizers(model)
     return model
 

@@ -57,12 +57,21 @@ class CharEmbedding(nn.Embedding):
     Attributes:
         host_class: class of the host before.
         disabled: if True, the encoder is ignored; see `charembed.disabled`.
+        row_dropout: share of the vocabulary whose token vectors are replaced by the mean row of the
+            table in a forward in training mode (drawn anew in each), so that the model learns to
+            read the characters, as it must for a token that is added later. Default: 0.0. Whole
+            rows are dropped, as in the embedding dropout of Gal & Ghahramani (2016, arXiv
+            1512.05287); there the vector is zero, here the character vector and the mean row stay.
+        row_dropout_seed: seed of the draw; the same tokens are dropped until it changes. Default:
+            None, torch's global generator, as in nn.Dropout.
 
     Raises AttachError if the embedding cannot be taken over.
     """
 
     host_class: type[nn.Embedding]
     disabled: bool
+    row_dropout: float = 0.0
+    row_dropout_seed: int | None = None
     _table: VectorTable
     made_by_class = False  # True if a model class attaches in its own __init__
     _unfilled = False  # True while an encoder that was attached on meta has no values
@@ -210,6 +219,8 @@ class CharEmbedding(nn.Embedding):
             mark.released = True
         own = (
             "disabled",
+            "row_dropout",
+            "row_dropout_seed",
             "_table",
             "_key",
             "_first",
@@ -275,7 +286,20 @@ class CharEmbedding(nn.Embedding):
         # lives for one forward, so a table would not pay off.
         elif not (self.training or "_is_replica" in self.__dict__ or _transformed(self)):
             return self.look_up(ids)
-        return self.encode(ids, look_up() if look_up else nn.Embedding.forward(self, ids))
+        return self.encode(ids, self._token_vectors(ids, look_up))
+
+    def _token_vectors(self, ids: Tensor, look_up: Callable[[], Tensor] | None) -> Tensor:
+        """The token vectors of ids (...), (..., D); in training mode without the dropped rows."""
+        vectors = look_up() if look_up else nn.Embedding.forward(self, ids)
+        if not (self.training and self.row_dropout):
+            return vectors
+        chance = None
+        if self.row_dropout_seed is not None:
+            chance = torch.Generator(ids.device).manual_seed(self.row_dropout_seed)
+        # of the vocabulary, not of the ids: equal ids of a batch are dropped together
+        drawn_V = torch.rand(self.num_embeddings, device=ids.device, generator=chance)
+        mean_D = self.weight.detach().mean(0).to(vectors)
+        return torch.where((drawn_V < self.row_dropout)[ids][..., None], mean_D, vectors)
 
     def _needs_gradient(self) -> bool:
         """True if a tensor of the embedding or of the encoder requires a gradient."""
@@ -295,7 +319,7 @@ class CharEmbedding(nn.Embedding):
             self._table.drop()
         # An exported graph must not need this process, so it encodes the ids.
         if with_gradient or self.training or torch.compiler.is_exporting():
-            return self.encode(ids, look_up() if look_up else nn.Embedding.forward(self, ids))
+            return self.encode(ids, self._token_vectors(ids, look_up))
         looked_up: Tensor = _look_up(ids, self.weight.detach(), self._key)
         return looked_up
 

@@ -96,7 +96,7 @@ def weights(model: torch.nn.Module) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("parts", [2, 3, 4, 100])
-@pytest.mark.parametrize("kind", ["text", "questions", "spelling"])
+@pytest.mark.parametrize("kind", ["text", "questions", "spelling", "dropped rows"])
 def test_a_step_in_parts_is_the_same_step(kind: str, parts: int, tmp_path: Path) -> None:
     phase, batch_at = TEXT, batches()
     if kind == "questions":
@@ -104,6 +104,8 @@ def test_a_step_in_parts_is_the_same_step(kind: str, parts: int, tmp_path: Path)
     if kind == "spelling":
         phase = replace(TEXT, spelling_loss=0.3)
         batch_at = with_spelling(batches(), ids_with_characters(TABLE), 16, "x", 0)
+    if kind == "dropped rows":
+        phase = replace(TEXT, row_dropout=0.5)
     whole, split = small_model(), small_model()
     expected = trained(tmp_path / "whole", whole, batch_at, phase)
     found = trained(tmp_path / "parts", split, batch_at, phase, accumulate=parts)

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from charembed import SpellingHeads, SpellingTable
+from charembed.embedding import attached
 from charembed.spelling_loss import ids_with_characters, spelling_targets
 from tests.messages import raises
 from tests.plugin.reference import generate_one_by_one
@@ -208,12 +209,25 @@ def test_the_same_run_twice_differs_by_exactly_zero(tmp_path: Path) -> None:
     )
 
 
+def test_row_dropout_is_for_arms_with_character_vectors(tmp_path: Path) -> None:
+    dropping = replace(PHASE, row_dropout=0.5)
+    for arm in ("plain", "lstm"):
+        run(tmp_path / arm / "all", batches(), arm=arm)
+        model, _ = run(tmp_path / arm / "dropped", batches(), dropping, arm=arm)
+        same = losses(tmp_path / arm / "all") == losses(tmp_path / arm / "dropped")
+        assert same == (arm == "plain")
+        # the phase after it may have none
+        assert all(not embedding.row_dropout for embedding in attached(model))
+
+
 @pytest.mark.parametrize("step", [1, 5, 8])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("row_dropout", [0.0, 0.5])
 def test_an_interrupted_run_ends_with_the_same_numbers(
-    tmp_path: Path, step: int, number: int
+    tmp_path: Path, step: int, number: int, row_dropout: float
 ) -> None:
-    whole, digest = run(tmp_path / "whole", batches())
+    phase = replace(PHASE, row_dropout=row_dropout)
+    whole, digest = run(tmp_path / "whole", batches(), phase)
 
     def interrupting(k: int) -> Batch:
         if k == step:
@@ -222,9 +236,9 @@ def test_an_interrupted_run_ends_with_the_same_numbers(
 
     before = signal.getsignal(number)
     with raises(Interrupted, f"pretrain {step + 1} 12"):
-        run(tmp_path / "parts", interrupting)
+        run(tmp_path / "parts", interrupting, phase)
     assert signal.getsignal(number) is before
-    resumed, again = run(tmp_path / "parts", batches())
+    resumed, again = run(tmp_path / "parts", batches(), phase)
     assert again == digest
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     assert all(

@@ -73,6 +73,13 @@ class Phase:
     char_lr_factor: float = _all_rows(
         1.0, "learning rate of the character encoder as a multiple of the model's", low=0
     )
+    row_dropout: float = _all_rows(
+        0.0,
+        "share of the vocabulary, in each step, whose own rows are replaced by the mean row, so that "
+        "an encoder's arm has to read the characters",
+        low=0,
+        below=1,
+    )
     clip: float = value(1.0, "largest gradient norm; 0 for none", low=0, flag=None)
     schedule: str = value(
         "cosine",

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from charembed.embedding import char_embeddings
 from charembed.spelling_loss import SpellingHeads
 from synthetic_tasks import stream
 from training.config.phase import Phase
@@ -185,6 +186,8 @@ def _train(t: Training, bars: Bars) -> Position:
                 seen = f"{phase.name} stopped after step {t.saved} of {phase.steps}"
                 raise Interrupted(f"{seen}; its state is saved.", others_tell=not main)
         bar.close()
+    for embedding in char_embeddings(t.trained["model"]):
+        embedding.row_dropout = 0.0
     # the next phase wraps the model anew, with other optimizers
     if not t.accelerator.is_fsdp2:
         t.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
@@ -260,6 +263,11 @@ def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str,
     # seeded in each step, so that a resumed run drops out the same units
     chance = stream("dropout", phase.name, t.seed, step, accelerator.process_index)
     torch.manual_seed(chance.getrandbits(32))
+    if phase.row_dropout:
+        # equal in all processes and for all parts of the batch
+        rows = stream("row dropout", phase.name, t.seed, step).getrandbits(32)
+        for embedding in char_embeddings(t.trained["model"]):
+            embedding.row_dropout, embedding.row_dropout_seed = phase.row_dropout, rows
     # 1.0 in a phase of text, where replay_weight has its default
     weight = phase.replay_weight if batch.kind == "text" else 1.0
     nats = _add_gradients(t, wrapped, batch, weight)

@@ -1,0 +1,95 @@
+"""Row dropout: in training, some tokens are known by their characters alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from charembed import AttachError, CharEmbedding
+from charembed.embedding import attached
+from tests.messages import raises
+from tests.plugin.hosts import NANOGPT, Host, V, char_embedding, logits_of
+
+IDS = torch.arange(V).repeat(2, 1)  # each token twice
+
+
+def dropping(share: float, host: Host = NANOGPT) -> CharEmbedding:
+    """The embedding of a model in training mode, with character vectors that are not zero."""
+    model = host.attach(host(), init="normal", row_dropout=share)
+    return char_embedding(model.train())
+
+
+def dropped_of(embedding: CharEmbedding) -> list[bool]:
+    """By token, whether its vector is the mean row and its character vector, wherever it occurs."""
+    with torch.no_grad():
+        vectors = embedding(IDS)
+        own = embedding.table()
+        bare = embedding.table() - embedding.weight + embedding.weight.mean(0)
+    found = []
+    for token in range(V):
+        first, second = vectors[:, token]
+        assert torch.equal(first, second), "equal ids of a batch are dropped together"
+        dropped = torch.allclose(first, bare[token], atol=1e-5)
+        assert dropped or torch.allclose(first, own[token], atol=1e-5)
+        found.append(dropped)
+    return found
+
+
+def test_a_share_of_the_rows_is_dropped_in_training_alone() -> None:
+    embedding = dropping(0.5)
+    share = sum(dropped_of(embedding)) / V
+    assert 0.5 - 3 / V**0.5 < share < 0.5 + 3 / V**0.5
+    assert dropped_of(embedding) != dropped_of(embedding), "drawn anew"
+    embedding.eval()
+    assert not any(dropped_of(embedding))
+    embedding.train().row_dropout = 0.0
+    assert not any(dropped_of(embedding))
+
+
+def test_a_seed_drops_the_same_rows_again() -> None:
+    embedding = dropping(0.5)
+    embedding.row_dropout_seed = 3
+    before, state = dropped_of(embedding), torch.get_rng_state()
+    assert dropped_of(embedding) == before
+    assert torch.equal(torch.get_rng_state(), state)
+    embedding.row_dropout_seed = 4
+    assert dropped_of(embedding) != before
+
+
+def test_a_dropped_row_gets_no_gradient_and_its_characters_do() -> None:
+    embedding = dropping(0.5)
+    embedding.row_dropout_seed = 3
+    dropped = torch.tensor(dropped_of(embedding))
+    embedding(IDS).pow(2).sum().backward()
+    assert embedding.weight.grad is not None
+    assert embedding.weight.grad[dropped].eq(0).all()
+    assert embedding.weight.grad[~dropped].ne(0).any(1).all()
+    assert all(p.grad is not None and p.grad.any() for p in embedding.encoder.parameters())
+
+
+def test_every_host_trains_with_dropped_rows_and_evaluates_without(host: Host) -> None:
+    model = host.attach(host(), init="normal", row_dropout=0.5)
+    expected = logits_of(model.eval())
+    assert not torch.allclose(logits_of(model.train()), expected)
+    torch.testing.assert_close(logits_of(model.eval()), expected, rtol=0, atol=0)
+
+
+def test_a_compiled_step_drops_rows() -> None:
+    embedding = dropping(0.5)
+    compiled = torch.compile(embedding, backend="eager", fullgraph=True)
+    assert not torch.allclose(compiled(IDS), embedding.table())
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 25, float("nan"), "0.5"])
+def test_a_share_outside_of_its_bounds_is_refused(share: Any) -> None:
+    model = NANOGPT()
+    with raises(AttachError, f"{share} below 1"):
+        NANOGPT.attach(model, row_dropout=share)
+    assert not attached(model)
+
+
+def test_a_released_embedding_knows_nothing_of_it() -> None:
+    embedding = dropping(0.5)
+    assert not [name for name in vars(embedding.release()) if name.startswith("row_dropout")]
