@@ -24,14 +24,10 @@ from training.intervals import Row
 from training.models.decoder import Decoder, DecoderConfig
 from training.models.language_model import LanguageModel
 from training.study import __main__ as study
+from training.study.contrasts import Contrast, contrast, share_closed, verdict
 from training.study.findings import Measured
-from training.study.lexical import (
-    MARGIN,
-    contrast,
-    lexical,
-    share_closed,
-    verdict,
-)
+from training.study.lexical import PAIRS as POINTS
+from training.study.lexical import lexical
 from training.study.studies import STUDIES
 
 TEXT = "the harvest of the garden and the summer of the river, to the end and to a Garden. " * 40
@@ -224,13 +220,13 @@ def test_without_a_gap_there_is_no_share() -> None:
         ((0.01, 0.05, 0.001), 0.01, "helps"),
         ((-0.05, -0.01, 0.001), 0.01, "hurts"),
         ((0.01, 0.05, 0.001), 0.2, "not shown"),
-        ((-MARGIN / 2, MARGIN / 2, 0.9), 1.0, "no difference larger than 2 points"),
+        ((-POINTS.margin / 2, POINTS.margin / 2, 0.9), 1.0, "no difference larger than 2 points"),
         ((-0.05, 0.05, 0.9), 1.0, "not shown"),
         ((None, None, None), 1.0, "not shown"),
     ],
 )
 def test_verdicts(bounds: Any, p_holm: float, expected: str) -> None:
-    assert verdict(bounds, p_holm) == expected
+    assert verdict(Contrast("", 0.0, bounds, POINTS), p_holm) == expected
 
 
 def measured(seeds: int, share: float) -> list[Measured]:
@@ -263,7 +259,7 @@ def test_the_page_says_which_share_of_the_gap_is_closed() -> None:
     assert told["lstm - plain"]["value"] == told["lstm - matched"]["value"]
     share = next(row for row in found.rows if row["metric"] == "share_of_gap_closed")
     assert share["low"] < share["value"] < share["high"]
-    assert contrast("none", np.ones((2, 5)), np.ones((2, 5))).value == 0
+    assert contrast("none", np.ones((2, 5)), np.ones((2, 5)), POINTS).value == 0
 
 
 def test_an_encoder_without_an_effect_is_not_found_to_help() -> None:

@@ -25,8 +25,9 @@ from training.run.folder import read_config
 from training.run.run import Run
 from training.study import __main__ as study
 from training.study.findings import Findings, Measured
+from training.study.points import Point
 from training.study.run import page
-from training.study.studies import STUDIES, Point, study_named
+from training.study.studies import STUDIES, study_named
 
 RATES, MAP = "learning_rates", "map"
 

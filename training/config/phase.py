@@ -73,12 +73,14 @@ class Phase:
     char_lr_factor: float = _all_rows(
         1.0, "learning rate of the character encoder as a multiple of the model's", low=0
     )
-    row_dropout: float = _all_rows(
+    row_dropout: float = value(
         0.0,
-        "share of the vocabulary, in each step, whose own rows are replaced by the mean row, so that "
-        "an encoder's arm has to read the characters",
+        "share of the vocabulary whose own rows are replaced by the mean row in a step (not in one of "
+        "replay), so that an arm with an encoder has to read the characters",
         low=0,
         below=1,
+        flag="finetune",
+        kinds=ROWS,
     )
     clip: float = value(1.0, "largest gradient norm; 0 for none", low=0, flag=None)
     schedule: str = value(

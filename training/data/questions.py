@@ -32,6 +32,8 @@ class Questions:
         weights: relative frequency of each task.
         held_out: token ids that no example may contain; an example with one of them is drawn again.
         dummy: the token that an objective may put at positions that are not known yet.
+        whole: the tasks with training words of one token alone, which a share of the examples,
+            `whole_share`, is drawn from.
     """
 
     tokenizer: Tokenizer
@@ -41,6 +43,8 @@ class Questions:
     context: int
     objective: Objective
     dummy: int
+    whole: tuple[Task, ...] = ()
+    whole_share: float = 0.0
 
     def item(self, *key: int | str) -> tuple[Item, list[int], list[int]]:
         """An item with the ids of its prompt and of its answer, as a function of the key alone.
@@ -48,12 +52,15 @@ class Questions:
         Raises BadInput for an example that is longer than the context, and if 1,000 draws in a row
         contain a held-out token.
         """
+        # a stream of its own: without a share the items are those of earlier versions
+        whole = self.whole and stream("whole words", *key).random() < self.whole_share
+        tasks = self.whole if whole else self.tasks
         for attempt in range(1000):
             # each attempt has its own stream, so an item depends on nothing but its key
             rng = stream("question", *key, attempt)
             # subtle: choice and choices draw different numbers; runs without weights used choice
             equal = len(set(self.weights)) == 1
-            task = rng.choice(self.tasks) if equal else rng.choices(self.tasks, self.weights)[0]
+            task = rng.choice(tasks) if equal else rng.choices(tasks, self.weights)[0]
             item = task.draw(task.splits[0].name, rng)
             prompt, answer = encode_item(self.tokenizer, item)
             # a held-out token in any example would make the split unseen_tokens a lie

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from statsmodels.stats.multitest import multipletests
 
 from training.ask.lexical_decision import (
     BANDS,
@@ -28,18 +26,19 @@ from training.ask.lexical_decision import (
 )
 from training.errors import BadInput, Damaged
 from training.files import read_record, write_record
-from training.intervals import ALPHA, Bounds, Row, over_windows, wilson
+from training.intervals import Row, over_windows, wilson
 from training.report.figures import Group, Scale, Spot, bars, share_curves
 from training.run.run import ArmRun, Run
 
+from .contrasts import Contrast, Kind, Table, contrast, judged, share_closed
 from .findings import Findings, Measured, Picture
 
 CHARACTERS, TOKENS = "characters", "tokens"
 TASK, WITH_END, WITHOUT_END = "lexical_decision", "word_preferred", "word_preferred_without_end"
-MARGIN = 0.02  # of a share of pairs: a smaller difference does not matter
+# a smaller difference in the share of pairs does not matter
+PAIRS = Kind(0.02, more_is_better=True, per=100, unit="points", digits=1)
 _FILE = "lexical_decision.json"
 _CONTROLS = ("plain", "matched", "shuffled")
-Table = NDArray[np.float64]  # marks of the pairs by seed (S, P)
 _pairs = lru_cache(maxsize=8)(pairs_of_text)
 
 
@@ -96,83 +95,17 @@ def _rows(
                 yield Measured(at, row, here)
 
 
-# Judge
-
-
-class Contrast(NamedTuple):
-    """A difference of two arms over seeds and pairs, and the share of the gap if it is one."""
-
-    name: str
-    value: float
-    bounds: Bounds
-
-
-def contrast(name: str, ours: Table, theirs: Table) -> Contrast:
-    """Subtract the marks of two arms on the same pairs, seed by seed; see `over_windows`."""
-    difference_SP = ours - theirs
-    return Contrast(name, float(difference_SP.mean()), over_windows(difference_SP.tolist()))
-
-
-def share_closed(plain: Table, ours: Table, characters: Table) -> Contrast:
-    """The share of the gap between `plain` and `characters` that an arm closes.
-
-    share_closed(plain, lstm, characters) -> Contrast("share", 0.4, (0.1, 0.8, nan))
-
-    The interval has every share s for which ours - plain - s (characters - plain) is not shown to
-    differ from zero over seeds and pairs (Fieller 1954). Without a gap it has no bounds.
-    """
-    gain_SP, gap_SP = ours - plain, characters - plain
-    low, _, _ = over_windows(gap_SP.tolist())
-    if low is None or low <= 0:
-        return Contrast("share", float("nan"), (None, None, None))
-    value = float(gain_SP.mean() / gap_SP.mean())
-
-    def rejected(share: float) -> bool:
-        low, high, _ = over_windows((gain_SP - share * gap_SP).tolist())
-        return low is not None and high is not None and not low <= 0 <= high
-
-    ends = [_end(rejected, value, sign) for sign in (-1, 1)]
-    return Contrast("share", value, (ends[0], ends[1], float("nan")))
-
-
-def _end(rejected: Callable[[float], bool], inside: float, sign: int) -> float:
-    """The last share that is not rejected, in one direction from one that is not; at most 64 away."""
-    step = 0.125
-    while step < 64 and not rejected(inside + sign * step):
-        step *= 2
-    near, far = 0.0, step
-    for _ in range(20):
-        middle = (near + far) / 2
-        near, far = (near, middle) if rejected(inside + sign * middle) else (middle, far)
-    return inside + sign * near
-
-
-def verdict(bounds: Bounds, p_holm: float) -> str:
-    """Judge a difference in shares: "helps", "hurts", "no difference larger than ...", "not shown"."""
-    low, high, _ = bounds
-    if low is None or high is None:
-        return "not shown"
-    if p_holm < ALPHA and (low > 0 or high < 0):
-        return "helps" if low > 0 else "hurts"
-    if max(-low, high) < MARGIN:
-        return f"no difference larger than {100 * MARGIN:.0f} points"
-    return "not shown"
-
-
 # Findings
 
 
 def lexical(measured: list[Measured]) -> Findings:
     """Compare the arms of each cell with the model of characters."""
     cells = _cells(measured)
-    judged = [(cell, each) for cell, found in cells.items() for each in _contrasts(found.tables)]
-    ps = [1.0 if one.bounds[2] is None else one.bounds[2] for _, one in judged]
-    adjusted = multipletests(ps, ALPHA, method="holm")[1] if ps else []
+    found = [(cell, each) for cell, of in cells.items() for each in _contrasts(of.tables)]
     sentences, rows = list[str](), list[dict[str, Any]]()
-    for (cell, one), p_holm in zip(judged, adjusted, strict=True):
-        says = verdict(one.bounds, float(p_holm))
-        sentences.append(f"{_named(cell)}: {one.name} {_points(one)}: {says}.")
-        rows.append(_saved(cell, one) | {"p_holm": float(p_holm), "verdict": says})
+    for (cell, one), (p_holm, says) in zip(found, judged([one for _, one in found]), strict=True):
+        sentences.append(f"{_named(cell)}: {one.name} {one}: {says}.")
+        rows.append(_saved(cell, one) | {"p_holm": p_holm, "verdict": says})
     shares = {cell: _share(found.tables) for cell, found in cells.items()}
     for cell, share in shares.items():
         if share is not None:
@@ -254,9 +187,9 @@ def _contrasts(tables: dict[str, Table]) -> Iterator[Contrast]:
     if "lstm" in tables:
         for control in _CONTROLS:
             if control in tables:
-                yield contrast(f"lstm - {control}", tables["lstm"], tables[control])
+                yield contrast(f"lstm - {control}", tables["lstm"], tables[control], PAIRS)
     if CHARACTERS in tables and "plain" in tables:
-        yield contrast(f"{CHARACTERS} - plain", tables[CHARACTERS], tables["plain"])
+        yield contrast(f"{CHARACTERS} - plain", tables[CHARACTERS], tables["plain"], PAIRS)
 
 
 def _share(tables: dict[str, Table]) -> Contrast | None:
@@ -275,14 +208,6 @@ def _saved(cell: Cell, one: Contrast) -> dict[str, Any]:
 
 def _named(cell: Cell) -> str:
     return f"{cell[0]}, {cell[1]:,} tokens"
-
-
-def _points(one: Contrast) -> str:
-    low, high, _ = one.bounds
-    text = f"{100 * one.value:+.1f} points"
-    return (
-        text if low is None or high is None else f"{text} ({100 * low:+.1f} to {100 * high:+.1f})"
-    )
 
 
 def _headline(cell: Cell, share: Contrast | None) -> str:

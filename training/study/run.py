@@ -26,7 +26,8 @@ from training.run.workers import Failure, failure_of, train_all
 from .added import measure_added, words_of
 from .estimate import Clock, estimate
 from .findings import Findings, Measured
-from .studies import Point, Study, study_named
+from .points import Point
+from .studies import Study, study_named
 
 _STUDY = "study.json"
 

@@ -13,7 +13,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from training.config.config import CompareConfig
 from training.config.flags import changed
 from training.config.presets import PRESETS, QUICK
 from training.errors import BadInput
@@ -26,23 +25,15 @@ from .functions import functions
 from .learning_rates import learning_rates
 from .lexical import CHARACTERS, TOKENS, lexical, score_run
 from .map_page import write_map
+from .parent import parent, parent_grid, score_parent
 from .path_star import path_star
+from .points import Point
+from .texts import score_text, text_grid, texts
 
 
 def no_findings(measured: list[Measured]) -> Findings:
     """For a study that writes its own page."""
     return Findings("", [], [], [], [])
-
-
-class Point(NamedTuple):
-    """One run of a study, and its coordinates in the grid.
-
-    Point("d8-m4", {"d": 8, "m": 4}, config)
-    """
-
-    name: str
-    at: Mapping[str, int | float | str]
-    config: CompareConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -404,6 +395,46 @@ _ALL = (
         seeds=None,
         measures=12,
         write=write_map,
+    ),
+    Study(
+        name="text",
+        asks="Does the encoder help a language model that nobody asks about letters?",
+        published="Character-aware embeddings lower the loss of small word models, most of all for "
+        "rare words.",
+        source="Kim et al., Character-Aware Neural Language Models, arXiv 1508.06615",
+        grid=text_grid,
+        sizes={
+            "tiny": {
+                "passes": (0.002, 0.004), "vocab_size": 512, "layers": 1, "heads": 2, "width": 16,
+                "char_dim": 16, "char_hidden": 16, "validation_rows": 8, "seeds_of_size": 2,
+            },
+            "small": {"passes": (0.25, 1), "vocab_size": 4096, "seeds_of_size": 2},
+            "published": {
+                "passes": (1, 4, 16), "vocab_size": 32_768, "validation_rows": 512,
+            },
+        },
+        findings=texts,
+        seeds=None,
+        score_run=score_text,
+    ),
+    Study(
+        name="parent",
+        asks="Does the parent experiment show no difference if it is run again?",
+        published="Pretraining and questions with 512 tokens: no difference between characters and "
+        "an extra table of as many parameters.",
+        source="the parent experiment, docs/laboratory.md",
+        grid=parent_grid,
+        sizes={
+            "tiny": {
+                "share": 0.0005, "layers": 1, "width": 16, "heads": 2, "char_dim": 16,
+                "char_hidden": 16, "questions": 20, "validation_rows": 8, "seeds_of_size": 2,
+            },
+            "small": {"share": 0.1},
+            "published": {"share": 1.0},
+        },
+        findings=parent,
+        seeds=None,
+        score_run=score_parent,
     ),
     Study(
         name="lexical",

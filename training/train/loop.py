@@ -267,7 +267,9 @@ def take_step(t: Training, wrapped: nn.Module, prepared: list[Any]) -> dict[str,
         # equal in all processes and for all parts of the batch
         rows = stream("row dropout", phase.name, t.seed, step).getrandbits(32)
         for embedding in char_embeddings(t.trained["model"]):
-            embedding.row_dropout, embedding.row_dropout_seed = phase.row_dropout, rows
+            # replay keeps what the rows mean in text
+            embedding.row_dropout = phase.row_dropout if batch.kind == phase.kind else 0.0
+            embedding.row_dropout_seed = rows
     # 1.0 in a phase of text, where replay_weight has its default
     weight = phase.replay_weight if batch.kind == "text" else 1.0
     nats = _add_gradients(t, wrapped, batch, weight)
