@@ -9,7 +9,8 @@ import functools
 import sys
 import types
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
@@ -72,6 +73,7 @@ class CharEmbedding(nn.Embedding):
     disabled: bool
     row_dropout: float = 0.0
     row_dropout_seed: int | None = None
+    num_words = 0  # words without a row that ids from num_embeddings on stand for; see whole_words
     _table: VectorTable
     made_by_class = False  # True if a model class attaches in its own __init__
     _unfilled = False  # True while an encoder that was attached on meta has no values
@@ -221,6 +223,7 @@ class CharEmbedding(nn.Embedding):
             "disabled",
             "row_dropout",
             "row_dropout_seed",
+            "num_words",
             "_table",
             "_key",
             "_first",
@@ -290,16 +293,65 @@ class CharEmbedding(nn.Embedding):
 
     def _token_vectors(self, ids: Tensor, look_up: Callable[[], Tensor] | None) -> Tensor:
         """The token vectors of ids (...), (..., D); in training mode without the dropped rows."""
-        vectors = look_up() if look_up else nn.Embedding.forward(self, ids)
-        if not (self.training and self.row_dropout):
-            return vectors
-        chance = None
-        if self.row_dropout_seed is not None:
-            chance = torch.Generator(ids.device).manual_seed(self.row_dropout_seed)
-        # of the vocabulary, not of the ids: equal ids of a batch are dropped together
-        drawn_V = torch.rand(self.num_embeddings, device=ids.device, generator=chance)
-        mean_D = self.weight.detach().mean(0).to(vectors)
-        return torch.where((drawn_V < self.row_dropout)[ids][..., None], mean_D, vectors)
+        if not (self.training and (self.row_dropout or self.num_words)):
+            return look_up() if look_up else nn.Embedding.forward(self, ids)
+        V = self.num_embeddings
+        mean_D, dropped = self.weight.detach().mean(0), ids >= V
+        if self.num_words:
+            self._check_words(ids)
+            vectors = nn.Embedding.forward(self, ids.clamp(max=V - 1))
+        else:
+            vectors = look_up() if look_up else nn.Embedding.forward(self, ids)
+        if self.row_dropout:
+            chance = None
+            if self.row_dropout_seed is not None:
+                chance = torch.Generator(ids.device).manual_seed(self.row_dropout_seed)
+            # of the vocabulary, not of the ids: equal ids of a batch are dropped together
+            drawn_V = torch.rand(V, device=ids.device, generator=chance)
+            dropped = dropped | (drawn_V < self.row_dropout)[ids.clamp(max=V - 1)]
+        return torch.where(dropped[..., None], mean_D.to(vectors), vectors)
+
+    def _check_words(self, ids: Tensor) -> None:
+        end = self.num_embeddings + self.num_words
+        if not torch.compiler.is_compiling() and bool((ids >= end).any()):
+            raise CharEmbedError(
+                f"Token id {int(ids.max())} is outside the embedding of {self.num_embeddings} tokens "
+                f"and {self.num_words} words without a row."
+            )
+
+    @contextmanager
+    def whole_words(self, words: Sequence[bytes]) -> Iterator[int]:
+        """Within a with block, ids beyond the vocabulary stand for words in training.
+
+        with embedding.whole_words([b" strawberry", b" raspberry"]) as first:
+            model(torch.tensor([[the_id, first + 1]]))     # "the raspberry", one token for the word
+
+        Such a word has no row: its vector is the mean row plus the character vector of the word. So
+        the encoder learns to read words as long as tokens that are added after the training.
+        Evaluation knows the vocabulary alone. Yields the id of the first word.
+
+        Arguments:
+            words: the spelling of each word, with its space if the tokenizer's tokens have one.
+
+        Raises AttachError if the encoder has no SpellingTable, or if a word has characters that no
+        token has.
+        """
+        known = self.spellings
+        table = SpellingTable.from_bytes(
+            [*known.to_bytes(), *words], known.unit, tuple(known.alphabet)
+        )
+        if new := table.alphabet[known.num_chars :]:
+            raise AttachError(
+                f"The words have {len(new)} characters that no token has, such as {chr(new[0])!r}: "
+                "leave these words out."
+            )
+        self.update_spellings(table)
+        self.num_words = len(words)
+        try:
+            yield self.num_embeddings
+        finally:
+            self.num_words = 0
+            self.update_spellings(known)
 
     def _needs_gradient(self) -> bool:
         """True if a tensor of the embedding or of the encoder requires a gradient."""
@@ -363,7 +415,7 @@ class CharEmbedding(nn.Embedding):
             # The values inside a transform of torch.func belong to that transform alone.
             if torch._C._functorch.peek_interpreter_stack() is None:
                 encoder, V = self.encoder_in_use, self.num_embeddings
-                char_UD = self._table.same_in_a_step(encoder, ids_U, char_UD, V)
+                char_UD = self._table.same_in_a_step(encoder, ids_U, char_UD, V + self.num_words)
         if self.padding_idx is not None:
             # as nn.Embedding does for its own row: the padding token gives no gradient
             char_UD = torch.where((ids_U == self.padding_idx)[:, None], char_UD.detach(), char_UD)

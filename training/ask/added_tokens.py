@@ -24,6 +24,7 @@ from training.data.prepare import Data
 from training.data.tokenizers import Tokenizer
 from training.errors import BadInput
 from training.intervals import Row
+from training.models.arms import TableEncoder
 from training.models.language_model import LanguageModel
 
 from .eval_sets import EvalSet
@@ -99,8 +100,12 @@ def new_words(data: Data, number: int) -> list[str]:
 
 
 @torch.no_grad()
-def grow(model: LanguageModel, data: Data, words: Sequence[str], way: str) -> None:
-    """Add a row for each word to the input embedding, in place. The output layer stays."""
+def grow(model: LanguageModel, data: Data, words: Sequence[str], way: str, arm: str = "") -> None:
+    """Add a row for each word to the input embedding, in place. The output layer stays.
+
+    A character encoder reads the word; in the arm `shuffled`, another one of the words. A second
+    table, as in `matched`, gets the mean of the rows of the former tokens.
+    """
     embedding: Any = model.get_submodule(model.embedding)
     table, first = embedding.weight.data, len(embedding.weight)
     spellings = [*data.tokenizer.spellings, *(f" {word}".encode() for word in words)]
@@ -113,8 +118,17 @@ def grow(model: LanguageModel, data: Data, words: Sequence[str], way: str) -> No
     grown: Tensor = torch.cat([table, rows.to(table)])
     embedding.weight = torch.nn.Parameter(grown, requires_grad=embedding.weight.requires_grad)
     embedding.num_embeddings = len(grown)
-    if isinstance(embedding, charembed.CharEmbedding):
-        charembed.update_spellings(model, spellings)
+    if not isinstance(embedding, charembed.CharEmbedding):
+        return
+    encoder = embedding.encoder
+    if isinstance(encoder, TableEncoder):
+        encoder.add_means(list(pieces.values()))
+        return
+    added = spellings[first:]
+    if arm == "shuffled":
+        stream("added tokens", arm).shuffle(added)
+    # not those of the tokenizer: the arm `shuffled` has other ones
+    charembed.update_spellings(model, [*embedding.spellings.to_bytes(), *added])
 
 
 def ask_about_words(
@@ -138,7 +152,7 @@ def ask_about_words(
         questions: of each task, 1 or more.
     """
     if way != IN_PIECES:
-        grow(model, data, words, way)
+        grow(model, data, words, way, arm)
         # Any: it encodes questions alone, no corpus, and so lacks the methods for one
         tokenizer: Any = WithWords(data.tokenizer, words)
         data = replace(data, tokenizer=tokenizer)

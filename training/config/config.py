@@ -93,13 +93,6 @@ class DataConfig:
         "the words in lower case, or mixed (the same words with capitals, digits and accents)",
         choices=WORD_FORMS,
     )
-    whole_word_share: float = _question(
-        0.0,
-        "share of the training questions that are about words of one token; a vocabulary has few of "
-        "them among many words of several tokens",
-        low=0,
-        below=1,
-    )
     min_letters: int = _question(5, "letters of the shortest word", low=1)
     max_letters: int = _question(10, "letters of the longest training word", low=1)
     longest_letters: int = _question(13, "letters of the longest word in split longer_words", low=1)
@@ -112,11 +105,6 @@ class DataConfig:
             raise BadInput(
                 f"tasks is {','.join(self.tasks)!r}, which names {twice[0]} more than once: name "
                 f"it once, or with a weight, {twice[0]}*2, for more of it."
-            )
-        if self.whole_word_share and not needs_words(self.tasks):
-            raise BadInput(
-                f"whole_word_share is {self.whole_word_share}, and no task of {','.join(self.tasks)} "
-                "is about words: leave it at 0, or add such a task."
             )
         # a token of printable ASCII cannot write accents, so encoding would fail much later
         if (self.word_forms, self.alphabet) == ("mixed", "printable"):

@@ -13,7 +13,7 @@ ROWS = ("text", "question")  # the kinds of phase in which the model reads rows 
 
 _each = partial(value, flag="each")
 _all_rows = partial(value, flag="all", kinds=ROWS)
-_replay = partial(value, flag="finetune", kinds=("question",))
+_questions = partial(value, flag="finetune", kinds=("question",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,21 +46,21 @@ class Phase:
     )
     lr: float = _each(3e-3, "peak learning rate", low=0)
     # Replay: steps on text that preserve the model's language modelling; see data/replay.py.
-    replay_share: float = _replay(
+    replay_share: float = _questions(
         0.0, "share of the steps that train on text instead of questions", low=0, below=1
     )
-    replay_target: str = _replay(
+    replay_target: str = _questions(
         "text",
         "loss of these steps: text is cross-entropy; base is the KL divergence from the "
         "pretrained model, also on rows with half of the tokens replaced",
         choices=("text", "base"),
     )
-    replay_text: str = _replay(
+    replay_text: str = _questions(
         "corpus",
         "text of these steps: the corpus, base (samples of the pretrained model), or both in turn",
         choices=("corpus", "base", "both"),
     )
-    replay_weight: float = _replay(1.0, "factor on the clipped gradient of these steps", low=0)
+    replay_weight: float = _questions(1.0, "factor on the clipped gradient of these steps", low=0)
     # The optimizer and its schedule.
     optimizer: str = _all_rows(
         "muon", "muon (for inner matrices; AdamW for the rest) or adamw", choices=("muon", "adamw")
@@ -81,6 +81,14 @@ class Phase:
         below=1,
         flag="finetune",
         kinds=ROWS,
+    )
+    whole_words: float = _questions(
+        0.0,
+        "share of the questions about a word of several tokens in which it is one token instead, for "
+        "arms with an encoder: it has a character vector and no row of its own, as a token that is "
+        "added later",
+        low=0,
+        high=1,
     )
     clip: float = value(1.0, "largest gradient norm; 0 for none", low=0, flag=None)
     schedule: str = value(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,12 +34,11 @@ from training.progress import Bars, no_bars
 from .batches import check_length, steps_of
 from .corpus import Corpus, load_corpus, load_words
 from .prepared import Tokenized, Vocabulary, tokenized
-from .questions import Questions
+from .questions import Questions, WholeWords
 from .replay import base_samples
 from .tokenizers import HuggingFaceTokenizer, Tokenizer
 
 Facts = dict[str, str | int | float]
-_LEAST_WHOLE = 50  # fewer words of one token would be learnt by heart
 RARE = 50  # tokens with fewer occurrences in the training text are not held out
 
 
@@ -68,6 +66,7 @@ class Data:
         dummy: one of the rarest tokens of the text, a placeholder for unknown answer tokens.
         facts: counts and hashes of all this, as config.json holds them.
         letters_in_prompts: whether the questions also give the letters of their word.
+        whole: words that are one token each in a share of the training questions; None for none.
     """
 
     config: CompareConfig
@@ -83,15 +82,13 @@ class Data:
     dummy: int
     facts: Facts
     letters_in_prompts: bool = False
+    whole: WholeWords | None = None
 
     @property
     def material(self) -> Material:
         """The words and the form of the questions."""
-        return self._material(self.splits)
-
-    def _material(self, splits: WordSplits | None) -> Material:
         data = self.config.data
-        return Material(splits, data.wording, data.answer_form, self.letters_in_prompts)
+        return Material(self.splits, data.wording, data.answer_form, self.letters_in_prompts)
 
     def with_letters_in_prompts(self) -> Data:
         """The same data, with questions that also give the letters of their word."""
@@ -101,16 +98,11 @@ class Data:
 
     def questions(self, context: int | None = None) -> Questions:
         """Return the questions of the tasks, in rows of `context` tokens (None: the longest)."""
-        specs, share = self.config.data.tasks, self.config.data.whole_word_share
-        whole: tuple[Task, ...] = ()
-        if share and self.splits is not None:
-            words = replace(self.splits, seen=tuple(whole_words(self.splits.seen, self.tokenizer)))
-            whole = tuple(build_task(spec, self._material(words)) for spec in specs)
         return Questions(
             tokenizer=self.tokenizer, tasks=self.tasks, held_out=self.held_out_ids,
             weights=tuple(split_weight(spec)[1] for spec in self.config.data.tasks),
             context=context or self.config.context, dummy=self.dummy,
-            objective=OBJECTIVES[self.config.objective], whole=whole, whole_share=share,
+            objective=OBJECTIVES[self.config.objective], whole=self.whole,
         )  # fmt: skip
 
 
@@ -160,8 +152,6 @@ def prepare(
     if splits:
         facts |= {"splits_sha256": fingerprint(splits)}
         facts |= {f"words_{name}": len(splits[name]) for name in SPLITS}
-        if data.whole_word_share:
-            facts["whole_words"] = _num_whole_words(data, splits, tokenizer)
         facts["words_left_out"] = describe_left_out(left)
         facts |= _held_out_facts(config, held_out_ids, counts_V)
     # empty, and never sampled, if no phase replays it
@@ -248,22 +238,6 @@ def split_by_token(
         # if the words are enough when each is a token, their tokens are too few or too rare
         cut(lambda word: [word.encode()])
         raise BadInput(_too_rare(error, data, words, tokenizer, rare)) from None
-
-
-def whole_words(words: Iterable[str], tokenizer: Tokenizer) -> list[str]:
-    """The words that are one token after a space."""
-    return [word for word in words if len(tokenizer.encode_word(word)) == 1]
-
-
-def _num_whole_words(data: DataConfig, splits: WordSplits, tokenizer: Tokenizer) -> int:
-    """Count the training words of one token. Raises BadInput if they are too few for a share."""
-    number = len(whole_words(splits.seen, tokenizer))
-    if number < _LEAST_WHOLE:
-        raise BadInput(
-            f"whole_word_share is {data.whole_word_share}, and only {number} training words are one "
-            f"token, of {_LEAST_WHOLE} that it needs: leave it at 0, or choose a larger vocab_size."
-        )
-    return number
 
 
 def _too_rare(

@@ -11,7 +11,7 @@ Axes: U distinct tokens, V vocabulary, R rows of a table, K its width, D model w
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -185,6 +185,14 @@ class TableEncoder(nn.Module):
             values = self.table.weight.detach().clone()
             del self.table.weight
             self.table.register_buffer("weight", values, persistent=False)
+
+    def add_means(self, tokens: Sequence[Sequence[int]]) -> None:
+        """Add a token for each group of tokens: its row is the mean of their rows."""
+        table = self.table.weight.detach()
+        means = [table[self.rows_V[list(group)].clamp(min=0)].mean(0) for group in tokens]
+        self.table = nn.Embedding.from_pretrained(torch.cat([table, torch.stack(means)]))
+        places = torch.arange(len(table), len(table) + len(means), device=self.rows_V.device)
+        self.rows_V = torch.cat([self.rows_V, places])
 
     def forward(self, ids_U: Tensor) -> Tensor:
         rows_U = self.rows_V[ids_U]

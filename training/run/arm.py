@@ -39,7 +39,7 @@ from training.train.state import (
     save_state,
 )
 
-from .build import build_model, extend_context, settle
+from .build import build_model, extend_context, settle, whole_words
 from .machine import Machine
 from .processes import accelerator_of
 from .run import DONE, TOKENS_PER_SECOND, ArmRun, read_lines
@@ -81,22 +81,23 @@ def train_arm(arm: ArmRun, machine: Machine, bars: Bars = no_bars) -> None:
                 curve = LearningCurve.of(
                     model, data, phase, arm.name, seed, machine.measures, accelerator.autocast
                 )
-                training = Training(
-                    model=model,
-                    phase=phase,
-                    batch_at=phase_batches(data, phase, seed, arm.name),
-                    folder=arm.folder,
-                    accelerator=accelerator,
-                    seed=seed,
-                    position=position,
-                    heads=heads,
-                    measure=curve,
-                    measured=curve.steps,
-                    save_every=machine.save_every,
-                    accumulate=machine.accumulate,
-                    compile=machine.compile,
-                )
-                position = _train_or_load(arm, training, bars)
+                with whole_words(model, data, phase, arm.name, seed) as asked:
+                    training = Training(
+                        model=model,
+                        phase=phase,
+                        batch_at=phase_batches(asked, phase, seed, arm.name),
+                        folder=arm.folder,
+                        accelerator=accelerator,
+                        seed=seed,
+                        position=position,
+                        heads=heads,
+                        measure=curve,
+                        measured=curve.steps,
+                        save_every=machine.save_every,
+                        accumulate=machine.accumulate,
+                        compile=machine.compile,
+                    )
+                    position = _train_or_load(arm, training, bars)
                 batches[phase.name] = position.batches
                 if position.tokens is not None:
                     tokens[phase.name] = position.tokens

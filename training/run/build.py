@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 import charembed
 from charembed import SpellingTable
+from charembed.spelling import characters
+from synthetic_tasks import stream
 from training.config.config import CompareConfig
 from training.config.phase import Phase
 from training.data.batches import text_batches
 from training.data.prepare import Data
+from training.data.questions import WholeWords
 from training.models.arms import ARMS, Parts, TableEncoder
 from training.models.decoder import Decoder, DecoderConfig
 from training.models.huggingface import HuggingFace
@@ -101,6 +106,38 @@ def extend_context(model: LanguageModel, phase: Phase, seed: int) -> None:
     """Allow the rows of a phase, which may be longer than those of the phases before it."""
     if phase.reads_rows:
         model.extend_context(phase.context, torch.Generator().manual_seed(seed))
+
+
+@contextmanager
+def whole_words(
+    model: LanguageModel, data: Data, phase: Phase, arm: str, seed: int
+) -> Iterator[Data]:
+    """Within a with block, let an arm with an encoder read training words as one token each.
+
+    Yields the data with these words (`Phase.whole_words`); the same data for other arms and phases.
+    """
+    embedding = model.get_submodule(model.embedding)
+    reads = isinstance(embedding, charembed.CharEmbedding)
+    # a table has a row for each token and reads no characters
+    reads = reads and not isinstance(embedding.encoder, TableEncoder)
+    if not (phase.whole_words and data.splits and reads):
+        yield data
+        return
+    assert isinstance(embedding, charembed.CharEmbedding)
+    alphabet, unit = set(embedding.spellings.alphabet), embedding.spellings.unit
+    spelled: dict[str, bytes] = {}
+    for word in data.splits["seen"]:
+        pieces = data.tokenizer.encode_word(word)
+        spelling = b"".join(data.tokenizer.spellings[token] or b"" for token in pieces)
+        # the table of characters must not grow for the time of a phase
+        if len(pieces) > 1 and alphabet.issuperset(map(ord, characters(spelling, unit))):
+            spelled[word] = spelling
+    spellings = list(spelled.values())
+    if arm == "shuffled":  # a word has the letters of another one, too
+        stream("whole words", arm, seed).shuffle(spellings)
+    with embedding.whole_words(spellings) as first:
+        ids = {word: first + number for number, word in enumerate(spelled)}
+        yield replace(data, whole=WholeWords(ids, phase.whole_words))
 
 
 def assert_paired(arms: Iterable[tuple[str, nn.Module]]) -> str:

@@ -22,7 +22,7 @@ import torch
 from training.errors import Interrupted, tell
 from training.files import write_json
 from training.run.arm import heads_of
-from training.run.build import extend_context
+from training.run.build import extend_context, whole_words
 from training.run.machine import Machine
 from training.run.processes import accelerator_of
 from training.run.run import ArmRun, read_lines
@@ -120,19 +120,20 @@ def timed_steps(arm: ArmRun, machine: Machine, steps: int = STEPS) -> list[float
                     continue
                 folder = Path(made) / phase.name
                 folder.mkdir()
-                train(
-                    Training(
-                        model=model,
-                        phase=replace(phase, steps=steps),
-                        batch_at=phase_batches(data, phase, arm.seed, arm.name),
-                        folder=folder,
-                        accelerator=accelerator,
-                        seed=arm.seed,
-                        position=Position(arm.identity),
-                        heads=heads,
-                        accumulate=machine.accumulate,
+                with whole_words(model, data, phase, arm.name, arm.seed) as asked:
+                    train(
+                        Training(
+                            model=model,
+                            phase=replace(phase, steps=steps),
+                            batch_at=phase_batches(asked, phase, arm.seed, arm.name),
+                            folder=folder,
+                            accelerator=accelerator,
+                            seed=arm.seed,
+                            position=Position(arm.identity),
+                            heads=heads,
+                            accumulate=machine.accumulate,
+                        )
                     )
-                )
                 lines: list[dict[str, Any]] = read_lines((folder / METRICS).read_bytes())
                 seconds.append(statistics.median(line["seconds"] for line in lines[1:]))
         finally:

@@ -1,4 +1,4 @@
-"""Row dropout: in training, some tokens are known by their characters alone."""
+"""Training on characters alone: tokens whose rows are dropped, and words that have none."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from charembed import AttachError, CharEmbedding
+from charembed import AttachError, CharEmbedding, CharEmbedError
 from charembed.embedding import attached
 from tests.messages import raises
 from tests.plugin.hosts import NANOGPT, Host, V, char_embedding, logits_of
@@ -93,3 +94,68 @@ def test_a_share_outside_of_its_bounds_is_refused(share: Any) -> None:
 def test_a_released_embedding_knows_nothing_of_it() -> None:
     embedding = dropping(0.5)
     assert not [name for name in vars(embedding.release()) if name.startswith("row_dropout")]
+
+
+# Words without a row
+
+
+def test_a_word_without_a_row_is_the_mean_row_and_its_characters() -> None:
+    embedding = dropping(0.0)
+    table, letters = embedding.table(), embedding.spellings
+    word = b"".join(spelling for spelling in letters.to_bytes()[40:44] if spelling)
+    with embedding.whole_words([word, word[:1]]) as first:
+        assert first == V
+        long, short = embedding(torch.tensor([[V, V + 1]]))[0]
+        known = embedding(IDS)[0]
+        with raises(CharEmbedError, f"{V + 2} {V} 2"):
+            embedding(torch.tensor([V + 2]))
+        character = embedding.encoder(torch.tensor([V, V + 1]))
+    torch.testing.assert_close(long, embedding.weight.mean(0) + character[0])
+    torch.testing.assert_close(short, embedding.weight.mean(0) + character[1])
+    torch.testing.assert_close(known, table)
+    assert embedding.spellings is letters
+    with raises(CharEmbedError, str(V)):
+        embedding(torch.tensor([V]))
+
+
+def test_the_encoder_learns_from_words_without_a_row_and_the_table_does_not_grow() -> None:
+    embedding = dropping(0.0)
+    with embedding.whole_words([b"aba", b"bab"]):
+        embedding(torch.tensor([[V, V + 1, 3]])).pow(2).sum().backward()
+    assert embedding.weight.grad is not None
+    assert embedding.weight.grad.shape == embedding.weight.shape
+    assert embedding.weight.grad.any(1).nonzero().flatten().tolist() == [3]
+    assert all(p.grad is not None and p.grad.any() for p in embedding.encoder.parameters())
+
+
+def test_evaluation_within_the_block_knows_the_vocabulary_alone() -> None:
+    embedding = dropping(0.0)
+    expected = embedding.eval()(IDS)
+    with embedding.whole_words([b"aba"]):
+        torch.testing.assert_close(embedding(IDS), expected, rtol=0, atol=0)
+        with raises(CharEmbedError, str(V)):
+            embedding(torch.tensor([V]))
+
+
+def test_every_host_reads_words_without_a_row(host: Host) -> None:
+    model = host.attach(host(), init="normal", row_dropout=0.25).train()
+    ids = torch.tensor([[1, 2, V, 3, V + 1]])
+    with char_embedding(model).whole_words([b"aba", b"bab"]):
+        logits = logits_of(model, torch.where(ids < V, ids, 0)), model_logits(model, ids)
+    assert logits[0].shape == logits[1].shape
+    assert not torch.allclose(*logits)
+
+
+def model_logits(model: nn.Module, ids: Tensor) -> Tensor:
+    """The logits of ids that are no targets."""
+    found = model(ids)
+    return found if isinstance(found, Tensor) else getattr(found, "logits", found[0])
+
+
+def test_words_of_unknown_characters_are_refused_and_nothing_changes() -> None:
+    embedding = dropping(0.0)
+    letters = embedding.spellings
+    with raises(AttachError, "1 ☃"), embedding.whole_words(["☃".encode()]):
+        pass
+    assert embedding.spellings is letters
+    assert embedding.num_words == 0
