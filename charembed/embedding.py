@@ -275,6 +275,12 @@ class CharEmbedding(nn.Embedding):
             wrong = ids[(ids < 0) | (ids >= self.num_embeddings)]
             if len(wrong) == 0:  # the error comes from elsewhere
                 raise
+            if self.num_words and not self.training:
+                raise CharEmbedError(
+                    f"Token id {int(wrong[0])} stands for a word without a row, and evaluation knows "
+                    f"the {self.num_embeddings} tokens of the embedding alone. Call model.train() "
+                    "first, or leave the words out of evaluation."
+                ) from None
             raise CharEmbedError(
                 f"Token id {int(wrong[0])} is outside the embedding of {self.num_embeddings} "
                 "tokens. Use the tokenizer that the model was built for, or resize the embedding "

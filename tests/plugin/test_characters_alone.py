@@ -133,7 +133,7 @@ def test_evaluation_within_the_block_knows_the_vocabulary_alone() -> None:
     expected = embedding.eval()(IDS)
     with embedding.whole_words([b"aba"]):
         torch.testing.assert_close(embedding(IDS), expected, rtol=0, atol=0)
-        with raises(CharEmbedError, str(V)):
+        with raises(CharEmbedError, f"{V} train()"):
             embedding(torch.tensor([V]))
 
 
