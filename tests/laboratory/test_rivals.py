@@ -218,6 +218,7 @@ def test_an_arm_has_its_own_learning_rates(tiny: CompareConfig) -> None:
         ({"split_rate": -1}, "split_rate -1 0 to 10"),
         ({"arms": ("plain", "spelling_loss"), "spelling_loss": 0.3}, "spelling_loss"),
         ({"arms": ("plain", "spelled_prompt"), "tasks": ("counting:3x8",)}, "spelled_prompt words"),
+        ({"whole_words": 0.5, "tasks": ("counting:3x8",)}, "whole_words words"),
         ({"lr_factors": "lstm=2,lstm=3"}, "lr_factors lstm twice"),
     ],
 )

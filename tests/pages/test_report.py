@@ -11,6 +11,7 @@ import pytest
 
 from tests.messages import says
 from tests.pages.made_up import MIXED, PHASES, built, made_up, page_of
+from training.config.flags import changed
 from training.config.presets import PRESETS
 from training.data.prepare import prepare
 from training.models.arms import ARMS
@@ -205,6 +206,19 @@ def test_the_sentence_about_the_model_names_its_output_layer(
     assert ("output layer" in sentence) == (output != "own")
     if output != "own":
         says(sentence, weight, f"(--output {output})")
+
+
+def test_settings_that_only_arms_with_character_vectors_have_are_named(
+    cache: Path, tmp_path: Path
+) -> None:
+    config = changed(PRESETS["tiny"], row_dropout=0.25, whole_words=0.5)
+    says(setting(config, prepare(config, cache)), "25 % --row-dropout 50 % --whole-words")
+    assert "--row-dropout" not in setting(PRESETS["tiny"], prepare(PRESETS["tiny"], cache))
+    phases = config.as_dict()["phases"]
+    page = page_of(tmp_path, ("plain", "lstm"), built("reverse"), phases=phases)
+    assert re.search("differ only in .*input embedding, .*--row-dropout.*--whole-words", page)
+    page = page_of(tmp_path, ("plain", "stochastok"), built("reverse"), phases=phases)
+    assert "--whole-words" not in page
 
 
 def test_an_output_layer_of_the_input_vectors_differs_too(tmp_path: Path) -> None:

@@ -295,6 +295,11 @@ class CompareConfig:
                 "the arm 'spelling_loss' has a spelling loss that the other arms lack, and "
                 "spelling_loss gives one to all arms: leave one of them out."
             )
+        if any(phase.whole_words for phase in self.phases) and not needs_words(self.data.tasks):
+            raise BadInput(
+                "whole_words makes one token of the word in question, and no task of "
+                f"{','.join(self.data.tasks)} is about words: leave it at 0, or add such a task."
+            )
         if "spelled_prompt" in self.arms and not needs_words(self.data.tasks):
             raise BadInput(
                 "the arm 'spelled_prompt' gives the letters of the word in question, and no task of "

@@ -24,7 +24,7 @@ from .answers import answer_table, short_table
 from .breakdowns import LEAST
 from .curves import by_frequency, during_training
 from .figures import NARROW, Group, Scale, answers_figure, bars, loss_curves, smoothing_window
-from .formats import bare, listed, replay_sentence
+from .formats import bare, listed, percent, replay_sentence
 from .headline import Headline, headline
 from .page import Cell, Sample, Table, difference, print_sentences, print_table, render
 from .pairs import forests, pairwise_table
@@ -94,7 +94,24 @@ def setting(config: CompareConfig, data: Data) -> str:
         weight = _TIED[model.output]
         output = f" and {weight} as the weight of the output layer (--output {model.output})"
     text = f"the corpus {config.data.corpus} ({data.facts['train_tokens']:,} tokens)"
-    return f"{size} with a vocabulary of {data.facts['tokens']:,} tokens{output}, on {text}."
+    built = f"{size} with a vocabulary of {data.facts['tokens']:,} tokens{output}, on {text}."
+    return " ".join([built, *_characters_alone(config)])
+
+
+def _characters_alone(config: CompareConfig) -> Iterator[str]:
+    """Sentences about the settings of fine-tuning that concern the arms with character vectors."""
+    for phase in config.phases:
+        if phase.steps and phase.row_dropout:
+            yield (
+                f"In {phase.title}, the rows of {percent(phase.row_dropout)} of the tokens are replaced "
+                "by the mean row in each step, in arms with character vectors (--row-dropout)."
+            )
+        if phase.steps and phase.whole_words:
+            yield (
+                f"In {phase.title}, {percent(phase.whole_words)} of the questions about words of several "
+                "tokens have the word as one token without a row, in arms with an encoder "
+                "(--whole-words)."
+            )
 
 
 def write_report(out: Path, facts: dict[str, Any], setting: str, found: Results) -> None:
@@ -160,6 +177,11 @@ def _differ(arms: Sequence[str], config: Mapping[str, Any]) -> str:
         is_tied = model.get("model", DECODER) == DECODER and model.get("output") == "vectors"
         tied = " (and the output layer, which is tied to it)" if is_tied else ""
         parts.append(f"the input embedding{tied}")
+        phases = [phase for phase in config.get("phases", []) if phase.get("steps")]
+        if any(phase.get("row_dropout") for phase in phases):
+            parts.append("the rows that training drops (--row-dropout)")
+        if any(phase.get("whole_words") for phase in phases):
+            parts.append("the tokens of words in a share of the questions (--whole-words)")
     if rivals:
         parts.append("rows of the batches, or the loss, of rivals")
     if lr_factors != "none":
