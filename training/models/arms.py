@@ -190,7 +190,8 @@ class TableEncoder(nn.Module):
         """Add a token for each group of tokens: its row is the mean of their rows."""
         table = self.table.weight.detach()
         means = [table[self.rows_V[list(group)].clamp(min=0)].mean(0) for group in tokens]
-        self.table = nn.Embedding.from_pretrained(torch.cat([table, torch.stack(means)]))
+        rows = torch.cat([table, torch.stack(means)])
+        self.table = nn.Embedding(len(rows), rows.shape[1], _weight=rows)
         places = torch.arange(len(table), len(table) + len(means), device=self.rows_V.device)
         self.rows_V = torch.cat([self.rows_V, places])
 
