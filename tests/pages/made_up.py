@@ -150,12 +150,12 @@ def page_of(
     *,
     lr_factors: str = "",
     model: Mapping[str, Any] | None = None,
-    phases: Sequence[Mapping[str, Any]] = (),
+    trained: Sequence[Mapping[str, Any]] = (),
     **how: Any,
 ) -> str:
     """Run all steps of compare after training. Return the page. `how`: see results_of."""
     # runs of older versions have no lr_factors
-    optional = {"lr_factors": lr_factors, "model": model, "phases": phases}
+    optional = {"lr_factors": lr_factors, "model": model, "phases": trained}
     facts = {
         "config": {"arms": list(arms)} | {name: one for name, one in optional.items() if one},
         "data": {

@@ -215,9 +215,9 @@ def test_settings_that_only_arms_with_character_vectors_have_are_named(
     says(setting(config, prepare(config, cache)), "25 % --row-dropout 50 % --whole-words")
     assert "--row-dropout" not in setting(PRESETS["tiny"], prepare(PRESETS["tiny"], cache))
     phases = config.as_dict()["phases"]
-    page = page_of(tmp_path, ("plain", "lstm"), built("reverse"), phases=phases)
+    page = page_of(tmp_path, ("plain", "lstm"), built("reverse"), trained=phases)
     assert re.search("differ only in .*input embedding, .*--row-dropout.*--whole-words", page)
-    page = page_of(tmp_path, ("plain", "stochastok"), built("reverse"), phases=phases)
+    page = page_of(tmp_path, ("plain", "stochastok"), built("reverse"), trained=phases)
     assert "--whole-words" not in page
 
 

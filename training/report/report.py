@@ -177,11 +177,7 @@ def _differ(arms: Sequence[str], config: Mapping[str, Any]) -> str:
         is_tied = model.get("model", DECODER) == DECODER and model.get("output") == "vectors"
         tied = " (and the output layer, which is tied to it)" if is_tied else ""
         parts.append(f"the input embedding{tied}")
-        phases = [
-            phase
-            for phase in config.get("phases", [])
-            if isinstance(phase, Mapping) and phase.get("steps")
-        ]
+        phases = [phase for phase in config.get("phases", []) if phase.get("steps")]
         if any(phase.get("row_dropout") for phase in phases):
             parts.append("the rows that training drops (--row-dropout)")
         if any(phase.get("whole_words") for phase in phases):
