@@ -73,7 +73,6 @@ class CharEmbedding(nn.Embedding):
     disabled: bool
     row_dropout: float = 0.0
     row_dropout_seed: int | None = None
-    num_words = 0  # words without a row that ids from num_embeddings on stand for; see whole_words
     _table: VectorTable
     made_by_class = False  # True if a model class attaches in its own __init__
     _unfilled = False  # True while an encoder that was attached on meta has no values
@@ -190,6 +189,12 @@ class CharEmbedding(nn.Embedding):
         holder: CharEmbedding = self.__dict__.get("_first", self)
         return holder
 
+    @property
+    def num_words(self) -> int:
+        """Words without a row that ids from `num_embeddings` on stand for; see `whole_words`."""
+        number: int = self._holder.__dict__.get("_num_words", 0)
+        return number
+
     @classmethod
     def from_embedding(
         cls, embedding: nn.Embedding, table: SpellingTable, encoder: str = "lstm", **arguments: Any
@@ -223,7 +228,7 @@ class CharEmbedding(nn.Embedding):
             "disabled",
             "row_dropout",
             "row_dropout_seed",
-            "num_words",
+            "_num_words",
             "_table",
             "_key",
             "_first",
@@ -352,11 +357,12 @@ class CharEmbedding(nn.Embedding):
                 "leave these words out."
             )
         self.update_spellings(table)
-        self.num_words = len(words)
+        # of the holder: embeddings that share its encoder read the words too
+        vars(self._holder)["_num_words"] = len(words)
         try:
             yield self.num_embeddings
         finally:
-            self.num_words = 0
+            vars(self._holder)["_num_words"] = 0
             self.update_spellings(known)
 
     def _needs_gradient(self) -> bool:

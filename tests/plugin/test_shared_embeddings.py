@@ -196,3 +196,16 @@ def test_shared_embeddings_are_copied_resized_and_updated_together(build: Any) -
         new = torch.tensor([[V, 5]])
         before = model(input_ids=new, labels=new).logits
         assert torch.equal(charembed.fold(model)(input_ids=new, labels=new).logits, before)
+
+
+@both
+def test_words_without_a_row_are_read_by_all_embeddings(build: Any) -> None:
+    model = charembed.attach(build(), VOCABULARY, init="normal", row_dropout=0.25).train()
+    found = [module for module in model.modules() if isinstance(module, CharEmbedding)]
+    assert {embedding.row_dropout for embedding in found} == {0.25}
+    inputs, labels = torch.tensor([[1, V, 2, V + 1]]), torch.tensor([[1, 2, -100, 3]])
+    for one in found:
+        with one.whole_words([b"aba", b"bab"]):
+            decoded = torch.tensor([[1, V + 1, 2, 3]])
+            model(input_ids=inputs, decoder_input_ids=decoded, labels=labels).loss.backward()
+        assert {embedding.num_words for embedding in found} == {0}
