@@ -155,7 +155,6 @@ def test_the_time_of_a_study_that_went_on_is_compared_with_the_estimate_of_all_c
     assert in_words([killed]) == ""
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", "{}\n", '[{"seconds": 1}]'])
 def test_a_killed_study_keeps_its_estimate(tmp_path: Path) -> None:
     found = Estimate({"v512 lstm": 270.0}, 5, 2, 675.0)
     estimate.Clock(tmp_path / "map", found, "2026-01-01 00:00 UTC")  # and no write at its end
@@ -167,6 +166,7 @@ def test_a_killed_study_keeps_its_estimate(tmp_path: Path) -> None:
     says(in_words([first, second]), "11 minutes 1 killed")
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", "{}\n", '[{"seconds": 1}]'])
 def test_damaged_times_are_left_out(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
