@@ -99,7 +99,7 @@ def _add_tokens(
     former = {id_of[text]: [i for i in pieces[text] if known[i]] for text in new}
     rows_of_new = predicted_rows(tables, spellings, len(tokenizer), former, progress)
     before = [table[len(tokenizer) :].clone() for table in tables]
-    spellings_before = [embedding.spellings for embedding in embeddings]
+    spellings_before = [embedding.own_spellings for embedding in embeddings]
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
     try:
         if len(grown) > rows:
@@ -364,7 +364,7 @@ def _tables(model: Any) -> list[Tensor]:
 
 def _add_spellings(embedding: CharEmbedding, new: dict[int, bytes | None]) -> None:
     """Set the spellings of new rows; all other rows keep theirs."""
-    known = embedding.spellings
+    known = embedding.own_spellings
     spellings = known.to_bytes()
     spellings += [None] * (embedding.num_embeddings - len(spellings))
     for token, spelling in new.items():
