@@ -20,6 +20,7 @@ from training.errors import BadInput
 from training.models.arms import ARMS
 from training.run.build import build_arm, whole_words, with_spellings
 from training.train.kinds import phase_batches
+from training.train.loss import summed_loss
 
 ENCODERS = [name for name, arm in ARMS.items() if arm.role == "encoder"]
 
@@ -104,6 +105,21 @@ def test_every_arm_can_be_asked_about_added_words(data: Data, arm: str, way: str
     assert ask_about_words(again, data, arm, 0, words, way, 3).rows
 
 
+@pytest.mark.parametrize("output", ["own", "tokens", "vectors"])
+def test_every_output_layer_trains_with_whole_words(data: Data, output: str) -> None:
+    config = changed(data.config, output=output)
+    phase = replace(config.phase("finetune"), whole_words=1.0)
+    model = build_arm(config, "lstm", 0, data.spellings).train()
+    with whole_words(model, data, phase, "lstm", 0) as found:
+        batch = next(
+            batch for batch in map(phase_batches(found, phase, 3), range(9)) if batch.shared
+        )
+        assert int(batch.ids_BT.max()) >= config.data.vocab_size
+        summed_loss(model, batch.ids_BT, batch.targets_BT, batch.keep_BT).backward()
+        expected = model.eval()(batch.shared.ids_BT)
+    torch.testing.assert_close(model(batch.shared.ids_BT), expected)
+
+
 class Bare(nn.Module):
     """An encoder of one's own that keeps no spellings."""
 
@@ -112,7 +128,8 @@ class Bare(nn.Module):
         self.table = nn.Embedding(spellings.num_tokens, dim)
 
     def forward(self, ids_U: Tensor) -> Tensor:
-        return self.table(ids_U)
+        vectors_UD: Tensor = self.table(ids_U)
+        return vectors_UD
 
 
 def test_an_encoder_without_spellings_is_refused_before_any_step(
