@@ -164,7 +164,10 @@ def _save(model: Any, tokenizer: Any, folder: Path, *, encoder: bool) -> None:
             detach(model)
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
+        mode = (unfinished / "config.json").stat().st_mode
         for path in unfinished.rglob("*"):
+            if path.is_file():
+                path.chmod(mode)  # safetensors 0.8 makes files that only their owner can read
             _sync(path)
         unfinished.rename(folder)
         _sync(folder.absolute().parent)

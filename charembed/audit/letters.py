@@ -5,7 +5,8 @@ places share one covariance matrix, so a vocabulary takes seconds of a core. The
 into four parts, and the letters of a part are read by discriminants of the other three: no token is
 read by a fit on itself, nor on a token of the same text (" the", "The").
 
-Axes: V vocabulary, F fitted tokens, R read tokens, D width of a row, P places, K letters.
+Axes: V vocabulary, F fitted tokens, R read tokens, D width of a row, P places, K letters,
+C = P K pairs of a place and a letter.
 """
 
 from __future__ import annotations
@@ -80,13 +81,12 @@ def read_letters(
     fit = _Fit.of(rows_VD, texts, fitted)
     found, plain = dict[int, str](), dict[int, str]()
     for part in range(_PARTS):
-        weights_DPK, bias_PK, frequent_P = fit.without(part)
+        weights_DC, bias_PK, frequent_P = fit.without(part)
         tokens = [i for i in read if _part(texts[i]) == part]
         for first in range(0, len(tokens), _CHUNK):
             some = tokens[first : first + _CHUNK]
-            scores_RPK = (fit.standardized(rows_VD, some) @ weights_DPK).unflatten(
-                1, bias_PK.shape
-            ) + bias_PK
+            scores_RC = fit.standardized(rows_VD, some) @ weights_DC
+            scores_RPK = scores_RC.view(-1, *bias_PK.shape) + bias_PK
             numbers_RP = scores_RPK.argmax(-1)
             for token, numbers_P in zip(some, numbers_RP.tolist(), strict=True):
                 found[token] = fit.joined(numbers_P, len(texts[token]))
@@ -149,7 +149,10 @@ class _Fit:
         grams, sums, numbers = list[Tensor](), list[Tensor](), list[Tensor]()
         for part in range(_PARTS):
             rows, classes = rows_FD[part_F == part], letters_FP[part_F == part]
-            grams.append(sum((chunk.T @ chunk).double() for chunk in rows.split(_CHUNK)))
+            gram_DD = torch.zeros(2 * rows.shape[1:], dtype=torch.float64)
+            for chunk in torch.split(rows, _CHUNK):
+                gram_DD += chunk.T @ chunk
+            grams.append(gram_DD)
             # a class more for other letters and for places that a token does not have
             summed = rows.new_zeros(classes.shape[1], len(letters) + 1, rows.shape[1])
             for place, sum_KD in enumerate(summed):
@@ -165,13 +168,14 @@ class _Fit:
         return (_rows(rows_VD, ids) - self.mean_D) / self.std_D
 
     def without(self, part: int) -> tuple[Tensor, Tensor, list[int]]:
-        """Fit without a part: weights (D, P x K), biases (P, K), most frequent letters (P)."""
+        """Fit without a part: weights (D, C = P K), biases (P, K), most frequent letters (P)."""
         others = [i for i in range(_PARTS) if i != part]
-        covariance_DD = sum(self.grams[i] for i in others) / int(self.counts[others].sum())
+        covariance_DD = torch.stack([self.grams[i] for i in others]).sum(0)
+        covariance_DD /= int(self.counts[others].sum())
         covariance_DD.diagonal().add_(_SHRINKAGE * float(covariance_DD.diagonal().mean()))
-        numbers_PK = sum(self.numbers[i] for i in others)
-        means_DC = sum(self.sums[i] for i in others).div_(numbers_PK.clamp(min=1)[..., None])
-        means_DC = means_DC.flatten(0, 1).T
+        numbers_PK = torch.stack([self.numbers[i] for i in others]).sum(0)
+        sums_PKD = torch.stack([self.sums[i] for i in others]).sum(0)
+        means_DC = (sums_PKD / numbers_PK.clamp(min=1)[..., None]).flatten(0, 1).T
         root_DD = torch.linalg.cholesky(covariance_DD)
         weights_DC = torch.cholesky_solve(means_DC.double(), root_DD).float()
         share_PK = numbers_PK / numbers_PK.sum(1, keepdim=True).clamp(min=1)

@@ -389,6 +389,7 @@ def test_the_best_words_become_tokens_of_a_new_folder(
         tokenizer(f"a {word}", add_special_tokens=False)["input_ids"][-1] for word in best
     ] == ids
     assert stat.S_IMODE(out.stat().st_mode) == 0o777 & ~umask()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()} == {0o666 & ~umask()}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "words.txt"]
 
 
