@@ -27,6 +27,7 @@ from .errors import CheckpointError as CheckpointError
 from .errors import MismatchError as MismatchError
 from .errors import SpellingError as SpellingError
 from .export import complete_config as complete_config
+from .export_rows import export_rows as export_rows
 from .fold import fold as fold
 from .low_fisher import project_to_low_fisher as project_to_low_fisher
 from .new_tokens import add_tokens as add_tokens
