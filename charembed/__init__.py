@@ -38,6 +38,7 @@ from .parameters import param_groups as param_groups
 from .parameters import parameters as parameters
 from .parameters import print_trainable_parameters as print_trainable_parameters
 from .peft_config import peft_config as peft_config
+from .rows_base import check_rows as check_rows
 from .scale import set_scale as set_scale
 from .spelling import SpellingTable as SpellingTable
 from .spelling import spell as spell

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from .embedding import CharEmbedding
-from .errors import AttachError, CharEmbedError
+from .errors import CharEmbedError
 from .model_state import address
 from .rows_adapter import check_folder, lora, trainable_tokens, write_adapter
-from .sharding import check_unsharded
+from .rows_base import check_fit, describe
+from .token_tables import TokenTables, find_tables, plain_path, taken
 
 _METHODS = ("trainable_tokens", "lora")
 # The largest `max_lora_rank` of vLLM 0.33.0.
 _MAX_RANK = 512
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_WRAPPER_NAMES = ("_orig_mod", "module")  # added to paths by torch.compile and DDP
+_COMPARED = 16  # rows whose look-up is compared
 
 
 def export_rows(
@@ -61,19 +60,23 @@ def export_rows(
 
     Raises CharEmbedError if ids, folder or method are not valid, or if the adapter would give other
     outputs on the base: too few rows, another width, a tied head whose rows differ from the input
-    rows, a head with a bias, an embedding that is scaled or shared in a way that PEFT does not
-    know. Raises AttachError if the model cannot be read. Nothing is written then. An interrupted
-    call leaves no adapter_config.json, so PEFT finds no adapter.
+    rows, a head with a bias, an embedding whose class does more than scale its rows. Raises
+    AttachError if the model cannot be read. Nothing is written then. An interrupted call leaves no
+    adapter_config.json, so PEFT finds no adapter.
     """
     path = check_folder(folder)
     if method not in _METHODS:
         raise CharEmbedError(f"method is {method!r}; it must be one of {', '.join(_METHODS)}.")
     with torch.inference_mode(False), torch.no_grad():
-        parts = _parts(model, "model")
+        parts = find_tables(model, "model")
         chosen = _checked_ids(ids, parts)
         table_VD = _table(parts)
         rows, head_rows = _rows(parts, table_VD, chosen)
-        served = None if base is None else _served(base, model, parts, chosen)
+        served = None if base is None else _served(base, model)
+        description = describe(parts, served or parts, chosen, lora=method == "lora")
+        if served is not None:
+            check_fit(description, served)
+        _check_scales(parts, chosen)
         if method == "lora":
             tensors, config = _as_lora(parts, served, chosen, rows, head_rows)
         else:
@@ -91,101 +94,10 @@ def export_rows(
         "base_model_name_or_path": _name(model if base is None else base),
         "task_type": "CAUSAL_LM" if _generates(model) else None,
     }
-    write_adapter(path, tensors, config, num_rows=max(chosen) + 1, tied=(served or parts).tied)
+    write_adapter(path, tensors, config, description)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Parts:
-    """Where a model holds its token tables."""
-
-    model: Any
-    path: str
-    embedding: nn.Embedding
-    head_path: str
-    head: Any  # None if the model has no output layer
-    tied: bool
-
-    @property
-    def num_rows(self) -> int:
-        """Rows that both tables have."""
-        heads = [] if self.head is None else [self.head.weight.shape[0]]
-        return min([self.embedding.weight.shape[0], *heads])
-
-
-def _parts(model: Any, argument: str) -> _Parts:
-    """Find embedding and head. Raises AttachError if an adapter of rows cannot be made for them."""
-    if not isinstance(model, nn.Module) or not hasattr(model, "get_input_embeddings"):
-        raise AttachError(
-            f"{argument} is a {type(model).__name__} without get_input_embeddings(). Pass a model of "
-            "transformers."
-        )
-    if hasattr(model, "peft_config"):
-        raise AttachError(
-            f"{argument} has an adapter of PEFT already. Merge it first (merge_and_unload), or pass "
-            "the base."
-        )
-    embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
-    head: Any = _head(model)
-    if not isinstance(embedding, nn.Embedding):
-        raise AttachError(
-            f"The input embedding of {argument} is a {type(embedding).__name__}, not an "
-            "nn.Embedding, so its rows cannot be exported. Save the whole model."
-        )
-    check_unsharded(model, embedding)
-    if isinstance(embedding, CharEmbedding):
-        embedding.check_whole()
-    for table in [embedding.weight, *([] if head is None else [head.weight])]:
-        if table.is_meta or table.dtype not in _FLOATS or table.dim() != 2:
-            raise AttachError(
-                f"A token table of {argument} has dtype {table.dtype} on device {table.device}. "
-                "Load the model without quantization and offloading, then export."
-            )
-    others = [
-        part
-        for part in model.modules()
-        if isinstance(part, nn.Embedding)
-        and part is not embedding
-        and address(part.weight) == address(embedding.weight)
-    ]
-    if others or getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        raise AttachError(
-            f"{type(model).__name__} looks its rows up in {len(others) + 1} embeddings (encoder and "
-            "decoder), and an adapter of PEFT would change one of them. Save the whole model: "
-            "charembed.fold(model).save_pretrained(...)."
-        )
-    return _Parts(
-        model=model,
-        path=_path(model, embedding),
-        embedding=embedding,
-        head_path="" if head is None else _path(model, head),
-        head=head,
-        # PEFT reads the flag alone, also if the tables are separate in spite of it
-        tied=head is not None
-        and (
-            address(head.weight) == address(embedding.weight)
-            or getattr(getattr(model, "config", None), "tie_word_embeddings", False) is True
-        ),
-    )
-
-
-def _head(model: Any) -> Any:
-    """Return the output layer, None if the model has none."""
-    try:
-        head = model.get_output_embeddings()
-    except (AttributeError, NotImplementedError):
-        return None
-    return head if isinstance(getattr(head, "weight", None), Tensor) else None
-
-
-def _path(model: nn.Module, part: nn.Module) -> str:
-    return _plain(next(path for path, found in model.named_modules() if found is part))
-
-
-def _plain(path: str) -> str:
-    return ".".join(name for name in path.split(".") if name not in _WRAPPER_NAMES)
-
-
-def _checked_ids(ids: Any, parts: _Parts) -> list[int]:
+def _checked_ids(ids: Any, parts: TokenTables) -> list[int]:
     """Return the ids in order, each once."""
     if isinstance(ids, Tensor):
         ids = ids.flatten().tolist()
@@ -203,17 +115,17 @@ def _checked_ids(ids: Any, parts: _Parts) -> list[int]:
     return sorted(set(found))
 
 
-def _table(parts: _Parts) -> Tensor:
+def _table(parts: TokenTables) -> Tensor:
     """Return the input table (V, D) that `fold` would write."""
     embedding = parts.embedding
     # the whole table, because its chunks decide the last bits, which `fold` keeps
     return embedding.table() if isinstance(embedding, CharEmbedding) else embedding.weight
 
 
-def _rows(parts: _Parts, table_VD: Tensor, ids: list[int]) -> tuple[Tensor, Tensor | None]:
+def _rows(parts: TokenTables, table_VD: Tensor, ids: list[int]) -> tuple[Tensor, Tensor | None]:
     """Return the input rows (N, D) and the rows of the head."""
-    rows = _taken(table_VD, ids)
-    head_rows = None if parts.head is None else _taken(parts.head.weight, ids)
+    rows = taken(table_VD, ids)
+    head_rows = None if parts.head is None else taken(parts.head.weight, ids)
     for found in (rows, head_rows):
         if found is not None and len(bad := (~torch.isfinite(found).all(dim=1)).nonzero()):
             raise CharEmbedError(
@@ -223,62 +135,49 @@ def _rows(parts: _Parts, table_VD: Tensor, ids: list[int]) -> tuple[Tensor, Tens
     return rows, head_rows
 
 
-def _taken(table_VD: Tensor, ids: list[int]) -> Tensor:
-    return table_VD.detach()[torch.tensor(ids, device=table_VD.device)].cpu().contiguous()
-
-
-def _served(base: Any, model: nn.Module, parts: _Parts, ids: list[int]) -> _Parts:
-    """Return the parts of the base. Raises CharEmbedError if the adapter does not fit them."""
+def _served(base: Any, model: nn.Module) -> TokenTables:
+    """Return the tables of the base."""
     if base is model:
         raise CharEmbedError(
             "base is the model itself, whose rows are exported. Pass another object: the model "
             "that will be served, as from_pretrained returns it."
         )
-    served = _parts(base, "base")
-    if isinstance(served.embedding, CharEmbedding):
+    return find_tables(base, "base")
+
+
+def _check_scales(parts: TokenTables, ids: list[int]) -> None:
+    """Raise CharEmbedError if the embedding's class does more than look up and scale.
+
+    PEFT multiplies by `embed_scale`, if there is one, and does nothing else that the class may do.
+    """
+    embedding = parts.embedding
+    host = embedding.as_host() if isinstance(embedding, CharEmbedding) else embedding
+    forward = type(host).forward
+    if forward is nn.Embedding.forward:
+        return
+    some = torch.tensor(ids[:_COMPARED], device=host.weight.device)
+    expected = host.weight[some] * getattr(host, "embed_scale", 1.0)
+    try:
+        found = forward(host, some)
+    except TypeError:  # it needs other arguments
+        found = None
+    if found is None or not torch.allclose(found, expected, rtol=1e-2):
         raise CharEmbedError(
-            "base has a character encoder, and PEFT would skip it. Pass the plain model that will "
-            "be served."
+            f"The embedding's class {type(host).__name__} has a forward that does more than scale "
+            "the rows, and adapters of PEFT leave that out. Fold and save the whole model."
         )
-    if ids[-1] >= served.num_rows:
-        raise CharEmbedError(
-            f"The base has {served.num_rows} rows, and the adapter needs {ids[-1] + 1}. An adapter "
-            f"adds no rows: call base.resize_token_embeddings({ids[-1] + 1}, mean_resizing=False), "
-            "then save and serve that base."
-        )
-    for here, there in ((parts.embedding, served.embedding), (parts.head, served.head)):
-        if (here is None) != (there is None) or (
-            here is not None and here.weight.shape[1] != there.weight.shape[1]
-        ):
-            raise CharEmbedError(
-                f"The tables of the base ({type(base).__name__}) have another width than those of "
-                f"the model ({type(model).__name__}). Pass the base that the model was made from."
-            )
-    if (parts.path, parts.head_path) != (served.path, served.head_path):
-        raise CharEmbedError(
-            f"The base has its tables at {served.path!r} and {served.head_path!r}, the model at "
-            f"{parts.path!r} and {parts.head_path!r}. Pass a base of the class of the model."
-        )
-    return served
 
 
 def _check_expressible(
-    parts: _Parts, served: _Parts, rows: Tensor, head_rows: Tensor | None
+    parts: TokenTables, served: TokenTables, rows: Tensor, head_rows: Tensor | None
 ) -> None:
     """Raise CharEmbedError if PEFT's trainable tokens would compute other outputs."""
-    other = 'Pass method="lora" and base=..., or fold and save the whole model.'
-    # PEFT calls F.embedding itself, and multiplies by `embed_scale` if there is one.
-    kind = getattr(parts.embedding, "host_class", type(parts.embedding))
-    if kind.forward is not nn.Embedding.forward and not hasattr(parts.embedding, "embed_scale"):
-        raise CharEmbedError(
-            f"The embedding's class {kind.__name__} has a forward of its own, which PEFT's "
-            f"trainable tokens skip. {other}"
-        )
     bias = getattr(parts.head, "bias", None)
     if bias is not None and bool(bias.any()):
         raise CharEmbedError(
             f"The head {parts.head_path!r} has a bias, and PEFT's trainable tokens leave it out of "
-            f"the logits of all tokens. {other}"
+            'the logits of all tokens. Pass method="lora" and base=..., or fold and save the whole '
+            "model."
         )
     if head_rows is not None and served.tied and not torch.equal(rows, head_rows):
         raise CharEmbedError(
@@ -289,7 +188,11 @@ def _check_expressible(
 
 
 def _as_lora(
-    parts: _Parts, served: _Parts | None, ids: list[int], rows: Tensor, head_rows: Tensor | None
+    parts: TokenTables,
+    served: TokenTables | None,
+    ids: list[int],
+    rows: Tensor,
+    head_rows: Tensor | None,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors and config of the LoRA adapter. Raises CharEmbedError if it cannot be made."""
     if served is None:
@@ -304,7 +207,7 @@ def _as_lora(
         )
     biases = [getattr(part.head, "bias", None) for part in (parts, served)]
     if (biases[0] is None) != (biases[1] is None) or (
-        biases[0] is not None and not torch.equal(*(_taken(bias, ids) for bias in biases))
+        biases[0] is not None and not torch.equal(*(taken(bias, ids) for bias in biases))
     ):
         raise CharEmbedError(
             f"The bias of the head {parts.head_path!r} differs from the base's for these ids, and an "
@@ -323,11 +226,11 @@ def _as_lora(
 
 def _change(rows: Tensor, table_VD: Tensor, ids: list[int]) -> Tensor:
     # float32: rounded once, when it is added to the base's row
-    return rows.float() - _taken(table_VD, ids).float()
+    return rows.float() - taken(table_VD, ids).float()
 
 
 def _warn_of_other_differences(
-    parts: _Parts, table_VD: Tensor, served: _Parts, ids: list[int]
+    parts: TokenTables, table_VD: Tensor, served: TokenTables, ids: list[int]
 ) -> None:
     """Warn if the model differs from the base outside the exported rows."""
     V = min(parts.num_rows, served.num_rows)
@@ -339,11 +242,11 @@ def _warn_of_other_differences(
         differs_V |= _differing(here[:V], there[:V]).any(dim=1)
     differs_V[[one for one in ids if one < V]] = False
     in_tables = {address(table) for _, table in tables}
-    own = {_plain(name): parameter for name, parameter in parts.model.named_parameters()}
+    own = {plain_path(name): parameter for name, parameter in parts.model.named_parameters()}
     names = [
         name
         for name, there in served.model.named_parameters()
-        if address(there) not in in_tables and _differs(own.get(_plain(name)), there)
+        if address(there) not in in_tables and _differs(own.get(plain_path(name)), there)
     ]
     if names or differs_V.any():
         first = f" (the first is {names[0]})" if names else ""

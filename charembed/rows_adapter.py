@@ -112,18 +112,21 @@ def check_folder(folder: Any) -> Path:
 
 
 def write_adapter(
-    folder: Path, tensors: dict[str, Tensor], config: dict[str, Any], *, num_rows: int, tied: bool
+    folder: Path, tensors: dict[str, Tensor], config: dict[str, Any], base: dict[str, Any]
 ) -> None:
-    """Write the adapter; its config comes last, and without it PEFT finds no adapter."""
-    metadata = {"format": "pt", "charembed": __version__}
+    """Write the adapter; its config comes last, and without it PEFT finds no adapter.
+
+    Argument base: the description of the base, which `check_rows` reads.
+    """
+    metadata = {"format": "pt", "charembed": __version__, "base": json.dumps(base)}
     write_atomically(folder / TENSORS, safetensors.save(tensors, metadata=metadata))
     if not (folder / "README.md").exists():
-        write_atomically(folder / "README.md", _card(config, num_rows, tied))
+        write_atomically(folder / "README.md", _card(config, base))
     whole = {"inference_mode": True, "revision": None} | config
     write_atomically(folder / CONFIG, json.dumps(whole, indent=2, sort_keys=True) + "\n")
 
 
-def _card(config: dict[str, Any], num_rows: int, tied: bool) -> str:
+def _card(config: dict[str, Any], base: dict[str, Any]) -> str:
     name = config["base_model_name_or_path"] or "the base"
     if config["peft_type"] == "LORA":
         head = "Do not merge it into a base with a tied head: both changes would be added to one table."
@@ -132,13 +135,16 @@ def _card(config: dict[str, Any], num_rows: int, tied: bool) -> str:
         head = (
             "The head of the base must be tied to its embedding (tie_word_embeddings true). A "
             "separate head would keep its old rows, without an error."
-            if tied
+            if base["tied"]
             else "A head of the base must have a table of its own (tie_word_embeddings false)."
         )
         held = f"a trainable-tokens adapter with the rows of {len(config['token_indices'])} tokens"
-    return (
-        f"---\nlibrary_name: peft\n---\n\nThis is {held}, for {name}, written by charembed "
-        f"{__version__}.\n\n- The base needs at least {num_rows} rows. An adapter adds none.\n"
-        f"- {head}\n- Another base of the same width loads the adapter without an error, and "
-        "computes other outputs.\n- Use the tokenizer that has these tokens.\n"
-    )
+    lines = [
+        f"- The base needs at least {base['num_rows']} rows. An adapter adds none.",
+        f"- {head}",
+        "- PEFT loads the adapter onto another base of the same width without an error. "
+        "charembed.check_rows(base, folder) finds it.",
+        "- Use the tokenizer that has these tokens.",
+    ]
+    about = f"This is {held}, for {name}, written by charembed {__version__}."
+    return "\n".join(["---", "library_name: peft", "---", "", about, "", *lines, ""])

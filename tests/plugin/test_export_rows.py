@@ -12,10 +12,10 @@ import pytest
 import torch
 import transformers
 from peft import PeftModel, TrainableTokensConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import charembed
-from charembed import AttachError, CharEmbedError, rows_adapter
+from charembed import AttachError, CharEmbedError, CheckpointError, MismatchError, rows_adapter
 from tests.laboratory import pretrained
 from tests.messages import raises, warns
 from tests.plugin.hosts import (
@@ -337,12 +337,26 @@ class Doubled(torch.nn.Embedding):
         return 2 * super().forward(input)
 
 
+class Placed(torch.nn.Embedding):
+    def forward(self, input: torch.Tensor, place: int) -> torch.Tensor:
+        return place * super().forward(input)
+
+
+@pytest.mark.parametrize(("kind", "attach"), [(Doubled, False), (Doubled, True), (Placed, False)])
 @torch.no_grad()
-def test_an_embedding_with_a_forward_of_its_own_needs_lora(tmp_path: Path) -> None:
+def test_an_embedding_with_a_forward_of_its_own_is_refused(
+    kind: Any, attach: bool, tmp_path: Path
+) -> None:
     base: Any = LLAMA(False).eval()
-    base.get_input_embeddings().__class__ = Doubled
+    base.get_input_embeddings().__class__ = kind
     model = changed(base)
-    with raises(CharEmbedError, "Doubled forward"):
+    if attach:
+        LLAMA.attach(model, init="normal")
+    for method in ("trainable_tokens", "lora"):
+        with raises(CharEmbedError, f"{kind.__name__} forward fold"):
+            charembed.export_rows(model, NEW, tmp_path / "words", base=base, method=method)
+    model.get_input_embeddings().embed_scale = torch.tensor(2.0)
+    if kind is Doubled:
         charembed.export_rows(model, NEW, tmp_path / "words")
 
 
@@ -422,13 +436,79 @@ def test_a_base_of_another_precision_is_the_same_base(tmp_path: Path) -> None:
     assert torch.equal(logits_of(adapted(half, tmp_path)), logits_of(rounded))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile's own imports
+@pytest.mark.slow  # torch.compile's imports take seconds
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @torch.no_grad()
 def test_a_compiled_model_has_the_same_adapter(tmp_path: Path) -> None:
     base: Any = LLAMA().eval()
     model = changed(base)
     charembed.export_rows(torch.compile(model), NEW, tmp_path, base=base)
     assert torch.equal(logits_of(adapted(base, tmp_path)), logits_of(model))
+
+
+@pytest.mark.parametrize("method", ["trainable_tokens", "lora"])
+@torch.no_grad()
+def test_another_base_is_found(method: str, tmp_path: Path) -> None:
+    base: Any = LLAMA().eval()
+    base.resize_token_embeddings(V + 4, mean_resizing=False)
+    model = changed(base, [256, V + 1])
+    charembed.export_rows(model, [256, V + 1], tmp_path, base=base, method=method)
+    charembed.check_rows(base, tmp_path)
+    charembed.check_rows(copy.deepcopy(base).bfloat16(), str(tmp_path))
+    small, wide = copy.deepcopy(base), hugging_face("Llama", "ForCausalLM", True, hidden_size=24)
+    small.resize_token_embeddings(V + 1, mean_resizing=False)
+    wide.resize_token_embeddings(V + 4, mean_resizing=False)
+    torch.manual_seed(9)
+    other = hugging_face("Llama", "ForCausalLM", True, vocab_size=V + 4)
+    one, ids = changed(base, [V + 3]), changed(base, [256])
+    charembed.check_rows(changed(base, [1]), tmp_path)  # a row between those that are compared
+    cases: list[tuple[Any, str]] = [
+        (small, f"{V + 1} {V + 2} resize_token_embeddings({V + 2}"),
+        (wide, "24 16"),
+        (GPT2(), "transformer.wte model.embed_tokens"),
+        (other, "another base"),
+        (other.bfloat16(), "another base"),
+        (LLAMA.attach(LLAMA()), "encoder plain"),
+    ]
+    if method == "lora":  # the head may be tied or not, and the rows must be those of the base
+        charembed.check_rows(untied(base), tmp_path)
+        cases.append((ids, "another base"))
+        one.resize_token_embeddings(V + 9, mean_resizing=False)
+        cases.append((one, f"{V + 9} {V + 4}"))
+    else:
+        charembed.check_rows(ids, tmp_path)
+        cases.append((untied(base), "tied own"))
+    for wrong, seen in cases:
+        with raises(MismatchError, seen):
+            charembed.check_rows(wrong, tmp_path)
+
+
+def test_all_rows_may_be_exported(tmp_path: Path) -> None:
+    charembed.export_rows(LLAMA(), range(V), tmp_path)
+    charembed.check_rows(LLAMA(), tmp_path)
+
+
+def test_adapters_that_cannot_be_checked(tmp_path: Path) -> None:
+    base: Any = LLAMA()
+    get_peft_model(copy.deepcopy(base), TrainableTokensConfig(token_indices=[5])).save_pretrained(
+        tmp_path / "theirs"
+    )
+    with raises(CheckpointError, "export_rows base"):
+        charembed.check_rows(base, tmp_path / "theirs")
+    with raises(CheckpointError, "adapter_model.safetensors exist export_rows"):
+        charembed.check_rows(base, tmp_path / "nothing")
+    with raises(CharEmbedError, "3 folder"):
+        charembed.check_rows(base, 3)  # type: ignore[arg-type]
+    charembed.export_rows(base, [7], tmp_path / "ours")
+    file = tmp_path / "ours" / "adapter_model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    with raises(CheckpointError, "damaged again"):
+        charembed.check_rows(base, tmp_path / "ours")
+    for damage in ({}, {"num_rows": "8"}, {"base": {"rows": [1], "sample": [[]]}}, {"base": []}):
+        save_file(load_file(tmp_path / "theirs" / file.name), file, {"base": json.dumps(damage)})
+        with raises(CheckpointError, "export_rows base"):
+            charembed.check_rows(base, tmp_path / "ours")
 
 
 @torch.no_grad()
@@ -460,6 +540,32 @@ def test_limits_of_peft_that_the_guide_names(tmp_path: Path) -> None:
     served.base_model.set_adapter(["default", "second"])
     assert torch.equal(logits_of(served), logits_of(changed_own))
     assert not hasattr(served, "add_weighted_adapter")
+    # a weighted sum of LoRA adapters with trained rows: the rows are dropped
+    both = peft.LoraConfig(
+        r=2, target_modules=["q_proj"], trainable_token_indices={"embed_tokens": [5]}
+    )
+    summed = get_peft_model(copy.deepcopy(own), both).eval()
+    for name, parameter in summed.named_parameters():
+        if "trainable_tokens_delta" in name:
+            parameter += 1
+    assert not torch.equal(logits_of(summed, WITHOUT_NEW), logits_of(own, WITHOUT_NEW))
+    summed.add_weighted_adapter(["default"], [1.0], "sum", combination_type="linear")
+    summed.set_adapter("sum")
+    assert torch.equal(logits_of(summed, WITHOUT_NEW), logits_of(own, WITHOUT_NEW))
+    # the head alone, trained on a tied base: merging changes the embedding too
+    alone = TrainableTokensConfig(token_indices=[5], target_modules=["lm_head"])
+    headed = get_peft_model(copy.deepcopy(base), alone).eval()
+    for parameter in headed.parameters():
+        if parameter.requires_grad:
+            parameter += 1
+    unmerged = logits_of(headed, WITHOUT_NEW)
+    headed = headed.merge_and_unload()
+    assert not torch.allclose(logits_of(headed, WITHOUT_NEW), unmerged, atol=1e-2)
+    # a merged LoRA adapter on a tied base: the shared table gets both changes
+    charembed.export_rows(model, NEW, tmp_path / "lora", base=base, method="lora")
+    with pytest.warns(UserWarning, match="tied_target_modules"):
+        merged = logits_of(adapted(base, tmp_path / "lora").merge_and_unload())
+    assert not torch.allclose(merged, logits_of(model), atol=1e-2)
     # an adapter for a separate head, on a tied base
     with pytest.warns(UserWarning, match="missing adapter keys"):
         served = adapted(base, tmp_path / "first")
