@@ -10,6 +10,8 @@ from .attach import attach as attach
 from .attach import detach as detach
 from .attach import disabled as disabled
 from .attach import update_spellings as update_spellings
+from .audit import Audit as Audit
+from .audit import audit as audit
 from .checkpoint import load as load
 from .checkpoint import save as save
 from .embedding import CharEmbedding as CharEmbedding

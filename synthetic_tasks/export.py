@@ -25,7 +25,8 @@ from .formats.spec import parse_spec, sample
 from .lm_eval_task import CHAT_TAG, TAG, as_lm_eval, benchmark_as_lm_eval
 from .lm_eval_task import RESULT_PATTERN as RESULT_PATTERN
 from .registry import WORD_TASKS, build_task, needs_words
-from .task import ANSWER_FORMS, WORDINGS, Material
+from .task import ANSWER_FORMS, WORDINGS, Item, Material
+from .word_tasks.word_task import WordTask
 
 _MIN_LETTERS, _MAX_LETTERS = 3, 20  # letters of a word of --words
 _Texts = dict[str, tuple[str, str]]  # name of an exported task -> its .yaml and its .jsonl
@@ -105,25 +106,37 @@ def _own(
     """Draw the items of one of this project's tasks for each split."""
     n, seed = options.questions or _QUESTIONS, options.seed
     task = build_task(spec, Material(splits, options.wording, options.answer_form))
-    about_words = needs_words([spec])
+    about_words = isinstance(task, WordTask)
     names = [split.name for split in task.splits]
     texts = {}
-    for split in _chosen_splits(splits, options) if about_words else names:
+    for split in _chosen_splits(task, options) if isinstance(task, WordTask) else names:
         name = _name(spec if about_words and not options.splits_file else f"{spec}_{split}")
         # Subtle: "exam" is part of the key of a run's evaluation set; another word gives others.
-        texts[name] = as_lm_eval(name, distinct(task, split, n, "exam", split, seed), facts)
+        items = distinct(task, split, n, "exam", split, seed)
+        for own_name, some in _by_rule(name, items).items():
+            texts[own_name] = as_lm_eval(own_name, some, facts)
     return texts
 
 
-def _chosen_splits(splits: words.WordSplits | None, options: argparse.Namespace) -> list[str]:
+def _by_rule(name: str, items: Sequence[Item]) -> dict[str, list[Item]]:
+    """Part direct and scratchpad answers, if a set has both: lm-eval has one rule for each task."""
+    by_rule: dict[str, list[Item]] = {}
+    for item in items:
+        by_rule.setdefault("scratchpad" if item.work else "direct", []).append(item)
+    if len(by_rule) == 1:
+        return {name: list(items)}
+    return {f"{name}_{rule}": some for rule, some in sorted(by_rule.items())}
+
+
+def _chosen_splits(task: WordTask, options: argparse.Namespace) -> list[str]:
     """Return the splits to export: those named or all with words; the first one for a list."""
     if not options.splits_file:
         if options.splits:
             raise TaskError("a list of words has no splits. Name a --splits-file or no --splits.")
         return [words.SPLITS[0]]  # all four hold the list
-    names = options.splits or [name for name in words.SPLITS if splits is not None and splits[name]]
+    names = options.splits or [one.name for one in task.splits if task.words_of(one.name)]
     for name in names:
-        if splits is not None and not splits[name]:
+        if not task.words_of(name):
             raise TaskError(f"the split {name!r} of {options.splits_file} has no words. Omit it.")
     return list(names)
 

@@ -15,7 +15,7 @@ from .scoring import END as END
 from .scoring import majority_baseline, read_answer, read_work
 from .words import WordSplits
 
-WORDINGS = ("compact", "sentences")
+WORDINGS = ("compact", "sentences", "varied")
 # "worked" is the scratchpad form, "counted" the numbered scratchpad: names in saved configs.
 ANSWER_FORMS = ("plain", "spelled", "worked", "counted")
 
@@ -92,11 +92,13 @@ class Material:
 
     Attributes:
         words: needed only to draw items of tasks about words.
-        wording: "compact" (one short wording) or "sentences" (drawn from many).
+        wording: "compact" (one short wording), "sentences" (drawn from many) or "varied" (drawn from
+            compact, sentences and few-shot prompts; a tenth of the sentences is never trained on).
         form: how answers are written. "plain": words as words. "spelled": spaces between letters.
             "worked": as spelled, after a scratchpad with the letters needed for the result,
             "index n banana: b a n = 2". "counted": as worked, with a running number if the task
-            counts, "index n banana: b0 a1 n2 = 2".
+            counts, "index n banana: b0 a1 n2 = 2". With the wording "varied", this is the form of
+            compact questions; the others draw a form, and the prompt says or shows it.
         letters_in_prompts: whether a question also gives the letters of its word, "reverse tea
             t e a:". This takes as many tokens more as the word has letters.
     """

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
+from zlib import crc32
 
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.samples import SAMPLE_WORDS
@@ -44,6 +45,8 @@ class Wordings(NamedTuple):
         compact: the shortest question, "count {a} {word}:".
         questions: full sentences with {word} and the arguments {a} and {b}.
         answers: beginnings of the answer, "The count is".
+        trained, held_out: the questions that the wording "varied" trains on, and the tenth that it
+            only evaluates with.
     """
 
     description: str
@@ -52,6 +55,21 @@ class Wordings(NamedTuple):
     compact: str
     questions: tuple[str, ...]
     answers: tuple[str, ...]
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        return tuple(one for one in self.questions if one not in self.held_out)
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        return _held_out(self.questions)
+
+
+@cache
+def _held_out(questions: tuple[str, ...]) -> tuple[str, ...]:
+    # By checksum: a sentence that is added or moved changes as little as possible.
+    by_checksum = sorted(questions, key=lambda question: crc32(question.encode()))
+    return tuple(by_checksum[: round(len(questions) / 10)])
 
 
 @cache  # each draw needs the wordings

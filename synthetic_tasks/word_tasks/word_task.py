@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import product
 from random import Random
 
 from synthetic_tasks.errors import NoQuestion, TaskError
@@ -13,15 +12,20 @@ from synthetic_tasks.task import Item, Material, Split, Subject, Task
 from synthetic_tasks.words import WordSplits
 
 from .letters import spaced
-from .recipe import ARGUMENTS, Recipe, WordQuestion
+from .recipe import Recipe, WordQuestion
 from .recipes import RECIPES
+from .rendering import fill_wording as fill_wording
+from .rendering import fixed_texts
+from .rendering import render as render
+from .varied import fixed_texts_varied, render_varied
 
-_QUESTION_PREFIXES = ("", "Question: ", "Q: ", "Task: ", "Exercise: ")
-_JOINTS = (" ", "\n", " \n")
-_ANSWER_PREFIXES = ("", "Answer: ", "A: ", "Solution: ", "Result: ")
-# Numbers in questions and answers; words of more letters are rare.
-_NUMBERS = " ".join(map(str, range(20)))
 _MAX_DRAWS = 1000  # draws of a question before a split is given up
+# Splits of the wording "varied" that ask with held-out sentences alone -> the words they ask about.
+_HELD_OUT_WORDINGS = {
+    "unseen_wordings": "seen",
+    "unseen_tokens_and_wordings": "unseen_tokens",
+}
+_EXAMPLES = ""  # no split: the words of solved examples, those of training
 
 
 class WordTask(Task):
@@ -37,6 +41,8 @@ class WordTask(Task):
         self.description = recipe.wordings.description
         self.difficulty = recipe.wordings.difficulty
         self.splits = _word_splits(material.words)
+        if material.wording == "varied":
+            self.splits += _splits_by_wording()
         # No training question shows such a token: its letters must come from its vector.
         self.main_split = "unseen_tokens"
         self._strata: dict[str, list[tuple[int, list[str]]]] = {}
@@ -49,14 +55,28 @@ class WordTask(Task):
         Raises TaskError if the material has no words or the split is unknown, NoQuestion if the
         task has no question about any word of the split.
         """
+        if (question := self._question(split, rng)) is not None:
+            return self._item(question, rng, held_out=self._is_held_out_wording(split))
+        about = f"any word of the split {split!r}"
+        raise NoQuestion(f"{self.name} has no question about {about}. Pass more words or omit it.")
+
+    def _question(self, split: str, rng: Random) -> WordQuestion | None:
         strata = self._strata_of(split)
         for _ in range(_MAX_DRAWS if strata else 0):
             stratum, words = rng.choice(strata)
-            question = self.recipe.ask(rng.choice(words), stratum, rng, self._words(split))
+            question = self.recipe.ask(rng.choice(words), stratum, rng, self.words_of(split))
             if question is not None:
-                return render(question, self.recipe, self.material, rng)
-        about = f"any word of the split {split!r}"
-        raise NoQuestion(f"{self.name} has no question about {about}. Pass more words or omit it.")
+                return question
+        return None
+
+    def _item(self, question: WordQuestion, rng: Random, *, held_out: bool = False) -> Item:
+        if self.material.wording != "varied":
+            return render(question, self.recipe, self.material, rng)
+
+        def example() -> WordQuestion | None:
+            return self._question(_EXAMPLES, rng)
+
+        return render_varied(question, self.recipe, self.material, rng, example, held_out=held_out)
 
     def ask(self, word: str, rng: Random) -> Item:
         """Draw a question about this word; other words come from the training words.
@@ -69,7 +89,7 @@ class WordTask(Task):
             # Subtle: the last stratum; the first one of contains comes from a set, in any order.
             question = self.recipe.ask(word, strata[-1], rng, words)
             if question is not None:
-                return render(question, self.recipe, self.material, rng)
+                return self._item(question, rng)
         raise TaskError(f"{self.name} has no question about {word!r}. Name another word.")
 
     def ask_about(self, word: str, arguments: Sequence[str], rng: Random) -> Item:
@@ -81,7 +101,18 @@ class WordTask(Task):
         Raises TaskError if the arguments do not fit the task or the word.
         """
         question = self.recipe.question(word, tuple(arguments))
-        return render(question, self.recipe, self.material, rng)
+        return self._item(question, rng)
+
+    def parts(self, given: str, item: Item) -> dict[str, bool]:
+        """Return further scores of an answer; see `Task.parts`.
+
+        With the wording "varied", direct and scratchpad answers also have a score of their own.
+        """
+        found = super().parts(given, item)
+        if self.material.wording == "varied":
+            form = "scratchpad" if item.work else "direct"
+            found[f"{form}_exact_match"] = self.is_right(given, item)
+        return found
 
     def baseline(self, items: Sequence[Item]) -> float:
         """Return the accuracy of the majority baseline, from 0 to 1.
@@ -102,7 +133,13 @@ class WordTask(Task):
         """
         by_form = self.recipe.spaced_answer and self.material.form != "plain"
         write = spaced if self.recipe.spaced_word or by_form else str
-        right = [item.answer == f" {write(word_and_arguments(item)[0])}" for item in items]
+        ways = {write}
+        if self.material.wording == "varied" and self.recipe.spaced_answer:
+            ways = {str, spaced}  # each question has a form of its own
+        right = [
+            item.answer in {f" {way(word_and_arguments(item)[0])}" for way in ways}
+            for item in items
+        ]
         return sum(right) / len(items)
 
     def subject(self, item: Item) -> Subject:
@@ -111,28 +148,30 @@ class WordTask(Task):
         return Subject(word, self.recipe.place(word, *arguments))
 
     def fixed_texts(self) -> list[str]:
-        stand_ins = (ARGUMENTS[kind][2] for kind in self.recipe.arguments)
-        stand_in = {"word": "q"} | dict(zip("ab", stand_ins, strict=False))
-        wordings = self.recipe.wordings
-        # Numbers are answers, arguments and parts of numbered scratchpads.
-        answers = [_NUMBERS, *(f" {answer}" for answer in self.recipe.fixed_answers)]
-        if self.material.wording == "compact":
-            return [wordings.compact.format(**stand_in), *answers]
-        filled = [question.format(**stand_in) for question in wordings.questions]
-        questions = map("".join, product(_QUESTION_PREFIXES, filled))
-        beginnings = map("".join, product(_JOINTS, _ANSWER_PREFIXES, wordings.answers))
-        return [*questions, *beginnings, *answers]
+        if self.material.wording == "varied":
+            return fixed_texts_varied(self.recipe)
+        return fixed_texts(self.recipe, self.material.wording)
 
-    def _words(self, split: str) -> tuple[str, ...]:
+    def words_of(self, split: str) -> tuple[str, ...]:
+        """Return the words that a split asks about.
+
+        Raises TaskError if the material has no words or the split is unknown.
+        """
+        if split == _EXAMPLES:
+            return SAMPLE_WORDS if self.material.words is None else self.material.words.seen
         # Checked here, because names, splits and fixed texts need no words.
         if self.material.words is None:
             raise TaskError(f"the task {self.name!r} needs words: Material(words=...).")
-        return self.material.words[split]
+        known = self._is_held_out_wording(split)
+        return self.material.words[_HELD_OUT_WORDINGS[split] if known else split]
+
+    def _is_held_out_wording(self, split: str) -> bool:
+        return self.material.wording == "varied" and split in _HELD_OUT_WORDINGS
 
     def _strata_of(self, split: str) -> list[tuple[int, list[str]]]:
         if split not in self._strata:
             by_stratum: defaultdict[int, list[str]] = defaultdict(list)
-            for word in self._words(split):
+            for word in self.words_of(split):
                 for stratum in self.recipe.strata(word):
                     by_stratum[stratum].append(word)
             # Sorted: the strata of a word may come from a set, whose order must not matter.
@@ -175,42 +214,16 @@ def _word_splits(words: WordSplits | None) -> tuple[Split, ...]:
     )
 
 
+def _splits_by_wording() -> tuple[Split, ...]:
+    new = "In sentences that no training question had"
+    both = "In such sentences, on words with a token that no training question had"
+    return (
+        Split("unseen_wordings", "unseen wordings", new, "about training words"),
+        Split("unseen_tokens_and_wordings", "unseen tokens and wordings", both),
+    )
+
+
 def _lengths(words: Sequence[str]) -> str:
     """Return the range of lengths: (strawberry, tea) -> "3 to 10"."""
     shortest, longest = min(map(len, words)), max(map(len, words))
     return f"{shortest} to {longest}" if shortest < longest else str(longest)
-
-
-def fill_wording(
-    wording: str, recipe: Recipe, word: str, arguments: Sequence[str], letters: bool = False
-) -> str:
-    """Fill in a wording: "count {a} {word}:", "tea", ("e",) -> "count e tea:".
-
-    With `letters`, the letters of the word follow it: "count e tea t e a:".
-    """
-    shown = f"{word} {spaced(word)}" if letters else word
-    if recipe.spaced_word:  # such a question gives the letters and not the word
-        shown = spaced(word)
-    return wording.format(word=shown, **dict(zip("ab", arguments, strict=False)))
-
-
-def render(question: WordQuestion, recipe: Recipe, material: Material, rng: Random) -> Item:
-    """Turn a question into an item.
-
-    The wording "compact" is fixed. The wording "sentences" joins a prefix, a question, a joint, a
-    prefix and the beginning of an answer, each drawn from `rng`.
-    """
-    word, arguments, letters = question.word, question.arguments, material.letters_in_prompts
-    has_spaces = recipe.spaced_answer and material.form != "plain"
-    answer = f" {spaced(question.answer) if has_spaces else question.answer}"
-    scratchpad = recipe.scratchpad_of(question, material.form)
-    key = " ".join((question.task, *arguments, word))
-    if material.wording == "compact":
-        prompt = fill_wording(recipe.wordings.compact, recipe, word, arguments, letters)
-        return Item(prompt, answer, key, work=scratchpad)
-    # Subtle: the order of these draws is part of what an item is.
-    prefix, wording = rng.choice(_QUESTION_PREFIXES), rng.choice(recipe.wordings.questions)
-    text = prefix + fill_wording(wording, recipe, word, arguments, letters)
-    joint, answer_prefix = rng.choice(_JOINTS), rng.choice(_ANSWER_PREFIXES)
-    prompt = text + joint + answer_prefix + rng.choice(recipe.wordings.answers)
-    return Item(prompt, answer, key, work=scratchpad)

@@ -36,7 +36,7 @@ class Nth(Random):
 
 
 def worded_items(name: str, words: Sequence[str]) -> list[Item]:
-    """Return an item of each wording in each form, and of the compact wording; no word twice."""
+    """Return an item of each sentence in each form, and items of the other wordings."""
     recipe, items = RECIPES[name], []
     for form in ANSWER_FORMS:
         for n in range(20):
@@ -47,6 +47,9 @@ def worded_items(name: str, words: Sequence[str]) -> list[Item]:
             question = recipe.question(word, tuple(named))
             material = Material(one_list(words), wording="sentences", form=form)
             items += [compact, render(question, recipe, material, Nth(n))]
+            several = build_task(name, Material(one_list(words), wording="varied", form=form))
+            split = ("seen", "unseen_wordings")[n % 2]
+            items.append(several.draw(split, stream(name, form, n)))
     return items
 
 

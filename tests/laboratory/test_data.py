@@ -12,11 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthetic_tasks import ANSWER_FORMS, END
+from synthetic_tasks import ANSWER_FORMS, END, WORDINGS
 from synthetic_tasks.errors import TaskError
 from synthetic_tasks.words import read_words
 from tests.messages import raises
 from tests.plugin import kinds
+from training.ask.eval_sets import make_eval_sets
 from training.config.config import CompareConfig
 from training.config.flags import changed
 from training.config.flags import settings as flags_of
@@ -239,7 +240,7 @@ def test_every_prefix_wants_running_answers_of_one_token_each(
             prepare(config, cache).questions().batches(40)(0)
 
 
-@pytest.mark.parametrize("wording", ["compact", "sentences"])
+@pytest.mark.parametrize("wording", WORDINGS)
 @pytest.mark.parametrize("form", ANSWER_FORMS)
 def test_the_kept_tokens_are_the_answer_and_the_end_mark(
     wording: str, form: str, data: Data, tiny: CompareConfig, cache: Path
@@ -252,6 +253,24 @@ def test_the_kept_tokens_are_the_answer_and_the_end_mark(
         assert data.tokenizer.encode(item.prompt) == prompt, (
             "training and asking must cut at the same place"
         )
+
+
+def test_solved_examples_hold_no_held_out_token_either(tiny: CompareConfig, cache: Path) -> None:
+    config = changed(tiny, wording="varied", finetune_context=512)
+    data = prepare(config, cache)
+    questions = data.questions()
+    drawn = [questions.item("finetune", 0, i) for i in range(300)]
+    assert sum(item.prompt.count("\n") > 1 for item, *_ in drawn) > 60, "few-shot prompts"
+    assert data.held_out_ids
+    assert all(data.held_out_ids.isdisjoint(prompt + answer) for _, prompt, answer in drawn)
+    sets = make_eval_sets(data, 0)
+    names = {one.split for one in sets}
+    assert {"unseen_wordings", "unseen_tokens_and_wordings"} < names
+    for one in sets:
+        assert data.splits is not None
+        words = {subject.word for item in one.items if (subject := one.task.subject(item))}
+        held_out = [data.held_out_ids.isdisjoint(data.tokenizer.encode_word(w)) for w in words]
+        assert not any(held_out) if "tokens" in one.split else all(held_out)
 
 
 @pytest.mark.parametrize("form", ANSWER_FORMS)

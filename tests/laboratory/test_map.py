@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.permuted_map import exchanged, held, program
 from tests.laboratory.runs import losses
-from tests.messages import says
+from tests.messages import raises, says
 from training.ask.added_tokens import WAYS
 from training.data.prepare import Data
+from training.errors import BadInput
 from training.intervals import Row, share_row
 from training.run.folder import read_facts
 from training.run.machine import Machine
@@ -154,6 +155,17 @@ def test_the_time_of_a_study_that_went_on_is_compared_with_the_estimate_of_all_c
     assert in_words([killed]) == ""
 
 
+def test_a_killed_study_keeps_its_estimate(tmp_path: Path) -> None:
+    found = Estimate({"v512 lstm": 270.0}, 5, 2, 675.0)
+    estimate.Clock(tmp_path / "map", found, "2026-01-01 00:00 UTC")  # and no write at its end
+    later = estimate.Clock(tmp_path / "map", found._replace(seconds=300.0), "2026-01-01 01:00 UTC")
+    later.write()
+    first, second = read_times(tmp_path / "map")
+    assert (first["seconds"], first["estimated_seconds"]) == (None, 675.0)
+    assert second["seconds"] is not None
+    says(in_words([first, second]), "11 minutes 1 killed")
+
+
 @pytest.mark.parametrize("content", ["{", "[1]", "{}\n", '[{"seconds": 1}]'])
 def test_damaged_times_are_left_out(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -287,25 +299,6 @@ def planted(
     return one
 
 
-def exchanged(one: Vocabulary, rng: np.random.Generator) -> Vocabulary:
-    """The same results under labels that are exchanged at random among the arms of each seed."""
-    names: dict[tuple[str, int], str] = {}
-    for seed in {seed for _, seed in one.hashes}:
-        own = [arm for arm in one.arms if (arm, seed) in one.hashes]
-        names |= {
-            (arm, seed): own[i] for arm, i in zip(own, rng.permutation(len(own)), strict=True)
-        }
-    made = Vocabulary(one.size, one.data, arms=list(one.arms), hashes=dict(one.hashes))
-    made.rows = [replace(r, arm=names[r.arm, int(r.seed)]) for r in one.rows]
-    made.marks = {(names[arm, seed], seed, *rest): v for (arm, seed, *rest), v in one.marks.items()}  # type: ignore[misc]
-    made.windows = {(names[a, s], s, task): v for (a, s, task), v in one.windows.items()}
-    return made
-
-
-def holding(vocabularies: list[Vocabulary]) -> int:
-    return sum(one.verdict in (HELPS, HURTS) for one in judged(vocabularies))
-
-
 def test_a_planted_gain_is_found_and_answered(data: Data) -> None:
     arms = ("plain", "matched", "shuffled", "lstm")
     one = planted(data, np.random.default_rng(0), 0.35, arms)
@@ -329,9 +322,19 @@ def test_labels_exchanged_at_random_yield_no_verdict_but_by_chance(data: Data) -
     rng, maps = np.random.default_rng(2), 60
     arms = ("plain", "matched", "shuffled", "lstm")
     whole = planted(data, rng, 0.3, arms)
-    assert holding([whole]) > 0
-    wrong = sum(holding([exchanged(whole, rng)]) > 0 for _ in range(maps))
+    assert held(judged([whole])) > 0
+    wrong = sum(held(judged([exchanged(whole, rng)])) > 0 for _ in range(maps))
     assert wrong / maps <= 0.05 + 3 * (0.05 * 0.95 / maps) ** 0.5
+
+
+@pytest.mark.slow
+def test_a_finished_map_is_judged_under_exchanged_labels(
+    mapped: Path, cache: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert program([str(mapped), "--rounds", "3", "--cache", str(cache)]) == 0
+    says(capsys.readouterr().out, "0 3 rounds")
+    with raises(BadInput, f"{tmp_path} study"):
+        program([str(tmp_path)])
 
 
 def test_a_cell_that_lacks_a_seed_is_compared_on_the_others(data: Data) -> None:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthetic_tasks import Item
+from synthetic_tasks import Item, Material, build_task, distinct
 from synthetic_tasks.formats import BenchmarkTask
 from synthetic_tasks.formats import reasoning_gym_marks as marks
+from tests.tasks.test_synthetic_tasks import SAMPLES
 from training.ask.eval_sets import EvalSet
 from training.ask.evaluated_model import Answer
 from training.ask.scores import eval_rows, letters_right, parsed
@@ -57,3 +58,20 @@ def test_a_benchmarks_own_score_is_a_mean_beside_exact_match() -> None:
     assert own.low is not None
     assert own.high is not None
     assert 0 <= own.low < 0.375 < own.high <= 1
+
+
+def test_direct_and_scratchpad_answers_of_one_set_are_scored_apart() -> None:
+    task = build_task("count", Material(SAMPLES, "varied"))
+    items = distinct(task, "unseen_wordings", 20, "apart")
+    with_work = sum(bool(item.work) for item in items)
+    assert 0 < with_work < 20
+    # A model that always answers directly: right by the form of some questions only.
+    answers = [Answer(item.answer) for item in items]
+    exam = EvalSet(task, "unseen_wordings", items)
+    rows = {row.metric: row for row in eval_rows([exam], [answers], "x", 0, details=False)}
+    assert {name: (row.value, row.n) for name, row in rows.items()} == {
+        "exact_match": (1 - with_work / 20, 20),
+        "direct_exact_match": (1, 20 - with_work),
+        "scratchpad_exact_match": (0, with_work),
+        "work_exact_match": (0, with_work),
+    }

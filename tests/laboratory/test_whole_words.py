@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from charembed import SpellingTable
 from tests.laboratory.runs import finish, losses
+from tests.messages import raises
 from training.ask.added_tokens import MEAN, SPELLED, ask_about_words, grow, new_words
 from training.config.flags import changed
 from training.data.prepare import Data
+from training.errors import BadInput
 from training.models.arms import ARMS
-from training.run.build import build_arm, whole_words
+from training.run.build import build_arm, whole_words, with_spellings
 from training.train.kinds import phase_batches
 
 ENCODERS = [name for name, arm in ARMS.items() if arm.role == "encoder"]
@@ -98,6 +102,29 @@ def test_every_arm_can_be_asked_about_added_words(data: Data, arm: str, way: str
         torch.testing.assert_close(vectors[0], embedding(torch.tensor(pieces)).mean(0))
     again = build_arm(data.config, arm, 0, data.spellings).eval()
     assert ask_about_words(again, data, arm, 0, words, way, 3).rows
+
+
+class Bare(nn.Module):
+    """An encoder of one's own that keeps no spellings."""
+
+    def __init__(self, spellings: SpellingTable, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(spellings.num_tokens, dim)
+
+    def forward(self, ids_U: Tensor) -> Tensor:
+        return self.table(ids_U)
+
+
+def test_an_encoder_without_spellings_is_refused_before_any_step(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm = replace(ARMS["lstm"], build=lambda parts: Bare(parts.spellings, parts.dim))
+    monkeypatch.setitem(ARMS, "bare", arm)
+    config = changed(data.config, whole_words=0.5)
+    model = build_arm(config, "bare", 0, data.spellings)
+    with raises(BadInput, "bare --whole-words update_spellings"):
+        with_spellings(model, config, "bare")
+    assert with_spellings(model, data.config, "bare") is model
 
 
 @pytest.mark.slow

@@ -82,6 +82,25 @@ def test_a_changed_file_of_splits_is_refused(splits_file: Path, tmp_path: Path) 
         load_splits(tmp_path / "nowhere.json")
 
 
+def test_direct_and_scratchpad_answers_of_one_wording_are_two_tasks(
+    splits_file: Path, tmp_path: Path
+) -> None:
+    flags = ["--splits-file", str(splits_file), "--questions", "20", "--wording", "varied"]
+    assert main([str(tmp_path / "out"), *flags, "--tasks", "count,first_letter"]) == 0
+    task = build_task("count", Material(SPLIT, "varied", "plain"))
+    for split in task.splits:
+        if not SPLIT[split.name.replace("unseen_wordings", "seen").replace("_and_wordings", "")]:
+            continue
+        items = distinct(task, split.name, 20, "exam", split.name, 0)
+        for rule in ("direct", "scratchpad"):
+            expected = [item.prompt for item in items if bool(item.work) == (rule == "scratchpad")]
+            name = f"charembed_count_{split.name}_{rule}"
+            assert [row["prompt"] for row in rows(tmp_path / "out" / f"{name}.jsonl")] == expected
+            yaml = (tmp_path / "out" / f"{name}.yaml").read_text()
+            assert ("regex_pattern" in yaml) == (rule == "scratchpad")
+    assert (tmp_path / "out" / "charembed_first_letter_unseen_wordings.jsonl").exists()
+
+
 @pytest.mark.parametrize("wording", ["compact", "sentences"])
 def test_the_items_are_those_of_the_laboratory(
     splits_file: Path, tmp_path: Path, wording: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import product
 from random import Random
 
 import pytest
@@ -86,7 +87,7 @@ REFUSING = (
 @word_tasks
 @pytest.mark.parametrize("word", ["aaaaa", "é"])
 def test_a_word_of_one_letter_is_asked_about_or_refused_in_a_sentence(task: str, word: str) -> None:
-    for form, wording in zip(ANSWER_FORMS, (*WORDINGS, *WORDINGS), strict=True):
+    for form, wording in product(ANSWER_FORMS, WORDINGS):
         built_task = word_task(task, word, wording=wording, form=form)
         if task not in REFUSING:
             assert built_task.draw("seen", Random(0)).text.endswith(END)

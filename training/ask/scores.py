@@ -16,7 +16,8 @@ Metrics of an evaluation set, each with its 95 % interval:
     exact_match_per_character   the same per character: acc_norm of lm-evaluation-harness
     own_score               if a benchmark has a score of its own besides exact match: its mean
                             (Student's interval)
-    parts                   further scores of a task, such as first_step or work_exact_match
+    parts                   further scores of a task, such as first_step or work_exact_match, over the
+                            items that have them
 
 `exact_match[word letters=7]` is exact match on the questions about words of 7 letters, all splits
 together.
@@ -105,7 +106,9 @@ def _set_rows(
     if not details:  # a run asks thousands of questions
         pairs = zip(items, answers, strict=True)
         parts = [eval_set.task.parts(read_answer(answer.given), item) for item, answer in pairs]
-        yield from (share(name, [part[name] for part in parts]) for name in parts[0])
+        # A set may have answers of several forms, and a part is of those that have it.
+        for name in dict.fromkeys(name for part in parts for name in part):
+            yield share(name, [part[name] for part in parts if name in part])
         return
     if majority < 1:  # else no model can be better than the baseline
         yield _corrected(exact, majority)

@@ -80,7 +80,12 @@ class DataConfig:
         "tasks to fine-tune on, with commas between; some have sizes (path_star:2x5), and all may "
         f"have a weight ('reverse*3' is drawn three times as often); from {', '.join(TASKS)}",
     )
-    wording: str = _question("compact", "phrasing of the questions", choices=WORDINGS)
+    wording: str = _question(
+        "compact",
+        "phrasing of the questions: compact; sentences; or varied (compact, sentences and few-shot "
+        "prompts in several answer forms, evaluated with held-out sentences too)",
+        choices=WORDINGS,
+    )
     answer_form: str = _question(
         "spelled",
         "form of answers that are words: plain words, spelled (letters apart), or after a "

@@ -130,7 +130,7 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
     add("--against", metavar="OTHER", help="second model, or the folder of its evaluation")
     add("--against-arm", metavar="ARM", help="arm of OTHER, or of the same run")
     add = parser.add_argument_group("prompts for a model that was not trained here").add_argument
-    add("--wording", default="compact", help="compact or sentences [%(default)s]")
+    add("--wording", default="compact", help="compact, sentences or varied [%(default)s]")
     add("--form", default="spelled", help="spelled (letters apart) or plain [%(default)s]")
     add("--shots", type=int, default=4, help="solved questions before each one [%(default)s]")
     add("--words", default="wordsegment", help="word list, as for training.compare [%(default)s]")

@@ -59,6 +59,7 @@ def breakdown(
     tasks = {task.name: task for task in data.tasks}
     items = _items(answers, data)
     bins_of = _binner(data)
+    trained = frozenset(data.splits.seen if data.splits else ())
     cells: defaultdict[tuple[str, str, Bin], list[tuple[Mapping[str, Any], Item]]]
     cells = defaultdict(list)
     unknown = set()
@@ -69,7 +70,8 @@ def breakdown(
         if (item := items(one)) is None:
             unknown.add(task.name)
             continue
-        if (subject := task.subject(item)) is not None:
+        # The wording "varied" has another split about training words.
+        if (subject := task.subject(item)) is not None and subject.word not in trained:
             for axis, of_word in bins_of(subject.word, item.prompt):
                 if axis == LONGEST and not longest:
                     continue

@@ -154,11 +154,12 @@ class Clock:
                 "seconds_of_a_cell": {name: round(each, 2) for name, each in found.each.items()},
             },
         ]  # fmt: skip
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, self.starts)  # a killed study keeps its estimate
 
     def write(self) -> None:
-        """Write the seconds since the start; a killed study keeps those of the last call."""
+        """Write the seconds since the start."""
         self.starts[-1]["seconds"] = round(time.perf_counter() - self.began, 1)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, self.starts)
 
 
