@@ -205,9 +205,9 @@ def _as_lora(
             f'method="lora" needs one rank for each of the {len(ids)} ids, and servers take at most '
             f'{_MAX_RANK} (vLLM). Export fewer, or pass method="trainable_tokens".'
         )
-    biases = [getattr(part.head, "bias", None) for part in (parts, served)]
-    if (biases[0] is None) != (biases[1] is None) or (
-        biases[0] is not None and not torch.equal(*(taken(bias, ids) for bias in biases))
+    here, there = (getattr(part.head, "bias", None) for part in (parts, served))
+    if (here is None) != (there is None) or (
+        here is not None and there is not None and not taken(here, ids).equal(taken(there, ids))
     ):
         raise CharEmbedError(
             f"The bias of the head {parts.head_path!r} differs from the base's for these ids, and an "

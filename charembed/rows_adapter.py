@@ -55,7 +55,7 @@ def lora(
 
     Arguments:
         ids: the ids (N,).
-        embedding: its path, what is added to its rows (N, D), and its number of rows V.
+        embedding: its path, the change of its rows (N, D), and its number of rows V.
         head: the same of the head. Default: None, the head is unchanged.
     """
     path, change_ND, num_rows = embedding

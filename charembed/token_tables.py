@@ -39,7 +39,7 @@ class TokenTables:
     def num_rows(self) -> int:
         """Rows that both tables have."""
         heads = [] if self.head is None else [self.head.weight.shape[0]]
-        return min([self.embedding.weight.shape[0], *heads])
+        return int(min([self.embedding.weight.shape[0], *heads]))
 
     @property
     def widths(self) -> list[int | None]:
