@@ -10,6 +10,8 @@ from .attach import attach as attach
 from .attach import detach as detach
 from .attach import disabled as disabled
 from .attach import update_spellings as update_spellings
+from .audit import Audit as Audit
+from .audit import audit as audit
 from .checkpoint import load as load
 from .checkpoint import save as save
 from .embedding import CharEmbedding as CharEmbedding
@@ -27,6 +29,7 @@ from .errors import CheckpointError as CheckpointError
 from .errors import MismatchError as MismatchError
 from .errors import SpellingError as SpellingError
 from .export import complete_config as complete_config
+from .export_rows import export_rows as export_rows
 from .fold import fold as fold
 from .low_fisher import project_to_low_fisher as project_to_low_fisher
 from .new_tokens import add_tokens as add_tokens
@@ -37,6 +40,7 @@ from .parameters import param_groups as param_groups
 from .parameters import parameters as parameters
 from .parameters import print_trainable_parameters as print_trainable_parameters
 from .peft_config import peft_config as peft_config
+from .rows_base import check_rows as check_rows
 from .scale import set_scale as set_scale
 from .spelling import SpellingTable as SpellingTable
 from .spelling import spell as spell

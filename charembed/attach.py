@@ -6,6 +6,7 @@ Only the input embedding changes. Every module of the model stays the same Pytho
 from __future__ import annotations
 
 import gc
+import numbers
 import sys
 import types
 import warnings
@@ -72,7 +73,8 @@ def attach(
             with other inits.
         row_dropout: share of the vocabulary, 0 or more and below 1, whose token vectors are
             replaced by the mean row of the table in a training step. The model then has to read
-            the characters of known tokens too, and so of unseen ones. Default: 0.0. It is an
+            the characters of known tokens too, and so of unseen ones. Tokens without characters
+            keep their vectors. Default: 0.0. It is an
             attribute of the CharEmbedding, applies in training mode alone, and is not saved.
         arguments: keyword arguments of the named encoder: init="zero", seed=0 and its sizes. The
             LSTM has char_dim=128 and hidden_size=128, or hidden_size=256 with init "pretrained".
@@ -87,7 +89,7 @@ def attach(
         scale = SCALE if init_name(arguments.get("init")) == PRETRAINED else None
     if scale is not None:
         check_scale(scale)
-    if not isinstance(row_dropout, (int, float)) or not 0 <= row_dropout < 1:
+    if not isinstance(row_dropout, numbers.Real) or not 0 <= row_dropout < 1:
         raise AttachError(f"row_dropout is {row_dropout!r}: give a share of 0 or more and below 1.")
     # parameters that are created in inference mode could not be trained
     with torch.inference_mode(False):
@@ -101,7 +103,7 @@ def attach(
             scale_vectors(made, hosts[0].weight, scale)
         put(model, hosts, made)
     for host in hosts:
-        host.row_dropout = row_dropout  # type: ignore[assignment]
+        host.row_dropout = float(row_dropout)  # type: ignore[assignment]
     _warn_of_optimizers(model)
     return model
 

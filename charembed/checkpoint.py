@@ -75,7 +75,7 @@ def save(model: nn.Module, path: str | Path) -> None:
         "base": _fingerprint(embedding.weight),
     }
     if name in ENCODERS:
-        table = embedding.spellings
+        table = embedding.own_spellings
         if table.num_tokens != embedding.num_embeddings:
             raise AttachError(
                 f"The embedding was resized to {embedding.num_embeddings} rows, but the spellings "

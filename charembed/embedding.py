@@ -63,6 +63,7 @@ class CharEmbedding(nn.Embedding):
             read the characters, as it must for a token that is added later. Default: 0.0. Whole
             rows are dropped, as in the embedding dropout of Gal & Ghahramani (2016, arXiv
             1512.05287); there the vector is zero, here the character vector and the mean row stay.
+            Tokens without characters, such as special tokens, keep their rows.
         row_dropout_seed: seed of the draw; the same tokens are dropped until it changes. Default:
             None, torch's global generator, as in nn.Dropout.
 
@@ -314,13 +315,25 @@ class CharEmbedding(nn.Embedding):
         else:
             vectors = look_up() if look_up else nn.Embedding.forward(self, ids)
         if self.row_dropout:
-            chance = None
-            if self.row_dropout_seed is not None:
-                chance = torch.Generator(ids.device).manual_seed(self.row_dropout_seed)
-            # of the vocabulary, not of the ids: equal ids of a batch are dropped together
-            drawn_V = torch.rand(V, device=ids.device, generator=chance)
-            dropped = dropped | (drawn_V < self.row_dropout)[ids.clamp(max=V - 1)]
+            # A graph must hold neither the seed, which changes in each step, nor a generator.
+            compiling = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+            dropped = dropped | (_draw(ids, self._key) if compiling else self._drawn(ids))
         return torch.where(dropped[..., None], mean_D.to(vectors), vectors)
+
+    def _drawn(self, ids: Tensor) -> Tensor:
+        """True for the ids (...) whose rows are dropped in this forward."""
+        V, chance = self.num_embeddings, None
+        if self.row_dropout_seed is not None:
+            chance = torch.Generator(ids.device).manual_seed(self.row_dropout_seed)
+        # of the vocabulary, not of the ids: equal ids of a batch are dropped together
+        dropped_V = torch.rand(V, device=ids.device, generator=chance) < self.row_dropout
+        spellings = getattr(self.encoder_in_use, "spellings", None)
+        if isinstance(spellings, SpellingTable):
+            # a special token has no characters to be known by; new rows have none yet
+            lengths_V = spellings.lengths_V[:V].to(ids.device)
+            dropped_V[: len(lengths_V)] &= lengths_V > 0
+            dropped_V[len(lengths_V) :] = False
+        return dropped_V[ids.clamp(max=V - 1)]
 
     def _check_words(self, ids: Tensor) -> None:
         end = self.num_embeddings + self.num_words
@@ -339,7 +352,9 @@ class CharEmbedding(nn.Embedding):
 
         Such a word has no row: its vector is the mean row plus the character vector of the word. So
         the encoder learns to read words as long as tokens that are added after the training.
-        Evaluation knows the vocabulary alone. Yields the id of the first word.
+        Evaluation knows the vocabulary alone. Yields the id of the first word; a block within another
+        one has the ids after the other's words. New spellings, such as those of `add_tokens`, end the
+        words.
 
         Arguments:
             words: the spelling of each word, with its space if the tokenizer's tokens have one.
@@ -347,7 +362,7 @@ class CharEmbedding(nn.Embedding):
         Raises AttachError if the encoder has no SpellingTable, or if a word has characters that no
         token has.
         """
-        known = self.spellings
+        words, known, before = list(words), self.spellings, self.num_words
         table = SpellingTable.from_bytes(
             [*known.to_bytes(), *words], known.unit, tuple(known.alphabet)
         )
@@ -356,14 +371,24 @@ class CharEmbedding(nn.Embedding):
                 f"The words have {len(new)} characters that no token has, such as {chr(new[0])!r}: "
                 "leave these words out."
             )
-        self.update_spellings(table)
-        # of the holder: embeddings that share its encoder read the words too
-        vars(self._holder)["_num_words"] = len(words)
+        holder = self._holder
         try:
-            yield self.num_embeddings
+            self.update_spellings(table)
+            # of the holder: embeddings that share its encoder read the words too
+            vars(holder)["_num_words"] = before + len(words)
+            yield self.num_embeddings + before
         finally:
-            vars(self._holder)["_num_words"] = 0
-            self.update_spellings(known)
+            # Within the block, fold() or detach() may have removed the encoder, and new spellings
+            # have ended the words.
+            if isinstance(self, CharEmbedding) and (self.num_words or self.spellings is table):
+                self.update_spellings(known)
+                vars(holder)["_num_words"] = before
+
+    @property
+    def own_spellings(self) -> SpellingTable:
+        """The spellings of the rows alone, without the words of `whole_words`."""
+        found = self.spellings
+        return found.first(found.num_tokens - self.num_words) if self.num_words else found
 
     def _needs_gradient(self) -> bool:
         """True if a tensor of the embedding or of the encoder requires a gradient."""
@@ -495,6 +520,7 @@ class CharEmbedding(nn.Embedding):
             )
         for encoder in versions(self.encoder):  # PEFT has a copy for each adapter
             encoder.update_spellings(spellings)  # type: ignore[operator]
+        vars(self._holder)["_num_words"] = 0  # ids beyond the rows stand for no words any more
         self._table.drop()
 
     def check_whole(self) -> None:
@@ -636,17 +662,35 @@ def _register(embedding: CharEmbedding) -> str:
     return key
 
 
-@torch.library.custom_op("charembed::look_up", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,))
-def _look_up(ids: Tensor, weight: Tensor, key: str) -> Tensor:
+def _registered(key: str) -> CharEmbedding:
     if key not in _EMBEDDINGS:
         raise CharEmbedError(
             f"The embedding {key} of a compiled graph does not exist in this process any more. "
             "Compile the model again."
         )
+    return _EMBEDDINGS[key]
+
+
+@torch.library.custom_op("charembed::look_up", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,))
+def _look_up(ids: Tensor, weight: Tensor, key: str) -> Tensor:
     with torch.no_grad():
-        return _EMBEDDINGS[key].look_up(ids).clone()
+        return _registered(key).look_up(ids).clone()
 
 
 @_look_up.register_fake
 def _(ids: Tensor, weight: Tensor, key: str) -> Tensor:
     return weight.new_empty(*ids.shape, weight.shape[1])
+
+
+@torch.library.custom_op(
+    "charembed::draw",
+    mutates_args=(),
+    tags=(torch.Tag.cudagraph_unsafe, torch.Tag.nondeterministic_seeded),
+)
+def _draw(ids: Tensor, key: str) -> Tensor:
+    return _registered(key)._drawn(ids)
+
+
+@_draw.register_fake
+def _(ids: Tensor, key: str) -> Tensor:
+    return ids.new_empty(ids.shape, dtype=torch.bool)

@@ -31,6 +31,8 @@ _MIN_WORDS = 256
 # than twice as many. On 128,256 tokens the squared error of new rows is 0.3 to 0.5 % larger than
 # after a fit on all of them.
 _MAX_FITTED = 32_768
+_BEFORE = "a"  # a text before the pieces of a word
+_TEXTS_AT_ONCE = 4_096  # a tokenizer reads many texts at once, in several threads
 
 
 def add_tokens(
@@ -80,15 +82,15 @@ def add_tokens(
 def _add_tokens(
     model: nn.Module, tokenizer: Any, words: Sequence[str], space: bool, progress: Advance
 ) -> list[int]:
-    tables, embeddings = _tables(model), attached(model)
+    tables, embeddings = tables_of(model), attached(model)
     rows, known = len(tables[0]), token_bytes(tokenizer)
-    _check(tokenizer, words, rows)
+    check_words(tokenizer, words, rows)
     for embedding in embeddings:
         _check_spellings(embedding, known)
-    special = _special_names(tokenizer)
-    texts = [_text(word, space, special) for word in words]
-    pieces = {text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts}
-    new = [text for text in dict.fromkeys(texts) if not _is_token(text, pieces[text], known)]
+    special = special_names(tokenizer)
+    texts = [text_of(word, space, special) for word in words]
+    pieces = pieces_of(tokenizer, dict.fromkeys(texts))
+    new = [text for text in dict.fromkeys(texts) if not is_token(text, pieces[text], known)]
     # A copy grows first: an error below must leave the tokenizer as it was.
     grown = _copy(tokenizer)
     grown.add_tokens(_added(new, tokenizer))
@@ -99,12 +101,12 @@ def _add_tokens(
     former = {id_of[text]: [i for i in pieces[text] if known[i]] for text in new}
     rows_of_new = predicted_rows(tables, spellings, len(tokenizer), former, progress)
     before = [table[len(tokenizer) :].clone() for table in tables]
-    spellings_before = [embedding.spellings for embedding in embeddings]
+    spellings_before = [embedding.own_spellings for embedding in embeddings]
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
     try:
         if len(grown) > rows:
             model.resize_token_embeddings(len(grown), mean_resizing=False)  # type: ignore[operator]
-        for table, filled in zip(_tables(model), rows_of_new, strict=True):
+        for table, filled in zip(tables_of(model), rows_of_new, strict=True):
             table[[id_of[text] for text in new]] = filled.to(table)
         for embedding in embeddings:
             _add_spellings(embedding, {token: spellings[token] for token in id_of.values()})
@@ -112,11 +114,11 @@ def _add_tokens(
         tokenizer.add_tokens(_added(new, tokenizer))
     except BaseException:  # also Ctrl+C
         if len(tokenizer) < len(grown):  # otherwise everything was done before the interruption
-            if len(_tables(model)[0]) != rows:
+            if len(tables_of(model)[0]) != rows:
                 model.resize_token_embeddings(rows, mean_resizing=False)  # type: ignore[operator]
             if model.get_output_embeddings() is not head:  # type: ignore[operator]
                 model.set_output_embeddings(head)  # type: ignore[operator]
-            for table, values in zip(_tables(model), before, strict=True):
+            for table, values in zip(tables_of(model), before, strict=True):
                 table[len(tokenizer) :] = values
             for embedding, table_before in zip(embeddings, spellings_before, strict=True):
                 # A CharEncoder drops new characters again; an encoder of the user's own may not.
@@ -208,6 +210,34 @@ def predicted_rows(
     return found
 
 
+def pieces_of(
+    tokenizer: Any, texts: Iterable[str], progress: Advance | None = None
+) -> dict[str, list[int]]:
+    """Return the tokens of each text within a sentence.
+
+    pieces_of(gpt2, [" strawberry"]) -> {" strawberry": [41236, 8396]}
+
+    A text that begins with a space is read after a letter: at the beginning of a text, Llama 2's
+    tokenizer inserts a space of its own.
+    """
+    texts = list(texts)
+    before = tokenizer(_BEFORE, add_special_tokens=False)["input_ids"]
+    inside = [_BEFORE + text if text[:1] == " " else text for text in texts]
+    found = dict[str, list[int]]()
+    for first in range(0, len(texts), _TEXTS_AT_ONCE):
+        some = texts[first : first + _TEXTS_AT_ONCE]
+        read = tokenizer(inside[first : first + _TEXTS_AT_ONCE], add_special_tokens=False)
+        for text, ids in zip(some, read["input_ids"], strict=True):
+            if text[:1] == " " and ids[: len(before)] == before:
+                ids = ids[len(before) :]
+            elif text[:1] == " ":  # the letter is not a token of its own
+                ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            found[text] = ids
+        if progress is not None:
+            progress(len(found), len(texts))
+    return found
+
+
 def _evenly(tokens: list[int]) -> list[int]:
     """Return at most `_MAX_FITTED` of the tokens, evenly from the first to the last."""
     if len(tokens) <= _MAX_FITTED:
@@ -215,7 +245,7 @@ def _evenly(tokens: list[int]) -> list[int]:
     return [tokens[k * len(tokens) // _MAX_FITTED] for k in range(_MAX_FITTED)]
 
 
-def _is_token(text: str, pieces: list[int], known: list[bytes | None]) -> bool:
+def is_token(text: str, pieces: list[int], known: list[bytes | None]) -> bool:
     """True if the text is one token already, apart from spaces around it and from letter case.
 
     A single id is not enough: for a text that it cannot tokenize, a tokenizer may return one id
@@ -234,7 +264,7 @@ def _is_word(spelling: bytes | None) -> bool:
     return len(text) > 2 and text[0] == " " and text[1:].isalpha()
 
 
-def _check(tokenizer: Any, words: Any, rows: int) -> None:
+def check_words(tokenizer: Any, words: Any, rows: int) -> None:
     """Raise SpellingError if tokenizer, model and words do not fit each other."""
     if not hasattr(tokenizer, "added_tokens_decoder"):
         raise SpellingError(
@@ -297,13 +327,13 @@ def _check_added(id_of: dict[str, int], tokenizer: Any, grown: Any) -> None:
             )
 
 
-def _special_names(tokenizer: Any) -> list[str]:
+def special_names(tokenizer: Any) -> list[str]:
     """Return the texts of the special tokens."""
     added = tokenizer.added_tokens_decoder.values()
     return [*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)]
 
 
-def _text(word: Any, space: bool, special_names: Sequence[str]) -> str:
+def text_of(word: Any, space: bool, special_names: Sequence[str]) -> str:
     """Return the text of the token. Raises SpellingError if the word cannot be one."""
     if not isinstance(word, str) or not word.strip():
         raise SpellingError(
@@ -337,7 +367,7 @@ def _added(texts: Sequence[str], tokenizer: Any) -> list[Any]:
     return [kind(text, normalized=False) for text in texts]
 
 
-def _tables(model: Any) -> list[Tensor]:
+def tables_of(model: Any) -> list[Tensor]:
     """Return the input embedding's rows and, if they are separate, the output layer's rows and
     bias.
 
@@ -364,7 +394,7 @@ def _tables(model: Any) -> list[Tensor]:
 
 def _add_spellings(embedding: CharEmbedding, new: dict[int, bytes | None]) -> None:
     """Set the spellings of new rows; all other rows keep theirs."""
-    known = embedding.spellings
+    known = embedding.own_spellings
     spellings = known.to_bytes()
     spellings += [None] * (embedding.num_embeddings - len(spellings))
     for token, spelling in new.items():

@@ -35,8 +35,8 @@ LIGHT = [
     "examples.ask", "synthetic_tasks", "synthetic_tasks.export",
 ]  # fmt: skip
 OTHERS = [
-    "training.compare", "training.ship.speller", "charembed.check", "examples.new_tokens",
-    "examples.look_inside_a_token", "examples.parent.convert", "examples.parent.ask",
+    "training.compare", "training.ship.speller", "charembed.audit", "charembed.check",
+    "examples.new_tokens", "examples.look_inside_a_token", "examples.parent.convert", "examples.parent.ask",
 ]  # fmt: skip
 SCRIPT = """
 import runpy, sys

@@ -223,6 +223,7 @@ def test_without_a_gap_there_is_no_share() -> None:
         ((-POINTS.margin / 2, POINTS.margin / 2, 0.9), 1.0, "no difference larger than 2 points"),
         ((-0.05, 0.05, 0.9), 1.0, "not shown"),
         ((None, None, None), 1.0, "not shown"),
+        ((0.0, 0.0, 1.0), 1.0, "not shown"),  # two arms that are wrong everywhere
     ],
 )
 def test_verdicts(bounds: Any, p_holm: float, expected: str) -> None:

@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from charembed import SpellingTable
 from tests.laboratory.runs import finish, losses
+from tests.messages import raises
 from training.ask.added_tokens import MEAN, SPELLED, ask_about_words, grow, new_words
 from training.config.flags import changed
 from training.data.prepare import Data
+from training.errors import BadInput
 from training.models.arms import ARMS
-from training.run.build import build_arm, whole_words
+from training.run.build import build_arm, whole_words, with_spellings
 from training.train.kinds import phase_batches
+from training.train.loss import summed_loss
 
 ENCODERS = [name for name, arm in ARMS.items() if arm.role == "encoder"]
 
@@ -98,6 +103,45 @@ def test_every_arm_can_be_asked_about_added_words(data: Data, arm: str, way: str
         torch.testing.assert_close(vectors[0], embedding(torch.tensor(pieces)).mean(0))
     again = build_arm(data.config, arm, 0, data.spellings).eval()
     assert ask_about_words(again, data, arm, 0, words, way, 3).rows
+
+
+@pytest.mark.parametrize("output", ["own", "tokens", "vectors"])
+def test_every_output_layer_trains_with_whole_words(data: Data, output: str) -> None:
+    config = changed(data.config, output=output)
+    phase = replace(config.phase("finetune"), whole_words=1.0)
+    model = build_arm(config, "lstm", 0, data.spellings).train()
+    with whole_words(model, data, phase, "lstm", 0) as found:
+        batch = next(
+            batch for batch in map(phase_batches(found, phase, 3), range(9)) if batch.shared
+        )
+        assert int(batch.ids_BT.max()) >= config.data.vocab_size
+        summed_loss(model, batch.ids_BT, batch.targets_BT, batch.keep_BT).backward()
+        expected = model.eval()(batch.shared.ids_BT)
+    torch.testing.assert_close(model(batch.shared.ids_BT), expected)
+
+
+class Bare(nn.Module):
+    """An encoder of one's own that keeps no spellings."""
+
+    def __init__(self, spellings: SpellingTable, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(spellings.num_tokens, dim)
+
+    def forward(self, ids_U: Tensor) -> Tensor:
+        vectors_UD: Tensor = self.table(ids_U)
+        return vectors_UD
+
+
+def test_an_encoder_without_spellings_is_refused_before_any_step(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm = replace(ARMS["lstm"], build=lambda parts: Bare(parts.spellings, parts.dim))
+    monkeypatch.setitem(ARMS, "bare", arm)
+    config = changed(data.config, whole_words=0.5)
+    model = build_arm(config, "bare", 0, data.spellings)
+    with raises(BadInput, "bare --whole-words update_spellings"):
+        with_spellings(model, config, "bare")
+    assert with_spellings(model, data.config, "bare") is model
 
 
 @pytest.mark.slow

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from charembed import AttachError, CharEmbedding, CharEmbedError
+import charembed
+from charembed import AttachError, CharEmbedding, CharEmbedError, SpellingTable
 from charembed.embedding import attached
 from tests.messages import raises
-from tests.plugin.hosts import NANOGPT, Host, V, char_embedding, logits_of
+from tests.plugin.hosts import NANOGPT, VOCABULARY, Host, V, char_embedding, logits_of
 
 IDS = torch.arange(V).repeat(2, 1)  # each token twice
 
@@ -65,6 +69,7 @@ def test_a_dropped_row_gets_no_gradient_and_its_characters_do() -> None:
     dropped = torch.tensor(dropped_of(embedding))
     embedding(IDS).pow(2).sum().backward()
     assert embedding.weight.grad is not None
+    assert dropped.any()
     assert embedding.weight.grad[dropped].eq(0).all()
     assert embedding.weight.grad[~dropped].ne(0).any(1).all()
     assert all(p.grad is not None and p.grad.any() for p in embedding.encoder.parameters())
@@ -81,6 +86,37 @@ def test_a_compiled_step_drops_rows() -> None:
     embedding = dropping(0.5)
     compiled = torch.compile(embedding, backend="eager", fullgraph=True)
     assert not torch.allclose(compiled(IDS), embedding.table())
+
+
+def test_a_compiled_step_drops_the_rows_of_each_seed_with_one_graph() -> None:
+    embedding, graphs = dropping(0.5), list[Any]()
+
+    def backend(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    compiled = torch.compile(embedding, backend=backend, fullgraph=True)
+    for seed in [*range(12), None]:
+        embedding.row_dropout_seed = seed
+        torch.manual_seed(0)
+        found = compiled(IDS)
+        torch.manual_seed(0)
+        torch.testing.assert_close(found, embedding(IDS))
+    assert len(graphs) == 1
+
+
+def test_tokens_without_characters_keep_their_rows() -> None:
+    embedding = dropping(0.99)
+    for _ in range(20):
+        dropped = dropped_of(embedding)
+        assert sum(dropped) > V / 2
+        assert not dropped[VOCABULARY.index(None)]
+
+
+@pytest.mark.parametrize("share", [Fraction(1, 2), torch.tensor([0.5]).numpy()[0], 0])
+def test_any_real_number_is_a_share(share: Any) -> None:
+    assert dropping(share).row_dropout == float(share)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, 25, float("nan"), "0.5"])
@@ -159,3 +195,71 @@ def test_words_of_unknown_characters_are_refused_and_nothing_changes() -> None:
         pass
     assert embedding.spellings is letters
     assert embedding.num_words == 0
+
+
+WORDS = [b"aba", b"bab"]
+
+
+def test_a_block_within_a_block_has_ids_of_its_own() -> None:
+    embedding = dropping(0.0)
+    ids, letters = torch.tensor([V, V + 1]), embedding.spellings
+    with embedding.whole_words(WORDS) as first:
+        outer = embedding(ids)
+        with embedding.whole_words([b"ab", b"the"]) as second:
+            assert (first, second) == (V, V + 2)
+            torch.testing.assert_close(embedding(ids), outer)
+            inner = embedding(ids + 2)
+        assert embedding.num_words == 2
+        torch.testing.assert_close(embedding(ids), outer)
+    with embedding.whole_words([b"ab", b"the"]):
+        torch.testing.assert_close(embedding(ids), inner)
+    assert (embedding.num_words, embedding.spellings) == (0, letters)
+
+
+def test_words_can_be_any_iterable() -> None:
+    embedding = dropping(0.0)
+    with embedding.whole_words(iter(WORDS)):
+        assert embedding.num_words == 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_error_within_the_block_ends_the_words(error: type[BaseException]) -> None:
+    embedding = dropping(0.0)
+    letters = embedding.spellings
+    with pytest.raises(error), embedding.whole_words(WORDS):
+        raise error
+    assert (embedding.num_words, embedding.spellings) == (0, letters)
+
+
+def test_a_model_is_saved_within_the_block_as_outside(tmp_path: Path) -> None:
+    model = NANOGPT.attach(NANOGPT(), init="normal")
+    charembed.save(model, tmp_path / "outside")
+    with char_embedding(model).whole_words(WORDS):
+        charembed.save(model, tmp_path / "inside")
+        twin = copy.deepcopy(model)
+    charembed.save(twin, tmp_path / "copy")  # the copy keeps the words
+    (expected,) = [path.read_bytes() for path in (tmp_path / "outside").iterdir()]
+    for name in ("inside", "copy"):
+        assert [path.read_bytes() for path in (tmp_path / name).iterdir()] == [expected]
+    charembed.update_spellings(twin, VOCABULARY)
+    assert char_embedding(twin).num_words == 0
+
+
+@pytest.mark.parametrize("plain", [charembed.fold, charembed.detach])
+def test_the_encoder_can_be_removed_within_the_block(plain: Any) -> None:
+    expected = logits_of(plain(NANOGPT.attach(NANOGPT(), init="normal")).eval())
+    model = NANOGPT.attach(NANOGPT(), init="normal").eval()
+    with char_embedding(model).whole_words(WORDS):
+        plain(model)
+    torch.testing.assert_close(logits_of(model), expected, rtol=0, atol=0)
+
+
+def test_new_spellings_end_the_words() -> None:
+    model = NANOGPT.attach(NANOGPT(), init="normal").train()
+    embedding = char_embedding(model)
+    new = SpellingTable.from_bytes([*VOCABULARY[:-1], b"them"])
+    with embedding.whole_words(WORDS):
+        charembed.update_spellings(model, new)
+        with raises(CharEmbedError, f"{V}"):
+            embedding(torch.tensor([V]))
+    assert embedding.spellings.to_bytes() == new.to_bytes()

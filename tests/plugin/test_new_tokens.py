@@ -270,14 +270,35 @@ def test_old_tokens_keep_their_spellings(tokenizer: Any) -> None:
     assert now == [*dealt, " жук".encode()]
 
 
-def test_a_tokenizer_without_added_tokens_finds_new_ones() -> None:
+def prepending() -> Any:
+    """A tokenizer that inserts a space before a text, as Llama 2's does, without added tokens."""
     core = Tokenizer(models.BPE())
     core.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
     )
     core.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
     core.train_from_iterator([TEXT], trainers.BpeTrainer(vocab_size=200, show_progress=False))
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=core)
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=core)
+
+
+def test_a_word_is_found_if_the_tokenizer_inserts_a_space_before_a_text() -> None:
+    tokenizer = prepending()
+    model, size = attached(tokenizer, len(tokenizer)), len(tokenizer)
+    known = tokenizer.convert_tokens_to_ids("▁strawberry")
+    assert charembed.add_tokens(model, tokenizer, ["strawberry"]) == [known]
+    assert len(tokenizer) == size
+    table = model.get_input_embeddings().weight.detach().clone()
+    pieces = tokenizer("cloudberry", add_special_tokens=False)["input_ids"]
+    (token,) = charembed.add_tokens(model, tokenizer, ["cloudberry"])
+    spellings = {i: text for i, text in enumerate(token_bytes(tokenizer)[:size]) if text}
+    guess = fitted(table, spellings)
+    beyond = [table[piece].double().numpy() - guess(spellings[piece]) for piece in pieces]
+    expected = torch.from_numpy(guess(b" cloudberry") + np.mean(beyond, 0) / 2).float()
+    torch.testing.assert_close(model.get_input_embeddings().weight[token], expected)
+
+
+def test_a_tokenizer_without_added_tokens_finds_new_ones() -> None:
+    tokenizer = prepending()
     assert not tokenizer.added_tokens_decoder
     model = attached(tokenizer, len(tokenizer))
     (token,) = charembed.add_tokens(model, tokenizer, ["blueberry"])

@@ -223,7 +223,11 @@ class Decoder(LanguageModel):
 
     def _tokens(self, ids: Tensor, vectors_VD: Tensor | None) -> Tensor:
         """The vectors of some tokens, (..., D); they are not computed a second time."""
-        tokens: Tensor = self.wte(ids) if vectors_VD is None else F.embedding(ids, vectors_VD)
+        # words without a row, in training alone, are no part of the vocabulary
+        beyond = self.training and getattr(self.wte, "num_words", 0)
+        tokens: Tensor = (
+            self.wte(ids) if vectors_VD is None or beyond else F.embedding(ids, vectors_VD)
+        )
         return tokens
 
     def _every(self, ids_BT: Tensor, seen: int, cache: Any, vectors_VD: Tensor | None) -> Tensor:

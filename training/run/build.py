@@ -21,6 +21,7 @@ from training.config.phase import Phase
 from training.data.batches import text_batches
 from training.data.prepare import Data
 from training.data.questions import WholeWords
+from training.errors import BadInput
 from training.models.arms import ARMS, Parts, TableEncoder
 from training.models.decoder import Decoder, DecoderConfig
 from training.models.huggingface import HuggingFace
@@ -108,6 +109,34 @@ def extend_context(model: LanguageModel, phase: Phase, seed: int) -> None:
         model.extend_context(phase.context, torch.Generator().manual_seed(seed))
 
 
+def _reader(model: LanguageModel) -> charembed.CharEmbedding | None:
+    """The embedding of an arm that reads characters; None for other arms."""
+    embedding = model.get_submodule(model.embedding)
+    if not isinstance(embedding, charembed.CharEmbedding):
+        return None
+    # a table has a row for each token and reads no characters
+    return None if isinstance(embedding.encoder, TableEncoder) else embedding
+
+
+def with_spellings(model: LanguageModel, config: CompareConfig, arm: str) -> LanguageModel:
+    """The model of an arm, before any step.
+
+    Raises BadInput if words are to be whole (`Phase.whole_words`) and the encoder takes none.
+    """
+    embedding = _reader(model)
+    if embedding is None or not any(phase.whole_words and phase.steps for phase in config.phases):
+        return model
+    encoder = embedding.encoder
+    has_table = isinstance(getattr(encoder, "spellings", None), SpellingTable)
+    if not (has_table and hasattr(encoder, "update_spellings")):
+        raise BadInput(
+            f"--whole-words gives new words to the encoder of the arm {arm!r}, a "
+            f"{type(encoder).__name__} without spellings and update_spellings: define both, or leave "
+            "the arm or --whole-words out."
+        )
+    return model
+
+
 @contextmanager
 def whole_words(
     model: LanguageModel, data: Data, phase: Phase, arm: str, seed: int
@@ -116,14 +145,10 @@ def whole_words(
 
     Yields the data with these words (`Phase.whole_words`); the same data for other arms and phases.
     """
-    embedding = model.get_submodule(model.embedding)
-    reads = isinstance(embedding, charembed.CharEmbedding)
-    # a table has a row for each token and reads no characters
-    reads = reads and not isinstance(embedding.encoder, TableEncoder)
-    if not (phase.whole_words and data.splits and reads):
+    embedding = _reader(model)
+    if not (phase.whole_words and data.splits and embedding):
         yield data
         return
-    assert isinstance(embedding, charembed.CharEmbedding)
     alphabet, unit = set(embedding.spellings.alphabet), embedding.spellings.unit
     spelled: dict[str, bytes] = {}
     for word in data.splits["seen"]:

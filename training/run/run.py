@@ -51,7 +51,7 @@ from training.train.lines import curve_file
 from training.train.state import METRICS, load_trained
 
 from .begun import command_of, same_code, start
-from .build import assert_paired, build_arm, extend_context, settle
+from .build import assert_paired, build_arm, extend_context, settle, with_spellings
 from .folder import CONFIG, check_folder, locked, read_config, read_facts
 from .identity import check_data, check_same, describe, identity, other_processes
 from .machine import Machine, check_machine
@@ -144,7 +144,10 @@ class Run:
     def _claim(self, held: ExitStack, machine: Machine, preset: str, resume: bool) -> None:
         """Take the folder, and write config.json or compare it with this run."""
         # A generator: one model at a time is in memory.
-        arms = ((arm.name, arm.built()) for arm in self._first_arms())
+        arms = (
+            (arm.name, with_spellings(arm.built(), self.config, arm.name))
+            for arm in self._first_arms()
+        )
         here = describe(self.data, machine, preset, assert_paired(arms))
         fault = [""]
         if machine.state.is_main_process:

@@ -75,10 +75,11 @@ def verdict(one: Contrast, p_holm: float) -> str:
     """Judge a difference: "helps", "hurts", "no difference larger than 2 points", "not shown".
 
     No difference: the 95 % interval lies within the margin as a whole, two one-sided tests of 2.5 %
-    each (Schuirmann 1987).
+    each (Schuirmann 1987). An interval without width shows nothing: two arms that are wrong in all
+    questions have one, however few the questions are.
     """
     low, high, _ = one.bounds
-    if low is None or high is None:
+    if low is None or high is None or low == high:
         return NOT_SHOWN
     if p_holm < ALPHA and (low > 0 or high < 0):
         return "helps" if (low > 0) == one.kind.more_is_better else "hurts"
