@@ -103,7 +103,7 @@ def attach(
             scale_vectors(made, hosts[0].weight, scale)
         put(model, hosts, made)
     for host in hosts:
-        host.row_dropout = float(row_dropout)  # type: ignore[assignment]
+        host.row_dropout = float(row_dropout)
     _warn_of_optimizers(model)
     return model
 

@@ -224,10 +224,10 @@ class Decoder(LanguageModel):
     def _tokens(self, ids: Tensor, vectors_VD: Tensor | None) -> Tensor:
         """The vectors of some tokens, (..., D); they are not computed a second time."""
         # words without a row, in training alone, are no part of the vocabulary
-        beyond = self.training and getattr(self.wte, "num_words", 0)
-        tokens: Tensor = (
-            self.wte(ids) if vectors_VD is None or beyond else F.embedding(ids, vectors_VD)
-        )
+        beyond = self.training and getattr(self.wte, "num_words", 0) > 0
+        if vectors_VD is not None and not beyond:
+            return F.embedding(ids, vectors_VD)
+        tokens: Tensor = self.wte(ids)
         return tokens
 
     def _every(self, ids_BT: Tensor, seen: int, cache: Any, vectors_VD: Tensor | None) -> Tensor:
