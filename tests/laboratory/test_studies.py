@@ -37,7 +37,7 @@ GRIDS = [
     for name, one in STUDIES.items()
     for size in one.sizes
     # the text of these studies is no question
-    if name not in (RATES, MAP, "lexical")
+    if name not in (RATES, MAP, "lexical", "text", "parent")
 ]
 
 
