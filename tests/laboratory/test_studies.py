@@ -256,6 +256,7 @@ def test_the_list_names_every_study_and_size(capsys: pytest.CaptureFixture[str])
     told = capsys.readouterr().out
     assert all(f"\n{name}: " in f"\n{told}" for name in STUDIES)
     assert told.count("--size published") == len(STUDIES)
+    assert re.search(r"(?s)\ntext: .*--size published: 3 runs of up to 16 passes", told)
 
 
 FLAGS = ["--size", "tiny", "--jobs", "1", "--quiet", "--cpu"]

@@ -91,8 +91,11 @@ def listed() -> str:
         for size in study.sizes:
             configs = [point.config for point in study.points(size)]
             steps = max(sum(phase.steps for phase in config.phases) for config in configs)
+            passes = max(phase.epochs for config in configs for phase in config.phases)
+            # the text decides the steps of a phase in passes
+            long = f"{passes:g} passes over the text" if passes else f"{steps:,} steps"
             lines.append(
-                f"  --size {size}: {len(configs)} run{'s' * (len(configs) > 1)} of up to {steps:,} steps"
+                f"  --size {size}: {len(configs)} run{'s' * (len(configs) > 1)} of up to {long}"
             )
     return "\n".join(lines)
 
