@@ -93,7 +93,8 @@ def listed() -> str:
             steps = max(sum(phase.steps for phase in config.phases) for config in configs)
             passes = max(phase.epochs for config in configs for phase in config.phases)
             # the text decides the steps of a phase in passes
-            long = f"{passes:g} passes over the text" if passes else f"{steps:,} steps"
+            many = "es" if passes != 1 else ""
+            long = f"{passes:g} pass{many} over the text" if passes else f"{steps:,} steps"
             lines.append(
                 f"  --size {size}: {len(configs)} run{'s' * (len(configs) > 1)} of up to {long}"
             )
