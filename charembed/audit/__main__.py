@@ -242,11 +242,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _run(_parser().parse_args(argv))
+        sys.stdout.flush()
     except CharEmbedError as error:
         print(error, file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of standard output has ended, as `| head` does
+        # Python flushes the stream once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
-        print("Stopped; nothing was saved.", file=sys.stderr)
+        print("Stopped; no model was saved.", file=sys.stderr)
         return 130
     return 0
 
