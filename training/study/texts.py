@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,34 @@ TASK, ALL, METRIC = "text, after pretraining", "all tokens", "nats_by_frequency"
 NATS = Kind(0.01, more_is_better=False, per=1, unit="nats per token", digits=3)
 _ARM, _CONTROLS = "lstm", ("plain", "matched", "shuffled")
 _Place = tuple[float, str]  # passes and tokens
-_Placed = tuple[_Place, Contrast]
+_Values = dict[_Place, dict[str, dict[int, Sequence[float]]]]  # by arm and seed
+
+
+class _Judged(NamedTuple):
+    """The encoder against one control, at one place."""
+
+    place: _Place
+    control: str
+    contrast: Contrast
+    p_holm: float
+    verdict: str
+
+    @property
+    def cell(self) -> str:
+        """The difference for the table, which names its unit: "-0.012 (-0.019 to -0.005): helps"."""
+        unit = f" {NATS.unit}"
+        marked = "" if self.verdict == NOT_SHOWN else f": {self.verdict.removesuffix(unit)}"
+        return str(self.contrast).replace(unit, "") + marked
+
+    @property
+    def saved(self) -> dict[str, Any]:
+        """The row of results.json."""
+        (passes, tokens), (low, high, p) = self.place, self.contrast.bounds
+        return {
+            "passes": passes, "tokens": tokens, "arm": self.contrast.name,
+            "metric": "loss_nats_difference", "value": self.contrast.value, "low": low,
+            "high": high, "p": p, "p_holm": self.p_holm, "verdict": self.verdict,
+        }  # fmt: skip
 
 
 def text_grid(
@@ -81,7 +108,7 @@ def table_of(found: Mapping[int, Sequence[float]]) -> Table:
 
 def texts(measured: list[Measured]) -> Findings:
     """Compare the encoder with each control, for all tokens and by their count in the text."""
-    values: dict[_Place, dict[str, dict[int, Sequence[float]]]] = {}
+    values: _Values = {}
     bits: dict[tuple[float, str], list[float]] = {}
     tokens: dict[_Place, int] = {}
     for at, row, each in measured:
@@ -92,21 +119,8 @@ def texts(measured: list[Measured]) -> Findings:
             tokens[passes, row.split] = row.n
         elif (row.task, row.metric) == (TASK, "bits_per_byte"):
             bits.setdefault((passes, row.arm), []).append(row.value)
-    found = [
-        (place, contrast(f"{_ARM} - {control}", table_of(by_arm[_ARM]), table_of(by_arm[control]), NATS))
-        for place, by_arm in values.items()
-        for control in _CONTROLS
-        if control in by_arm and _ARM in by_arm
-    ]  # fmt: skip
-    verdicts = judged([one for _, one in found])
-    rows = [
-        {
-            "passes": passes, "tokens": split, "arm": one.name, "metric": "loss_nats_difference",
-            "value": one.value, "low": one.bounds[0], "high": one.bounds[1], "p": one.bounds[2],
-            "p_holm": p, "verdict": says,
-        }
-        for ((passes, split), one), (p, says) in zip(found, verdicts, strict=True)
-    ]  # fmt: skip
+    found = _judged(values)
+    by_place = {(one.place, one.control): one.cell for one in found}
     lines = [
         [
             f"{passes:g}", split, f"{tokens[passes, split]:,}",
@@ -114,7 +128,7 @@ def texts(measured: list[Measured]) -> Findings:
                 f"{table_of(by_arm[arm]).mean():.3f}" if arm in by_arm else ""
                 for arm in (*_CONTROLS, _ARM)
             ),
-            *(_cell(found, verdicts, (passes, split), control) for control in _CONTROLS),
+            *(by_place.get(((passes, split), control), "") for control in _CONTROLS),
         ]
         for (passes, split), by_arm in values.items()
     ]  # fmt: skip
@@ -131,45 +145,39 @@ def texts(measured: list[Measured]) -> Findings:
         "The bins are of the tokens that are predicted, by their count in the training text.",
     ]
     return Findings(
-        " ".join(_headline(passes, found, verdicts) for passes in _passes(found)),
+        " ".join(_headline(passes, found) for passes in dict.fromkeys(p for p, _ in values)),
         sentences,
         ["passes", "tokens", "predicted", *_CONTROLS, _ARM, *(f"{_ARM} - {c}" for c in _CONTROLS)],
         lines,
         [],
-        rows,
+        [one.saved for one in found],
         "Loss of held-out text in nats per token, mean of the seeds.",
         left=2,
     )  # fmt: skip
 
 
-def _passes(found: Sequence[_Placed]) -> list[float]:
-    return list(dict.fromkeys(passes for (passes, _), _ in found))
+def _judged(values: _Values) -> list[_Judged]:
+    """Judge the encoder against each control at each place, all of them together."""
+    made = [
+        (place, control, contrast(f"{_ARM} - {control}", table_of(ours), table_of(by_arm[control]), NATS))
+        for place, by_arm in values.items()
+        if (ours := by_arm.get(_ARM)) is not None
+        for control in _CONTROLS
+        if control in by_arm
+    ]  # fmt: skip
+    verdicts = judged([one for *_, one in made])
+    return [_Judged(*each, *found) for each, found in zip(made, verdicts, strict=True)]
 
 
 def _count(passes: float) -> str:
     return f"{passes:g} pass{'es' if passes != 1 else ''}"
 
 
-def _headline(
-    passes: float, found: Sequence[_Placed], verdicts: Sequence[tuple[float, str]]
-) -> str:
+def _headline(passes: float, found: Sequence[_Judged]) -> str:
     """After 4 passes the arm lstm is -0.012 (-0.019 to -0.005) from plain: helps; ..."""
     parts = [
-        f"{one} from {one.name.removeprefix(f'{_ARM} - ')}: {says}"
-        for (place, one), (_, says) in zip(found, verdicts, strict=True)
-        if place == (passes, ALL)
+        f"{one.contrast} from {one.control}: {one.verdict}"
+        for one in found
+        if one.place == (passes, ALL)
     ]
     return f"After {_count(passes)} over the text, the loss of {_ARM} is {'; '.join(parts)}."
-
-
-def _cell(
-    found: Sequence[_Placed],
-    verdicts: Sequence[tuple[float, str]],
-    place: _Place,
-    control: str,
-) -> str:
-    for (where, one), (_, says) in zip(found, verdicts, strict=True):
-        if where == place and one.name == f"{_ARM} - {control}":
-            marked = "" if says == NOT_SHOWN else f": {says.removesuffix(f' {NATS.unit}')}"
-            return str(one).replace(f" {NATS.unit}", "") + marked
-    return ""
