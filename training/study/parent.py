@@ -135,11 +135,9 @@ def parent(measured: list[Measured]) -> Findings:
     counts: dict[str, int] = {}
     for _, says in verdicts:
         counts[says] = counts.get(says, 0) + 1
-    alike = [one for one, (_, says) in zip(found, verdicts, strict=True) if says.startswith("no ")]
     return Findings(
-        f"Of {len(found)} differences between characters and the extra table, {len(alike)} are shown "
-        "to be smaller than the margin: "
-        + ", ".join(f"{says}: {number}" for says, number in counts.items()) + ".",
+        f"Verdicts on {len(found)} differences between characters and the extra table: "
+        + ", ".join(f"{says} ({number})" for says, number in counts.items()) + ".",
         [
             "The first two numbers of a line are those that the parent recorded, of one seed and "
             "another corpus (Gutenberg's books).",
